@@ -1,0 +1,237 @@
+"""Time `reid.metrics.evaluate_ranking` beside a plain NumPy argsort and torchreid's Cython.
+
+    python -m benchmarks.ranking
+    python -m benchmarks.ranking --queries 11659 --gallery 82161 --repeats 1 --only reid.metrics
+
+Every measurement is a process of its own, on the same features, and the implementations take
+turns. A time is from features to mAP; memory is the peak beyond the process with the features
+loaded. torchreid is measured where it can be imported (``pip install torchreid==0.2.5``, with its
+``rank_cylib`` built); its Python fallback is not, being forty times as slow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+ROOT = Path(__file__).resolve().parents[1]
+MEBIBYTE = 2**20
+RANKS = (1, 5, 10, 20)
+
+Measured = tuple[float, float]
+Arguments = list[Tensor]
+
+
+def main() -> None:
+    """Measure in turn and print the medians."""
+    options = parse_options()
+    if options.measure:
+        sys.stdout.write(json.dumps(measure(options.measure, options.data)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "sets.npz"
+        np.savez(data, **synthetic_sets(options.queries, options.gallery, options.dim))  # type: ignore[arg-type]
+        results = measure_in_turn(options, data)
+    Console().print(table(options, results))
+
+
+def parse_options() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--queries", type=int, default=3368)
+    parser.add_argument("--gallery", type=int, default=15913)
+    parser.add_argument("--dim", type=int, default=512)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1, help="of every implementation")
+    parser.add_argument("--only", choices=sorted(IMPLEMENTATIONS), action="append")
+    parser.add_argument("--measure", choices=sorted(IMPLEMENTATIONS), help=argparse.SUPPRESS)
+    parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def synthetic_sets(queries: int, gallery: int, dim: int) -> dict[str, np.ndarray]:
+    """Noisy clusters as hard as Market-1501: as many pictures an identity, a sixth distractors."""
+    generator = np.random.default_rng(0)
+    identities = max(2, gallery // 21)
+    centres = generator.standard_normal((2 * identities, dim), dtype=np.float32)
+    query_ids = generator.integers(0, identities, queries)
+    gallery_ids = generator.integers(0, identities, gallery)
+    distractors = generator.random(gallery) < 1 / 6
+    gallery_ids[distractors] = generator.integers(identities, 2 * identities, distractors.sum())
+    noise = np.float32(0.39 * dim**0.25)
+
+    def features(ids: np.ndarray) -> np.ndarray:
+        scatter = generator.standard_normal((len(ids), dim), dtype=np.float32)
+        scatter *= noise
+        scatter += centres[ids]
+        return scatter
+
+    return {
+        "query_features": features(query_ids),
+        "query_ids": query_ids,
+        "query_cameras": generator.integers(0, 6, queries),
+        "gallery_features": features(gallery_ids),
+        "gallery_ids": gallery_ids,
+        "gallery_cameras": generator.integers(0, 6, gallery),
+    }
+
+
+def with_reid_metrics(arguments: Arguments) -> Measured:
+    """Evaluate with this repository's ranking."""
+    from reid.metrics import evaluate_ranking
+
+    result = evaluate_ranking(*arguments, distance="euclidean", ranks=RANKS)
+    return result.mean_average_precision, result.cumulative_matching[1]
+
+
+def with_numpy_argsort(arguments: Arguments) -> Measured:
+    """Evaluate with the whole matrix of distances and a stable argsort of each row."""
+    queries, ids, cameras, gallery, gallery_ids, gallery_cameras = (x.numpy() for x in arguments)
+    distances = (queries**2).sum(1)[:, None] + (gallery**2).sum(1) - 2 * queries @ gallery.T
+    precisions, firsts = [], []
+    for row, identity, camera in zip(distances, ids, cameras, strict=True):
+        order = np.argsort(row, kind="stable")
+        same = gallery_ids[order] == identity
+        places = np.flatnonzero(same[~(same & (gallery_cameras[order] == camera))]) + 1
+        if len(places):
+            precisions.append(np.mean(np.arange(1, len(places) + 1) / places))
+            firsts.append(places[0] == 1)
+    return float(np.mean(precisions)), float(np.mean(firsts))
+
+
+def with_torchreid(arguments: Arguments) -> Measured:
+    """Evaluate as torchreid's engine does, with its Cython ranking."""
+    from torchreid.reid.metrics import compute_distance_matrix, evaluate_rank
+    from torchreid.reid.metrics.rank import IS_CYTHON_AVAI
+
+    if not IS_CYTHON_AVAI:
+        raise ImportError("torchreid is there, but its rank_cylib is not built")
+    queries, ids, cameras, gallery, gallery_ids, gallery_cameras = arguments
+    distances = compute_distance_matrix(queries, gallery, "euclidean").numpy()
+    labels = (x.numpy() for x in (ids, gallery_ids, cameras, gallery_cameras))
+    matching, precision = evaluate_rank(distances, *labels, max_rank=max(RANKS))
+    return float(precision), float(matching[0])
+
+
+IMPLEMENTATIONS: dict[str, Callable[[Arguments], Measured]] = {
+    "reid.metrics": with_reid_metrics,
+    "numpy argsort": with_numpy_argsort,
+    "torchreid cython": with_torchreid,
+}
+
+
+def measure(name: str, data: Path) -> dict[str, float | str]:
+    """Time one implementation in this process."""
+    evaluate = IMPLEMENTATIONS[name]
+    arguments = [torch.from_numpy(array) for array in np.load(data).values()]
+    try:
+        evaluate([part[:500] for part in arguments])
+    except ImportError as error:
+        return {"missing": str(error)}
+    before = resident_bytes()
+    start = time.perf_counter()
+    precision, first = evaluate(arguments)
+    return {
+        "seconds": time.perf_counter() - start,
+        "mebibytes": (peak_bytes() - before) / MEBIBYTE,
+        "precision": precision,
+        "first": first,
+    }
+
+
+def resident_bytes() -> int:
+    """Memory this process holds now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
+def peak_bytes() -> int:
+    """Most memory this process ever held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def measure_in_turn(
+    options: argparse.Namespace, data: Path
+) -> dict[str, list[dict[str, float | str]]]:
+    """Run every implementation once, and that as often as asked for."""
+    names = options.only or list(IMPLEMENTATIONS)
+    results: dict[str, list[dict[str, float | str]]] = {name: [] for name in names}
+    for _ in range(options.repeats):
+        for name in names:
+            results[name].append(run_process(name, data, options.threads))
+    return results
+
+
+def run_process(name: str, data: Path, threads: int) -> dict[str, float | str]:
+    """Measure in a fresh process."""
+    limits = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    finished = subprocess.run(
+        [sys.executable, "-m", "benchmarks.ranking", "--measure", name, "--data", str(data)],
+        cwd=ROOT,
+        env=os.environ | {limit: str(threads) for limit in limits},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if finished.returncode != 0:
+        last = finished.stderr.strip().splitlines()[-1:] or ["killed, most likely out of memory"]
+        return {"missing": last[0]}
+    measured: dict[str, float | str] = json.loads(finished.stdout.splitlines()[-1])
+    return measured
+
+
+def table(options: argparse.Namespace, results: dict[str, list[dict[str, float | str]]]) -> Table:
+    """Lay the medians out, and how many times as fast as each other one ours is."""
+    title = (
+        f"{options.queries} queries x {options.gallery} gallery pictures x {options.dim}, "
+        f"{options.threads} thread(s), median of {options.repeats}"
+    )
+    laid_out = Table(title=title)
+    for heading in ("implementation", "seconds", "slower than ours", "peak MiB", "mAP", "rank-1"):
+        laid_out.add_column(heading, justify="left" if heading == "implementation" else "right")
+    for row in table_rows(results):
+        laid_out.add_row(*row)
+    return laid_out
+
+
+def table_rows(results: dict[str, list[dict[str, float | str]]]) -> Iterator[tuple[str, ...]]:
+    """Give a row of the table for each implementation."""
+    ours = next(iter(results.get("reid.metrics", [])), {})
+    reference = median_of(results["reid.metrics"], "seconds") if "seconds" in ours else None
+    for name, runs in results.items():
+        if any("missing" in run for run in runs):
+            yield name, str(next(run["missing"] for run in runs if "missing" in run))
+            continue
+        seconds = median_of(runs, "seconds")
+        yield (
+            name,
+            f"{seconds:.3f}",
+            f"{seconds / reference:.1f} x" if reference else "",
+            f"{max(float(run['mebibytes']) for run in runs):.0f}",
+            f"{median_of(runs, 'precision'):.5f}",
+            f"{median_of(runs, 'first'):.5f}",
+        )
+
+
+def median_of(runs: list[dict[str, float | str]], key: str) -> float:
+    """Give the median of one number over the runs."""
+    return median(float(run[key]) for run in runs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""The command line of ``run_pipeline.py``."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.logging import RichHandler
+
+from pipeline.config import STAGES, Config
+from pipeline.errors import USER_ERRORS, PipelineError, one_line
+from pipeline.run_dir import RunDir
+from pipeline.settings_io import load_config, write_config
+
+QUICKSTART = Path(__file__).resolve().parent.parent / "configs" / "quickstart.yaml"
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+logger = logging.getLogger("pipeline")
+
+
+def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        prog="run_pipeline.py",
+        description="Make a person re-identification model small and fast, step by step.",
+        epilog="Without --config it runs configs/quickstart.yaml on pictures that it draws itself.",
+    )
+    parser.add_argument("--stages", help=f"comma-separated, in order: {','.join(STAGES)}")
+    parser.add_argument("--config", type=Path, help="YAML file with settings, see configs/")
+    parser.add_argument("--run", type=Path, help="the run's folder (default: runs/<name>)")
+    parser.add_argument("--from", dest="restart", metavar="STAGE", help="run anew from this stage")
+    parser.add_argument("--plan", action="store_true", help="show what would run and why")
+    parser.add_argument("--report", action="store_true", help="show the tables of the run")
+    parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="settings")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; return its exit code: 0, 2 for bad input, 130 when interrupted."""
+    options = parse_arguments(arguments)
+    _set_up_logging()
+    try:
+        _dispatch(options)
+    except USER_ERRORS as error:
+        Console(stderr=True, soft_wrap=True).print(f"error: {one_line(error)}", markup=False)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        Console(stderr=True).print("interrupted; the same command goes on from here")
+        return EXIT_INTERRUPTED
+    return 0
+
+
+def _dispatch(options: argparse.Namespace) -> None:
+    if options.report:
+        from pipeline.report.show import show_report
+
+        show_report(_run_dir_for_report(options))
+        return
+    config, run = resolve(options)
+    _check_restart(options.restart)
+    from pipeline.report.show import finish_run, show_plan
+
+    if options.plan:
+        show_plan(config, run, restart_from=options.restart)
+        return
+    from pipeline.runner import run_stages
+
+    run.create()
+    with run.locked():
+        run.write_config(write_config(_with_all_stages(config, run)))
+        run_stages(config, run, restart_from=options.restart)
+        finish_run(config, run)
+
+
+def resolve(options: argparse.Namespace) -> tuple[Config, RunDir]:
+    """Find the configuration and the run's folder that the options mean.
+
+    Raises:
+        PipelineError: a setting is wrong.
+    """
+    path, stages = options.config, options.stages
+    if path is None and options.run is not None and (options.run / "config.yaml").is_file():
+        path = options.run / "config.yaml"
+    if path is None:
+        path = QUICKSTART
+        logger.info(
+            "no --config: running %s on synthetic pictures; for your own: "
+            "--config configs/osnet_x0_5.yaml data.root=/path/to/Market-1501",
+            path.name,
+        )
+    config = load_config(path, options.overrides, stages)
+    run = RunDir(options.run if options.run is not None else Path("runs") / config.name)
+    return config, run
+
+
+def _check_restart(stage: str | None) -> None:
+    if stage is not None and stage not in STAGES:
+        raise PipelineError(f"--from {stage}: unknown stage; stages are {', '.join(STAGES)}")
+
+
+def _run_dir_for_report(options: argparse.Namespace) -> RunDir:
+    if options.run is None:
+        raise PipelineError("--report needs --run FOLDER, the run to report on")
+    run = RunDir(options.run)
+    if not run.config_path.is_file():
+        raise PipelineError(f"{options.run}: no run there (no config.yaml in it)")
+    return run
+
+
+def _with_all_stages(config: Config, run: RunDir) -> Config:
+    """Keep the stages that earlier commands asked for, so that --run alone means all of them."""
+    finished = [stage for stage in STAGES if run.record(stage) is not None]
+    stages = tuple(stage for stage in STAGES if stage in config.stages or stage in finished)
+    return config.model_copy(update={"stages": stages})
+
+
+def _set_up_logging() -> None:
+    handler = RichHandler(
+        console=Console(file=sys.stderr), show_path=False, omit_repeated_times=False, markup=False
+    )
+    for name in ("pipeline", "reid", "prune", "quantize"):
+        package = logging.getLogger(name)
+        package.setLevel(logging.INFO)
+        package.handlers = [handler]
+        package.propagate = False

@@ -1,0 +1,148 @@
+"""Typed settings: one YAML a purpose, ``extends``, ``key.path=value`` on the command line."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+
+from reid.training.settings import DistillationSettings, LossSettings, TrainingSettings
+
+
+def _expand(value: object) -> object:
+    return Path(value).expanduser() if isinstance(value, str) else value
+
+
+FilePath = Annotated[Path, BeforeValidator(_expand), PlainSerializer(str)]
+
+StageName = Literal["train", "prune", "finetune", "quantize"]
+STAGES: tuple[StageName, ...] = ("train", "prune", "finetune", "quantize")
+
+
+class Settings(BaseModel):
+    """Base of all sections: unknown keys are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SyntheticPictures(Settings):
+    """The pictures that the program draws itself when ``data.root`` is not given."""
+
+    train_identities: int = Field(96, ge=2, description="identities to train on")
+    test_identities: int = Field(64, ge=2, description="identities in query and gallery")
+    cameras: int = Field(4, ge=2, description="cameras")
+    pictures_per_camera: int = Field(4, ge=2, description="pictures of an identity on a camera")
+    seed: int = Field(0, ge=0, description="all pictures are a function of it")
+
+
+class DataSettings(Settings):
+    """Pictures and how they are read."""
+
+    root: FilePath | None = Field(
+        None, description="folder in the Market-1501 layout; none: synthetic pedestrians"
+    )
+    synthetic: SyntheticPictures = SyntheticPictures()
+    height: int = Field(256, ge=16, description="input rows")
+    width: int = Field(128, ge=16, description="input columns")
+    workers: int = Field(2, ge=0, description="processes that load pictures")
+    evaluation_batch: int = Field(64, ge=1, description="pictures embedded at once")
+
+
+class ModelSettings(Settings):
+    """The full-width model."""
+
+    architecture: str = Field("osnet_x1_0", description="architecture before pruning")
+    embedding_dim: int = Field(512, ge=8, description="size of the embedding")
+
+
+class EvaluationSettings(Settings):
+    """How models are compared."""
+
+    distance: Literal["cosine", "euclidean"] = Field(
+        "cosine", description="between embeddings; torchreid's default is euclidean"
+    )
+
+
+class TrainStage(TrainingSettings):
+    """Stage ``train``: the full-width model."""
+
+    pretrained: FilePath | None = Field(
+        None, description="weights to start from; only the classifier may be missing"
+    )
+
+
+class PruneTuning(TrainingSettings):
+    """The short fine-tune after each cut."""
+
+    epochs: int = Field(3, ge=0, description="epochs after each cut")
+    learning_rate: float = Field(7e-4, gt=0, description="peak rate, anew after each cut")
+    losses: LossSettings = LossSettings(cross_entropy=0.1, triplet=0.0)
+
+
+class PruneStage(Settings):
+    """Stage ``prune``: from full width to the target's widths in K iterations."""
+
+    target: str = Field("osnet_x0_5", description="architecture whose widths to end at")
+    iterations: int = Field(3, ge=1, description="K, how many cuts")
+    reconstruction_pictures: int = Field(
+        256, ge=0, description="training pictures for least squares after surgery; 0: without"
+    )
+    recalibration_pictures: int = Field(
+        512, ge=2, description="training pictures for BatchNorm statistics after surgery"
+    )
+    teacher: bool = Field(True, description="tune under the full-width model's eye")
+    distillation: DistillationSettings = DistillationSettings()
+    tuning: PruneTuning = PruneTuning()
+
+
+class FinetuneStage(TrainingSettings):
+    """Stage ``finetune``: the compact model at a low rate."""
+
+    epochs: int = Field(16, ge=0, description="epochs")
+    learning_rate: float = Field(2e-4, gt=0, description="peak rate")
+    losses: LossSettings = LossSettings(cross_entropy=0.3, triplet=0.3)
+    teacher: bool = Field(True, description="imitate the full-width model's embeddings")
+    distillation: DistillationSettings = DistillationSettings(hints=0.0)
+
+
+class QuantizeStage(Settings):
+    """Stage ``quantize``: post-training static int8 into TorchScript."""
+
+    engine: Literal["qnnpack", "x86", "onednn"] = Field(
+        "qnnpack", description="what will run the file: qnnpack on ARM, x86 or onednn on PCs"
+    )
+    per_channel: bool = Field(True, description="weight scales by output channel")
+    observer: Literal["histogram", "minmax", "moving_average"] = Field(
+        "histogram", description="how activation ranges are found"
+    )
+    bias_correction: bool = Field(
+        True, description="take back the mean error that rounding leaves in every channel"
+    )
+    calibration_pictures: int = Field(
+        256, ge=1, description="training pictures, evenly over the cameras"
+    )
+    float_layers: tuple[str, ...] = Field((), description="layers to leave in float")
+
+
+class LatencySettings(Settings):
+    """The closing measurement."""
+
+    rounds: int = Field(30, ge=2, description="timed calls of each file, in turn")
+    threads: int = Field(1, ge=1, description="threads of each call")
+
+
+class Config(Settings):
+    """Everything a run is made of."""
+
+    name: str = Field("run", pattern=r"^[A-Za-z0-9._-]+$", description="folder below runs/")
+    seed: int = Field(0, ge=0, description="every draw is a function of it")
+    stages: tuple[StageName, ...] = Field(STAGES, description="stages to run, in this order")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train")
+    threads: int | None = Field(None, ge=1, description="CPU threads; none: all cores")
+    data: DataSettings = DataSettings()
+    model: ModelSettings = ModelSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    train: TrainStage = TrainStage()
+    prune: PruneStage = PruneStage()
+    finetune: FinetuneStage = FinetuneStage()
+    quantize: QuantizeStage = QuantizeStage()
+    latency: LatencySettings = LatencySettings()

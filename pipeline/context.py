@@ -1,0 +1,72 @@
+"""What a stage is given."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.config import Config
+from reid.data.loaders import stack_pictures
+from reid.data.records import Picture, ReidData, choose_over_cameras
+from reid.models.checkpoint import CheckpointInfo, load_checkpoint
+from reid.seeding import derive_seed
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """Everything a stage may use.
+
+    Attributes:
+        stage: its name.
+        config: all settings.
+        folder: where it writes.
+        data: the pictures.
+        parent: checkpoint of the model it starts from, if there is one.
+        teacher: checkpoint of the full-width model, if there is one.
+        parent_hash: of the parent's file, or empty.
+    """
+
+    stage: str
+    config: Config
+    folder: Path
+    data: ReidData
+    parent: Path | None
+    teacher: Path | None
+    parent_hash: str
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Return (height, width)."""
+        return self.config.data.height, self.config.data.width
+
+    @property
+    def device(self) -> str:
+        """Return "cuda" or "cpu"."""
+        if self.config.device == "auto":
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        return self.config.device
+
+    def seed(self, *parts: int | str) -> int:
+        """Return a seed that depends on the run's seed, the stage and the given names."""
+        return derive_seed(self.config.seed, self.stage, *parts)
+
+    def load_parent(self) -> tuple[nn.Module, CheckpointInfo]:
+        """Load the model that the stage starts from."""
+        assert self.parent is not None, f"{self.stage} was planned without a parent"
+        return load_checkpoint(self.parent)
+
+    def example(self, batch: int = 1) -> Tensor:
+        """Return zeros of the input's shape (batch, 3, H, W)."""
+        return torch.zeros(batch, 3, *self.input_size)
+
+    def training_batches(self, count: int, *purpose: int | str) -> list[Tensor]:
+        """Draw training pictures evenly over the cameras, in batches (N, 3, H, W)."""
+        chosen = self.training_sample(count, *purpose)
+        height, width = self.input_size
+        pictures = stack_pictures(chosen, height=height, width=width)
+        return [batch for batch in torch.split(pictures, 64) if len(batch) > 1]
+
+    def training_sample(self, count: int, *purpose: int | str) -> list[Picture]:
+        """Draw training pictures evenly over the cameras."""
+        return choose_over_cameras(self.data.train, count, self.seed(*purpose))

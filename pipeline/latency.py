@@ -1,0 +1,85 @@
+"""The closing measurement: the model of every stage, in turn, in one go."""
+
+import json
+import logging
+from typing import Any
+
+from torch import Tensor, nn, zeros
+
+from pipeline.config import STAGES, Config
+from pipeline.run_dir import RunDir, StageRecord
+from quantize.engine import Engine, supported_engines
+from quantize.latency import Candidate, measure_latency
+from quantize.machine import machine_description
+from quantize.torchscript import load_torchscript
+from reid.files import write_json
+from reid.models.checkpoint import load_checkpoint
+
+LATENCY_FILE = "latency.json"
+WARMUP = 3
+ON_PC: Engine = "onednn"
+
+logger = logging.getLogger(__name__)
+
+
+def measure_run(config: Config, run: RunDir) -> None:
+    """Time the model of every finished stage at batch 1 and write ``latency.json``.
+
+    Nothing is measured again while the files and the settings are the same.
+    """
+    records = [record for stage in STAGES if (record := run.record(stage)) is not None]
+    measured = {
+        "outputs": {record.stage: record.outputs for record in records},
+        "settings": config.latency.model_dump(mode="json"),
+    }
+    former = read_latency(run)
+    if all(former.get(key) == value for key, value in measured.items()):
+        return
+    logger.info("latency: %d rounds over %d models", config.latency.rounds, len(records))
+    example = zeros(1, 3, config.data.height, config.data.width)
+    candidates: dict[str, Candidate] = {}
+    for record in records:
+        candidates |= _candidates(run, record, example)
+    times = measure_latency(
+        candidates,
+        rounds=config.latency.rounds,
+        warmup=WARMUP,
+        threads=config.latency.threads,
+    )
+    content = measured | {
+        "stages": {
+            name: {
+                "median_ms": latency.median_ms,
+                "spread_ms": latency.upper_quartile_ms - latency.lower_quartile_ms,
+                "ratio": latency.ratio,
+            }
+            for name, latency in times.items()
+        },
+        "machine": machine_description() | {"threads": config.latency.threads},
+    }
+    write_json(run.path / LATENCY_FILE, content)
+
+
+def read_latency(run: RunDir) -> dict[str, Any]:
+    """Return what was measured, or an empty dictionary."""
+    try:
+        content = json.loads((run.path / LATENCY_FILE).read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _candidates(run: RunDir, record: StageRecord, example: Tensor) -> dict[str, Candidate]:
+    path = run.path / record.result["file"]
+    if record.stage != "quantize":
+        return {record.stage: Candidate(_call(load_checkpoint(path)[0], example))}
+    engine: Engine = record.settings["quantize"]["engine"]
+    found = {record.stage: Candidate(_call(load_torchscript(path, engine)[0], example), engine)}
+    if engine != ON_PC and ON_PC in supported_engines():
+        other = load_torchscript(path, ON_PC)[0]
+        found[f"{record.stage}, {ON_PC}"] = Candidate(_call(other, example), ON_PC)
+    return found
+
+
+def _call(model: nn.Module, example: Tensor) -> Any:
+    return lambda: model(example)

@@ -1,0 +1,102 @@
+"""The pictures of a run: one's own folder, or synthetic pedestrians in the run's folder."""
+
+import json
+import logging
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pipeline.config import Config
+from pipeline.run_dir import RunDir
+from reid.data.inspection import inspect_data
+from reid.data.market1501 import read_market1501
+from reid.data.records import ReidData, check_evaluable
+from reid.data.synthetic import SyntheticSettings, write_synthetic_market1501
+from reid.files import write_json
+
+logger = logging.getLogger(__name__)
+
+INSPECTION = "inspection.json"
+
+
+NOT_DRAWN = "not drawn yet"
+
+
+def prepare_pictures(config: Config, run: RunDir) -> tuple[ReidData, str]:
+    """Read (or first draw) the pictures, check that each is whole, hash them.
+
+    Returns:
+        The data, and its hash.
+
+    Raises:
+        DataError: the folder, a name or a picture is not as it has to be.
+    """
+    if config.data.root is None:
+        draw_synthetic(config, synthetic_folder(run))
+    data, digest, stamps = _inspect(config, run)
+    write_json(run.path / INSPECTION, stamps)
+    return data, digest
+
+
+def look_at_pictures(config: Config, run: RunDir) -> str:
+    """Return the hash of the pictures as they are now, and write nothing.
+
+    Raises:
+        DataError: the folder, a name or a picture is not as it has to be.
+    """
+    if config.data.root is None and not synthetic_folder(run).exists():
+        return NOT_DRAWN
+    return _inspect(config, run)[1]
+
+
+def synthetic_folder(run: RunDir) -> Path:
+    """Return where a run's synthetic pictures lie."""
+    return run.path / "pictures"
+
+
+def _inspect(config: Config, run: RunDir) -> tuple[ReidData, str, dict[str, str]]:
+    data = read_market1501(config.data.root or synthetic_folder(run))
+    check_evaluable(data)
+    known = _read_inspection(run.path / INSPECTION)
+    with _progress("checking pictures") as progress:
+        task = progress.add_task("checking pictures", total=None)
+        digest, stamps = inspect_data(
+            data,
+            known=known,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    return data, digest, stamps
+
+
+def draw_synthetic(config: Config, folder: Path) -> None:
+    """Draw synthetic pedestrians, unless they are there already."""
+    settings = config.data.synthetic
+    with _progress("drawing pedestrians") as progress:
+        task = progress.add_task("drawing pedestrians", total=None)
+        write_synthetic_market1501(
+            folder,
+            SyntheticSettings(
+                seed=settings.seed,
+                train_identities=settings.train_identities,
+                test_identities=settings.test_identities,
+                cameras=settings.cameras,
+                pictures_per_camera=settings.pictures_per_camera,
+            ),
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+
+
+def _read_inspection(path: Path) -> dict[str, str]:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _progress(title: str) -> Progress:
+    return Progress(
+        TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        console=Console(stderr=True), transient=True,
+    )  # fmt: skip

@@ -1,0 +1,214 @@
+"""What would run, what is reused, and why."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline.config import STAGES, Config
+from pipeline.errors import PipelineError
+from pipeline.fingerprint import describe_changes, fingerprint
+from pipeline.run_dir import CHECKPOINT, RunDir, StageRecord
+from reid.errors import CheckpointError
+from reid.files import hash_file, write_json
+
+BEGUN_FILE = "begun.json"
+MADE_ANEW = "made anew"
+NEEDS_TEACHER = ("finetune",)
+
+Action = Literal["run", "continue", "reuse"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What happens to one requested stage.
+
+    Attributes:
+        stage: its name.
+        action: run it from its start, continue an interrupted one, or reuse a finished one.
+        reason: why, for the reader.
+        parent: the stage whose checkpoint it starts from.
+        settings: the settings that count for it.
+    """
+
+    stage: str
+    action: Action
+    reason: str
+    parent: str | None
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a command will do.
+
+    Attributes:
+        steps: one a requested stage, in order.
+        stale: finished stages that were not requested and no longer fit, with the reason.
+    """
+
+    steps: tuple[Step, ...]
+    stale: dict[str, str]
+
+
+def stage_settings(config: Config, stage: str) -> dict[str, Any]:
+    """Return the settings that a stage's result depends on."""
+    own = config.model_dump(mode="json")[stage]
+    own.pop("pretrained", None)  # a file counts by its content, see stage_inputs
+    return {
+        "seed": config.seed,
+        "data": {"height": config.data.height, "width": config.data.width},
+        "model": config.model.model_dump(mode="json"),
+        stage: own,
+    }
+
+
+def stage_inputs(
+    config: Config, stage: str, *, data_hash: str, parent: str | None, teacher: str | None
+) -> dict[str, str]:
+    """Return the hashes of what a stage is made from, by name."""
+    inputs = {"data": data_hash}
+    if parent is not None:
+        inputs["parent"] = parent
+    if teacher is not None and stage in NEEDS_TEACHER:
+        inputs["teacher"] = teacher
+    if stage == "train" and config.train.pretrained is not None:
+        path = config.train.pretrained
+        if not path.is_file():
+            raise CheckpointError(f"{path}: no such file; train.pretrained must name a checkpoint")
+        inputs["pretrained"] = hash_file(path)
+    return inputs
+
+
+def parent_of(stage: str, config: Config, run: RunDir) -> str | None:
+    """Return the stage whose model a stage starts from.
+
+    That is the requested stage before it; for the first requested one, the latest earlier stage
+    that the run has finished.
+
+    Raises:
+        PipelineError: there is none, and the stage needs one.
+    """
+    earlier = STAGES[: STAGES.index(stage)]
+    if not earlier:
+        return None
+    requested = [name for name in earlier if name in config.stages]
+    finished = [name for name in earlier if run.record(name) is not None]
+    candidates = requested or finished
+    if not candidates:
+        raise PipelineError(
+            f"{stage} needs a model, and {run.path} has none yet: put train before it in --stages "
+            "(train.epochs=0 with train.pretrained=FILE takes a model as it is)"
+        )
+    return candidates[-1]
+
+
+def make_plan(
+    config: Config, run: RunDir, *, data_hash: str, restart_from: str | None = None
+) -> Plan:
+    """Compare what was asked for with what the run folder has.
+
+    Args:
+        config: all settings.
+        run: the run's folder; it is only read.
+        data_hash: of the pictures.
+        restart_from: run this stage and those after it anew.
+
+    Raises:
+        PipelineError: a stage that is needed is stale or missing and was not asked for.
+    """
+    if restart_from is not None and restart_from not in config.stages:
+        raise PipelineError(
+            f"--from {restart_from}: not among the stages to run ({','.join(config.stages)})"
+        )
+    outputs: dict[str, str] = {}
+    steps: list[Step] = []
+    stale: dict[str, str] = {}
+    for stage in STAGES:
+        requested = stage in config.stages
+        if not requested and run.record(stage) is None:
+            continue
+        parent = parent_of(stage, config, run)
+        inputs = stage_inputs(
+            config, stage, data_hash=data_hash,
+            parent=outputs.get(parent) if parent else None, teacher=outputs.get("train"),
+        )  # fmt: skip
+        settings = stage_settings(config, stage)
+        reason = why_not_reusable(run, stage, settings, inputs)
+        forced = restart_from is not None and STAGES.index(stage) >= STAGES.index(restart_from)
+        if not requested:
+            if reason is not None:
+                stale[stage] = reason
+            else:
+                outputs[stage] = _output_hash(run.record(stage))
+            continue
+        if parent in stale:
+            raise PipelineError(
+                f"{stage} starts from {parent}, which is stale ({stale[parent]}): put {parent} in "
+                "--stages to make it anew, or take the change back"
+            )
+        step = _step(run, stage, settings, inputs, parent, reason, forced)
+        steps.append(step)
+        outputs[stage] = _output_hash(run.record(stage)) if step.action == "reuse" else MADE_ANEW
+    return Plan(tuple(steps), stale)
+
+
+def _step(
+    run: RunDir,
+    stage: str,
+    settings: dict[str, Any],
+    inputs: Mapping[str, str],
+    parent: str | None,
+    reason: str | None,
+    forced: bool,
+) -> Step:
+    if reason is None and not forced:
+        return Step(stage, "reuse", "settings and inputs are the same", parent, settings)
+    if forced:
+        return Step(stage, "run", "asked for with --from", parent, settings)
+    if can_continue(run, stage, fingerprint(settings, inputs)):
+        return Step(stage, "continue", "was interrupted", parent, settings)
+    return Step(stage, "run", reason or "", parent, settings)
+
+
+def why_not_reusable(
+    run: RunDir, stage: str, settings: Mapping[str, Any], inputs: Mapping[str, str]
+) -> str | None:
+    """Say why a finished stage cannot be reused, or return None if it can."""
+    record = run.record(stage)
+    if record is None:
+        return "not made yet"
+    changes = describe_changes(record.settings, settings)
+    if changes:
+        return "; ".join(changes)
+    changed = [name for name in inputs if inputs[name] != record.inputs.get(name)]
+    gone = [name for name in record.inputs if name not in inputs]
+    if changed or gone:
+        return f"its input changed: {', '.join([*changed, *gone])}"
+    for name, digest in record.outputs.items():
+        path = run.stage_dir(stage) / name
+        if not path.is_file() or hash_file(path) != digest:
+            return f"{path} is missing or was changed"
+    return None
+
+
+def _output_hash(record: StageRecord | None) -> str:
+    assert record is not None
+    return record.outputs.get(CHECKPOINT, next(iter(record.outputs.values())))
+
+
+def can_continue(run: RunDir, stage: str, wanted: str) -> bool:
+    """Tell whether an interrupted stage was begun with the same settings and inputs."""
+    path = run.stage_dir(stage) / BEGUN_FILE
+    if run.record(stage) is not None or not path.is_file():
+        return False
+    try:
+        return bool(json.loads(path.read_text()).get("fingerprint") == wanted)
+    except (ValueError, AttributeError):
+        return False
+
+
+def mark_begun(folder: Path, wanted: str) -> None:
+    """Note with which settings and inputs a stage was begun."""
+    write_json(folder / BEGUN_FILE, {"fingerprint": wanted})

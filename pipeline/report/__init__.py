@@ -1,0 +1,1 @@
+"""The run's story: as data, as tables, as a page."""

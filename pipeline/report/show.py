@@ -1,0 +1,54 @@
+"""What the commands print."""
+
+from rich.console import Console
+
+from pipeline.config import Config
+from pipeline.latency import measure_run
+from pipeline.pictures import look_at_pictures
+from pipeline.plan import make_plan
+from pipeline.preflight import check_settings
+from pipeline.report.page import REPORT_PAGE, write_page
+from pipeline.report.story import collect, iteration_reports, write_story
+from pipeline.report.tables import closing_table, footnotes, plan_table
+from pipeline.run_dir import RunDir
+from pipeline.settings_io import load_config
+from pipeline.widths import planned_widths
+
+
+def show_plan(config: Config, run: RunDir, *, restart_from: str | None = None) -> None:
+    """Print what would run and why, and the widths by iteration; run nothing."""
+    check_settings(config)
+    data_hash = look_at_pictures(config, run)
+    plan = make_plan(config, run, data_hash=data_hash, restart_from=restart_from)
+    widths = planned_widths(config) if "prune" in config.stages else None
+    for table in plan_table(plan, widths):
+        Console().print(table)
+
+
+def finish_run(config: Config, run: RunDir) -> None:
+    """Measure latency, write the report and the page, print the closing table."""
+    measure_run(config, run)
+    story = collect(config, run)
+    write_story(run, story)
+    page = write_page(run, story)
+    console = Console()
+    console.print(closing_table(story))
+    for line in footnotes(story):
+        console.print(line, markup=False, highlight=False, style="dim")
+    console.print(f"run: {run.path}", highlight=False, soft_wrap=True)
+    console.print(f"page: {page}", highlight=False, soft_wrap=True)
+
+
+def show_report(run: RunDir) -> None:
+    """Print the sparsity report of every iteration and the closing table."""
+    config = load_config(run.config_path)
+    console = Console()
+    for report in iteration_reports(run):
+        console.print(report.table())
+        console.print(report.summary(), highlight=False)
+        console.print()
+    story = collect(config, run)
+    console.print(closing_table(story))
+    for line in footnotes(story):
+        console.print(line, markup=False, highlight=False, style="dim")
+    console.print(f"page: {run.path / REPORT_PAGE}", highlight=False, soft_wrap=True)

@@ -1,0 +1,75 @@
+"""Everything that a run's folder tells, as plain data."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import STAGES, Config
+from pipeline.evaluation import headline
+from pipeline.latency import read_latency
+from pipeline.run_dir import RunDir, StageRecord
+from prune.report import IterationReport
+from reid.files import write_json
+
+REPORT_JSON = "report.json"
+
+
+def collect(config: Config, run: RunDir) -> dict[str, Any]:
+    """Gather the rows of the closing table, the iterations, the int8 report and the latency.
+
+    Args:
+        config: the run's settings; it chooses the distance of the accuracy columns.
+        run: the run's folder.
+    """
+    records = [record for stage in STAGES if (record := run.record(stage)) is not None]
+    latency = read_latency(run)
+    return {
+        "name": config.name,
+        "distance": config.evaluation.distance,
+        "input": [config.data.height, config.data.width],
+        "pictures": str(config.data.root) if config.data.root else "synthetic pedestrians",
+        "rows": [_row(record, config, latency) for record in records],
+        "iterations": [report.to_dict() for report in iteration_reports(run)],
+        "quantization": next(
+            (r.result.get("quantization") for r in records if r.stage == "quantize"), None
+        ),
+        "machine": latency.get("machine", {}),
+        "latency": latency.get("stages", {}),
+        "versions": records[-1].versions if records else {},
+        "seed": config.seed,
+    }
+
+
+def write_story(run: RunDir, story: dict[str, Any]) -> None:
+    """Write ``report.json``."""
+    write_json(run.path / REPORT_JSON, story)
+
+
+def _row(record: StageRecord, config: Config, latency: dict[str, Any]) -> dict[str, Any]:
+    result = record.result
+    measured = latency.get("stages", {}).get(record.stage, {})
+    return {
+        "stage": record.stage,
+        "model": result["model"],
+        "file": result["file"],
+        "parameters": result["parameters"],
+        "macs": result["macs"],
+        "bytes": result["bytes"],
+        **headline(result["metrics"], config),
+        "latency_ms": measured.get("median_ms"),
+        "latency_spread_ms": measured.get("spread_ms"),
+        "latency_ratio": measured.get("ratio"),
+        "seconds": record.seconds,
+    }
+
+
+def iteration_reports(run: RunDir) -> list[IterationReport]:
+    """Read the finished prune iterations of a run, in order."""
+    folders = run.stage_dir("prune").glob("iteration_*")
+    paths = [folder / "report.json" for folder in folders]
+    found = sorted((p for p in paths if p.is_file()), key=_number)
+    return [IterationReport.from_dict(json.loads(path.read_text())) for path in found]
+
+
+def _number(path: Path) -> int:
+    return int(path.parent.name.rpartition("_")[2])

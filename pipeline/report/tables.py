@@ -1,0 +1,104 @@
+"""The tables that the terminal shows."""
+
+from typing import Any
+
+from rich.table import Table
+
+from pipeline.plan import Plan
+
+
+def closing_table(story: dict[str, Any]) -> Table:
+    """Return one row a stage: size, accuracy, latency."""
+    table = Table(title=f"Run {story['name']}", title_justify="left")
+    table.add_column("stage")
+    table.add_column("model")
+    for heading in (
+        "parameters", "MACs", "file", "mAP", "rank-1", "rank-5", "rank-10", "latency", "took",
+    ):  # fmt: skip
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in story["rows"]:
+        table.add_row(
+            row["stage"],
+            row["model"],
+            f"{row['parameters']:,}",
+            f"{row['macs'] / 1e6:.1f} M",
+            size(row["bytes"]),
+            *(f"{row[key]:.1%}" for key in ("mAP", "rank1", "rank5", "rank10")),
+            f"{row['latency_ms']:.1f} ms" if row["latency_ms"] is not None else "-",
+            f"{row['seconds']:.0f} s",
+        )
+    return table
+
+
+def size(count: int) -> str:
+    """Return a file size for people."""
+    return f"{count / 1e6:.2f} MB" if count >= 1e5 else f"{count / 1e3:.0f} kB"
+
+
+def footnotes(story: dict[str, Any]) -> list[str]:
+    """Return the lines below the closing table: what was measured, on what."""
+    height, width = story["input"]
+    lines = [
+        f"accuracy: {story['distance']} distance, Market-1501 protocol, {story['pictures']}, "
+        f"input {height} x {width}, seed {story['seed']}"
+    ]
+    if story["machine"]:
+        machine = story["machine"]
+        lines.append(
+            f"latency: batch 1, {machine.get('threads', 1)} thread(s), "
+            f"{machine.get('cpu', 'unknown CPU')}; float rows run in eager PyTorch, int8 as "
+            "TorchScript"
+        )
+    lines += _int8_latency(story)
+    if story["quantization"]:
+        lines.append(f"int8: {story['quantization']['summary']}")
+    return lines
+
+
+def _int8_latency(story: dict[str, Any]) -> list[str]:
+    """Say on which engine the int8 file was timed, and what another one makes of it."""
+    if not story["quantization"] or "quantize" not in story["latency"]:
+        return []
+    engine = story["quantization"]["engine"]
+    machine = story["machine"]
+    lines = []
+    if engine == "qnnpack" and machine.get("architecture") == "x86_64":
+        lines.append(
+            "int8 latency: QNNPACK is built for ARM; on this x86-64 machine it is slower than it "
+            "will be there, measure on the device"
+        )
+    for name, times in story["latency"].items():
+        stage, comma, other = name.partition(", ")
+        if stage == "quantize" and comma:
+            lines.append(
+                f"int8 latency: the same file on the {other} engine takes "
+                f"{times['median_ms']:.1f} ms, {1 / times['ratio']:.1f} times as fast as the first "
+                "row"
+            )
+    return lines
+
+
+def plan_table(plan: Plan, widths: list[dict[str, int]] | None) -> list[Table]:
+    """Return what would run, and the planned channels by iteration if pruning is part of it."""
+    table = Table(title="Plan", title_justify="left")
+    for heading in ("stage", "action", "why", "starts from"):
+        table.add_column(heading)
+    for step in plan.steps:
+        table.add_row(step.stage, step.action, step.reason, step.parent or "")
+    for stage, reason in plan.stale.items():
+        table.add_row(stage, "stale, not asked for", reason, "")
+    return [table] if widths is None else [table, widths_table(widths)]
+
+
+def widths_table(widths: list[dict[str, int]]) -> Table:
+    """Return the layers' channels at the start and after each iteration."""
+    table = Table(title="Channels by iteration", title_justify="left")
+    table.add_column("layer", no_wrap=True)
+    table.add_column("now", justify="right")
+    for number in range(1, len(widths)):
+        table.add_column(str(number), justify="right")
+    for name in widths[0]:
+        row = [str(step[name]) for step in widths]
+        if len(set(row)) > 1:
+            table.add_row(name, *row)
+    return table

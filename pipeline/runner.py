@@ -1,0 +1,115 @@
+"""Plan, run or reuse, record."""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from pipeline.config import Config
+from pipeline.context import StageContext
+from pipeline.fingerprint import fingerprint, library_versions
+from pipeline.pictures import prepare_pictures
+from pipeline.plan import (
+    Plan,
+    Step,
+    can_continue,
+    make_plan,
+    mark_begun,
+    stage_inputs,
+)
+from pipeline.preflight import check_batches, check_settings
+from pipeline.run_dir import CHECKPOINT, RunDir, StageRecord
+from pipeline.stages import finetune, prune, quantize, train
+from reid.data.records import ReidData
+from reid.files import hash_file
+from reid.training.fit import LAST
+
+logger = logging.getLogger(__name__)
+
+StageFunction = Callable[[StageContext], dict[str, Any]]
+
+STAGE_FUNCTIONS: dict[str, StageFunction] = {
+    "train": train.run,
+    "prune": prune.run,
+    "finetune": finetune.run,
+    "quantize": quantize.run,
+}
+
+
+def run_stages(config: Config, run: RunDir, *, restart_from: str | None = None) -> Plan:
+    """Run what has to be run, reuse what can be.
+
+    The folder has to be locked by the caller.
+
+    Args:
+        config: all settings.
+        run: the run's folder.
+        restart_from: run this stage and those after it anew.
+
+    Returns:
+        The plan that was carried out.
+    """
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    check_settings(config)
+    data, data_hash = prepare_pictures(config, run)
+    check_batches(config, data)
+    plan = make_plan(config, run, data_hash=data_hash, restart_from=restart_from)
+    for step in plan.steps:
+        logger.info("%s: %s (%s)", step.stage, step.action, step.reason)
+    for stage, reason in plan.stale.items():
+        logger.warning("%s: stale and not asked for (%s)", stage, reason)
+    for step in plan.steps:
+        if step.action != "reuse":
+            _run_stage(config, run, step, data, data_hash)
+    return plan
+
+
+def _run_stage(config: Config, run: RunDir, step: Step, data: ReidData, data_hash: str) -> None:
+    parent = run.record(step.parent) if step.parent else None
+    teacher = run.record("train")
+    inputs = stage_inputs(
+        config,
+        step.stage,
+        data_hash=data_hash,
+        parent=parent.outputs[CHECKPOINT] if parent else None,
+        teacher=teacher.outputs[CHECKPOINT] if teacher else None,
+    )
+    wanted = fingerprint(step.settings, inputs)
+    folder = run.stage_dir(step.stage)
+    if step.action != "continue" or not can_continue(run, step.stage, wanted):
+        aside = run.set_aside(step.stage)
+        if aside is not None:
+            logger.info("%s: what was there before lies in %s", step.stage, aside)
+    mark_begun(folder, wanted)
+    context = StageContext(
+        stage=step.stage,
+        config=config,
+        folder=folder,
+        data=data,
+        parent=run.stage_dir(step.parent) / CHECKPOINT if step.parent else None,
+        teacher=run.stage_dir("train") / CHECKPOINT if teacher else None,
+        parent_hash=inputs.get("parent", ""),
+    )
+    logger.info("%s: started", step.stage)
+    started = time.perf_counter()
+    row = STAGE_FUNCTIONS[step.stage](context)
+    seconds = time.perf_counter() - started
+    run.finish(
+        StageRecord(
+            stage=step.stage,
+            fingerprint=wanted,
+            settings=step.settings,
+            inputs=inputs,
+            outputs={path.name: hash_file(path) for path in sorted(folder.glob("*.pt"))},
+            versions=library_versions(),
+            seed=config.seed,
+            seconds=seconds,
+            result=row,
+        )
+    )
+    for leftover in folder.rglob(LAST):
+        leftover.unlink()
+    logger.info("%s: done in %.0f s", step.stage, seconds)

@@ -1,0 +1,157 @@
+"""Reading settings: files, ``extends``, overrides, and errors that name the key."""
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from pipeline.config import STAGES, Config
+from pipeline.errors import PipelineError
+from reid.errors import ModelError
+from reid.models.registry import check_architecture
+
+
+def load_config(path: Path, overrides: Sequence[str] = (), stages: str | None = None) -> Config:
+    """Read a YAML file, apply ``key.path=value`` overrides, check everything.
+
+    Args:
+        path: the file; a key ``extends`` names a file beside it whose values it refines.
+        overrides: such as ``train.epochs=60``; values are YAML.
+        stages: comma-separated stage names, instead of the file's.
+
+    Raises:
+        PipelineError: a file, key or value is wrong; the message names it and the nearest right
+            one.
+    """
+    content = _read(path, seen=())
+    for override in overrides:
+        _apply(content, override)
+    if stages is not None:
+        content["stages"] = [name.strip() for name in stages.split(",") if name.strip()]
+    _check_stages(content.get("stages", list(STAGES)))
+    try:
+        config = Config.model_validate(content)
+    except ValidationError as error:
+        raise PipelineError(_explain(error, path)) from error
+    _check_architectures(config)
+    return config
+
+
+def write_config(config: Config) -> str:
+    """Return a resolved configuration as YAML."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    if path.resolve() in seen:
+        raise PipelineError(f"{path}: 'extends' goes round in a circle; remove one of them")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PipelineError(
+            f"{path}: cannot read this configuration; give --config an existing YAML file"
+        ) from error
+    try:
+        content = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" at line {where.line + 1}" if where is not None else ""
+        raise PipelineError(
+            f"{path}: not valid YAML{line}; check indentation and colons"
+        ) from error
+    if not isinstance(content, dict):
+        raise PipelineError(f"{path}: expected settings as 'key: value', found a single value")
+    base = content.pop("extends", None)
+    if base is None:
+        return content
+    return _merge(_read(path.parent / str(base), (*seen, path.resolve())), content)
+
+
+def _merge(base: dict[str, Any], refined: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in refined.items():
+        if isinstance(value, dict) and isinstance(merged.get(key), dict):
+            merged[key] = _merge(merged[key], value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _apply(content: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise PipelineError(f"{override!r} is no setting; expected key.path=value")
+    _check_key(key)
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise PipelineError(f"{key}: cannot read the value {text!r}; quote it as YAML") from error
+    *parents, last = key.split(".")
+    section = content
+    for parent in parents:
+        section = section.setdefault(parent, {})
+    section[last] = value
+
+
+def setting_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
+    """Yield the full name of every setting."""
+    for name, entry in model.model_fields.items():
+        kind = entry.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from setting_keys(kind, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def _check_key(key: str) -> None:
+    known = list(setting_keys())
+    if key not in known:
+        raise PipelineError(f"unknown setting {key!r}{_nearest(key, known)}")
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if not near:
+        leaf = name.rpartition(".")[2]
+        near = [key for key in known if key.rpartition(".")[2] == leaf][:1]
+    return f"; did you mean {near[0]!r}?" if near else "; see docs/settings.md for all of them"
+
+
+def _explain(error: ValidationError, path: Path) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"{path}: unknown setting {key!r}{_nearest(key, list(setting_keys()))}"
+    reason = first["msg"][0].lower() + first["msg"][1:]
+    return f"{key}: {reason}, found {first['input']!r}; correct it in {path} or on the command line"
+
+
+def _check_stages(stages: Any) -> None:
+    if not isinstance(stages, list | tuple) or not stages:
+        raise PipelineError(f"stages: expected some of {', '.join(STAGES)}")
+    for name in stages:
+        if name not in STAGES:
+            near = difflib.get_close_matches(str(name), STAGES, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise PipelineError(f"unknown stage {name!r}: {hint}stages are {', '.join(STAGES)}")
+    order = [STAGES.index(name) for name in stages]
+    if order != sorted(set(order)):
+        right = [name for name in STAGES if name in stages]
+        raise PipelineError(
+            f"stages out of order: {','.join(stages)}; each once and in this order: "
+            + ",".join(right)
+        )
+
+
+def _check_architectures(config: Config) -> None:
+    for key, name in (
+        ("model.architecture", config.model.architecture),
+        ("prune.target", config.prune.target),
+    ):
+        try:
+            check_architecture(name)
+        except ModelError as error:
+            raise PipelineError(f"{key}: {error}") from error

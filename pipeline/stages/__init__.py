@@ -1,0 +1,1 @@
+"""One file a stage; a stage is glue between the run's folder and the packages."""

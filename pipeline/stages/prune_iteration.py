@@ -1,0 +1,205 @@
+"""One prune iteration: masks, surgery, check, reconstruction, recalibration, tuning, report.
+
+Its folder is filled in two steps, each of which ends with a JSON file that marks it as done: the
+mended compact model (``cut.json``), then the tuned one (``report.json``).
+"""
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.context import StageContext
+from pipeline.evaluation import evaluate, headline
+from pipeline.run_dir import CHECKPOINT, METRICS
+from prune.cut import compose_kept, cut
+from prune.hints import hint_channels
+from prune.recalibrate import recalibrate
+from prune.reconstruct import reconstruct
+from prune.report import IterationReport, report_cut
+from reid.files import write_json
+from reid.models.checkpoint import describe, load_checkpoint, save_checkpoint
+from reid.training.distillation import Teacher
+from reid.training.fit import fit
+
+REPORT = "report.json"
+CUT_REPORT = "cut.json"
+KEPT = "kept.json"
+COMPACT = "compact.pt"
+SURGERY_SIZE = (64, 32)
+CHECK_PICTURES = 4
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class State:
+    """A model on its way to the target.
+
+    Attributes:
+        model: on the CPU.
+        kept: which channels of the full-width model each layer still has.
+        accuracy: mAP and CMC of the model.
+        metrics: all of them, by distance.
+    """
+
+    model: nn.Module
+    kept: dict[str, Tensor]
+    accuracy: dict[str, float]
+    metrics: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """What one iteration is to do.
+
+    Attributes:
+        context: of the stage.
+        number: from 1.
+        count: K.
+        widths: planned channels after it, by layer.
+        full_width: the model before the first cut; teacher and original of reconstruction.
+    """
+
+    context: StageContext
+    number: int
+    count: int
+    widths: dict[str, int]
+    full_width: nn.Module
+
+    @property
+    def folder(self) -> Path:
+        """Return where it writes."""
+        return self.context.folder / f"iteration_{self.number}"
+
+    def is_finished(self) -> bool:
+        """Tell whether there is nothing left to do."""
+        return (self.folder / REPORT).exists()
+
+
+def run_iteration(iteration: Iteration, state: State) -> None:
+    """Take a state to the planned widths; go on where an interruption left off."""
+    folder, context = iteration.folder, iteration.context
+    if not (folder / CUT_REPORT).exists():
+        _cut_and_mend(iteration, state)
+    report = _read_report(folder / CUT_REPORT)
+    model, _ = load_checkpoint(folder / COMPACT)
+    seconds = dict(report.seconds)
+    with _timed(seconds, "tuning"):
+        _tune(iteration, model)
+    metrics = evaluate(model, context)
+    accuracy = report.accuracy | {"after_tuning": headline(metrics, context.config)}
+    _save(iteration, CHECKPOINT, model)
+    write_json(folder / METRICS, metrics)
+    report = replace(report, accuracy=accuracy, seconds=seconds)
+    write_json(folder / REPORT, report.to_dict())
+    for line in report.summary().splitlines():
+        logger.info("prune %d/%d: %s", iteration.number, iteration.count, line)
+
+
+def load_state(iteration: Iteration) -> State:
+    """Load what a finished iteration left."""
+    folder = iteration.folder
+    return State(
+        model=load_checkpoint(folder / CHECKPOINT)[0],
+        kept=_read_kept(folder / KEPT),
+        accuracy=_read_report(folder / REPORT).accuracy["after_tuning"],
+        metrics=json.loads((folder / METRICS).read_text()),
+    )
+
+
+def _cut_and_mend(iteration: Iteration, state: State) -> None:
+    context, settings = iteration.context, iteration.context.config.prune
+    logger.info("prune %d/%d: masks and surgery", iteration.number, iteration.count)
+    generator = torch.Generator().manual_seed(context.seed("check", iteration.number))
+    result = cut(
+        state.model,
+        iteration.widths,
+        example=torch.randn(2, 3, *SURGERY_SIZE, generator=generator),
+        check_input=torch.randn(CHECK_PICTURES, 3, *context.input_size, generator=generator),
+    )
+    report = report_cut(
+        state.model,
+        result,
+        iteration.widths,
+        example=context.example(),
+        iteration=iteration.number,
+        iterations=iteration.count,
+    )
+    model, kept = result.model, compose_kept(state.kept, result.kept)
+    seconds, accuracy = dict(report.seconds), {"before": state.accuracy}
+    accuracy["after_surgery"] = _accuracy(model, context)
+    if settings.reconstruction_pictures:
+        with _timed(seconds, "reconstruction"):
+            batches = context.training_batches(settings.reconstruction_pictures, "reconstruct")
+            reconstruct(model, iteration.full_width.cpu(), kept, torch.cat(batches))
+        accuracy["after_reconstruction"] = _accuracy(model, context)
+    with _timed(seconds, "recalibration"):
+        recalibrate(model, context.training_batches(settings.recalibration_pictures, "recalibrate"))
+    accuracy["after_recalibration"] = _accuracy(model, context)
+    _save(iteration, COMPACT, model)
+    write_json(iteration.folder / KEPT, {name: rows.tolist() for name, rows in kept.items()})
+    report = replace(report, accuracy=accuracy, seconds=seconds)
+    write_json(iteration.folder / CUT_REPORT, report.to_dict())
+
+
+def _tune(iteration: Iteration, model: nn.Module) -> None:
+    context, settings = iteration.context, iteration.context.config.prune
+    height, width = context.input_size
+    teacher = None
+    if settings.teacher:
+        kept = _read_kept(iteration.folder / KEPT)
+        hints = hint_channels(model, torch.zeros(1, 3, *SURGERY_SIZE), kept)
+        teacher = Teacher(iteration.full_width, settings.distillation, hints)
+    fit(
+        model,
+        context.data.train,
+        settings.tuning,
+        height=height,
+        width=width,
+        seed=context.seed("draws", iteration.number),
+        folder=iteration.folder,
+        label=f"prune {iteration.number}/{iteration.count}",
+        workers=context.config.data.workers,
+        accelerator=context.device,
+        teacher=teacher,
+    )
+
+
+def _accuracy(model: nn.Module, context: StageContext) -> dict[str, float]:
+    accuracy = headline(evaluate(model, context), context.config)
+    model.cpu()
+    return accuracy
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], step: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    seconds[step] = time.perf_counter() - started
+
+
+def _save(iteration: Iteration, name: str, model: nn.Module) -> None:
+    context = iteration.context
+    info = describe(
+        model,
+        context.config.model.architecture,
+        input_size=context.input_size,
+        parent_hash=context.parent_hash,
+    )
+    save_checkpoint(iteration.folder / name, model.cpu(), info)
+
+
+def _read_report(path: Path) -> IterationReport:
+    return IterationReport.from_dict(json.loads(path.read_text()))
+
+
+def _read_kept(path: Path) -> dict[str, Tensor]:
+    return {name: torch.tensor(rows) for name, rows in json.loads(path.read_text()).items()}

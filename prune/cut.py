@@ -1,0 +1,82 @@
+"""One cut: masks, surgery, check."""
+
+import copy
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from prune.layers import Widths
+from prune.nni_backend import find_groups, mask_channels, remove_masked
+from prune.verify import check_widths, masked_difference
+from prune.widths import check_groups
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What a cut made and what it found.
+
+    Attributes:
+        model: the compact model, in evaluation mode.
+        kept: indices of the channels of the model before the cut that stay, by layer.
+        scores: importance of the channels before the cut (C,), by layer that was cut.
+        groups: layers whose channels went together.
+        difference: masked against compact, maximal relative error.
+        seconds: time of each step.
+    """
+
+    model: nn.Module
+    kept: dict[str, Tensor]
+    scores: dict[str, Tensor]
+    groups: list[tuple[str, ...]]
+    difference: float
+    seconds: dict[str, float]
+
+
+def cut(model: nn.Module, widths: Widths, *, example: Tensor, check_input: Tensor) -> Cut:
+    """Take a model to planned widths: mask, remove, check.
+
+    Args:
+        model: any module that ``torch.fx`` traces; it is left as it was.
+        widths: planned output channels by layer; layers that are not named stay as they are.
+        example: input (2, 3, H, W) for tracing; small is fast, the result does not depend on it.
+        check_input: input (N, 3, H, W) on which masked and compact model are compared.
+
+    Raises:
+        PruneError: the plan splits a group, the model cannot be taken apart, or the result is not
+            what was planned.
+    """
+    clock = _Clock()
+    source = copy.deepcopy(model).cpu().eval()
+    groups = find_groups(source, example)
+    check_groups(widths, groups)
+    clock.stop("groups")
+    masked = mask_channels(
+        source, example=example, check_input=check_input, widths=widths, groups=groups
+    )
+    clock.stop("masks")
+    remove_masked(source, masked.masks, example)
+    clock.stop("surgery")
+    check_widths(source, widths)
+    difference = masked_difference(masked.output, source, check_input)
+    clock.stop("check")
+    for parameter in source.parameters():
+        parameter.requires_grad_(True)
+    return Cut(source.eval(), masked.kept, masked.scores, groups, difference, clock.seconds)
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._since = time.perf_counter()
+
+    def stop(self, step: str) -> None:
+        now = time.perf_counter()
+        self.seconds[step] = now - self._since
+        self._since = now
+
+
+def compose_kept(first: dict[str, Tensor], second: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return which channels of the model before two cuts are kept after both."""
+    return {name: torch.as_tensor(first[name])[second[name]] for name in first}

@@ -1,0 +1,61 @@
+"""Where a compact model's features can be compared with its full-width teacher's."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+
+def hint_channels(
+    model: nn.Module, example: Tensor, kept: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Find the stages of a model and which channels of their full-width outputs are kept.
+
+    A stage is a direct child of the model that contains a convolution and returns a feature map
+    (N, C, H, W); its channels are those of the last convolution in it. No adapter is needed: the
+    place of every kept channel in the full-width model is known.
+
+    Args:
+        model: the compact model.
+        example: an input (N, 3, H, W).
+        kept: indices of the full-width model's channels that are kept, by layer.
+
+    Returns:
+        Kept channels (C,) by the name of the stage.
+    """
+    last_layer: dict[str, str] = {}
+    channels: dict[str, int] = {}
+    handles = []
+    for child_name, child in model.named_children():
+        for name, module in child.named_modules(prefix=child_name):
+            if isinstance(module, nn.Conv2d):
+                handles.append(module.register_forward_hook(_note(last_layer, child_name, name)))
+        handles.append(child.register_forward_hook(_note_channels(channels, child_name)))
+    was_training = model.training
+    try:
+        with torch.no_grad():
+            model.eval()(example)
+    finally:
+        model.train(was_training)
+        for handle in handles:
+            handle.remove()
+    return {
+        stage: kept[layer]
+        for stage, layer in last_layer.items()
+        if channels.get(stage) == len(kept[layer])
+    }
+
+
+def _note(last_layer: dict[str, str], stage: str, layer: str) -> Callable[..., None]:
+    def hook(*_: object) -> None:
+        last_layer[stage] = layer
+
+    return hook
+
+
+def _note_channels(channels: dict[str, int], stage: str) -> Callable[..., None]:
+    def hook(_module: nn.Module, _inputs: tuple[Tensor, ...], output: object) -> None:
+        if isinstance(output, Tensor) and output.dim() == 4:
+            channels[stage] = output.shape[1]
+
+    return hook

@@ -1,0 +1,248 @@
+"""Everything that touches NNI: dependency groups, masks, surgery.
+
+NNI 3.0 is archived; the ways round what no longer works on today's PyTorch are here and nowhere
+else, each with its reason.
+"""
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prune.errors import PruneError
+from prune.graph import normalised_layers, trace
+from prune.layers import Widths, layer_widths, output_width, prunable_layers
+
+Masks = dict[str, dict[str, Tensor]]
+
+SURGERY_BATCH = 2
+
+
+@dataclass(frozen=True)
+class Masked:
+    """A model whose surplus channels are masked.
+
+    Attributes:
+        masks: NNI's masks, by layer and target.
+        scores: importance of every output channel (C,), by layer; equal within a group.
+        kept: indices of the channels that stay (sorted), by layer.
+        output: the masked model's output on the check input.
+    """
+
+    masks: Masks
+    scores: dict[str, Tensor]
+    kept: dict[str, Tensor]
+    output: Tensor
+
+
+@contextlib.contextmanager
+def _quiet_and_seeded() -> Iterator[None]:
+    """Keep NNI's prints out of the terminal, and its random probes away from our randomness."""
+    logger = logging.getLogger("nni")
+    shape_logger = logging.getLogger("Shape_Dependency")
+    levels = logger.level, shape_logger.level
+    sink = io.StringIO()
+    try:
+        with (
+            torch.random.fork_rng(),
+            contextlib.redirect_stdout(sink),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")
+            torch.manual_seed(0)
+            import nni.compression  # noqa: F401 - importing resets the logger's level
+
+            logger.setLevel(logging.ERROR)
+            shape_logger.setLevel(logging.ERROR)
+            yield
+    finally:
+        logger.setLevel(levels[0])
+        shape_logger.setLevel(levels[1])
+
+
+def find_groups(model: nn.Module, example: Tensor) -> list[tuple[str, ...]]:
+    """Find the layers whose output channels have to be removed together.
+
+    Args:
+        model: any module that ``torch.jit.trace`` takes.
+        example: an input (N, 3, H, W).
+
+    Returns:
+        Groups of at least two layer names, each sorted, in a fixed order.
+    """
+    from nni.compression.utils import auto_set_denpendency_group_ids
+
+    was_training = model.training
+    with _quiet_and_seeded():
+        configs = auto_set_denpendency_group_ids(
+            model.eval(), [{"op_types": ["Conv2d", "Linear"], "sparse_ratio": 0.5}], example
+        )
+    model.train(was_training)
+    members: dict[str, list[str]] = {}
+    for config in configs:
+        if "dependency_group_id" in config:
+            members.setdefault(config["dependency_group_id"], []).append(config["op_names"][0])
+    return sorted(tuple(sorted(names)) for names in members.values() if len(names) > 1)
+
+
+def mask_channels(
+    model: nn.Module,
+    *,
+    example: Tensor,
+    check_input: Tensor,
+    widths: Widths,
+    groups: list[tuple[str, ...]],
+) -> Masked:
+    """Mask the channels of least L2 norm until every layer is at its planned width.
+
+    The model is left as it was. Norms are divided by their layer's mean before the members of a
+    group are averaged: pointwise, depthwise and gate convolutions have different scales, and the
+    largest would decide alone. BatchNorm outputs of masked channels are masked too; otherwise a
+    masked channel still sends relu(beta) on, which the surgery drops.
+
+    Args:
+        model: the model to prune.
+        example: an input (N, 3, H, W), small is fine.
+        check_input: an input (N, 3, H, W) on which the masked model's output is recorded.
+        widths: planned output channels by layer; layers that are not named stay as they are.
+        groups: what :func:`find_groups` returned.
+
+    Raises:
+        PruneError: the masks keep another number of channels than planned.
+    """
+    pruner = _make_pruner(model, _pruning_config(model, widths, groups))
+    try:
+        with _quiet_and_seeded(), torch.no_grad():
+            pruner.track_forward(example)
+            _, raw_masks = pruner.compress()
+            scores = _scores(pruner)
+            output = model.eval()(check_input)
+    finally:
+        pruner.unwrap_model()
+    masks = {
+        name: {target: mask for target, mask in targets.items() if mask is not None}
+        for name, targets in raw_masks.items()
+    }
+    kept = _kept_channels(model, masks)
+    for name, width in widths.items():
+        if len(kept[name]) != width:
+            raise PruneError(
+                f"masks keep {len(kept[name])} channels of {name!r} where {width} were planned; "
+                "is it tied to a layer that the plan leaves alone?"
+            )
+    return Masked(masks, scores, kept, output)
+
+
+def _make_pruner(model: nn.Module, configs: list[dict[str, Any]]) -> Any:
+    """Make NNI's L2 pruner, with the members of a group brought to one scale first."""
+    with _quiet_and_seeded():
+        from nni.compression.base.setting import PruningSetting
+        from nni.compression.pruning import L2NormPruner
+
+        class GroupNormalisedL2NormPruner(L2NormPruner):  # type: ignore[misc]
+            def _calculate_metrics(self, data: Any) -> Any:
+                metrics = super()._calculate_metrics(data)
+                for targets in metrics.values():
+                    for target, metric in targets.items():
+                        targets[target] = metric / metric.mean().clamp_min(1e-12)
+                return metrics
+
+        # NNI does not know InstanceNorm as something to mask.
+        PruningSetting.register("InstanceNorm2d", PruningSetting.default_setting)
+        return GroupNormalisedL2NormPruner(model.eval(), configs)
+
+
+def _pruning_config(
+    model: nn.Module, widths: Widths, groups: list[tuple[str, ...]]
+) -> list[dict[str, Any]]:
+    now = layer_widths(model)
+    group_ids = {
+        name: sha256("\n".join(members).encode()).hexdigest()
+        for members in groups
+        for name in members
+    }
+    configs: list[dict[str, Any]] = []
+    cut = [name for name in now if widths.get(name, now[name]) < now[name]]
+    for name in cut:
+        # NNI removes int(n * ratio) channels; half a channel more than the whole number keeps
+        # rounding from removing one too few.
+        ratio = (now[name] - widths[name] + 0.5) / now[name]
+        config: dict[str, Any] = {"op_names": [name], "sparse_ratio": min(ratio, 1 - 1e-9)}
+        if name in group_ids:
+            config["dependency_group_id"] = group_ids[name]
+        configs.append(config)
+    for normalisation, owner in normalised_layers(model).items():
+        if owner in cut:
+            configs.append(_follow(normalisation, owner))
+    return configs
+
+
+def _follow(normalisation: str, owner: str) -> dict[str, Any]:
+    align = {"module_name": owner, "target_name": "weight", "dims": [0]}
+    return {
+        "op_names": [normalisation],
+        "target_names": ["_output_"],
+        "target_settings": {
+            "_output_": {"align": align, "granularity": "per_channel", "apply_method": "mul"}
+        },
+    }
+
+
+def _scores(pruner: Any) -> dict[str, Tensor]:
+    metrics = pruner._calculate_metrics(pruner._collect_data())
+    return {
+        name: targets["weight"].detach().flatten().clone()
+        for name, targets in metrics.items()
+        if "weight" in targets
+    }
+
+
+def _kept_channels(model: nn.Module, masks: Masks) -> dict[str, Tensor]:
+    kept = {}
+    for name, layer in prunable_layers(model).items():
+        if name in masks:
+            kept[name] = masks[name]["weight"].flatten(1).any(1).nonzero().flatten()
+        else:
+            kept[name] = torch.arange(output_width(layer))
+    return kept
+
+
+def remove_masked(
+    model: nn.Module, masks: Mapping[str, Mapping[str, Tensor]], example: Tensor
+) -> None:
+    """Remove the masked channels from a model, in place, with NNI's ``ModelSpeedup``.
+
+    Args:
+        model: the model that was masked, unwrapped.
+        masks: what :func:`mask_channels` found.
+        example: an input (N, 3, H, W). The surgery's cost grows with its size, its result does
+            not depend on it: a small one is best.
+
+    Raises:
+        PruneError: NNI cannot take this model apart; the message names the layer if NNI does.
+    """
+    silent = logging.getLogger("prune.nni_speedup")
+    silent.setLevel(logging.CRITICAL)
+    plain = {name: dict(targets) for name, targets in masks.items()}
+    with _quiet_and_seeded():
+        from nni.compression.speedup import ModelSpeedup
+
+        try:
+            # NNI's own tracer does not run on torch >= 2.1, so the graph is always given.
+            ModelSpeedup(
+                model,
+                example,
+                plain,
+                batch_size=SURGERY_BATCH,
+                graph_module=trace(model),
+                logger=silent,
+            ).speedup_model()
+        except (AssertionError, RuntimeError, KeyError, TypeError, ValueError) as error:
+            raise PruneError(f"NNI's surgery failed: {type(error).__name__}: {error}") from error

@@ -1,0 +1,135 @@
+"""Least squares: what is left imitates what was there.
+
+After surgery every layer still has weights that were made for inputs which are gone. Layer by
+layer, in forward order, those weights (and the shift of the normalisation behind, or the bias) are
+solved for that bring the compact layer's output, from the compact network's own inputs, closest to
+the full-width layer's output at the kept channels.
+
+He et al., "Channel Pruning for Accelerating Very Deep Neural Networks", ICCV 2017, and Luo et al.,
+"ThiNet", ICCV 2017, do this for single layers of plain networks; here it is every layer, depthwise
+and shared ones too.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx, nn
+
+from prune.graph import trace
+from prune.least_squares import solve
+from prune.lockstep import Lockstep
+
+RIDGE = 1e-2
+
+
+@dataclass(frozen=True)
+class LayerFit:
+    """How well a layer imitates its full-width original, on the pictures it saw.
+
+    Attributes:
+        before: relative squared error ||compact - full||^2 / ||full||^2 with the weights that the
+            surgery left, but with the inputs that the reconstructed layers before it now give.
+        after: the same with the solved weights; never above ``before``.
+    """
+
+    before: float
+    after: float
+
+
+@torch.no_grad()
+def reconstruct(
+    compact: nn.Module,
+    full: nn.Module,
+    kept: Mapping[str, Tensor],
+    pictures: Tensor,
+    *,
+    ridge: float = RIDGE,
+) -> dict[str, LayerFit]:
+    """Solve the weights of every convolution and linear layer of a compact model anew, in place.
+
+    Both networks are walked once, in step; a module that is called several times is solved once
+    for all its calls. Memory holds the live activations of both networks for ``pictures``.
+
+    Args:
+        compact: the model after surgery; it is left in evaluation mode.
+        full: the model that it was cut from.
+        kept: indices of the full-width output channels that are left, by layer.
+        pictures: inputs (N, 3, H, W); 96 to 512 are enough.
+        ridge: weight of the pull towards the present weights, as a share of the mean diagonal of
+            the normal equations.
+
+    Returns:
+        The fit of every layer that was solved, in the order of the forward pass.
+    """
+    compact.eval()
+    full.eval()
+    walk = Lockstep(trace(compact), trace(full), pictures)
+    shifts = _shift_absorbers(walk.compact_graph)
+    fits: dict[str, LayerFit] = {}
+    for name in walk.layer_order():
+        calls = walk.calls(name)
+        inputs = [walk.compact_input(call) for call in calls]
+        targets = [walk.full_output(call).index_select(1, kept[name]) for call in calls]
+        layer = compact.get_submodule(name)
+        fits[name] = _solve_layer(layer, shifts.get(name), compact, inputs, targets, ridge)
+    return fits
+
+
+def _shift_absorbers(graph: fx.GraphModule) -> dict[str, str]:
+    """Return, by layer without a bias, the BatchNorm behind it that can take up a shift."""
+    absorbers: dict[str, str] = {}
+    modules = dict(graph.named_modules())
+    for node in graph.graph.nodes:
+        if node.op != "call_module" or len(node.users) != 1:
+            continue
+        (user,) = node.users
+        if user.op == "call_module" and isinstance(
+            modules[str(user.target)], nn.BatchNorm1d | nn.BatchNorm2d
+        ):
+            absorbers[str(node.target)] = str(user.target)
+    return absorbers
+
+
+def _solve_layer(
+    layer: nn.Module,
+    absorber: str | None,
+    compact: nn.Module,
+    inputs: list[Tensor],
+    targets: list[Tensor],
+    ridge: float,
+) -> LayerFit:
+    assert isinstance(layer, nn.Conv2d | nn.Linear)
+    energy = sum(float(target.double().pow(2).sum()) for target in targets) or 1.0
+    before = _squared_error(layer, inputs, targets)
+    weight, bias = layer.weight.clone(), None if layer.bias is None else layer.bias.clone()
+    solved, shift = solve(
+        layer, inputs, targets, ridge=ridge, shiftable=bias is not None or absorber is not None
+    )
+    layer.weight.copy_(solved)
+    if layer.bias is not None:
+        layer.bias.copy_(shift)
+        after = _squared_error(layer, inputs, targets)
+    else:
+        after = _squared_error(layer, inputs, targets, shift)
+    if not after <= before:
+        layer.weight.copy_(weight)
+        if layer.bias is not None and bias is not None:
+            layer.bias.copy_(bias)
+        return LayerFit(before / energy, before / energy)
+    if layer.bias is None and absorber is not None:
+        # Output plus shift is what the normalisation should see; a lower mean is the same.
+        compact.get_submodule(absorber).running_mean.sub_(shift)  # type: ignore[operator]
+    return LayerFit(before / energy, after / energy)
+
+
+def _squared_error(
+    layer: nn.Module, inputs: list[Tensor], targets: list[Tensor], shift: Tensor | None = None
+) -> float:
+    total = 0.0
+    for value, target in zip(inputs, targets, strict=True):
+        output = layer(value)
+        if shift is not None:
+            output = output + shift.view(1, -1, *[1] * (output.dim() - 2))
+        total += float((output - target).double().pow(2).sum())
+    return total

@@ -1,0 +1,49 @@
+"""Is the compact model what the masks promised?"""
+
+import torch
+from torch import Tensor, nn
+
+from prune.errors import PruneError
+from prune.layers import Widths, layer_widths
+
+TOLERANCE = 1e-4
+
+
+def check_widths(model: nn.Module, planned: Widths) -> None:
+    """Check that every layer has its planned width.
+
+    NNI only logs what it cannot handle and goes on, so this is where that shows.
+
+    Raises:
+        PruneError: a layer has another width.
+    """
+    found = layer_widths(model)
+    wrong = [name for name, width in planned.items() if found.get(name) != width]
+    if wrong:
+        name = wrong[0]
+        raise PruneError(
+            f"after the surgery {name!r} has {found.get(name)} channels where {planned[name]} were "
+            f"planned ({len(wrong)} layers differ); this model's graph is not supported"
+        )
+
+
+@torch.no_grad()
+def masked_difference(masked_output: Tensor, compact: nn.Module, check_input: Tensor) -> float:
+    """Return max |masked - compact| / max |masked| on an input, in evaluation mode.
+
+    Raises:
+        PruneError: the compact model does not run, or the difference is above ``TOLERANCE``.
+    """
+    try:
+        output = compact.eval()(check_input)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise PruneError(f"the compact model does not run after the surgery: {reason}") from error
+    scale = masked_output.abs().max().clamp_min(1e-12)
+    difference = float((output - masked_output).abs().max() / scale)
+    if not difference <= TOLERANCE:
+        raise PruneError(
+            f"masked and compact model differ by {difference:.1e} (at most {TOLERANCE:.0e} is "
+            "rounding): the surgery removed or kept the wrong channels"
+        )
+    return difference

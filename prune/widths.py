@@ -1,0 +1,77 @@
+"""Plans: how many channels each layer has after each iteration."""
+
+from collections.abc import Sequence
+
+from prune.errors import PruneError
+from prune.layers import Widths
+
+
+def check_target(source: Widths, target: Widths) -> None:
+    """Check that a target can be reached by removing channels.
+
+    Args:
+        source: widths now, by layer.
+        target: widths wanted, for the same layers.
+
+    Raises:
+        PruneError: a layer is missing, would grow, or would be left without a channel.
+    """
+    missing = sorted(set(source) ^ set(target))
+    if missing:
+        raise PruneError(
+            f"source and target do not have the same layers: {missing[0]!r} is in one of them only"
+            + (f" (and {len(missing) - 1} more)" if len(missing) > 1 else "")
+        )
+    for name, width in target.items():
+        if width > source[name]:
+            raise PruneError(
+                f"target is wider than the source at {name!r}: {width} > {source[name]} channels; "
+                "pruning only removes, choose a smaller target"
+            )
+        if width < 1:
+            raise PruneError(f"target leaves no channel at {name!r}; at least 1 is needed")
+
+
+def linear_plan(source: Widths, target: Widths, iterations: int) -> list[dict[str, int]]:
+    """Plan widths that fall by the same number of channels at every iteration.
+
+    Args:
+        source: widths now, by layer.
+        target: widths after the last iteration, for the same layers.
+        iterations: K, how many cuts to take.
+
+    Returns:
+        K widths; the last one is ``target`` exactly. Layers of equal source and target width stay
+        equal at every iteration, so that layers that must go together do.
+
+    Raises:
+        PruneError: K is below 1, or the target cannot be reached by removing channels.
+    """
+    if iterations < 1:
+        raise PruneError(f"iterations must be at least 1, not {iterations}")
+    check_target(source, target)
+    return [
+        {
+            # round half up: Python's round() would send equal layers the same way too, but not
+            # towards fewer removed channels first
+            name: source[name]
+            - (2 * (source[name] - target[name]) * step + iterations) // (2 * iterations)
+            for name in source
+        }
+        for step in range(1, iterations + 1)
+    ]
+
+
+def check_groups(widths: Widths, groups: Sequence[Sequence[str]]) -> None:
+    """Check that layers whose channels go together are planned to the same width.
+
+    Raises:
+        PruneError: two members of a group have different widths in the plan.
+    """
+    for members in groups:
+        for name in members[1:]:
+            if widths[name] != widths[members[0]]:
+                raise PruneError(
+                    f"{members[0]!r} and {name!r} share their channels, so they cannot have "
+                    f"{widths[members[0]]} and {widths[name]} of them"
+                )

@@ -1,0 +1,1 @@
+"""Post-training int8: knows models only as modules with calibration batches."""

@@ -1,0 +1,141 @@
+"""Biases that take back the mean error of int8.
+
+Rounding weights and activations shifts the mean output of a channel. The shift is measured on
+pictures and subtracted from the bias, layer after layer, so that each layer is measured behind
+layers that are already corrected. Nagel et al., "Data-Free Quantization Through Weight
+Equalization and Bias Correction", ICCV 2019, section 4.2, in its empirical form.
+"""
+
+import copy
+
+import torch
+from torch import Tensor, fx, nn
+
+from quantize.prepared import Observer, quantization_of, weighted_layers
+from quantize.weight_scales import observed_weight
+
+
+class EvenSample:
+    """At most twice ``target`` pictures of a stream of batches, evenly spaced over it.
+
+    Args:
+        target: pictures to keep at least, if there are so many.
+    """
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self._stride = 1
+        self._seen = 0
+        self._kept: list[Tensor] = []
+
+    def add(self, batch: Tensor) -> None:
+        """Take what is due of a batch (N, C, H, W)."""
+        for picture in batch:
+            if self._seen % self._stride == 0:
+                # A copy, for a view would keep the whole batch alive.
+                self._kept.append(picture.clone())
+            self._seen += 1
+            if len(self._kept) >= 2 * self._target:
+                self._kept = self._kept[::2]
+                self._stride *= 2
+
+    def pictures(self) -> Tensor:
+        """Return the sample (M, C, H, W)."""
+        return torch.stack(self._kept)
+
+
+@torch.no_grad()
+def correct_bias(prepared: fx.GraphModule, pictures: Tensor) -> None:
+    """Correct the biases of a calibrated model in place, before it is converted.
+
+    Args:
+        prepared: what ``prepare_fx`` made, with its observers calibrated.
+        pictures: (N, C, H, W), all of one size; they go through the model in one piece.
+    """
+    layers = {weighted.node.name: weighted for weighted in weighted_layers(prepared)}
+    exact = _Walk(_without_observers(prepared), pictures)
+    rounded = _Walk(_rounding(prepared), pictures)
+    for node in prepared.graph.nodes:
+        weighted = layers.get(node.name)
+        if weighted is not None:
+            shift = _channel_means(rounded.layer_output(node)) - _channel_means(
+                exact.layer_output(node)
+            )
+            for layer in (weighted.layer, _layer(rounded.module(node))):
+                bias = torch.zeros_like(shift) if layer.bias is None else layer.bias
+                layer.bias = nn.Parameter(bias - shift, requires_grad=False)
+        exact.step(node)
+        rounded.step(node)
+
+
+class _Walk:
+    """Evaluates a graph node by node, forgetting what is no longer needed."""
+
+    def __init__(self, graph: fx.GraphModule, pictures: Tensor) -> None:
+        self._interpreter = fx.Interpreter(graph)
+        self._interpreter.args_iter = iter([pictures])
+        self._nodes = {node.name: node for node in graph.graph.nodes}
+
+    def step(self, node: fx.Node) -> None:
+        own, values = self._nodes[node.name], self._interpreter.env
+        values[own] = self._interpreter.run_node(own)
+        for used in self._interpreter.user_to_last_uses.get(own, []):
+            del values[used]
+
+    def module(self, node: fx.Node) -> nn.Module:
+        return self._interpreter.fetch_attr(str(node.target))  # type: ignore[no-any-return]
+
+    def layer_output(self, node: fx.Node) -> Tensor:
+        """Return what a layer gives before the ReLU it may be fused with."""
+        source = self._nodes[node.name].args[0]
+        assert isinstance(source, fx.Node)
+        return _layer(self.module(node))(self._interpreter.env[source])  # type: ignore[no-any-return]
+
+
+def _layer(module: nn.Module) -> nn.Conv2d | nn.Linear:
+    layer = module[0] if isinstance(module, nn.Sequential) else module
+    assert isinstance(layer, nn.Conv2d | nn.Linear)
+    return layer
+
+
+def _channel_means(output: Tensor) -> Tensor:
+    """Return the means (C,) of (N, C, H, W), or of (N, ..., C) from a linear layer."""
+    return output.mean((0, 2, 3)) if output.dim() == 4 else output.flatten(0, -2).mean(0)
+
+
+def _without_observers(prepared: fx.GraphModule) -> fx.GraphModule:
+    graph = copy.deepcopy(prepared)
+    for name, module in list(graph.named_modules(remove_duplicate=False)):
+        if isinstance(module, Observer):
+            graph.set_submodule(name, nn.Identity())
+    return graph
+
+
+def _rounding(prepared: fx.GraphModule) -> fx.GraphModule:
+    """Return a float model whose weights and activations are rounded as int8 will round them."""
+    graph = copy.deepcopy(prepared)
+    for weighted in weighted_layers(graph):
+        weight = weighted.layer.weight
+        rounded = _Rounding(observed_weight(weighted))(weight)
+        weighted.layer.weight = nn.Parameter(rounded, requires_grad=False)
+    for name, module in list(graph.named_modules(remove_duplicate=False)):
+        if isinstance(module, Observer):
+            graph.set_submodule(name, _Rounding(module))
+    return graph
+
+
+class _Rounding(nn.Module):
+    """Rounds a tensor to the values that an observer's int8 type can take."""
+
+    def __init__(self, observer: nn.Module) -> None:
+        super().__init__()
+        assert isinstance(observer, Observer)
+        self.scale, self.zero_point = quantization_of(observer)
+        self.limits = int(observer.quant_min), int(observer.quant_max)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(self.scale) > 1:
+            return torch.fake_quantize_per_channel_affine(
+                x, self.scale, self.zero_point, 0, *self.limits
+            )
+        return torch.fake_quantize_per_tensor_affine(x, self.scale, self.zero_point, *self.limits)

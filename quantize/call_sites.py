@@ -1,0 +1,81 @@
+"""One module a call: what is called several times gets a copy for every further call.
+
+FX keeps the ranges of an activation with the module that makes it. A module that is called on
+several inputs (OSNet's gate, called on four streams) would get one range for all of them: that of
+one call, wrong for the others. Copies with the same weights give each call its own.
+"""
+
+import copy
+from collections import Counter
+
+from torch import fx, nn
+
+from quantize.errors import QuantizeError
+
+
+def call_sites(model: nn.Module) -> dict[str, str]:
+    """Return, in order of execution, the name of each call and of the module that it calls.
+
+    The first call of ``a.b`` keeps its name, the second is ``a.b_call2``, the third
+    ``a.b_call3``; where the model has a module of that name already, underscores are added. Only
+    leaves count, that is, layers of ``torch.nn``. Modules that are never called are absent.
+
+    Raises:
+        QuantizeError: the model cannot be traced.
+    """
+    return {site: str(node.target) for node, site in _named_sites(_trace(model)).items()}
+
+
+def split_call_sites(model: nn.Module) -> fx.GraphModule:
+    """Return a copy of a model in which no module is called twice.
+
+    Args:
+        model: any module that ``torch.fx`` can trace, traced in the mode (training or evaluation)
+            that it is in; it is left as it is. Meant for evaluation mode: in training mode the
+            copies would drift apart.
+
+    Returns:
+        A graph module without parameters in common with ``model``, whose outputs equal those of
+        ``model`` bit for bit. Its layers have the names given by ``call_sites``.
+
+    Raises:
+        QuantizeError: the model cannot be traced.
+    """
+    graph = copy.deepcopy(_trace(model))
+    for node, site in _named_sites(graph).items():
+        if site != node.target:
+            graph.add_submodule(site, copy.deepcopy(graph.get_submodule(str(node.target))))
+            node.target = site
+    graph.recompile()
+    return graph
+
+
+def _trace(model: nn.Module) -> fx.GraphModule:
+    try:
+        return fx.symbolic_trace(model)
+    except (fx.proxy.TraceError, TypeError, RuntimeError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0]
+        raise QuantizeError(
+            f"{type(model).__name__} cannot be traced by torch.fx: {reason}"
+        ) from error
+
+
+def _named_sites(graph: fx.GraphModule) -> dict[fx.Node, str]:
+    taken = {name for name, _ in graph.named_modules()}
+    calls: Counter[str] = Counter()
+    sites: dict[fx.Node, str] = {}
+    for node in graph.graph.nodes:
+        if node.op != "call_module":
+            continue
+        module = str(node.target)
+        calls[module] += 1
+        sites[node] = module if calls[module] == 1 else _free_name(module, calls[module], taken)
+    return sites
+
+
+def _free_name(module: str, call: int, taken: set[str]) -> str:
+    name = f"{module}_call{call}"
+    while name in taken:
+        name += "_"
+    taken.add(name)
+    return name

@@ -1,0 +1,188 @@
+"""What of a model became int8, what did not, and why."""
+
+import copy
+import operator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from quantize.call_sites import call_sites
+from quantize.layer_names import is_inside
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_INT8_PACKAGES = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized")
+# What computes nothing in evaluation mode is not worth a line in a report.
+_TRIVIAL_MODULES = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.Flatten)
+_TRIVIAL_OPERATORS = frozenset(
+    {"flatten", "view", "reshape", "size", "contiguous", torch.flatten, operator.getitem, getattr}
+)
+
+
+@dataclass(frozen=True)
+class FloatLayer:
+    """A layer that was left in float.
+
+    Attributes:
+        name: its name in the float model; of an operator that is no module, its name in the graph.
+        kind: class of the layer, or name of the operator.
+        reason: why it is not int8.
+    """
+
+    name: str
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class QuantizationReport:
+    """How much of a model is int8.
+
+    Attributes:
+        convolutions: convolutions of the float model that are called in evaluation mode.
+        int8_convolutions: those of them that are int8 wherever they are called.
+        call_sites: calls of convolutions; more than ``convolutions`` where some are shared.
+        int8_call_sites: those that are int8.
+        linear_layers: linear layers of the float model that are called in evaluation mode.
+        int8_linear_layers: those of them that are int8.
+        left_in_float: layers and operators that compute in float.
+        quantize_nodes: conversions from float to int8.
+        dequantize_nodes: conversions from int8 to float.
+    """
+
+    convolutions: int
+    int8_convolutions: int
+    call_sites: int
+    int8_call_sites: int
+    linear_layers: int
+    int8_linear_layers: int
+    left_in_float: tuple[FloatLayer, ...]
+    quantize_nodes: int
+    dequantize_nodes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as what JSON can hold."""
+        return {**asdict(self), "left_in_float": [asdict(layer) for layer in self.left_in_float]}
+
+    def __str__(self) -> str:
+        lines = [
+            f"int8 convolutions     {self.int8_convolutions} of {self.convolutions}",
+            f"int8 call sites       {self.int8_call_sites} of {self.call_sites}",
+            f"int8 linear layers    {self.int8_linear_layers} of {self.linear_layers}",
+            f"quantize nodes        {self.quantize_nodes}",
+            f"dequantize nodes      {self.dequantize_nodes}",
+            f"left in float         {len(self.left_in_float)}",
+        ]
+        lines += [f"  {layer.name} ({layer.kind}): {layer.reason}" for layer in self.left_in_float]
+        return "\n".join(lines)
+
+
+def quantization_report(
+    model: nn.Module, quantized: fx.GraphModule, *, float_layers: Sequence[str] = ()
+) -> QuantizationReport:
+    """Compare an int8 model with the float model it was made from.
+
+    Args:
+        model: the float model; it is left as it is.
+        quantized: what ``quantize_static`` made of it.
+        float_layers: the modules that were left in float on purpose.
+
+    Raises:
+        QuantizeError: the float model cannot be traced.
+    """
+    sites = call_sites(copy.deepcopy(model).eval())
+    modules = dict(model.named_modules())
+    int8 = {site: _is_int8(quantized, site, module) for site, module in sites.items()}
+    convolutions = [s for s, module in sites.items() if isinstance(modules[module], _CONVOLUTIONS)]
+    linear = [site for site, module in sites.items() if isinstance(modules[module], nn.Linear)]
+    in_float = _float_nodes(quantized)
+    return QuantizationReport(
+        convolutions=len({sites[site] for site in convolutions}),
+        int8_convolutions=_everywhere_int8(convolutions, sites, int8),
+        call_sites=len(convolutions),
+        int8_call_sites=sum(int8[site] for site in convolutions),
+        linear_layers=len({sites[site] for site in linear}),
+        int8_linear_layers=_everywhere_int8(linear, sites, int8),
+        left_in_float=tuple(_float_layers(in_float, sites, modules, float_layers)),
+        quantize_nodes=sum(_is_conversion(n, to="int8") for n in quantized.graph.nodes),
+        dequantize_nodes=sum(_is_conversion(n, to="float") for n in quantized.graph.nodes),
+    )
+
+
+def _is_int8(quantized: fx.GraphModule, site: str, module: str) -> bool:
+    """Whether a call runs in int8; without a module of its own, it shares the original's."""
+    modules = dict(quantized.named_modules())
+    return _is_int8_module(modules.get(site, modules.get(module)))
+
+
+def _is_int8_module(module: nn.Module | None) -> bool:
+    # torch.ao.nn.quantized, torch.ao.nn.intrinsic.quantized; fused float layers are in intrinsic.
+    return type(module).__module__.startswith(_INT8_PACKAGES)
+
+
+def _everywhere_int8(
+    chosen: Sequence[str], sites: Mapping[str, str], int8: Mapping[str, bool]
+) -> int:
+    somewhere_float = {sites[site] for site in chosen if not int8[site]}
+    return len({sites[site] for site in chosen} - somewhere_float)
+
+
+def _float_nodes(quantized: fx.GraphModule) -> list[fx.Node]:
+    """Return the nodes that compute on float tensors, conversions and trivial ones excepted."""
+    modules = dict(quantized.named_modules())
+    is_float: dict[fx.Node, bool] = {}
+    found = []
+    for node in quantized.graph.nodes:
+        if node.op in ("placeholder", "get_attr", "output"):
+            # Attributes are scales and zero points here, which make nothing float.
+            is_float[node] = node.op == "placeholder"
+        elif _is_conversion(node, to="float"):
+            is_float[node] = True
+        elif _is_conversion(node, to="int8") or _is_int8_operator(node, modules):
+            is_float[node] = False
+        else:
+            is_float[node] = any(is_float[source] for source in node.all_input_nodes)
+            if is_float[node] and not _is_trivial(node, modules):
+                found.append(node)
+    return found
+
+
+def _is_conversion(node: fx.Node, *, to: str) -> bool:
+    return node.target == ("dequantize" if to == "float" else torch.quantize_per_tensor)
+
+
+def _is_int8_operator(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
+    if node.op == "call_module":
+        return _is_int8_module(modules[str(node.target)])
+    # PyTorch prints an operator with its namespace: quantized.add.
+    return str(node.target).startswith("quantized.")
+
+
+def _is_trivial(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
+    if node.op == "call_module":
+        return isinstance(modules[str(node.target)], _TRIVIAL_MODULES)
+    return node.target in _TRIVIAL_OPERATORS
+
+
+def _float_layers(
+    nodes: Sequence[fx.Node],
+    sites: Mapping[str, str],
+    modules: Mapping[str, nn.Module],
+    asked_for: Sequence[str],
+) -> Iterator[FloatLayer]:
+    """Describe float nodes, each module once."""
+    described = set()
+    for node in nodes:
+        layer = sites.get(str(node.target), str(node.target))
+        name = layer if node.op == "call_module" else node.name
+        if name in described:
+            continue
+        described.add(name)
+        if node.op == "call_module":
+            kind = type(modules[layer]).__name__
+        else:
+            kind = getattr(node.target, "__name__", str(node.target))
+        asked = node.op == "call_module" and is_inside(layer, asked_for)
+        yield FloatLayer(name, kind, "asked for" if asked else "FX has no int8 form of it here")

@@ -1,0 +1,56 @@
+"""What a measured latency has to be told together with."""
+
+import os
+import platform
+from pathlib import Path
+
+import torch
+
+from quantize.engine import supported_engines
+
+# The instructions that int8 kernels are made of.
+_FLAGS = (
+    "avx2",
+    "avx512f",
+    "avx512_vnni",
+    "avx_vnni",
+    "amx_int8",
+    "neon",
+    "asimd",
+    "asimddp",
+    "i8mm",
+    "sve",
+)
+_CPU_INFO = Path("/proc/cpuinfo")
+
+
+def machine_description() -> dict[str, str | int | list[str]]:
+    """Return the processor, those of its abilities that matter to int8, and PyTorch's settings."""
+    cpu_info = _cpu_info()
+    flags = (cpu_info.get("flags") or cpu_info.get("Features") or "").split()
+    return {
+        "cpu": cpu_info.get("model name") or platform.processor() or platform.machine(),
+        "architecture": platform.machine(),
+        "flags": [flag for flag in _FLAGS if flag in flags],
+        "cores": _usable_cores(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "torch_capability": torch.backends.cpu.get_cpu_capability(),
+        "engine": torch.backends.quantized.engine,
+        "supported_engines": supported_engines(),
+    }
+
+
+def _cpu_info() -> dict[str, str]:
+    """Return the fields of the first processor; empty where the system does not tell."""
+    if not _CPU_INFO.is_file():
+        return {}
+    first, _, _ = _CPU_INFO.read_text().partition("\n\n")
+    fields = (line.partition(":") for line in first.splitlines())
+    return {name.strip(): value.strip() for name, _, value in fields}
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,50 @@
+"""The layers with weights of a model between ``prepare_fx`` and ``convert_fx``."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx, nn
+from torch.ao.nn.intrinsic.modules.fused import _FusedModule
+from torch.ao.quantization.observer import FixedQParamsObserver, UniformQuantizationObserverBase
+
+Observer = UniformQuantizationObserverBase | FixedQParamsObserver
+
+
+@dataclass(frozen=True)
+class WeightedLayer:
+    """A convolution or linear layer that is going to be int8.
+
+    Attributes:
+        node: the node that calls it.
+        called: the module called: the layer itself, or the layer fused with its ReLU.
+        layer: the layer itself.
+        input_scale: float value of one step of its int8 input.
+    """
+
+    node: fx.Node
+    called: nn.Module
+    layer: nn.Conv2d | nn.Linear
+    input_scale: float
+
+
+def weighted_layers(prepared: fx.GraphModule) -> Iterator[WeightedLayer]:
+    """Go through the layers with weights whose input is observed, in order of execution."""
+    # With duplicates, because operators that keep their input's range share its observer.
+    modules = dict(prepared.named_modules(remove_duplicate=False))
+    for node in prepared.graph.nodes:
+        if node.op != "call_module" or getattr(modules[str(node.target)], "qconfig", None) is None:
+            continue
+        called = modules[str(node.target)]
+        layer = called[0] if isinstance(called, _FusedModule) else called
+        source = node.args[0]
+        observer = modules.get(str(source.target)) if isinstance(source, fx.Node) else None
+        if isinstance(layer, nn.Conv2d | nn.Linear) and isinstance(observer, Observer):
+            yield WeightedLayer(node, called, layer, float(quantization_of(observer)[0]))
+
+
+def quantization_of(observer: nn.Module) -> tuple[Tensor, Tensor]:
+    """Return the scales and zero points, each (1,) or (channels,), that an observer decided on."""
+    assert isinstance(observer, Observer)
+    scale, zero_point = observer.calculate_qparams()
+    return scale.float(), zero_point.to(torch.int32)

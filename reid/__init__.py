@@ -1,0 +1,1 @@
+"""Person re-identification: models, data, training and metrics. Knows nothing of compression."""

@@ -1,0 +1,1 @@
+"""Pictures: dataset readers, decoding, transforms, loaders, synthetic pedestrians."""

@@ -1,0 +1,67 @@
+"""Market-1501 and every data set that is laid out and named as it is.
+
+Zheng et al., "Scalable Person Re-identification: A Benchmark", ICCV 2015.
+"""
+
+import re
+from pathlib import Path
+
+from reid.data.records import Picture, ReidData
+from reid.errors import DataError
+
+SPLITS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
+WRAPPINGS = ("", "Market-1501-v15.09.15", "market1501/Market-1501-v15.09.15", "market1501")
+SUFFIXES = (".jpg", ".jpeg", ".png")
+NAME = re.compile(r"^(-?\d+)_c(\d+)")
+JUNK = -1
+
+
+def read_market1501(root: Path) -> ReidData:
+    """Read a folder in the Market-1501 layout.
+
+    Person and camera come from the file name: ``0002_c1s1_000451_03.jpg`` is person 2, camera 1.
+    Pictures of person -1 are junk and dropped; person 0 are distractors and stay in the gallery.
+
+    Args:
+        root: the folder with ``bounding_box_train``, ``query`` and ``bounding_box_test``, or one
+            that wraps it the way torchreid does.
+
+    Raises:
+        DataError: a folder is missing or empty, or a name cannot be read.
+    """
+    root = root.expanduser()
+    if not root.exists():
+        raise DataError(f"{root}: no such folder; data.root must name a data set on this machine")
+    base = _find_base(root)
+    splits = {name: _read_split(base / folder) for name, folder in SPLITS.items()}
+    return ReidData(base, splits["train"], splits["query"], splits["gallery"])
+
+
+def _find_base(root: Path) -> Path:
+    for wrapping in WRAPPINGS:
+        if (root / wrapping / SPLITS["train"]).is_dir():
+            return root / wrapping
+    raise DataError(
+        f"{root}: no folder {SPLITS['train']!r} in it; expected the Market-1501 layout: "
+        + ", ".join(SPLITS.values())
+    )
+
+
+def _read_split(folder: Path) -> tuple[Picture, ...]:
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; the Market-1501 layout needs it")
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    if not files:
+        raise DataError(f"{folder}: no pictures in it (looked for {', '.join(SUFFIXES)})")
+    pictures = (_parse(path) for path in files)
+    return tuple(picture for picture in pictures if picture.person != JUNK)
+
+
+def _parse(path: Path) -> Picture:
+    match = NAME.match(path.name)
+    if match is None:
+        raise DataError(
+            f"{path}: cannot read person and camera off the name; "
+            "expected something like 0002_c1s1_000451_03.jpg"
+        )
+    return Picture(path, int(match[1]), int(match[2]))

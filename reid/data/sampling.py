@@ -1,0 +1,72 @@
+"""P x K batches whose draw depends on the seed and the epoch alone."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from pytorch_metric_learning.samplers import MPerClassSampler
+from torch.utils.data import Sampler
+
+from reid.errors import TrainingError
+from reid.seeding import derive_seed
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Draw (index of a picture, seed of its augmentation), P identities x K pictures a batch.
+
+    The draw itself is pytorch-metric-learning's ``MPerClassSampler``. What is added: it is a
+    function of (seed, epoch), so that an interrupted training draws the same after a restart.
+
+    Args:
+        classes: class of every picture.
+        identities_per_batch: P.
+        pictures_per_identity: K; identities with fewer pictures are drawn with repetition.
+        seed: together with the epoch it decides every draw.
+
+    Raises:
+        TrainingError: there are fewer identities or pictures than a batch needs.
+    """
+
+    def __init__(
+        self,
+        classes: Sequence[int],
+        *,
+        identities_per_batch: int,
+        pictures_per_identity: int,
+        seed: int,
+    ) -> None:
+        batch = identities_per_batch * pictures_per_identity
+        identities = len(set(classes))
+        if identities < identities_per_batch:
+            raise TrainingError(
+                f"identities_per_batch is {identities_per_batch}, but the training set has only "
+                f"{identities} identities; choose at most that many"
+            )
+        if len(classes) < batch:
+            raise TrainingError(
+                f"a batch of {identities_per_batch} x {pictures_per_identity} needs {batch} "
+                f"pictures, but the training set has only {len(classes)}; choose smaller batches"
+            )
+        self._inner = MPerClassSampler(
+            list(classes), pictures_per_identity, batch, length_before_new_iter=len(classes)
+        )
+        self._seed = seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next draw (Lightning calls this)."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._inner)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        seed = derive_seed(self._seed, "epoch", self._epoch)
+        # MPerClassSampler draws from numpy's global generator.
+        state = np.random.get_state()
+        np.random.seed(seed)
+        try:
+            indices = [int(index) for index in self._inner]
+        finally:
+            np.random.set_state(state)
+        for position, index in enumerate(indices):
+            yield index, derive_seed(seed, position)

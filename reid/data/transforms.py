@@ -1,0 +1,53 @@
+"""Training augmentation, drawn from a seed of its own for every picture."""
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from torchvision.transforms import v2
+
+from reid.data.pictures import normalise
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+
+
+class AugmentationSettings(BaseModel):
+    """How training pictures are varied."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    flip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip")
+    crop_padding: int = Field(
+        8, ge=0, description="pixels of padding before a random crop back to the input size"
+    )
+    erasing: float = Field(0.0, ge=0, le=1, description="probability of random erasing")
+    colour_jitter: float = Field(
+        0.0, ge=0, le=1, description="strength of brightness, contrast and saturation jitter"
+    )
+
+
+class TrainTransform:
+    """Vary a uint8 picture (3, H, W) and normalise it to float32.
+
+    Random erasing fills with zeros after normalisation, which is the mean colour.
+    """
+
+    def __init__(self, settings: AugmentationSettings, height: int, width: int) -> None:
+        steps: list[torch.nn.Module] = []
+        if settings.flip:
+            steps.append(v2.RandomHorizontalFlip(settings.flip))
+        if settings.crop_padding:
+            steps.append(v2.RandomCrop((height, width), padding=settings.crop_padding))
+        if settings.colour_jitter:
+            strength = settings.colour_jitter
+            steps.append(v2.ColorJitter(strength, strength, strength))
+        self._vary = v2.Compose(steps) if steps else None
+        self._erase = v2.RandomErasing(settings.erasing) if settings.erasing else None
+
+    def __call__(self, picture: Tensor, seed: int) -> Tensor:
+        """Return float32 (3, H, W), a function of picture and seed alone."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            varied = self._vary(picture) if self._vary is not None else picture
+            result = normalise(varied, IMAGENET_MEAN, IMAGENET_DEVIATION)
+            return self._erase(result) if self._erase is not None else result

@@ -1,0 +1,55 @@
+"""Embeddings of pictures."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from reid.data.loaders import evaluation_loader
+from reid.data.records import Picture
+from reid.errors import ModelError
+
+Embed = Callable[[Tensor], Tensor]
+
+
+@torch.inference_mode()
+def embed_batches(
+    model: Embed, batches: Iterable[Tensor], *, device: torch.device | str = "cpu"
+) -> Tensor:
+    """Run a model over batches (B, 3, H, W) and return embeddings (N, D) on the CPU.
+
+    Args:
+        model: a module (put into evaluation mode) or any function from pictures to embeddings.
+        batches: normalised pictures.
+        device: where the model runs.
+
+    Raises:
+        ModelError: an embedding is not finite.
+    """
+    if isinstance(model, nn.Module) and not isinstance(model, torch.jit.ScriptModule):
+        model.eval().to(device)
+    embeddings = torch.cat([model(batch.to(device)).float().cpu() for batch in batches])
+    if not torch.isfinite(embeddings).all():
+        bad = int((~torch.isfinite(embeddings).all(1)).sum())
+        raise ModelError(
+            f"{bad} of {len(embeddings)} embeddings are not finite: the training diverged or the "
+            "checkpoint is damaged; try a lower learning rate"
+        )
+    return embeddings
+
+
+def embed_pictures(
+    model: Embed,
+    pictures: Sequence[Picture],
+    *,
+    height: int,
+    width: int,
+    batch_size: int = 64,
+    workers: int = 0,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Load pictures and return their embeddings (N, D) in order, on the CPU."""
+    loader = evaluation_loader(
+        pictures, height=height, width=width, batch_size=batch_size, workers=workers
+    )
+    return embed_batches(model, loader, device=device)

@@ -1,0 +1,22 @@
+"""Measures of re-identification: ranking (CMC, mAP, mINP) and verification (EER, TAR@FAR)."""
+
+from reid.metrics.distances import DISTANCES, Distance, cosine_distance, euclidean_distance
+from reid.metrics.pairs import PairScores, pair_scores
+from reid.metrics.ranking import PROTOCOLS, Protocol, RankingResult, evaluate_ranking
+from reid.metrics.verification import OperatingPoint, VerificationResult, evaluate_verification
+
+__all__ = [
+    "DISTANCES",
+    "PROTOCOLS",
+    "Distance",
+    "OperatingPoint",
+    "PairScores",
+    "Protocol",
+    "RankingResult",
+    "VerificationResult",
+    "cosine_distance",
+    "euclidean_distance",
+    "evaluate_ranking",
+    "evaluate_verification",
+    "pair_scores",
+]

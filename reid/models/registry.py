@@ -1,0 +1,50 @@
+"""The architectures by name: a plain dictionary from name to factory."""
+
+import difflib
+from collections.abc import Callable
+from functools import partial
+
+from torch import nn
+
+from reid.errors import ModelError
+from reid.models.osnet import OSNet
+
+Factory = Callable[..., nn.Module]
+
+MODELS: dict[str, Factory] = {
+    "osnet_x1_0": partial(OSNet, (64, 256, 384, 512)),
+    "osnet_x0_75": partial(OSNet, (48, 192, 288, 384)),
+    "osnet_x0_5": partial(OSNet, (32, 128, 192, 256)),
+    "osnet_x0_25": partial(OSNet, (16, 64, 96, 128)),
+    "osnet_ibn_x1_0": partial(OSNet, (64, 256, 384, 512), instance_norm=True),
+    # Not a published size: what an IBN model becomes when it is pruned to half its width.
+    "osnet_ibn_x0_5": partial(OSNet, (32, 128, 192, 256), instance_norm=True),
+}
+
+
+def check_architecture(name: str) -> str:
+    """Return ``name`` if it is known.
+
+    Raises:
+        ModelError: it is not; the message names the nearest known one.
+    """
+    if name not in MODELS:
+        near = difflib.get_close_matches(name, MODELS, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ModelError(f"unknown architecture {name!r}: {hint}known are {', '.join(MODELS)}")
+    return name
+
+
+def build_model(name: str, *, num_classes: int = 1, embedding_dim: int = 512) -> nn.Module:
+    """Build an architecture with random weights.
+
+    Args:
+        name: a key of ``MODELS``.
+        num_classes: identities of the classifier.
+        embedding_dim: size of the embedding.
+
+    Raises:
+        ModelError: the name is not known.
+    """
+    factory = MODELS[check_architecture(name)]
+    return factory(num_classes=num_classes, embedding_dim=embedding_dim)

@@ -1,0 +1,1 @@
+"""Training: losses, distillation, the Lightning module, checkpoints between epochs."""

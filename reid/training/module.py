@@ -1,0 +1,111 @@
+"""The training step, for Lightning."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from reid.training.distillation import (
+    OutputRecorder,
+    Teacher,
+    distillation_terms,
+    hint_terms,
+    run_teacher,
+)
+from reid.training.losses import SupervisedLoss
+from reid.training.schedule import warmup_cosine
+from reid.training.settings import TrainingSettings
+
+
+class ReidModule(lightning.LightningModule):
+    """Train a ReID model, alone or under a teacher's eye.
+
+    Args:
+        model: returns (logits, embeddings) in training mode.
+        settings: losses, optimiser and schedule.
+        steps_per_epoch: batches in an epoch, for the schedule.
+        teacher: what to imitate, if anything.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        settings: TrainingSettings,
+        *,
+        steps_per_epoch: int,
+        teacher: Teacher | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self._settings = settings
+        self._steps_per_epoch = steps_per_epoch
+        self._loss = SupervisedLoss(settings.losses)
+        # In a tuple, so that the teacher is neither trained nor saved with the student.
+        self._teacher = (teacher,) if teacher is not None else ()
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _batch_index: int) -> Tensor:
+        """Return the sum of all terms for pictures (B, 3, H, W) and classes (B,)."""
+        pictures, classes = batch
+        terms = self._terms(pictures, classes)
+        loss = torch.stack(list(terms.values())).sum()
+        self.log("loss", loss, prog_bar=True, on_step=False, on_epoch=True)
+        for name, value in terms.items():
+            self.log(f"loss/{name}", value, on_step=False, on_epoch=True)
+        return loss
+
+    def _terms(self, pictures: Tensor, classes: Tensor) -> dict[str, Tensor]:
+        if not self._teacher:
+            logits, embeddings = self.model(pictures)
+            return self._loss(logits, embeddings, classes)  # type: ignore[no-any-return]
+        teacher = self._teacher[0]
+        names = list(teacher.hints) if teacher.settings.hints else []
+        student_outputs = OutputRecorder(self.model, names)
+        teacher_outputs = OutputRecorder(teacher.model, names)
+        try:
+            teacher_embeddings, teacher_logits = run_teacher(teacher.model, pictures)
+            logits, embeddings = self.model(pictures)
+            terms: dict[str, Tensor] = self._loss(logits, embeddings, classes)
+            terms |= distillation_terms(
+                teacher.settings,
+                embeddings=embeddings,
+                teacher_embeddings=teacher_embeddings,
+                logits=logits,
+                teacher_logits=teacher_logits,
+            )
+            hints = {name: teacher.hints[name] for name in names}
+            terms |= hint_terms(
+                teacher.settings.hints, hints, student_outputs.outputs, teacher_outputs.outputs
+            )
+            return terms
+        finally:
+            student_outputs.detach()
+            teacher_outputs.detach()
+
+    def configure_optimizers(self) -> Any:
+        """Make the optimiser and a schedule that steps with every batch."""
+        optimizer = make_optimizer(self.model.parameters(), self._settings)
+        factor = warmup_cosine(
+            warmup_steps=round(self._settings.warmup_epochs * self._steps_per_epoch),
+            total_steps=self._settings.epochs * self._steps_per_epoch,
+        )
+        schedule = LambdaLR(optimizer, factor)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+
+def make_optimizer(
+    parameters: Iterable[nn.Parameter], settings: TrainingSettings
+) -> torch.optim.Optimizer:
+    """Make the optimiser that the settings name."""
+    rate, decay = settings.learning_rate, settings.weight_decay
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(parameters, lr=rate, momentum=0.9, weight_decay=decay)
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
+    amsgrad = settings.optimizer == "amsgrad"
+    return torch.optim.Adam(parameters, lr=rate, weight_decay=decay, amsgrad=amsgrad)

@@ -1,0 +1,29 @@
+"""A small OSNet, its pictures, and its int8 form, made once."""
+
+import pytest
+import torch
+from torch import Tensor, fx, nn
+
+from quantize.static import quantize_static
+from reid.models import build_model
+
+
+@pytest.fixture(scope="session")
+def pictures() -> Tensor:
+    return torch.randn(12, 3, 64, 32, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="session")
+def osnet(pictures: Tensor) -> nn.Module:
+    """OSNet x0.25 with random weights and BatchNorm statistics of the pictures."""
+    torch.manual_seed(0)
+    model = build_model("osnet_x0_25").train()
+    with torch.no_grad():
+        for _ in range(3):
+            model(pictures)
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def int8_osnet(osnet: nn.Module, pictures: Tensor) -> fx.GraphModule:
+    return quantize_static(osnet, pictures.split(4))

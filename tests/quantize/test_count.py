@@ -1,0 +1,62 @@
+import json
+
+import torch
+from torch import Tensor, fx, nn
+
+from quantize.count import FloatLayer, quantization_report
+from quantize.static import quantize_static
+from reid.models import build_model
+
+
+def test_all_of_osnet_is_int8(osnet: nn.Module, int8_osnet: fx.GraphModule) -> None:
+    report = quantization_report(osnet, int8_osnet)
+    assert (report.int8_convolutions, report.convolutions) == (151, 151)
+    assert (report.int8_call_sites, report.call_sites) == (187, 187)
+    assert (report.int8_linear_layers, report.linear_layers) == (1, 1)
+    assert (report.quantize_nodes, report.dequantize_nodes) == (1, 1)
+    assert report.left_in_float == ()
+
+
+def test_the_instance_norm_variant_is_int8_too(pictures: Tensor) -> None:
+    model = build_model("osnet_ibn_x0_5")
+    int8 = quantize_static(model, [pictures[:2]], bias_correction=False, observer="minmax")
+    report = quantization_report(model, int8)
+    assert (report.int8_convolutions, report.convolutions) == (151, 151)
+    assert report.left_in_float == ()
+
+
+def test_layers_left_in_float_are_named(osnet: nn.Module, pictures: Tensor) -> None:
+    layers = ["conv2.0.gate", "fc.0"]
+    int8 = quantize_static(osnet, [pictures[:2]], float_layers=layers, bias_correction=False)
+    report = quantization_report(osnet, int8, float_layers=layers)
+    assert (report.int8_convolutions, report.convolutions) == (149, 151)
+    assert (report.int8_call_sites, report.call_sites) == (179, 187)
+    assert (report.int8_linear_layers, report.linear_layers) == (0, 1)
+    assert FloatLayer("conv2.0.gate.fc1", "Conv2d", "asked for") in report.left_in_float
+    assert len(report.left_in_float) == 5
+    assert "int8 convolutions     149 of 151" in str(report)
+    assert "  fc.0 (Linear): asked for" in str(report)
+    assert json.loads(json.dumps(report.to_dict()))["left_in_float"][-1]["name"] == "fc.0"
+
+
+class Shared(nn.Module):
+    """One convolution called twice, and a norm without an int8 form."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+        self.group = nn.GroupNorm(1, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.flatten(self.conv(self.group(self.conv(x))), 1)
+
+
+def test_what_fx_cannot_do_is_told() -> None:
+    model = Shared()
+    report = quantization_report(model, quantize_static(model, [torch.randn(2, 3, 4, 4)]))
+    assert (report.int8_convolutions, report.convolutions) == (1, 1)
+    assert (report.int8_call_sites, report.call_sites) == (2, 2)
+    assert report.left_in_float == (
+        FloatLayer("group", "GroupNorm", "FX has no int8 form of it here"),
+    )
+    assert (report.quantize_nodes, report.dequantize_nodes) == (2, 2)

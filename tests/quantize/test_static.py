@@ -1,0 +1,179 @@
+import copy
+import warnings
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+from quantize.call_sites import call_sites
+from quantize.engine import quantized_engine, supported_engines
+from quantize.errors import QuantizeError
+from quantize.static import quantize_static
+from reid.models import build_model
+
+pytestmark = pytest.mark.skipif("qnnpack" not in supported_engines(), reason="needs QNNPACK")
+
+
+@torch.inference_mode()
+def _cosine(model: nn.Module, int8: nn.Module, pictures: Tensor) -> float:
+    with quantized_engine("qnnpack"):
+        return float(F.cosine_similarity(model(pictures), int8(pictures)).min())
+
+
+def test_int8_embeddings_are_near_the_float_ones(
+    osnet: nn.Module, int8_osnet: fx.GraphModule, pictures: Tensor
+) -> None:
+    assert _cosine(osnet, int8_osnet, pictures) > 0.98
+
+
+def test_each_call_of_a_gate_has_ranges_of_its_own(
+    osnet: nn.Module, int8_osnet: fx.GraphModule
+) -> None:
+    calls = [site for site, module in call_sites(osnet).items() if module == "conv3.0.gate.fc1"]
+    scales = {float(int8_osnet.get_submodule(site).scale) for site in calls}  # type: ignore[arg-type]
+    assert len(scales) == len(calls) == 4
+
+
+def test_same_inputs_same_bits(
+    osnet: nn.Module, int8_osnet: fx.GraphModule, pictures: Tensor
+) -> None:
+    again = quantize_static(osnet, pictures.split(4))
+    with quantized_engine("qnnpack"), torch.inference_mode():
+        assert torch.equal(again(pictures), int8_osnet(pictures))
+
+
+def test_a_model_in_training_mode_is_quantized_in_evaluation_mode_and_left_alone(
+    osnet: nn.Module, int8_osnet: fx.GraphModule, pictures: Tensor
+) -> None:
+    model = copy.deepcopy(osnet).train()
+    before = copy.deepcopy(model.state_dict())
+    int8 = quantize_static(model, pictures.split(4))
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    with quantized_engine("qnnpack"), torch.inference_mode():
+        assert torch.equal(int8(pictures), int8_osnet(pictures))
+
+
+def test_progress_counts_pictures(osnet: nn.Module, pictures: Tensor) -> None:
+    seen: list[int] = []
+    quantize_static(
+        osnet, (batch for batch in pictures.split(5)), progress=seen.append, bias_correction=False
+    )
+    assert seen == [5, 10, 12]
+
+
+def test_the_user_sees_no_deprecation_notices(pictures: Tensor) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        quantize_static(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), [pictures])
+
+
+class DeadChannel(nn.Module):
+    """A channel whose weights are nearly zero and whose bias is not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 2, 3)
+        with torch.no_grad():
+            self.conv.weight[1] = 1e-12
+            self.conv.bias.copy_(torch.tensor([0.1, 0.6]))  # type: ignore[union-attr]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_the_bias_of_a_dead_channel_survives(pictures: Tensor, per_channel: bool) -> None:
+    # A small input makes the steps of QNNPACK's integer bias so small that it would overflow.
+    small = pictures * 1e-3
+    int8 = quantize_static(DeadChannel(), [small], per_channel=per_channel)
+    with quantized_engine("qnnpack"), torch.inference_mode():
+        torch.testing.assert_close(
+            int8(small)[:, 1], torch.full((12, 62, 30), 0.6), rtol=0, atol=0.005
+        )
+
+
+def test_bias_correction_takes_back_the_mean_error(osnet: nn.Module, pictures: Tensor) -> None:
+    errors = {}
+    for corrected in (True, False):
+        int8 = quantize_static(
+            osnet, pictures.split(4), observer="minmax", bias_correction=corrected
+        )
+        with quantized_engine("qnnpack"), torch.inference_mode():
+            errors[corrected] = (int8(pictures) - osnet(pictures)).mean(0).abs().mean()
+    assert errors[True] < errors[False]
+
+
+class Mixed(nn.Module):
+    """Much of what a re-identification model may hold, and operators that have no int8 form."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, padding=1, bias=False)
+        self.norm = nn.InstanceNorm2d(8, affine=True)
+        self.relu = nn.ReLU()
+        self.pool = nn.AvgPool2d(2)
+        self.pre = nn.BatchNorm2d(8)
+        self.last = nn.Linear(8, 6)
+        self.neck = nn.BatchNorm1d(6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(self.norm(self.conv(x)))
+        x = F.relu(self.pool(x) * torch.sigmoid(x.mean((2, 3), keepdim=True)) + self.pool(x))
+        x = torch.cat([self.pre(x)[:, :4], x[:, 4:]], 1)
+        x = F.adaptive_avg_pool2d(x, 1).flatten(1)
+        return F.normalize(self.neck(self.relu(self.last(x))))
+
+
+@pytest.mark.parametrize("engine", supported_engines())
+def test_mixed_operators_work_on_every_engine(pictures: Tensor, engine: str) -> None:
+    torch.manual_seed(0)
+    model = Mixed().eval()
+    int8 = quantize_static(model, [pictures], engine=engine)  # type: ignore[arg-type]
+    with quantized_engine(engine), torch.inference_mode():  # type: ignore[arg-type]
+        assert F.cosine_similarity(int8(pictures), model(pictures)).min() > 0.98
+
+
+@pytest.mark.parametrize("observer", ["minmax", "moving_average"])
+def test_observers_and_per_tensor_weights(
+    osnet: nn.Module, pictures: Tensor, observer: str
+) -> None:
+    int8 = quantize_static(
+        osnet,
+        pictures.split(4),
+        observer=observer,  # type: ignore[arg-type]
+        per_channel=False,
+    )
+    assert _cosine(osnet, int8, pictures) > 0.95
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"engine": "tpu"}, "int8 engine 'tpu' is not supported here; supported: .*qnnpack"),
+        ({"observer": "magic"}, "unknown observer 'magic': known are histogram, minmax, moving_a"),
+        ({"float_layers": ["conv2.0.gat"]}, r"no layer 'conv2.0.gat' .* mean 'conv2.0.gate'\?"),
+        ({"calibration": []}, "no calibration pictures: .*"),
+        ({"calibration": [(1, 2)]}, "calibration batch 0 is a tuple, not a tensor"),
+        ({"calibration": [torch.zeros(3, 8, 8)]}, r"batch 0 has shape \(3, 8, 8\), expected"),
+        ({"calibration": [torch.full((1, 3, 64, 32), torch.nan)]}, "batch 0 .* not finite"),
+    ],
+)
+def test_refusals(
+    osnet: nn.Module, pictures: Tensor, arguments: dict[str, object], words: str
+) -> None:
+    before = torch.backends.quantized.engine
+    quantize: Callable[..., fx.GraphModule] = quantize_static
+    with pytest.raises(QuantizeError, match=words) as error:
+        quantize(osnet, **{"calibration": [pictures], **arguments})
+    assert "\n" not in str(error.value)
+    assert torch.backends.quantized.engine == before
+
+
+def test_instance_norm_variant(pictures: Tensor) -> None:
+    torch.manual_seed(0)
+    model = build_model("osnet_ibn_x0_5").eval()
+    int8 = quantize_static(model, [pictures])
+    assert _cosine(model, int8, pictures) > 0.98

@@ -1,0 +1,109 @@
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+from quantize.engine import quantized_engine, supported_engines
+from quantize.errors import QuantizeError
+from quantize.torchscript import load_torchscript, save_torchscript
+
+
+@pytest.fixture(scope="module")
+def int8_file(
+    int8_osnet: fx.GraphModule, pictures: Tensor, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    path = tmp_path_factory.mktemp("int8") / "model.ts"
+    save_torchscript(int8_osnet, pictures[:2], path, {"name": "Ö"}, engine="qnnpack")
+    return path
+
+
+def test_the_file_gives_the_same_bits_for_every_batch_size(
+    int8_osnet: fx.GraphModule, int8_file: Path, pictures: Tensor
+) -> None:
+    loaded, metadata = load_torchscript(int8_file, "qnnpack")
+    assert metadata == {"name": "Ö", "engine": "qnnpack"}
+    with quantized_engine("qnnpack"), torch.inference_mode():
+        for size in (1, 2, 7):
+            assert torch.equal(loaded(pictures[:size]), int8_osnet(pictures[:size]))
+
+
+def test_other_sizes_of_pictures(int8_osnet: fx.GraphModule, int8_file: Path) -> None:
+    loaded, _ = load_torchscript(int8_file)
+    larger = torch.randn(2, 3, 96, 48)
+    with quantized_engine("qnnpack"), torch.inference_mode():
+        assert torch.equal(loaded(larger), int8_osnet(larger))
+
+
+@pytest.mark.parametrize("engine", [name for name in supported_engines() if name != "qnnpack"])
+def test_the_weights_are_packed_anew_for_another_engine(
+    int8_osnet: fx.GraphModule, int8_file: Path, pictures: Tensor, engine: str
+) -> None:
+    before = torch.backends.quantized.engine
+    loaded, _ = load_torchscript(int8_file, engine)  # type: ignore[arg-type]
+    assert torch.backends.quantized.engine == before
+    with torch.inference_mode():
+        with quantized_engine(engine):  # type: ignore[arg-type]
+            there = loaded(pictures)
+        with quantized_engine("qnnpack"):
+            here = int8_osnet(pictures)
+    assert F.cosine_similarity(there, here).min() > 0.9
+
+
+def test_a_float_model(osnet: nn.Module, pictures: Tensor, tmp_path: Path) -> None:
+    path = tmp_path / "float.ts"
+    save_torchscript(osnet, pictures[:1], path, {})
+    loaded, metadata = load_torchscript(path)
+    assert metadata == {}
+    with torch.inference_mode():
+        assert torch.equal(loaded(pictures), osnet(pictures))
+
+
+def test_the_example_does_not_become_part_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "model.ts"
+    save_torchscript(nn.ReLU().eval(), torch.zeros(1, 3, 512, 512), path, {})
+    assert path.stat().st_size < 100_000
+    assert list(tmp_path.iterdir()) == [path]
+
+
+class BatchOfTwo(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.reshape(int(x.shape[0]), -1)[:, :1] + float(x.shape[0])
+
+
+def test_a_trace_that_does_not_generalise_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.ts"
+    path.write_text("the former file")
+    with pytest.raises(QuantizeError, match="the traced model .* on a batch of another size"):
+        save_torchscript(BatchOfTwo().eval(), torch.zeros(2, 3, 4, 4), path, {})
+    assert path.read_text() == "the former file"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_training_mode_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(QuantizeError, match="evaluation mode"):
+        save_torchscript(nn.ReLU().train(), torch.zeros(1, 3, 4, 4), tmp_path / "x.ts", {})
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "missing" / "x.ts"
+    with pytest.raises(QuantizeError, match=r"x\.ts: cannot be written: No such file"):
+        save_torchscript(nn.ReLU().eval(), torch.zeros(1, 3, 4, 4), path, {})
+
+
+def test_unreadable_files_are_named(int8_file: Path, tmp_path: Path) -> None:
+    contents = int8_file.read_bytes()
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "checkpoint.ts")
+    (tmp_path / "text.ts").write_text("not a model")
+    (tmp_path / "cut.ts").write_bytes(contents[: len(contents) // 2])
+    expected = {
+        "checkpoint.ts": "not a TorchScript file",
+        "text.ts": "not a TorchScript file",
+        "cut.ts": "cut short or damaged",
+        "missing.ts": "no such file",
+    }
+    for name, problem in expected.items():
+        with pytest.raises(QuantizeError) as error:
+            load_torchscript(tmp_path / name)
+        assert str(error.value) == f"{tmp_path / name}: {problem}"

@@ -1,0 +1,110 @@
+import numpy as np
+import pytest
+import torch
+
+from reid.errors import DataError
+from reid.metrics import evaluate_verification, pair_scores
+
+
+def random_sets(seed=0, queries=20, gallery=90, identities=7):
+    """Query and gallery features and ids, then query and gallery cameras."""
+    generator = torch.Generator().manual_seed(seed)
+    centres = torch.randn(identities, 8, generator=generator)
+    sets, cameras = [], []
+    for count in (queries, gallery):
+        ids = torch.randint(0, identities, (count,), generator=generator)
+        sets += [centres[ids] + torch.randn(count, 8, generator=generator), ids]
+        cameras.append(torch.randint(0, 3, (count,), generator=generator))
+    return sets, cameras
+
+
+def plain_scores(sets):
+    queries, _, gallery, _ = sets
+    return torch.cosine_similarity(queries[:, None], gallery[None], dim=-1)
+
+
+@pytest.mark.parametrize("block_bytes", [1, 5000, 2**26])
+def test_scores_all_pairs(block_bytes):
+    sets, _ = random_sets()
+    pairs = pair_scores(*sets, block_bytes=block_bytes)
+    scores, same = plain_scores(sets), sets[1][:, None] == sets[3]
+    torch.testing.assert_close(pairs.genuine, scores[same])
+    torch.testing.assert_close(pairs.impostor, scores[~same])
+    assert pairs.impostor_pairs == int((~same).sum())
+    assert not pairs.sampled
+
+
+def test_pairs_of_one_camera_are_left_out_if_cameras_are_given():
+    sets, (query_cameras, gallery_cameras) = random_sets()
+    pairs = pair_scores(*sets, query_cameras=query_cameras, gallery_cameras=gallery_cameras)
+    scores, same = plain_scores(sets), sets[1][:, None] == sets[3]
+    across = query_cameras[:, None] != gallery_cameras
+    torch.testing.assert_close(pairs.genuine, scores[same & across])
+    torch.testing.assert_close(pairs.impostor, scores[~same & across])
+    assert pairs.impostor_pairs == int((~same & across).sum())
+
+
+def test_pairs_are_ready_for_verification():
+    sets, _ = random_sets()
+    pairs = pair_scores(*sets)
+    result = evaluate_verification(pairs.scores, pairs.same)
+    assert result.genuine_pairs == len(pairs.genuine)
+    assert result.impostor_pairs == pairs.impostor_pairs
+    assert 0 < result.equal_error_rate < 0.5
+
+
+class TestSample:
+    def test_keeps_all_genuine_pairs_and_draws_impostors_of_them_all(self):
+        sets, _ = random_sets()
+        everything, sample = pair_scores(*sets), pair_scores(*sets, maximum_impostors=500)
+        assert torch.equal(sample.genuine, everything.genuine)
+        assert sample.impostor_pairs == everything.impostor_pairs
+        assert sample.sampled
+        assert len(everything.impostor.unique()) == len(everything.impostor)
+        assert len(sample.impostor.unique()) == len(sample.impostor)
+        assert np.isin(sample.impostor, everything.impostor).all()
+        expected = 500 * everything.impostor_pairs / (20 * 90)
+        assert len(sample.impostor) == pytest.approx(expected, rel=0.1)
+
+    def test_repeats_with_its_seed_whatever_the_blocks(self):
+        sets, _ = random_sets()
+        runs = [
+            pair_scores(*sets, maximum_impostors=300, seed=seed, block_bytes=size).impostor
+            for seed, size in ((0, 2**26), (0, 1), (0, 5000), (1, 2**26))
+        ]
+        torch.testing.assert_close(runs[1], runs[0])
+        torch.testing.assert_close(runs[2], runs[0])
+        assert not torch.equal(runs[3], runs[0])
+
+    def test_every_impostor_pair_is_drawn_equally_often(self):
+        sets, _ = random_sets(queries=4, gallery=25)
+        scores = pair_scores(*sets).impostor.numpy()
+        drawn = np.zeros(len(scores))
+        for seed in range(200):
+            sample = pair_scores(*sets, maximum_impostors=30, seed=seed).impostor.numpy()
+            drawn += np.isin(scores, sample)
+        assert drawn / 200 == pytest.approx(np.full(len(scores), 0.3), abs=0.15)
+
+
+class TestRefusals:
+    def refused(self, *arguments, **options):
+        with pytest.raises(DataError) as caught:
+            pair_scores(*arguments, **options)
+        return str(caught.value)
+
+    def test_cameras_of_one_set_only(self):
+        sets, cameras = random_sets()
+        assert "give both or neither" in self.refused(*sets, query_cameras=cameras[0])
+
+    def test_features_and_labels(self):
+        sets, _ = random_sets()
+        assert "query set is empty" in self.refused(sets[0][:0], sets[1][:0], *sets[2:])
+        sets[2][3, 0] = float("nan")
+        assert "1 of 90 gallery features are not finite" in self.refused(*sets)
+        assert "8 dimensions, gallery features have 4" in self.refused(
+            *sets[:2], torch.ones(90, 4), sets[3]
+        )
+
+    def test_an_impossible_maximum(self):
+        sets, _ = random_sets()
+        assert "expected 1 or more" in self.refused(*sets, maximum_impostors=0)

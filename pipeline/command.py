@@ -12,11 +12,12 @@ from rich.logging import RichHandler
 from pipeline.config import STAGES, Config
 from pipeline.errors import USER_ERRORS, PipelineError, one_line
 from pipeline.run_dir import RunDir
-from pipeline.settings_io import load_config, write_config
+from pipeline.settings_io import load_config
 
 QUICKSTART = Path(__file__).resolve().parent.parent / "configs" / "quickstart.yaml"
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+LOG_WIDTH = 160
 
 logger = logging.getLogger("pipeline")
 
@@ -70,7 +71,6 @@ def _dispatch(options: argparse.Namespace) -> None:
 
     run.create()
     with run.locked():
-        run.write_config(write_config(_with_all_stages(config, run)))
         run_stages(config, run, restart_from=options.restart)
         finish_run(config, run)
 
@@ -110,17 +110,11 @@ def _run_dir_for_report(options: argparse.Namespace) -> RunDir:
     return run
 
 
-def _with_all_stages(config: Config, run: RunDir) -> Config:
-    """Keep the stages that earlier commands asked for, so that --run alone means all of them."""
-    finished = [stage for stage in STAGES if run.record(stage) is not None]
-    stages = tuple(stage for stage in STAGES if stage in config.stages or stage in finished)
-    return config.model_copy(update={"stages": stages})
-
-
 def _set_up_logging() -> None:
-    handler = RichHandler(
-        console=Console(file=sys.stderr), show_path=False, omit_repeated_times=False, markup=False
-    )
+    console = Console(file=sys.stderr)
+    if not console.is_terminal:
+        console = Console(file=sys.stderr, width=max(console.width, LOG_WIDTH))
+    handler = RichHandler(console=console, show_path=False, omit_repeated_times=False, markup=False)
     for name in ("pipeline", "reid", "prune", "quantize"):
         package = logging.getLogger(name)
         package.setLevel(logging.INFO)

@@ -87,7 +87,7 @@ class PruneStage(Settings):
         256, ge=0, description="training pictures for least squares after surgery; 0: without"
     )
     recalibration_pictures: int = Field(
-        512, ge=2, description="training pictures for BatchNorm statistics after surgery"
+        512, ge=0, description="training pictures for BatchNorm statistics; 0: without"
     )
     teacher: bool = Field(True, description="tune under the full-width model's eye")
     distillation: DistillationSettings = DistillationSettings()

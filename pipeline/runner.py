@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from pipeline.config import Config
+from pipeline.config import STAGES, Config
 from pipeline.context import StageContext
 from pipeline.fingerprint import fingerprint, library_versions
 from pipeline.pictures import prepare_pictures
@@ -21,6 +21,7 @@ from pipeline.plan import (
 )
 from pipeline.preflight import check_batches, check_settings
 from pipeline.run_dir import CHECKPOINT, RunDir, StageRecord
+from pipeline.settings_io import write_config
 from pipeline.stages import finetune, prune, quantize, train
 from reid.data.records import ReidData
 from reid.files import hash_file
@@ -57,6 +58,8 @@ def run_stages(config: Config, run: RunDir, *, restart_from: str | None = None) 
     data, data_hash = prepare_pictures(config, run)
     check_batches(config, data)
     plan = make_plan(config, run, data_hash=data_hash, restart_from=restart_from)
+    # Only now: a command that is refused leaves the run as it was.
+    run.write_config(write_config(_with_all_stages(config, run)))
     for step in plan.steps:
         logger.info("%s: %s (%s)", step.stage, step.action, step.reason)
     for stage, reason in plan.stale.items():
@@ -65,6 +68,13 @@ def run_stages(config: Config, run: RunDir, *, restart_from: str | None = None) 
         if step.action != "reuse":
             _run_stage(config, run, step, data, data_hash)
     return plan
+
+
+def _with_all_stages(config: Config, run: RunDir) -> Config:
+    """Keep the stages that earlier commands asked for, so that --run alone means all of them."""
+    finished = [stage for stage in STAGES if run.record(stage) is not None]
+    stages = tuple(stage for stage in STAGES if stage in config.stages or stage in finished)
+    return config.model_copy(update={"stages": stages})
 
 
 def _run_stage(config: Config, run: RunDir, step: Step, data: ReidData, data_hash: str) -> None:

@@ -15,35 +15,6 @@ from quantize.prepared import Observer, quantization_of, weighted_layers
 from quantize.weight_scales import observed_weight
 
 
-class EvenSample:
-    """At most twice ``target`` pictures of a stream of batches, evenly spaced over it.
-
-    Args:
-        target: pictures to keep at least, if there are so many.
-    """
-
-    def __init__(self, target: int) -> None:
-        self._target = target
-        self._stride = 1
-        self._seen = 0
-        self._kept: list[Tensor] = []
-
-    def add(self, batch: Tensor) -> None:
-        """Take what is due of a batch (N, C, H, W)."""
-        for picture in batch:
-            if self._seen % self._stride == 0:
-                # A copy, for a view would keep the whole batch alive.
-                self._kept.append(picture.clone())
-            self._seen += 1
-            if len(self._kept) >= 2 * self._target:
-                self._kept = self._kept[::2]
-                self._stride *= 2
-
-    def pictures(self) -> Tensor:
-        """Return the sample (M, C, H, W)."""
-        return torch.stack(self._kept)
-
-
 @torch.no_grad()
 def correct_bias(prepared: fx.GraphModule, pictures: Tensor) -> None:
     """Correct the biases of a calibrated model in place, before it is converted.

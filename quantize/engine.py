@@ -12,7 +12,7 @@ Engine = Literal["qnnpack", "x86", "onednn"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 
 
-def supported_engines() -> list[str]:
+def supported_engines() -> list[Engine]:
     """Return the engines that this build of PyTorch can run on this machine."""
     return [name for name in ENGINES if name in torch.backends.quantized.supported_engines]
 

@@ -3,6 +3,7 @@
 import os
 import platform
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -24,7 +25,7 @@ _FLAGS = (
 _CPU_INFO = Path("/proc/cpuinfo")
 
 
-def machine_description() -> dict[str, str | int | list[str]]:
+def machine_description() -> dict[str, Any]:
     """Return the processor, those of its abilities that matter to int8, and PyTorch's settings."""
     cpu_info = _cpu_info()
     flags = (cpu_info.get("flags") or cpu_info.get("Features") or "").split()
@@ -37,7 +38,7 @@ def machine_description() -> dict[str, str | int | list[str]]:
         "torch": torch.__version__,
         "torch_capability": torch.backends.cpu.get_cpu_capability(),
         "engine": torch.backends.quantized.engine,
-        "supported_engines": supported_engines(),
+        "supported_engines": list(supported_engines()),
     }
 
 

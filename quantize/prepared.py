@@ -19,13 +19,13 @@ class WeightedLayer:
         node: the node that calls it.
         called: the module called: the layer itself, or the layer fused with its ReLU.
         layer: the layer itself.
-        input_scale: float value of one step of its int8 input.
+        input_observer: what decides on the range of its input.
     """
 
     node: fx.Node
     called: nn.Module
     layer: nn.Conv2d | nn.Linear
-    input_scale: float
+    input_observer: nn.Module
 
 
 def weighted_layers(prepared: fx.GraphModule) -> Iterator[WeightedLayer]:
@@ -40,7 +40,7 @@ def weighted_layers(prepared: fx.GraphModule) -> Iterator[WeightedLayer]:
         source = node.args[0]
         observer = modules.get(str(source.target)) if isinstance(source, fx.Node) else None
         if isinstance(layer, nn.Conv2d | nn.Linear) and isinstance(observer, Observer):
-            yield WeightedLayer(node, called, layer, float(quantization_of(observer)[0]))
+            yield WeightedLayer(node, called, layer, observer)
 
 
 def quantization_of(observer: nn.Module) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ _NOTICES = (
     r"(?s).*torch\.ao\.quantization is deprecated",
     r"(?s).*torch\.jit\.\w+`? is deprecated",
     r"(?s).*quantized tensor creation functions",
+    r"(?s).*reduce_range will be deprecated",
 )
 
 

@@ -19,10 +19,11 @@ from torch.ao.quantization import (
 )
 from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
 
-from quantize.bias_correction import EvenSample, correct_bias
+from quantize.bias_correction import correct_bias
 from quantize.call_sites import call_sites, split_call_sites
 from quantize.engine import Engine, quantized_engine, uses_reduced_range
 from quantize.errors import QuantizeError
+from quantize.even_sample import EvenSample
 from quantize.fold import fold_batchnorm
 from quantize.layer_names import check_layer_names, is_inside
 from quantize.quiet import torch_notices_silenced
@@ -123,8 +124,10 @@ def _calibrate(
 ) -> Tensor:
     """Show all batches to the observers; return a sample of the pictures."""
     sample, seen = EvenSample(BIAS_PICTURES), 0
+    size: torch.Size | None = None
     for index, batch in enumerate(calibration):
-        pictures = _checked(batch, index)
+        pictures = _checked(batch, index, size)
+        size = pictures.shape[1:]
         prepared(pictures)
         sample.add(pictures)
         seen += len(pictures)
@@ -135,12 +138,15 @@ def _calibrate(
     return sample.pictures()
 
 
-def _checked(batch: object, index: int) -> Tensor:
+def _checked(batch: object, index: int, size: torch.Size | None) -> Tensor:
     what = f"calibration batch {index}"
     if not isinstance(batch, Tensor):
         raise QuantizeError(f"{what} is a {type(batch).__name__}, not a tensor of pictures")
     if batch.dim() != 4:
         raise QuantizeError(f"{what} has shape {tuple(batch.shape)}, expected (N, 3, H, W)")
+    if size is not None and batch.shape[1:] != size:
+        before, now = tuple(size), tuple(batch.shape[1:])
+        raise QuantizeError(f"{what} holds pictures of size {now}, those before had {before}")
     if not torch.isfinite(batch).all():
         raise QuantizeError(f"{what} holds numbers that are not finite")
     return batch.cpu()

@@ -1,21 +1,23 @@
 """TorchScript files: written whole or not at all, checked before, explained when unreadable."""
 
 import json
+import logging
 import os
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, cast
 
 import torch
 from torch import Tensor, nn
 
-from quantize.engine import Engine, quantized_engine
+from quantize.engine import Engine, quantized_engine, uses_reduced_range
 from quantize.errors import QuantizeError
 from quantize.quiet import torch_notices_silenced
 
 METADATA_FILE = "metadata.json"
+_log = logging.getLogger(__name__)
 
 
 def save_torchscript(
@@ -63,7 +65,8 @@ def load_torchscript(
 
     Int8 weights are packed anew for the engine while loading, whatever engine the file was written
     with. Pooling and other operators without weights follow the engine that is current when the
-    model runs: run it inside ``quantized_engine(engine)``.
+    model runs: run it inside ``quantized_engine(engine)``. A file that was made for another engine
+    than "x86" is read with a warning for "x86", which is best replaced by "onednn".
 
     Args:
         path: a file of ``save_torchscript``, or any TorchScript file.
@@ -76,7 +79,12 @@ def load_torchscript(
         QuantizeError: the file is missing, cut short, or not TorchScript; the message names it.
     """
     metadata = _read_metadata(path)
-    with _engine(engine or cast(Engine | None, metadata.get("engine"))), torch_notices_silenced():
+    made_for = cast(Engine | None, metadata.get("engine"))
+    engine = engine or made_for
+    if made_for and engine and uses_reduced_range(engine) and not uses_reduced_range(made_for):
+        message = "%s was made for %s: on %s, sums may overflow and embeddings be wrong"
+        _log.warning(message, path, made_for, engine)
+    with _engine(engine), torch_notices_silenced():
         try:
             module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
         except RuntimeError as error:
@@ -84,7 +92,7 @@ def load_torchscript(
     return cast(torch.jit.ScriptModule, module.eval()), metadata
 
 
-def _engine(engine: Engine | None) -> Any:
+def _engine(engine: Engine | None) -> AbstractContextManager[None]:
     return nullcontext() if engine is None else quantized_engine(engine)
 
 

@@ -32,7 +32,8 @@ def raise_weight_scales(prepared: fx.GraphModule) -> int:
             continue
         qconfig: Any = weighted.called.qconfig
         scale, _ = quantization_of(observed_weight(weighted))
-        floor = _smallest_scale(weighted.layer.bias.detach(), weighted.input_scale)
+        input_scale, _ = quantization_of(weighted.input_observer)
+        floor = _smallest_scale(weighted.layer.bias.detach(), input_scale)
         floor = floor if len(scale) > 1 else floor.amax(0, keepdim=True)
         raised += int((scale < floor).sum())
         weight = partial(_bounded, qconfig.weight, floor)
@@ -49,7 +50,7 @@ def observed_weight(weighted: WeightedLayer) -> Any:
     return observer
 
 
-def _smallest_scale(bias: Tensor, input_scale: float) -> Tensor:
+def _smallest_scale(bias: Tensor, input_scale: Tensor) -> Tensor:
     smallest = bias.abs() / (input_scale * LARGEST_BIAS)
     return smallest.clamp(min=torch.finfo(torch.float32).eps)
 

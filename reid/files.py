@@ -1,6 +1,7 @@
 """Writing whole files or none."""
 
 import hashlib
+import io
 import json
 import os
 from pathlib import Path
@@ -27,8 +28,6 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_torch(path: Path, value: Any) -> None:
     """Write a value as ``torch.save`` does, whole or not at all."""
-    import io
-
     buffer = io.BytesIO()
     torch.save(value, buffer)
     write_bytes(path, buffer.getbuffer())

@@ -14,6 +14,8 @@ from pipeline.run_dir import RunDir
 from pipeline.settings_io import load_config
 from pipeline.widths import planned_widths
 
+WIDE = 132  # columns of the widest table; a pipe or a file has no width of its own
+
 
 def show_plan(config: Config, run: RunDir, *, restart_from: str | None = None) -> None:
     """Print what would run and why, and the widths by iteration; run nothing."""
@@ -22,7 +24,7 @@ def show_plan(config: Config, run: RunDir, *, restart_from: str | None = None) -
     plan = make_plan(config, run, data_hash=data_hash, restart_from=restart_from)
     widths = planned_widths(config) if "prune" in config.stages else None
     for table in plan_table(plan, widths):
-        Console().print(table)
+        _console().print(table)
 
 
 def finish_run(config: Config, run: RunDir) -> None:
@@ -31,7 +33,7 @@ def finish_run(config: Config, run: RunDir) -> None:
     story = collect(config, run)
     write_story(run, story)
     page = write_page(run, story)
-    console = Console()
+    console = _console()
     console.print(closing_table(story))
     for line in footnotes(story):
         console.print(line, markup=False, highlight=False, style="dim")
@@ -42,7 +44,7 @@ def finish_run(config: Config, run: RunDir) -> None:
 def show_report(run: RunDir) -> None:
     """Print the sparsity report of every iteration and the closing table."""
     config = load_config(run.config_path)
-    console = Console()
+    console = _console()
     for report in iteration_reports(run):
         console.print(report.table())
         console.print(report.summary(), highlight=False)
@@ -52,3 +54,9 @@ def show_report(run: RunDir) -> None:
     for line in footnotes(story):
         console.print(line, markup=False, highlight=False, style="dim")
     console.print(f"page: {run.path / REPORT_PAGE}", highlight=False, soft_wrap=True)
+
+
+def _console() -> Console:
+    """Return a console that does not squeeze tables when it writes into a pipe or a file."""
+    console = Console()
+    return console if console.is_terminal else Console(width=max(console.width, WIDE))

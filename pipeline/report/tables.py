@@ -10,20 +10,17 @@ from pipeline.plan import Plan
 def closing_table(story: dict[str, Any]) -> Table:
     """Return one row a stage: size, accuracy, latency."""
     table = Table(title=f"Run {story['name']}", title_justify="left")
-    table.add_column("stage")
-    table.add_column("model")
-    for heading in (
-        "parameters", "MACs", "file", "mAP", "rank-1", "rank-5", "rank-10", "latency", "took",
-    ):  # fmt: skip
+    table.add_column("stage", no_wrap=True)
+    for heading in ("parameters", "MACs", "file", "mAP", "rank-1", "latency", "took"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in story["rows"]:
         table.add_row(
             row["stage"],
-            row["model"],
             f"{row['parameters']:,}",
             f"{row['macs'] / 1e6:.1f} M",
             size(row["bytes"]),
-            *(f"{row[key]:.1%}" for key in ("mAP", "rank1", "rank5", "rank10")),
+            f"{row['mAP']:.1%}",
+            f"{row['rank1']:.1%}",
             f"{row['latency_ms']:.1f} ms" if row["latency_ms"] is not None else "-",
             f"{row['seconds']:.0f} s",
         )

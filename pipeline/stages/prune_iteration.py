@@ -141,9 +141,11 @@ def _cut_and_mend(iteration: Iteration, state: State) -> None:
             batches = context.training_batches(settings.reconstruction_pictures, "reconstruct")
             reconstruct(model, iteration.full_width.cpu(), kept, torch.cat(batches))
         accuracy["after_reconstruction"] = _accuracy(model, context)
-    with _timed(seconds, "recalibration"):
-        recalibrate(model, context.training_batches(settings.recalibration_pictures, "recalibrate"))
-    accuracy["after_recalibration"] = _accuracy(model, context)
+    if settings.recalibration_pictures:
+        with _timed(seconds, "recalibration"):
+            batches = context.training_batches(settings.recalibration_pictures, "recalibrate")
+            recalibrate(model, batches)
+        accuracy["after_recalibration"] = _accuracy(model, context)
     _save(iteration, COMPACT, model)
     write_json(iteration.folder / KEPT, {name: rows.tolist() for name, rows in kept.items()})
     report = replace(report, accuracy=accuracy, seconds=seconds)

@@ -4,6 +4,7 @@ Zheng et al., "Scalable Person Re-identification: A Benchmark", ICCV 2015.
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from reid.data.records import Picture, ReidData
@@ -29,16 +30,29 @@ def read_market1501(root: Path) -> ReidData:
     Raises:
         DataError: a folder is missing or empty, or a name cannot be read.
     """
+    return read_market_layout(root, WRAPPINGS)
+
+
+def read_market_layout(root: Path, wrappings: Sequence[str]) -> ReidData:
+    """Read a folder in the Market-1501 layout that may be wrapped in others.
+
+    Args:
+        root: where to begin.
+        wrappings: paths below ``root`` to look at, in this order; ``""`` is ``root`` itself.
+
+    Raises:
+        DataError: as `read_market1501`.
+    """
     root = root.expanduser()
     if not root.exists():
         raise DataError(f"{root}: no such folder; data.root must name a data set on this machine")
-    base = _find_base(root)
+    base = _find_base(root, wrappings)
     splits = {name: _read_split(base / folder) for name, folder in SPLITS.items()}
     return ReidData(base, splits["train"], splits["query"], splits["gallery"])
 
 
-def _find_base(root: Path) -> Path:
-    for wrapping in WRAPPINGS:
+def _find_base(root: Path, wrappings: Sequence[str]) -> Path:
+    for wrapping in wrappings:
         if (root / wrapping / SPLITS["train"]).is_dir():
             return root / wrapping
     raise DataError(

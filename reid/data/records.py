@@ -33,12 +33,14 @@ class ReidData:
         train: pictures to learn from.
         query: pictures to search with.
         gallery: pictures to search in.
+        protocol: how the set is evaluated, one of ``reid.metrics.ranking.PROTOCOLS``.
     """
 
     root: Path
     train: tuple[Picture, ...]
     query: tuple[Picture, ...]
     gallery: tuple[Picture, ...]
+    protocol: str = "market1501"
 
     def pictures(self) -> list[Picture]:
         """Return the pictures of all three splits."""

@@ -46,9 +46,9 @@ class EpochSampler(Sampler[tuple[int, int]]):
                 f"a batch of {identities_per_batch} x {pictures_per_identity} needs {batch} "
                 f"pictures, but the training set has only {len(classes)}; choose smaller batches"
             )
-        self._inner = MPerClassSampler(
-            list(classes), pictures_per_identity, batch, length_before_new_iter=len(classes)
-        )
+        self._classes = list(classes)
+        self._pictures_per_identity = pictures_per_identity
+        self._batch = batch
         self._seed = seed
         self._epoch = 0
 
@@ -57,15 +57,22 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self._epoch = epoch
 
     def __len__(self) -> int:
-        return len(self._inner)
+        return len(self._classes) // self._batch * self._batch
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         seed = derive_seed(self._seed, "epoch", self._epoch)
-        # MPerClassSampler draws from numpy's global generator.
+        # A new one every epoch: it keeps the order of its last draw and goes on from that.
+        inner = MPerClassSampler(
+            self._classes,
+            self._pictures_per_identity,
+            self._batch,
+            length_before_new_iter=len(self),
+        )
+        # It draws from numpy's global generator.
         state = np.random.get_state()
         np.random.seed(seed)
         try:
-            indices = [int(index) for index in self._inner]
+            indices = [int(index) for index in inner]
         finally:
             np.random.set_state(state)
         for position, index in enumerate(indices):

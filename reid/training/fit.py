@@ -127,7 +127,7 @@ def fit(
 def _make_trainer(
     settings: TrainingSettings, folder: Path, label: str, accelerator: str
 ) -> lightning.Trainer:
-    for name in ("lightning.pytorch", "lightning.fabric"):
+    for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     keep_last = ModelCheckpoint(
         dirpath=folder,

@@ -8,7 +8,7 @@ from quantize.errors import QuantizeError
 def test_the_engine_is_put_back() -> None:
     before = torch.backends.quantized.engine
     for engine in supported_engines():
-        with quantized_engine(engine):  # type: ignore[arg-type]
+        with quantized_engine(engine):
             assert torch.backends.quantized.engine == engine
         assert torch.backends.quantized.engine == before
 
@@ -16,7 +16,7 @@ def test_the_engine_is_put_back() -> None:
 def test_the_engine_is_put_back_after_an_exception() -> None:
     before = torch.backends.quantized.engine
     other = next(name for name in supported_engines() if name != before)
-    with pytest.raises(KeyError), quantized_engine(other):  # type: ignore[arg-type]
+    with pytest.raises(KeyError), quantized_engine(other):
         raise KeyError
     assert torch.backends.quantized.engine == before
 

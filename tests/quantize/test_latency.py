@@ -17,7 +17,7 @@ def test_candidates_are_called_in_turns_and_the_settings_put_back() -> None:
         seen.append((torch.get_num_threads(), torch.backends.quantized.engine))
 
     result = measure_latency(
-        {"a": Candidate(lambda: calls.append("a")), "b": Candidate(second, other)},  # type: ignore[arg-type]
+        {"a": Candidate(lambda: calls.append("a")), "b": Candidate(second, other)},
         rounds=4,
         warmup=2,
         threads=1,

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from quantize.engine import quantized_engine, supported_engines
+from quantize.engine import Engine, quantized_engine, supported_engines
 from quantize.errors import QuantizeError
 from quantize.torchscript import load_torchscript, save_torchscript
 
@@ -38,13 +38,13 @@ def test_other_sizes_of_pictures(int8_osnet: fx.GraphModule, int8_file: Path) ->
 
 @pytest.mark.parametrize("engine", [name for name in supported_engines() if name != "qnnpack"])
 def test_the_weights_are_packed_anew_for_another_engine(
-    int8_osnet: fx.GraphModule, int8_file: Path, pictures: Tensor, engine: str
+    int8_osnet: fx.GraphModule, int8_file: Path, pictures: Tensor, engine: Engine
 ) -> None:
     before = torch.backends.quantized.engine
-    loaded, _ = load_torchscript(int8_file, engine)  # type: ignore[arg-type]
+    loaded, _ = load_torchscript(int8_file, engine)
     assert torch.backends.quantized.engine == before
     with torch.inference_mode():
-        with quantized_engine(engine):  # type: ignore[arg-type]
+        with quantized_engine(engine):
             there = loaded(pictures)
         with quantized_engine("qnnpack"):
             here = int8_osnet(pictures)
@@ -75,7 +75,7 @@ class BatchOfTwo(nn.Module):
 def test_a_trace_that_does_not_generalise_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.ts"
     path.write_text("the former file")
-    with pytest.raises(QuantizeError, match="the traced model .* on a batch of another size"):
+    with pytest.raises(QuantizeError, match=r"the traced model .* on a batch of another size"):
         save_torchscript(BatchOfTwo().eval(), torch.zeros(2, 3, 4, 4), path, {})
     assert path.read_text() == "the former file"
     assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,60 @@
+"""The command line ``python -m reid``."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+from rich.console import Console
+from rich.logging import RichHandler
+
+from reid.commands import check, models, prepare
+from reid.errors import ReidError
+
+COMMANDS: dict[str, ModuleType] = {"models": models, "prepare": prepare, "check": check}
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m reid", description="Person re-identification: data sets and models."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        command.add_arguments(
+            commands.add_parser(name, help=command.HELP, description=command.HELP)
+        )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a command; return its exit code: its own, 2 for bad input, 130 when interrupted."""
+    options = parse_arguments(arguments)
+    _set_up_logging()
+    try:
+        code: int = COMMANDS[options.command].run(options)
+    except ReidError as error:
+        message = " ".join(str(error).split())
+        Console(stderr=True, soft_wrap=True).print(f"error: {message}", markup=False)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        Console(stderr=True).print("interrupted")
+        return EXIT_INTERRUPTED
+    return code
+
+
+def _set_up_logging() -> None:
+    handler = RichHandler(
+        console=Console(file=sys.stderr), show_path=False, show_time=False, markup=False
+    )
+    package = logging.getLogger("reid")
+    package.setLevel(logging.INFO)
+    package.handlers = [handler]
+    package.propagate = False
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,44 @@
+"""``python -m reid check FOLDER``: look a data set over."""
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from reid.commands.progress_bars import progress_bars
+
+HELP = "look a data set over: counts, unreadable pictures, queries with no match and why"
+EXIT_PROBLEMS = 1
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("folder", type=Path, help="the data set's folder, or a CSV file")
+    parser.add_argument(
+        "--as", dest="name", metavar="NAME", help="which data set it is (default: by what is in it)"
+    )
+    parser.epilog = (
+        "Exit code: 0, 1 when there are problems, 2 when it cannot be read as a data set."
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the report.
+
+    Returns:
+        0, or 1 if there are problems.
+
+    Raises:
+        DataError: the folder cannot be read as a data set.
+    """
+    from reid.data.checking import check_data
+    from reid.data.sources import read_source, recognise_source
+
+    name = options.name or recognise_source(options.folder)
+    with progress_bars() as start:
+        data = read_source(name, options.folder, progress=start("extracting"))
+        report = check_data(data, start("reading pictures"))
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(f"read as {name}", markup=False)
+    console.print(report)
+    return EXIT_PROBLEMS if report.problems() else 0

@@ -1,0 +1,150 @@
+"""Unpacking archives that come from elsewhere, without trusting what is in them."""
+
+import lzma
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from reid.data.aside import written_aside
+from reid.data.paths import relative_path
+from reid.data.progress import Progress
+from reid.errors import DataError
+
+SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+CHUNK = 2**20
+BROKEN = (
+    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError,
+    RuntimeError, UnicodeDecodeError,
+)  # fmt: skip
+
+Entry = tuple[str, IO[bytes]]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an archive may hold, counted while it is unpacked and not by its own word.
+
+    Attributes:
+        files: how many files.
+        size: bytes of all files together.
+    """
+
+    files: int = 2_000_000
+    size: int = 100 * 2**30
+
+
+def is_archive(path: Path) -> bool:
+    """Whether the name is that of an archive that `unpack` knows."""
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def unpack(
+    archive: Path,
+    folder: Path,
+    *,
+    limits: Limits | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Unpack a zip or tar archive into a new folder, whole or not at all.
+
+    Only plain files are written, each where the archive says and below ``folder``. Apple's
+    ``__MACOSX`` and ``._*`` files are left out.
+
+    Args:
+        archive: .zip, .tar, .tar.gz, .tgz, .tar.bz2 or .tar.xz.
+        folder: does not exist yet.
+        limits: what is too much.
+        progress: called with (bytes of the archive read, bytes in all).
+
+    Raises:
+        DataError: the archive is broken or encrypted, or has an absolute path, a path with ``..``,
+            a link, a device, the same path twice, or more than the limits allow.
+    """
+    if not is_archive(archive):
+        raise DataError(f"{archive}: no archive that is known; known are {', '.join(SUFFIXES)}")
+    try:
+        raw = archive.open("rb")
+    except OSError as error:
+        raise DataError(f"{archive}: cannot be read ({error.strerror})") from error
+    with raw, written_aside(folder) as draft:
+        entries = (_zip_entries if archive.suffix.lower() == ".zip" else _tar_entries)(raw, archive)
+        try:
+            _write_entries(entries, archive, draft, limits or Limits(), raw, progress)
+        except BROKEN as error:
+            raise DataError(
+                f"{archive}: cannot be unpacked ({_reason(error)}); get it again, or unpack it "
+                "yourself and give the folder"
+            ) from error
+
+
+def _reason(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _zip_entries(raw: IO[bytes], archive: Path) -> Iterator[Entry]:
+    with zipfile.ZipFile(raw) as content:
+        for info in content.infolist():
+            kind = stat.S_IFMT(info.external_attr >> 16)
+            # Archives made on Windows say nothing about the kind.
+            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                raise DataError(f"{archive}: {info.filename!r} is a link or a device")
+            if not info.is_dir():
+                with content.open(info) as file:
+                    yield info.filename, file
+
+
+def _tar_entries(raw: IO[bytes], archive: Path) -> Iterator[Entry]:
+    # As a stream: the archive is read once, and nothing in it can point back.
+    with tarfile.open(fileobj=raw, mode="r|*") as content:
+        for member in content:
+            if member.isdir():
+                continue
+            file = content.extractfile(member) if member.isreg() else None
+            if file is None:
+                raise DataError(f"{archive}: {member.name!r} is a link or a device")
+            yield member.name, file
+
+
+def _write_entries(
+    entries: Iterator[Entry],
+    archive: Path,
+    draft: Path,
+    limits: Limits,
+    raw: IO[bytes],
+    progress: Progress | None,
+) -> None:
+    total = archive.stat().st_size
+    files, room = 0, limits.size
+    for name, content in entries:
+        path = draft / relative_path(name, str(archive))
+        if path.name.startswith("._") or "__MACOSX" in path.parts:
+            continue
+        files += 1
+        if files > limits.files:
+            raise DataError(f"{archive}: more than {limits.files} files in it; unpack it yourself")
+        room -= _write_file(path, content, room, archive)
+        if progress is not None:
+            progress(raw.tell(), total)
+    if not files:
+        raise DataError(f"{archive}: no files in it")
+
+
+def _write_file(path: Path, content: IO[bytes], room: int, archive: Path) -> int:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("xb")
+    except (FileExistsError, NotADirectoryError) as error:
+        raise DataError(f"{archive}: two files in it have the path of {path.name!r}") from error
+    written = 0
+    with file:
+        while chunk := content.read(CHUNK):
+            written += len(chunk)
+            if written > room:
+                raise DataError(f"{archive}: unpacks to more than is allowed; unpack it yourself")
+            file.write(chunk)
+    return written

@@ -1,0 +1,159 @@
+"""Looking a data set over: what is in it, and what would go wrong with it."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from PIL import Image
+
+from reid.data.check_report import (
+    DataReport,
+    PictureSizes,
+    SplitCounts,
+    UnmatchedQuery,
+    UnreadablePicture,
+)
+from reid.data.market1501 import JUNK, SPLITS
+from reid.data.paths import list_pictures
+from reid.data.pictures import load_picture
+from reid.data.progress import Progress
+from reid.data.records import Picture, ReidData, count_persons
+from reid.errors import DataError
+
+SAMPLE = 8
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What reading one picture showed: size (width, height) and hash, or why it cannot be read."""
+
+    path: Path
+    size: tuple[int, int] = (0, 0)
+    digest: str = ""
+    reason: str = ""
+
+
+def check_data(data: ReidData, progress: Progress | None = None) -> DataReport:
+    """Read every picture of a data set once and report what was found.
+
+    Nothing that is wrong with the pictures or their labels raises; it is in the report.
+
+    Args:
+        data: the data set.
+        progress: called with (pictures done, pictures).
+    """
+    looked = {found.path: found for found in _look_at_all(data, progress)}
+    readable = [found for found in looked.values() if not found.reason]
+    asked = {picture.person for picture in data.query}
+    distractors = [picture for picture in data.gallery if picture.person not in asked]
+    return DataReport(
+        root=data.root,
+        splits=tuple(_count(name, pictures) for name, pictures in _splits(data)),
+        identities_by_camera=_identities_by_camera(data),
+        distractors=len(distractors) if asked else 0,
+        distractor_identities=count_persons(distractors) if asked else 0,
+        junk=_count_junk(data.root),
+        stand_in_cameras=_has_stand_in_cameras(data),
+        unreadable=tuple(
+            UnreadablePicture(found.path, found.reason) for found in looked.values() if found.reason
+        ),
+        duplicates=_duplicates(data, looked),
+        shared_identities=_shared_identities(data),
+        unmatched=_unmatched(data),
+        sizes=_sizes(readable),
+    )
+
+
+def _splits(data: ReidData) -> list[tuple[str, Sequence[Picture]]]:
+    return [("train", data.train), ("query", data.query), ("gallery", data.gallery)]
+
+
+def _look_at_all(data: ReidData, progress: Progress | None) -> Iterator[Looked]:
+    # A picture may be in two splits, as in CUHK03's classic protocol.
+    paths = sorted({picture.path for picture in data.pictures()})
+    with ThreadPoolExecutor() as pool:
+        for done, found in enumerate(pool.map(_look, paths), start=1):
+            if progress is not None:
+                progress(done, len(paths))
+            yield found
+
+
+def _look(path: Path) -> Looked:
+    try:
+        load_picture(path, SAMPLE, SAMPLE)
+        with Image.open(path) as picture:
+            size = picture.size
+        return Looked(path, size, sha256(path.read_bytes()).hexdigest())
+    except DataError as error:
+        return Looked(path, reason=str(error).removeprefix(f"{path}: "))
+    except (OSError, Image.DecompressionBombError) as error:
+        return Looked(path, reason=" ".join(str(error).split()))
+
+
+def _count(name: str, pictures: Sequence[Picture]) -> SplitCounts:
+    cameras = {picture.camera for picture in pictures}
+    return SplitCounts(name, len(pictures), count_persons(pictures), len(cameras))
+
+
+def _identities_by_camera(data: ReidData) -> dict[int, tuple[int, int, int]]:
+    train, query, gallery = (_persons_by_camera(pictures) for _, pictures in _splits(data))
+    cameras = sorted({picture.camera for picture in data.pictures()})
+    return {camera: (train[camera], query[camera], gallery[camera]) for camera in cameras}
+
+
+def _persons_by_camera(pictures: Sequence[Picture]) -> Counter[int]:
+    pairs = {(picture.camera, picture.person) for picture in pictures}
+    return Counter(camera for camera, _ in pairs)
+
+
+def _count_junk(root: Path) -> int:
+    """Count what the Market-1501 reader drops: pictures of person -1."""
+    folders = [root / folder for folder in SPLITS.values() if (root / folder).is_dir()]
+    return sum(
+        path.name.startswith(f"{JUNK}_") for folder in folders for path in list_pictures(folder)
+    )
+
+
+def _has_stand_in_cameras(data: ReidData) -> bool:
+    pictures = set(data.pictures())
+    pairs = {(picture.person, picture.camera) for picture in pictures}
+    return len(pictures) > 1 and len(pairs) == len(pictures) > count_persons(data.pictures())
+
+
+def _duplicates(data: ReidData, looked: dict[Path, Looked]) -> tuple[tuple[Path, Path], ...]:
+    trained: dict[str, Path] = {}
+    for picture in data.train:
+        trained.setdefault(looked[picture.path].digest, picture.path)
+    tested = sorted({picture.path for picture in (*data.query, *data.gallery)})
+    return tuple(
+        (trained[digest], path)
+        for path in tested
+        if (digest := looked[path].digest) and digest in trained
+    )
+
+
+def _shared_identities(data: ReidData) -> tuple[int, ...]:
+    tested = {picture.person for picture in (*data.query, *data.gallery)}
+    return tuple(sorted(tested & {picture.person for picture in data.train}))
+
+
+def _unmatched(data: ReidData) -> tuple[UnmatchedQuery, ...]:
+    cameras: dict[int, set[int]] = {}
+    for picture in data.gallery:
+        cameras.setdefault(picture.person, set()).add(picture.camera)
+    unmatched = []
+    for query in data.query:
+        seen = cameras.get(query.person, set())
+        if not seen - {query.camera}:
+            unmatched.append(UnmatchedQuery(query.path, query.person, query.camera, bool(seen)))
+    return tuple(unmatched)
+
+
+def _sizes(readable: Sequence[Looked]) -> PictureSizes | None:
+    if not readable:
+        return None
+    sizes = sorted((found.size for found in readable), key=lambda size: (size[0] * size[1], size))
+    return PictureSizes(sizes[0], sizes[(len(sizes) - 1) // 2], sizes[-1], len(set(sizes)))

@@ -1,0 +1,137 @@
+"""One's own pictures, listed in CSV files: ``img_path,person_id[,camera_id]``."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from reid.data.numbering import number_names, stand_in_cameras
+from reid.data.paths import picture_inside
+from reid.data.records import Picture, ReidData
+from reid.errors import DataError
+
+SPLITS = ("train", "query", "gallery")
+JUNK = "-1"
+PATH, PERSON, CAMERA = "img_path", "person_id", "camera_id"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a list: the picture, its person and camera as they are written, and where."""
+
+    path: Path
+    person: str
+    camera: str
+    where: str
+
+
+def read_csv_lists(root: Path) -> ReidData:
+    """Read pictures that CSV files list.
+
+    Paths are relative to the folder of the CSV file and stay within it. Persons and cameras may
+    be numbers or words, the same in all files.
+
+    Without ``camera_id`` no two pictures of a person share a camera (see `stand_in_cameras`), so
+    that the protocol drops nothing but a query's own picture. Person ``-1`` is junk, as in
+    Market-1501, and is dropped.
+
+    Args:
+        root: a folder with any of ``train.csv``, ``query.csv`` and ``gallery.csv``, the last two
+            together; or one CSV file, or a folder with just one: all of it is training set then.
+
+    Raises:
+        DataError: a file, a column or a picture is missing, a path leads out of the folder, a
+            picture is listed twice, or only some lines name a camera.
+    """
+    root = root.expanduser()
+    files = _find_files(root)
+    base = next(iter(files.values())).parent.resolve()
+    rows = {split: list(_read_rows(file, base)) for split, file in files.items()}
+    everything = [row for split in SPLITS for row in rows.get(split, [])]
+    _check_contradictions(everything)
+    persons = number_names(row.person for row in everything)
+    cameras = _number_cameras(everything, persons)
+    splits = {
+        split: tuple(
+            sorted(Picture(row.path, persons[row.person], cameras[row.path]) for row in found)
+        )
+        for split, found in rows.items()
+    }
+    train, query, gallery = (splits.get(split, ()) for split in SPLITS)
+    return ReidData(base, train, query, gallery)
+
+
+def _find_files(root: Path) -> dict[str, Path]:
+    if root.is_file():
+        return {"train": root}
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder or CSV file")
+    files = {split: root / f"{split}.csv" for split in SPLITS if (root / f"{split}.csv").is_file()}
+    if ("query" in files) != ("gallery" in files):
+        raise DataError(f"{root}: query.csv and gallery.csv go together; one of them is missing")
+    if files:
+        return files
+    lists = sorted(root.glob("*.csv"))
+    if len(lists) == 1:
+        return {"train": lists[0]}
+    found = ", ".join(path.name for path in lists[:3]) or "none"
+    raise DataError(
+        f"{root}: expected train.csv, query.csv and gallery.csv, or a single CSV file; "
+        f"found {found}"
+    )
+
+
+def _read_rows(file: Path, base: Path) -> Iterator[Row]:
+    seen: dict[Path, int] = {}
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream, skipinitialspace=True)
+            _check_columns(file, reader.fieldnames or [])
+            for line in reader:
+                row = _parse(line, base, f"{file} line {reader.line_num}")
+                if row.path in seen:
+                    raise DataError(f"{row.where}: the picture is in line {seen[row.path]} already")
+                seen[row.path] = reader.line_num
+                if row.person != JUNK:
+                    yield row
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{file}: cannot be read as CSV in UTF-8 ({error})") from error
+    if not seen:
+        raise DataError(f"{file}: no pictures in it")
+
+
+def _check_columns(file: Path, names: Sequence[str]) -> None:
+    missing = [name for name in (PATH, PERSON) if name not in names]
+    if missing:
+        raise DataError(
+            f"{file}: no column {' and '.join(missing)} in the first line; "
+            f"expected {PATH},{PERSON} and perhaps {CAMERA}, found {','.join(names) or 'nothing'}"
+        )
+
+
+def _parse(line: dict[str, str | None], base: Path, where: str) -> Row:
+    text, person = (line.get(PATH) or "").strip(), (line.get(PERSON) or "").strip()
+    if not text or not person:
+        raise DataError(f"{where}: {PATH if not text else PERSON} is empty")
+    return Row(picture_inside(base, text, where), person, (line.get(CAMERA) or "").strip(), where)
+
+
+def _check_contradictions(rows: list[Row]) -> None:
+    known: dict[Path, Row] = {}
+    for row in rows:
+        other = known.setdefault(row.path, row)
+        if (other.person, other.camera) != (row.person, row.camera):
+            raise DataError(
+                f"{row.where}: {row.path.name} has another person or camera than in {other.where}"
+            )
+
+
+def _number_cameras(rows: list[Row], persons: dict[str, int]) -> dict[Path, int]:
+    named = [row for row in rows if row.camera]
+    if not named:
+        return stand_in_cameras((persons[row.person], row.path) for row in rows)
+    if len(named) < len(rows):
+        bare = next(row for row in rows if not row.camera)
+        raise DataError(f"{bare.where}: no {CAMERA}, but other lines have one; give all or none")
+    numbers = number_names(row.camera for row in rows)
+    return {row.path: numbers[row.camera] for row in rows}

@@ -1,0 +1,92 @@
+"""CUHK03's own file, ``cuhk-03.mat``: pictures and test sets in MATLAB 7.3, which is HDF5."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from reid.data.aside import written_aside
+from reid.data.optional import import_optional
+from reid.data.progress import Progress
+from reid.errors import DataError
+
+# A person has up to ten pictures, the first five of them from the first view.
+PICTURES_PER_VIEW = 5
+
+TestSet = frozenset[tuple[int, int]]
+
+logger = logging.getLogger(__name__)
+
+
+def extract_pictures(mat: Path, boxes: str, folder: Path, progress: Progress | None = None) -> None:
+    """Write the pictures as PNG, with torchreid's names, all of them or none.
+
+    ``2_015_1_03.png`` is the third picture of the 15th person of the second pair of cameras, seen
+    in the pair's first view.
+
+    Args:
+        mat: the file ``cuhk-03.mat``.
+        boxes: ``"detected"`` or ``"labeled"``.
+        folder: where to write; does not exist yet.
+        progress: called with (persons done, persons).
+
+    Raises:
+        DataError: the file cannot be read, or h5py is not installed.
+    """
+    logger.info("extracting pictures, once: %s", folder)
+    with _opened(mat) as content, written_aside(folder) as draft:
+        pairs = [_cells(content, reference) for reference in content[boxes][0]]
+        total, done = sum(len(pair) for pair in pairs), 0
+        for pair, persons in enumerate(pairs, start=1):
+            for person, references in enumerate(persons, start=1):
+                _write_person(content, references, draft, f"{pair}_{person:03d}")
+                done += 1
+                if progress is not None:
+                    progress(done, total)
+
+
+def read_test_sets(mat: Path) -> list[TestSet]:
+    """Read the 20 test sets of the classic protocol, as (pair of cameras, person), from 1.
+
+    Raises:
+        DataError: the file cannot be read, or h5py is not installed.
+    """
+    with _opened(mat) as content:
+        return [
+            frozenset((int(pair), int(person)) for pair, person in _cells(content, reference))
+            for reference in content["testsets"][0]
+        ]
+
+
+@contextmanager
+def _opened(mat: Path) -> Iterator[Any]:
+    h5py = import_optional("h5py", f"reading {mat.name}")
+    try:
+        with h5py.File(mat, "r") as content:
+            yield content
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(
+            f"{mat}: cannot be read as CUHK03's MATLAB 7.3 file ({error}); download it again"
+        ) from error
+
+
+def _cells(content: Any, reference: Any) -> Any:
+    # MATLAB stores arrays by columns, HDF5 by rows.
+    return content[reference][()].T
+
+
+def _write_person(content: Any, references: Any, folder: Path, prefix: str) -> None:
+    for number, reference in enumerate(references, start=1):
+        picture = _cells(content, reference)
+        # An empty cell is stored as its shape, two zeros.
+        if picture.ndim != 3:
+            continue
+        view = 1 if number <= PICTURES_PER_VIEW else 2
+        image = Image.fromarray(np.ascontiguousarray(picture, dtype=np.uint8))
+        image.save(folder / f"{prefix}_{view}_{number:02d}.png")

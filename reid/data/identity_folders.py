@@ -1,0 +1,90 @@
+"""One's own pictures, a folder per identity."""
+
+import re
+from pathlib import Path
+
+from reid.data.numbering import number_names, stand_in_cameras
+from reid.data.paths import list_pictures
+from reid.data.records import Picture, ReidData
+from reid.errors import DataError
+
+TRAIN, TRAIN_ALL, VALIDATION, QUERY, GALLERY = "train", "train_all", "val", "query", "gallery"
+JUNK = "-1"
+# Not within a word: neither "pic2.jpg" nor "c3po.jpg" names a camera, "0002_c1s1_000451.jpg" does.
+CAMERA = re.compile(r"(?<![A-Za-z0-9])c(\d+)(?:s\d|(?![A-Za-z0-9]))")
+
+
+def read_identity_folders(root: Path, *, train_all: bool = False) -> ReidData:
+    """Read pictures that lie in a folder per identity.
+
+    The folder's name is the identity, a number or a word. A picture's name may have the camera in
+    it as ``c`` and a number (``0002_c1s1_000451_03.jpg``, ``c3_17.png``). If none has, no two
+    pictures of a person share a camera (see `stand_in_cameras`). A folder named ``-1`` is junk, as
+    in Market-1501, and is not read.
+
+    Args:
+        root: a folder with ``train``, ``query`` and ``gallery`` in it, each with a folder per
+            identity, the last two together (the layout of layumi's Person_reID); or just a folder
+            per identity: all of it is training set then.
+        train_all: train on ``train_all``, or on ``train`` and ``val`` where that is missing,
+            instead of ``train`` alone.
+
+    Raises:
+        DataError: there are no folders or no pictures in them, or only some of the names have a
+            camera.
+    """
+    root = root.expanduser()
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder")
+    folders = _find_splits(root, train_all)
+    found = {split: _list_split(members) for split, members in folders.items()}
+    persons = number_names(name for members in found.values() for name, _ in members)
+    cameras = _number_cameras(root, found, persons)
+    splits = {
+        split: tuple(sorted(Picture(path, persons[name], cameras[path]) for name, path in members))
+        for split, members in found.items()
+    }
+    return ReidData(root, splits.get(TRAIN, ()), splits.get(QUERY, ()), splits.get(GALLERY, ()))
+
+
+def _find_splits(root: Path, train_all: bool) -> dict[str, list[Path]]:
+    there = {path.name for path in root.iterdir() if path.is_dir()}
+    if not there & {TRAIN, TRAIN_ALL, QUERY, GALLERY}:
+        return {TRAIN: [root]}
+    if (QUERY in there) != (GALLERY in there):
+        raise DataError(f"{root}: query and gallery go together; one of the folders is missing")
+    splits = {split: [root / split] for split in (QUERY, GALLERY) if split in there}
+    if TRAIN_ALL in there and (train_all or TRAIN not in there):
+        return {TRAIN: [root / TRAIN_ALL], **splits}
+    names = (TRAIN, VALIDATION) if train_all else (TRAIN,)
+    train = [root / name for name in names if name in there]
+    return {TRAIN: train, **splits} if train else splits
+
+
+def _list_split(folders: list[Path]) -> list[tuple[str, Path]]:
+    members = [
+        (identity.name, path)
+        for folder in folders
+        for identity in sorted(folder.iterdir())
+        if identity.is_dir() and identity.name != JUNK and not identity.name.startswith(".")
+        for path in list_pictures(identity)
+    ]
+    if not members:
+        raise DataError(f"{folders[0]}: no folder with pictures in it; expected one per identity")
+    return members
+
+
+def _number_cameras(
+    root: Path, found: dict[str, list[tuple[str, Path]]], persons: dict[str, int]
+) -> dict[Path, int]:
+    members = [member for split in found.values() for member in split]
+    cameras = {path: int(match[1]) for _, path in members if (match := CAMERA.search(path.stem))}
+    if not cameras:
+        return stand_in_cameras((persons[name], path) for name, path in members)
+    if len(cameras) < len(members):
+        bare = next(path for _, path in members if path not in cameras)
+        raise DataError(
+            f"{bare.relative_to(root)}: no camera such as 'c2' in the name, but other names have "
+            "one; give all or none"
+        )
+    return cameras

@@ -1,0 +1,90 @@
+"""Paths that come from a data file or an archive: they must not lead out of the data."""
+
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path, PurePosixPath
+
+from reid.errors import DataError
+
+PICTURE_SUFFIXES = (
+    ".jpg", ".jpeg", ".png", ".bmp", ".webp", ".pgm", ".ppm", ".tif", ".tiff",
+)  # fmt: skip
+
+_DRIVE = re.compile(r"^[A-Za-z]:")
+
+
+def relative_path(text: str, where: str) -> PurePosixPath:
+    """Read a relative path that stays below where it starts, whatever the system.
+
+    Args:
+        text: with slashes or backslashes.
+        where: what a message begins with.
+
+    Raises:
+        DataError: the path is empty or absolute, or climbs with ``..``.
+    """
+    path = PurePosixPath(text.replace("\\", "/"))
+    if not path.parts or "\0" in text:
+        raise DataError(f"{where}: {text!r} is no path")
+    if path.is_absolute() or _DRIVE.match(text):
+        raise DataError(f"{where}: the path {text!r} is absolute; it must be relative")
+    if ".." in path.parts:
+        raise DataError(f"{where}: the path {text!r} climbs out of the folder with '..'")
+    return path
+
+
+def picture_inside(root: Path, text: str, where: str) -> Path:
+    """Find the picture that a data file names, and nothing outside the data's folder.
+
+    Args:
+        root: the folder, already resolved.
+        text: the path as the data file gives it, relative to ``root``.
+        where: what a message begins with, such as the file and its line.
+
+    Raises:
+        DataError: the path leads out of ``root``, by itself or by a symbolic link, or there is no
+            file.
+    """
+    path = root / relative_path(text, where)
+    try:
+        real = path.resolve(strict=True)
+    except (OSError, RuntimeError) as error:
+        raise DataError(f"{where}: no such picture: {text!r}") from error
+    if not real.is_relative_to(root):
+        raise DataError(f"{where}: the path {text!r} leads out of {root} by a symbolic link")
+    if not real.is_file():
+        raise DataError(f"{where}: {text!r} is no picture file")
+    return path
+
+
+def find_base(
+    root: Path, wrappings: Iterable[str], is_base: Callable[[Path], bool], expected: str
+) -> Path:
+    """Find a data set in a folder or in one of the folders it is usually wrapped in.
+
+    Args:
+        root: where to look first.
+        wrappings: relative paths below it.
+        is_base: whether a folder is the data set's.
+        expected: what a message says was expected.
+
+    Raises:
+        DataError: there is no such folder, or the data set is in none of them.
+    """
+    root = root.expanduser()
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder")
+    for wrapping in ("", *wrappings):
+        if is_base(root / wrapping):
+            return root / wrapping
+    raise DataError(f"{root}: expected {expected}")
+
+
+def list_pictures(folder: Path, suffixes: Iterable[str] = PICTURE_SUFFIXES) -> list[Path]:
+    """List a folder's pictures by name, without hidden files."""
+    known = tuple(suffixes)
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in known and not path.name.startswith(".")
+    )

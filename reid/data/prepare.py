@@ -1,0 +1,161 @@
+"""From an archive, a folder or Kaggle to a checked folder in the Market-1501 layout."""
+
+import json
+import logging
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from uuid import uuid4
+
+from reid.data.archives import unpack
+from reid.data.aside import written_aside
+from reid.data.kaggle import fetch_from_kaggle
+from reid.data.market1501 import read_market1501
+from reid.data.market_writer import write_market_layout
+from reid.data.merging import split_by_identity
+from reid.data.progress import Progress
+from reid.data.published_counts import count, differing_counts
+from reid.data.records import Picture, ReidData, check_evaluable
+from reid.data.sources import check_source, read_source
+from reid.errors import DataError
+
+RECORD = "prepared.json"
+FEWEST_IDENTITIES = 2
+# What is tested on where a data set has no test set of its own.
+TEST_SHARE = 0.1
+TEST_SEED = 0
+
+logger = logging.getLogger(__name__)
+
+
+def prepare(
+    name: str,
+    source: Path | None,
+    target: Path,
+    *,
+    max_ids: int | None = None,
+    allow_other_counts: bool = False,
+    options: Mapping[str, object] | None = None,
+    progress: Callable[[str], Progress] | None = None,
+) -> ReidData:
+    """Make a data set ready: unpack, read, count, cut, write.
+
+    A data set without a test set (faces, one's own list) gets one: a tenth of its identities, the
+    same each time. A target that an equal call has made already is left as it is.
+
+    Args:
+        name: a key of ``reid.data.sources.SOURCES``.
+        source: an archive or a folder; none: fetch it from Kaggle.
+        target: where to write the Market-1501 layout; does not exist yet, or is empty.
+        max_ids: keep the first so many identities of the training set and of the queries.
+        allow_other_counts: go on with a warning where the counts are not the published ones.
+        options: for the reader, see `read_source`.
+        progress: given the title of a piece of work, returns what to call as it goes on.
+
+    Returns:
+        What was written.
+
+    Raises:
+        DataError: the source is missing, unsafe or broken, the counts are others than the
+            published ones, or the target holds something else.
+    """
+    check_source(name)
+    if max_ids is not None and max_ids < FEWEST_IDENTITIES:
+        raise DataError(f"{max_ids} identities are too few; keep {FEWEST_IDENTITIES} or more")
+    start = progress or (lambda _: lambda _done, _total: None)
+    request = {"data_set": name, "max_ids": max_ids, "options": dict(options or {})}
+    if _is_prepared(target, request):
+        logger.info("is prepared already: %s", target)
+        return read_market1501(target)
+    with _obtained(name, source, target, start) as (folder, ours):
+        data = read_source(name, folder, progress=start("extracting"), **dict(options or {}))
+        _check_counts(name, data, allow_other_counts)
+        data = _with_test_set(_cut(data, max_ids))
+        check_evaluable(data)
+        with written_aside(target) as draft:
+            write_market_layout(data, draft, link=ours, progress=start("writing"))
+            record = {**request, "protocol": data.protocol, "counts": asdict(count(data))}
+            (draft / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return read_market1501(target)
+
+
+def _is_prepared(target: Path, request: Mapping[str, object]) -> bool:
+    if not target.exists():
+        return False
+    try:
+        record = json.loads((target / RECORD).read_text(encoding="utf-8"))
+        if {key: record[key] for key in request} == request:
+            return True
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    if target.is_dir() and not any(target.iterdir()):
+        return False
+    raise DataError(f"{target}: holds something else; remove it or give another folder with --to")
+
+
+@contextmanager
+def _obtained(
+    name: str, source: Path | None, target: Path, start: Callable[[str], Progress]
+) -> Iterator[tuple[Path, bool]]:
+    """Yield the folder of the data set, and whether it is ours to take pictures from."""
+    if source is None:
+        yield _unwrap(fetch_from_kaggle(name)), False
+        return
+    source = source.expanduser()
+    if not source.exists():
+        raise DataError(f"{source}: no such archive or folder")
+    if source.is_dir() or source.suffix.lower() == ".csv":
+        yield _unwrap(source), False
+        return
+    unpacked = target.with_name(f".{target.name}.{uuid4().hex[:12]}.unpacked")
+    try:
+        unpack(source, unpacked, progress=start("unpacking"))
+        yield _unwrap(unpacked), True
+    finally:
+        shutil.rmtree(unpacked, ignore_errors=True)
+
+
+def _unwrap(folder: Path) -> Path:
+    """Go down while a folder has nothing in it but one folder."""
+    while folder.is_dir():
+        inside = [path for path in folder.iterdir() if not path.name.startswith(".")]
+        if len(inside) != 1 or not inside[0].is_dir():
+            break
+        folder = inside[0]
+    return folder
+
+
+def _check_counts(name: str, data: ReidData, allow_other_counts: bool) -> None:
+    difference = differing_counts(name, data)
+    if difference is None:
+        return
+    if not allow_other_counts:
+        raise DataError(f"{difference}; is the copy whole? --allow-other-counts takes it as it is")
+    logger.warning("%s", difference)
+
+
+def _cut(data: ReidData, max_ids: int | None) -> ReidData:
+    if max_ids is None:
+        return data
+    trained, asked = _first_persons(data.train, max_ids), _first_persons(data.query, max_ids)
+    return replace(
+        data,
+        train=tuple(picture for picture in data.train if picture.person in trained),
+        query=tuple(picture for picture in data.query if picture.person in asked),
+        gallery=tuple(picture for picture in data.gallery if picture.person in asked),
+    )
+
+
+def _first_persons(pictures: tuple[Picture, ...], limit: int) -> set[int]:
+    return set(sorted({picture.person for picture in pictures})[:limit])
+
+
+def _with_test_set(data: ReidData) -> ReidData:
+    if not data.train:
+        raise DataError(f"{data.root}: no pictures to train on")
+    if data.query or data.gallery:
+        return data
+    logger.info("no test set: a share of %s of the identities becomes one", TEST_SHARE)
+    return split_by_identity(data, TEST_SHARE, TEST_SEED)

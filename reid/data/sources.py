@@ -1,0 +1,116 @@
+"""The data sets by name: a plain dictionary from name to reader."""
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+
+from reid.data.casia_webface import read_casia_webface
+from reid.data.csv_list import read_csv_lists
+from reid.data.cuhk03 import read_cuhk03, read_cuhk03_classic
+from reid.data.duke import read_dukemtmc_reid
+from reid.data.identity_folders import read_identity_folders
+from reid.data.market1501 import SPLITS, read_market1501
+from reid.data.msmt17 import read_msmt17
+from reid.data.progress import Progress
+from reid.data.records import ReidData
+from reid.errors import DataError
+
+Reader = Callable[..., ReidData]
+
+SOURCES: dict[str, Reader] = {
+    "market1501": read_market1501,
+    "dukemtmc-reid": read_dukemtmc_reid,
+    "cuhk03-detected": partial(read_cuhk03, boxes="detected"),
+    "cuhk03-labelled": partial(read_cuhk03, boxes="labelled"),
+    "cuhk03-classic-detected": partial(read_cuhk03_classic, boxes="detected"),
+    "cuhk03-classic-labelled": partial(read_cuhk03_classic, boxes="labelled"),
+    "msmt17": read_msmt17,
+    "casia-webface": read_casia_webface,
+    "csv": read_csv_lists,
+    "folders": read_identity_folders,
+}
+
+# What is found only in a data set's folder, or in the folder that torchreid wraps it in.
+MARKS = {
+    "market1501": (SPLITS["train"], f"Market-1501-v15.09.15/{SPLITS['train']}"),
+    "dukemtmc-reid": (f"DukeMTMC-reID/{SPLITS['train']}",),
+    "msmt17": ("list_train.txt", "MSMT17_V1/list_train.txt", "MSMT17_V2/list_train.txt"),
+    "cuhk03-detected": ("images_detected", "cuhk-03.mat", "cuhk03_release/cuhk-03.mat",
+                        "detected/bounding_box_train"),
+    "cuhk03-labelled": ("images_labeled", "labeled/bounding_box_train"),
+    "casia-webface": ("train.rec",),
+    "csv": ("*.csv",),
+}  # fmt: skip
+
+
+def check_source(name: str) -> str:
+    """Return ``name`` if it is known.
+
+    Raises:
+        DataError: it is not; the message names the nearest known one.
+    """
+    if name not in SOURCES:
+        raise DataError(f"unknown data set {name!r}: {_known(name, SOURCES)}")
+    return name
+
+
+def read_source(
+    name: str, root: Path, *, progress: Progress | None = None, **options: object
+) -> ReidData:
+    """Read a data set.
+
+    Args:
+        name: a key of ``SOURCES``.
+        root: its folder, or one that wraps it.
+        progress: called where reading means extracting pictures first.
+        options: what the reader takes beyond the folder, such as ``train_all`` of MSMT17 and
+            ``split`` of CUHK03's classic protocol.
+
+    Raises:
+        DataError: the name or an option is not known, or the reader's own reasons.
+    """
+    reader = SOURCES[check_source(name)]
+    known = set(inspect.signature(reader).parameters) - {"root", "boxes"}
+    for option in options:
+        if option not in known:
+            hint = _known(option, sorted(known - {"progress"}))
+            raise DataError(f"{name} has no option {option!r}: {hint}")
+    if "progress" in known:
+        options["progress"] = progress
+    return reader(root, **options)
+
+
+def recognise_source(root: Path) -> str:
+    """Tell by what lies in a folder which data set it is.
+
+    Args:
+        root: the data set's folder.
+
+    Returns:
+        A key of ``SOURCES``.
+
+    Raises:
+        DataError: it does not look like any.
+    """
+    root = root.expanduser()
+    if root.is_file() and root.suffix == ".csv":
+        return "csv"
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder")
+    for name, marks in MARKS.items():
+        if any(any(root.glob(mark)) for mark in marks):
+            return name
+    if any(path.is_dir() and not path.name.startswith(".") for path in root.iterdir()):
+        return "folders"
+    raise DataError(
+        f"{root}: looks like no data set that is known; name one of {', '.join(SOURCES)}"
+    )
+
+
+def _known(name: str, names: Iterable[str]) -> str:
+    known = list(names)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{hint}known are {', '.join(known)}" if known else "it takes none"

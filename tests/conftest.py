@@ -1,0 +1,53 @@
+"""What several packages' tests need."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from reid.data.market1501 import read_market1501
+from reid.data.records import ReidData
+from reid.data.synthetic import SyntheticSettings, write_synthetic_market1501
+
+
+@pytest.fixture(scope="session")
+def tiny_market(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in the Market-1501 layout: 8 training and 4 test identities on 2 cameras."""
+    folder = tmp_path_factory.mktemp("pictures") / "tiny"
+    settings = SyntheticSettings(
+        train_identities=8,
+        test_identities=4,
+        cameras=2,
+        pictures_per_camera=3,
+        distractors=2,
+        junk=1,
+        height=64,
+        width=32,
+    )
+    write_synthetic_market1501(folder, settings)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tiny_market: Path) -> ReidData:
+    return read_market1501(tiny_market)
+
+
+@pytest.fixture(scope="session")
+def randomise_normalisation() -> Callable[[nn.Module], None]:
+    """Give normalisation layers statistics and weights that hide no mistake."""
+
+    def randomise(model: nn.Module) -> None:
+        generator = torch.Generator().manual_seed(7)
+        with torch.no_grad():
+            for module in model.modules():
+                if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.InstanceNorm2d):
+                    module.weight.uniform_(0.5, 1.5, generator=generator)
+                    module.bias.normal_(generator=generator)
+                if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+                    module.running_mean.normal_(generator=generator)
+                    module.running_var.uniform_(0.5, 2, generator=generator)
+
+    return randomise

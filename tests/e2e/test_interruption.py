@@ -1,0 +1,98 @@
+"""A run killed in every stage ends with the bits of one that was never interrupted."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = """
+name: kill
+threads: 1
+data: {{root: {root}, height: 64, width: 32, workers: 0}}
+model: {{architecture: osnet_x0_5, embedding_dim: 32}}
+train: {{epochs: 3, identities_per_batch: 4, pictures_per_identity: 3}}
+prune:
+  target: osnet_x0_25
+  iterations: 2
+  reconstruction_pictures: 16
+  recalibration_pictures: 16
+  tuning: {{epochs: 3, identities_per_batch: 4, pictures_per_identity: 3}}
+finetune: {{epochs: 3, identities_per_batch: 4, pictures_per_identity: 3}}
+quantize: {{calibration_pictures: 8}}
+latency: {{rounds: 2}}
+"""
+# Files whose appearance says that a stage is at a certain point; the process is killed there.
+MOMENTS = (
+    "train/last.ckpt",  # between two epochs of train
+    "prune/iteration_1/kept.json",  # in the middle of writing what a cut left
+    "prune/iteration_1/last.ckpt",  # between two epochs after the first cut
+    "prune/iteration_2/cut.json",  # after the second surgery
+    "prune/iteration_2/checkpoint.pt",  # before the report of the second iteration
+    "finetune/last.ckpt",
+    "quantize/int8.pt",
+)
+PATIENCE = 180.0
+
+
+def start(config: Path, run: Path) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [sys.executable, "run_pipeline.py", "--config", str(config), "--run", str(run)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+def kill_when(path: Path, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not path.exists():
+        assert process.poll() is None, process.stderr and process.stderr.read().decode()
+        assert time.monotonic() < deadline, f"{path} did not appear"
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def finish(process: "subprocess.Popen[bytes]") -> str:
+    _, error = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, error.decode()
+    return error.decode()
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return dict(torch.load(path, weights_only=True)["state_dict"])
+
+
+def test_a_run_killed_in_every_stage_ends_with_the_same_bits(
+    tiny_market: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "kill.yaml"
+    config.write_text(CONFIG.format(root=tiny_market))
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    finish(start(config, whole))
+    for moment in MOMENTS:
+        kill_when(broken / moment, start(config, broken))
+        stage = moment.split("/")[0]
+        assert not (broken / stage / "stage.json").exists()
+    text = " ".join(finish(start(config, broken)).split())
+    assert "finetune: reuse" in text
+    assert "quantize: continue (was interrupted)" in text
+    for stage in ("train", "prune", "finetune"):
+        expected = weights(whole / stage / "checkpoint.pt")
+        found = weights(broken / stage / "checkpoint.pt")
+        assert expected.keys() == found.keys()
+        for name, value in expected.items():
+            assert torch.equal(found[name], value), f"{stage}: {name}"
+    for name in ("metrics.json", "quantization.json"):
+        expected_text = (whole / "quantize" / name).read_text()
+        assert (broken / "quantize" / name).read_text() == expected_text
+    models = [torch.jit.load(str(run / "quantize" / "int8.pt")) for run in (whole, broken)]
+    torch.backends.quantized.engine = "qnnpack"
+    pictures = torch.randn(4, 3, 64, 32, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(models[0](pictures), models[1](pictures))

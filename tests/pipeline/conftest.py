@@ -1,0 +1,50 @@
+"""A run that takes seconds."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+TINY = """
+name: tiny
+threads: 1
+data: {{root: {root}, height: 64, width: 32, workers: 0}}
+model: {{architecture: osnet_x0_5, embedding_dim: 32}}
+train: &training
+  epochs: 2
+  learning_rate: 1.0e-3
+  identities_per_batch: 4
+  pictures_per_identity: 3
+prune:
+  target: osnet_x0_25
+  iterations: 2
+  reconstruction_pictures: 16
+  recalibration_pictures: 16
+  tuning: {{<<: *training}}
+finetune: {{<<: *training}}
+quantize: {{calibration_pictures: 8}}
+latency: {{rounds: 2}}
+"""
+
+
+@pytest.fixture
+def tiny_config(tiny_market: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY.format(root=tiny_market))
+    return path
+
+
+@pytest.fixture
+def command(
+    tiny_config: Path, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run ``run_pipeline.py`` in this process; return exit code, output and error output."""
+    from pipeline.command import main
+
+    def run(*arguments: str, config: bool = True) -> tuple[int, str, str]:
+        given = ["--config", str(tiny_config)] if config else []
+        code = main([*given, *arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run

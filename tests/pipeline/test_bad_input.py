@@ -1,0 +1,131 @@
+"""Bad input: one line that says what, where and what to do; exit code 2; nothing is lost."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.run_dir import RunDir
+from reid.models import build_model
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def refused(command: Command, tmp_path: Path) -> Callable[..., str]:
+    """Run a command that has to be refused; return its one line."""
+
+    def run(*arguments: str) -> str:
+        code, _, error = command("--run", str(tmp_path / "run"), *arguments)
+        lines = [line for line in error.splitlines() if "error:" in line]
+        assert code == 2
+        assert len(lines) == 1
+        assert "Traceback" not in error
+        return lines[0]
+
+    return run
+
+
+def test_unknown_stage(refused: Callable[..., str]) -> None:
+    assert "unknown stage 'qantize': did you mean 'quantize'?" in refused("--stages", "qantize")
+
+
+def test_stages_out_of_order(refused: Callable[..., str]) -> None:
+    assert "stages out of order" in refused("--stages", "quantize,train")
+
+
+def test_unknown_setting(refused: Callable[..., str]) -> None:
+    assert "did you mean 'prune.iterations'?" in refused("prune.iteration=3")
+
+
+def test_ill_typed_setting(refused: Callable[..., str]) -> None:
+    assert "prune.iterations: input should be a valid integer" in refused("prune.iterations=x")
+
+
+def test_missing_data(refused: Callable[..., str], tmp_path: Path) -> None:
+    assert "nowhere: no such folder" in refused(f"data.root={tmp_path}/nowhere")
+    assert "no folder 'bounding_box_train'" in refused(f"data.root={tmp_path}")
+
+
+def test_no_match(refused: Callable[..., str], tiny_market: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(tiny_market, tmp_path / "one_camera"))
+    for picture in [*copy.rglob("*_c2s*.jpg")]:
+        picture.rename(picture.with_name(picture.name.replace("_c2s", "_c1s9")))
+    assert "no query has a match on another camera: all pictures have camera 1" in refused(
+        f"data.root={copy}"
+    )
+
+
+def test_truncated_picture(refused: Callable[..., str], tiny_market: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(tiny_market, tmp_path / "damaged"))
+    picture = sorted((copy / "query").iterdir())[0]
+    picture.write_bytes(picture.read_bytes()[:500])
+    line = refused(f"data.root={copy}")
+    assert str(picture) in line
+    assert "cannot be decoded" in line
+
+
+def test_checkpoint_of_another_architecture(refused: Callable[..., str], tmp_path: Path) -> None:
+    torch.save(build_model("osnet_x1_0").state_dict(), tmp_path / "x1.pth")
+    line = refused(f"train.pretrained={tmp_path}/x1.pth")
+    assert "x1.pth: does not fit the model" in line
+
+
+def test_checkpoint_with_a_pickle(refused: Callable[..., str], tmp_path: Path) -> None:
+    torch.save(build_model("osnet_x0_25"), tmp_path / "module.pth")
+    assert "module.pth: holds pickled Python objects" in refused(
+        f"train.pretrained={tmp_path}/module.pth"
+    )
+
+
+def test_missing_checkpoint(refused: Callable[..., str]) -> None:
+    assert "/no/file.pth: no such file" in refused("train.pretrained=/no/file.pth")
+
+
+def test_folder_in_use(refused: Callable[..., str], tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "run")
+    run.create()
+    with run.locked():
+        assert "in use by process" in refused("--stages", "train")
+
+
+def test_wider_target(refused: Callable[..., str], tmp_path: Path) -> None:
+    assert "target is wider than the source at 'conv1.conv': 64 > 32" in refused(
+        "prune.target=osnet_x1_0"
+    )
+    assert not (tmp_path / "run" / "train").exists()
+
+
+def test_a_stage_without_a_model(refused: Callable[..., str]) -> None:
+    assert "prune needs a model" in refused("--stages", "prune")
+
+
+def test_batches_that_cannot_be_filled(refused: Callable[..., str], tmp_path: Path) -> None:
+    line = refused("finetune.identities_per_batch=64")
+    assert "finetune: identities_per_batch is 64, but the training set has only 8" in line
+    assert not (tmp_path / "run" / "train").exists()
+
+
+def test_restart_from_elsewhere(refused: Callable[..., str]) -> None:
+    assert "--from fly: unknown stage" in refused("--from", "fly")
+    assert "--from prune: not among the stages to run (train)" in refused(
+        "--stages", "train", "--from", "prune"
+    )
+
+
+def test_gpu_that_is_not_there(
+    refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "torch finds no GPU" in refused("device=cuda")
+
+
+def test_report_of_nothing(command: Command, tmp_path: Path) -> None:
+    code, _, error = command("--report", "--run", str(tmp_path / "none"), config=False)
+    assert code == 2
+    assert "no run there" in error
+    code, _, error = command("--report", config=False)
+    assert code == 2
+    assert "--report needs --run FOLDER" in error

@@ -1,0 +1,65 @@
+"""The run's folder: locks, records, what is set aside."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import PipelineError
+from pipeline.run_dir import RunDir, StageRecord
+
+RECORD = StageRecord(
+    stage="train", fingerprint="f", settings={"a": 1}, inputs={"data": "d"},
+    outputs={"checkpoint.pt": "h"}, versions={}, seed=0, seconds=1.5,
+)  # fmt: skip
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    run = RunDir(tmp_path / "run")
+    run.create()
+    return run
+
+
+def test_a_stage_is_done_when_its_record_is_there(run: RunDir) -> None:
+    assert run.record("train") is None
+    run.finish(RECORD)
+    assert run.record("train") == RECORD
+
+
+def test_a_damaged_record_is_named(run: RunDir) -> None:
+    run.finish(RECORD)
+    (run.stage_dir("train") / "stage.json").write_text("{")
+    with pytest.raises(PipelineError, match=r"stage.json: damaged .*--from train"):
+        run.record("train")
+
+
+def test_nothing_made_is_lost(run: RunDir) -> None:
+    assert run.set_aside("train") is None
+    for number in (1, 2):
+        run.stage_dir("train").mkdir()
+        (run.stage_dir("train") / "x").write_text(str(number))
+        aside = run.set_aside("train")
+        assert aside is not None
+        assert (aside / "x").read_text() == str(number)
+    assert not run.stage_dir("train").exists()
+
+
+def test_a_second_process_is_kept_out(run: RunDir) -> None:
+    program = (
+        "import sys; from pathlib import Path; from pipeline.run_dir import RunDir\n"
+        "with RunDir(Path(sys.argv[1])).locked(): print('in')"
+    )
+    arguments = [sys.executable, "-c", program, str(run.path)]
+    with run.locked():
+        refused = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert f"in use by process {os.getpid()}; wait for it" in refused.stderr
+    assert subprocess.run(arguments, capture_output=True, text=True, check=True).stdout == "in\n"
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(PipelineError, match="cannot make the run folder"):
+        RunDir(tmp_path / "file" / "run").create()

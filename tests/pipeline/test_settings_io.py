@@ -1,0 +1,118 @@
+"""Settings: files, extends, overrides, and what is said when they are wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import Config
+from pipeline.errors import PipelineError
+from pipeline.settings_doc import settings_page
+from pipeline.settings_io import load_config, setting_keys, write_config
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+
+
+def write(folder: Path, text: str, name: str = "c.yaml") -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_config_of_the_product_is_valid(path: Path) -> None:
+    assert load_config(path).name == path.stem
+
+
+def test_overrides_and_stages(tmp_path: Path) -> None:
+    path = write(tmp_path, "train: {epochs: 5}")
+    config = load_config(
+        path, ["train.epochs=7", "data.root=~/x", "quantize.float_layers=[fc.0]"], "train, prune"
+    )
+    assert config.train.epochs == 7
+    assert config.data.root == Path.home() / "x"
+    assert config.quantize.float_layers == ("fc.0",)
+    assert config.stages == ("train", "prune")
+
+
+def test_extends_refines_its_base(tmp_path: Path) -> None:
+    write(tmp_path, "name: base\ntrain: {epochs: 5, learning_rate: 0.1}", "base.yaml")
+    path = write(tmp_path, "extends: base.yaml\nname: child\ntrain: {epochs: 6}")
+    config = load_config(path)
+    assert (config.name, config.train.epochs, config.train.learning_rate) == ("child", 6, 0.1)
+
+
+def test_a_written_config_reads_back_the_same(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, "data: {root: /x}\nprune: {iterations: 5}"))
+    assert load_config(write(tmp_path, write_config(config), "d.yaml")) == config
+
+
+WRONG = {
+    "train.epoch=3": r"unknown setting 'train.epoch'; did you mean 'train.epochs'\?",
+    "epochs=3": r"unknown setting 'epochs'; did you mean 'train.epochs'\?",
+    "train.epochs=many": r"train.epochs: .*integer.*found 'many'",
+    "train.epochs=-1": r"train.epochs: .*greater than or equal to 0",
+    "data.height=[1": r"data.height: cannot read the value",
+    "stages": r"'stages' is no setting; expected key.path=value",
+    "quantize.engine=tpu": r"quantize.engine: .*'qnnpack', 'x86' or 'onednn'.*found 'tpu'",
+    "model.architecture=osnet_x10": r"model.architecture: unknown architecture 'osnet_x10'",
+    "prune.target=resnet": r"prune.target: unknown architecture 'resnet'",
+    "name=../up": r"name: .*pattern",
+}
+
+
+@pytest.mark.parametrize("override", WRONG)
+def test_wrong_overrides(tmp_path: Path, override: str) -> None:
+    with pytest.raises(PipelineError, match=WRONG[override]) as caught:
+        load_config(write(tmp_path, ""), [override])
+    assert "\n" not in str(caught.value)
+
+
+WRONG_FILES = {
+    "train: {epocs: 3}": r"unknown setting 'train.epocs'; did you mean 'train.epochs'\?",
+    "train: {epochs: 3": r"not valid YAML at line \d",
+    "just words": r"expected settings as 'key: value'",
+    "train: 3": r"train: .*found 3",
+    "extends: c.yaml": r"'extends' goes round in a circle",
+    "extends: nowhere.yaml": r"nowhere.yaml: cannot read this configuration",
+    "stages: [train, fly]": r"unknown stage 'fly': stages are train, prune, finetune, quantize",
+}
+
+
+@pytest.mark.parametrize("text", WRONG_FILES)
+def test_wrong_files(tmp_path: Path, text: str) -> None:
+    with pytest.raises(PipelineError, match=WRONG_FILES[text]) as caught:
+        load_config(write(tmp_path, text))
+    assert "\n" not in str(caught.value)
+
+
+WRONG_STAGES = {
+    "trian,prune": r"unknown stage 'trian': did you mean 'train'\?",
+    "prune,train": r"stages out of order: prune,train; .* in this order: train,prune",
+    "train,train": r"stages out of order",
+    ",": r"stages: expected some of",
+}
+
+
+@pytest.mark.parametrize("stages", WRONG_STAGES)
+def test_wrong_stages(tmp_path: Path, stages: str) -> None:
+    with pytest.raises(PipelineError, match=WRONG_STAGES[stages]):
+        load_config(write(tmp_path, ""), stages=stages)
+
+
+def test_the_page_of_settings_is_that_of_the_code() -> None:
+    page = (CONFIGS.parent / "docs" / "settings.md").read_text()
+    assert page == settings_page(), "run: python -m pipeline.settings_doc > docs/settings.md"
+    for key in setting_keys():
+        assert f"| `{key}` |" in page
+
+
+def test_every_setting_has_a_description() -> None:
+    def check(model: type, prefix: str) -> None:
+        for name, entry in model.model_fields.items():  # type: ignore[attr-defined]
+            nested = entry.annotation
+            if isinstance(nested, type) and hasattr(nested, "model_fields"):
+                check(nested, f"{prefix}{name}.")
+            else:
+                assert entry.description, prefix + name
+
+    check(Config, "")

@@ -1,0 +1,190 @@
+"""One tiny run from end to end, and what later commands make of it."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.command import main
+from pipeline.run_dir import RunDir
+from prune.layers import layer_widths
+from quantize.torchscript import load_torchscript
+from reid.files import hash_file
+from reid.models import build_model
+from reid.models.checkpoint import load_checkpoint
+
+STAGES = ("train", "prune", "finetune", "quantize")
+CONFIG = """
+name: whole
+threads: 1
+data: {{root: {root}, height: 64, width: 32, workers: 0}}
+model: {{architecture: osnet_x0_5, embedding_dim: 32}}
+train: {{epochs: 1, identities_per_batch: 4, pictures_per_identity: 3}}
+prune:
+  target: osnet_x0_25
+  iterations: 2
+  reconstruction_pictures: 16
+  recalibration_pictures: 16
+  tuning: {{epochs: 1, identities_per_batch: 4, pictures_per_identity: 3}}
+finetune: {{epochs: 1, identities_per_batch: 4, pictures_per_identity: 3}}
+quantize: {{calibration_pictures: 8}}
+latency: {{rounds: 2}}
+"""
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_market: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run; its configuration lies beside it."""
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "c.yaml").write_text(CONFIG.format(root=tiny_market))
+    arguments = ["--config", str(folder / "c.yaml"), "--run", str(folder / "run")]
+    assert main([*arguments, "--stages", ",".join(STAGES)]) == 0
+    return folder / "run"
+
+
+@pytest.fixture
+def times(finished: Path) -> dict[str, float]:
+    """When each stage was finished; files are not touched by what only looks."""
+    return {stage: (finished / stage / "stage.json").stat().st_mtime_ns for stage in STAGES}
+
+
+def records(run: Path) -> dict[str, dict[str, object]]:
+    return {stage: json.loads((run / stage / "stage.json").read_text()) for stage in STAGES}
+
+
+def test_the_last_model_is_a_stock_one(finished: Path) -> None:
+    model, info = load_checkpoint(finished / "finetune" / "checkpoint.pt")
+    assert info.architecture == "osnet_x0_25"
+    assert info.widths == {}
+    assert layer_widths(model) == layer_widths(
+        build_model("osnet_x0_25", num_classes=8, embedding_dim=32)
+    )
+    assert info.parent_hash == hash_file(finished / "prune" / "checkpoint.pt")
+
+
+def test_a_checkpoint_between_iterations_has_widths_of_its_own(finished: Path) -> None:
+    model, info = load_checkpoint(finished / "prune" / "iteration_1" / "checkpoint.pt")
+    assert info.architecture == "osnet_x0_5"
+    assert info.widths["conv1.conv"] == [3, 24]
+    assert layer_widths(model)["conv5.conv"] == 192
+
+
+def test_the_int8_file_runs_and_says_what_it_is(finished: Path) -> None:
+    module, metadata = load_torchscript(finished / "quantize" / "int8.pt")
+    torch.backends.quantized.engine = "qnnpack"
+    assert module(torch.zeros(3, 3, 64, 32)).shape == (3, 32)
+    assert metadata["engine"] == "qnnpack"
+    assert metadata["parent_hash"] == hash_file(finished / "finetune" / "checkpoint.pt")
+    report = json.loads((finished / "quantize" / "quantization.json").read_text())
+    assert report["convolutions"] == 151
+    assert (
+        report["int8_convolutions"]
+        + len([layer for layer in report["left_in_float"] if layer["kind"] == "Conv2d"])
+        == 151
+    )
+
+
+def test_records_name_their_inputs(finished: Path) -> None:
+    found = records(finished)
+    outputs = {stage: found[stage]["outputs"] for stage in STAGES}
+    assert found["prune"]["inputs"]["parent"] == outputs["train"]["checkpoint.pt"]  # type: ignore[index]
+    assert found["finetune"]["inputs"]["teacher"] == outputs["train"]["checkpoint.pt"]  # type: ignore[index]
+    assert set(found["train"]["versions"]) >= {"python", "torch", "nni"}  # type: ignore[call-overload]
+    for stage in STAGES:
+        metrics = json.loads((finished / stage / "metrics.json").read_text())
+        assert set(metrics) == {"cosine", "euclidean"}
+        assert set(metrics["cosine"]["cumulative_matching"]) >= {"1", "5", "10"}
+
+
+def test_the_report_of_an_iteration(finished: Path) -> None:
+    for number in (1, 2):
+        path = finished / "prune" / f"iteration_{number}" / "report.json"
+        report = json.loads(path.read_text())
+        assert list(report["accuracy"]) == [
+            "before", "after_surgery", "after_reconstruction", "after_recalibration",
+            "after_tuning",
+        ]  # fmt: skip
+        assert report["masked_compact_difference"] <= 1e-4
+        assert len(report["layers"]) == 152
+        for layer in report["layers"]:
+            assert layer["channels_kept"] == layer["channels_planned"] <= layer["channels_before"]
+    assert report["parameters_after"] == sum(
+        value.numel()
+        for name, value in load_checkpoint(finished / "prune" / "checkpoint.pt")[
+            0
+        ].named_parameters()
+        if not name.startswith("classifier")
+    )
+
+
+def test_the_report_command(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--run", str(finished), "--report"]) == 0
+    text = capsys.readouterr().out
+    assert "Iteration 1 of 2" in text
+    assert "Iteration 2 of 2" in text
+    assert "conv4.1.conv2d.3.conv2" in text
+    assert "Run whole" in text
+
+
+def test_the_page_holds_every_layer_of_every_iteration(finished: Path) -> None:
+    page = (finished / "report.html").read_text()
+    assert page.count("<td>conv4.1.conv2d.3.conv2</td>") == 2
+    assert not re.search(r"(src|href)=", page)  # it needs nothing but itself
+
+
+def test_the_same_command_reuses_everything(finished: Path, times: dict[str, float]) -> None:
+    config = str(finished.parent / "c.yaml")
+    assert main(["--config", config, "--run", str(finished)]) == 0
+    assert {s: (finished / s / "stage.json").stat().st_mtime_ns for s in STAGES} == times
+
+
+def test_a_plan_says_why_and_runs_nothing(
+    finished: Path, times: dict[str, float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+    assert main(["--run", str(finished), "--plan", "finetune.epochs=2"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "finetune.epochs: 1 -> 2" in text
+    assert "settings and inputs are the same" in text
+    assert "Channels by iteration" in text
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
+
+
+def test_a_changed_setting_makes_it_and_what_follows_anew(
+    finished: Path, times: dict[str, float]
+) -> None:
+    before = records(finished)
+    assert main(["--run", str(finished), "finetune.learning_rate=0.001"]) == 0
+    after = {s: (finished / s / "stage.json").stat().st_mtime_ns for s in STAGES}
+    assert [s for s in STAGES if after[s] != times[s]] == ["finetune", "quantize"]
+    aside = json.loads((finished / "superseded" / "finetune-1" / "stage.json").read_text())
+    assert aside == before["finetune"]
+
+
+def test_a_stale_stage_that_was_not_asked_for(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--run", str(finished), "--stages", "quantize", "prune.tuning.epochs=2"]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert "quantize starts from finetune, which is stale" in " ".join(error.split())
+
+
+def test_from_runs_again_from_there(finished: Path, times: dict[str, float]) -> None:
+    weights = hash_file(finished / "finetune" / "checkpoint.pt")
+    assert main(["--run", str(finished), "--from", "finetune"]) == 0
+    after = {s: (finished / s / "stage.json").stat().st_mtime_ns for s in STAGES}
+    assert [s for s in STAGES if after[s] != times[s]] == ["finetune", "quantize"]
+    # The same settings give the same bits.
+    assert hash_file(finished / "finetune" / "checkpoint.pt") == weights
+
+
+def test_a_file_that_was_changed_is_made_anew(finished: Path, times: dict[str, float]) -> None:
+    path = finished / "quantize" / "int8.pt"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    assert main(["--run", str(finished)]) == 0
+    assert (finished / "quantize" / "stage.json").stat().st_mtime_ns != times["quantize"]
+    assert RunDir(finished).record("quantize") is not None

@@ -1,0 +1,87 @@
+"""Reconstruction undoes what a cut broke, and never makes a layer worse."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from prune.cut import cut
+from prune.layers import layer_widths
+from prune.reconstruct import reconstruct
+from prune.widths import linear_plan
+from reid.models import build_model
+
+WIDTHS = {"stem": 5, "pointwise": 5, "depthwise": 5, "gate": 5}
+
+
+def cut_small(model: nn.Module) -> tuple[nn.Module, dict[str, torch.Tensor]]:
+    result = cut(
+        model, WIDTHS, example=torch.randn(2, 3, 8, 8), check_input=torch.randn(2, 3, 8, 8)
+    )
+    return result.model, result.kept
+
+
+def test_no_layer_gets_worse_and_the_whole_gets_better(small_net: nn.Module) -> None:
+    pictures = torch.randn(64, 3, 8, 8)
+    compact, kept = cut_small(small_net)
+    wanted = small_net(pictures)
+    before = (compact(pictures) - wanted).pow(2).sum()
+    fits = reconstruct(compact, small_net, kept, pictures)
+    after = (compact(pictures) - wanted).pow(2).sum()
+    assert set(fits) == set(layer_widths(small_net))
+    assert all(fit.after <= fit.before for fit in fits.values())
+    assert after < 0.8 * before
+
+
+def test_a_redundant_channel_costs_nothing() -> None:
+    # The second half of the channels repeats the first, so the first can make up for it exactly.
+    torch.manual_seed(0)
+    full = nn.Sequential(nn.Conv2d(3, 8, 1, bias=False), nn.ReLU(), nn.Conv2d(8, 4, 1)).eval()
+    with torch.no_grad():
+        full[0].weight[:4] = nn.functional.normalize(full[0].weight[:4], dim=1)
+        full[0].weight[4:] = 0.5 * full[0].weight[:4]  # so these are the weakest
+    result = cut(full, {"0": 4, "2": 4}, example=torch.randn(2, 3, 8, 8),
+                 check_input=torch.randn(2, 3, 8, 8))  # fmt: skip
+    pictures = torch.randn(16, 3, 8, 8)
+    broken = (result.model(pictures) - full(pictures)).abs().max()
+    reconstruct(result.model, full, result.kept, pictures, ridge=1e-6)
+    mended = (result.model(pictures) - full(pictures)).abs().max()
+    assert broken > 0.1
+    assert mended < 1e-3
+
+
+def test_the_shift_goes_into_the_normalisation(small_net: nn.Module) -> None:
+    compact, kept = cut_small(small_net)
+    means = compact.get_buffer("depthwise_norm.running_mean").clone()
+    reconstruct(compact, small_net, kept, torch.randn(32, 3, 8, 8))
+    assert not torch.equal(compact.get_buffer("depthwise_norm.running_mean"), means)
+
+
+def test_an_uncut_model_stays_as_it_is(small_net: nn.Module) -> None:
+    kept = {name: torch.arange(width) for name, width in layer_widths(small_net).items()}
+    same = copy.deepcopy(small_net)
+    pictures = torch.randn(16, 3, 8, 8)
+    fits = reconstruct(same, small_net, kept, pictures)
+    assert all(fit.after < 1e-10 for fit in fits.values())
+    assert torch.allclose(same(pictures), small_net(pictures), atol=1e-5)
+
+
+@pytest.mark.parametrize("target", ["osnet_x0_5"])
+def test_osnet(target: str) -> None:
+    torch.manual_seed(0)
+    full = build_model("osnet_x0_75", num_classes=3)
+    pictures = torch.randn(16, 3, 64, 32)
+    with torch.no_grad():
+        for _ in range(2):
+            full.train()(pictures)
+    full.eval()
+    (widths,) = linear_plan(layer_widths(full), layer_widths(build_model(target, num_classes=3)), 1)
+    result = cut(full, widths, example=pictures[:2], check_input=pictures[:2])
+    wanted = full(pictures)
+    before = (result.model(pictures) - wanted).norm() / wanted.norm()
+    fits = reconstruct(result.model, full, result.kept, pictures)
+    after = (result.model(pictures) - wanted).norm() / wanted.norm()
+    assert len(fits) == 152  # 151 convolutions and the embedding layer, each gate once
+    assert all(fit.after <= fit.before for fit in fits.values())
+    assert after < 0.5 * before

@@ -1,0 +1,60 @@
+"""A report says what was there, what was planned, and what is left."""
+
+import json
+from io import StringIO
+
+import torch
+from rich.console import Console
+from torch import nn
+
+from prune.cut import cut
+from prune.report import IterationReport, report_cut
+
+WIDTHS = {"stem": 5, "pointwise": 5, "depthwise": 5, "gate": 5}
+
+
+def make_report(model: nn.Module) -> IterationReport:
+    example = torch.randn(1, 3, 8, 8)
+    result = cut(model, WIDTHS, example=torch.randn(2, 3, 8, 8), check_input=example)
+    return report_cut(model, result, WIDTHS, example=example, iteration=1, iterations=2)
+
+
+def test_layers_and_totals(small_net: nn.Module) -> None:
+    report = make_report(small_net)
+    layers = {layer.name: layer for layer in report.layers}
+    assert list(layers) == ["stem", "pointwise", "depthwise", "gate", "head"]
+    depthwise = layers["depthwise"]
+    assert (depthwise.channels_before, depthwise.channels_planned, depthwise.channels_kept) == (
+        8, 5, 5,
+    )  # fmt: skip
+    assert depthwise.parameters_after == 5 * 9
+    assert depthwise.macs_after == 5 * 9 * 64
+    assert layers["head"].channels_kept == 5
+    assert layers["head"].parameters_after == 5 * 5 + 5
+    assert layers["head"].largest_removed_norm is None
+    assert report.macs_after == sum(layer.macs_after for layer in report.layers)
+    assert report.masked_compact_difference <= 1e-4
+    assert set(report.seconds) == {"groups", "masks", "surgery", "check"}
+
+
+def test_norms_at_the_cut(small_net: nn.Module) -> None:
+    report = make_report(small_net)
+    for layer in report.layers:
+        if layer.score_at_cut is None:
+            continue
+        norms = small_net.get_submodule(layer.name).weight.flatten(1).norm(dim=1)
+        assert layer.largest_removed_norm in norms.tolist()
+        assert layer.smallest_kept_norm in norms.tolist()
+
+
+def test_json_and_back(small_net: nn.Module) -> None:
+    report = make_report(small_net)
+    assert IterationReport.from_dict(json.loads(json.dumps(report.to_dict()))) == report
+
+
+def test_the_table_names_every_layer(small_net: nn.Module) -> None:
+    report = make_report(small_net)
+    text = StringIO()
+    Console(file=text, width=140).print(report.table())
+    for layer in report.layers:
+        assert layer.name in text.getvalue()

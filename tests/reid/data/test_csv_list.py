@@ -1,0 +1,129 @@
+"""CSV lists: what they mean, and what is said about each mistake."""
+
+from pathlib import Path
+
+import pytest
+
+from reid.data.csv_list import read_csv_lists
+from reid.data.records import check_evaluable
+from reid.errors import DataError
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    root = tmp_path / "own"
+    for name in ("a/1.jpg", "a/2.jpg", "b/1.jpg", "b/2.jpg"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def write(root: Path, name: str, *lines: str) -> None:
+    (root / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def test_three_lists_with_cameras(pictures: Path) -> None:
+    header = "img_path,person_id,camera_id"
+    write(pictures, "train.csv", header, "a/1.jpg,7,3")
+    write(pictures, "query.csv", header, "a/2.jpg,12,1")
+    write(pictures, "gallery.csv", header, "b/2.jpg,12,2", "b/1.jpg,12,1")
+    data = read_csv_lists(pictures)
+    assert [(p.path.name, p.person, p.camera) for p in data.train] == [("1.jpg", 7, 3)]
+    assert [(p.person, p.camera) for p in data.query] == [(12, 1)]
+    # By path, whatever the order in the file.
+    assert [(p.path.name, p.camera) for p in data.gallery] == [("1.jpg", 1), ("2.jpg", 2)]
+
+
+def test_one_list_is_training_set(pictures: Path) -> None:
+    write(pictures, "labels.csv", "person_id, img_path", "s2,b/1.jpg", "s1,a/2.jpg", "", "s1,a/1.jpg")
+    data = read_csv_lists(pictures)
+    assert data == read_csv_lists(pictures / "labels.csv")
+    assert [(p.person, p.camera) for p in data.train] == [(1, 1), (1, 2), (2, 1)]
+    assert not data.query
+    assert not data.gallery
+
+
+def test_without_cameras_every_match_counts_but_the_picture_itself(pictures: Path) -> None:
+    write(pictures, "query.csv", "img_path,person_id", "a/1.jpg,s1")
+    write(pictures, "gallery.csv", "img_path,person_id", "a/1.jpg,s1", "a/2.jpg,s1", "b/1.jpg,s2")
+    data = read_csv_lists(pictures)
+    check_evaluable(data)
+    assert data.query[0] == data.gallery[0]
+    assert data.gallery[1].camera != data.query[0].camera
+
+
+def test_junk_and_a_byte_order_mark(pictures: Path) -> None:
+    write(pictures, "labels.csv", "\ufeffimg_path,person_id", "a/1.jpg,-1", "a/2.jpg,5")
+    assert [p.person for p in read_csv_lists(pictures).train] == [5]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["path,person_id"], r"train.csv: no column img_path in the first line; expected .*, found"),
+        (["a/1.jpg,5"], "no column img_path and person_id in the first line"),
+        ([], "no column img_path and person_id in the first line; .* found nothing"),
+        (["img_path,person_id"], r"train.csv: no pictures in it"),
+        (["img_path,person_id", "a/1.jpg,"], r"train.csv line 2: person_id is empty"),
+        (["img_path,person_id", ",5"], "line 2: img_path is empty"),
+        (["img_path,person_id", "a/1.jpg,5", "a/9.jpg,5"], "line 3: no such picture: 'a/9.jpg'"),
+        (["img_path,person_id", "a,5"], "line 2: 'a' is no picture file"),
+        (["img_path,person_id", "a/1.jpg,5", "a/1.jpg,5"], "line 3: the picture is in line 2 already"),
+        (["img_path,person_id", "../own/a/1.jpg,5"], r"train.csv line 2: the path .* climbs out"),
+        (["img_path,person_id", "/etc/hostname,5"], r"train.csv line 2: the path .* is absolute"),
+        (
+            ["img_path,person_id,camera_id", "a/1.jpg,5,1", "a/2.jpg,5,"],
+            "line 3: no camera_id, but other lines have one; give all or none",
+        ),
+    ],
+)  # fmt: skip
+def test_mistakes_in_a_list(pictures: Path, lines: list[str], message: str) -> None:
+    (pictures / "train.csv").write_text("".join(line + "\n" for line in lines))
+    with pytest.raises(DataError, match=message):
+        read_csv_lists(pictures)
+
+
+def test_a_link_that_leads_out(pictures: Path) -> None:
+    (pictures.parent / "secret.jpg").touch()
+    (pictures / "a" / "3.jpg").symlink_to(pictures.parent / "secret.jpg")
+    write(pictures, "train.csv", "img_path,person_id", "a/3.jpg,5")
+    with pytest.raises(DataError, match=r"train.csv line 2: the path .* by a symbolic link"):
+        read_csv_lists(pictures)
+
+
+def test_a_folder_of_links_that_leads_out(pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "1.jpg").touch()
+    (pictures / "c").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    write(pictures, "train.csv", "img_path,person_id", "c/1.jpg,5")
+    with pytest.raises(DataError, match="line 2: .* by a symbolic link"):
+        read_csv_lists(pictures)
+
+
+def test_lists_that_contradict_each_other(pictures: Path) -> None:
+    write(pictures, "query.csv", "img_path,person_id", "a/1.jpg,5")
+    write(pictures, "gallery.csv", "img_path,person_id", "a/1.jpg,6")
+    with pytest.raises(
+        DataError, match=r"gallery.csv line 2: 1.jpg has another person .* than in .*query.csv line 2"
+    ):
+        read_csv_lists(pictures)
+
+
+def test_missing_lists(pictures: Path) -> None:
+    with pytest.raises(DataError, match=r"expected train.csv, .* or a single CSV file; found none"):
+        read_csv_lists(pictures)
+    write(pictures, "one.csv")
+    write(pictures, "two.csv")
+    with pytest.raises(DataError, match=r"found one.csv, two.csv"):
+        read_csv_lists(pictures)
+    write(pictures, "query.csv")
+    with pytest.raises(DataError, match=r"query.csv and gallery.csv go together"):
+        read_csv_lists(pictures)
+    with pytest.raises(DataError, match="no such folder or CSV file"):
+        read_csv_lists(pictures / "nowhere")
+
+
+def test_a_file_that_is_no_text(pictures: Path) -> None:
+    (pictures / "train.csv").write_bytes(b"img_path,person_id\n\xff\xfe,5\n")
+    with pytest.raises(DataError, match=r"train.csv: cannot be read as CSV in UTF-8"):
+        read_csv_lists(pictures)

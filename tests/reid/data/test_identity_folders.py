@@ -1,0 +1,74 @@
+"""A folder per identity."""
+
+from pathlib import Path
+
+import pytest
+
+from reid.data.identity_folders import read_identity_folders
+from reid.errors import DataError
+
+
+def touch(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def test_folders_alone_are_training_set(tmp_path: Path) -> None:
+    touch(tmp_path, "bob/1.jpg", "bob/2.png", "ann/1.pgm", "ann/notes.txt", ".cache/1.jpg", "x.jpg")
+    data = read_identity_folders(tmp_path)
+    assert [(p.path.parent.name, p.person, p.camera) for p in data.train] == [
+        ("ann", 1, 1),
+        ("bob", 2, 1),
+        ("bob", 2, 2),
+    ]
+    assert not data.query
+
+
+def test_splits_numbers_and_cameras(tmp_path: Path) -> None:
+    touch(
+        tmp_path,
+        "train/0002/0002_c1s1_000451_03.jpg",
+        "val/0002/0002_c2s1_000451_03.jpg",
+        "query/0005/c3 (1).jpg",
+        "gallery/0005/5-c12.jpg",
+        "gallery/0000/0000_c4_f1.jpg",
+        "gallery/-1/-1_c4s1_1.jpg",
+    )
+    data = read_identity_folders(tmp_path)
+    assert [(p.person, p.camera) for p in data.train] == [(2, 1)]
+    assert [(p.person, p.camera) for p in data.query] == [(5, 3)]
+    assert [(p.person, p.camera) for p in data.gallery] == [(0, 4), (5, 12)]
+
+
+def test_train_all(tmp_path: Path) -> None:
+    touch(tmp_path, "train/1/a.jpg", "val/2/b.jpg")
+    assert len(read_identity_folders(tmp_path).train) == 1
+    assert len(read_identity_folders(tmp_path, train_all=True).train) == 2
+    touch(tmp_path, "train_all/1/a.jpg", "train_all/2/b.jpg", "train_all/3/c.jpg")
+    assert len(read_identity_folders(tmp_path).train) == 1
+    assert len(read_identity_folders(tmp_path, train_all=True).train) == 3
+
+
+@pytest.mark.parametrize("name", ["pic2.jpg", "c3po.jpg", "abc12.jpg", "c.jpg"])
+def test_words_are_no_cameras(tmp_path: Path, name: str) -> None:
+    touch(tmp_path, f"ann/{name}", "ann/zz.jpg")
+    assert [p.camera for p in read_identity_folders(tmp_path).train] == [1, 2]
+
+
+def test_cameras_in_some_names_only(tmp_path: Path) -> None:
+    touch(tmp_path, "ann/c1.jpg", "ann/front.jpg")
+    with pytest.raises(
+        DataError, match=r"ann/front.jpg: no camera such as 'c2' in the name, .* give all or none"
+    ):
+        read_identity_folders(tmp_path)
+
+
+def test_nothing_to_read(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no folder with pictures in it; expected one per identity"):
+        read_identity_folders(touch(tmp_path, "a.jpg"))
+    with pytest.raises(DataError, match="query and gallery go together"):
+        read_identity_folders(touch(tmp_path, "query/1/a.jpg"))
+    with pytest.raises(DataError, match="no such folder"):
+        read_identity_folders(tmp_path / "nowhere")

@@ -1,0 +1,64 @@
+"""The hash of a set is that of its names and contents, wherever it lies."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from reid.data.inspection import inspect_data
+from reid.data.market1501 import read_market1501
+from reid.errors import DataError
+
+
+@pytest.fixture
+def copied(tiny_market: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_market, tmp_path / "copy"))
+
+
+def test_the_place_does_not_matter(tiny_market: Path, copied: Path) -> None:
+    first, _ = inspect_data(read_market1501(tiny_market))
+    os.utime(next((copied / "query").iterdir()))
+    assert inspect_data(read_market1501(copied))[0] == first
+
+
+def test_a_changed_picture_changes_it(copied: Path) -> None:
+    first, known = inspect_data(read_market1501(copied))
+    one, other = sorted((copied / "query").iterdir())[:2]
+    shutil.copy(one, other)
+    os.utime(other)
+    assert inspect_data(read_market1501(copied), known=known)[0] != first
+
+
+def test_a_renamed_or_removed_picture_changes_it(copied: Path) -> None:
+    first, known = inspect_data(read_market1501(copied))
+    picture = sorted((copied / "bounding_box_train").iterdir())[0]
+    content = picture.read_bytes()
+    picture.unlink()
+    second, _ = inspect_data(read_market1501(copied), known=known)
+    picture.with_name(picture.name.replace("_c1", "_c2")).write_bytes(content)
+    third, _ = inspect_data(read_market1501(copied), known=known)
+    assert len({first, second, third}) == 3
+
+
+def test_known_pictures_are_not_read_again(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, known = inspect_data(read_market1501(copied))
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("was read again")
+
+    monkeypatch.setattr("reid.data.inspection.load_picture", refuse)
+    assert inspect_data(read_market1501(copied), known=known) == (first, known)
+
+
+def test_a_truncated_picture_is_found(copied: Path) -> None:
+    picture = sorted((copied / "bounding_box_test").iterdir())[-1]
+    picture.write_bytes(picture.read_bytes()[:400])
+    with pytest.raises(DataError, match=picture.name):
+        inspect_data(read_market1501(copied))
+
+
+def test_progress_counts_every_picture(copied: Path) -> None:
+    data, calls = read_market1501(copied), []
+    inspect_data(data, progress=lambda done, total: calls.append((done, total)))
+    assert calls[-1] == (len(data.pictures()), len(data.pictures()))

@@ -1,0 +1,120 @@
+"""Checkpoints come back whole, and nothing in them is ever run."""
+
+import copy
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from reid.errors import CheckpointError
+from reid.models import build_model
+from reid.models.checkpoint import describe, load_checkpoint, read_torch_file, save_checkpoint
+from reid.models.resize import apply_widths, match_normalisation, widths_of
+
+SIZE = (64, 32)
+
+
+class Payload:
+    """Touches a file when it is unpickled."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return Path.touch, (Path(self.path),)  # type: ignore[return-value]
+
+
+def narrowed() -> nn.Module:
+    """OSNet x0.25 whose embedding layer reads 100 channels of conv5."""
+    model = build_model("osnet_x0_25", num_classes=4)
+    apply_widths(model, {"conv5.conv": [128, 100], "fc.0": [100, 512]})
+    match_normalisation(model, {"conv5.bn.weight": torch.ones(100)})
+    return model.eval()
+
+
+def test_a_stock_model_comes_back(tmp_path: Path) -> None:
+    model = build_model("osnet_x0_25", num_classes=4).eval()
+    info = describe(model, "osnet_x0_25", input_size=SIZE, metrics={"mAP": 0.5}, parent_hash="p")
+    save_checkpoint(tmp_path / "m.pt", model, info)
+    loaded, found = load_checkpoint(tmp_path / "m.pt")
+    assert found == info
+    assert found.widths == {}
+    pictures = torch.randn(2, 3, *SIZE)
+    assert torch.equal(loaded(pictures), model(pictures))
+
+
+def test_widths_of_its_own_come_back(tmp_path: Path) -> None:
+    model = narrowed()
+    info = describe(model, "osnet_x0_25", input_size=SIZE)
+    assert info.widths == {"conv5.conv": [128, 100], "fc.0": [100, 512]}
+    save_checkpoint(tmp_path / "m.pt", model, info)
+    loaded, _ = load_checkpoint(tmp_path / "m.pt")
+    assert widths_of(loaded) == widths_of(model)
+    pictures = torch.randn(2, 3, *SIZE)
+    assert torch.equal(loaded(pictures), model(pictures))
+
+
+def test_a_stock_checkpoint_is_a_plain_state_dictionary(tmp_path: Path) -> None:
+    model = build_model("osnet_x0_25", num_classes=4)
+    info = describe(model, "osnet_x0_25", input_size=SIZE)
+    save_checkpoint(tmp_path / "m.pt", model, info)
+    content = torch.load(tmp_path / "m.pt", weights_only=True)
+    assert content["format_version"] == 1
+    assert content["colour_order"] == "RGB"
+    build_model("osnet_x0_25", num_classes=4).load_state_dict(content["state_dict"], strict=True)
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_pickled_code_is_refused_and_not_run(tmp_path: Path, protocol: int) -> None:
+    mark = tmp_path / "touched"
+    torch.save({"state_dict": Payload(str(mark))}, tmp_path / "zip.pt", pickle_protocol=protocol)
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps(Payload(str(mark)), protocol=protocol))
+    torch.save(nn.Linear(2, 2), tmp_path / "module.pt")
+    for name in ("zip.pt", "plain.pt", "module.pt"):
+        with pytest.raises(CheckpointError, match="pickled Python objects") as caught:
+            read_torch_file(tmp_path / name)
+        assert str(tmp_path / name) in str(caught.value)
+        assert "\n" not in str(caught.value)
+    assert not mark.exists()
+
+
+def test_damaged_files_are_named(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(1000)}, tmp_path / "whole.pt")
+    (tmp_path / "cut.pt").write_bytes((tmp_path / "whole.pt").read_bytes()[:900])
+    (tmp_path / "text.pt").write_text("hello")
+    (tmp_path / "empty.pt").write_bytes(b"")
+    for name in ("cut.pt", "text.pt", "empty.pt"):
+        with pytest.raises(CheckpointError, match=f"{name}: not a readable checkpoint"):
+            read_torch_file(tmp_path / name)
+    with pytest.raises(CheckpointError, match="no such file"):
+        read_torch_file(tmp_path / "missing.pt")
+    torch.save([1, 2], tmp_path / "list.pt")
+    with pytest.raises(CheckpointError, match="holds a list"):
+        read_torch_file(tmp_path / "list.pt")
+
+
+def test_foreign_and_newer_files_are_refused(tmp_path: Path) -> None:
+    torch.save({"state_dict": {}}, tmp_path / "foreign.pt")
+    with pytest.raises(
+        CheckpointError, match=r"not a checkpoint of this program.*train\.pretrained"
+    ):
+        load_checkpoint(tmp_path / "foreign.pt")
+    torch.save({"state_dict": {}, "format_version": 99}, tmp_path / "newer.pt")
+    with pytest.raises(CheckpointError, match="format 99, expected 1"):
+        load_checkpoint(tmp_path / "newer.pt")
+
+
+def test_widths_that_lie_are_refused(tmp_path: Path) -> None:
+    model = narrowed()
+    info = describe(model, "osnet_x0_25", input_size=SIZE)
+    lies = copy.deepcopy(info)
+    lies.widths["fc.0"] = [90, 512]
+    save_checkpoint(tmp_path / "m.pt", model, lies)
+    with pytest.raises(CheckpointError, match="weights do not fit osnet_x0_25"):
+        load_checkpoint(tmp_path / "m.pt")
+    lies.widths["nowhere"] = [1, 1]
+    save_checkpoint(tmp_path / "m.pt", model, lies)
+    with pytest.raises(CheckpointError, match="'nowhere', which is no layer"):
+        load_checkpoint(tmp_path / "m.pt")

@@ -1,0 +1,72 @@
+"""What the student is asked to copy."""
+
+import pytest
+import torch
+from torch import nn
+
+from reid.training.distillation import (
+    OutputRecorder,
+    distillation_terms,
+    hint_terms,
+    relative_squared_error,
+    run_teacher,
+    similarity_error,
+)
+from reid.training.settings import DistillationSettings
+
+ALL = DistillationSettings(embedding=1, cosine=1, similarity=1, logits=1)
+
+
+def test_a_perfect_copy_costs_nothing() -> None:
+    value, logits = torch.randn(5, 8), torch.randn(5, 3)
+    terms = distillation_terms(
+        ALL, embeddings=value, teacher_embeddings=value, logits=logits, teacher_logits=logits
+    )
+    assert set(terms) == {"embedding", "cosine", "similarity", "logits"}
+    assert all(float(term) == pytest.approx(0, abs=1e-5) for term in terms.values())
+
+
+def test_terms_against_loops() -> None:
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = torch.randn(2, 3, 4, generator=generator)
+    error = sum(
+        (float(a) - float(b)) ** 2
+        for a, b in zip(student.flatten(), teacher.flatten(), strict=True)
+    )
+    scale = sum(float(b) ** 2 for b in teacher.flatten())
+    assert float(relative_squared_error(student, teacher)) == pytest.approx(error / scale, rel=1e-5)
+    total = 0.0
+    for i in range(3):
+        for j in range(3):
+            a = torch.cosine_similarity(student[i], student[j], dim=0)
+            b = torch.cosine_similarity(teacher[i], teacher[j], dim=0)
+            total += float(a - b) ** 2
+    assert float(similarity_error(student, teacher)) == pytest.approx(total / 9, rel=1e-4)
+
+
+def test_hints_look_at_the_kept_channels_only() -> None:
+    teacher = torch.randn(2, 5, 3, 3)
+    kept = torch.tensor([0, 3])
+    terms = hint_terms(2.0, {"stage": kept}, {"stage": teacher[:, [0, 3]]}, {"stage": teacher})
+    assert float(terms["hint/stage"]) == 0
+    terms = hint_terms(2.0, {"stage": kept}, {"stage": 0 * teacher[:, [0, 3]]}, {"stage": teacher})
+    assert float(terms["hint/stage"]) == pytest.approx(2.0)
+
+
+def test_the_recorder_lets_go() -> None:
+    model = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+    recorder = OutputRecorder(model, ["0"])
+    model(torch.ones(1, 2))
+    assert recorder.outputs["0"].shape == (1, 3)
+    recorder.detach()
+    model(torch.ones(1, 2))
+    assert recorder.outputs == {}
+
+
+def test_the_teacher_learns_nothing() -> None:
+    teacher = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)).train()
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    embeddings, logits = run_teacher(teacher, torch.randn(4, 2))
+    assert not embeddings.requires_grad
+    assert logits is None
+    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())

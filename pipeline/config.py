@@ -84,7 +84,7 @@ class PruneStage(Settings):
     target: str = Field("osnet_x0_5", description="architecture whose widths to end at")
     iterations: int = Field(3, ge=1, description="K, how many cuts")
     reconstruction_pictures: int = Field(
-        256, ge=0, description="training pictures for least squares after surgery; 0: without"
+        128, ge=0, description="training pictures for least squares after surgery; 0: without"
     )
     recalibration_pictures: int = Field(
         512, ge=0, description="training pictures for BatchNorm statistics; 0: without"

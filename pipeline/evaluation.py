@@ -32,7 +32,12 @@ def evaluate(model: Embed, context: StageContext, *, device: str | None = None) 
     query, gallery = _labels(context.data.query), _labels(context.data.gallery)
     return {
         distance: evaluate_ranking(
-            features["query"], *query, features["gallery"], *gallery, distance=distance
+            features["query"],
+            *query,
+            features["gallery"],
+            *gallery,
+            distance=distance,
+            protocol=context.data.protocol,
         ).to_dict()
         for distance in get_args(Distance)
     }

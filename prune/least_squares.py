@@ -1,12 +1,16 @@
 """The weights of one layer that map given inputs closest to given outputs."""
 
-from collections.abc import Iterator
+import math
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-VALUES_AT_ONCE = 2**25
+# Far more equations than unknowns change nothing but the time: a layer is solved on at least this
+# many output positions, spread over all pictures, and at least so many for every unknown.
+ROWS = 4096
+ROWS_AN_UNKNOWN = 128
+PICTURES_AT_ONCE = 64
 
 
 def solve(
@@ -37,9 +41,13 @@ def solve(
     weight = layer.weight.detach().double().reshape(groups, layer.weight.shape[0] // groups, -1)
     present = weight.transpose(1, 2)
     sums = _Sums(groups, present.shape[1], present.shape[2])
+    wanted = max(ROWS, ROWS_AN_UNKNOWN * present.shape[1]) // len(inputs)
     for value, target in zip(inputs, targets, strict=True):
-        for rows, wanted in _rows(layer, value, target):
-            sums.add(rows, wanted)
+        for part, expected in zip(
+            torch.split(value, PICTURES_AT_ONCE), torch.split(target, PICTURES_AT_ONCE), strict=True
+        ):
+            share = math.ceil(wanted * len(part) / len(value))
+            sums.add(*_rows(layer, part, expected, share))
     gram, cross = sums.centred() if shiftable else (sums.gram, sums.cross)
     diagonal = gram.diagonal(dim1=1, dim2=2)
     pull = ridge * diagonal.mean(dim=1, keepdim=True).clamp_min(1e-12)
@@ -93,37 +101,44 @@ class _Sums:
 
 
 def _rows(
-    layer: nn.Conv2d | nn.Linear, value: Tensor, target: Tensor
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield rows (groups, d, n) and targets (groups, o, n), a part of the pictures at a time."""
+    layer: nn.Conv2d | nn.Linear, value: Tensor, target: Tensor, wanted: int
+) -> tuple[Tensor, Tensor]:
+    """Return rows (groups, d, n) and targets (groups, o, n), about ``wanted`` of them."""
     if isinstance(layer, nn.Linear):
-        yield value.flatten(0, -2).T.unsqueeze(0), target.flatten(0, -2).T.unsqueeze(0)
-        return
-    taps = layer.kernel_size[0] * layer.kernel_size[1]
-    values_each = value.shape[1] * taps * target.shape[2] * target.shape[3]
-    pictures = max(1, VALUES_AT_ONCE // values_each)
-    for part, wanted in zip(
-        torch.split(value, pictures), torch.split(target, pictures), strict=True
-    ):
-        yield (
-            _by_group(_unfold(layer, part), layer.groups),
-            _by_group(wanted.flatten(2), layer.groups),
-        )
+        return value.flatten(0, -2).T.unsqueeze(0), target.flatten(0, -2).T.unsqueeze(0)
+    places = target.shape[2] * target.shape[3]
+    chosen = _choose_places(places, math.ceil(wanted / len(value)))
+    rows = _inputs_at(layer, value, chosen, columns=target.shape[3])
+    return _by_group(rows, layer.groups), _by_group(target.flatten(2)[:, :, chosen], layer.groups)
 
 
-def _unfold(layer: nn.Conv2d, value: Tensor) -> Tensor:
-    """Return (N, C_in * taps, L), the inputs that each output position sees."""
-    if layer.kernel_size == (1, 1) and layer.padding == (0, 0):
-        return value[:, :, :: layer.stride[0], :: layer.stride[1]].flatten(2)
-    padding = layer.padding
-    if isinstance(padding, str):
-        raise TypeError("string padding is resolved by the caller")
-    if layer.padding_mode != "zeros":
-        value = F.pad(value, layer._reversed_padding_repeated_twice, mode=layer.padding_mode)
-        padding = (0, 0)
-    return F.unfold(
-        value, layer.kernel_size, dilation=layer.dilation, padding=padding, stride=layer.stride
-    )
+def _choose_places(places: int, count: int) -> Tensor:
+    """Choose output positions, the same for every picture: all, or a fixed random part."""
+    if count >= places:
+        return torch.arange(places)
+    generator = torch.Generator().manual_seed(places)
+    return torch.randperm(places, generator=generator)[:count].sort().values
+
+
+def _inputs_at(layer: nn.Conv2d, value: Tensor, places: Tensor, columns: int) -> Tensor:
+    """Return (N, C_in * taps, places), what the layer sees at some of its output positions.
+
+    The order of the rows is that of :func:`torch.nn.functional.unfold`, which would copy the
+    inputs once for every tap first.
+    """
+    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+    padded = F.pad(value, layer._reversed_padding_repeated_twice, mode=mode)
+    width = padded.shape[3]
+    rows, places_in_row = places // columns, places % columns
+    corners = rows * layer.stride[0] * width + places_in_row * layer.stride[1]
+    offsets = [
+        row * layer.dilation[0] * width + column * layer.dilation[1]
+        for row in range(layer.kernel_size[0])
+        for column in range(layer.kernel_size[1])
+    ]
+    indices = torch.stack([corners + offset for offset in offsets])
+    found = padded.flatten(2)[:, :, indices.flatten()]
+    return found.reshape(len(value), value.shape[1] * len(offsets), len(places))
 
 
 def _by_group(values: Tensor, groups: int) -> Tensor:

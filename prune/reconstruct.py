@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional as F
 
 from prune.graph import trace
 from prune.least_squares import solve
@@ -100,7 +101,7 @@ def _solve_layer(
     ridge: float,
 ) -> LayerFit:
     assert isinstance(layer, nn.Conv2d | nn.Linear)
-    energy = sum(float(target.double().pow(2).sum()) for target in targets) or 1.0
+    energy = sum(float(target.pow(2).sum()) for target in targets) or 1.0
     before = _squared_error(layer, inputs, targets)
     weight, bias = layer.weight.clone(), None if layer.bias is None else layer.bias.clone()
     solved, shift = solve(
@@ -131,5 +132,5 @@ def _squared_error(
         output = layer(value)
         if shift is not None:
             output = output + shift.view(1, -1, *[1] * (output.dim() - 2))
-        total += float((output - target).double().pow(2).sum())
+        total += float(F.mse_loss(output, target, reduction="sum"))
     return total

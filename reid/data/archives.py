@@ -1,5 +1,7 @@
 """Unpacking archives that come from elsewhere, without trusting what is in them."""
 
+import bz2
+import gzip
 import lzma
 import stat
 import tarfile
@@ -8,7 +10,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from reid.data.aside import written_aside
 from reid.data.paths import relative_path
@@ -75,7 +77,10 @@ def unpack(
         entries = (_zip_entries if archive.suffix.lower() == ".zip" else _tar_entries)(raw, archive)
         try:
             _write_entries(entries, archive, draft, limits or Limits(), raw, progress)
-        except BROKEN as error:
+        except (*BROKEN, OSError) as error:
+            # A system's error has a number; what gzip and bz2 find wrong has none.
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
             raise DataError(
                 f"{archive}: cannot be unpacked ({_reason(error)}); get it again, or unpack it "
                 "yourself and give the folder"
@@ -99,8 +104,9 @@ def _zip_entries(raw: IO[bytes], archive: Path) -> Iterator[Entry]:
 
 
 def _tar_entries(raw: IO[bytes], archive: Path) -> Iterator[Entry]:
-    # As a stream: the archive is read once, and nothing in it can point back.
-    with tarfile.open(fileobj=raw, mode="r|*") as content:
+    stream = _decompressed(raw)
+    remembered = _LastRead(stream)
+    with tarfile.open(fileobj=cast("IO[bytes]", remembered), mode="r:") as content:
         for member in content:
             if member.isdir():
                 continue
@@ -108,6 +114,41 @@ def _tar_entries(raw: IO[bytes], archive: Path) -> Iterator[Entry]:
             if file is None:
                 raise DataError(f"{archive}: {member.name!r} is a link or a device")
             yield member.name, file
+    # Python takes a broken header, or none, for the end of the archive.
+    if remembered.last != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError("its end is missing, or something in it is broken")
+    # What is compressed has its checksum behind the archive's end.
+    stream.read(CHUNK)
+
+
+def _decompressed(raw: IO[bytes]) -> IO[bytes]:
+    magic = raw.read(6)
+    raw.seek(0)
+    if magic.startswith(b"\x1f\x8b"):
+        return cast("IO[bytes]", gzip.open(raw))
+    if magic.startswith(b"BZh"):
+        return cast("IO[bytes]", bz2.open(raw))
+    if magic == b"\xfd7zXZ\0":
+        return cast("IO[bytes]", lzma.open(raw))
+    return raw
+
+
+class _LastRead:
+    """A stream that remembers what was read last, for tarfile a member's header."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.last = b""
+
+    def read(self, size: int = -1) -> bytes:
+        self.last = self._stream.read(size)
+        return self.last
+
+    def seek(self, position: int) -> int:
+        return self._stream.seek(position)
+
+    def tell(self) -> int:
+        return self._stream.tell()
 
 
 def _write_entries(

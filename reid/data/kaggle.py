@@ -9,6 +9,8 @@ HANDLES = {
     "market1501": "pengcw1/market-1501",
     "cuhk03-detected": "priyanagda/cuhk03",
     "cuhk03-labelled": "priyanagda/cuhk03",
+    "cuhk03-classic-detected": "priyanagda/cuhk03",
+    "cuhk03-classic-labelled": "priyanagda/cuhk03",
     "casia-webface": "ntl0601/casia-webface",
 }
 LONGEST_REASON = 120

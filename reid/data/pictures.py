@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
@@ -29,7 +29,7 @@ def load_picture(path: Path, height: int, width: int) -> Tensor:
             resized = picture.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such picture") from error
-    except (OSError, SyntaxError, UnidentifiedImageError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(
             f"{path}: cannot be decoded ({_reason(error)}); replace the file or remove it"
         ) from error

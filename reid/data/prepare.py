@@ -22,6 +22,7 @@ from reid.data.sources import check_source, read_source
 from reid.errors import DataError
 
 RECORD = "prepared.json"
+MARKET_PROTOCOL = "market1501"
 FEWEST_IDENTITIES = 2
 # What is tested on where a data set has no test set of its own.
 TEST_SHARE = 0.1
@@ -62,6 +63,7 @@ def prepare(
             published ones, or the target holds something else.
     """
     check_source(name)
+    target = target.expanduser()
     if max_ids is not None and max_ids < FEWEST_IDENTITIES:
         raise DataError(f"{max_ids} identities are too few; keep {FEWEST_IDENTITIES} or more")
     start = progress or (lambda _: lambda _done, _total: None)
@@ -74,6 +76,8 @@ def prepare(
         _check_counts(name, data, allow_other_counts)
         data = _with_test_set(_cut(data, max_ids))
         check_evaluable(data)
+        if data.protocol != MARKET_PROTOCOL:
+            logger.warning("evaluate by %s: the layout does not say so", data.protocol)
         with written_aside(target) as draft:
             write_market_layout(data, draft, link=ours, progress=start("writing"))
             record = {**request, "protocol": data.protocol, "counts": asdict(count(data))}

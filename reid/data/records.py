@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from reid.errors import DataError
+from reid.metrics.ranking import Protocol
 
 
 @dataclass(frozen=True, order=True)
@@ -33,14 +34,14 @@ class ReidData:
         train: pictures to learn from.
         query: pictures to search with.
         gallery: pictures to search in.
-        protocol: how the set is evaluated, one of ``reid.metrics.ranking.PROTOCOLS``.
+        protocol: how the set is evaluated, see :func:`reid.metrics.evaluate_ranking`.
     """
 
     root: Path
     train: tuple[Picture, ...]
     query: tuple[Picture, ...]
     gallery: tuple[Picture, ...]
-    protocol: str = "market1501"
+    protocol: Protocol = "market1501"
 
     def pictures(self) -> list[Picture]:
         """Return the pictures of all three splits."""

@@ -66,7 +66,10 @@ def test_a_missing_set_list_or_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("0000/portrait.jpg 0", r"list_val.txt line 2: cannot read '0000/portrait.jpg 0'; expected"),
+        (
+            "0000/portrait.jpg 0",
+            r"list_val.txt line 2: cannot read '0000/portrait.jpg 0'; expected",
+        ),
         ("0000/0000_001_02_0303morning_0016_0.jpg", r"line 2: cannot read"),
         ("0000/0000_001_02_0303morning_0016_0.jpg -1", r"line 2: cannot read"),
         ("0000/0000_001_02_gone.jpg 0", r"line 2: no such picture: '0000/0000_001_02_gone.jpg'"),

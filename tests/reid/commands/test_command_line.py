@@ -1,0 +1,152 @@
+"""``python -m reid``: exit codes, and one line for whatever is wrong."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from reid.__main__ import main
+from reid.commands import models
+from reid.models.registry import MODELS
+
+Paint = Callable[..., Path]
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    code = main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_models(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    code, out, err = run(capsys, "models")
+    assert (code, err) == (0, "")
+    assert all(name in out for name in MODELS)
+    row = next(line for line in out.splitlines() if "osnet_x0_5 " in line)
+    assert [cell.strip() for cell in row.split("│")[1:-1]] == [
+        "osnet_x0_5",
+        "630,034",
+        "272.9 M",
+        "256 x 128",
+        "512",
+    ]
+
+
+def test_models_at_another_size(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "models", "--height", 128, "--width", 64)
+    assert code == 0
+    assert "128 x 64" in out
+    code, out, err = run(capsys, "models", "--height", 0)
+    assert (code, out, err) == (2, "", "error: an input of 0 x 128 has no pixels\n")
+
+
+def test_check(capsys: pytest.CaptureFixture[str], market: Path) -> None:
+    code, out, err = run(capsys, "check", market)
+    assert (code, err) == (0, "")
+    assert "read as market1501" in out
+    assert "no problems found" in out
+
+
+def test_check_finds_problems(capsys: pytest.CaptureFixture[str], market: Path) -> None:
+    broken = market / "query" / "0001_c1s1_000005_00.jpg"
+    broken.write_bytes(b"")
+    code, out, err = run(capsys, "check", market)
+    assert (code, err) == (1, "")
+    # Not wrapped, whatever the terminal: a path has to stay whole.
+    assert f"  {broken}: cannot be decoded" in out
+    assert "problem: 1 pictures cannot be read" in out
+
+
+def test_check_as_another_data_set(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, paint: Paint
+) -> None:
+    paint(tmp_path / "ann" / "1.png", 1)
+    paint(tmp_path / "bob" / "1.png", 2)
+    assert "read as folders" in run(capsys, "check", tmp_path)[1]
+    code, out, err = run(capsys, "check", tmp_path, "--as", "folder")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: unknown data set 'folder': did you mean 'folders'? known are ")
+    code, _, err = run(capsys, "check", tmp_path, "--as", "market1501")
+    assert code == 2
+    assert "no folder 'bounding_box_train' in it" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["check", "nowhere"], "error: nowhere: no such folder\n"),
+        (["check", "."], "error: .: looks like no data set that is known; name one of "),
+        (["prepare", "market"], "error: unknown data set 'market': did you mean 'market1501'?"),
+        (["prepare", "msmt17"], "error: msmt17 cannot be fetched from Kaggle; get its archive"),
+        (["prepare", "market1501", "--from", "a.zip"], "error: a.zip: no such archive or folder\n"),
+        (["prepare", "market1501", "--max-ids", "1"], "error: 1 identities are too few; keep 2 or"),
+        (
+            ["prepare", "market1501", "--from", ".", "--split", "1"],
+            "error: market1501 has no option 'split': it takes none\n",
+        ),
+    ],
+)
+def test_bad_input_takes_one_line(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith(message)
+    assert err.count("\n") == 1
+    assert not list(tmp_path.rglob("*.*"))
+
+
+def test_prepare(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    market: Path,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(capsys, "prepare", "market1501", "--from", market)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "is the copy whole? --allow-other-counts takes it as it is" in err
+    code, out, _ = run(capsys, "prepare", "market1501", "--from", market, "--allow-other-counts")
+    assert code == 0
+    assert out == (
+        "data/market1501: 4 training pictures of 2 identities, 2 queries of 2, 3 gallery pictures\n"
+    )
+    assert run(capsys, "check", "data/market1501")[0] == 0
+
+
+def test_prepare_with_options(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, paint: Paint
+) -> None:
+    for name in ("train/1", "val/2", "val/3", "query/4", "gallery/4"):
+        for camera in (1, 2):
+            paint(tmp_path / "own" / name / f"c{camera}.jpg", camera)
+    code, out, _ = run(
+        capsys, "prepare", "folders", "--from", tmp_path / "own", "--to", tmp_path / "out",
+        "--train-all", "--max-ids", 2,
+    )  # fmt: skip
+    assert code == 0
+    assert "4 training pictures of 2 identities" in out
+    record = json.loads((tmp_path / "out" / "prepared.json").read_text())
+    assert record["options"] == {"train_all": True}
+
+
+def test_no_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([])
+    assert caught.value.code == 2
+    assert "COMMAND" in capsys.readouterr().err
+
+
+def test_interrupted(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_options: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(models, "run", interrupt)
+    assert run(capsys, "models") == (130, "", "interrupted\n")

@@ -1,0 +1,228 @@
+"""From an archive or a folder to the Market-1501 layout."""
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from reid.data import prepare as prepare_module
+from reid.data.market1501 import read_market1501
+from reid.data.prepare import prepare
+from reid.data.published_counts import PUBLISHED, Counts, count, differing_counts
+from reid.data.records import ReidData
+from reid.errors import DataError
+
+Paint = Callable[..., Path]
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "out"
+
+
+@pytest.fixture
+def published(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the tiny set be what was published."""
+    monkeypatch.setitem(PUBLISHED, "market1501", (Counts(4, 2, 2, 2, 3),))
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.*"))
+
+
+def labels(data: ReidData) -> list[tuple[int, int]]:
+    return [(picture.person, picture.camera) for picture in data.pictures()]
+
+
+@pytest.mark.usefixtures("published")
+@pytest.mark.parametrize("kind", ["folder", "zip", "gztar"])
+def test_market_keeps_its_names(market: Path, target: Path, kind: str) -> None:
+    source, before = market, names(market)
+    if kind != "folder":
+        made = shutil.make_archive(str(market.parent / "a"), kind, market.parent, market.name)
+        source = Path(made)
+    data = prepare("market1501", source, target)
+    junk = "bounding_box_test/-1_c1s1_000010_00.jpg"
+    assert names(target) == sorted({*before, "prepared.json"} - {junk})
+    assert data == read_market1501(target)
+    for picture in data.pictures():
+        original = market / picture.path.relative_to(target)
+        assert picture.path.read_bytes() == original.read_bytes()
+        assert not picture.path.samefile(original)
+    # Nothing of the unpacking is left, and the source is as it was.
+    assert [path.name for path in target.parent.iterdir()] == ["out"]
+    assert names(market) == before
+
+
+@pytest.mark.usefixtures("published")
+def test_the_record(market: Path, target: Path) -> None:
+    prepare("market1501", market, target)
+    record = json.loads((target / "prepared.json").read_text())
+    assert record["data_set"] == "market1501"
+    assert record["protocol"] == "market1501"
+    assert record["counts"]["gallery"] == 3
+
+
+@pytest.mark.usefixtures("published")
+def test_preparing_twice(market: Path, target: Path, caplog: pytest.LogCaptureFixture) -> None:
+    first = prepare("market1501", market, target)
+    with caplog.at_level(logging.INFO):
+        assert prepare("market1501", Path("nowhere"), target) == first
+    assert "is prepared already" in caplog.text
+    with pytest.raises(DataError, match="out: holds something else; remove it or give another"):
+        prepare("market1501", market, target, max_ids=2)
+
+
+def test_a_target_that_is_somebodys(market: Path, target: Path) -> None:
+    target.mkdir(parents=True)
+    (target / "mine.txt").write_text("mine")
+    with pytest.raises(DataError, match="out: holds something else"):
+        prepare("market1501", market, target)
+    assert names(target) == ["mine.txt"]
+
+
+def test_other_counts(market: Path, target: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(
+        DataError,
+        match=r"market1501 has 12,936 training pictures of 751 identities, 3,368 queries of 750, "
+        "15,913 gallery pictures; found 4 training pictures of 2 identities, 2 queries of 2, 3 "
+        r"gallery pictures; is the copy whole\? --allow-other-counts takes it as it is",
+    ):
+        prepare("market1501", market, target)
+    assert not target.exists()
+    prepare("market1501", market, target, allow_other_counts=True)
+    assert "found 4 training pictures" in caplog.text
+
+
+def test_the_counts_that_were_published(market: Path) -> None:
+    data = read_market1501(market)
+    assert count(data) == Counts(4, 2, 2, 2, 3)
+    assert differing_counts("csv", data) is None
+    assert differing_counts("casia-webface", data) is not None
+    assert "of 10,575 identities or 490,623" in str(differing_counts("casia-webface", data))
+
+
+@pytest.mark.usefixtures("published")
+def test_the_first_identities(paint: Paint, market: Path, target: Path) -> None:
+    paint(market / "bounding_box_train" / "0009_c1s1_000011_00.jpg")
+    data = prepare("market1501", market, target, max_ids=2, allow_other_counts=True)
+    assert {picture.person for picture in data.train} == {2, 7}
+    # Distractors go as well.
+    assert {picture.person for picture in data.gallery} == {1, 5}
+    with pytest.raises(DataError, match="1 identities are too few; keep 2 or more"):
+        prepare("market1501", market, target, max_ids=1)
+
+
+def test_a_set_without_test_set_gets_one(paint: Paint, tmp_path: Path, target: Path) -> None:
+    for person in range(20):
+        for picture in range(3):
+            paint(tmp_path / "faces" / f"p{person:02d}" / f"{picture}.pgm", 3 * person + picture)
+    data = prepare("folders", tmp_path / "faces", target)
+    assert count(data) == Counts(54, 18, 2, 2, 4)
+    assert data.query[0].path.name.endswith("s1_000000_00.png")
+    with Image.open(data.query[0].path) as picture:
+        assert (picture.format, picture.size, picture.mode) == ("PNG", (4, 8), "RGB")
+    # Sources are numbered from 1: in Market-1501, 0 are distractors.
+    assert min(picture.person for picture in data.pictures()) == 1
+
+
+def test_person_zero_is_no_distractor(paint: Paint, tmp_path: Path, target: Path) -> None:
+    for split, camera in (("train", 1), ("query", 1), ("gallery", 2)):
+        for person in (0, 1):
+            paint(tmp_path / "own" / split / str(person) / f"c{camera}.jpg", camera)
+    data = prepare("folders", tmp_path / "own", target)
+    assert labels(data) == [(1, 1), (2, 1), (1, 1), (2, 1), (1, 2), (2, 2)]
+    assert data.train[0].path.name == "0001_c1s1_000000_00.jpg"
+
+
+def test_a_list(paint: Paint, tmp_path: Path, target: Path) -> None:
+    lines = ["img_path,person_id,camera_id"]
+    for person in "abcd":
+        for camera in (1, 2):
+            paint(tmp_path / "own" / f"{person}{camera}.png", camera)
+            lines.append(f"{person}{camera}.png,{person},{camera}")
+    (tmp_path / "own" / "all.csv").write_text("\n".join(lines))
+    data = prepare("csv", tmp_path / "own" / "all.csv", target)
+    assert count(data) == Counts(6, 3, 1, 1, 1)
+
+
+def test_options_reach_the_reader(paint: Paint, tmp_path: Path, target: Path) -> None:
+    for name in ("train/1", "val/2", "query/3", "gallery/3"):
+        for camera in (1, 2):
+            paint(tmp_path / "own" / name / f"c{camera}.jpg")
+    data = prepare("folders", tmp_path / "own", target, options={"train_all": True})
+    assert {picture.person for picture in data.train} == {1, 2}
+
+
+@pytest.mark.usefixtures("published")
+def test_from_kaggle(market: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrapped = market.parent / "cache" / "versions" / "1"
+    wrapped.mkdir(parents=True)
+    shutil.copytree(market, wrapped / "Market-1501-v15.09.15")
+    monkeypatch.setattr(prepare_module, "fetch_from_kaggle", lambda _name: wrapped.parent.parent)
+    assert count(prepare("market1501", None, target)) == Counts(4, 2, 2, 2, 3)
+    assert (wrapped / "Market-1501-v15.09.15" / "query").is_dir()
+
+
+@pytest.mark.usefixtures("published")
+def test_a_source_that_fails_leaves_nothing(market: Path, target: Path) -> None:
+    (market / "query" / "portrait.jpg").touch()
+    archive = Path(shutil.make_archive(str(market.parent / "a"), "zip", market))
+    with pytest.raises(
+        DataError, match=r"portrait.jpg: cannot read person and camera off the name"
+    ):
+        prepare("market1501", archive, target)
+    assert not list(target.parent.iterdir())
+
+
+def test_pictures_that_cannot_be_converted(paint: Paint, tmp_path: Path, target: Path) -> None:
+    for person in "abc":
+        paint(tmp_path / "own" / person / "1.pgm")
+        paint(tmp_path / "own" / person / "2.pgm")
+    (tmp_path / "own" / "b" / "2.pgm").write_bytes(b"P5 broken")
+    with pytest.raises(DataError, match=r"b/2.pgm: cannot be decoded \(.*replace or remove it"):
+        prepare("folders", tmp_path / "own", target)
+    assert not list(target.parent.iterdir())
+
+
+def test_sources_that_are_not_there(market: Path, tmp_path: Path, target: Path) -> None:
+    with pytest.raises(DataError, match=r"nowhere.zip: no such archive or folder"):
+        prepare("market1501", tmp_path / "nowhere.zip", target)
+    (tmp_path / "a.rar").touch()
+    with pytest.raises(DataError, match=r"a.rar: no archive that is known"):
+        prepare("market1501", tmp_path / "a.rar", target)
+    with pytest.raises(DataError, match="unknown data set 'market'"):
+        prepare("market", market, target)
+
+
+def test_nothing_to_train_on(paint: Paint, tmp_path: Path, target: Path) -> None:
+    paint(tmp_path / "own" / "query" / "1" / "c1.jpg")
+    paint(tmp_path / "own" / "gallery" / "1" / "c2.jpg")
+    with pytest.raises(DataError, match="own: no pictures to train on"):
+        prepare("folders", tmp_path / "own", target)
+
+
+def test_a_place_that_cannot_be_written(market: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"file/out: cannot be written"):
+        prepare("market1501", market, tmp_path / "file" / "out", allow_other_counts=True)
+
+
+def test_the_classic_protocol_is_named(
+    paint: Paint, tmp_path: Path, target: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "cuhk03" / "images_detected"
+    files = ["1_001_1_01.png", "1_001_2_06.png", "1_002_1_01.png", "1_002_2_06.png"]
+    for shade, name in enumerate(files):
+        paint(folder / name, shade)
+    test = [[name, 0, 0] for name in files[2:]]
+    splits = [{"train": [], "query": test, "gallery": test}]
+    (folder.parent / "splits_classic_detected.json").write_text(json.dumps(splits))
+    data = prepare("cuhk03-classic-detected", folder.parent, target, options={"split": 0})
+    assert labels(data) == [(1001, 1), (1001, 2), (1002, 1), (1002, 2), (1002, 1), (1002, 2)]
+    assert "evaluate by single_gallery_shot" in caplog.text
+    assert json.loads((target / "prepared.json").read_text())["protocol"] == "single_gallery_shot"

@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
     except USER_ERRORS as error:
         Console(stderr=True, soft_wrap=True).print(f"error: {one_line(error)}", markup=False)
         return EXIT_BAD_INPUT
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # Lightning turns the first into the second
         Console(stderr=True).print("interrupted; the same command goes on from here")
         return EXIT_INTERRUPTED
     return 0

@@ -34,11 +34,29 @@ class SyntheticPictures(Settings):
     seed: int = Field(0, ge=0, description="all pictures are a function of it")
 
 
+class TrainingSource(Settings):
+    """One more data set to train on."""
+
+    format: str = Field("market1501", description="how it is laid out, as data.format")
+    root: FilePath = Field(description="its folder")
+
+
 class DataSettings(Settings):
     """Pictures and how they are read."""
 
     root: FilePath | None = Field(
-        None, description="folder in the Market-1501 layout; none: synthetic pedestrians"
+        None, description="folder of the data set; none: synthetic pedestrians"
+    )
+    format: str = Field(
+        "market1501",
+        description="how it is laid out: market1501, dukemtmc-reid, cuhk03-detected, "
+        "cuhk03-labelled, msmt17, csv, folders, ...",
+    )
+    also_train_on: tuple[TrainingSource, ...] = Field(
+        (), description="more data sets ({format, root}) whose training pictures are added"
+    )
+    test_share: float = Field(
+        0.2, gt=0, lt=1, description="identities set apart where a set has no query and gallery"
     )
     synthetic: SyntheticPictures = SyntheticPictures()
     height: int = Field(256, ge=16, description="input rows")
@@ -74,7 +92,7 @@ class PruneTuning(TrainingSettings):
     """The short fine-tune after each cut."""
 
     epochs: int = Field(3, ge=0, description="epochs after each cut")
-    learning_rate: float = Field(7e-4, gt=0, description="peak rate, anew after each cut")
+    learning_rate: float = Field(1.5e-3, gt=0, description="peak rate, anew after each cut")
     losses: LossSettings = LossSettings(cross_entropy=0.1, triplet=0.0)
 
 
@@ -95,13 +113,13 @@ class PruneStage(Settings):
 
 
 class FinetuneStage(TrainingSettings):
-    """Stage ``finetune``: the compact model at a low rate."""
+    """Stage ``finetune``: the compact model, longest."""
 
     epochs: int = Field(16, ge=0, description="epochs")
-    learning_rate: float = Field(2e-4, gt=0, description="peak rate")
+    learning_rate: float = Field(1.5e-3, gt=0, description="peak rate")
     losses: LossSettings = LossSettings(cross_entropy=0.3, triplet=0.3)
     teacher: bool = Field(True, description="imitate the full-width model's embeddings")
-    distillation: DistillationSettings = DistillationSettings(hints=0.0)
+    distillation: DistillationSettings = DistillationSettings()
 
 
 class QuantizeStage(Settings):

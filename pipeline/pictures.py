@@ -10,10 +10,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from pipeline.config import Config
 from pipeline.run_dir import RunDir
 from reid.data.inspection import inspect_data
-from reid.data.market1501 import read_market1501
+from reid.data.merging import merge_training, split_by_identity
 from reid.data.records import ReidData, check_evaluable
+from reid.data.sources import read_source
 from reid.data.synthetic import SyntheticSettings, write_synthetic_market1501
 from reid.files import write_json
+from reid.seeding import derive_seed
 
 logger = logging.getLogger(__name__)
 
@@ -55,8 +57,19 @@ def synthetic_folder(run: RunDir) -> Path:
     return run.path / "pictures"
 
 
+def _read(config: Config, root: Path) -> ReidData:
+    settings = config.data
+    data = read_source(settings.format, root)
+    if not data.query:
+        data = split_by_identity(data, settings.test_share, derive_seed(config.seed, "test set"))
+    if not settings.also_train_on:
+        return data
+    others = [read_source(source.format, source.root) for source in settings.also_train_on]
+    return merge_training([data, *others], data)
+
+
 def _inspect(config: Config, run: RunDir) -> tuple[ReidData, str, dict[str, str]]:
-    data = read_market1501(config.data.root or synthetic_folder(run))
+    data = _read(config, config.data.root or synthetic_folder(run))
     check_evaluable(data)
     known = _read_inspection(run.path / INSPECTION)
     with _progress("checking pictures") as progress:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from prune.layers import Widths
+from prune.layers import Widths, layer_widths
 from prune.nni_backend import find_groups, mask_channels, remove_masked
+from prune.supported import check_supported
 from prune.verify import check_widths, masked_difference
 from prune.widths import check_groups
 
@@ -44,13 +45,14 @@ def cut(model: nn.Module, widths: Widths, *, example: Tensor, check_input: Tenso
         check_input: input (N, 3, H, W) on which masked and compact model are compared.
 
     Raises:
-        PruneError: the plan splits a group, the model cannot be taken apart, or the result is not
-            what was planned.
+        PruneError: the plan splits a group or names what cannot be cut, the model cannot be taken
+            apart, or the result is not what was planned.
     """
     clock = _Clock()
     source = copy.deepcopy(model).cpu().eval()
+    check_supported(source, widths)
     groups = find_groups(source, example)
-    check_groups(widths, groups)
+    check_groups({**layer_widths(source), **widths}, groups)
     clock.stop("groups")
     masked = mask_channels(
         source, example=example, check_input=check_input, widths=widths, groups=groups

@@ -1,6 +1,6 @@
 """Questions about a model's graph that NNI does not answer."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import fx, nn
@@ -40,20 +40,33 @@ def normalised_layers(model: nn.Module) -> dict[str, str]:
     owners: dict[str, str] = {}
     for node in graph.nodes:
         if node.op == "call_module" and isinstance(modules[node.target], NORMALISATIONS):
-            owner = next(_layers_behind(node, modules), None)
+            owner = next(layers_behind(node, modules), None)
             if owner is not None:
                 owners[node.target] = owner
     return owners
 
 
-def _layers_behind(node: fx.Node, modules: dict[str, nn.Module]) -> Iterator[str]:
-    for source in node.all_input_nodes:
+def layers_behind(node: fx.Node, modules: Mapping[str, nn.Module]) -> Iterator[str]:
+    """Yield the convolutions and linear layers whose outputs a node reads, depth first.
+
+    Only operators that are no such layer themselves (sums, normalisations, pooling) lie between.
+
+    Args:
+        node: of a trace.
+        modules: of the traced model, by name.
+    """
+    waiting, seen = [*reversed(node.all_input_nodes)], set[fx.Node]()
+    while waiting:
+        source = waiting.pop()
+        if source in seen:
+            continue
+        seen.add(source)
         if source.op == "call_module" and isinstance(
             modules[str(source.target)], nn.Conv2d | nn.Linear
         ):
             yield str(source.target)
         else:
-            yield from _layers_behind(source, modules)
+            waiting.extend(reversed(source.all_input_nodes))
 
 
 def device_of(model: nn.Module) -> torch.device:

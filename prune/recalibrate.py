@@ -1,6 +1,7 @@
-"""BatchNorm statistics re-estimated after surgery."""
+"""BatchNorm statistics after surgery."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,8 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
     """Replace the running statistics of every BatchNorm by those of some batches, in place.
 
-    Weights do not change. The statistics are the plain average over the batches.
+    Weights do not change, so the model computes something else afterwards: what is wanted after a
+    surgery alone. The statistics are the plain average over the batches.
 
     Args:
         model: any module; it is left in evaluation mode.
@@ -32,3 +34,79 @@ def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
         model.eval()
+
+
+@torch.no_grad()
+def rebase(model: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Give every BatchNorm the statistics of some batches without changing what it computes.
+
+    Reconstruction solves for weights that fit the statistics of the full-width model. Outputs that
+    are explained in part vary less than those, so that training, which normalises by the batch,
+    would start from another model than the one that was solved for. Here the running statistics
+    become the present ones, and weight and shift take up the difference.
+
+    Args:
+        model: any module with affine BatchNorms; it is left in evaluation mode.
+        batches: inputs (N, 3, H, W).
+    """
+    model.eval()
+    norms = [
+        module for module in model.modules() if isinstance(module, BATCH_NORMS) and module.affine
+    ]
+    sums = [_Moments() for _ in norms]
+    handles = [
+        norm.register_forward_pre_hook(_adder(moments))
+        for norm, moments in zip(norms, sums, strict=True)
+    ]
+    try:
+        for batch in batches:
+            model(batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    for norm, moments in zip(norms, sums, strict=True):
+        if moments.count > 1:
+            _set_statistics(norm, *moments.mean_and_variance())
+
+
+@dataclass
+class _Moments:
+    count: int = 0
+    total: Tensor | None = None
+    squares: Tensor | None = None
+
+    def add(self, value: Tensor) -> None:
+        """Add an input (N, C, ...) of a normalisation."""
+        rows = value.double().transpose(0, 1).flatten(1)
+        total, squares = rows.sum(1), rows.pow(2).sum(1)
+        self.count += rows.shape[1]
+        self.total = total if self.total is None else self.total + total
+        self.squares = squares if self.squares is None else self.squares + squares
+
+    def mean_and_variance(self) -> tuple[Tensor, Tensor]:
+        """Return mean and unbiased variance (C,)."""
+        assert self.total is not None
+        assert self.squares is not None
+        mean = self.total / self.count
+        centred = (self.squares - self.count * mean.pow(2)).clamp_min(0)
+        return mean, centred / (self.count - 1)
+
+
+def _adder(moments: _Moments) -> Callable[..., None]:
+    def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        moments.add(inputs[0])
+
+    return hook
+
+
+def _set_statistics(norm: nn.BatchNorm1d | nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> None:
+    """Set running statistics (C,); weight and shift change so that the output does not."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    former_deviation = (norm.running_var.double() + norm.eps).sqrt()
+    scale = norm.weight.double() / former_deviation
+    shift = norm.bias.double() + scale * (mean - norm.running_mean.double())
+    norm.weight.copy_(scale * (variance + norm.eps).sqrt())
+    norm.bias.copy_(shift)
+    norm.running_mean.copy_(mean)
+    norm.running_var.copy_(variance)

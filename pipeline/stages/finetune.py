@@ -2,9 +2,14 @@
 
 from typing import Any
 
+import torch
+from torch import nn
+
 from pipeline.context import StageContext
 from pipeline.evaluation import evaluate
 from pipeline.stages.common import finish_model
+from pipeline.stages.prune_iteration import KEPT, SURGERY_SIZE, read_kept
+from prune.hints import hint_channels
 from reid.models.checkpoint import load_checkpoint
 from reid.training.distillation import Teacher
 from reid.training.fit import fit
@@ -14,9 +19,7 @@ def run(context: StageContext) -> dict[str, Any]:
     """Train, evaluate, write ``checkpoint.pt`` and ``metrics.json``; return the table's row."""
     settings = context.config.finetune
     model, info = context.load_parent()
-    teacher = None
-    if settings.teacher and context.teacher is not None:
-        teacher = Teacher(load_checkpoint(context.teacher)[0], settings.distillation)
+    teacher = _teacher(context, model) if settings.teacher else None
     height, width = context.input_size
     fit(
         model,
@@ -32,3 +35,14 @@ def run(context: StageContext) -> dict[str, Any]:
         teacher=teacher,
     )
     return finish_model(context, model, info.architecture, evaluate(model, context))
+
+
+def _teacher(context: StageContext, model: nn.Module) -> Teacher | None:
+    """Return the full-width model, with hints where it is known which channels are left."""
+    if context.teacher is None or context.parent is None:
+        return None
+    full_width, _ = load_checkpoint(context.teacher)
+    kept = context.parent.parent / KEPT
+    example = torch.zeros(1, 3, *SURGERY_SIZE)
+    hints = hint_channels(model, example, read_kept(kept)) if kept.exists() else {}
+    return Teacher(full_width, context.config.finetune.distillation, hints)

@@ -8,7 +8,14 @@ from torch import nn
 from pipeline.context import StageContext
 from pipeline.evaluation import evaluate, headline
 from pipeline.stages.common import finish_model
-from pipeline.stages.prune_iteration import Iteration, State, load_state, run_iteration
+from pipeline.stages.prune_iteration import (
+    KEPT,
+    Iteration,
+    State,
+    load_state,
+    run_iteration,
+    write_kept,
+)
 from pipeline.widths import planned_widths
 from prune.layers import layer_widths
 from reid.models.registry import build_model
@@ -33,6 +40,7 @@ def run(context: StageContext) -> dict[str, Any]:
     target = context.config.prune.target
     stock = build_model(target, num_classes=classes, embedding_dim=embedding_dim)
     stock.load_state_dict(state.model.state_dict(), strict=True)
+    write_kept(context.folder / KEPT, state.kept)
     return finish_model(context, stock, target, state.metrics)
 
 

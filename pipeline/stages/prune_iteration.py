@@ -21,7 +21,7 @@ from pipeline.evaluation import evaluate, headline
 from pipeline.run_dir import CHECKPOINT, METRICS
 from prune.cut import compose_kept, cut
 from prune.hints import hint_channels
-from prune.recalibrate import recalibrate
+from prune.recalibrate import rebase, recalibrate
 from prune.reconstruct import reconstruct
 from prune.report import IterationReport, report_cut
 from reid.files import write_json
@@ -109,7 +109,7 @@ def load_state(iteration: Iteration) -> State:
     folder = iteration.folder
     return State(
         model=load_checkpoint(folder / CHECKPOINT)[0],
-        kept=_read_kept(folder / KEPT),
+        kept=read_kept(folder / KEPT),
         accuracy=_read_report(folder / REPORT).accuracy["after_tuning"],
         metrics=json.loads((folder / METRICS).read_text()),
     )
@@ -144,10 +144,12 @@ def _cut_and_mend(iteration: Iteration, state: State) -> None:
     if settings.recalibration_pictures:
         with _timed(seconds, "recalibration"):
             batches = context.training_batches(settings.recalibration_pictures, "recalibrate")
-            recalibrate(model, batches)
+            # Solved weights fit the statistics they were solved for; cut ones fit none.
+            adjust = rebase if settings.reconstruction_pictures else recalibrate
+            adjust(model, batches)
         accuracy["after_recalibration"] = _accuracy(model, context)
     _save(iteration, COMPACT, model)
-    write_json(iteration.folder / KEPT, {name: rows.tolist() for name, rows in kept.items()})
+    write_kept(iteration.folder / KEPT, kept)
     report = replace(report, accuracy=accuracy, seconds=seconds)
     write_json(iteration.folder / CUT_REPORT, report.to_dict())
 
@@ -157,7 +159,7 @@ def _tune(iteration: Iteration, model: nn.Module) -> None:
     height, width = context.input_size
     teacher = None
     if settings.teacher:
-        kept = _read_kept(iteration.folder / KEPT)
+        kept = read_kept(iteration.folder / KEPT)
         hints = hint_channels(model, torch.zeros(1, 3, *SURGERY_SIZE), kept)
         teacher = Teacher(iteration.full_width, settings.distillation, hints)
     fit(
@@ -203,5 +205,11 @@ def _read_report(path: Path) -> IterationReport:
     return IterationReport.from_dict(json.loads(path.read_text()))
 
 
-def _read_kept(path: Path) -> dict[str, Tensor]:
+def write_kept(path: Path, kept: dict[str, Tensor]) -> None:
+    """Write which channels of the full-width model each layer still has."""
+    write_json(path, {name: rows.tolist() for name, rows in kept.items()})
+
+
+def read_kept(path: Path) -> dict[str, Tensor]:
+    """Read which channels of the full-width model each layer still has."""
     return {name: torch.tensor(rows) for name, rows in json.loads(path.read_text()).items()}

@@ -59,6 +59,17 @@ def kill_when(path: Path, process: "subprocess.Popen[bytes]") -> None:
     process.wait()
 
 
+def interrupt_when(path: Path, process: "subprocess.Popen[bytes]") -> None:
+    while not path.exists():
+        assert process.poll() is None
+        time.sleep(0.002)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert b"interrupted; the same command goes on from here" in error
+    assert b"Traceback" not in error
+
+
 def finish(process: "subprocess.Popen[bytes]") -> str:
     _, error = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, error.decode()
@@ -76,9 +87,10 @@ def test_a_run_killed_in_every_stage_ends_with_the_same_bits(
     config.write_text(CONFIG.format(root=tiny_market))
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     finish(start(config, whole))
+    interrupt_when(broken / "train" / "begun.json", start(config, broken))
     for moment in MOMENTS:
         kill_when(broken / moment, start(config, broken))
-        stage = moment.split("/")[0]
+        stage = moment.split("/", maxsplit=1)[0]
         assert not (broken / stage / "stage.json").exists()
     text = " ".join(finish(start(config, broken)).split())
     assert "finetune: reuse" in text

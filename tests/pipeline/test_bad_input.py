@@ -98,6 +98,11 @@ def test_wider_target(refused: Callable[..., str], tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "train").exists()
 
 
+def test_a_target_of_another_family(refused: Callable[..., str]) -> None:
+    line = refused("model.architecture=osnet_ibn_x1_0", "prune.target=osnet_x0_5")
+    assert "prune.target: osnet_x0_5 is no narrower osnet_ibn_x1_0: 'conv1.bn." in line
+
+
 def test_a_stage_without_a_model(refused: Callable[..., str]) -> None:
     assert "prune needs a model" in refused("--stages", "prune")
 

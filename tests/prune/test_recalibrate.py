@@ -1,9 +1,12 @@
 """Recalibration sets statistics and nothing else."""
 
+import copy
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
-from prune.recalibrate import recalibrate
+from prune.recalibrate import rebase, recalibrate
 
 
 def test_statistics_become_those_of_the_pictures() -> None:
@@ -19,3 +22,54 @@ def test_statistics_become_those_of_the_pictures() -> None:
     assert model[1].momentum == 0.1
     assert not model.training
     assert all(torch.equal(value, weights[name]) for name, value in model.named_parameters())
+
+
+def make_net() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 5, 3), nn.BatchNorm2d(5),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 6), nn.BatchNorm1d(6),
+    )  # fmt: skip
+
+
+def test_rebasing_changes_statistics_but_not_the_model(
+    randomise_normalisation: Callable[[nn.Module], None],
+) -> None:
+    model = make_net()
+    randomise_normalisation(model)
+    pictures = 2 * torch.randn(16, 3, 6, 6) + 1
+    before = model.eval()(pictures)
+    rebase(model, pictures.split(4))
+    assert torch.allclose(model(pictures), before, atol=1e-4)
+    assert not model.training
+    first = model[0](pictures).detach()
+    assert torch.allclose(model[1].running_mean, first.mean((0, 2, 3)), atol=1e-5)
+    assert torch.allclose(model[1].running_var, first.transpose(0, 1).flatten(1).var(1), atol=1e-4)
+
+
+def test_training_starts_from_the_rebased_model(
+    randomise_normalisation: Callable[[nn.Module], None],
+) -> None:
+    model = make_net()
+    randomise_normalisation(model)
+    pictures = torch.randn(64, 3, 6, 6)
+    apart = (model.train()(pictures) - copy.deepcopy(model).eval()(pictures)).abs().max()
+    randomise_normalisation(model)
+    rebase(model, [pictures])
+    expected = model.eval()(pictures)
+    together = (model.train()(pictures) - expected).abs().max()
+    assert together < 0.05 < apart
+
+
+def test_rebasing_again_changes_nothing(
+    randomise_normalisation: Callable[[nn.Module], None],
+) -> None:
+    model = make_net()
+    randomise_normalisation(model)
+    pictures = torch.randn(16, 3, 6, 6)
+    rebase(model, [pictures])
+    once = copy.deepcopy(model.state_dict())
+    rebase(model, [pictures])
+    assert all(
+        torch.allclose(value, once[name], atol=1e-5) for name, value in model.state_dict().items()
+    )

@@ -1,0 +1,66 @@
+"""Which pictures a run gets."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pipeline.config import Config
+from pipeline.pictures import NOT_DRAWN, look_at_pictures, prepare_pictures
+from pipeline.run_dir import RunDir
+from reid.errors import DataError
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    run = RunDir(tmp_path / "run")
+    run.create()
+    return run
+
+
+def config(**data: object) -> Config:
+    return Config.model_validate({"data": data})
+
+
+def test_synthetic_pictures_are_drawn_into_the_run(run: RunDir) -> None:
+    small = {"train_identities": 2, "test_identities": 2, "cameras": 2, "pictures_per_camera": 2}
+    assert look_at_pictures(config(synthetic=small), run) == NOT_DRAWN
+    data, digest = prepare_pictures(config(synthetic=small), run)
+    assert data.root == run.path / "pictures"
+    assert look_at_pictures(config(synthetic=small), run) == digest
+    with pytest.raises(DataError, match="pictures"):
+        prepare_pictures(config(synthetic={**small, "seed": 1}), run)
+
+
+def test_training_sets_are_merged(run: RunDir, tiny_market: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(tiny_market, tmp_path / "other")
+    alone, digest = prepare_pictures(config(root=tiny_market), run)
+    merged, other_digest = prepare_pictures(
+        config(root=tiny_market, also_train_on=[{"root": str(other)}]), run
+    )
+    assert len(merged.train) == 2 * len(alone.train)
+    assert len({picture.person for picture in merged.train}) == 16
+    assert merged.query == alone.query
+    assert digest != other_digest
+
+
+def test_a_set_without_test_pictures_sets_identities_apart(run: RunDir, tmp_path: Path) -> None:
+    for person in range(6):
+        for number in range(4):
+            path = tmp_path / "faces" / f"p{person}" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8), (40 * person, 60 * number, 0)).save(path)
+    data, _ = prepare_pictures(
+        config(root=tmp_path / "faces", format="folders", test_share=0.34), run
+    )
+    trained = {picture.person for picture in data.train}
+    tested = {picture.person for picture in data.query}
+    assert len(trained) == 4
+    assert len(tested) == 2
+    assert not trained & tested
+
+
+def test_an_unknown_format(run: RunDir, tiny_market: Path) -> None:
+    with pytest.raises(DataError, match=r"unknown data set 'market'"):
+        prepare_pictures(config(root=tiny_market, format="market"), run)

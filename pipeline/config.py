@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
+from prune.criteria import Criterion
 from reid.training.settings import DistillationSettings, LossSettings, TrainingSettings
 
 
@@ -101,6 +102,9 @@ class PruneStage(Settings):
 
     target: str = Field("osnet_x0_5", description="architecture whose widths to end at")
     iterations: int = Field(3, ge=1, description="K, how many cuts")
+    criterion: Criterion = Field(
+        "l2", description="what ranks channels: l2, l1, fpgm, batchnorm_scale or random"
+    )
     reconstruction_pictures: int = Field(
         128, ge=0, description="training pictures for least squares after surgery; 0: without"
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from prune.criteria import Criterion
 from prune.layers import Widths, layer_widths
 from prune.nni_backend import find_groups, mask_channels, remove_masked
 from prune.supported import check_supported
@@ -35,7 +36,15 @@ class Cut:
     seconds: dict[str, float]
 
 
-def cut(model: nn.Module, widths: Widths, *, example: Tensor, check_input: Tensor) -> Cut:
+def cut(
+    model: nn.Module,
+    widths: Widths,
+    *,
+    example: Tensor,
+    check_input: Tensor,
+    criterion: Criterion = "l2",
+    seed: int = 0,
+) -> Cut:
     """Take a model to planned widths: mask, remove, check.
 
     Args:
@@ -43,6 +52,8 @@ def cut(model: nn.Module, widths: Widths, *, example: Tensor, check_input: Tenso
         widths: planned output channels by layer; layers that are not named stay as they are.
         example: input (2, 3, H, W) for tracing; small is fast, the result does not depend on it.
         check_input: input (N, 3, H, W) on which masked and compact model are compared.
+        criterion: what ranks channels, see :mod:`prune.criteria`.
+        seed: of the random criterion.
 
     Raises:
         PruneError: the plan splits a group or names what cannot be cut, the model cannot be taken
@@ -55,7 +66,13 @@ def cut(model: nn.Module, widths: Widths, *, example: Tensor, check_input: Tenso
     check_groups({**layer_widths(source), **widths}, groups)
     clock.stop("groups")
     masked = mask_channels(
-        source, example=example, check_input=check_input, widths=widths, groups=groups
+        source,
+        example=example,
+        check_input=check_input,
+        widths=widths,
+        groups=groups,
+        criterion=criterion,
+        seed=seed,
     )
     clock.stop("masks")
     remove_masked(source, masked.masks, example)

@@ -8,7 +8,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from prune.criteria import Criterion, Scores, rescore
 from prune.errors import PruneError
 from prune.graph import normalised_layers, trace
 from prune.layers import Widths, layer_widths, output_width, prunable_layers
@@ -99,13 +100,14 @@ def mask_channels(
     check_input: Tensor,
     widths: Widths,
     groups: list[tuple[str, ...]],
+    criterion: Criterion = "l2",
+    seed: int = 0,
 ) -> Masked:
-    """Mask the channels of least L2 norm until every layer is at its planned width.
+    """Mask the channels of least score until every layer is at its planned width.
 
-    The model is left as it was. Norms are divided by their layer's mean before the members of a
-    group are averaged: pointwise, depthwise and gate convolutions have different scales, and the
-    largest would decide alone. BatchNorm outputs of masked channels are masked too; otherwise a
-    masked channel still sends relu(beta) on, which the surgery drops.
+    The model is left as it was. Members of a group are brought to one scale before their scores
+    are averaged (see :func:`prune.criteria.rescore`). BatchNorm outputs of masked channels are
+    masked too; otherwise a masked channel still sends relu(beta) on, which the surgery drops.
 
     Args:
         model: the model to prune.
@@ -113,11 +115,26 @@ def mask_channels(
         check_input: an input (N, 3, H, W) on which the masked model's output is recorded.
         widths: planned output channels by layer; layers that are not named stay as they are.
         groups: what :func:`find_groups` returned.
+        criterion: what ranks channels.
+        seed: of the random criterion.
 
     Raises:
         PruneError: the masks keep another number of channels than planned.
     """
-    pruner = _make_pruner(model, _pruning_config(model, widths, groups))
+    normalisations = normalised_layers(model)
+
+    def scores_of(norms: Scores) -> Scores:
+        return rescore(
+            criterion,
+            norms,
+            model=model,
+            normalisations=normalisations,
+            groups=groups,
+            seed=seed,
+        )
+
+    configs = _pruning_config(model, widths, groups, normalisations)
+    pruner = _make_pruner(model, configs, criterion, scores_of)
     try:
         with _quiet_and_seeded(), torch.no_grad():
             pruner.track_forward(example)
@@ -140,27 +157,37 @@ def mask_channels(
     return Masked(masks, scores, kept, output)
 
 
-def _make_pruner(model: nn.Module, configs: list[dict[str, Any]]) -> Any:
-    """Make NNI's L2 pruner, with the members of a group brought to one scale first."""
+def _make_pruner(
+    model: nn.Module,
+    configs: list[dict[str, Any]],
+    criterion: Criterion,
+    scores_of: Callable[[Scores], Scores],
+) -> Any:
+    """Make NNI's pruner of a criterion, its metrics turned into scores before they are fused."""
     with _quiet_and_seeded():
+        from nni.compression import pruning
         from nni.compression.base.setting import PruningSetting
-        from nni.compression.pruning import L2NormPruner
 
-        class GroupNormalisedL2NormPruner(L2NormPruner):  # type: ignore[misc]
+        kinds = {"l1": pruning.L1NormPruner, "fpgm": pruning.FPGMPruner}
+
+        class ScoredPruner(kinds.get(criterion, pruning.L2NormPruner)):  # type: ignore[misc]
             def _calculate_metrics(self, data: Any) -> Any:
                 metrics = super()._calculate_metrics(data)
-                for targets in metrics.values():
-                    for target, metric in targets.items():
-                        targets[target] = metric / metric.mean().clamp_min(1e-12)
+                norms = {name: targets["weight"].flatten() for name, targets in metrics.items()}
+                for name, score in scores_of(norms).items():
+                    metrics[name]["weight"] = score.reshape(metrics[name]["weight"].shape)
                 return metrics
 
         # NNI does not know InstanceNorm as something to mask.
         PruningSetting.register("InstanceNorm2d", PruningSetting.default_setting)
-        return GroupNormalisedL2NormPruner(model.eval(), configs)
+        return ScoredPruner(model.eval(), configs)
 
 
 def _pruning_config(
-    model: nn.Module, widths: Widths, groups: list[tuple[str, ...]]
+    model: nn.Module,
+    widths: Widths,
+    groups: list[tuple[str, ...]],
+    normalisations: Mapping[str, str],
 ) -> list[dict[str, Any]]:
     now = layer_widths(model)
     group_ids = {
@@ -178,7 +205,7 @@ def _pruning_config(
         if name in group_ids:
             config["dependency_group_id"] = group_ids[name]
         configs.append(config)
-    for normalisation, owner in normalised_layers(model).items():
+    for normalisation, owner in normalisations.items():
         if owner in cut:
             configs.append(_follow(normalisation, owner))
     return configs

@@ -124,6 +124,8 @@ def _cut_and_mend(iteration: Iteration, state: State) -> None:
         iteration.widths,
         example=torch.randn(2, 3, *SURGERY_SIZE, generator=generator),
         check_input=torch.randn(CHECK_PICTURES, 3, *context.input_size, generator=generator),
+        criterion=settings.criterion,
+        seed=context.seed("criterion", iteration.number),
     )
     report = report_cut(
         state.model,

@@ -39,7 +39,7 @@ class DistillationSettings(BaseModel):
         0.0, ge=0, description="weight of the divergence from the teacher's class probabilities"
     )
     hints: float = Field(
-        1.0, ge=0, description="weight of the stage hints at the kept channels (pruning only)"
+        1.0, ge=0, description="weight of the stage hints at the kept channels, where they are known"
     )
 
 

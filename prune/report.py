@@ -1,6 +1,7 @@
 """The sparsity report of an iteration: data that knows how to print itself."""
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from prune.cut import Cut
 from prune.layers import Widths, layer_costs, layer_widths, model_cost
+from prune.reconstruct import LayerFit
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,9 @@ class LayerReport:
         smallest_kept_norm: L2 norm of its weakest kept channel.
         score_at_cut: group score (norms relative to each member's mean, averaged) of the
             strongest removed channel.
+        error_before: relative squared error to the full-width layer's output before
+            reconstruction, see :class:`prune.reconstruct.LayerFit`; None without reconstruction.
+        error_after: the same after it.
     """
 
     name: str
@@ -43,6 +48,8 @@ class LayerReport:
     largest_removed_norm: float | None
     smallest_kept_norm: float | None
     score_at_cut: float | None
+    error_before: float | None = None
+    error_after: float | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,7 @@ class IterationReport:
         table.add_column("group", no_wrap=True, overflow="ellipsis", max_width=18)
         for heading in (
             "before", "planned", "kept", "parameters", "MACs", "removed", "norm at the cut",
+            "output error",
         ):  # fmt: skip
             table.add_column(heading, justify="right", no_wrap=True)
         for layer in self.layers:
@@ -101,9 +109,19 @@ class IterationReport:
         table.add_row(
             "whole model", "", "", "", "",
             f"{self.parameters_after:,}", _millions(self.macs_after),
-            f"{1 - self.macs_after / self.macs_before:.0%} of MACs", "",
+            f"{1 - self.macs_after / self.macs_before:.0%} of MACs", "", "",
         )  # fmt: skip
         return table
+
+    def with_reconstruction(self, fits: Mapping[str, LayerFit]) -> "IterationReport":
+        """Return the report with how well each layer imitates its full-width original."""
+        layers = tuple(
+            replace(layer, error_before=fits[layer.name].before, error_after=fits[layer.name].after)
+            if layer.name in fits
+            else layer
+            for layer in self.layers
+        )
+        return replace(self, layers=layers)
 
     def summary(self) -> str:
         """Return the totals, the accuracy and the times in a few lines."""
@@ -137,7 +155,14 @@ def _cells(layer: LayerReport) -> list[str]:
         _millions(layer.macs_after),
         f"{removed:.0%}",
         cut,
+        _error(layer),
     ]
+
+
+def _error(layer: LayerReport) -> str:
+    if layer.error_before is None or layer.error_after is None:
+        return "-"
+    return f"{layer.error_before:.3f} -> {layer.error_after:.3f}"
 
 
 def _millions(value: int) -> str:

@@ -14,7 +14,7 @@ from pipeline.run_dir import RunDir
 from pipeline.settings_io import load_config
 from pipeline.widths import planned_widths
 
-WIDE = 132  # columns of the widest table; a pipe or a file has no width of its own
+WIDE = 150  # columns of the widest table; a pipe or a file has no width of its own
 
 
 def show_plan(config: Config, run: RunDir, *, restart_from: str | None = None) -> None:

@@ -141,7 +141,8 @@ def _cut_and_mend(iteration: Iteration, state: State) -> None:
     if settings.reconstruction_pictures:
         with _timed(seconds, "reconstruction"):
             batches = context.training_batches(settings.reconstruction_pictures, "reconstruct")
-            reconstruct(model, iteration.full_width.cpu(), kept, torch.cat(batches))
+            fits = reconstruct(model, iteration.full_width.cpu(), kept, torch.cat(batches))
+        report = report.with_reconstruction(fits)
         accuracy["after_reconstruction"] = _accuracy(model, context)
     if settings.recalibration_pictures:
         with _timed(seconds, "recalibration"):

@@ -175,7 +175,7 @@ class OSNet(nn.Module):
         )
         self.classifier = nn.Linear(embedding_dim, num_classes)
         self.embedding_dim = embedding_dim
-        _initialise(self)
+        initialise(self)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Map pictures (N, 3, H, W), normalised RGB, to embeddings (and logits in training)."""
@@ -204,7 +204,8 @@ def _make_stage(
     return nn.Sequential(*layers)
 
 
-def _initialise(model: nn.Module) -> None:
+def initialise(model: nn.Module) -> None:
+    """Draw the weights of all convolutions and linear layers anew, in place."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

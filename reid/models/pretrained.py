@@ -1,5 +1,6 @@
-"""Weights from elsewhere: torchreid, FastReID, BoxMOT, bare state dictionaries, and our own."""
+"""Weights from elsewhere: torchreid, FastReID, layumi, BoxMOT, torchvision, and our own."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,16 @@ from torch import Tensor, nn
 
 from reid.errors import CheckpointError
 from reid.models.checkpoint import read_torch_file
+from reid.models.registry import MODELS
 
 WRAPPERS = ("state_dict", "model", "model_state_dict")
-PREFIXES = ("module.", "model.")
+# DataParallel's, layumi's and FastReID's.
+PREFIXES = re.compile(r"^(?:(?:module|model|backbone)\.)+")
 CLASSIFIER = "classifier."
+# What comes behind the pooled features differs between programs and tasks.
+HEADS = (CLASSIFIER, "fc.", "embedding.", "bottleneck.", "heads.")
+# FastReID keeps its normalisation of the input with the weights.
+INPUT_STATISTICS = ("pixel_mean", "pixel_std")
 
 
 @dataclass(frozen=True)
@@ -22,7 +29,8 @@ class LoadReport:
     Attributes:
         path: the file.
         taken: names of the tensors that were loaded.
-        dropped: names in the file that were not used (the classifier of other identities).
+        dropped: names in the file that were not used (the head of another program or task, such
+            as the classifier of other identities).
         missing: names of the model that the file does not have (they stay random).
     """
 
@@ -44,48 +52,112 @@ class LoadReport:
 
 
 def load_pretrained(model: nn.Module, path: Path) -> LoadReport:
-    """Load weights into a model, in place; only the classifier may stay behind.
+    """Load weights into a model, in place; only what comes behind the backbone may stay behind.
+
+    The head of another program or task is dropped, and a head that the file does not have (an
+    embedding layer, a BNNeck, the classifier) keeps its random weights; the report names both.
 
     Args:
         model: its classifier keeps its random weights unless the file's has the same shape.
-        path: a file of ``torch.save``: a bare state dictionary, or one below the key
-            ``state_dict`` (torchreid) or ``model`` (FastReID); names may start with ``module.``.
+        path: a file of ``torch.save``, see :func:`extract_state`.
 
     Returns:
         Which tensors were taken, dropped and missing.
 
     Raises:
-        CheckpointError: the file is not safe or not readable, or the backbone does not fit.
+        CheckpointError: the file is not safe or not readable, the backbone does not fit, or a head
+            other than the classifier fits in part.
     """
     state = extract_state(read_torch_file(path), path)
     own = model.state_dict()
     taken = {n: t for n, t in state.items() if n in own and own[n].shape == t.shape}
-    misfits = sorted(name for name in state if name not in taken)
+    dropped = sorted(name for name in state if name not in taken)
     missing = sorted(name for name in own if name not in taken and not _is_counter(name))
-    wrong = [n for n in (*misfits, *missing) if not n.startswith(CLASSIFIER)]
+    wrong = [name for name in dropped if not _may_differ(name, own)]
+    wrong += [name for name in missing if not _may_differ(name, state)]
     if wrong:
         raise CheckpointError(f"{path}: does not fit the model: {_misfit(wrong[0], state, own)}")
     model.load_state_dict(taken, strict=False)
-    return LoadReport(path, tuple(taken), tuple(misfits), tuple(missing))
+    return LoadReport(path, tuple(taken), tuple(dropped), tuple(missing))
+
+
+def architecture_from_name(path: Path) -> str:
+    """Read the architecture off the start of a file's name, as in ``osnet_x0_25_msmt17.pt``.
+
+    That is how BoxMOT and torchreid's model zoo name their files; of several names that fit, the
+    longest is meant.
+
+    Raises:
+        CheckpointError: the name starts with no known architecture.
+    """
+    name = path.name.lower()
+    found = [key for key in MODELS if re.match(rf"{key}(?![a-z0-9])", name)]
+    if not found:
+        raise CheckpointError(
+            f"{path}: its name does not start with a known architecture; "
+            f"known are {', '.join(MODELS)}"
+        )
+    return max(found, key=len)
 
 
 def extract_state(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
-    """Find the state dictionary in what a file holds, and strip the prefixes of its names.
+    """Find the state dictionary in what a file holds, and give it this program's names.
+
+    Args:
+        content: a bare state dictionary (layumi, BoxMOT, torchvision), or one below the key
+            ``state_dict`` (torchreid) or ``model`` (FastReID). Names may start with ``module.``
+            (DataParallel), ``model.`` (layumi) or ``backbone.`` (FastReID).
+        path: where it is from, for messages.
 
     Raises:
-        CheckpointError: there are no tensors in it.
+        CheckpointError: there are no tensors in it, or two of them get the same name.
     """
     for wrapper in WRAPPERS:
         if isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
             break
-    state = {name: value for name, value in content.items() if isinstance(value, Tensor)}
-    if not state:
+    found = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    if not found:
         raise CheckpointError(f"{path}: no weights in it; expected a state dictionary")
-    for prefix in PREFIXES:
-        if all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): value for name, value in state.items()}
-    return state
+    state: dict[str, Tensor] = {}
+    for name, value in found.items():
+        short = PREFIXES.sub("", name)
+        if short in state:
+            raise CheckpointError(f"{path}: holds {short!r} twice; save one model alone")
+        state[short] = value
+    return _with_fastreid_head(state)
+
+
+def _with_fastreid_head(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Give FastReID's head the names of a BNNeck, behind an embedding layer if it has one.
+
+    The embedding layer is a pointwise convolution there; on pooled features that is a linear one.
+    """
+    first = state.get("heads.bottleneck.0.weight")
+    has_layer = first is not None and first.dim() == 4
+    neck = "heads.bottleneck.1." if has_layer else "heads.bottleneck.0."
+    renamed = {}
+    for name, value in state.items():
+        if name in ("heads.weight", "heads.classifier.weight"):
+            renamed["classifier.weight"] = value
+        elif has_layer and name == "heads.bottleneck.0.weight":
+            renamed["embedding.0.weight"] = value.flatten(1)
+        elif name.startswith(neck):
+            renamed["bottleneck." + name.removeprefix(neck)] = value
+        else:
+            renamed[name] = value
+    return renamed
+
+
+def _may_differ(name: str, other: Mapping[str, Tensor]) -> bool:
+    """Whether a tensor may be in one of file and model only, given the names of the other one.
+
+    A head may be absent as a whole; only the classifier may be of another kind.
+    """
+    if name in INPUT_STATISTICS or name.startswith(CLASSIFIER):
+        return True
+    head = next((head for head in HEADS if name.startswith(head)), None)
+    return head is not None and not any(key.startswith(head) for key in other)
 
 
 def _is_counter(name: str) -> bool:

@@ -8,6 +8,8 @@ from torch import nn
 
 from reid.errors import ModelError
 from reid.models.osnet import OSNet
+from reid.models.osnet_ain import OSNetAIN
+from reid.models.resnet import ResNet
 
 Factory = Callable[..., nn.Module]
 
@@ -17,8 +19,18 @@ MODELS: dict[str, Factory] = {
     "osnet_x0_5": partial(OSNet, (32, 128, 192, 256)),
     "osnet_x0_25": partial(OSNet, (16, 64, 96, 128)),
     "osnet_ibn_x1_0": partial(OSNet, (64, 256, 384, 512), instance_norm=True),
-    # Not a published size: what an IBN model becomes when it is pruned to half its width.
+    "osnet_ain_x1_0": partial(OSNetAIN, (64, 256, 384, 512)),
+    "resnet18": partial(ResNet, 18),
+    "resnet50": partial(ResNet, 50),
+    "resnet18_bnneck": partial(ResNet, 18, bnneck=True),
+    "resnet50_bnneck": partial(ResNet, 50, bnneck=True),
+    # Not published sizes: what the models above become when they are pruned to half their width.
     "osnet_ibn_x0_5": partial(OSNet, (32, 128, 192, 256), instance_norm=True),
+    "osnet_ain_x0_5": partial(OSNetAIN, (32, 128, 192, 256)),
+    "resnet18_x0_5": partial(ResNet, 18, width=0.5),
+    "resnet50_x0_5": partial(ResNet, 50, width=0.5),
+    "resnet18_bnneck_x0_5": partial(ResNet, 18, width=0.5, bnneck=True),
+    "resnet50_bnneck_x0_5": partial(ResNet, 50, width=0.5, bnneck=True),
 }
 
 
@@ -35,16 +47,18 @@ def check_architecture(name: str) -> str:
     return name
 
 
-def build_model(name: str, *, num_classes: int = 1, embedding_dim: int = 512) -> nn.Module:
+def build_model(name: str, *, num_classes: int = 1, embedding_dim: int | None = None) -> nn.Module:
     """Build an architecture with random weights.
 
     Args:
         name: a key of ``MODELS``.
         num_classes: identities of the classifier.
-        embedding_dim: size of the embedding.
+        embedding_dim: size of the embedding; none: the architecture's own.
 
     Raises:
         ModelError: the name is not known.
     """
     factory = MODELS[check_architecture(name)]
+    if embedding_dim is None:
+        return factory(num_classes=num_classes)
     return factory(num_classes=num_classes, embedding_dim=embedding_dim)

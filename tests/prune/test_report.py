@@ -8,6 +8,7 @@ from rich.console import Console
 from torch import nn
 
 from prune.cut import cut
+from prune.reconstruct import LayerFit
 from prune.report import IterationReport, report_cut
 
 WIDTHS = {"stem": 5, "pointwise": 5, "depthwise": 5, "gate": 5}
@@ -45,6 +46,15 @@ def test_norms_at_the_cut(small_net: nn.Module) -> None:
         norms = small_net.get_submodule(layer.name).weight.flatten(1).norm(dim=1)
         assert layer.largest_removed_norm in norms.tolist()
         assert layer.smallest_kept_norm in norms.tolist()
+
+
+def test_reconstruction_errors_find_their_layers(small_net: nn.Module) -> None:
+    report = make_report(small_net)
+    assert all(layer.error_before is None for layer in report.layers)
+    found = report.with_reconstruction({"gate": LayerFit(0.5, 0.25)})
+    errors = {layer.name: (layer.error_before, layer.error_after) for layer in found.layers}
+    assert errors.pop("gate") == (0.5, 0.25)
+    assert set(errors.values()) == {(None, None)}
 
 
 def test_json_and_back(small_net: nn.Module) -> None:

@@ -1,0 +1,100 @@
+"""Every architecture goes to half its width and is mended, not OSNet alone."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torchvision.models import mobilenet_v2
+
+from prune.cut import compose_kept, cut
+from prune.hints import hint_channels
+from prune.layers import layer_widths
+from prune.reconstruct import reconstruct
+from prune.verify import TOLERANCE
+from prune.widths import linear_plan
+from reid.models import build_model
+
+Randomise = Callable[[nn.Module], None]
+SIZE = (64, 32)
+
+
+def cut_thrice(full: nn.Module, target: dict[str, int]) -> tuple[nn.Module, dict[str, Tensor]]:
+    """Cut in three iterations, checking each; return the compact model and what it kept."""
+    model = full
+    kept = {name: torch.arange(width) for name, width in layer_widths(full).items()}
+    for widths in linear_plan(layer_widths(full), target, 3):
+        example, check_input = torch.randn(2, 3, *SIZE), torch.randn(4, 3, *SIZE)
+        result = cut(model, widths, example=example, check_input=check_input)
+        assert result.difference <= TOLERANCE
+        assert layer_widths(result.model) == widths
+        model, kept = result.model, compose_kept(kept, result.kept)
+    return model, kept
+
+
+def check_reconstruction(compact: nn.Module, full: nn.Module, kept: dict[str, Tensor]) -> None:
+    """Check that least squares helps on pictures that it sees, and harms no layer."""
+    pictures = torch.randn(8, 3, *SIZE)
+    with torch.no_grad():
+        wanted = full(pictures)
+        before = (compact(pictures) - wanted).norm()
+        fits = reconstruct(compact, full, kept, pictures)
+        after = (compact(pictures) - wanted).norm()
+    assert all(fit.after <= fit.before for fit in fits.values())
+    assert after < 0.1 * before
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "embedding_dim", "stages"),
+    [
+        (
+            "resnet18_bnneck", "resnet18_bnneck_x0_5", 64,
+            {"conv1": 32, "layer1": 32, "layer2": 64, "layer3": 128, "layer4": 256},
+        ),
+        (
+            "resnet50", "resnet50_x0_5", None,
+            {"conv1": 32, "layer1": 128, "layer2": 256, "layer3": 512, "layer4": 2048},
+        ),
+        (
+            "osnet_ain_x1_0", "osnet_ain_x0_5", None,
+            {
+                "conv1": 32, "conv2": 128, "pool2": 128, "conv3": 192, "pool3": 192,
+                "conv4": 256, "conv5": 256,
+            },
+        ),
+    ],
+)  # fmt: skip
+def test_half_width_is_the_stock_architecture(
+    source: str,
+    target: str,
+    embedding_dim: int | None,
+    stages: dict[str, int],
+    randomise_normalisation: Randomise,
+) -> None:
+    torch.manual_seed(0)
+    full, stock = (
+        build_model(name, num_classes=7, embedding_dim=embedding_dim).eval()
+        for name in (source, target)
+    )
+    randomise_normalisation(full)
+    compact, kept = cut_thrice(full, layer_widths(stock))
+    stock.load_state_dict(compact.state_dict(), strict=True)
+    pictures = torch.randn(3, 3, *SIZE)
+    assert torch.equal(stock(pictures), compact(pictures))
+    found = hint_channels(compact, pictures, kept)
+    assert {stage: len(channels) for stage, channels in found.items()} == stages
+    check_reconstruction(compact, full, kept)
+
+
+def test_half_of_a_mobilenet(randomise_normalisation: Randomise) -> None:
+    torch.manual_seed(0)
+    full = mobilenet_v2(weights=None, num_classes=10).eval()
+    randomise_normalisation(full)
+    target = {
+        name: width if name == "classifier.1" else width // 2
+        for name, width in layer_widths(full).items()
+    }
+    compact, kept = cut_thrice(full, target)
+    found = hint_channels(compact, torch.randn(2, 3, *SIZE), kept)
+    assert {stage: len(channels) for stage, channels in found.items()} == {"features": 640}
+    check_reconstruction(compact, full, kept)

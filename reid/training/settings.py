@@ -39,7 +39,9 @@ class DistillationSettings(BaseModel):
         0.0, ge=0, description="weight of the divergence from the teacher's class probabilities"
     )
     hints: float = Field(
-        1.0, ge=0, description="weight of the stage hints at the kept channels, where they are known"
+        1.0,
+        ge=0,
+        description="weight of the stage hints at the kept channels, where these are known",
     )
 
 

@@ -9,10 +9,18 @@ from types import ModuleType
 from rich.console import Console
 from rich.logging import RichHandler
 
-from reid.commands import check, models, prepare
+from reid.commands import check, enrol, evaluate, identify, models, prepare, verify
 from reid.errors import ReidError
 
-COMMANDS: dict[str, ModuleType] = {"models": models, "prepare": prepare, "check": check}
+COMMANDS: dict[str, ModuleType] = {
+    "models": models,
+    "prepare": prepare,
+    "check": check,
+    "evaluate": evaluate,
+    "verify": verify,
+    "enrol": enrol,
+    "identify": identify,
+}
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 

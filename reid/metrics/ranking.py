@@ -16,7 +16,7 @@ from reid.metrics.checks import LabelledFeatures, labelled_features, refuse_diff
 from reid.metrics.distances import Distance, ranking_values
 from reid.metrics.inner_products import float32_arithmetic
 from reid.metrics.matches import GalleryIndex
-from reid.metrics.query_scores import score_queries
+from reid.metrics.query_scores import QueryScores, score_queries
 from reid.metrics.single_gallery_shot import GalleryDraws
 
 Protocol = Literal["market1501", "single_gallery_shot"]
@@ -110,7 +110,7 @@ def evaluate_ranking(
         DataError: if a set is empty, shapes do not belong together, features are not finite, an
             option is unknown, or no query at all has a match in the gallery.
     """
-    _check_options(ranks, protocol)
+    check_options(ranks, protocol)
     device = query_features.device
     queries = labelled_features("query", query_features, query_ids, query_cameras, device)
     gallery = labelled_features("gallery", gallery_features, gallery_ids, gallery_cameras, device)
@@ -120,6 +120,31 @@ def evaluate_ranking(
     with float32_arithmetic(device):
         values = ranking_values(queries.features, gallery.features, distance)
         scores = score_queries(queries, values, index, ranks, draws, block_bytes)
+    return summarise(scores, queries, gallery, ranks=ranks, distance=distance, protocol=protocol)
+
+
+def summarise(
+    scores: QueryScores,
+    queries: LabelledFeatures,
+    gallery: LabelledFeatures,
+    *,
+    ranks: Sequence[int],
+    distance: str,
+    protocol: str,
+) -> RankingResult:
+    """Average what every query scores.
+
+    Args:
+        scores: of the queries that have a match.
+        queries: all of them.
+        gallery: what was searched.
+        ranks: at which the scores have CMC.
+        distance: what pictures were ranked by.
+        protocol: by which rules.
+
+    Raises:
+        DataError: no query at all has a match in the gallery.
+    """
     if len(scores) == 0:
         raise DataError(_why_no_match(queries, gallery))
     matching = scores.cumulative_matching
@@ -139,7 +164,8 @@ def _mean(values: npt.NDArray[np.float64]) -> float:
     return math.fsum(values) / len(values)
 
 
-def _check_options(ranks: Sequence[int], protocol: str) -> None:
+def check_options(ranks: Sequence[int], protocol: str) -> None:
+    """Raise DataError if the protocol is unknown or there are no ranks, or one below 1."""
     if protocol not in PROTOCOLS:
         raise DataError(f"unknown protocol {protocol!r}; choose one of: {', '.join(PROTOCOLS)}")
     if not ranks or any(rank < 1 for rank in ranks):

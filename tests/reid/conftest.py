@@ -1,10 +1,14 @@
-"""Pictures that cost nothing to make."""
+"""Pictures that cost nothing to make, and a model to look at them."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
+
+from reid.models.checkpoint import describe, save_checkpoint
+from reid.models.registry import build_model
 
 Paint = Callable[..., Path]
 
@@ -37,3 +41,13 @@ def market(tmp_path: Path, paint: Paint) -> Path:
             shade += 5
             paint(tmp_path / "market" / folder / name, shade, (4 + shade // 25, 8))
     return tmp_path / "market"
+
+
+@pytest.fixture(scope="session")
+def checkpoint_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a small, untrained model for pictures of 64 x 32; leave its folder alone."""
+    torch.manual_seed(0)
+    model = build_model("osnet_x0_25", num_classes=4)
+    path = tmp_path_factory.mktemp("models") / "small.pt"
+    save_checkpoint(path, model, describe(model, "osnet_x0_25", input_size=(64, 32)))
+    return path

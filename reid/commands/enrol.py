@@ -1,0 +1,72 @@
+"""``python -m reid enrol``: pictures of named persons into an index."""
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+
+from reid.commands.model_options import add_loading_options, add_model_options, load_chosen_model
+from reid.commands.progress_bars import progress_bars
+
+HELP = "append pictures of named persons to an index, or begin one"
+DEFAULT_INDEX = Path("gallery_index")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument(
+        "--gallery-dir", type=Path, required=True, metavar="FOLDER",
+        help="a folder per person, or pictures with Market-1501 names, or pictures named after "
+        "persons",
+    )  # fmt: skip
+    add_index_option(parser)
+    parser.add_argument(
+        "--kind", metavar="KIND",
+        help="of a new index: flat (exact, the default), hnsw, or ivf",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
+    add_loading_options(parser)
+    add_model_options(parser)
+
+
+def add_index_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option that says where the index is."""
+    parser.add_argument(
+        "--index", type=Path, default=DEFAULT_INDEX, metavar="FOLDER",
+        help=f"of the index (default: {DEFAULT_INDEX})",
+    )  # fmt: skip
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print what was enrolled.
+
+    Returns:
+        0.
+
+    Raises:
+        ReidError: the model or a picture cannot be read, or the index is another model's.
+    """
+    from reid.inference.enrol import enrol
+
+    embedder = load_chosen_model(options)
+    with progress_bars() as start:
+        result = enrol(
+            embedder,
+            options.gallery_dir,
+            options.index,
+            kind=options.kind,
+            batch_size=options.batch_size,
+            workers=options.workers,
+            progress=start("enrolling"),
+        )
+    if options.json:
+        print(json.dumps({**asdict(result), "index": str(options.index)}))  # noqa: T201
+        return 0
+    Console(soft_wrap=True, highlight=False).print(
+        f"{options.index}: {result.added} pictures enrolled, {result.known} were there already; "
+        f"now {result.pictures} pictures of {result.persons} persons, {result.kind} index",
+        markup=False,
+    )
+    return 0

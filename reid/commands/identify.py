@@ -1,0 +1,96 @@
+"""``python -m reid identify``: who of the enrolled persons is on a picture."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from reid.commands.enrol import add_index_option
+from reid.commands.model_options import (
+    add_loading_options,
+    add_model_options,
+    add_threshold_option,
+    chosen_threshold,
+    load_chosen_model,
+)
+from reid.commands.progress_bars import progress_bars
+
+if TYPE_CHECKING:
+    from reid.inference.identify import Identification
+
+UNKNOWN = "unknown"
+HELP = "say who of the enrolled persons is on a picture, or on each picture of a folder"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument(
+        "--query", type=Path, required=True, metavar="PATH", help="a picture, or a folder of some"
+    )
+    add_index_option(parser)
+    parser.add_argument(
+        "--top", type=int, default=5, metavar="K", help="persons to show for each (default: 5)"
+    )
+    add_threshold_option(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
+    add_loading_options(parser)
+    add_model_options(parser)
+    parser.epilog = (
+        "Without --weights it is the model that the index was made with, if it is still there."
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print who is on each picture.
+
+    Returns:
+        0.
+
+    Raises:
+        ReidError: the model, the index or a picture cannot be read, the index is another model's,
+            or there is no threshold.
+    """
+    from reid.inference.embedder import embed_files
+    from reid.inference.gallery_folder import model_file_of, open_gallery
+    from reid.inference.identify import identify, query_pictures
+
+    embedder = load_chosen_model(options, fallback=model_file_of(options.index))
+    gallery = open_gallery(options.index, embedder.space)
+    threshold, origin = chosen_threshold(options, embedder)
+    pictures = query_pictures(options.query)
+    with progress_bars() as start:
+        embeddings = embed_files(
+            embedder,
+            pictures,
+            batch_size=options.batch_size,
+            workers=options.workers,
+            progress=start("queries"),
+        )
+    found = identify(gallery, embeddings, count=options.top, threshold=threshold)
+    if options.json:
+        results = [
+            {"query": str(picture), **result.to_dict()}
+            for picture, result in zip(pictures, found, strict=True)
+        ]
+        record = {"threshold": threshold, "threshold_from": origin, "results": results}
+        print(json.dumps(record, indent=2))  # noqa: T201
+        return 0
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(f"threshold {threshold:.4f} ({origin})", markup=False)
+    for picture, result in zip(pictures, found, strict=True):
+        _show(console, picture, result)
+    return 0
+
+
+def _show(console: Console, picture: Path, result: Identification) -> None:
+    verdict = UNKNOWN if result.person is None else result.person
+    console.print(f"{picture}: {verdict}", markup=False)
+    for place, candidate in enumerate(result.candidates, start=1):
+        console.print(
+            f"  {place}. {candidate.person}  {candidate.similarity:.4f}  {candidate.file}",
+            markup=False,
+        )

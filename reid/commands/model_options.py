@@ -1,0 +1,113 @@
+"""The options that every command with a model has."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reid.errors import ModelError
+
+if TYPE_CHECKING:
+    from reid.inference.embedder import Embedder
+
+WEIGHTS_VARIABLE = "REID_WEIGHTS"
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which model to use, and how."""
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--weights", type=Path, metavar="FILE",
+        help="checkpoint, TorchScript or ONNX file "
+        f"(default: the environment variable {WEIGHTS_VARIABLE})",
+    )  # fmt: skip
+    group.add_argument(
+        "--architecture", metavar="NAME",
+        help="of a checkpoint of another program (default: as in the file's name)",
+    )  # fmt: skip
+    group.add_argument(
+        "--input-size", metavar="HxW",
+        help="pixels, rows first (default: the file's own, or 256x128)",
+    )  # fmt: skip
+    group.add_argument(
+        "--flip", action="store_true", help="average each embedding over the mirror image"
+    )
+
+
+def add_loading_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of commands that go through many pictures."""
+    parser.add_argument(
+        "--batch-size", type=int, default=32, metavar="N",
+        help="pictures that go through the model together (default: 32)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--workers", type=int, default=0, metavar="N",
+        help="processes that decode pictures (default: 0, none of their own)",
+    )  # fmt: skip
+
+
+def add_threshold_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option that overrides the stored threshold."""
+    parser.add_argument(
+        "--threshold", type=float, metavar="X",
+        help="least cosine similarity of one person (default: the one stored with the model)",
+    )  # fmt: skip
+
+
+def load_chosen_model(options: argparse.Namespace, fallback: Path | None = None) -> Embedder:
+    """Load the model that the options name.
+
+    Args:
+        options: of `add_model_options`.
+        fallback: the model to take where neither the options nor the environment name one.
+
+    Raises:
+        ReidError: no model is named, or it cannot be loaded.
+    """
+    from reid.inference.model_files import load_embedder
+
+    variable = os.environ.get(WEIGHTS_VARIABLE)
+    path = options.weights or (Path(variable) if variable else fallback)
+    if path is None:
+        raise ModelError(f"no model is named: give --weights FILE, or set {WEIGHTS_VARIABLE}")
+    return load_embedder(
+        path,
+        architecture=options.architecture,
+        input_size=parse_input_size(options.input_size),
+        flip_averaging=options.flip,
+    )
+
+
+def chosen_threshold(options: argparse.Namespace, embedder: Embedder) -> tuple[float, str]:
+    """Give the threshold, the option's or the stored one, and where it is from.
+
+    Raises:
+        ModelError: the option is no cosine similarity, or nothing is stored that fits the model.
+    """
+    from reid.inference.thresholds import read_threshold
+
+    if options.threshold is None:
+        stored = read_threshold(embedder)
+        return stored.threshold, str(stored)
+    if not -1 <= options.threshold <= 1:
+        raise ModelError(
+            f"--threshold {options.threshold:g}: a cosine similarity is between -1 and 1"
+        )
+    return float(options.threshold), "--threshold"
+
+
+def parse_input_size(text: str | None) -> tuple[int, int] | None:
+    """Read ``256x128`` as (height, width).
+
+    Raises:
+        ModelError: it is something else.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    if match is None:
+        raise ModelError(f"input size {text!r}: expected rows and columns, such as 256x128")
+    return int(match[1]), int(match[2])

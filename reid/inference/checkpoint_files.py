@@ -1,0 +1,89 @@
+"""Checkpoints as models for inference: this program's own, and those of torchreid and others."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from torch import Tensor
+
+from reid.errors import CheckpointError
+from reid.inference.loaded_model import LoadedModel, Metadata
+from reid.models.checkpoint import load_checkpoint, read_torch_file
+from reid.models.pretrained import CLASSIFIER, extract_state, load_pretrained
+from reid.models.registry import MODELS, build_model, check_architecture
+
+# OSNet's and ResNet's.
+EMBEDDING_LAYERS = ("fc.0.weight", "embedding.0.weight")
+
+_log = logging.getLogger(__name__)
+
+
+def load_checkpoint_file(path: Path, architecture: str | None = None) -> LoadedModel:
+    """Load a checkpoint of this program, or one of torchreid, FastReID or BoxMOT.
+
+    Args:
+        path: a file of ``torch.save``; nothing in it is run.
+        architecture: of a foreign checkpoint; by default it is read off the file's name, as in
+            ``osnet_x0_25_msmt17.pt``.
+
+    Raises:
+        CheckpointError: the file is damaged or not safe, its weights do not fit, or nothing says
+            which architecture it is.
+        ModelError: the architecture is not known.
+    """
+    content = read_torch_file(path)
+    if "format_version" in content:
+        return _load_own(path, architecture)
+    return _load_foreign(path, extract_state(content, path), architecture)
+
+
+def _load_own(path: Path, architecture: str | None) -> LoadedModel:
+    model, info = load_checkpoint(path)
+    if architecture not in (None, info.architecture):
+        raise CheckpointError(f"{path}: is of {info.architecture}, not of {architecture}")
+    metadata = Metadata(
+        info.architecture, info.input_size, info.mean, info.deviation, info.colour_order
+    )
+    return LoadedModel(model, metadata, "checkpoint")
+
+
+def _load_foreign(path: Path, state: dict[str, Tensor], architecture: str | None) -> LoadedModel:
+    name = check_architecture(architecture) if architecture else architecture_of_name(path)
+    model = build_model(name, **_sizes(state))
+    report = load_pretrained(model, path)
+    # Training could begin with a random embedding layer; an embedding made by one means nothing.
+    random = [tensor for tensor in report.missing if not tensor.startswith(CLASSIFIER)]
+    if random:
+        raise CheckpointError(
+            f"{path}: {random[0]!r} of {name} is not in the file, so it gives no embeddings; "
+            "choose the architecture of the file"
+        )
+    _log.info("%s", report)
+    return LoadedModel(model.eval(), replace(Metadata(), architecture=name), "checkpoint")
+
+
+def _sizes(state: Mapping[str, Tensor]) -> dict[str, int]:
+    """Read the number of classes and the embedding size off the weights, where they are there."""
+    layers = {"num_classes": ("classifier.weight",), "embedding_dim": EMBEDDING_LAYERS}
+    return {
+        option: len(state[layer])
+        for option, names in layers.items()
+        for layer in names
+        if layer in state and state[layer].ndim == 2 and len(state[layer])
+    }
+
+
+def architecture_of_name(path: Path) -> str:
+    """Read the architecture off a file's name, as BoxMOT does.
+
+    Raises:
+        CheckpointError: no architecture that is known is in the name.
+    """
+    found = [name for name in MODELS if name in path.name]
+    if not found:
+        raise CheckpointError(
+            f"{path}: neither the file nor its name says which architecture it is; "
+            f"give --architecture, one of {', '.join(MODELS)}"
+        )
+    return max(found, key=len)

@@ -1,0 +1,162 @@
+"""A model ready for use: what it makes of a picture file, and what tells it from another model."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from reid.data.pictures import load_picture, normalise
+from reid.data.progress import Progress
+from reid.errors import ModelError
+from reid.inference.features import Embed, embed_batches
+
+COLOUR_ORDERS = ("RGB", "BGR")
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EmbeddingSpace:
+    """What two embeddings must have in common to be compared.
+
+    Attributes:
+        file_hash: SHA-256 of the model's file in hexadecimal.
+        input_size: (height, width) in pixels that pictures are brought to.
+        flip_averaging: whether an embedding is the mean of the picture's and its mirror image's.
+    """
+
+    file_hash: str
+    input_size: tuple[int, int]
+    flip_averaging: bool = False
+
+    def to_dict(self) -> dict[str, object]:
+        """Give it as values that JSON has."""
+        return {**asdict(self), "input_size": list(self.input_size)}
+
+    def difference(self, stored: object) -> str | None:
+        """Say in a few words how a stored space differs from this one; None if it does not."""
+        if not isinstance(stored, dict) or stored.get("file_hash") != self.file_hash:
+            return "another model file"
+        height, width = self.input_size
+        if stored.get("input_size") != [height, width]:
+            return f"another input size than {height}x{width}"
+        if stored.get("flip_averaging") != self.flip_averaging:
+            return "flip averaging " + ("off" if self.flip_averaging else "on")
+        return None
+
+
+@dataclass(frozen=True)
+class Embedder:
+    """A model with what it expects of a picture.
+
+    Attributes:
+        embed: from normalised pictures (N, 3, H, W) to embeddings (N, D), not of unit length.
+        input_size: (height, width) in pixels.
+        mean: of each colour in [0, 1], in the order of ``colour_order``.
+        deviation: of each colour in [0, 1], in the order of ``colour_order``.
+        colour_order: "RGB" or "BGR".
+        file_hash: SHA-256 of the model's file in hexadecimal.
+        description: architecture and kind of file, in a few words.
+        path: the model's file.
+        flip_averaging: whether ``embed`` averages over the picture and its mirror image.
+    """
+
+    embed: Embed
+    input_size: tuple[int, int]
+    mean: tuple[float, float, float]
+    deviation: tuple[float, float, float]
+    colour_order: str
+    file_hash: str
+    description: str
+    path: Path
+    flip_averaging: bool = False
+
+    @property
+    def space(self) -> EmbeddingSpace:
+        """What the embeddings can be compared with."""
+        return EmbeddingSpace(self.file_hash, self.input_size, self.flip_averaging)
+
+
+class PreparedPictures(Dataset[Tensor]):
+    """Picture files as a model expects them, float32 (3, H, W), in order."""
+
+    def __init__(self, paths: Sequence[Path], embedder: Embedder) -> None:
+        self._paths = list(paths)
+        self._size = embedder.input_size
+        self._mean, self._deviation = embedder.mean, embedder.deviation
+        self._reverse = embedder.colour_order == "BGR"
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, index: int) -> Tensor:
+        picture = load_picture(self._paths[index], *self._size)
+        ordered = picture.flip(0) if self._reverse else picture
+        return normalise(ordered, self._mean, self._deviation)
+
+
+def embed_files(
+    embedder: Embedder,
+    paths: Sequence[Path],
+    *,
+    batch_size: int = 32,
+    workers: int = 0,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Give the embeddings (N, D) of picture files, in order, float32 on the CPU.
+
+    Args:
+        embedder: the model.
+        paths: at least one picture file.
+        batch_size: pictures that go through the model together.
+        workers: processes that decode pictures; 0 decodes them in this one.
+        progress: called with (pictures done, pictures in all).
+
+    Raises:
+        DataError: a picture cannot be read.
+        ModelError: the model fails on a batch, or gives anything but finite numbers (N, D).
+    """
+    if batch_size < 1 or workers < 0:
+        raise ModelError("a batch is of 1 picture or more, and workers are 0 or more")
+    loader = DataLoader(
+        PreparedPictures(paths, embedder), batch_size=batch_size, num_workers=workers
+    )
+    done = 0
+
+    def embed(batch: Tensor) -> Tensor:
+        nonlocal done
+        embeddings = _embed_checked(embedder, batch)
+        done += len(batch)
+        if progress is not None:
+            progress(done, len(paths))
+        return embeddings
+
+    return embed_batches(embed, loader)
+
+
+def average_over_flip(embed: Embed) -> Embed:
+    """Average a model's embeddings over each picture and its mirror image."""
+    return lambda pictures: (embed(pictures) + embed(pictures.flip(-1))) / 2
+
+
+def _embed_checked(embedder: Embedder, batch: Tensor) -> Tensor:
+    height, width = embedder.input_size
+    try:
+        embeddings = embedder.embed(batch)
+    except RuntimeError as error:
+        # What TorchScript and ONNX Runtime say takes a page and names none of the user's files.
+        _log.debug("the model fails", exc_info=error)
+        raise ModelError(
+            f"{embedder.path}: the model fails on pictures of {height}x{width}; "
+            "it may be made for another input size"
+        ) from error
+    shape = tuple(getattr(embeddings, "shape", ()))
+    if len(shape) != 2 or shape[0] != len(batch) or shape[1] == 0:
+        raise ModelError(
+            f"{embedder.path}: gives {shape or type(embeddings).__name__} for {len(batch)} "
+            "pictures; expected one embedding for each"
+        )
+    return embeddings

@@ -1,0 +1,209 @@
+"""Measuring a model on a data set: ranking, verification, and their curves."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+
+from reid.data.progress import Progress
+from reid.data.records import Picture, ReidData, check_evaluable
+from reid.errors import DataError
+from reid.files import write_json
+from reid.inference.embedder import Embedder, embed_files
+from reid.metrics import (
+    Distance,
+    PairScores,
+    Protocol,
+    RankingResult,
+    VerificationResult,
+    evaluate_ranking,
+    evaluate_verification,
+    pair_scores,
+)
+from reid.metrics.curves import roc_curve, write_cmc, write_roc
+from reid.metrics.ranking import check_options
+from reid.metrics.ranking_by_distances import evaluate_distances
+from reid.metrics.reranking import rerank
+from reid.metrics.verification import TARGETS
+
+RANKS = (1, 5, 10, 20)
+CURVE_RANKS = 50
+METRICS, ROC, CMC = "metrics.json", "roc.csv", "cmc.csv"
+
+StartProgress = Callable[[str], Progress]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured.
+
+    Attributes:
+        ranking: by distance; CMC at ranks 1 to 50.
+        re_ranked: the same after re-ranking, or empty if it was not asked for.
+        verification: over all pairs of query and gallery from two cameras.
+        pairs: their scores.
+    """
+
+    ranking: dict[str, RankingResult]
+    re_ranked: dict[str, RankingResult]
+    verification: VerificationResult
+    pairs: PairScores
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the measures as values that JSON has, CMC at ranks 1, 5, 10 and 20."""
+        return {
+            "ranking": {name: _headline(result) for name, result in self.ranking.items()},
+            "re_ranked": {name: _headline(result) for name, result in self.re_ranked.items()},
+            "verification": {
+                **self.verification.to_dict(),
+                "all_impostor_pairs": self.pairs.impostor_pairs,
+                "impostors_sampled": self.pairs.sampled,
+            },
+        }
+
+
+def evaluate(
+    embedder: Embedder,
+    data: ReidData,
+    *,
+    protocol: Protocol | None = None,
+    re_ranking: bool = False,
+    extra_targets: Sequence[float] = (),
+    batch_size: int = 32,
+    workers: int = 0,
+    start_progress: StartProgress,
+) -> Evaluation:
+    """Measure a model on the queries and the gallery of a data set.
+
+    Args:
+        embedder: the model.
+        data: its training pictures are not looked at.
+        protocol: "market1501" or "single_gallery_shot"; by default the data set's own.
+        re_ranking: measure after k-reciprocal re-ranking (20, 6, 0.3) as well.
+        extra_targets: false accept rates beyond 1e-1, 1e-2, 1e-3 and 1e-4.
+        batch_size: pictures that go through the model together.
+        workers: processes that decode pictures; 0 decodes them in this one.
+        start_progress: from the title of a piece of work to what reports on it.
+
+    Raises:
+        DataError: no query has a match, or a picture cannot be read.
+        ModelError: the model fails, or gives what is no embedding.
+    """
+    rules = protocol or data.protocol
+    # Before the minutes that embedding takes.
+    check_evaluable(data)
+    check_options(RANKS, rules)
+    labels = (*_labels(data.query), *_labels(data.gallery))
+    query, gallery = (
+        embed_files(
+            embedder,
+            [picture.path for picture in pictures],
+            batch_size=batch_size,
+            workers=workers,
+            progress=start_progress(title),
+        )
+        for title, pictures in (("queries", data.query), ("gallery", data.gallery))
+    )
+    query_ids, query_cameras, gallery_ids, gallery_cameras = labels
+    pairs = pair_scores(
+        query,
+        query_ids,
+        gallery,
+        gallery_ids,
+        query_cameras=query_cameras,
+        gallery_cameras=gallery_cameras,
+    )
+    targets = list(dict.fromkeys((*TARGETS, *extra_targets)))
+    return Evaluation(
+        _rank(query, gallery, labels, rules),
+        _rank_again(query, gallery, labels, rules, start_progress) if re_ranking else {},
+        evaluate_verification(pairs.scores, pairs.same, targets),
+        pairs,
+    )
+
+
+def write_evaluation(folder: Path, evaluation: Evaluation, record: dict[str, Any]) -> None:
+    """Write ``metrics.json``, ``roc.csv`` and ``cmc.csv`` into a folder.
+
+    Args:
+        folder: is made if it is not there.
+        evaluation: gives the curves.
+        record: what goes into ``metrics.json``.
+
+    Raises:
+        DataError: they cannot be written.
+    """
+    curves = {
+        **{name: result.cumulative_matching for name, result in evaluation.ranking.items()},
+        **{
+            f"{name}_re_ranked": result.cumulative_matching
+            for name, result in evaluation.re_ranked.items()
+        },
+    }
+    try:
+        write_roc(folder / ROC, roc_curve(evaluation.pairs))
+        write_cmc(folder / CMC, curves)
+        write_json(folder / METRICS, record)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written ({error.strerror})") from error
+
+
+def _rank(
+    query: Tensor, gallery: Tensor, labels: tuple[Tensor, ...], protocol: Protocol
+) -> dict[str, RankingResult]:
+    query_ids, query_cameras, gallery_ids, gallery_cameras = labels
+    distances: tuple[Distance, ...] = get_args(Distance)
+    return {
+        distance: evaluate_ranking(
+            query,
+            query_ids,
+            query_cameras,
+            gallery,
+            gallery_ids,
+            gallery_cameras,
+            distance=distance,
+            ranks=range(1, CURVE_RANKS + 1),
+            protocol=protocol,
+        )
+        for distance in distances
+    }
+
+
+def _rank_again(
+    query: Tensor,
+    gallery: Tensor,
+    labels: tuple[Tensor, ...],
+    protocol: Protocol,
+    start_progress: StartProgress,
+) -> dict[str, RankingResult]:
+    distances: tuple[Distance, ...] = get_args(Distance)
+    return {
+        distance: evaluate_distances(
+            rerank(
+                query,
+                gallery,
+                distance=distance,
+                progress=start_progress(f"re-ranking, {distance}"),
+            ),
+            *labels,
+            distance=distance,
+            ranks=range(1, CURVE_RANKS + 1),
+            protocol=protocol,
+        )
+        for distance in distances
+    }
+
+
+def _headline(result: RankingResult) -> dict[str, object]:
+    matching = {str(rank): result.cumulative_matching[rank] for rank in RANKS}
+    return {**result.to_dict(), "cumulative_matching": matching}
+
+
+def _labels(pictures: Sequence[Picture]) -> tuple[Tensor, Tensor]:
+    return (
+        torch.tensor([picture.person for picture in pictures]),
+        torch.tensor([picture.camera for picture in pictures]),
+    )

@@ -1,0 +1,91 @@
+"""Whose picture is whose, in a folder that is to be enrolled."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from reid.data.identity_folders import JUNK
+from reid.data.market1501 import NAME, SPLITS
+from reid.data.paths import list_pictures
+from reid.errors import DataError
+
+# Market-1501's: -1 is no person, 0000 are many persons without a name.
+NOBODY = frozenset((-1, 0))
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class NamedPicture:
+    """A picture of somebody who has a name.
+
+    Attributes:
+        path: the file.
+        person: the name.
+    """
+
+    path: Path
+    person: str
+
+
+def read_gallery_folder(folder: Path) -> list[NamedPicture]:
+    """List the pictures of a folder with the name of the person on each, sorted by path.
+
+    One of three layouts:
+
+    - a folder per person, whose name is the person's (``ann/1.jpg``); ``-1`` is left out;
+    - pictures with Market-1501 names: ``0002_c1s1_000451_03.jpg`` is person ``0002``; junk
+      (``-1``) and distractors (``0000``) are left out;
+    - other pictures, whose name without the ending is the person's (``ann.jpg``).
+
+    Raises:
+        DataError: there is no such folder, it has no pictures, or the layouts are mixed.
+    """
+    folder = folder.expanduser()
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder")
+    if (folder / SPLITS["gallery"]).is_dir():
+        raise DataError(
+            f"{folder}: a whole data set; give one of its folders, such as "
+            f"{folder / SPLITS['gallery']}"
+        )
+    flat, by_person = list_pictures(folder), _list_folders(folder)
+    if flat and by_person:
+        raise DataError(
+            f"{folder}: pictures beside folders with pictures; give a folder per person, or "
+            "pictures alone"
+        )
+    named = _name_flat(folder, flat) if flat else by_person
+    if not named:
+        raise DataError(f"{folder}: no pictures of anybody in it")
+    return named
+
+
+def _list_folders(folder: Path) -> list[NamedPicture]:
+    return [
+        NamedPicture(path, person.name)
+        for person in sorted(folder.iterdir())
+        if person.is_dir() and person.name != JUNK and not person.name.startswith(".")
+        for path in list_pictures(person)
+    ]
+
+
+def _name_flat(folder: Path, paths: Sequence[Path]) -> list[NamedPicture]:
+    matches = {path: match for path in paths if (match := NAME.match(path.name))}
+    if not matches:
+        return [NamedPicture(path, path.stem) for path in paths]
+    if len(matches) < len(paths):
+        other = next(path for path in paths if path not in matches)
+        raise DataError(
+            f"{folder}: some names are Market-1501's, as {next(iter(matches)).name}, and some are "
+            f"not, as {other.name}; give a folder per person"
+        )
+    named = [
+        NamedPicture(path, match[1])
+        for path, match in matches.items()
+        if int(match[1]) not in NOBODY
+    ]
+    if len(named) < len(paths):
+        _log.info("%d pictures of junk and distractors left out", len(paths) - len(named))
+    return named

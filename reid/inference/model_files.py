@@ -1,0 +1,105 @@
+"""Any model file as an embedder: checkpoints, TorchScript, ONNX, told apart by what is in them."""
+
+import zipfile
+from pathlib import Path
+from typing import Literal
+
+from reid.errors import CheckpointError, ModelError
+from reid.files import hash_file
+from reid.inference.checkpoint_files import load_checkpoint_file
+from reid.inference.embedder import COLOUR_ORDERS, Embedder, average_over_flip
+from reid.inference.loaded_model import LoadedModel
+from reid.inference.onnx_files import load_onnx_file
+from reid.inference.torchscript_files import load_torchscript_file
+
+FileKind = Literal["checkpoint", "torchscript", "onnx"]
+DEFAULT_INPUT_SIZE = (256, 128)
+
+
+def load_embedder(
+    path: Path,
+    *,
+    architecture: str | None = None,
+    input_size: tuple[int, int] | None = None,
+    flip_averaging: bool = False,
+) -> Embedder:
+    """Load a model file for inference on the CPU; nothing in it is unpickled.
+
+    Args:
+        path: a checkpoint of this program or of torchreid, FastReID or BoxMOT, a TorchScript file,
+            or an ONNX file.
+        architecture: of a checkpoint that does not say; by default read off the file's name.
+        input_size: (height, width) in pixels; by default the file's own, or 256 x 128.
+        flip_averaging: average each embedding over the picture and its mirror image.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, not safe, or of no kind that is known.
+        ModelError: the architecture is not known, or the model cannot be run here.
+        DataError: it is an ONNX file and onnxruntime is not installed.
+    """
+    path = path.expanduser()
+    loaded = _load(path, architecture)
+    metadata = loaded.metadata
+    if metadata.colour_order not in COLOUR_ORDERS:
+        raise CheckpointError(
+            f"{path}: colour order {metadata.colour_order!r}; expected {' or '.join(COLOUR_ORDERS)}"
+        )
+    if not all(deviation > 0 for deviation in metadata.deviation):
+        raise CheckpointError(f"{path}: a deviation of {metadata.deviation}; expected above zero")
+    size = input_size or metadata.input_size or DEFAULT_INPUT_SIZE
+    if min(size) < 1:
+        raise ModelError(f"an input of {size[0]}x{size[1]} has no pixels")
+    return Embedder(
+        embed=average_over_flip(loaded.embed) if flip_averaging else loaded.embed,
+        input_size=size,
+        mean=metadata.mean,
+        deviation=metadata.deviation,
+        colour_order=metadata.colour_order,
+        file_hash=hash_file(path),
+        description=f"{metadata.architecture or 'unnamed model'}, {loaded.kind}",
+        path=path,
+        flip_averaging=flip_averaging,
+    )
+
+
+def recognise_model_file(path: Path) -> FileKind:
+    """Tell by a file's content what kind of model file it is.
+
+    Raises:
+        CheckpointError: it is missing, cut short, or of no kind that is known.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file; give the path of a model file")
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
+    if start == b"PK\x03\x04":
+        return _kind_of_archive(path)
+    if start[:1] == b"\x80":
+        return "checkpoint"
+    # An ONNX file is a protocol buffer that begins with its version, field 1, a small number.
+    if path.suffix.lower() == ".onnx" or (start[:1] == b"\x08" and len(start) == 4):
+        return "onnx"
+    raise CheckpointError(
+        f"{path}: not a model file that is known; expected a checkpoint, TorchScript or ONNX"
+    )
+
+
+def _load(path: Path, architecture: str | None) -> LoadedModel:
+    kind = recognise_model_file(path)
+    if kind == "torchscript":
+        return load_torchscript_file(path)
+    if kind == "onnx":
+        return load_onnx_file(path)
+    return load_checkpoint_file(path, architecture)
+
+
+def _kind_of_archive(path: Path) -> FileKind:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError) as error:
+        raise CheckpointError(f"{path}: cut short or damaged; copy it again") from error
+    return "torchscript" if any("/code/" in name for name in names) else "checkpoint"

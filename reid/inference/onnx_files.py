@@ -1,0 +1,84 @@
+"""ONNX files as models for inference, run by ONNX Runtime on the CPU."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reid.data.optional import import_optional
+from reid.errors import CheckpointError, ModelError
+from reid.inference.features import Embed
+from reid.inference.loaded_model import LoadedModel, parse_metadata
+
+
+def load_onnx_file(path: Path) -> LoadedModel:
+    """Load an ONNX file; its first input is pictures, its first output embeddings.
+
+    Metadata (the keys of `parse_metadata`) is read from the file's own metadata, or where that
+    has none from a JSON file beside it, ``model.json`` or ``model.onnx.json``.
+
+    Args:
+        path: an ONNX file. A batch size that is fixed in the graph is kept to.
+
+    Raises:
+        DataError: the package onnxruntime is not installed.
+        CheckpointError: the file or its metadata is damaged, or it does not take pictures.
+    """
+    runtime = import_optional("onnxruntime", f"{path}: reading ONNX")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    try:
+        session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's errors have no base of their own.
+        raise CheckpointError(
+            f"{path}: not a readable ONNX file (damaged, or needs a newer onnxruntime)"
+        ) from error
+    pictures = session.get_inputs()[0]
+    if len(pictures.shape) != 4:
+        raise CheckpointError(f"{path}: its input has shape {pictures.shape}, not (N, 3, H, W)")
+    batch, _, *sides = pictures.shape
+    values = _read_metadata(session.get_modelmeta().custom_metadata_map, path)
+    if "input_size" not in values and all(isinstance(side, int) for side in sides):
+        values["input_size"] = sides
+    run = _runner(session, pictures.name, path)
+    embed = _in_batches_of(batch, run) if isinstance(batch, int) else run
+    return LoadedModel(embed, parse_metadata(values, path), "ONNX")
+
+
+def _runner(session: Any, name: str, path: Path) -> Embed:
+    def embed(pictures: Tensor) -> Tensor:
+        try:
+            output = session.run(None, {name: pictures.contiguous().numpy()})[0]
+        except Exception as error:
+            height, width = pictures.shape[-2:]
+            raise ModelError(f"{path}: the model fails on pictures of {height}x{width}") from error
+        return torch.from_numpy(np.array(output))
+
+    return embed
+
+
+def _in_batches_of(size: int, run: Callable[[Tensor], Tensor]) -> Embed:
+    def embed(pictures: Tensor) -> Tensor:
+        # The last pictures are filled up with themselves.
+        places = torch.arange(-(-len(pictures) // size) * size) % len(pictures)
+        embeddings = torch.cat([run(pictures[part]) for part in places.view(-1, size)])
+        return embeddings[: len(pictures)]
+
+    return embed
+
+
+def _read_metadata(stored: dict[str, str], path: Path) -> dict[str, Any]:
+    if "input_size" in stored or "architecture" in stored:
+        return dict(stored)
+    for beside in (path.with_name(path.name + ".json"), path.with_suffix(".json")):
+        if beside.is_file():
+            try:
+                return dict(json.loads(beside.read_text(encoding="utf-8")))
+            except (OSError, ValueError, TypeError) as error:
+                raise CheckpointError(f"{beside}: not a readable JSON object") from error
+    return {}

@@ -1,0 +1,175 @@
+"""``python -m reid verify | enrol | identify``: from pictures to verdicts and names."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from reid.__main__ import main
+from reid.data.records import ReidData
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    code = main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.fixture
+def weights(checkpoint_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("REID_WEIGHTS", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return Path(shutil.copy(checkpoint_file, tmp_path / "model.pt"))
+
+
+@pytest.fixture
+def pictures(tiny_data: ReidData) -> tuple[Path, Path]:
+    first = tiny_data.query[0]
+    other = next(p for p in tiny_data.gallery if p.person not in (0, first.person))
+    return first.path, other.path
+
+
+def test_verify_with_the_stored_threshold(
+    capsys: pytest.CaptureFixture[str],
+    weights: Path,
+    tiny_market: Path,
+    pictures: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    images = ("--img1", pictures[0], "--img2", pictures[0])
+    code, out, err = run(capsys, "verify", *images, "--weights", weights)
+    assert (code, out) == (2, "")
+    assert err == (
+        f"error: {weights}: no threshold is stored with it; measure one with: python -m reid "
+        "evaluate ... --store-threshold 1e-3; or give --threshold\n"
+    )
+    main(["evaluate", "--weights", str(weights), "--data", str(tiny_market),
+          "--store-threshold", "0.05"])  # fmt: skip
+    capsys.readouterr()
+    monkeypatch.setenv("REID_WEIGHTS", str(weights))
+    code, out, _ = run(capsys, "verify", *images)
+    assert code == 0
+    assert out.startswith("similarity 1.0000, threshold ")
+    assert out.endswith(f"(FAR 0.05 on {tiny_market.name}): same person\n")
+    code, _, err = run(capsys, "verify", *images, "--input-size", "96x48")
+    assert code == 2
+    assert "was measured with another input size than 96x48" in err
+    code, _, err = run(capsys, "verify", *images, "--flip")
+    assert code == 2
+    assert "was measured with flip averaging off" in err
+
+
+def test_verify_with_a_threshold(
+    capsys: pytest.CaptureFixture[str], weights: Path, pictures: tuple[Path, Path]
+) -> None:
+    images = ("--img1", pictures[0], "--img2", pictures[1], "--weights", weights)
+    code, out, _ = run(capsys, "verify", *images, "--threshold", "1")
+    assert code == 0
+    assert out.endswith("threshold 1.0000 (--threshold): different persons\n")
+    code, out, err = run(capsys, "verify", *images, "--threshold", "-1", "--json")
+    assert (code, err) == (0, "")
+    record = json.loads(out)
+    assert record.pop("similarity") < 1
+    assert record == {"threshold": -1.0, "same_person": True, "threshold_from": "--threshold"}
+    code, _, err = run(capsys, "verify", *images, "--threshold", "25")
+    assert (code, err) == (2, "error: --threshold 25: a cosine similarity is between -1 and 1\n")
+
+
+def test_enrol_and_identify(
+    capsys: pytest.CaptureFixture[str],
+    weights: Path,
+    tiny_market: Path,
+    tiny_data: ReidData,
+    tmp_path: Path,
+) -> None:
+    gallery = tiny_market / "bounding_box_test"
+    enrolment = ("enrol", "--gallery-dir", gallery, "--index", "my index", "--weights", weights)
+    code, out, _ = run(capsys, *enrolment)
+    enrolled = sum(picture.person > 0 for picture in tiny_data.gallery)
+    assert code == 0
+    assert out == (
+        f"my index: {enrolled} pictures enrolled, 0 were there already; "
+        f"now {enrolled} pictures of 4 persons, flat index\n"
+    )
+    code, out, _ = run(capsys, *enrolment, "--json")
+    assert json.loads(out) == {
+        "added": 0, "known": enrolled, "pictures": enrolled, "persons": 4, "kind": "flat",
+        "index": "my index",
+    }  # fmt: skip
+
+    known = next(picture for picture in tiny_data.gallery if picture.person > 0)
+    name = known.path.name.partition("_")[0]
+    question = ("identify", "--index", "my index", "--threshold", "0.9999", "--query")
+    code, out, _ = run(capsys, *question, known.path, "--top", 2)
+    assert code == 0
+    lines = out.splitlines()
+    assert lines[:2] == ["threshold 0.9999 (--threshold)", f"{known.path}: {name}"]
+    assert lines[2] == f"  1. {name}  1.0000  {known.path.name}"
+    assert len(lines) == 4
+
+    code, out, err = run(capsys, *question, tiny_market / "query", "--json")
+    assert (code, err) == (0, "")
+    record = json.loads(out)
+    assert len(record["results"]) == len(tiny_data.query)
+    assert {result["person"] for result in record["results"]} == {None}
+    assert len(record["results"][0]["candidates"]) == 4
+    assert ": unknown\n" in run(capsys, *question, tiny_market / "query")[1]
+
+
+def test_index_of_another_model(
+    capsys: pytest.CaptureFixture[str],
+    weights: Path,
+    tiny_market: Path,
+    pictures: tuple[Path, Path],
+) -> None:
+    gallery = tiny_market / "bounding_box_test"
+    run(capsys, "enrol", "--gallery-dir", gallery, "--weights", weights)
+    for arguments in (("enrol", "--gallery-dir", gallery), ("identify", "--query", pictures[0])):
+        code, out, err = run(capsys, *arguments, "--weights", weights, "--input-size", "96x48")
+        assert (code, out) == (2, "")
+        assert err == (
+            "error: gallery_index: the index was made with another input size than 96x48, and "
+            "embeddings of two models cannot be compared; enrol again, into another folder\n"
+        )
+    weights.unlink()
+    code, _, err = run(capsys, "identify", "--query", pictures[0])
+    assert (code, err) == (2, f"error: {weights}: no such file; give the path of a model file\n")
+
+
+def test_no_index(
+    capsys: pytest.CaptureFixture[str], weights: Path, pictures: tuple[Path, Path], tmp_path: Path
+) -> None:
+    code, _, err = run(capsys, "identify", "--query", pictures[0])
+    assert (code, err) == (2, "error: gallery_index: no such folder\n")
+    code, _, err = run(capsys, "identify", "--query", pictures[0], "--index", tmp_path)
+    assert code == 2
+    assert "no index in it; make one with: python -m reid enrol --gallery-dir D --index" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["enrol", "--gallery-dir", "nowhere"], "error: nowhere: no such folder\n"),
+        (["enrol", "--gallery-dir", "{g}", "--kind", "x"], "error: unknown index kind 'x'; choose"),
+        (["enrol", "--gallery-dir", "{g}", "--kind", "ivf"], "error: an ivf index is trained on"),
+        (
+            ["verify", "--img1", "a.jpg", "--img2", "b.jpg", "--threshold", "0"],
+            "error: a.jpg: no such picture\n",
+        ),
+    ],
+)
+def test_bad_input_takes_one_line(
+    capsys: pytest.CaptureFixture[str],
+    weights: Path,
+    tiny_market: Path,
+    paint: object,
+    arguments: list[str],
+    message: str,
+) -> None:
+    filled = [text.format(g=tiny_market / "query") for text in arguments]
+    code, out, err = run(capsys, *filled, "--weights", weights)
+    assert (code, out) == (2, "")
+    assert err.startswith(message)
+    assert err.count("\n") == 1
+    assert not Path("gallery_index").exists()

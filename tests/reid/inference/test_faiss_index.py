@@ -1,0 +1,71 @@
+"""FAISS indexes find what a matrix product finds, and are checked before they are read."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from reid.errors import DataError
+from reid.inference.faiss_index import (
+    IVF_MINIMUM_PICTURES,
+    IndexKind,
+    add_embeddings,
+    index_from_bytes,
+    index_to_bytes,
+    make_index,
+    search,
+)
+from reid.metrics.distances import unit_length
+
+
+def embeddings(count: int, seed: int = 0, dimensions: int = 8) -> Tensor:
+    return torch.randn(count, dimensions, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("kind", ["flat", "hnsw", "ivf"])
+def test_finds_the_nearest(kind: IndexKind) -> None:
+    first, more = embeddings(IVF_MINIMUM_PICTURES), 5 * embeddings(50, seed=1)
+    index = make_index(kind, first)
+    add_embeddings(index, more)
+    index = index_from_bytes(index_to_bytes(index), kind, 8, len(first) + 50)
+    every, queries = unit_length(torch.cat((first, more))), embeddings(20, seed=2)
+    similarities, places = (unit_length(queries) @ every.T).topk(5)
+    found = search(index, queries, 5)
+    right = sum(
+        len({place for place, _ in row} & set(expected.tolist()))
+        for row, expected in zip(found, places, strict=True)
+    )
+    assert right >= (100 if kind == "flat" else 90)
+    assert found[0][0][1] == pytest.approx(float(similarities[0, 0]), abs=1e-5)
+
+
+def test_ties_keep_the_order_of_enrolment_and_nothing_is_made_up() -> None:
+    index = make_index("flat", torch.ones(3, 4))
+    assert [place for place, _ in search(index, torch.ones(1, 4), 10)[0]] == [0, 1, 2]
+
+
+def test_kinds_that_cannot_be_made() -> None:
+    with pytest.raises(DataError, match="needs 312 or more, not 10; use flat"):
+        make_index("ivf", embeddings(10))
+    with pytest.raises(DataError, match="unknown index kind 'tree'; choose one of: flat, hnsw, iv"):
+        make_index("tree", embeddings(10))  # type: ignore[arg-type]
+
+
+def test_other_dimensions() -> None:
+    with pytest.raises(DataError, match="embeddings have 4 dimensions, those of the index 8"):
+        add_embeddings(make_index("flat", embeddings(3)), embeddings(3, dimensions=4))
+
+
+@pytest.mark.parametrize("kind", ["flat", "hnsw", "ivf"])
+def test_damage(kind: IndexKind) -> None:
+    content = index_to_bytes(make_index(kind, embeddings(IVF_MINIMUM_PICTURES)))
+    other: IndexKind = "hnsw" if kind == "flat" else "flat"
+    for damaged, expected in (
+        (content[:-10], (kind, 8, IVF_MINIMUM_PICTURES)),
+        (content[:20], (kind, 8, IVF_MINIMUM_PICTURES)),
+        (b"", (kind, 8, IVF_MINIMUM_PICTURES)),
+        (content, (other, 8, IVF_MINIMUM_PICTURES)),
+        (content, (kind, 16, IVF_MINIMUM_PICTURES)),
+        (content, (kind, 8, 3)),
+    ):
+        with pytest.raises(DataError, match=r"not the .* index|cut short|damaged"):
+            index_from_bytes(damaged, *expected)  # type: ignore[arg-type]

@@ -1,0 +1,284 @@
+"""Every kind of model file gives the same embeddings; every damaged one gives one line."""
+
+import json
+import pickle
+import shutil
+import warnings
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from reid.data.pictures import load_picture, normalise
+from reid.data.records import ReidData
+from reid.data.transforms import IMAGENET_DEVIATION, IMAGENET_MEAN
+from reid.errors import CheckpointError, ModelError, ReidError
+from reid.files import hash_file
+from reid.inference.embedder import embed_files
+from reid.inference.model_files import load_embedder, recognise_model_file
+from reid.models.checkpoint import load_checkpoint, read_torch_file
+
+
+class Brightness(nn.Module):
+    """Mean of each colour: a model whose embeddings show what it was fed."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean((2, 3))
+
+
+def save_script(path: Path, module: nn.Module, metadata: object = None) -> Path:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(module.eval(), torch.zeros(1, 3, 64, 32))
+        extra = {} if metadata is None else {"metadata.json": json.dumps(metadata)}
+        torch.jit.save(traced, str(path), _extra_files=extra)
+    return path
+
+
+@pytest.fixture
+def pictures(tiny_data: ReidData) -> list[Path]:
+    return [picture.path for picture in tiny_data.query[:3]]
+
+
+def test_own_checkpoint(checkpoint_file: Path, pictures: list[Path]) -> None:
+    embedder = load_embedder(checkpoint_file)
+    assert embedder.input_size == (64, 32)
+    assert embedder.colour_order == "RGB"
+    assert embedder.description == "osnet_x0_25, checkpoint"
+    assert embedder.file_hash == hash_file(checkpoint_file)
+    model, _ = load_checkpoint(checkpoint_file)
+    batch = torch.stack([load_picture(path, 64, 32) for path in pictures])
+    with torch.no_grad():
+        expected = model(normalise(batch, IMAGENET_MEAN, IMAGENET_DEVIATION))
+    assert torch.allclose(embed_files(embedder, pictures, batch_size=2), expected, atol=1e-5)
+
+
+def test_another_input_size_is_another_space(checkpoint_file: Path, pictures: list[Path]) -> None:
+    small, large = (load_embedder(checkpoint_file, input_size=s) for s in ((64, 32), (96, 48)))
+    assert small.space.difference(small.space.to_dict()) is None
+    assert large.space.difference(small.space.to_dict()) == "another input size than 96x48"
+    assert not torch.allclose(embed_files(small, pictures), embed_files(large, pictures))
+
+
+def test_flip_averaging(checkpoint_file: Path, pictures: list[Path]) -> None:
+    embedder = load_embedder(checkpoint_file)
+    flipped = load_embedder(checkpoint_file, flip_averaging=True)
+    batch = torch.rand(2, 3, 64, 32)
+    with torch.no_grad():
+        expected = (embedder.embed(batch) + embedder.embed(batch.flip(3))) / 2
+        assert torch.equal(flipped.embed(batch), expected)
+        assert torch.allclose(flipped.embed(batch), flipped.embed(batch.flip(3)), atol=1e-6)
+    assert flipped.space.difference(embedder.space.to_dict()) == "flip averaging off"
+    assert embedder.space.difference(flipped.space.to_dict()) == "flip averaging on"
+
+
+def test_foreign_checkpoint_by_its_name(
+    checkpoint_file: Path, tmp_path: Path, pictures: list[Path]
+) -> None:
+    state = read_torch_file(checkpoint_file)["state_dict"]
+    path = tmp_path / "osnet_x0_25_msmt17.pt"
+    torch.save({"state_dict": {f"module.{name}": t for name, t in state.items()}}, path)
+    embedder = load_embedder(path, input_size=(64, 32))
+    expected = embed_files(load_embedder(checkpoint_file), pictures)
+    assert torch.equal(embed_files(embedder, pictures), expected)
+    assert load_embedder(path).input_size == (256, 128)
+
+
+def test_foreign_checkpoint_by_option(checkpoint_file: Path, tmp_path: Path) -> None:
+    state = read_torch_file(checkpoint_file)["state_dict"]
+    path = tmp_path / "weights.pth"
+    torch.save({name: t for name, t in state.items() if "classifier" not in name}, path)
+    assert load_embedder(path, architecture="osnet_x0_25").description == "osnet_x0_25, checkpoint"
+    with pytest.raises(CheckpointError, match="neither the file nor its name says which archit"):
+        load_embedder(path)
+    with pytest.raises(ModelError, match="unknown architecture 'osnet'"):
+        load_embedder(path, architecture="osnet")
+    with pytest.raises(CheckpointError, match="does not fit the model"):
+        load_embedder(path, architecture="osnet_x1_0")
+    with pytest.raises(CheckpointError, match="is of osnet_x0_25, not of osnet_x1_0"):
+        load_embedder(checkpoint_file, architecture="osnet_x1_0")
+
+
+def test_random_embedding_layer_is_refused(checkpoint_file: Path, tmp_path: Path) -> None:
+    state = read_torch_file(checkpoint_file)["state_dict"]
+    path = tmp_path / "osnet_x0_25.pth"
+    torch.save({name: t for name, t in state.items() if not name.startswith("fc.")}, path)
+    with pytest.raises(CheckpointError, match=r"fc\.\d\.\w+' .*"):
+        load_embedder(path)
+
+
+def test_torchscript(checkpoint_file: Path, tmp_path: Path, pictures: list[Path]) -> None:
+    model, info = load_checkpoint(checkpoint_file)
+    metadata = {
+        "architecture": info.architecture,
+        "input_size": json.dumps(info.input_size),
+        "mean": json.dumps(info.mean),
+        "deviation": json.dumps(info.deviation),
+        "colour_order": "RGB",
+        "parent_hash": "",
+    }
+    embedder = load_embedder(save_script(tmp_path / "traced.pt", model, metadata))
+    assert (embedder.input_size, embedder.description) == ((64, 32), "osnet_x0_25, TorchScript")
+    expected = embed_files(load_embedder(checkpoint_file), pictures)
+    assert torch.allclose(embed_files(embedder, pictures), expected, atol=1e-5)
+
+
+def test_torchscript_without_metadata(tmp_path: Path) -> None:
+    embedder = load_embedder(save_script(tmp_path / "bare.pt", Brightness()))
+    assert (embedder.input_size, embedder.description) == (
+        (256, 128),
+        "unnamed model, TorchScript",
+    )
+
+
+def test_colour_order_mean_and_deviation(tmp_path: Path, pictures: list[Path]) -> None:
+    metadata = {
+        "input_size": [64, 32],
+        "colour_order": "BGR",
+        "mean": [0.1, 0.2, 0.3],
+        "deviation": [1, 2, 4],
+    }
+    embedder = load_embedder(save_script(tmp_path / "bgr.pt", Brightness(), metadata))
+    picture = load_picture(pictures[0], 64, 32).float().mean((1, 2)) / 255
+    expected = (picture.flip(0) - torch.tensor([0.1, 0.2, 0.3])) / torch.tensor([1.0, 2, 4])
+    assert torch.allclose(embed_files(embedder, pictures[:1])[0], expected, atol=1e-5)
+
+
+@pytest.fixture
+def engine() -> Iterator[str]:
+    """An int8 engine other than the current one."""
+    former = torch.backends.quantized.engine
+    others = set(torch.backends.quantized.supported_engines) - {former, "none"}
+    if not others:
+        pytest.skip("there is one int8 engine only")
+    yield sorted(others)[0]
+    torch.backends.quantized.engine = former
+
+
+def test_int8_engine_is_current_while_it_runs(
+    tmp_path: Path, pictures: list[Path], engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    load = torch.jit.load
+
+    def watched(*args: object, **kwargs: object) -> object:
+        module = load(*args, **kwargs)
+        seen.append(torch.backends.quantized.engine)
+
+        def forward(x: torch.Tensor) -> torch.Tensor:
+            seen.append(torch.backends.quantized.engine)
+            return module(x)
+
+        forward.eval = lambda: forward  # type: ignore[attr-defined]
+        return forward
+
+    monkeypatch.setattr(torch.jit, "load", watched)
+    former = torch.backends.quantized.engine
+    path = save_script(
+        tmp_path / "int8.pt", Brightness(), {"engine": engine, "input_size": "[64, 32]"}
+    )
+    embedder = load_embedder(path)
+    assert embedder.description == f"unnamed model, TorchScript int8 for {engine}"
+    embed_files(embedder, pictures)
+    assert seen == [engine, engine]
+    assert torch.backends.quantized.engine == former
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({"engine": "abacus"}, "int8 engine 'abacus', which this machine does not have"),
+        ({"input_size": "[64]"}, "damaged metadata"),
+        ({"input_size": [0, 32]}, "an input of 0x32 has no pixels"),
+        ({"mean": "nothing"}, "damaged metadata"),
+        ({"deviation": [1, 0, 1]}, "expected above zero"),
+        ({"colour_order": "YUV"}, "colour order 'YUV'; expected RGB or BGR"),
+        ([1, 2], "damaged metadata"),
+    ],
+)
+def test_torchscript_with_bad_metadata(tmp_path: Path, metadata: object, message: str) -> None:
+    path = save_script(tmp_path / "bad.pt", Brightness(), metadata)
+    with pytest.raises(ReidError, match=message) as caught:
+        load_embedder(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_model_that_gives_no_embeddings(tmp_path: Path, pictures: list[Path]) -> None:
+    embedder = load_embedder(save_script(tmp_path / "identity.pt", nn.Identity()))
+    with pytest.raises(ModelError, match=r"gives \(3, 3, 256, 128\) for 3 pictures"):
+        embed_files(embedder, pictures)
+
+
+def test_model_that_fails(tmp_path: Path, pictures: list[Path]) -> None:
+    fixed = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 32, 2))
+    embedder = load_embedder(save_script(tmp_path / "fixed.pt", fixed), input_size=(32, 32))
+    with pytest.raises(ModelError, match="the model fails on pictures of 32x32; it may be made"):
+        embed_files(embedder, pictures)
+
+
+def test_bad_batches(checkpoint_file: Path, pictures: list[Path]) -> None:
+    with pytest.raises(ModelError, match="1 picture or more"):
+        embed_files(load_embedder(checkpoint_file), pictures, batch_size=0)
+
+
+def test_progress(checkpoint_file: Path, pictures: list[Path]) -> None:
+    seen: list[tuple[int, int]] = []
+    embed_files(
+        load_embedder(checkpoint_file),
+        pictures,
+        batch_size=2,
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert seen == [(2, 3), (3, 3)]
+
+
+def test_kinds_are_told_apart_by_content(checkpoint_file: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "model.bin"
+    shutil.copy(checkpoint_file, copy)
+    assert recognise_model_file(copy) == "checkpoint"
+    assert recognise_model_file(save_script(tmp_path / "a.pth", Brightness())) == "torchscript"
+    (tmp_path / "b").write_bytes(b"\x08\x09\x12\x07pytorch")
+    assert recognise_model_file(tmp_path / "b") == "onnx"
+    torch.save({"a": torch.ones(1)}, tmp_path / "old", _use_new_zipfile_serialization=False)
+    assert recognise_model_file(tmp_path / "old") == "checkpoint"
+
+
+def test_files_that_are_no_models(checkpoint_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"missing\.pt: no such file"):
+        load_embedder(tmp_path / "missing.pt")
+    path = tmp_path / "text.pt"
+    path.write_text("hello")
+    with pytest.raises(CheckpointError, match="not a model file that is known"):
+        load_embedder(path)
+    path.write_bytes(checkpoint_file.read_bytes()[:5000])
+    with pytest.raises(CheckpointError, match="cut short or damaged"):
+        load_embedder(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("script/code/__torch__.py", "class")
+    with pytest.raises(CheckpointError, match="not a readable TorchScript file"):
+        load_embedder(path)
+
+
+class Trap:
+    """What leaves a mark when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self.mark,)
+
+
+@pytest.mark.parametrize("new_format", [True, False])
+def test_nothing_is_unpickled(tmp_path: Path, new_format: bool) -> None:
+    path = tmp_path / "osnet_x0_25.pth"
+    torch.save({"a": Trap(tmp_path / "mark")}, path, _use_new_zipfile_serialization=new_format)
+    with pytest.raises(CheckpointError, match="holds pickled Python objects"):
+        load_embedder(path)
+    path.write_bytes(pickle.dumps(Trap(tmp_path / "mark"), protocol=2))
+    with pytest.raises(CheckpointError):
+        load_embedder(path)
+    assert not (tmp_path / "mark").exists()

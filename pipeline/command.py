@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -24,7 +25,7 @@ logger = logging.getLogger("pipeline")
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="run_pipeline.py",
         description="Make a person re-identification model small and fast, step by step.",
         epilog="Without --config it runs configs/quickstart.yaml on pictures that it draws itself.",
@@ -36,7 +37,16 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--plan", action="store_true", help="show what would run and why")
     parser.add_argument("--report", action="store_true", help="show the tables of the run")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="settings")
-    return parser.parse_args(arguments)
+    return parser.parse_intermixed_args(arguments)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Say what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the line and exit."""
+        _say(f"error: {message}; see --help")
+        sys.exit(EXIT_BAD_INPUT)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -46,12 +56,21 @@ def main(arguments: Sequence[str]) -> int:
     try:
         _dispatch(options)
     except USER_ERRORS as error:
-        Console(stderr=True, soft_wrap=True).print(f"error: {one_line(error)}", markup=False)
+        _say(f"error: {one_line(error)}")
+        return EXIT_BAD_INPUT
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        reason = error.strerror or one_line(error)
+        _say(f"error: {where}{reason}; make room or give rights there, then the same command again")
         return EXIT_BAD_INPUT
     except (KeyboardInterrupt, SystemExit):  # Lightning turns the first into the second
-        Console(stderr=True).print("interrupted; the same command goes on from here")
+        _say("interrupted; the same command goes on from here")
         return EXIT_INTERRUPTED
     return 0
+
+
+def _say(line: str) -> None:
+    Console(stderr=True, soft_wrap=True, highlight=False).print(line, markup=False)
 
 
 def _dispatch(options: argparse.Namespace) -> None:
@@ -84,14 +103,17 @@ def resolve(options: argparse.Namespace) -> tuple[Config, RunDir]:
     path, stages = options.config, options.stages
     if path is None and options.run is not None and (options.run / "config.yaml").is_file():
         path = options.run / "config.yaml"
+    if path is None and options.run is not None:
+        raise PipelineError(f"{options.run}: no run there; give --config FILE to begin one")
     if path is None:
         path = QUICKSTART
-        logger.info(
-            "no --config: running %s on synthetic pictures; for your own: "
-            "--config configs/osnet_x0_5.yaml data.root=/path/to/Market-1501",
-            path.name,
-        )
+        logger.info("no --config: taking configs/%s", path.name)
     config = load_config(path, options.overrides, stages)
+    if config.data.root is None:
+        logger.info(
+            "no data.root: the pictures are synthetic pedestrians; for your own: "
+            "--config configs/osnet_x0_5.yaml data.root=/path/to/Market-1501"
+        )
     run = RunDir(options.run if options.run is not None else Path("runs") / config.name)
     return config, run
 

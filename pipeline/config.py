@@ -10,7 +10,7 @@ from reid.training.settings import DistillationSettings, LossSettings, TrainingS
 
 
 def _expand(value: object) -> object:
-    return Path(value).expanduser() if isinstance(value, str) else value
+    return Path(value).expanduser().absolute() if isinstance(value, str) else value
 
 
 FilePath = Annotated[Path, BeforeValidator(_expand), PlainSerializer(str)]
@@ -155,7 +155,9 @@ class LatencySettings(Settings):
 class Config(Settings):
     """Everything a run is made of."""
 
-    name: str = Field("run", pattern=r"^[A-Za-z0-9._-]+$", description="folder below runs/")
+    name: str = Field(
+        "run", pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$", description="folder below runs/"
+    )
     seed: int = Field(0, ge=0, description="every draw is a function of it")
     stages: tuple[StageName, ...] = Field(STAGES, description="stages to run, in this order")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train")

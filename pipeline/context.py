@@ -1,5 +1,6 @@
 """What a stage is given."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from reid.data.loaders import stack_pictures
 from reid.data.records import Picture, ReidData, choose_over_cameras
 from reid.models.checkpoint import CheckpointInfo, load_checkpoint
 from reid.seeding import derive_seed
+
+BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,8 @@ class StageContext:
         chosen = self.training_sample(count, *purpose)
         height, width = self.input_size
         pictures = stack_pictures(chosen, height=height, width=width)
-        return [batch for batch in torch.split(pictures, 64) if len(batch) > 1]
+        # Batches of nearly the same size: no last one of a single picture.
+        return list(torch.tensor_split(pictures, math.ceil(len(pictures) / BATCH)))
 
     def training_sample(self, count: int, *purpose: int | str) -> list[Picture]:
         """Draw training pictures evenly over the cameras."""

@@ -36,10 +36,10 @@ def measure_run(config: Config, run: RunDir) -> None:
     if all(former.get(key) == value for key, value in measured.items()):
         return
     logger.info("latency: %d rounds over %d models", config.latency.rounds, len(records))
-    example = zeros(1, 3, config.data.height, config.data.width)
     candidates: dict[str, Candidate] = {}
     for record in records:
-        candidates |= _candidates(run, record, example)
+        size = record.settings["data"]
+        candidates |= _candidates(run, record, zeros(1, 3, size["height"], size["width"]))
     times = measure_latency(
         candidates,
         rounds=config.latency.rounds,

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from hashlib import sha256
 from pathlib import Path
 
 from rich.console import Console
@@ -35,7 +36,7 @@ def prepare_pictures(config: Config, run: RunDir) -> tuple[ReidData, str]:
         DataError: the folder, a name or a picture is not as it has to be.
     """
     if config.data.root is None:
-        draw_synthetic(config, synthetic_folder(run))
+        draw_synthetic(config, synthetic_folder(config, run))
     data, digest, stamps = _inspect(config, run)
     write_json(run.path / INSPECTION, stamps)
     return data, digest
@@ -47,14 +48,15 @@ def look_at_pictures(config: Config, run: RunDir) -> str:
     Raises:
         DataError: the folder, a name or a picture is not as it has to be.
     """
-    if config.data.root is None and not synthetic_folder(run).exists():
+    if config.data.root is None and not synthetic_folder(config, run).exists():
         return NOT_DRAWN
     return _inspect(config, run)[1]
 
 
-def synthetic_folder(run: RunDir) -> Path:
-    """Return where a run's synthetic pictures lie."""
-    return run.path / "pictures"
+def synthetic_folder(config: Config, run: RunDir) -> Path:
+    """Return where a run's synthetic pictures lie; other settings, another folder."""
+    settings = config.data.synthetic.model_dump_json()
+    return run.path / f"pictures-{sha256(settings.encode()).hexdigest()[:8]}"
 
 
 def _read(config: Config, root: Path) -> ReidData:
@@ -69,7 +71,7 @@ def _read(config: Config, root: Path) -> ReidData:
 
 
 def _inspect(config: Config, run: RunDir) -> tuple[ReidData, str, dict[str, str]]:
-    data = _read(config, config.data.root or synthetic_folder(run))
+    data = _read(config, config.data.root or synthetic_folder(config, run))
     check_evaluable(data)
     known = _read_inspection(run.path / INSPECTION)
     with _progress("checking pictures") as progress:

@@ -9,12 +9,13 @@ from typing import Any, Literal
 from pipeline.config import STAGES, Config
 from pipeline.errors import PipelineError
 from pipeline.fingerprint import describe_changes, fingerprint
-from pipeline.run_dir import CHECKPOINT, RunDir, StageRecord
+from pipeline.run_dir import CHECKPOINT, KEPT, RunDir, StageRecord
 from reid.errors import CheckpointError
 from reid.files import hash_file, write_json
 
 BEGUN_FILE = "begun.json"
 MADE_ANEW = "made anew"
+ANEW: Mapping[str, str] = {CHECKPOINT: MADE_ANEW, KEPT: MADE_ANEW}
 NEEDS_TEACHER = ("finetune",)
 
 Action = Literal["run", "continue", "reuse"]
@@ -65,12 +66,27 @@ def stage_settings(config: Config, stage: str) -> dict[str, Any]:
 
 
 def stage_inputs(
-    config: Config, stage: str, *, data_hash: str, parent: str | None, teacher: str | None
+    config: Config,
+    stage: str,
+    *,
+    data_hash: str,
+    parent: Mapping[str, str] | None,
+    teacher: str | None,
 ) -> dict[str, str]:
-    """Return the hashes of what a stage is made from, by name."""
+    """Return the hashes of what a stage is made from, by name.
+
+    Args:
+        config: all settings.
+        stage: its name.
+        data_hash: of the pictures.
+        parent: hashes of what the stage before it made, by file name.
+        teacher: hash of the full-width model.
+    """
     inputs = {"data": data_hash}
     if parent is not None:
-        inputs["parent"] = parent
+        inputs["parent"] = parent[CHECKPOINT]
+        if stage == "finetune" and KEPT in parent:
+            inputs["kept"] = parent[KEPT]
     if teacher is not None and stage in NEEDS_TEACHER:
         inputs["teacher"] = teacher
     if stage == "train" and config.train.pretrained is not None:
@@ -84,8 +100,8 @@ def stage_inputs(
 def parent_of(stage: str, config: Config, run: RunDir) -> str | None:
     """Return the stage whose model a stage starts from.
 
-    That is the requested stage before it; for the first requested one, the latest earlier stage
-    that the run has finished.
+    That is the requested stage before it; for the first requested one, and for one that was not
+    requested, the latest earlier stage that the run has finished or will have.
 
     Raises:
         PipelineError: there is none, and the stage needs one.
@@ -95,7 +111,8 @@ def parent_of(stage: str, config: Config, run: RunDir) -> str | None:
         return None
     requested = [name for name in earlier if name in config.stages]
     finished = [name for name in earlier if run.record(name) is not None]
-    candidates = requested or finished
+    candidates = requested if stage in config.stages else []
+    candidates = candidates or [name for name in earlier if name in {*requested, *finished}]
     if not candidates:
         raise PipelineError(
             f"{stage} needs a model, and {run.path} has none yet: put train before it in --stages "
@@ -113,7 +130,7 @@ def make_plan(
         config: all settings.
         run: the run's folder; it is only read.
         data_hash: of the pictures.
-        restart_from: run this stage and those after it anew.
+        restart_from: run this stage and those after it anew; once that was begun, it goes on.
 
     Raises:
         PipelineError: a stage that is needed is stale or missing and was not asked for.
@@ -122,7 +139,9 @@ def make_plan(
         raise PipelineError(
             f"--from {restart_from}: not among the stages to run ({','.join(config.stages)})"
         )
-    outputs: dict[str, str] = {}
+    if run.restarted_from() == restart_from:
+        restart_from = None
+    outputs: dict[str, Mapping[str, str]] = {}
     steps: list[Step] = []
     stale: dict[str, str] = {}
     for stage in STAGES:
@@ -132,7 +151,8 @@ def make_plan(
         parent = parent_of(stage, config, run)
         inputs = stage_inputs(
             config, stage, data_hash=data_hash,
-            parent=outputs.get(parent) if parent else None, teacher=outputs.get("train"),
+            parent=outputs.get(parent) if parent else None,
+            teacher=outputs["train"][CHECKPOINT] if "train" in outputs else None,
         )  # fmt: skip
         settings = stage_settings(config, stage)
         reason = why_not_reusable(run, stage, settings, inputs)
@@ -141,7 +161,7 @@ def make_plan(
             if reason is not None:
                 stale[stage] = reason
             else:
-                outputs[stage] = _output_hash(run.record(stage))
+                outputs[stage] = _outputs(run.record(stage))
             continue
         if parent in stale:
             raise PipelineError(
@@ -150,7 +170,7 @@ def make_plan(
             )
         step = _step(run, stage, settings, inputs, parent, reason, forced)
         steps.append(step)
-        outputs[stage] = _output_hash(run.record(stage)) if step.action == "reuse" else MADE_ANEW
+        outputs[stage] = _outputs(run.record(stage)) if step.action == "reuse" else ANEW
     return Plan(tuple(steps), stale)
 
 
@@ -193,9 +213,9 @@ def why_not_reusable(
     return None
 
 
-def _output_hash(record: StageRecord | None) -> str:
+def _outputs(record: StageRecord | None) -> Mapping[str, str]:
     assert record is not None
-    return record.outputs.get(CHECKPOINT, next(iter(record.outputs.values())))
+    return record.outputs
 
 
 def can_continue(run: RunDir, stage: str, wanted: str) -> bool:
@@ -212,3 +232,27 @@ def can_continue(run: RunDir, stage: str, wanted: str) -> bool:
 def mark_begun(folder: Path, wanted: str) -> None:
     """Note with which settings and inputs a stage was begun."""
     write_json(folder / BEGUN_FILE, {"fingerprint": wanted})
+
+
+def stale_records(config: Config, run: RunDir) -> dict[str, str]:
+    """Say which finished stages do not fit the settings, or what they were made from, any more.
+
+    The pictures are not looked at; a stage that was made from others than the newest one was is
+    stale.
+    """
+    stale: dict[str, str] = {}
+    checkpoints: set[str] = set()
+    records = [record for stage in STAGES if (record := run.record(stage)) is not None]
+    newest = max(records, key=lambda record: run.finished_at(record.stage), default=None)
+    for record in records:
+        changes = describe_changes(record.settings, stage_settings(config, record.stage))
+        parent = record.inputs.get("parent")
+        if changes:
+            stale[record.stage] = "; ".join(changes)
+        elif newest is not None and record.inputs["data"] != newest.inputs["data"]:
+            stale[record.stage] = "made from other pictures"
+        elif parent is not None and parent not in checkpoints:
+            stale[record.stage] = "the model it was made from is gone"
+        else:
+            checkpoints.add(record.outputs.get(CHECKPOINT, ""))
+    return stale

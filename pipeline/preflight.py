@@ -1,14 +1,20 @@
 """What would fail an hour into the run fails now."""
 
+from collections.abc import Sequence
+
 import torch
 
 from pipeline.config import Config
 from pipeline.errors import PipelineError
 from pipeline.widths import planned_widths
+from quantize.engine import check_engine
+from quantize.layer_names import check_layer_names
 from reid.data.records import ReidData, relabel
 from reid.data.sampling import EpochSampler
 from reid.errors import TrainingError
-from reid.training.settings import TrainingSettings
+from reid.models.pretrained import load_pretrained
+from reid.models.registry import build_model
+from reid.training.settings import DistillationSettings, TrainingSettings
 
 
 def check_settings(config: Config) -> None:
@@ -23,6 +29,36 @@ def check_settings(config: Config) -> None:
         raise PipelineError("device: cuda was asked for, but torch finds no GPU; use device=cpu")
     if "prune" in config.stages:
         planned_widths(config)
+    if "quantize" in config.stages:
+        check_engine(config.quantize.engine)
+        name = config.prune.target if "prune" in config.stages else config.model.architecture
+        check_layer_names(build_model(name), config.quantize.float_layers)
+    for key, settings, teacher, weights in _trainings(config):
+        taught = teacher and any(weights.model_dump().values())
+        if settings.epochs and not (
+            taught or settings.losses.cross_entropy or settings.losses.triplet
+        ):
+            raise PipelineError(
+                f"{key}: nothing to learn from, every loss has weight 0; give "
+                f"{key}.losses.cross_entropy a weight, or epochs 0"
+            )
+
+
+def check_files(config: Config, stages: Sequence[str]) -> None:
+    """Check the files that stages start from, so that a wrong one displaces nothing made before.
+
+    Args:
+        config: all settings.
+        stages: those that will run.
+
+    Raises:
+        CheckpointError: the pretrained weights cannot be read or do not fit.
+    """
+    if "train" in stages and config.train.pretrained is not None:
+        model = build_model(
+            config.model.architecture, num_classes=2, embedding_dim=config.model.embedding_dim
+        )
+        load_pretrained(model, config.train.pretrained)
 
 
 def check_batches(config: Config, data: ReidData) -> None:
@@ -31,14 +67,9 @@ def check_batches(config: Config, data: ReidData) -> None:
     Raises:
         PipelineError: a training set is too small; the message names the setting.
     """
-    trainings: dict[str, tuple[str, TrainingSettings]] = {
-        "train": ("train", config.train),
-        "prune": ("prune.tuning", config.prune.tuning),
-        "finetune": ("finetune", config.finetune),
-    }
     classes = relabel(data.train)
-    for stage, (key, settings) in trainings.items():
-        if stage not in config.stages or settings.epochs == 0:
+    for key, settings, _, _ in _trainings(config):
+        if settings.epochs == 0:
             continue
         try:
             EpochSampler(
@@ -49,3 +80,16 @@ def check_batches(config: Config, data: ReidData) -> None:
             )
         except TrainingError as error:
             raise PipelineError(f"{key}: {error}") from error
+
+
+def _trainings(
+    config: Config,
+) -> list[tuple[str, TrainingSettings, bool, DistillationSettings]]:
+    """Return the trainings of the requested stages: key, settings, taught or not, and by what."""
+    prune, finetune = config.prune, config.finetune
+    found = {
+        "train": ("train", config.train, False, DistillationSettings()),
+        "prune": ("prune.tuning", prune.tuning, prune.teacher, prune.distillation),
+        "finetune": ("finetune", finetune, finetune.teacher, finetune.distillation),
+    }
+    return [training for stage, training in found.items() if stage in config.stages]

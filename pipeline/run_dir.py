@@ -2,7 +2,9 @@
 
 import fcntl
 import json
+import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -15,7 +17,13 @@ from reid.files import write_bytes, write_json
 STAGE_FILE = "stage.json"
 CHECKPOINT = "checkpoint.pt"
 METRICS = "metrics.json"
+KEPT = "kept.json"
 SUPERSEDED = "superseded"
+LOCK = "lock"
+RESTART_FILE = "restart.json"
+ORPHAN_SECONDS = 20.0
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,7 @@ class StageRecord:
         seed: of all draws.
         seconds: wall time.
         result: the row of the closing table.
+        continued: it was interrupted; ``seconds`` are those since then.
     """
 
     stage: str
@@ -43,6 +52,7 @@ class StageRecord:
     seed: int
     seconds: float
     result: dict[str, Any] = field(default_factory=dict)
+    continued: bool = False
 
 
 class RunDir:
@@ -61,11 +71,16 @@ class RunDir:
         return self.path / "config.yaml"
 
     def create(self) -> None:
-        """Make the folder.
+        """Make the folder, or take it as it is if it is a run's.
 
         Raises:
-            PipelineError: it cannot be made.
+            PipelineError: it cannot be made, or holds something else than a run.
         """
+        marks = (self.path / LOCK, self.config_path)
+        if self.path.is_dir() and any(self.path.iterdir()) and not any(m.exists() for m in marks):
+            raise PipelineError(
+                f"{self.path}: holds files, but no run; choose a new folder with --run"
+            )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -80,22 +95,39 @@ class RunDir:
     def record(self, stage: str) -> StageRecord | None:
         """Return what a finished stage says of itself, or None if it is not finished.
 
-        Raises:
-            PipelineError: its file is damaged.
+        A file that cannot be read counts as not there: the stage is made anew, and what it had
+        made is set aside.
         """
         path = self.stage_dir(stage) / STAGE_FILE
         if not path.is_file():
             return None
         try:
             return StageRecord(**json.loads(path.read_text()))
-        except (ValueError, TypeError) as error:
-            raise PipelineError(
-                f"{path}: damaged ({error}); run again with --from {stage}"
-            ) from error
+        except (OSError, ValueError, TypeError) as error:
+            logger.warning("%s: cannot be read (%s); the stage counts as not made", path, error)
+            return None
 
     def finish(self, record: StageRecord) -> None:
         """Write a stage's record, which makes it done."""
         write_json(self.stage_dir(record.stage) / STAGE_FILE, asdict(record))
+
+    def finished_at(self, stage: str) -> int:
+        """Return when a stage was finished, in nanoseconds."""
+        return (self.stage_dir(stage) / STAGE_FILE).stat().st_mtime_ns
+
+    def restarted_from(self) -> str | None:
+        """Return the stage of a --from that was begun and is not done yet."""
+        try:
+            return str(json.loads((self.path / RESTART_FILE).read_text())["stage"])
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    def mark_restart(self, stage: str | None) -> None:
+        """Note that a --from was begun, or that it is done."""
+        if stage is None:
+            (self.path / RESTART_FILE).unlink(missing_ok=True)
+        else:
+            write_json(self.path / RESTART_FILE, {"stage": stage})
 
     def set_aside(self, stage: str) -> Path | None:
         """Move what a stage made out of the way, so that nothing made is lost.
@@ -108,8 +140,8 @@ class RunDir:
             return None
         shelf = self.path / SUPERSEDED
         shelf.mkdir(exist_ok=True)
-        number = 1 + sum(1 for _ in shelf.glob(f"{stage}-*"))
-        target = shelf / f"{stage}-{number}"
+        numbers = [int(path.name.rpartition("-")[2]) for path in shelf.glob(f"{stage}-[0-9]*")]
+        target = shelf / f"{stage}-{1 + max(numbers, default=0)}"
         folder.rename(target)
         return target
 
@@ -124,19 +156,40 @@ class RunDir:
         Raises:
             PipelineError: another process works in this folder.
         """
-        path = self.path / "lock"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                owner = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
-                raise PipelineError(
-                    f"{self.path}: in use by process {owner}; wait for it, stop it, or choose "
-                    "another --run"
-                ) from error
+            deadline = time.monotonic() + ORPHAN_SECONDS
+            while not _try_lock(descriptor):
+                owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+                # Loading workers of a killed process hold its lock until they notice its death.
+                if _is_alive(owner) or time.monotonic() > deadline:
+                    raise PipelineError(
+                        f"{self.path}: in use by process {owner}; wait for it, stop it, or choose "
+                        "another --run"
+                    )
+                time.sleep(0.1)
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, str(os.getpid()).encode(), 0)
             yield
         finally:
             os.close(descriptor)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _is_alive(process: str) -> bool:
+    if not process.isdigit():
+        return True
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

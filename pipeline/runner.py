@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,8 +20,8 @@ from pipeline.plan import (
     mark_begun,
     stage_inputs,
 )
-from pipeline.preflight import check_batches, check_settings
-from pipeline.run_dir import CHECKPOINT, RunDir, StageRecord
+from pipeline.preflight import check_batches, check_files, check_settings
+from pipeline.run_dir import CHECKPOINT, KEPT, RunDir, StageRecord
 from pipeline.settings_io import write_config
 from pipeline.stages import finetune, prune, quantize, train
 from reid.data.records import ReidData
@@ -58,8 +59,12 @@ def run_stages(config: Config, run: RunDir, *, restart_from: str | None = None) 
     data, data_hash = prepare_pictures(config, run)
     check_batches(config, data)
     plan = make_plan(config, run, data_hash=data_hash, restart_from=restart_from)
+    check_files(config, [step.stage for step in plan.steps if step.action != "reuse"])
     # Only now: a command that is refused leaves the run as it was.
     run.write_config(write_config(_with_all_stages(config, run)))
+    if restart_from is not None and run.restarted_from() != restart_from:
+        _set_aside(run, [step.stage for step in plan.steps if step.action == "run"])
+        run.mark_restart(restart_from)
     for step in plan.steps:
         logger.info("%s: %s (%s)", step.stage, step.action, step.reason)
     for stage, reason in plan.stale.items():
@@ -67,14 +72,22 @@ def run_stages(config: Config, run: RunDir, *, restart_from: str | None = None) 
     for step in plan.steps:
         if step.action != "reuse":
             _run_stage(config, run, step, data, data_hash)
+    run.mark_restart(None)
     return plan
 
 
 def _with_all_stages(config: Config, run: RunDir) -> Config:
-    """Keep the stages that earlier commands asked for, so that --run alone means all of them."""
-    finished = [stage for stage in STAGES if run.record(stage) is not None]
-    stages = tuple(stage for stage in STAGES if stage in config.stages or stage in finished)
+    """Keep the stages that were ever begun here, so that --run alone means all of them."""
+    begun = [stage for stage in STAGES if run.stage_dir(stage).is_dir()]
+    stages = tuple(stage for stage in STAGES if stage in config.stages or stage in begun)
     return config.model_copy(update={"stages": stages})
+
+
+def _set_aside(run: RunDir, stages: Sequence[str]) -> None:
+    for stage in reversed(stages):
+        aside = run.set_aside(stage)
+        if aside is not None:
+            logger.info("%s: what was there before lies in %s", stage, aside)
 
 
 def _run_stage(config: Config, run: RunDir, step: Step, data: ReidData, data_hash: str) -> None:
@@ -84,15 +97,14 @@ def _run_stage(config: Config, run: RunDir, step: Step, data: ReidData, data_has
         config,
         step.stage,
         data_hash=data_hash,
-        parent=parent.outputs[CHECKPOINT] if parent else None,
+        parent=parent.outputs if parent else None,
         teacher=teacher.outputs[CHECKPOINT] if teacher else None,
     )
     wanted = fingerprint(step.settings, inputs)
     folder = run.stage_dir(step.stage)
-    if step.action != "continue" or not can_continue(run, step.stage, wanted):
-        aside = run.set_aside(step.stage)
-        if aside is not None:
-            logger.info("%s: what was there before lies in %s", step.stage, aside)
+    continued = can_continue(run, step.stage, wanted)
+    if not continued:
+        _set_aside(run, [step.stage])
     mark_begun(folder, wanted)
     context = StageContext(
         stage=step.stage,
@@ -113,13 +125,20 @@ def _run_stage(config: Config, run: RunDir, step: Step, data: ReidData, data_has
             fingerprint=wanted,
             settings=step.settings,
             inputs=inputs,
-            outputs={path.name: hash_file(path) for path in sorted(folder.glob("*.pt"))},
+            outputs=_hash_outputs(folder),
             versions=library_versions(),
             seed=config.seed,
             seconds=seconds,
             result=row,
+            continued=continued,
         )
     )
     for leftover in folder.rglob(LAST):
         leftover.unlink()
     logger.info("%s: done in %.0f s", step.stage, seconds)
+
+
+def _hash_outputs(folder: Path) -> dict[str, str]:
+    """Return the hashes of the files that later stages start from."""
+    paths = [*sorted(folder.glob("*.pt")), folder / KEPT]
+    return {path.name: hash_file(path) for path in paths if path.is_file()}

@@ -56,7 +56,7 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         ) from error
     try:
         content = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         where = getattr(error, "problem_mark", None)
         line = f" at line {where.line + 1}" if where is not None else ""
         raise PipelineError(
@@ -85,14 +85,19 @@ def _apply(content: dict[str, Any], override: str) -> None:
     if not equals or not key:
         raise PipelineError(f"{override!r} is no setting; expected key.path=value")
     _check_key(key)
+    if not text.strip():
+        raise PipelineError(f"{key}: no value behind '='; write null to mean none")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise PipelineError(f"{key}: cannot read the value {text!r}; quote it as YAML") from error
     *parents, last = key.split(".")
     section = content
     for parent in parents:
-        section = section.setdefault(parent, {})
+        section[parent] = section.get(parent) or {}
+        section = section[parent]
+        if not isinstance(section, dict):
+            raise PipelineError(f"{key}: {parent} is a single value in the file, not a section")
     section[last] = value
 
 

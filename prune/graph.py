@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 
-import torch
 from torch import fx, nn
 
 from prune.errors import PruneError
@@ -67,8 +66,3 @@ def layers_behind(node: fx.Node, modules: Mapping[str, nn.Module]) -> Iterator[s
             yield str(source.target)
         else:
             waiting.extend(reversed(source.all_input_nodes))
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """Return the device of the first parameter."""
-    return next(model.parameters()).device

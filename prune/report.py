@@ -67,6 +67,7 @@ class IterationReport:
         masked_compact_difference: maximal relative error of masked against compact model.
         accuracy: measured values by step (before, after surgery, ...), each a dictionary with
             ``mAP`` and ``rank1``.
+        distance: between embeddings, for the accuracy.
         seconds: of each step.
     """
 
@@ -79,6 +80,7 @@ class IterationReport:
     macs_after: int
     masked_compact_difference: float
     accuracy: dict[str, dict[str, float]] = field(default_factory=dict)
+    distance: str = "cosine"
     seconds: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -134,7 +136,7 @@ class IterationReport:
             f"parameters {self.parameters_before:,} -> {self.parameters_after:,}, "
             f"MACs {_millions(self.macs_before)} -> {_millions(self.macs_after)}, "
             f"masked against compact {self.masked_compact_difference:.1e}\n"
-            f"mAP: {accuracy}\nseconds: {seconds}"
+            f"mAP ({self.distance}): {accuracy}\nseconds: {seconds}"
         )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from pipeline.config import STAGES, Config
 from pipeline.evaluation import headline
 from pipeline.latency import read_latency
+from pipeline.plan import stale_records
 from pipeline.run_dir import RunDir, StageRecord
 from prune.report import IterationReport
 from reid.files import write_json
@@ -23,12 +24,16 @@ def collect(config: Config, run: RunDir) -> dict[str, Any]:
     """
     records = [record for stage in STAGES if (record := run.record(stage)) is not None]
     latency = read_latency(run)
+    stale = stale_records(config, run)
     return {
         "name": config.name,
         "distance": config.evaluation.distance,
         "input": [config.data.height, config.data.width],
         "pictures": str(config.data.root) if config.data.root else "synthetic pedestrians",
-        "rows": [_row(record, config, latency) for record in records],
+        "rows": [
+            _row(record, config, latency) | {"stale": stale.get(record.stage, "")}
+            for record in records
+        ],
         "iterations": [report.to_dict() for report in iteration_reports(run)],
         "quantization": next(
             (r.result.get("quantization") for r in records if r.stage == "quantize"), None
@@ -60,6 +65,7 @@ def _row(record: StageRecord, config: Config, latency: dict[str, Any]) -> dict[s
         "latency_spread_ms": measured.get("spread_ms"),
         "latency_ratio": measured.get("ratio"),
         "seconds": record.seconds,
+        "continued": record.continued,
     }
 
 

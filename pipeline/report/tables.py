@@ -15,14 +15,14 @@ def closing_table(story: dict[str, Any]) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in story["rows"]:
         table.add_row(
-            row["stage"],
+            row["stage"] + (" (stale)" if row["stale"] else ""),
             f"{row['parameters']:,}",
             f"{row['macs'] / 1e6:.1f} M",
             size(row["bytes"]),
             f"{row['mAP']:.1%}",
             f"{row['rank1']:.1%}",
             f"{row['latency_ms']:.1f} ms" if row["latency_ms"] is not None else "-",
-            f"{row['seconds']:.0f} s",
+            f"{row['seconds']:.0f} s" + ("*" if row["continued"] else ""),
         )
     return table
 
@@ -39,6 +39,9 @@ def footnotes(story: dict[str, Any]) -> list[str]:
         f"accuracy: {story['distance']} distance, Market-1501 protocol, {story['pictures']}, "
         f"input {height} x {width}, seed {story['seed']}"
     ]
+    lines += [f"{row['stage']} is stale: {row['stale']}" for row in story["rows"] if row["stale"]]
+    if any(row["continued"] for row in story["rows"]):
+        lines.append("*: since the last interruption")
     if story["machine"]:
         machine = story["machine"]
         lines.append(

@@ -7,8 +7,9 @@ from torch import nn
 
 from pipeline.context import StageContext
 from pipeline.evaluation import evaluate
+from pipeline.run_dir import KEPT
 from pipeline.stages.common import finish_model
-from pipeline.stages.prune_iteration import KEPT, SURGERY_SIZE, read_kept
+from pipeline.stages.prune_iteration import SURGERY_SIZE, read_kept
 from prune.hints import hint_channels
 from reid.models.checkpoint import load_checkpoint
 from reid.training.distillation import Teacher

@@ -7,9 +7,9 @@ from torch import nn
 
 from pipeline.context import StageContext
 from pipeline.evaluation import evaluate, headline
+from pipeline.run_dir import KEPT
 from pipeline.stages.common import finish_model
 from pipeline.stages.prune_iteration import (
-    KEPT,
     Iteration,
     State,
     load_state,

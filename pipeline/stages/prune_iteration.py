@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from pipeline.context import StageContext
 from pipeline.evaluation import evaluate, headline
-from pipeline.run_dir import CHECKPOINT, METRICS
+from pipeline.run_dir import CHECKPOINT, KEPT, METRICS
 from prune.cut import compose_kept, cut
 from prune.hints import hint_channels
 from prune.recalibrate import rebase, recalibrate
@@ -31,7 +31,6 @@ from reid.training.fit import fit
 
 REPORT = "report.json"
 CUT_REPORT = "cut.json"
-KEPT = "kept.json"
 COMPACT = "compact.pt"
 SURGERY_SIZE = (64, 32)
 CHECK_PICTURES = 4
@@ -153,7 +152,8 @@ def _cut_and_mend(iteration: Iteration, state: State) -> None:
         accuracy["after_recalibration"] = _accuracy(model, context)
     _save(iteration, COMPACT, model)
     write_kept(iteration.folder / KEPT, kept)
-    report = replace(report, accuracy=accuracy, seconds=seconds)
+    distance = context.config.evaluation.distance
+    report = replace(report, accuracy=accuracy, distance=distance, seconds=seconds)
     write_json(iteration.folder / CUT_REPORT, report.to_dict())
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from reid.data.paths import list_pictures
 from reid.data.records import Picture, ReidData
 from reid.errors import DataError
 
@@ -64,7 +65,7 @@ def _find_base(root: Path, wrappings: Sequence[str]) -> Path:
 def _read_split(folder: Path) -> tuple[Picture, ...]:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; the Market-1501 layout needs it")
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    files = list_pictures(folder, SUFFIXES)
     if not files:
         raise DataError(f"{folder}: no pictures in it (looked for {', '.join(SUFFIXES)})")
     pictures = (_parse(path) for path in files)

@@ -27,8 +27,9 @@ logger = logging.getLogger(__name__)
 class EpochLog(Callback):
     """Log a line an epoch: loss, learning rate, pictures a second, time left."""
 
-    def __init__(self, label: str) -> None:
+    def __init__(self, label: str, seed: int) -> None:
         self._label = label
+        self._seed = seed
         self._started = 0.0
         self._batches = 0
 
@@ -38,7 +39,7 @@ class EpochLog(Callback):
         """Start the clock, and seed what is drawn on the fly as a function of the epoch."""
         del pl_module
         self._started = time.monotonic()
-        torch.manual_seed(derive_seed(self._label, trainer.current_epoch))
+        torch.manual_seed(derive_seed(self._seed, "fly", trainer.current_epoch))
 
     def on_train_epoch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
@@ -108,12 +109,15 @@ def fit(
     model.train()  # Lightning leaves the mode as it finds it
     last = folder / LAST
     if last.exists():
-        logger.info("%s: going on from %s", label, last)
+        done = _epochs_done(last, len(loader))
+        logger.info("%s: going on after epoch %d (%s)", label, done, last)
+        # Lightning starts the loader's workers before it names the epoch to the sampler.
+        loader.sampler.set_epoch(done)  # type: ignore[attr-defined]
     with warnings.catch_warnings():
         # Lightning advises more workers and warns of its own internals; neither is the user's.
         warnings.filterwarnings("ignore", module="lightning")
         warnings.filterwarnings("ignore", module="torch")
-        trainer = _make_trainer(settings, folder, label, accelerator)
+        trainer = _make_trainer(settings, folder, label, accelerator, seed)
         if teacher is not None:
             teacher.model.to(trainer.strategy.root_device)
         trainer.fit(
@@ -124,8 +128,14 @@ def fit(
         teacher.model.cpu()
 
 
+def _epochs_done(checkpoint: Path, steps_per_epoch: int) -> int:
+    # Written at the end of an epoch, while Lightning still counts it as the current one.
+    content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    return int(content["global_step"]) // steps_per_epoch
+
+
 def _make_trainer(
-    settings: TrainingSettings, folder: Path, label: str, accelerator: str
+    settings: TrainingSettings, folder: Path, label: str, accelerator: str, seed: int
 ) -> lightning.Trainer:
     for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -143,7 +153,7 @@ def _make_trainer(
         max_epochs=settings.epochs,
         precision=settings.precision,
         gradient_clip_val=settings.gradient_clip or None,
-        callbacks=[EpochLog(label), keep_last],
+        callbacks=[EpochLog(label, seed), keep_last],
         plugins=[AtomicCheckpointIO()],
         logger=False,
         enable_progress_bar=False,

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CONFIG = """
 name: kill
 threads: 1
-data: {{root: {root}, height: 64, width: 32, workers: 0}}
+data: {{root: {root}, height: 64, width: 32, workers: 2}}
 model: {{architecture: osnet_x0_5, embedding_dim: 32}}
 train: {{epochs: 3, identities_per_batch: 4, pictures_per_identity: 3}}
 prune:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipeline.command import main
 from pipeline.run_dir import RunDir
 from reid.models import build_model
 
@@ -111,6 +112,55 @@ def test_batches_that_cannot_be_filled(refused: Callable[..., str], tmp_path: Pa
     line = refused("finetune.identities_per_batch=64")
     assert "finetune: identities_per_batch is 64, but the training set has only 8" in line
     assert not (tmp_path / "run" / "train").exists()
+
+
+def test_nothing_to_learn_from(refused: Callable[..., str]) -> None:
+    line = refused("prune.teacher=false", "prune.tuning.losses.cross_entropy=0",
+                   "prune.tuning.losses.triplet=0")  # fmt: skip
+    assert "prune.tuning: nothing to learn from, every loss has weight 0" in line
+
+
+def test_a_float_layer_that_is_not_there(refused: Callable[..., str], tmp_path: Path) -> None:
+    assert "conv5.con" in refused("quantize.float_layers=[conv5.con]")
+    assert not (tmp_path / "run" / "train").exists()
+
+
+def test_a_folder_with_other_things(refused: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "run" / "prune").mkdir(parents=True)
+    (tmp_path / "run" / "prune" / "mine.py").touch()
+    assert "holds files, but no run" in refused()
+    assert (tmp_path / "run" / "prune" / "mine.py").exists()
+
+
+def test_a_run_that_is_not_there(command: Command, tmp_path: Path) -> None:
+    code, _, error = command("--run", str(tmp_path / "rnu"), "--from", "finetune", config=False)
+    assert code == 2
+    assert "no run there; give --config FILE to begin one" in error
+
+
+def test_an_unknown_option_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--stage", "train", "--nowhere"])
+    assert caught.value.code == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_settings_may_stand_between_options(command: Command, tmp_path: Path) -> None:
+    code, out, _ = command(
+        "seed=1", "--run", str(tmp_path / "run"), "train.epochs=3", "--plan", "--stages", "train"
+    )
+    assert code == 0
+    assert "not made yet" in out
+
+
+def test_a_folder_without_rights(
+    refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", "/some/run/lock")
+
+    monkeypatch.setattr("pipeline.run_dir.os.open", refuse)
+    assert "error: /some/run/lock: Permission denied; make room or give rights" in refused()
 
 
 def test_restart_from_elsewhere(refused: Callable[..., str]) -> None:

@@ -27,10 +27,14 @@ def test_synthetic_pictures_are_drawn_into_the_run(run: RunDir) -> None:
     small = {"train_identities": 2, "test_identities": 2, "cameras": 2, "pictures_per_camera": 2}
     assert look_at_pictures(config(synthetic=small), run) == NOT_DRAWN
     data, digest = prepare_pictures(config(synthetic=small), run)
-    assert data.root == run.path / "pictures"
+    assert data.root.parent == run.path
     assert look_at_pictures(config(synthetic=small), run) == digest
-    with pytest.raises(DataError, match="pictures"):
-        prepare_pictures(config(synthetic={**small, "seed": 1}), run)
+    other = config(synthetic={**small, "seed": 1})
+    assert look_at_pictures(other, run) == NOT_DRAWN
+    other_data, other_digest = prepare_pictures(other, run)
+    assert other_digest != digest
+    assert data.root.is_dir()
+    assert other_data.root != data.root
 
 
 def test_training_sets_are_merged(run: RunDir, tiny_market: Path, tmp_path: Path) -> None:

@@ -52,6 +52,10 @@ WRONG = {
     "train.epochs=many": r"train.epochs: .*integer.*found 'many'",
     "train.epochs=-1": r"train.epochs: .*greater than or equal to 0",
     "data.height=[1": r"data.height: cannot read the value",
+    "name=2024-13-45": r"name: cannot read the value",
+    "data.root=": r"data.root: no value behind '='",
+    "name.x=1": r"unknown setting 'name.x'",
+    "name=..": r"name: .*pattern",
     "stages": r"'stages' is no setting; expected key.path=value",
     "quantize.engine=tpu": r"quantize.engine: .*'qnnpack', 'x86' or 'onednn'.*found 'tpu'",
     "model.architecture=osnet_x10": r"model.architecture: unknown architecture 'osnet_x10'",
@@ -65,6 +69,12 @@ def test_wrong_overrides(tmp_path: Path, override: str) -> None:
     with pytest.raises(PipelineError, match=WRONG[override]) as caught:
         load_config(write(tmp_path, ""), [override])
     assert "\n" not in str(caught.value)
+
+
+def test_an_empty_section_takes_an_override(tmp_path: Path) -> None:
+    assert load_config(write(tmp_path, "train:\n"), ["train.epochs=2"]).train.epochs == 2
+    with pytest.raises(PipelineError, match="train is a single value in the file"):
+        load_config(write(tmp_path, "train: 3"), ["train.epochs=2"])
 
 
 WRONG_FILES = {

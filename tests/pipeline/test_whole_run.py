@@ -9,6 +9,7 @@ import torch
 
 from pipeline.command import main
 from pipeline.run_dir import RunDir
+from pipeline.runner import STAGE_FUNCTIONS
 from prune.layers import layer_widths
 from quantize.torchscript import load_torchscript
 from reid.files import hash_file
@@ -170,6 +171,55 @@ def test_a_stale_stage_that_was_not_asked_for(
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert "quantize starts from finetune, which is stale" in " ".join(error.split())
+
+
+def test_a_wrong_file_displaces_nothing(
+    finished: Path, times: dict[str, float], tmp_path: Path
+) -> None:
+    config = (finished / "config.yaml").read_text()
+    torch.save(build_model("osnet_x1_0").state_dict(), tmp_path / "x1.pth")
+    assert main(["--run", str(finished), f"train.pretrained={tmp_path}/x1.pth"]) == 2
+    assert {s: (finished / s / "stage.json").stat().st_mtime_ns for s in STAGES} == times
+    assert (finished / "config.yaml").read_text() == config
+
+
+def test_stages_that_were_not_asked_for_are_not_called_stale(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for stages in ("train", "prune", "train,prune"):
+        assert main(["--run", str(finished), "--plan", "--stages", stages]) == 0
+        assert "stale" not in capsys.readouterr().out
+
+
+def test_models_of_other_settings_are_marked_in_the_table(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = (finished / "config.yaml").read_text()
+    (finished / "config.yaml").write_text(config.replace("width: 32", "width: 48"))
+    try:
+        assert main(["--run", str(finished), "--report"]) == 0
+        text = " ".join(capsys.readouterr().out.split())
+        assert "finetune (stale)" in text
+        assert "finetune is stale: data.width: 32 -> 48" in text
+    finally:
+        (finished / "config.yaml").write_text(config)
+
+
+def test_a_restart_that_was_interrupted_goes_on(
+    finished: Path, times: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(_: object) -> None:
+        raise KeyboardInterrupt
+
+    arguments = ["--run", str(finished), "--from", "finetune"]
+    with monkeypatch.context() as patch:
+        patch.setitem(STAGE_FUNCTIONS, "quantize", stop)
+        assert main(arguments) == 130
+    finetuned = (finished / "finetune" / "stage.json").stat().st_mtime_ns
+    assert finetuned != times["finetune"]
+    assert main(arguments) == 0
+    assert (finished / "finetune" / "stage.json").stat().st_mtime_ns == finetuned
+    assert main([*arguments, "--plan"]) == 0
 
 
 def test_from_runs_again_from_there(finished: Path, times: dict[str, float]) -> None:

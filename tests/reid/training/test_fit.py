@@ -48,9 +48,15 @@ def same(first: nn.Module, second: nn.Module) -> bool:
     return all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "amsgrad", "sgd"])
+@pytest.mark.parametrize(
+    ("optimizer", "workers"), [("adamw", 0), ("adamw", 2), ("amsgrad", 0), ("sgd", 0)]
+)
 def test_an_interrupted_training_goes_on_to_the_same_bits(
-    tiny_data: ReidData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str
+    tiny_data: ReidData,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    optimizer: str,
+    workers: int,
 ) -> None:
     settings = SETTINGS.model_copy(update={"optimizer": optimizer})
     whole, broken = make_model(), make_model()
@@ -58,7 +64,7 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(
     def run(model: nn.Module, folder: Path) -> None:
         fit(
             model, tiny_data.train, settings, height=32, width=16, seed=5, folder=folder,
-            label="test", accelerator="cpu",
+            label="test", accelerator="cpu", workers=workers,
         )  # fmt: skip
 
     run(whole, tmp_path / "whole")

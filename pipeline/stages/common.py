@@ -1,5 +1,6 @@
-"""What every stage that ends with a float model does last."""
+"""What the stages that train have in common."""
 
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -10,6 +11,46 @@ from pipeline.run_dir import CHECKPOINT, METRICS
 from prune.layers import model_cost
 from reid.files import write_json
 from reid.models.checkpoint import describe, save_checkpoint
+from reid.training.distillation import Teacher
+from reid.training.fit import fit
+from reid.training.settings import TrainingSettings
+
+
+def train_model(
+    context: StageContext,
+    model: nn.Module,
+    settings: TrainingSettings,
+    *,
+    teacher: Teacher | None = None,
+    folder: Path | None = None,
+    label: str | None = None,
+    purpose: tuple[int | str, ...] = (),
+) -> None:
+    """Train a model in place on the stage's pictures; go on from its last epoch if there is one.
+
+    Args:
+        context: of the stage.
+        model: to be trained.
+        settings: how.
+        teacher: what to imitate, if anything.
+        folder: where the state between epochs is kept, by default the stage's.
+        label: names the training in the log, by default the stage's name.
+        purpose: what tells this training from others of the stage.
+    """
+    height, width = context.input_size
+    fit(
+        model,
+        context.data.train,
+        settings,
+        height=height,
+        width=width,
+        seed=context.seed("draws", *purpose),
+        folder=folder or context.folder,
+        label=label or context.stage,
+        workers=context.config.data.workers,
+        accelerator=context.device,
+        teacher=teacher,
+    )
 
 
 def finish_model(

@@ -8,12 +8,11 @@ from torch import nn
 from pipeline.context import StageContext
 from pipeline.evaluation import evaluate
 from pipeline.run_dir import KEPT
-from pipeline.stages.common import finish_model
+from pipeline.stages.common import finish_model, train_model
 from pipeline.stages.prune_iteration import SURGERY_SIZE, read_kept
 from prune.hints import hint_channels
 from reid.models.checkpoint import load_checkpoint
 from reid.training.distillation import Teacher
-from reid.training.fit import fit
 
 
 def run(context: StageContext) -> dict[str, Any]:
@@ -21,20 +20,7 @@ def run(context: StageContext) -> dict[str, Any]:
     settings = context.config.finetune
     model, info = context.load_parent()
     teacher = _teacher(context, model) if settings.teacher else None
-    height, width = context.input_size
-    fit(
-        model,
-        context.data.train,
-        settings,
-        height=height,
-        width=width,
-        seed=context.seed("draws"),
-        folder=context.folder,
-        label="finetune",
-        workers=context.config.data.workers,
-        accelerator=context.device,
-        teacher=teacher,
-    )
+    train_model(context, model, settings, teacher=teacher)
     return finish_model(context, model, info.architecture, evaluate(model, context))
 
 

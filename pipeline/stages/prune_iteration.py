@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from pipeline.context import StageContext
 from pipeline.evaluation import evaluate, headline
 from pipeline.run_dir import CHECKPOINT, KEPT, METRICS
+from pipeline.stages.common import train_model
 from prune.cut import compose_kept, cut
 from prune.hints import hint_channels
 from prune.recalibrate import rebase, recalibrate
@@ -27,7 +28,6 @@ from prune.report import IterationReport, report_cut
 from reid.files import write_json
 from reid.models.checkpoint import describe, load_checkpoint, save_checkpoint
 from reid.training.distillation import Teacher
-from reid.training.fit import fit
 
 REPORT = "report.json"
 CUT_REPORT = "cut.json"
@@ -159,24 +159,19 @@ def _cut_and_mend(iteration: Iteration, state: State) -> None:
 
 def _tune(iteration: Iteration, model: nn.Module) -> None:
     context, settings = iteration.context, iteration.context.config.prune
-    height, width = context.input_size
     teacher = None
     if settings.teacher:
         kept = read_kept(iteration.folder / KEPT)
         hints = hint_channels(model, torch.zeros(1, 3, *SURGERY_SIZE), kept)
         teacher = Teacher(iteration.full_width, settings.distillation, hints)
-    fit(
+    train_model(
+        context,
         model,
-        context.data.train,
         settings.tuning,
-        height=height,
-        width=width,
-        seed=context.seed("draws", iteration.number),
+        teacher=teacher,
         folder=iteration.folder,
         label=f"prune {iteration.number}/{iteration.count}",
-        workers=context.config.data.workers,
-        accelerator=context.device,
-        teacher=teacher,
+        purpose=(iteration.number,),
     )
 
 

@@ -7,11 +7,10 @@ import torch
 
 from pipeline.context import StageContext
 from pipeline.evaluation import evaluate
-from pipeline.stages.common import finish_model
+from pipeline.stages.common import finish_model, train_model
 from reid.data.records import count_persons
 from reid.models.pretrained import load_pretrained
 from reid.models.registry import build_model
-from reid.training.fit import fit
 
 logger = logging.getLogger(__name__)
 
@@ -27,17 +26,5 @@ def run(context: StageContext) -> dict[str, Any]:
     )
     if settings.pretrained is not None:
         logger.info("train: %s", load_pretrained(model, settings.pretrained))
-    height, width = context.input_size
-    fit(
-        model,
-        context.data.train,
-        settings,
-        height=height,
-        width=width,
-        seed=context.seed("draws"),
-        folder=context.folder,
-        label="train",
-        workers=config.data.workers,
-        accelerator=context.device,
-    )
+    train_model(context, model, settings)
     return finish_model(context, model, config.model.architecture, evaluate(model, context))

@@ -10,8 +10,13 @@ from torch import Tensor
 from reid.errors import CheckpointError
 from reid.inference.loaded_model import LoadedModel, Metadata
 from reid.models.checkpoint import load_checkpoint, read_torch_file
-from reid.models.pretrained import CLASSIFIER, extract_state, load_pretrained
-from reid.models.registry import MODELS, build_model, check_architecture
+from reid.models.pretrained import (
+    CLASSIFIER,
+    architecture_from_name,
+    extract_state,
+    load_pretrained,
+)
+from reid.models.registry import build_model, check_architecture
 
 # OSNet's and ResNet's.
 EMBEDDING_LAYERS = ("fc.0.weight", "embedding.0.weight")
@@ -49,7 +54,7 @@ def _load_own(path: Path, architecture: str | None) -> LoadedModel:
 
 
 def _load_foreign(path: Path, state: dict[str, Tensor], architecture: str | None) -> LoadedModel:
-    name = check_architecture(architecture) if architecture else architecture_of_name(path)
+    name = check_architecture(architecture) if architecture else architecture_from_name(path)
     model = build_model(name, **_sizes(state))
     report = load_pretrained(model, path)
     # Training could begin with a random embedding layer; an embedding made by one means nothing.
@@ -72,18 +77,3 @@ def _sizes(state: Mapping[str, Tensor]) -> dict[str, int]:
         for layer in names
         if layer in state and state[layer].ndim == 2 and len(state[layer])
     }
-
-
-def architecture_of_name(path: Path) -> str:
-    """Read the architecture off a file's name, as BoxMOT does.
-
-    Raises:
-        CheckpointError: no architecture that is known is in the name.
-    """
-    found = [name for name in MODELS if name in path.name]
-    if not found:
-        raise CheckpointError(
-            f"{path}: neither the file nor its name says which architecture it is; "
-            f"give --architecture, one of {', '.join(MODELS)}"
-        )
-    return max(found, key=len)

@@ -94,8 +94,8 @@ def architecture_from_name(path: Path) -> str:
     found = [key for key in MODELS if re.match(rf"{key}(?![a-z0-9])", name)]
     if not found:
         raise CheckpointError(
-            f"{path}: its name does not start with a known architecture; "
-            f"known are {', '.join(MODELS)}"
+            f"{path}: neither the file nor the start of its name says which architecture it is; "
+            f"name one of {', '.join(MODELS)}"
         )
     return max(found, key=len)
 

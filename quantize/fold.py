@@ -23,7 +23,7 @@ def fold_batchnorm(graph: fx.GraphModule) -> int:
     modules = dict(graph.named_modules())
     folded = 0
     for node in list(graph.graph.nodes):
-        source = node.args[0] if node.op == "call_module" else None
+        source = node.args[0] if node.op == "call_module" and node.args else None
         if not isinstance(source, fx.Node) or source.op != "call_module" or len(source.users) > 1:
             continue
         layer, norm = modules[str(source.target)], modules[str(node.target)]

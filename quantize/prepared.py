@@ -37,7 +37,7 @@ def weighted_layers(prepared: fx.GraphModule) -> Iterator[WeightedLayer]:
             continue
         called = modules[str(node.target)]
         layer = called[0] if isinstance(called, _FusedModule) else called
-        source = node.args[0]
+        source = node.args[0] if node.args else None
         observer = modules.get(str(source.target)) if isinstance(source, fx.Node) else None
         if isinstance(layer, nn.Conv2d | nn.Linear) and isinstance(observer, Observer):
             yield WeightedLayer(node, called, layer, observer)

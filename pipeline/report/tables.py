@@ -64,8 +64,8 @@ def _int8_latency(story: dict[str, Any]) -> list[str]:
     lines = []
     if engine == "qnnpack" and machine.get("architecture") == "x86_64":
         lines.append(
-            "int8 latency: QNNPACK is built for ARM; on this x86-64 machine it is slower than it "
-            "will be there, measure on the device"
+            "int8 latency: QNNPACK is built for ARM; what it takes on this x86-64 machine says "
+            "little about the device, measure there"
         )
     for name, times in story["latency"].items():
         stage, comma, other = name.partition(", ")

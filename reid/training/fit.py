@@ -107,6 +107,7 @@ def fit(
     )
     module = ReidModule(model, settings, steps_per_epoch=len(loader), teacher=teacher)
     model.train()  # Lightning leaves the mode as it finds it
+    model.to(memory_format=torch.channels_last)
     last = folder / LAST
     if last.exists():
         done = _epochs_done(last, len(loader))
@@ -119,11 +120,11 @@ def fit(
         warnings.filterwarnings("ignore", module="torch")
         trainer = _make_trainer(settings, folder, label, accelerator, seed)
         if teacher is not None:
-            teacher.model.to(trainer.strategy.root_device)
+            teacher.model.to(trainer.strategy.root_device).to(memory_format=torch.channels_last)
         trainer.fit(
             module, loader, ckpt_path=str(last) if last.exists() else None, weights_only=True
         )
-    model.cpu()
+    model.cpu().to(memory_format=torch.contiguous_format)
     if teacher is not None:
         teacher.model.cpu()
 

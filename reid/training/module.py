@@ -49,6 +49,8 @@ class ReidModule(lightning.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], _batch_index: int) -> Tensor:
         """Return the sum of all terms for pictures (B, 3, H, W) and classes (B,)."""
         pictures, classes = batch
+        # Depthwise and pointwise layers run up to half again as fast with the channels innermost.
+        pictures = pictures.contiguous(memory_format=torch.channels_last)
         terms = self._terms(pictures, classes)
         loss = torch.stack(list(terms.values())).sum()
         self.log("loss", loss, prog_bar=True, on_step=False, on_epoch=True)

@@ -95,14 +95,18 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(
 def test_training_lowers_the_loss_and_leaves_evaluation_possible(
     tiny_data: ReidData, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    settings = SETTINGS.model_copy(update={"epochs": 8})
     with caplog.at_level("INFO", logger="reid"):
-        train(make_model(), tiny_data, tmp_path)
+        fit(
+            make_model(), tiny_data.train, settings, height=32, width=16, seed=5, folder=tmp_path,
+            label="test", accelerator="cpu",
+        )  # fmt: skip
     losses = [
         float(record.getMessage().split("loss ")[1].split(",")[0])
         for record in caplog.records
         if "epoch" in record.getMessage()
     ]
-    assert len(losses) == 3
+    assert len(losses) == 8
     assert losses[-1] < losses[0]
 
 

@@ -52,7 +52,7 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str]) -> int:
     """Run the command; return its exit code: 0, 2 for bad input, 130 when interrupted."""
     options = parse_arguments(arguments)
-    _set_up_logging()
+    set_up_logging()
     try:
         _dispatch(options)
     except USER_ERRORS as error:
@@ -132,7 +132,8 @@ def _run_dir_for_report(options: argparse.Namespace) -> RunDir:
     return run
 
 
-def _set_up_logging() -> None:
+def set_up_logging() -> None:
+    """Send the packages' log lines to the terminal."""
     console = Console(file=sys.stderr)
     if not console.is_terminal:
         console = Console(file=sys.stderr, width=max(console.width, LOG_WIDTH))

@@ -1,0 +1,245 @@
+"""How much of the full-width model's accuracy a compact model gets back, and by what.
+
+    python -m benchmarks.recovery --teacher x1_0.pth --data cuhk03-dev --output runs/recovery
+    python -m benchmarks.recovery ... --rows ours,no_hints --seeds 0,1,2 --passes 10
+    python -m benchmarks.recovery --output runs/recovery --table
+
+Every row starts from the same full-width model and sees the training pictures equally often after
+its first cut: ``--tuning`` times after each cut, the rest in ``finetune``. A row is a run of the
+pipeline in a folder of its own; a stopped benchmark goes on. Torch-Pruning's rows need ``pip
+install torch-pruning==1.6.1``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.recovery_rows import ROWS, Row
+from benchmarks.torch_pruning_cut import torch_pruning_cut
+from pipeline.command import set_up_logging
+from pipeline.config import Config
+from pipeline.context import StageContext
+from pipeline.pictures import prepare_pictures
+from pipeline.run_dir import CHECKPOINT, RunDir
+from pipeline.runner import run_stages
+from pipeline.settings_io import load_config
+from pipeline.stages import finetune
+from reid.data.records import count_persons
+from reid.files import write_json
+from reid.models.checkpoint import describe, save_checkpoint
+from reid.models.registry import build_model
+
+CONFIG = Path(__file__).resolve().parents[1] / "configs" / "osnet_x0_5.yaml"
+AUGMENTATION = "augmentation.crop_padding=8"
+
+logger = logging.getLogger(__name__)
+
+
+def main() -> None:
+    """Run the rows that are not there yet, print the table."""
+    options = parse_options()
+    set_up_logging()
+    if not options.table:
+        for seed in options.seeds:
+            for name in options.rows:
+                run_row(name, seed, options)
+    Console().print(table(options.output))
+
+
+def parse_options() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--teacher", type=Path, help="checkpoint of the full-width model")
+    parser.add_argument("--data", type=Path, help="folder in the Market-1501 layout")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--rows", type=_names, default=list(ROWS), help="comma-separated")
+    parser.add_argument("--seeds", type=_numbers, default=[0], help="comma-separated")
+    parser.add_argument("--target", default="osnet_x0_5")
+    parser.add_argument("--iterations", type=int, default=3, help="K")
+    parser.add_argument("--passes", type=int, default=10, help="over the pictures, after a cut")
+    parser.add_argument("--tuning", type=int, default=2, help="of them after each cut")
+    parser.add_argument("--size", type=_numbers, default=[128, 64], help="height,width")
+    parser.add_argument("--precision", default="bf16-mixed")
+    parser.add_argument("--label", default="", help="tells variants of a row apart")
+    parser.add_argument("--set", action="append", default=[], help="key.path=value for all rows")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--table", action="store_true", help="only print what is there")
+    options = parser.parse_args()
+    if not options.table and (options.teacher is None or options.data is None):
+        parser.error("--teacher and --data are needed to run rows")
+    return options
+
+
+def _names(text: str) -> list[str]:
+    names = text.split(",")
+    unknown = [name for name in names if name not in ROWS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"no row {unknown[0]!r}; there are {', '.join(ROWS)}")
+    return names
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+def run_row(name: str, seed: int, options: argparse.Namespace) -> None:
+    """Run one row with one seed, unless its result is there."""
+    label = f"-{options.label}" if options.label else ""
+    folder = options.output / (
+        f"{name}{label}-{options.target}-k{options.iterations}-{options.passes}passes-seed{seed}"
+    )
+    result = folder / "recovery.json"
+    if result.exists():
+        return
+    row = ROWS[name]
+    config = make_config(row, seed, options)
+    run = RunDir(folder)
+    run.create()
+    with run.locked(), replaced_cut(row):
+        if row.from_scratch:
+            run_from_scratch(config, run)
+        else:
+            run_stages(config, run)
+    write_json(
+        result,
+        {
+            "says": row.says + (f" ({options.label})" if options.label else ""),
+            "target": options.target,
+            "iterations": 1 if row.one_cut or row.from_scratch else options.iterations,
+            "passes": options.passes,
+            "seed": seed,
+            **accuracies(run, config),
+        },
+    )
+
+
+def make_config(row: Row, seed: int, options: argparse.Namespace) -> Config:
+    """Return the settings of a row."""
+    cuts = 1 if row.one_cut else options.iterations
+    last = options.passes - options.iterations * options.tuning
+    tuning = options.iterations * options.tuning // cuts
+    height, width = options.size
+    overrides = [
+        f"seed={seed}", f"threads={options.threads}", f"data.root={options.data}",
+        f"data.height={height}", f"data.width={width}", "data.workers=1",
+        "train.epochs=0", f"train.pretrained={options.teacher}",
+        f"prune.target={options.target}", f"prune.iterations={cuts}",
+        f"prune.tuning.epochs={tuning}", f"prune.tuning.{AUGMENTATION}",
+        f"finetune.epochs={options.passes if row.from_scratch else last}",
+        f"finetune.{AUGMENTATION}",
+        f"prune.tuning.precision={options.precision}", f"finetune.precision={options.precision}",
+        *row.overrides, *options.set,
+    ]  # fmt: skip
+    return load_config(CONFIG, overrides, "train,prune,finetune")
+
+
+@contextmanager
+def replaced_cut(row: Row) -> Iterator[None]:
+    """Let Torch-Pruning cut where the row asks for it."""
+    if not row.torch_pruning:
+        yield
+        return
+    with patch("pipeline.stages.prune_iteration.cut", torch_pruning_cut):
+        yield
+
+
+def run_from_scratch(config: Config, run: RunDir) -> None:
+    """Fine-tune a compact model that starts from random weights under the teacher's eye."""
+    run_stages(config.model_copy(update={"stages": ("train",)}), run)
+    data, _ = prepare_pictures(config, run)
+    torch.manual_seed(config.seed)
+    model = build_model(
+        config.prune.target,
+        num_classes=count_persons(data.train),
+        embedding_dim=config.model.embedding_dim,
+    )
+    parent = run.stage_dir("random") / CHECKPOINT
+    size = config.data.height, config.data.width
+    save_checkpoint(parent, model, describe(model, config.prune.target, input_size=size))
+    context = StageContext(
+        stage="finetune",
+        config=config,
+        folder=run.stage_dir("finetune"),
+        data=data,
+        parent=parent,
+        teacher=run.stage_dir("train") / CHECKPOINT,
+        parent_hash="",
+    )
+    finetune.run(context)
+
+
+def accuracies(run: RunDir, config: Config) -> dict[str, Any]:
+    """Return what a run's stages and iterations scored."""
+    distance = config.evaluation.distance
+
+    def headline(stage: str) -> dict[str, float]:
+        metrics = json.loads((run.stage_dir(stage) / "metrics.json").read_text())[distance]
+        return {
+            "mAP": metrics["mean_average_precision"],
+            "rank1": metrics["cumulative_matching"]["1"],
+        }
+
+    reports = sorted(run.stage_dir("prune").glob("iteration_*/report.json"))
+    iterations = [json.loads(path.read_text()) for path in reports]
+    return {
+        "teacher": headline("train"),
+        "result": headline("finetune"),
+        "by_iteration": [report["accuracy"] for report in iterations],
+        "seconds": [report["seconds"] for report in iterations],
+    }
+
+
+def table(output: Path) -> Table:
+    """Return what the folder holds, one line a row, seeds averaged."""
+    found: dict[tuple[str, str, int, int], list[dict[str, Any]]] = {}
+    for path in sorted(output.glob("*/recovery.json")):
+        content = json.loads(path.read_text())
+        key = content["target"], content["says"], content["iterations"], content["passes"]
+        found.setdefault(key, []).append(content)
+    shown = Table(title="Accuracy after the cut", title_justify="left")
+    for heading in ("target", "row", "K", "passes", "seeds", "full width", "mAP", "rank-1"):
+        shown.add_column(heading, justify="left" if heading in ("target", "row") else "right")
+    shown.add_column("mAP after each cut")
+    for key, contents in sorted(found.items(), key=lambda item: -_mean(item[1], "mAP")):
+        target, says, iterations, passes = key
+        shown.add_row(
+            target, says, str(iterations), str(passes), str(len(contents)),
+            f"{mean(c['teacher']['mAP'] for c in contents):.1%}",
+            _mean_and_spread(contents, "mAP"), _mean_and_spread(contents, "rank1"),
+            _steps(contents[0]),
+        )  # fmt: skip
+    return shown
+
+
+def _mean(contents: list[dict[str, Any]], key: str) -> float:
+    return float(mean(content["result"][key] for content in contents))
+
+
+def _mean_and_spread(contents: list[dict[str, Any]], key: str) -> str:
+    values = [100 * content["result"][key] for content in contents]
+    spread = f" ± {stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{mean(values):.1f}{spread}"
+
+
+def _steps(content: dict[str, Any]) -> str:
+    steps = ("after_surgery", "after_reconstruction", "after_tuning")
+    return ", ".join(
+        "/".join(f"{100 * cut[step]['mAP']:.1f}" for step in steps if step in cut)
+        for cut in content["by_iteration"]
+    )
+
+
+if __name__ == "__main__":
+    main()

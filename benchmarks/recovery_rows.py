@@ -1,0 +1,52 @@
+"""What the recovery table compares: settings on top of the common ones, by row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+USUAL_LOSSES = ("cross_entropy=1.0", "triplet=1.0")
+NO_TEACHER = (
+    "prune.teacher=false", "finetune.teacher=false",
+    *(f"{stage}.losses.{loss}" for stage in ("prune.tuning", "finetune") for loss in USUAL_LOSSES),
+)  # fmt: skip
+NO_RECONSTRUCTION = ("prune.reconstruction_pictures=0",)
+NO_RECALIBRATION = ("prune.recalibration_pictures=0",)
+NO_HINTS = ("prune.distillation.hints=0", "finetune.distillation.hints=0")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to a compact model.
+
+    Attributes:
+        says: what it is, for the table.
+        overrides: ``key.path=value`` on top of the common settings.
+        one_cut: everything is removed at once, and the passes of all cuts follow it.
+        torch_pruning: Torch-Pruning chooses and removes the channels.
+        from_scratch: the compact model starts from random weights; nothing is cut.
+    """
+
+    says: str
+    overrides: tuple[str, ...] = ()
+    one_cut: bool = False
+    torch_pruning: bool = False
+    from_scratch: bool = False
+
+
+ROWS: Mapping[str, Row] = {
+    "ours": Row("ours"),
+    "no_reconstruction": Row("without reconstruction", NO_RECONSTRUCTION),
+    "no_hints": Row("without stage hints", NO_HINTS),
+    "no_distillation": Row("without any distillation", NO_TEACHER),
+    "one_cut": Row("one cut instead of K", one_cut=True),
+    "random": Row("random channels, the rest as ours", ("prune.criterion=random",)),
+    "tp_usual": Row(
+        "Torch-Pruning L2, one cut, usual fine-tune",
+        (*NO_TEACHER, *NO_RECONSTRUCTION, *NO_RECALIBRATION),
+        one_cut=True,
+        torch_pruning=True,
+    ),
+    "tp_ours": Row("Torch-Pruning L2, our recovery", torch_pruning=True),
+    "scratch": Row("x0.5 from random weights, our distillation", from_scratch=True),
+}

@@ -1,0 +1,74 @@
+"""The cut that Torch-Pruning makes, in the place of ours.
+
+Fang et al., "DepGraph: Towards Any Structural Pruning", CVPR 2023; ``pip install
+torch-pruning==1.6.1``. Its L2 importance of a group chooses the channels, its graph removes them.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prune.cut import Cut
+from prune.layers import layer_widths, prunable_layers
+from prune.verify import check_widths
+
+
+def torch_pruning_cut(
+    model: nn.Module, widths: Mapping[str, int], *, example: Tensor, **_unused: Any
+) -> Cut:
+    """Cut a copy of a model to planned widths, in the place of :func:`prune.cut.cut`.
+
+    The surgery is not compared with masks, since Torch-Pruning makes none: ``difference`` is nan.
+
+    Args:
+        model: the model to cut.
+        widths: planned output channels by layer.
+        example: an input (N, 3, H, W).
+    """
+    import torch_pruning
+
+    started = time.perf_counter()
+    compact = copy.deepcopy(model).cpu().eval()
+    layers, now = prunable_layers(compact), layer_widths(compact)
+    ratios = {
+        # int(n * (1 - ratio)) channels stay; half a channel guards against rounding.
+        layers[name]: 1 - (width + 0.5) / now[name]
+        for name, width in widths.items()
+        if width < now[name]
+    }
+    pruner = torch_pruning.pruner.BasePruner(
+        compact,
+        example,
+        importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
+        pruning_ratio=0.0,
+        pruning_ratio_dict=ratios,
+        ignored_layers=[layer for layer in layers.values() if layer not in ratios],
+    )
+    kept = {name: torch.arange(width) for name, width in now.items()}
+    names = {layer: name for name, layer in layers.items()}
+    for group in pruner.step(interactive=True):
+        for dependency, indices in group:
+            name = names.get(dependency.target.module)
+            if name is not None and dependency.handler in _output_pruners(torch_pruning):
+                remaining = torch.ones(now[name], dtype=torch.bool)
+                remaining[list(indices)] = False
+                kept[name] = remaining.nonzero().flatten()
+        group.prune()
+    check_widths(compact, widths)
+    seconds = {"surgery": time.perf_counter() - started}
+    return Cut(compact.eval(), kept, {}, [], float("nan"), seconds)
+
+
+def _output_pruners(torch_pruning: Any) -> tuple[Any, ...]:
+    functions = torch_pruning.pruner.function
+    return (
+        functions.prune_conv_out_channels,
+        functions.prune_depthwise_conv_out_channels,
+        functions.prune_linear_out_channels,
+    )

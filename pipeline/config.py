@@ -15,8 +15,11 @@ def _expand(value: object) -> object:
 
 FilePath = Annotated[Path, BeforeValidator(_expand), PlainSerializer(str)]
 
-StageName = Literal["train", "prune", "finetune", "quantize"]
-STAGES: tuple[StageName, ...] = ("train", "prune", "finetune", "quantize")
+StageName = Literal["train", "transfer", "prune", "finetune", "resize", "quantize"]
+STAGES: tuple[StageName, ...] = (
+    "train", "transfer", "prune", "finetune", "resize", "quantize",
+)  # fmt: skip
+DEFAULT_STAGES: tuple[StageName, ...] = ("train", "prune", "finetune", "quantize")
 
 
 class Settings(BaseModel):
@@ -97,11 +100,10 @@ class PruneTuning(TrainingSettings):
     losses: LossSettings = LossSettings(cross_entropy=0.1, triplet=0.0)
 
 
-class PruneStage(Settings):
-    """Stage ``prune``: from full width to the target's widths in K iterations."""
+class CutSettings(Settings):
+    """What is cut, how it is mended, and how it is tuned; the stages that cut share it."""
 
     target: str = Field("osnet_x0_5", description="architecture whose widths to end at")
-    iterations: int = Field(3, ge=1, description="K, how many cuts")
     criterion: Criterion = Field(
         "l2", description="what ranks channels: l2, l1, fpgm, batchnorm_scale or random"
     )
@@ -113,6 +115,27 @@ class PruneStage(Settings):
     )
     teacher: bool = Field(True, description="tune under the full-width model's eye")
     distillation: DistillationSettings = DistillationSettings()
+    tuning: TrainingSettings
+
+
+class TransferTuning(TrainingSettings):
+    """The training after the one cut: long, at a low rate."""
+
+    epochs: int = Field(30, ge=0, description="epochs after the cut")
+    learning_rate: float = Field(3.5e-4, gt=0, description="peak rate; low, the weights are taken")
+
+
+class TransferStage(CutSettings):
+    """Stage ``transfer``: the most important channels go into the target at once."""
+
+    teacher: bool = Field(False, description="train under the full-width model's eye")
+    tuning: TransferTuning = TransferTuning()
+
+
+class PruneStage(CutSettings):
+    """Stage ``prune``: from full width to the target's widths in K iterations."""
+
+    iterations: int = Field(3, ge=1, description="K, how many cuts")
     tuning: PruneTuning = PruneTuning()
 
 
@@ -124,6 +147,15 @@ class FinetuneStage(TrainingSettings):
     losses: LossSettings = LossSettings(cross_entropy=0.3, triplet=0.3)
     teacher: bool = Field(True, description="imitate the full-width model's embeddings")
     distillation: DistillationSettings = DistillationSettings()
+
+
+class ResizeStage(TrainingSettings):
+    """Stage ``resize``: the model as it is, at another input size."""
+
+    height: int = Field(128, ge=16, description="input rows from here on")
+    width: int = Field(64, ge=16, description="input columns from here on")
+    epochs: int = Field(8, ge=0, description="epochs at the new size")
+    learning_rate: float = Field(3.5e-4, gt=0, description="peak rate")
 
 
 class QuantizeStage(Settings):
@@ -159,14 +191,18 @@ class Config(Settings):
         "run", pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$", description="folder below runs/"
     )
     seed: int = Field(0, ge=0, description="every draw is a function of it")
-    stages: tuple[StageName, ...] = Field(STAGES, description="stages to run, in this order")
+    stages: tuple[StageName, ...] = Field(
+        DEFAULT_STAGES, description=f"stages to run, in this order; there are {', '.join(STAGES)}"
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train")
     threads: int | None = Field(None, ge=1, description="CPU threads; none: all cores")
     data: DataSettings = DataSettings()
     model: ModelSettings = ModelSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     train: TrainStage = TrainStage()
+    transfer: TransferStage = TransferStage()
     prune: PruneStage = PruneStage()
     finetune: FinetuneStage = FinetuneStage()
+    resize: ResizeStage = ResizeStage()
     quantize: QuantizeStage = QuantizeStage()
     latency: LatencySettings = LatencySettings()

@@ -28,6 +28,7 @@ class StageContext:
         parent: checkpoint of the model it starts from, if there is one.
         teacher: checkpoint of the full-width model, if there is one.
         parent_hash: of the parent's file, or empty.
+        input_size: (height, width) of the stage's model.
     """
 
     stage: str
@@ -37,11 +38,7 @@ class StageContext:
     parent: Path | None
     teacher: Path | None
     parent_hash: str
-
-    @property
-    def input_size(self) -> tuple[int, int]:
-        """Return (height, width)."""
-        return self.config.data.height, self.config.data.width
+    input_size: tuple[int, int]
 
     @property
     def device(self) -> str:

@@ -38,8 +38,7 @@ def measure_run(config: Config, run: RunDir) -> None:
     logger.info("latency: %d rounds over %d models", config.latency.rounds, len(records))
     candidates: dict[str, Candidate] = {}
     for record in records:
-        size = record.settings["data"]
-        candidates |= _candidates(run, record, zeros(1, 3, size["height"], size["width"]))
+        candidates |= _candidates(run, record, zeros(1, 3, *record.input_size))
     times = measure_latency(
         candidates,
         rounds=config.latency.rounds,

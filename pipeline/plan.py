@@ -17,6 +17,8 @@ BEGUN_FILE = "begun.json"
 MADE_ANEW = "made anew"
 ANEW: Mapping[str, str] = {CHECKPOINT: MADE_ANEW, KEPT: MADE_ANEW}
 NEEDS_TEACHER = ("finetune",)
+# What the other stages leave is no float model to go on from.
+LEAVES_CHECKPOINT = ("train", "transfer", "prune", "finetune", "resize")
 
 Action = Literal["run", "continue", "reuse"]
 
@@ -100,13 +102,16 @@ def stage_inputs(
 def parent_of(stage: str, config: Config, run: RunDir) -> str | None:
     """Return the stage whose model a stage starts from.
 
-    That is the requested stage before it; for the first requested one, and for one that was not
-    requested, the latest earlier stage that the run has finished or will have.
+    That is the latest requested stage before it that leaves a float checkpoint; for the first
+    requested one, and for one that was not requested, the latest such stage that the run has
+    finished or will have. Pruning never starts from what transfer made, which is at its target.
 
     Raises:
         PipelineError: there is none, and the stage needs one.
     """
-    earlier = STAGES[: STAGES.index(stage)]
+    earlier = [name for name in STAGES[: STAGES.index(stage)] if name in LEAVES_CHECKPOINT]
+    if stage == "prune":
+        earlier.remove("transfer")
     if not earlier:
         return None
     requested = [name for name in earlier if name in config.stages]

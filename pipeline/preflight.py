@@ -6,7 +6,7 @@ import torch
 
 from pipeline.config import Config
 from pipeline.errors import PipelineError
-from pipeline.widths import planned_widths
+from pipeline.widths import cutting_stage, planned_widths, target_of
 from quantize.engine import check_engine
 from quantize.layer_names import check_layer_names
 from reid.data.records import ReidData, relabel
@@ -27,12 +27,12 @@ def check_settings(config: Config) -> None:
     """
     if config.device == "cuda" and not torch.cuda.is_available():
         raise PipelineError("device: cuda was asked for, but torch finds no GPU; use device=cpu")
-    if "prune" in config.stages:
-        planned_widths(config)
+    stage = cutting_stage(config)
+    if stage is not None:
+        planned_widths(config, stage)
     if "quantize" in config.stages:
         check_engine(config.quantize.engine)
-        name = config.prune.target if "prune" in config.stages else config.model.architecture
-        check_layer_names(build_model(name), config.quantize.float_layers)
+        check_layer_names(build_model(target_of(config)), config.quantize.float_layers)
     for key, settings, teacher, weights in _trainings(config):
         taught = teacher and any(weights.model_dump().values())
         if settings.epochs and not (
@@ -86,10 +86,13 @@ def _trainings(
     config: Config,
 ) -> list[tuple[str, TrainingSettings, bool, DistillationSettings]]:
     """Return the trainings of the requested stages: key, settings, taught or not, and by what."""
-    prune, finetune = config.prune, config.finetune
+    transfer, prune, finetune = config.transfer, config.prune, config.finetune
+    alone = DistillationSettings()
     found = {
-        "train": ("train", config.train, False, DistillationSettings()),
+        "train": ("train", config.train, False, alone),
+        "transfer": ("transfer.tuning", transfer.tuning, transfer.teacher, transfer.distillation),
         "prune": ("prune.tuning", prune.tuning, prune.teacher, prune.distillation),
         "finetune": ("finetune", finetune, finetune.teacher, finetune.distillation),
+        "resize": ("resize", config.resize, False, alone),
     }
     return [training for stage, training in found.items() if stage in config.stages]

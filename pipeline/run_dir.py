@@ -54,6 +54,14 @@ class StageRecord:
     result: dict[str, Any] = field(default_factory=dict)
     continued: bool = False
 
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Return (height, width) of the model that the stage made."""
+        data = self.settings["data"]
+        # Records of earlier versions have no size of their own.
+        height, width = self.result.get("input_size", (data["height"], data["width"]))
+        return height, width
+
 
 class RunDir:
     """A run's folder.

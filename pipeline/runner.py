@@ -23,7 +23,8 @@ from pipeline.plan import (
 from pipeline.preflight import check_batches, check_files, check_settings
 from pipeline.run_dir import CHECKPOINT, KEPT, RunDir, StageRecord
 from pipeline.settings_io import write_config
-from pipeline.stages import finetune, prune, quantize, train
+from pipeline.stages import finetune, prune, quantize, resize, train, transfer
+from pipeline.widths import CUTTING_STAGES, cutting_stage
 from reid.data.records import ReidData
 from reid.files import hash_file
 from reid.training.fit import LAST
@@ -34,8 +35,10 @@ StageFunction = Callable[[StageContext], dict[str, Any]]
 
 STAGE_FUNCTIONS: dict[str, StageFunction] = {
     "train": train.run,
+    "transfer": transfer.run,
     "prune": prune.run,
     "finetune": finetune.run,
+    "resize": resize.run,
     "quantize": quantize.run,
 }
 
@@ -77,8 +80,13 @@ def run_stages(config: Config, run: RunDir, *, restart_from: str | None = None) 
 
 
 def _with_all_stages(config: Config, run: RunDir) -> Config:
-    """Keep the stages that were ever begun here, so that --run alone means all of them."""
-    begun = [stage for stage in STAGES if run.stage_dir(stage).is_dir()]
+    """Keep the stages that were ever begun here, so that --run alone means all of them.
+
+    Of transfer and prune, which exclude each other, the one that was asked for last stays.
+    """
+    begun = {stage for stage in STAGES if run.stage_dir(stage).is_dir()}
+    if cutting_stage(config) is not None:
+        begun -= set(CUTTING_STAGES)
     stages = tuple(stage for stage in STAGES if stage in config.stages or stage in begun)
     return config.model_copy(update={"stages": stages})
 
@@ -114,6 +122,7 @@ def _run_stage(config: Config, run: RunDir, step: Step, data: ReidData, data_has
         parent=run.stage_dir(step.parent) / CHECKPOINT if step.parent else None,
         teacher=run.stage_dir("train") / CHECKPOINT if teacher else None,
         parent_hash=inputs.get("parent", ""),
+        input_size=_input_size(config, step.stage, parent),
     )
     logger.info("%s: started", step.stage)
     started = time.perf_counter()
@@ -136,6 +145,15 @@ def _run_stage(config: Config, run: RunDir, step: Step, data: ReidData, data_has
     for leftover in folder.rglob(LAST):
         leftover.unlink()
     logger.info("%s: done in %.0f s", step.stage, seconds)
+
+
+def _input_size(config: Config, stage: str, parent: StageRecord | None) -> tuple[int, int]:
+    """Return (height, width) of a stage's model: that of the model it starts from, or a new one."""
+    if stage == "resize":
+        return config.resize.height, config.resize.width
+    if parent is None:
+        return config.data.height, config.data.width
+    return parent.input_size
 
 
 def _hash_outputs(folder: Path) -> dict[str, str]:

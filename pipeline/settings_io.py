@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from pipeline.config import STAGES, Config
+from pipeline.config import DEFAULT_STAGES, STAGES, Config
 from pipeline.errors import PipelineError
 from reid.errors import ModelError
 from reid.models.registry import check_architecture
@@ -31,7 +31,7 @@ def load_config(path: Path, overrides: Sequence[str] = (), stages: str | None = 
         _apply(content, override)
     if stages is not None:
         content["stages"] = [name.strip() for name in stages.split(",") if name.strip()]
-    _check_stages(content.get("stages", list(STAGES)))
+    _check_stages(content.get("stages", DEFAULT_STAGES))
     try:
         config = Config.model_validate(content)
     except ValidationError as error:
@@ -149,11 +149,17 @@ def _check_stages(stages: Any) -> None:
             f"stages out of order: {','.join(stages)}; each once and in this order: "
             + ",".join(right)
         )
+    if {"transfer", "prune"} <= set(stages):
+        raise PipelineError(
+            "stages name both transfer and prune: transfer lands at the target in one cut, nothing "
+            "is left to prune; take one of them out of --stages"
+        )
 
 
 def _check_architectures(config: Config) -> None:
     for key, name in (
         ("model.architecture", config.model.architecture),
+        ("transfer.target", config.transfer.target),
         ("prune.target", config.prune.target),
     ):
         try:

@@ -12,7 +12,7 @@ from pipeline.report.story import collect, iteration_reports, write_story
 from pipeline.report.tables import closing_table, footnotes, plan_table
 from pipeline.run_dir import RunDir
 from pipeline.settings_io import load_config
-from pipeline.widths import planned_widths
+from pipeline.widths import cutting_stage, planned_widths
 
 WIDE = 150  # columns of the widest table; a pipe or a file has no width of its own
 
@@ -22,7 +22,8 @@ def show_plan(config: Config, run: RunDir, *, restart_from: str | None = None) -
     check_settings(config)
     data_hash = look_at_pictures(config, run)
     plan = make_plan(config, run, data_hash=data_hash, restart_from=restart_from)
-    widths = planned_widths(config) if "prune" in config.stages else None
+    stage = cutting_stage(config)
+    widths = planned_widths(config, stage) if stage is not None else None
     for table in plan_table(plan, widths):
         _console().print(table)
 

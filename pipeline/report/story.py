@@ -9,6 +9,7 @@ from pipeline.evaluation import headline
 from pipeline.latency import read_latency
 from pipeline.plan import stale_records
 from pipeline.run_dir import RunDir, StageRecord
+from pipeline.widths import CUTTING_STAGES
 from prune.report import IterationReport
 from reid.files import write_json
 
@@ -28,7 +29,6 @@ def collect(config: Config, run: RunDir) -> dict[str, Any]:
     return {
         "name": config.name,
         "distance": config.evaluation.distance,
-        "input": [config.data.height, config.data.width],
         "pictures": str(config.data.root) if config.data.root else "synthetic pedestrians",
         "rows": [
             _row(record, config, latency) | {"stale": stale.get(record.stage, "")}
@@ -56,6 +56,7 @@ def _row(record: StageRecord, config: Config, latency: dict[str, Any]) -> dict[s
     return {
         "stage": record.stage,
         "model": result["model"],
+        "input_size": list(record.input_size),
         "file": result["file"],
         "parameters": result["parameters"],
         "macs": result["macs"],
@@ -70,10 +71,11 @@ def _row(record: StageRecord, config: Config, latency: dict[str, Any]) -> dict[s
 
 
 def iteration_reports(run: RunDir) -> list[IterationReport]:
-    """Read the finished prune iterations of a run, in order."""
-    folders = run.stage_dir("prune").glob("iteration_*")
-    paths = [folder / "report.json" for folder in folders]
-    found = sorted((p for p in paths if p.is_file()), key=_number)
+    """Read the finished cuts of a run: that of transfer, those of prune in order."""
+    found: list[Path] = []
+    for stage in CUTTING_STAGES:
+        paths = run.stage_dir(stage).glob("iteration_*/report.json")
+        found += sorted(paths, key=_number)
     return [IterationReport.from_dict(json.loads(path.read_text())) for path in found]
 
 

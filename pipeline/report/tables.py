@@ -11,11 +11,12 @@ def closing_table(story: dict[str, Any]) -> Table:
     """Return one row a stage: size, accuracy, latency."""
     table = Table(title=f"Run {story['name']}", title_justify="left")
     table.add_column("stage", no_wrap=True)
-    for heading in ("parameters", "MACs", "file", "mAP", "rank-1", "latency", "took"):
+    for heading in ("input", "parameters", "MACs", "file", "mAP", "rank-1", "latency", "took"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in story["rows"]:
         table.add_row(
             row["stage"] + (" (stale)" if row["stale"] else ""),
+            f"{row['input_size'][0]} x {row['input_size'][1]}",
             f"{row['parameters']:,}",
             f"{row['macs'] / 1e6:.1f} M",
             size(row["bytes"]),
@@ -34,10 +35,9 @@ def size(count: int) -> str:
 
 def footnotes(story: dict[str, Any]) -> list[str]:
     """Return the lines below the closing table: what was measured, on what."""
-    height, width = story["input"]
     lines = [
         f"accuracy: {story['distance']} distance, Market-1501 protocol, {story['pictures']}, "
-        f"input {height} x {width}, seed {story['seed']}"
+        f"seed {story['seed']}"
     ]
     lines += [f"{row['stage']} is stale: {row['stale']}" for row in story["rows"] if row["stale"]]
     if any(row["continued"] for row in story["rows"]):

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from pipeline.config import CutSettings
 from pipeline.context import StageContext
 from pipeline.evaluation import evaluate, headline
 from pipeline.run_dir import KEPT
@@ -22,26 +23,37 @@ from reid.models.registry import build_model
 
 
 def run(context: StageContext) -> dict[str, Any]:
-    """Take the model to the target's widths; return the row of the closing table.
+    """Take the model to the target's widths; return the row of the closing table."""
+    return cut_to_target(context, context.config.prune)
+
+
+def cut_to_target(context: StageContext, settings: CutSettings) -> dict[str, Any]:
+    """Take the model to the target's widths, by as many cuts as are planned for the stage.
 
     Every iteration leaves a folder with its checkpoint, which channels are kept, and its report;
     a finished iteration is not done again after an interruption.
+
+    Args:
+        context: of the stage.
+        settings: of the stage.
+
+    Returns:
+        The row of the closing table.
     """
     source, _ = context.load_parent()
     classes, embedding_dim = source.get_submodule("classifier").weight.shape  # type: ignore[misc]
-    _, *plans = planned_widths(context.config, classes)
+    _, *plans = planned_widths(context.config, context.stage, classes)
     state: State | None = None
     for number, widths in enumerate(plans, start=1):
-        iteration = Iteration(context, number, len(plans), widths, source)
+        iteration = Iteration(context, settings, number, len(plans), widths, source)
         if not iteration.is_finished():
             run_iteration(iteration, state or _initial_state(context, source))
         state = load_state(iteration)
     assert state is not None, "a plan has at least one iteration"
-    target = context.config.prune.target
-    stock = build_model(target, num_classes=classes, embedding_dim=embedding_dim)
+    stock = build_model(settings.target, num_classes=classes, embedding_dim=embedding_dim)
     stock.load_state_dict(state.model.state_dict(), strict=True)
     write_kept(context.folder / KEPT, state.kept)
-    return finish_model(context, stock, target, state.metrics)
+    return finish_model(context, stock, settings.target, state.metrics)
 
 
 def _initial_state(context: StageContext, source: nn.Module) -> State:

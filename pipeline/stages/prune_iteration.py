@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pipeline.config import CutSettings
 from pipeline.context import StageContext
 from pipeline.evaluation import evaluate, headline
 from pipeline.run_dir import CHECKPOINT, KEPT, METRICS
@@ -61,6 +62,7 @@ class Iteration:
 
     Attributes:
         context: of the stage.
+        settings: of the stage.
         number: from 1.
         count: K.
         widths: planned channels after it, by layer.
@@ -68,6 +70,7 @@ class Iteration:
     """
 
     context: StageContext
+    settings: CutSettings
     number: int
     count: int
     widths: dict[str, int]
@@ -77,6 +80,11 @@ class Iteration:
     def folder(self) -> Path:
         """Return where it writes."""
         return self.context.folder / f"iteration_{self.number}"
+
+    @property
+    def label(self) -> str:
+        """Return what the log calls it."""
+        return f"{self.context.stage} {self.number}/{self.count}"
 
     def is_finished(self) -> bool:
         """Tell whether there is nothing left to do."""
@@ -100,7 +108,7 @@ def run_iteration(iteration: Iteration, state: State) -> None:
     report = replace(report, accuracy=accuracy, seconds=seconds)
     write_json(folder / REPORT, report.to_dict())
     for line in report.summary().splitlines():
-        logger.info("prune %d/%d: %s", iteration.number, iteration.count, line)
+        logger.info("%s: %s", iteration.label, line)
 
 
 def load_state(iteration: Iteration) -> State:
@@ -115,8 +123,8 @@ def load_state(iteration: Iteration) -> State:
 
 
 def _cut_and_mend(iteration: Iteration, state: State) -> None:
-    context, settings = iteration.context, iteration.context.config.prune
-    logger.info("prune %d/%d: masks and surgery", iteration.number, iteration.count)
+    context, settings = iteration.context, iteration.settings
+    logger.info("%s: masks and surgery", iteration.label)
     generator = torch.Generator().manual_seed(context.seed("check", iteration.number))
     result = cut(
         state.model,
@@ -158,7 +166,7 @@ def _cut_and_mend(iteration: Iteration, state: State) -> None:
 
 
 def _tune(iteration: Iteration, model: nn.Module) -> None:
-    context, settings = iteration.context, iteration.context.config.prune
+    context, settings = iteration.context, iteration.settings
     teacher = None
     if settings.teacher:
         kept = read_kept(iteration.folder / KEPT)
@@ -170,7 +178,7 @@ def _tune(iteration: Iteration, model: nn.Module) -> None:
         settings.tuning,
         teacher=teacher,
         folder=iteration.folder,
-        label=f"prune {iteration.number}/{iteration.count}",
+        label=iteration.label,
         purpose=(iteration.number,),
     )
 

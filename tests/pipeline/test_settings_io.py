@@ -60,6 +60,7 @@ WRONG = {
     "quantize.engine=tpu": r"quantize.engine: .*'qnnpack', 'x86' or 'onednn'.*found 'tpu'",
     "model.architecture=osnet_x10": r"model.architecture: unknown architecture 'osnet_x10'",
     "prune.target=resnet": r"prune.target: unknown architecture 'resnet'",
+    "transfer.target=resnet": r"transfer.target: unknown architecture 'resnet'",
     "name=../up": r"name: .*pattern",
 }
 
@@ -84,7 +85,7 @@ WRONG_FILES = {
     "train: 3": r"train: .*found 3",
     "extends: c.yaml": r"'extends' goes round in a circle",
     "extends: nowhere.yaml": r"nowhere.yaml: cannot read this configuration",
-    "stages: [train, fly]": r"unknown stage 'fly': stages are train, prune, finetune, quantize",
+    "stages: [train, fly]": r"unknown stage 'fly': stages are train, transfer, prune, finetune",
 }
 
 
@@ -99,6 +100,7 @@ WRONG_STAGES = {
     "trian,prune": r"unknown stage 'trian': did you mean 'train'\?",
     "prune,train": r"stages out of order: prune,train; .* in this order: train,prune",
     "train,train": r"stages out of order",
+    "train,transfer,prune": r"name both transfer and prune: transfer lands at the target in one",
     ",": r"stages: expected some of",
 }
 

@@ -1,0 +1,65 @@
+"""Which model a stage starts from."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import DEFAULT_STAGES, STAGES, Config
+from pipeline.errors import PipelineError
+from pipeline.plan import parent_of
+from pipeline.run_dir import RunDir, StageRecord
+
+
+@pytest.fixture
+def finish(tmp_path: Path) -> Callable[..., RunDir]:
+    """Return a run in which the named stages are finished."""
+
+    def run(*stages: str) -> RunDir:
+        run = RunDir(tmp_path / "run")
+        for stage in stages:
+            run.finish(StageRecord(stage, "", {}, {}, {}, {}, 0, 0.0))
+        return run
+
+    return run
+
+
+def asked(*stages: str) -> Config:
+    return Config.model_validate({"stages": stages})
+
+
+def test_the_stages_of_a_run_that_names_none() -> None:
+    assert Config().stages == DEFAULT_STAGES == ("train", "prune", "finetune", "quantize")
+    assert [stage for stage in STAGES if stage in DEFAULT_STAGES] == list(DEFAULT_STAGES)
+
+
+PARENTS = [
+    (("train", "prune", "finetune", "resize", "quantize"),
+     {"prune": "train", "finetune": "prune", "resize": "finetune", "quantize": "resize"}),
+    (("train", "transfer", "finetune", "quantize"),
+     {"transfer": "train", "finetune": "transfer", "quantize": "finetune"}),
+    (("train", "resize", "quantize"), {"resize": "train", "quantize": "resize"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("stages", "parents"), PARENTS)
+def test_each_goes_on_from_the_latest_before_it(
+    finish: Callable[..., RunDir], stages: tuple[str, ...], parents: dict[str, str]
+) -> None:
+    # What the run has of stages that were not asked for makes no difference.
+    run = finish("transfer", "prune", "resize")
+    assert {stage: parent_of(stage, asked(*stages), run) for stage in parents} == parents
+
+
+def test_what_a_run_has_is_taken_where_nothing_earlier_was_asked_for(
+    finish: Callable[..., RunDir],
+) -> None:
+    assert parent_of("quantize", asked("quantize"), finish("train", "finetune")) == "finetune"
+    assert parent_of("quantize", asked("train"), finish("resize", "quantize")) == "resize"
+
+
+def test_prune_does_not_start_from_what_transfer_made(finish: Callable[..., RunDir]) -> None:
+    run = finish("transfer", "quantize")
+    with pytest.raises(PipelineError, match=r"prune needs a model, and .* has none yet"):
+        parent_of("prune", asked("prune"), run)
+    assert parent_of("prune", asked("prune"), finish("train")) == "train"

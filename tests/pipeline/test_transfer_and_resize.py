@@ -1,0 +1,108 @@
+"""A run through transfer and resize: one cut, then another input size for all that follows."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.command import main
+from pipeline.latency import read_latency
+from pipeline.run_dir import RunDir
+from prune.layers import layer_widths
+from quantize.torchscript import load_torchscript
+from reid.files import hash_file
+from reid.models import build_model
+from reid.models.checkpoint import load_checkpoint
+
+STAGES = ("train", "transfer", "resize", "quantize")
+CONFIG = """
+name: transferred
+threads: 1
+stages: [train, transfer, resize, quantize]
+data: {{root: {root}, height: 32, width: 32, workers: 0}}
+model: {{architecture: osnet_x0_5, embedding_dim: 32}}
+train: {{epochs: 0}}
+transfer:
+  target: osnet_x0_25
+  reconstruction_pictures: 16
+  recalibration_pictures: 16
+  tuning: {{epochs: 1, identities_per_batch: 4, pictures_per_identity: 3}}
+resize:
+  height: 64
+  width: 32
+  epochs: 1
+  identities_per_batch: 4
+  pictures_per_identity: 3
+quantize: {{calibration_pictures: 8}}
+latency: {{rounds: 2}}
+"""
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_market: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("transferred")
+    (folder / "c.yaml").write_text(CONFIG.format(root=tiny_market))
+    assert main(["--config", str(folder / "c.yaml"), "--run", str(folder / "run")]) == 0
+    return folder / "run"
+
+
+def test_transfer_lands_at_the_target_in_one_cut(finished: Path) -> None:
+    model, info = load_checkpoint(finished / "transfer" / "checkpoint.pt")
+    assert info.architecture == "osnet_x0_25"
+    assert layer_widths(model) == layer_widths(
+        build_model("osnet_x0_25", num_classes=8, embedding_dim=32)
+    )
+    assert info.parent_hash == hash_file(finished / "train" / "checkpoint.pt")
+    report = json.loads((finished / "transfer" / "iteration_1" / "report.json").read_text())
+    assert (report["iteration"], report["iterations"]) == (1, 1)
+    assert not (finished / "transfer" / "iteration_2").exists()
+
+
+def test_what_is_kept_is_what_is_most_important(finished: Path) -> None:
+    full, _ = load_checkpoint(finished / "train" / "checkpoint.pt")
+    kept = json.loads((finished / "transfer" / "kept.json").read_text())["conv1.conv"]
+    # The stem is in no group: its own L2 norms decide.
+    norms = full.get_submodule("conv1.conv").weight.flatten(1).norm(dim=1)  # type: ignore[union-attr, operator]
+    assert sorted(kept) == sorted(norms.topk(16).indices.tolist())
+
+
+def test_everything_after_resize_has_the_new_size(finished: Path) -> None:
+    sizes = [load_checkpoint(finished / stage / "checkpoint.pt")[1].input_size
+             for stage in ("train", "transfer", "resize")]  # fmt: skip
+    assert sizes == [(32, 32), (32, 32), (64, 32)]
+    module, metadata = load_torchscript(finished / "quantize" / "int8.pt")
+    assert json.loads(metadata["input_size"]) == [64, 32]
+    torch.backends.quantized.engine = "qnnpack"
+    assert module(torch.zeros(2, 3, 64, 32)).shape == (2, 32)
+    macs = {stage: record.result["macs"] for stage in STAGES
+            if (record := RunDir(finished).record(stage)) is not None}  # fmt: skip
+    assert macs["resize"] == pytest.approx(2 * macs["transfer"], rel=0.05)
+    assert macs["quantize"] == macs["resize"]
+    assert set(STAGES) <= set(read_latency(RunDir(finished))["stages"])
+
+
+def test_every_row_shows_its_input_size(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--run", str(finished), "--report"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for stage, size in (("transfer", "32 x 32"), ("resize", "64 x 32"), ("quantize", "64 x 32")):
+        assert f"{stage} │ {size} │" in text
+    page = (finished / "report.html").read_text()
+    assert page.count("<td>64 x 32</td>") == 2
+    assert "Iteration 1 of 1" in text
+
+
+def test_another_size_makes_resize_and_what_follows_anew(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--run", str(finished), "--plan", "resize.height=48"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "resize │ run │ resize.height: 64 -> 48 │ transfer" in text
+    assert "transfer │ reuse" in text
+    assert "its input changed: parent" in text
+
+
+def test_prune_instead_of_transfer(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--run", str(finished), "--plan", "--stages", "train,prune"]
+    assert main([*arguments, "prune.target=osnet_x0_25"]) == 0
+    assert "prune │ run │ not made yet │ train" in " ".join(capsys.readouterr().out.split())

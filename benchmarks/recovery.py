@@ -176,6 +176,7 @@ def run_from_scratch(config: Config, run: RunDir) -> None:
         parent=parent,
         teacher=run.stage_dir("train") / CHECKPOINT,
         parent_hash="",
+        input_size=size,
     )
     finetune.run(context)
 

@@ -14,6 +14,7 @@ from reid.data.sampling import EpochSampler
 from reid.errors import TrainingError
 from reid.models.pretrained import load_pretrained
 from reid.models.registry import build_model
+from reid.training.layers import match_layers
 from reid.training.settings import DistillationSettings, TrainingSettings
 
 
@@ -21,7 +22,8 @@ def check_settings(config: Config) -> None:
     """Check what can be checked without pictures.
 
     Raises:
-        PipelineError: the device is not there.
+        PipelineError: the device is not there, a training has nothing to learn from, or the
+            layers it is to freeze are not there.
         PruneError: the target cannot be reached from the source.
         QuantizeError: the engine is not there.
     """
@@ -35,13 +37,25 @@ def check_settings(config: Config) -> None:
         check_layer_names(build_model(target_of(config)), config.quantize.float_layers)
     for key, settings, teacher, weights in _trainings(config):
         taught = teacher and any(weights.model_dump().values())
-        if settings.epochs and not (
-            taught or settings.losses.cross_entropy or settings.losses.triplet
-        ):
+        if settings.epochs and not (taught or settings.losses.total_weight):
             raise PipelineError(
                 f"{key}: nothing to learn from, every loss has weight 0; give "
                 f"{key}.losses.cross_entropy a weight, or epochs 0"
             )
+        if settings.frozen_epochs:
+            _check_frozen_layers(config, key, settings, bool(teacher and weights.logits))
+
+
+def _check_frozen_layers(
+    config: Config, key: str, settings: TrainingSettings, logits_are_taught: bool
+) -> None:
+    # Layers have the same names at every width.
+    model = build_model(config.model.architecture)
+    taught = logits_are_taught or settings.losses.cross_entropy > 0
+    try:
+        match_layers(model, settings.frozen_layers, classifier_learns=taught)
+    except TrainingError as error:
+        raise PipelineError(f"{key}.{error}") from error
 
 
 def check_files(config: Config, stages: Sequence[str]) -> None:

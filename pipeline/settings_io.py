@@ -130,7 +130,10 @@ def _explain(error: ValidationError, path: Path) -> str:
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         return f"{path}: unknown setting {key!r}{_nearest(key, list(setting_keys()))}"
-    reason = first["msg"][0].lower() + first["msg"][1:]
+    reason = first["msg"].removeprefix("Value error, ")
+    reason = reason[0].lower() + reason[1:]
+    if isinstance(first["input"], dict):  # settings that do not go together
+        return f"{key}: {reason}; correct it in {path} or on the command line"
     return f"{key}: {reason}, found {first['input']!r}; correct it in {path} or on the command line"
 
 

@@ -16,6 +16,7 @@ from reid.data.records import Picture
 from reid.seeding import derive_seed
 from reid.training.checkpoint_io import AtomicCheckpointIO
 from reid.training.distillation import Teacher
+from reid.training.layers import FreezeLayers, match_layers
 from reid.training.module import ReidModule
 from reid.training.settings import TrainingSettings
 
@@ -49,10 +50,11 @@ class EpochLog(Callback):
         seconds = time.monotonic() - self._started
         epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs or 0
         loss = float(trainer.callback_metrics["loss"])
-        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        rates = dict.fromkeys(f"{g['lr']:.2e}" for g in trainer.optimizers[0].param_groups)
         logger.info(
-            "%s: epoch %d/%d, loss %.3f, learning rate %.2e, %.0f s, %.0f s left",
-            self._label, epoch, epochs, loss, rate, seconds, seconds * (epochs - epoch),
+            "%s: epoch %d/%d, loss %.3f, learning rate %s, %.0f s, %.0f s left",
+            self._label, epoch, epochs, loss, " and ".join(rates), seconds,
+            seconds * (epochs - epoch),
         )  # fmt: skip
 
 
@@ -90,7 +92,8 @@ def fit(
         teacher: what to imitate, if anything.
 
     Raises:
-        TrainingError: the training set is too small for a batch.
+        TrainingError: the training set is too small for a batch, or the layers to freeze are not
+            there.
         DataError: a picture cannot be decoded.
     """
     if settings.epochs == 0:
@@ -118,7 +121,8 @@ def fit(
         # Lightning advises more workers and warns of its own internals; neither is the user's.
         warnings.filterwarnings("ignore", module="lightning")
         warnings.filterwarnings("ignore", module="torch")
-        trainer = _make_trainer(settings, folder, label, accelerator, seed)
+        callbacks = [EpochLog(label, seed), *_freezing(model, settings, teacher)]
+        trainer = _make_trainer(settings, folder, accelerator, callbacks)
         if teacher is not None:
             teacher.model.to(trainer.strategy.root_device).to(memory_format=torch.channels_last)
         trainer.fit(
@@ -135,8 +139,18 @@ def _epochs_done(checkpoint: Path, steps_per_epoch: int) -> int:
     return int(content["global_step"]) // steps_per_epoch
 
 
+def _freezing(
+    model: nn.Module, settings: TrainingSettings, teacher: Teacher | None
+) -> list[Callback]:
+    if not settings.frozen_epochs:
+        return []
+    logits = settings.losses.cross_entropy or (teacher is not None and teacher.settings.logits)
+    layers = match_layers(model, settings.frozen_layers, classifier_learns=bool(logits))
+    return [FreezeLayers(layers, settings.frozen_epochs)]
+
+
 def _make_trainer(
-    settings: TrainingSettings, folder: Path, label: str, accelerator: str, seed: int
+    settings: TrainingSettings, folder: Path, accelerator: str, callbacks: list[Callback]
 ) -> lightning.Trainer:
     for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -154,7 +168,7 @@ def _make_trainer(
         max_epochs=settings.epochs,
         precision=settings.precision,
         gradient_clip_val=settings.gradient_clip or None,
-        callbacks=[EpochLog(label, seed), keep_last],
+        callbacks=[*callbacks, keep_last],
         plugins=[AtomicCheckpointIO()],
         logger=False,
         enable_progress_bar=False,

@@ -1,6 +1,5 @@
 """The training step, for Lightning."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import lightning
@@ -15,8 +14,9 @@ from reid.training.distillation import (
     hint_terms,
     run_teacher,
 )
+from reid.training.layers import split_head
 from reid.training.losses import SupervisedLoss
-from reid.training.schedule import warmup_cosine
+from reid.training.schedule import Schedule, warmup_cosine, warmup_step
 from reid.training.settings import TrainingSettings
 
 
@@ -88,26 +88,32 @@ class ReidModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Make the optimiser and a schedule that steps with every batch."""
-        optimizer = make_optimizer(self.model.parameters(), self._settings)
-        factor = warmup_cosine(
-            warmup_steps=round(self._settings.warmup_epochs * self._steps_per_epoch),
-            total_steps=self._settings.epochs * self._steps_per_epoch,
-        )
-        schedule = LambdaLR(optimizer, factor)
+        optimizer = make_optimizer(self.model, self._settings)
+        schedule = LambdaLR(optimizer, make_schedule(self._settings, self._steps_per_epoch))
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
 
-def make_optimizer(
-    parameters: Iterable[nn.Parameter], settings: TrainingSettings
-) -> torch.optim.Optimizer:
-    """Make the optimiser that the settings name."""
+def make_schedule(settings: TrainingSettings, steps_per_epoch: int) -> Schedule:
+    """Make the schedule that the settings name, from a step to the factor of the peak rate."""
+    warmup = round(settings.warmup_epochs * steps_per_epoch)
+    if settings.schedule == "step":
+        milestones = [epoch * steps_per_epoch for epoch in settings.milestones]
+        return warmup_step(warmup_steps=warmup, milestones=milestones, gamma=settings.gamma)
+    return warmup_cosine(warmup_steps=warmup, total_steps=settings.epochs * steps_per_epoch)
+
+
+def make_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
+    """Make the optimiser that the settings name; its groups are the backbone and the head."""
+    backbone, head = split_head(model)
     rate, decay = settings.learning_rate, settings.weight_decay
+    head_rate = settings.head_learning_rate or rate
+    groups: Any = [{"params": backbone}, {"params": head, "lr": head_rate}]
     if settings.optimizer == "sgd":
-        return torch.optim.SGD(parameters, lr=rate, momentum=0.9, weight_decay=decay)
+        return torch.optim.SGD(groups, lr=rate, momentum=0.9, weight_decay=decay)
     if settings.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
+        return torch.optim.AdamW(groups, lr=rate, weight_decay=decay)
     amsgrad = settings.optimizer == "amsgrad"
-    return torch.optim.Adam(parameters, lr=rate, weight_decay=decay, amsgrad=amsgrad)
+    return torch.optim.Adam(groups, lr=rate, weight_decay=decay, amsgrad=amsgrad)

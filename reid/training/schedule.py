@@ -1,10 +1,13 @@
 """The learning rate over a training."""
 
 import math
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+
+Schedule = Callable[[int], float]
 
 
-def warmup_cosine(*, warmup_steps: int, total_steps: int) -> Callable[[int], float]:
+def warmup_cosine(*, warmup_steps: int, total_steps: int) -> Schedule:
     """Return the factor of the peak rate at a step: linear warm-up, then half a cosine to zero.
 
     Args:
@@ -15,8 +18,29 @@ def warmup_cosine(*, warmup_steps: int, total_steps: int) -> Callable[[int], flo
 
     def factor(step: int) -> float:
         if step < warmup:
-            return (step + 1) / (warmup + 1)
+            return _rise(step, warmup)
         progress = (step - warmup) / max(1, total_steps - warmup)
         return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
     return factor
+
+
+def warmup_step(*, warmup_steps: int, milestones: Sequence[int], gamma: float) -> Schedule:
+    """Return the factor of the peak rate at a step: linear warm-up, then falls at milestones.
+
+    Args:
+        warmup_steps: steps of warm-up; a milestone that lies within them counts behind them.
+        milestones: rising; from each on the rate is multiplied by ``gamma`` once more.
+        gamma: factor of the rate at each milestone.
+    """
+
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return _rise(step, warmup_steps)
+        return gamma ** bisect_right(milestones, step)
+
+    return factor
+
+
+def _rise(step: int, warmup: int) -> float:
+    return (step + 1) / (warmup + 1)

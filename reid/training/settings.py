@@ -1,8 +1,8 @@
 """How a model is trained."""
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from reid.data.transforms import AugmentationSettings
 
@@ -21,6 +21,25 @@ class LossSettings(BaseModel):
         description="triplet distances between embeddings of unit length; steadier from random "
         "weights, torchreid does without",
     )
+    circle: float = Field(
+        0.0, ge=0, description="weight of the circle loss; needs cross entropy beside it"
+    )
+    circle_margin: float = Field(
+        0.25,
+        ge=0,
+        le=1,
+        description="relaxation m of the circle loss; the paper: 0.25 for persons and faces",
+    )
+    circle_gamma: float = Field(
+        128.0,
+        gt=0,
+        description="scale of the circle loss; the paper: 128 for persons, 256 for faces",
+    )
+
+    @property
+    def total_weight(self) -> float:
+        """Return the sum of the weights; 0 if there is nothing to learn from."""
+        return self.cross_entropy + self.triplet + self.circle
 
 
 class DistillationSettings(BaseModel):
@@ -57,11 +76,49 @@ class TrainingSettings(BaseModel):
         "adamw", description="adamw, adam, amsgrad (Adam with amsgrad) or sgd (momentum 0.9)"
     )
     learning_rate: float = Field(3.5e-4, gt=0, description="peak learning rate")
+    head_learning_rate: float | None = Field(
+        None,
+        gt=0,
+        description="peak learning rate of the layers behind the pooling (classifier, embedding "
+        "layer, BNNeck); none: the same",
+    )
     weight_decay: float = Field(5e-4, ge=0, description="weight decay")
     warmup_epochs: float = Field(1.0, ge=0, description="epochs of linear warm-up")
+    schedule: Literal["cosine", "step"] = Field(
+        "cosine", description="after warm-up: cosine (down to zero) or step (at the milestones)"
+    )
+    milestones: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (), description="schedule step: the epochs after which the rate is multiplied by gamma"
+    )
+    gamma: float = Field(
+        0.1, gt=0, lt=1, description="schedule step: factor of the rate at each milestone"
+    )
+    frozen_layers: tuple[str, ...] = Field(
+        (),
+        description="layers that do not learn during frozen_epochs, by name or pattern "
+        "(conv[1-5], layer*), with all that is in them; their BatchNorm statistics stay too",
+    )
+    frozen_epochs: int = Field(
+        0, ge=0, description="first epochs in which frozen_layers stay as they are"
+    )
     gradient_clip: float = Field(0.0, ge=0, description="largest gradient norm; 0 for none")
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(
         "32-true", description="Lightning's precision"
     )
     losses: LossSettings = LossSettings()
     augmentation: AugmentationSettings = AugmentationSettings()
+
+    @field_validator("milestones")
+    @classmethod
+    def _check_order(cls, milestones: tuple[int, ...]) -> tuple[int, ...]:
+        if list(milestones) != sorted(set(milestones)):
+            raise ValueError("must rise from one to the next")
+        return milestones
+
+    @model_validator(mode="after")
+    def _check_companions(self) -> Self:
+        if self.schedule == "step" and not self.milestones:
+            raise ValueError("schedule step needs milestones, such as [40, 60]")
+        if self.frozen_epochs and not self.frozen_layers:
+            raise ValueError("frozen_epochs needs frozen_layers, such as [conv1, conv2]")
+        return self

@@ -120,6 +120,19 @@ def test_nothing_to_learn_from(refused: Callable[..., str]) -> None:
     assert "prune.tuning: nothing to learn from, every loss has weight 0" in line
 
 
+def test_layers_to_freeze_that_are_not_there(refused: Callable[..., str], tmp_path: Path) -> None:
+    line = refused("finetune.frozen_epochs=1", "finetune.frozen_layers=[cnov1]")
+    assert "finetune.frozen_layers: the model has no layer 'cnov1'; the nearest are " in line
+    assert "conv1" in line
+    assert not (tmp_path / "run" / "train").exists()
+
+
+def test_settings_that_do_not_go_together(refused: Callable[..., str]) -> None:
+    line = refused("train.schedule=step")
+    assert "error: train: schedule step needs milestones, such as [40, 60]; correct it in" in line
+    assert "{" not in line
+
+
 def test_a_float_layer_that_is_not_there(refused: Callable[..., str], tmp_path: Path) -> None:
     assert "conv5.con" in refused("quantize.float_layers=[conv5.con]")
     assert not (tmp_path / "run" / "train").exists()

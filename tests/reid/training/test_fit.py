@@ -16,7 +16,7 @@ from reid.training.checkpoint_io import AtomicCheckpointIO
 from reid.training.distillation import Teacher
 from reid.training.fit import LAST, fit
 from reid.training.module import ReidModule
-from reid.training.settings import DistillationSettings, TrainingSettings
+from reid.training.settings import DistillationSettings, LossSettings, TrainingSettings
 
 SETTINGS = TrainingSettings(
     epochs=3,
@@ -48,17 +48,35 @@ def same(first: nn.Module, second: nn.Module) -> bool:
     return all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
+FROZEN = {
+    "frozen_layers": ("conv[1-5]",),
+    "frozen_epochs": 2,
+    "head_learning_rate": 1e-2,
+    "schedule": "step",
+    "milestones": (1, 2),
+    "losses": LossSettings(circle=0.1),
+}
+
+
 @pytest.mark.parametrize(
-    ("optimizer", "workers"), [("adamw", 0), ("adamw", 2), ("amsgrad", 0), ("sgd", 0)]
+    ("changes", "workers"),
+    [
+        ({"optimizer": "adamw"}, 0),
+        ({"optimizer": "adamw"}, 2),
+        ({"optimizer": "amsgrad"}, 0),
+        ({"optimizer": "sgd"}, 0),
+        (FROZEN, 0),
+        (FROZEN | {"frozen_epochs": 1, "optimizer": "amsgrad"}, 0),
+    ],
 )
 def test_an_interrupted_training_goes_on_to_the_same_bits(
     tiny_data: ReidData,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    optimizer: str,
+    changes: dict[str, object],
     workers: int,
 ) -> None:
-    settings = SETTINGS.model_copy(update={"optimizer": optimizer})
+    settings = SETTINGS.model_copy(update=changes)
     whole, broken = make_model(), make_model()
 
     def run(model: nn.Module, folder: Path) -> None:
@@ -108,6 +126,29 @@ def test_training_lowers_the_loss_and_leaves_evaluation_possible(
     ]
     assert len(losses) == 8
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("frozen_epochs", [1, 3])
+def test_frozen_layers_stay_and_learn_afterwards(
+    tiny_data: ReidData, tmp_path: Path, frozen_epochs: int
+) -> None:
+    changes = {"frozen_layers": ("conv1", "conv2.*"), "frozen_epochs": frozen_epochs}
+    settings = SETTINGS.model_copy(update=changes)
+    model, before = make_model(), make_model().state_dict()
+    fit(
+        model, tiny_data.train, settings, height=32, width=16, seed=5, folder=tmp_path,
+        label="test", accelerator="cpu",
+    )  # fmt: skip
+    for name, value in model.state_dict().items():
+        if frozen_epochs == SETTINGS.epochs and name.startswith(("conv1.", "conv2.")):
+            assert torch.equal(value, before[name]), name
+        elif ".gate." not in name:  # with its one channel it may be dead behind its ReLU
+            assert not torch.equal(value, before[name]), name
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    # Statistics were taken only when the layers learnt.
+    batches = (SETTINGS.epochs - frozen_epochs) * 4
+    assert int(model.get_buffer("conv1.bn.num_batches_tracked")) == batches
+    assert int(model.get_buffer("conv5.bn.num_batches_tracked")) == SETTINGS.epochs * 4
 
 
 def test_a_teacher_pulls_the_student_towards_it(tiny_data: ReidData, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Losses equal naive loops on a tiny case."""
 
+from math import exp, log, log1p
+
 import pytest
 import torch
 from torch import Tensor
@@ -34,6 +36,22 @@ def naive_triplet(embeddings: Tensor, classes: Tensor, margin: float, unit: bool
     return sum(unsolved) / max(1, len(unsolved))
 
 
+def naive_circle(embeddings: Tensor, classes: Tensor, margin: float, gamma: float) -> float:
+    """Equation 6 of the paper with its equations 5 and 8, once for every anchor."""
+    losses = []
+    for i, anchor in enumerate(embeddings):
+        positives, negatives = 0.0, 0.0
+        for j, other in enumerate(embeddings):
+            cosine = float(torch.dot(anchor, other) / (anchor.norm() * other.norm()))
+            if classes[j] != classes[i]:
+                negatives += exp(gamma * max(0.0, cosine + margin) * (cosine - margin))
+            elif j != i:
+                positives += exp(-gamma * max(0.0, 1 + margin - cosine) * (cosine - (1 - margin)))
+        exponent = log(positives) + log(negatives)  # their product would overflow
+        losses.append(max(0.0, exponent) + log1p(exp(-abs(exponent))))
+    return sum(losses) / len(losses)
+
+
 @pytest.mark.parametrize("unit", [False, True])
 def test_terms_equal_naive_loops(unit: bool) -> None:
     generator = torch.Generator().manual_seed(0)
@@ -47,6 +65,23 @@ def test_terms_equal_naive_loops(unit: bool) -> None:
     assert float(terms["triplet"]) == pytest.approx(triplet, rel=1e-5)
 
 
+@pytest.mark.parametrize(("margin", "gamma"), [(0.25, 128.0), (0.25, 256.0), (0.4, 8.0)])
+def test_the_circle_loss_equals_naive_loops(margin: float, gamma: float) -> None:
+    embeddings = torch.randn(6, 4, generator=torch.Generator().manual_seed(1))
+    settings = LossSettings(
+        cross_entropy=0, triplet=0, circle=0.5, circle_margin=margin, circle_gamma=gamma
+    )
+    terms = SupervisedLoss(settings)(torch.zeros(6, 3), embeddings, CLASSES)
+    expected = 0.5 * naive_circle(embeddings, CLASSES, margin, gamma)
+    assert set(terms) == {"circle"}
+    assert float(terms["circle"]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_weights_are_summed_up() -> None:
+    assert LossSettings(cross_entropy=0, triplet=0).total_weight == 0
+    assert LossSettings(cross_entropy=1, triplet=0.5, circle=0.25).total_weight == 1.75
+
+
 def test_a_weight_of_zero_leaves_a_term_out() -> None:
     settings = LossSettings(cross_entropy=0, triplet=1)
     assert set(SupervisedLoss(settings)(torch.randn(6, 3), torch.randn(6, 4), CLASSES)) == {
@@ -54,11 +89,12 @@ def test_a_weight_of_zero_leaves_a_term_out() -> None:
     }
 
 
-def test_half_precision_embeddings_are_compared_in_full() -> None:
+@pytest.mark.parametrize("term", ["triplet", "circle"])
+def test_half_precision_embeddings_are_compared_in_full(term: str) -> None:
     embeddings = 300 * torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
-    loss = SupervisedLoss(LossSettings(cross_entropy=0))
+    loss = SupervisedLoss(LossSettings(cross_entropy=0, triplet=1, circle=1))
     half = embeddings.bfloat16()
     assert torch.equal(
-        loss(torch.zeros(6, 3), half, CLASSES)["triplet"],
-        loss(torch.zeros(6, 3), half.float(), CLASSES)["triplet"],
+        loss(torch.zeros(6, 3), half, CLASSES)[term],
+        loss(torch.zeros(6, 3), half.float(), CLASSES)[term],
     )

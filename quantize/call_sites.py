@@ -23,7 +23,7 @@ def call_sites(model: nn.Module) -> dict[str, str]:
     Raises:
         QuantizeError: the model cannot be traced.
     """
-    return {site: str(node.target) for node, site in _named_sites(_trace(model)).items()}
+    return {site: str(node.target) for node, site in _named_sites(trace(model)).items()}
 
 
 def split_call_sites(model: nn.Module) -> fx.GraphModule:
@@ -41,7 +41,7 @@ def split_call_sites(model: nn.Module) -> fx.GraphModule:
     Raises:
         QuantizeError: the model cannot be traced.
     """
-    graph = copy.deepcopy(_trace(model))
+    graph = copy.deepcopy(trace(model))
     for node, site in _named_sites(graph).items():
         if site != node.target:
             graph.add_submodule(site, copy.deepcopy(graph.get_submodule(str(node.target))))
@@ -50,7 +50,12 @@ def split_call_sites(model: nn.Module) -> fx.GraphModule:
     return graph
 
 
-def _trace(model: nn.Module) -> fx.GraphModule:
+def trace(model: nn.Module) -> fx.GraphModule:
+    """Return a model as a graph, which shares its modules.
+
+    Raises:
+        QuantizeError: the model cannot be traced.
+    """
     try:
         return fx.symbolic_trace(model)
     except (fx.proxy.TraceError, TypeError, RuntimeError, NotImplementedError) as error:

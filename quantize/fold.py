@@ -1,10 +1,28 @@
 """BatchNorm becomes part of the layer in front of it."""
 
+import copy
+from collections import Counter
+
 import torch
 from torch import Tensor, fx, nn
 
+from quantize.call_sites import trace
+
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+def folded_copy(model: nn.Module) -> fx.GraphModule:
+    """Return a copy of a model in evaluation mode as a graph with its BatchNorms folded.
+
+    Modules that are called several times stay shared, so that a file holds their weights once.
+
+    Raises:
+        QuantizeError: the model cannot be traced.
+    """
+    graph = trace(copy.deepcopy(model).cpu().eval())
+    fold_batchnorm(graph)
+    return graph
 
 
 def fold_batchnorm(graph: fx.GraphModule) -> int:
@@ -12,19 +30,23 @@ def fold_batchnorm(graph: fx.GraphModule) -> int:
 
     FX's own fusion leaves linear layer, BatchNorm, ReLU as two int8 layers; folded beforehand
     they are one. A BatchNorm behind anything else stays, as does one whose layer's output is used
-    elsewhere too. The arithmetic is in double precision.
+    elsewhere too, and one that is called twice or whose layer is. The arithmetic is in double
+    precision.
 
     Args:
-        graph: a graph in evaluation mode in which no module is called twice.
+        graph: a graph in evaluation mode.
 
     Returns:
         The number of BatchNorms folded.
     """
     modules = dict(graph.named_modules())
+    calls = Counter(str(node.target) for node in graph.graph.nodes if node.op == "call_module")
     folded = 0
     for node in list(graph.graph.nodes):
         source = node.args[0] if node.op == "call_module" and node.args else None
         if not isinstance(source, fx.Node) or source.op != "call_module" or len(source.users) > 1:
+            continue
+        if calls[str(source.target)] > 1 or calls[str(node.target)] > 1:
             continue
         layer, norm = modules[str(source.target)], modules[str(node.target)]
         # The exact types: a subclass may compute something else.

@@ -12,6 +12,8 @@ _NOTICES = (
     r"(?s).*torch\.jit\.\w+`? is deprecated",
     r"(?s).*quantized tensor creation functions",
     r"(?s).*reduce_range will be deprecated",
+    r"(?s).*legacy TorchScript-based ONNX export",
+    r"(?s).*The feature will be removed",
 )
 
 

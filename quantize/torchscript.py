@@ -2,12 +2,11 @@
 
 import json
 import logging
-import os
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import IO, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from quantize.engine import Engine, quantized_engine, uses_reduced_range
 from quantize.errors import QuantizeError
 from quantize.quiet import torch_notices_silenced
+from quantize.writing import written_whole
 
 METADATA_FILE = "metadata.json"
 _log = logging.getLogger(__name__)
@@ -27,6 +27,7 @@ def save_torchscript(
     metadata: Mapping[str, str],
     *,
     engine: Engine | None = None,
+    freeze: bool = False,
 ) -> None:
     """Trace a model in evaluation mode, check the trace, and write it with its metadata.
 
@@ -41,6 +42,8 @@ def save_torchscript(
         metadata: written into the file, and given back by ``load_torchscript``.
         engine: the engine an int8 model was made for, noted in the metadata as ``engine``; none
             for a float model.
+        freeze: make the weights constants of the program, which is smaller and a little faster;
+            sums may be taken in another order then, so that the last bits of a float differ.
 
     Raises:
         QuantizeError: the model is in training mode, the trace differs from the model, the engine
@@ -52,7 +55,9 @@ def save_torchscript(
         # Without the last argument the example, somebody's picture, would become part of the file.
         traced = torch.jit.trace(model, example, check_trace=False, _store_inputs=False)  # type: ignore[no-untyped-call]
         _check_trace(model, traced, example)
-        with _written_whole(path) as file:
+        if freeze:
+            traced = torch.jit.freeze(traced)
+        with written_whole(path) as file:
             noted = {**metadata, **({} if engine is None else {"engine": engine})}
             extra_files = {METADATA_FILE: json.dumps(noted, sort_keys=True)}
             torch.jit.save(traced, file, _extra_files=extra_files)
@@ -106,22 +111,6 @@ def _check_trace(model: nn.Module, traced: nn.Module, example: Tensor) -> None:
             raise QuantizeError(f"the traced model fails on {which}") from error
         if not same:
             raise QuantizeError(f"the traced model differs from the model on {which}")
-
-
-@contextmanager
-def _written_whole(path: Path) -> Iterator[IO[bytes]]:
-    """Write aside, flush to the disk, rename; remove what is half written."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with aside.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    except OSError as error:
-        raise QuantizeError(f"{path}: cannot be written: {error.strerror}") from error
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _read_metadata(path: Path) -> dict[str, str]:

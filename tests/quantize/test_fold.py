@@ -3,7 +3,7 @@ import copy
 import torch
 from torch import Tensor, fx, nn
 
-from quantize.fold import fold_batchnorm
+from quantize.fold import fold_batchnorm, folded_copy
 from reid.models import build_model
 
 
@@ -74,3 +74,33 @@ def test_what_cannot_be_folded_stays() -> None:
     pictures = torch.randn(2, 3, 4, 4)
     assert count == 0
     assert torch.equal(graph(pictures), model(pictures))
+
+
+class Shared(nn.Module):
+    """One convolution and one BatchNorm, called twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 3, 1)
+        self.norm = nn.BatchNorm2d(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.convolution(self.norm(self.convolution(x))))  # type: ignore[no-any-return]
+
+
+def test_what_is_called_twice_is_left_alone() -> None:
+    model = _with_statistics(Shared())
+    graph, count = _folded(model)
+    assert count == 0
+    pictures = torch.randn(2, 3, 4, 4)
+    assert torch.equal(graph(pictures), model(pictures))
+
+
+def test_a_folded_copy_leaves_the_model_and_shares_what_it_shares() -> None:
+    model = _with_statistics(build_model("osnet_x0_25"))
+    before = copy.deepcopy(model.state_dict())
+    graph = folded_copy(model)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    calls = [node.target for node in graph.graph.nodes if str(node.target).endswith("gate.fc1")]
+    assert len(calls) == 24
+    assert len(set(calls)) == 6

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from quantize.engine import Engine, quantized_engine, supported_engines
 from quantize.errors import QuantizeError
+from quantize.fold import folded_copy
 from quantize.torchscript import load_torchscript, save_torchscript
 
 
@@ -58,6 +59,20 @@ def test_a_float_model(osnet: nn.Module, pictures: Tensor, tmp_path: Path) -> No
     assert metadata == {}
     with torch.inference_mode():
         assert torch.equal(loaded(pictures), osnet(pictures))
+
+
+def test_a_frozen_model_has_only_constants_and_is_close(
+    osnet: nn.Module, pictures: Tensor, tmp_path: Path
+) -> None:
+    path = tmp_path / "frozen.ts"
+    save_torchscript(folded_copy(osnet), pictures[:1], path, {"name": "x"}, freeze=True)
+    loaded, metadata = load_torchscript(path)
+    assert metadata == {"name": "x"}
+    assert list(loaded.parameters()) == []
+    with torch.inference_mode():
+        for size in (1, 7):
+            expected = osnet(pictures[:size])
+            torch.testing.assert_close(loaded(pictures[:size]), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_the_example_does_not_become_part_of_the_file(tmp_path: Path) -> None:

@@ -1,0 +1,150 @@
+"""ONNX files: pictures in, embeddings of unit length out, with metadata.
+
+The exporter is PyTorch's older one, ``dynamo=False``: of a folded model it makes about as many
+nodes as the newer one and a smaller file, in a tenth of the time and without a further package,
+and it writes pooling as pooling, for which ONNX Runtime has int8 kernels (docs/files.md).
+"""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from quantize.errors import QuantizeError
+from quantize.fold import folded_copy
+from quantize.quiet import torch_notices_silenced
+from quantize.writing import written_whole
+
+INPUT = "input"
+OUTPUT = "reid_features"
+# Old enough for the converters of device makers, new enough for int8 per channel.
+OPSET = 17
+TOLERANCE = 1e-4
+
+
+class UnitLength(nn.Module):
+    """A model whose embeddings (N, D) are divided by their lengths."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Embed pictures (N, 3, H, W)."""
+        embeddings: Tensor = self.model(pictures)
+        lengths: Tensor = torch.linalg.vector_norm(embeddings, dim=1, keepdim=True)
+        return embeddings / lengths.clamp_min(1e-12)
+
+
+def save_onnx(model: nn.Module, example: Tensor, path: Path, metadata: Mapping[str, str]) -> None:
+    """Write a float model as ONNX: input ``input``, output ``reid_features`` of unit length.
+
+    BatchNorm is folded, the batch is dynamic, height and width are those of the example. What
+    ONNX Runtime makes of the file is compared with the model, on the example and on random
+    pictures in a batch of another size. An existing file is replaced in one step.
+
+    Args:
+        model: a float model whose output is embeddings (N, D); it is left as it is.
+        example: a batch (N, 3, H, W).
+        path: where to write; its folder exists.
+        metadata: written into the file, and given back by ``read_onnx_metadata``.
+
+    Raises:
+        QuantizeError: the model cannot be traced or exported, the file gives other embeddings, or
+            it cannot be written.
+    """
+    network = UnitLength(folded_copy(model)).eval()
+    content = with_metadata(_export(network, example), metadata)
+    _check(network, content, example, path)
+    with written_whole(path) as file:
+        file.write(content)
+
+
+def with_metadata(content: bytes, metadata: Mapping[str, str]) -> bytes:
+    """Return an ONNX file's content with this metadata instead of its own."""
+    model = onnx.load_model_from_string(content)
+    onnx.helper.set_model_props(model, dict(sorted(metadata.items())))
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def read_onnx_metadata(path: Path) -> dict[str, str]:
+    """Return the metadata of an ONNX file.
+
+    Raises:
+        QuantizeError: the file is missing or not ONNX; the message names it.
+    """
+    return {entry.key: entry.value for entry in read_onnx(path).metadata_props}
+
+
+def read_onnx(path: Path) -> onnx.ModelProto:
+    """Read an ONNX file.
+
+    Raises:
+        QuantizeError: the file is missing or not ONNX; the message names it.
+    """
+    if not path.is_file():
+        raise QuantizeError(f"{path}: no such file")
+    try:
+        model = onnx.load_model(path)
+        onnx.checker.check_model(model)
+    except Exception as error:  # protobuf's and the checker's errors have no common base
+        raise QuantizeError(f"{path}: not an ONNX file, or cut short") from error
+    return model
+
+
+def onnx_session(content: bytes | Path, *, threads: int = 1) -> Any:
+    """Open an ONNX file, or the content of one, in ONNX Runtime on the CPU.
+
+    Raises:
+        QuantizeError: ONNX Runtime cannot run it.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    source = content if isinstance(content, bytes) else str(content)
+    try:
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's errors have no base of their own
+        reason = str(error).partition("\n")[0]
+        raise QuantizeError(f"ONNX Runtime cannot run the model: {reason}") from error
+
+
+def _export(network: nn.Module, example: Tensor) -> bytes:
+    content = io.BytesIO()
+    try:
+        with torch_notices_silenced(), torch.inference_mode():
+            torch.onnx.export(
+                network,
+                (example,),
+                content,  # type: ignore[arg-type]
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_axes={INPUT: {0: "batch"}, OUTPUT: {0: "batch"}},
+            )
+    except (torch.onnx.OnnxExporterError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise QuantizeError(f"the model cannot be written as ONNX: {reason}") from error
+    return content.getvalue()
+
+
+@torch.inference_mode()
+def _check(network: nn.Module, content: bytes, example: Tensor, path: Path) -> None:
+    session = onnx_session(content)
+    generator = torch.Generator().manual_seed(0)
+    other = torch.randn((len(example) + 1, *example.shape[1:]), generator=generator)
+    for pictures, which in ((example, "the example"), (other, "a batch of another size")):
+        (found,) = session.run([OUTPUT], {INPUT: pictures.numpy()})
+        difference = float(np.abs(found - network(pictures).numpy()).max())
+        if not difference <= TOLERANCE:
+            raise QuantizeError(
+                f"{path}: ONNX Runtime's embeddings differ by {difference:.1e} from the model's on "
+                f"{which}, more than {TOLERANCE:.0e}; not written"
+            )

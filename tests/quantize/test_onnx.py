@@ -1,0 +1,88 @@
+from collections import Counter
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+from quantize.errors import QuantizeError
+from quantize.onnx import INPUT, OUTPUT, onnx_session, read_onnx, read_onnx_metadata, save_onnx
+
+
+@pytest.fixture(scope="module")
+def float_file(
+    osnet: nn.Module, pictures: Tensor, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    path = tmp_path_factory.mktemp("onnx") / "float.onnx"
+    save_onnx(osnet, pictures[:1], path, {"architecture": "Ö", "input_size": "[64, 32]"})
+    return path
+
+
+def test_embeddings_are_the_models_at_unit_length_for_every_batch_size(
+    osnet: nn.Module, float_file: Path, pictures: Tensor
+) -> None:
+    session = onnx_session(float_file)
+    assert [entry.name for entry in session.get_inputs()] == [INPUT]
+    assert [entry.name for entry in session.get_outputs()] == [OUTPUT]
+    with torch.inference_mode():
+        expected = F.normalize(osnet(pictures))
+    for size in (1, 2, 7):
+        (found,) = session.run(None, {INPUT: pictures[:size].numpy()})
+        torch.testing.assert_close(torch.from_numpy(found), expected[:size], rtol=0, atol=1e-5)
+
+
+def test_the_graph_is_compact(osnet: nn.Module, float_file: Path) -> None:
+    model = read_onnx(float_file)
+    kinds = Counter(node.op_type for node in model.graph.node)
+    assert kinds["Conv"] == 187  # 151, of which 12 gates of two are called four times
+    assert kinds["GlobalAveragePool"] == 25
+    assert not {"BatchNormalization", "Shape", "ReduceMean"} & set(kinds)
+    # The weights of a gate that is called four times are there once.
+    weights = sum(parameter.numel() for parameter in osnet.parameters())
+    stored = sum(onnx.numpy_helper.to_array(each).size for each in model.graph.initializer)
+    assert stored < weights
+
+
+def test_metadata(float_file: Path) -> None:
+    assert read_onnx_metadata(float_file) == {"architecture": "Ö", "input_size": "[64, 32]"}
+    assert onnx_session(float_file).get_modelmeta().custom_metadata_map["architecture"] == "Ö"
+
+
+def test_the_same_model_gives_the_same_bytes(
+    osnet: nn.Module, float_file: Path, pictures: Tensor, tmp_path: Path
+) -> None:
+    path = tmp_path / "again.onnx"
+    save_onnx(osnet, pictures[:1], path, {"architecture": "Ö", "input_size": "[64, 32]"})
+    assert path.read_bytes() == float_file.read_bytes()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@fx.wrap
+def _scaled_by_batch(x: Tensor) -> Tensor:
+    """FX keeps the call as it is; the exporter's trace makes the size of the example a constant."""
+    first, second = x.flatten(1).split([1, x[0].numel() - 1], dim=1)
+    return torch.cat([first * float(int(x.shape[0])), second], dim=1)
+
+
+class DependsOnBatch(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return _scaled_by_batch(x)
+
+
+def test_a_file_that_differs_is_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_text("the former file")
+    with pytest.raises(QuantizeError, match=r"differ by .* on a batch of another size"):
+        save_onnx(DependsOnBatch(), torch.rand(2, 3, 4, 4), path, {})
+    assert path.read_text() == "the former file"
+
+
+def test_files_that_cannot_be_read_are_named(float_file: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.onnx"
+    cut.write_bytes(float_file.read_bytes()[:-1000])
+    with pytest.raises(QuantizeError, match=r"cut\.onnx: not an ONNX file, or cut short"):
+        read_onnx_metadata(cut)
+    with pytest.raises(QuantizeError, match=r"missing\.onnx: no such file"):
+        read_onnx_metadata(tmp_path / "missing.onnx")

@@ -172,7 +172,10 @@ class QuantizeStage(Settings):
         True, description="take back the mean error that rounding leaves in every channel"
     )
     calibration_pictures: int = Field(
-        256, ge=1, description="training pictures, evenly over the cameras"
+        256,
+        ge=1,
+        description="training pictures to choose ranges on, evenly over the cameras; 256 to 1024 "
+        "are enough",
     )
     float_layers: tuple[str, ...] = Field((), description="layers to leave in float")
 

@@ -1,6 +1,7 @@
 """What a stage is given."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +63,10 @@ class StageContext:
 
     def training_batches(self, count: int, *purpose: int | str) -> list[Tensor]:
         """Draw training pictures evenly over the cameras, in batches (N, 3, H, W)."""
-        chosen = self.training_sample(count, *purpose)
+        return self.batches(self.training_sample(count, *purpose))
+
+    def batches(self, chosen: Sequence[Picture]) -> list[Tensor]:
+        """Load pictures into batches (N, 3, H, W), in order."""
         height, width = self.input_size
         pictures = stack_pictures(chosen, height=height, width=width)
         # Batches of nearly the same size: no last one of a single picture.

@@ -2,10 +2,12 @@
 
 import json
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
 
+from pipeline.calibration import describe_pictures, draw_calibration
 from pipeline.context import StageContext
 from pipeline.evaluation import evaluate
 from pipeline.run_dir import METRICS
@@ -14,6 +16,7 @@ from quantize.count import QuantizationReport, quantization_report
 from quantize.engine import quantized_engine
 from quantize.static import quantize_static
 from quantize.torchscript import load_torchscript, save_torchscript
+from reid.data.records import Picture
 from reid.files import write_json
 from reid.models.checkpoint import CheckpointInfo
 
@@ -27,13 +30,15 @@ def run(context: StageContext) -> dict[str, Any]:
     """Write ``int8.pt``, ``metrics.json`` and ``quantization.json``; return the table's row."""
     settings = context.config.quantize
     model, info = context.load_parent()
-    report = _quantize(context, model, info)
+    drawn = draw_calibration(context, settings.calibration_pictures, 0)
+    calibration = describe_pictures(drawn.calibration, context.data.root)
+    report = _quantize(context, model, info, drawn.calibration, calibration["digest"])
     path = context.folder / INT8_FILE
     int8, _ = load_torchscript(path, settings.engine)
     with quantized_engine(settings.engine):
         metrics = evaluate(int8, context, device="cpu")
     write_json(context.folder / METRICS, metrics)
-    write_json(context.folder / REPORT, report.to_dict())
+    write_json(context.folder / REPORT, {**report.to_dict(), "calibration": calibration})
     cost = model_cost(model, context.example())
     return {
         "model": f"{info.architecture} int8",
@@ -46,17 +51,23 @@ def run(context: StageContext) -> dict[str, Any]:
         "quantization": {
             **report.to_dict(),
             "engine": settings.engine,
+            "calibration_digest": calibration["digest"],
             "summary": _summary(report),
         },
     }
 
 
-def _quantize(context: StageContext, model: nn.Module, info: CheckpointInfo) -> QuantizationReport:
+def _quantize(
+    context: StageContext,
+    model: nn.Module,
+    info: CheckpointInfo,
+    calibration: Sequence[Picture],
+    digest: str,
+) -> QuantizationReport:
     settings = context.config.quantize
-    batches = context.training_batches(settings.calibration_pictures, "calibrate")
     quantized = quantize_static(
         model,
-        batches,
+        context.batches(calibration),
         engine=settings.engine,
         per_channel=settings.per_channel,
         observer=settings.observer,
@@ -70,6 +81,7 @@ def _quantize(context: StageContext, model: nn.Module, info: CheckpointInfo) -> 
         "mean": json.dumps(info.mean),
         "deviation": json.dumps(info.deviation),
         "parent_hash": context.parent_hash,
+        "calibration_digest": digest,
     }
     save_torchscript(
         quantized, context.example(), context.folder / INT8_FILE, metadata, engine=settings.engine

@@ -80,6 +80,8 @@ def test_the_int8_file_runs_and_says_what_it_is(finished: Path) -> None:
     assert metadata["parent_hash"] == hash_file(finished / "finetune" / "checkpoint.pt")
     report = json.loads((finished / "quantize" / "quantization.json").read_text())
     assert report["convolutions"] == 151
+    assert report["calibration"]["pictures"] == len(report["calibration"]["files"]) == 8
+    assert metadata["calibration_digest"] == report["calibration"]["digest"]
     assert (
         report["int8_convolutions"]
         + len([layer for layer in report["left_in_float"] if layer["kind"] == "Conv2d"])

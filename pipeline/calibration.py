@@ -1,0 +1,63 @@
+"""Which training pictures int8 ranges are chosen on, and which ones int8 models are judged on."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from pipeline.context import StageContext
+from reid.data.records import Picture
+from reid.files import hash_file
+
+
+@dataclass(frozen=True)
+class CalibrationDraw:
+    """Training pictures drawn evenly over the cameras, none of them twice.
+
+    Attributes:
+        calibration: for the ranges of int8.
+        held_back: for comparing int8 models with the float model; empty where the training set
+            has no more pictures than calibration takes.
+    """
+
+    calibration: tuple[Picture, ...]
+    held_back: tuple[Picture, ...]
+
+
+def draw_calibration(context: StageContext, count: int, held_back: int) -> CalibrationDraw:
+    """Draw pictures for calibration and, beside them, pictures to judge by.
+
+    How many are held back does not change which ones are calibrated on.
+    """
+    drawn = context.training_sample(count + held_back, "calibrate")
+    return CalibrationDraw(tuple(drawn[:count]), tuple(drawn[count:]))
+
+
+def describe_pictures(pictures: Sequence[Picture], root: Path) -> dict[str, Any]:
+    """List pictures so that anyone can tell whether theirs are the same.
+
+    Args:
+        pictures: in the order in which they are used.
+        root: of the data set; files below it are named relative to it.
+
+    Returns:
+        How many there are, on which camera how many, each file's SHA-256, and a digest: the
+        SHA-256 of these hashes in hexadecimal, in order, each followed by a line feed.
+    """
+    hashes = [hash_file(picture.path) for picture in pictures]
+    cameras = Counter(picture.camera for picture in pictures)
+    return {
+        "pictures": len(pictures),
+        "cameras": {str(camera): count for camera, count in sorted(cameras.items())},
+        "digest": sha256("".join(f"{line}\n" for line in hashes).encode()).hexdigest(),
+        "files": [
+            {"file": _name(picture.path, root), "sha256": digest}
+            for picture, digest in zip(pictures, hashes, strict=True)
+        ],
+    }
+
+
+def _name(path: Path, root: Path) -> str:
+    return str(path.relative_to(root) if path.is_relative_to(root) else path)

@@ -3,8 +3,9 @@
 ``l2`` and ``l1``: norms of the weights (Li et al., "Pruning Filters for Efficient ConvNets", ICLR
 2017). ``fpgm``: distance to the other channels of the layer (He et al., "Filter Pruning via
 Geometric Median", CVPR 2019). These three are NNI's. ``batchnorm_scale``: the scale that the
-BatchNorm behind a layer gives a channel (Liu et al., "Network Slimming", ICCV 2017). ``random``:
-the control that every criterion has to beat.
+BatchNorm behind a layer gives a channel (Liu et al., "Network Slimming", ICCV 2017). ``taylor``:
+what the loss would change by without the channel, measured on pictures (:mod:`prune.taylor`).
+``random``: the control that every criterion has to beat.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,8 +14,11 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-Criterion = Literal["l2", "l1", "fpgm", "batchnorm_scale", "random"]
+from prune.errors import PruneError
+
+Criterion = Literal["l2", "l1", "fpgm", "taylor", "batchnorm_scale", "random"]
 CRITERIA: tuple[Criterion, ...] = get_args(Criterion)
+MEASURED: tuple[Criterion, ...] = ("taylor",)
 
 Scores = dict[str, Tensor]
 
@@ -27,6 +31,7 @@ def rescore(
     normalisations: Mapping[str, str],
     groups: Sequence[Sequence[str]],
     seed: int,
+    measured: Mapping[str, Tensor] | None = None,
 ) -> Scores:
     """Turn the norms that NNI computed into the scores of a criterion.
 
@@ -37,18 +42,33 @@ def rescore(
         normalisations: by BatchNorm, the layer whose channels it scales.
         groups: layers whose channels go together.
         seed: of the random control.
+        measured: scores (C,) by layer that were measured on pictures, for the criteria that are.
 
     Returns:
         Scores of every channel (C,), by layer, each with a mean of one: pointwise, depthwise and
         gate convolutions have different scales, and the largest would decide for its group alone.
+
+    Raises:
+        PruneError: the criterion is measured on pictures, and no scores of a layer were given.
     """
     if criterion == "random":
         generator = torch.Generator().manual_seed(seed)
         return {name: torch.rand(len(value), generator=generator) for name, value in norms.items()}
+    if criterion in MEASURED:
+        norms = {name: _measured(criterion, name, measured or {}) for name in norms}
     scores = {name: value / value.mean().clamp_min(1e-12) for name, value in norms.items()}
     if criterion == "batchnorm_scale":
         scores |= _batchnorm_scales(scores, model, normalisations, groups)
     return scores
+
+
+def _measured(criterion: Criterion, layer: str, measured: Mapping[str, Tensor]) -> Tensor:
+    if layer not in measured:
+        raise PruneError(
+            f"criterion {criterion!r} is measured on pictures, and nothing was measured at "
+            f"{layer!r}; does the model's forward pass reach it?"
+        )
+    return measured[layer]
 
 
 def _batchnorm_scales(

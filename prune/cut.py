@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from prune.criteria import Criterion
+from prune.criteria import Criterion, Scores
 from prune.layers import Widths, layer_widths
 from prune.nni_backend import find_groups, mask_channels, remove_masked
 from prune.supported import check_supported
@@ -44,6 +44,8 @@ def cut(
     check_input: Tensor,
     criterion: Criterion = "l2",
     seed: int = 0,
+    groups: list[tuple[str, ...]] | None = None,
+    measured: Scores | None = None,
 ) -> Cut:
     """Take a model to planned widths: mask, remove, check.
 
@@ -54,6 +56,9 @@ def cut(
         check_input: input (N, 3, H, W) on which masked and compact model are compared.
         criterion: what ranks channels, see :mod:`prune.criteria`.
         seed: of the random criterion.
+        groups: what :func:`prune.nni_backend.find_groups` returned for this model or for a wider
+            form of it; none: they are found here, which takes seconds.
+        measured: scores (C,) by layer, for a criterion that is measured on pictures.
 
     Raises:
         PruneError: the plan splits a group or names what cannot be cut, the model cannot be taken
@@ -62,7 +67,8 @@ def cut(
     clock = _Clock()
     source = copy.deepcopy(model).cpu().eval()
     check_supported(source, widths)
-    groups = find_groups(source, example)
+    if groups is None:
+        groups = find_groups(source, example)
     check_groups({**layer_widths(source), **widths}, groups)
     clock.stop("groups")
     masked = mask_channels(
@@ -73,6 +79,7 @@ def cut(
         groups=groups,
         criterion=criterion,
         seed=seed,
+        measured=measured,
     )
     clock.stop("masks")
     remove_masked(source, masked.masks, example)

@@ -102,6 +102,7 @@ def mask_channels(
     groups: list[tuple[str, ...]],
     criterion: Criterion = "l2",
     seed: int = 0,
+    measured: Scores | None = None,
 ) -> Masked:
     """Mask the channels of least score until every layer is at its planned width.
 
@@ -117,9 +118,11 @@ def mask_channels(
         groups: what :func:`find_groups` returned.
         criterion: what ranks channels.
         seed: of the random criterion.
+        measured: scores (C,) by layer, for a criterion that is measured on pictures.
 
     Raises:
-        PruneError: the masks keep another number of channels than planned.
+        PruneError: the masks keep another number of channels than planned, or a measured
+            criterion has no scores of a layer.
     """
     normalisations = normalised_layers(model)
 
@@ -131,6 +134,7 @@ def mask_channels(
             normalisations=normalisations,
             groups=groups,
             seed=seed,
+            measured=measured,
         )
 
     configs = _pruning_config(model, widths, groups, normalisations)

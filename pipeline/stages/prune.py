@@ -11,6 +11,7 @@ from pipeline.evaluation import evaluate, headline
 from pipeline.run_dir import KEPT
 from pipeline.stages.common import finish_model
 from pipeline.stages.prune_iteration import (
+    SURGERY_SIZE,
     Iteration,
     State,
     load_state,
@@ -19,6 +20,7 @@ from pipeline.stages.prune_iteration import (
 )
 from pipeline.widths import planned_widths
 from prune.layers import layer_widths
+from prune.nni_backend import find_groups
 from reid.models.registry import build_model
 
 
@@ -43,9 +45,10 @@ def cut_to_target(context: StageContext, settings: CutSettings) -> dict[str, Any
     source, _ = context.load_parent()
     classes, embedding_dim = source.get_submodule("classifier").weight.shape  # type: ignore[misc]
     _, *plans = planned_widths(context.config, context.stage, classes)
+    groups = find_groups(source, torch.zeros(2, 3, *SURGERY_SIZE))
     state: State | None = None
     for number, widths in enumerate(plans, start=1):
-        iteration = Iteration(context, settings, number, len(plans), widths, source)
+        iteration = Iteration(context, settings, number, len(plans), widths, source, groups)
         if not iteration.is_finished():
             run_iteration(iteration, state or _initial_state(context, source))
         state = load_state(iteration)

@@ -20,6 +20,7 @@ from pipeline.config import CutSettings
 from pipeline.context import StageContext
 from pipeline.evaluation import evaluate, headline
 from pipeline.run_dir import CHECKPOINT, KEPT, METRICS
+from pipeline.stages.channel_scores import measure_channels
 from pipeline.stages.common import train_model
 from prune.cut import compose_kept, cut
 from prune.hints import hint_channels
@@ -67,6 +68,7 @@ class Iteration:
         count: K.
         widths: planned channels after it, by layer.
         full_width: the model before the first cut; teacher and original of reconstruction.
+        groups: its layers whose channels go together.
     """
 
     context: StageContext
@@ -75,6 +77,7 @@ class Iteration:
     count: int
     widths: dict[str, int]
     full_width: nn.Module
+    groups: list[tuple[str, ...]]
 
     @property
     def folder(self) -> Path:
@@ -126,6 +129,9 @@ def _cut_and_mend(iteration: Iteration, state: State) -> None:
     context, settings = iteration.context, iteration.settings
     logger.info("%s: masks and surgery", iteration.label)
     generator = torch.Generator().manual_seed(context.seed("check", iteration.number))
+    seconds: dict[str, float] = {}
+    with _timed(seconds, "scores"):
+        measured = measure_channels(context, settings, state.model, iteration.number)
     result = cut(
         state.model,
         iteration.widths,
@@ -133,6 +139,8 @@ def _cut_and_mend(iteration: Iteration, state: State) -> None:
         check_input=torch.randn(CHECK_PICTURES, 3, *context.input_size, generator=generator),
         criterion=settings.criterion,
         seed=context.seed("criterion", iteration.number),
+        groups=iteration.groups,
+        measured=measured,
     )
     report = report_cut(
         state.model,
@@ -142,8 +150,9 @@ def _cut_and_mend(iteration: Iteration, state: State) -> None:
         iteration=iteration.number,
         iterations=iteration.count,
     )
+    seconds |= report.seconds
     model, kept = result.model, compose_kept(state.kept, result.kept)
-    seconds, accuracy = dict(report.seconds), {"before": state.accuracy}
+    accuracy = {"before": state.accuracy}
     accuracy["after_surgery"] = _accuracy(model, context)
     if settings.reconstruction_pictures:
         with _timed(seconds, "reconstruction"):

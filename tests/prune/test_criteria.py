@@ -7,13 +7,22 @@ from torch import Tensor, nn
 from prune.criteria import CRITERIA, Criterion, rescore
 from prune.cut import Cut, cut
 from prune.layers import layer_widths
+from prune.taylor import taylor_scores
 
 WIDTHS = {"stem": 5, "pointwise": 5, "depthwise": 5, "gate": 5}
 
 
+def measure(model: nn.Module, criterion: Criterion) -> dict[str, Tensor] | None:
+    pictures = torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    if criterion == "taylor":
+        return taylor_scores(model, [pictures], lambda copy, batch: copy(batch).pow(2).mean())
+    return None
+
+
 def run(model: nn.Module, criterion: Criterion, seed: int = 0) -> Cut:
     example = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    return cut(model, WIDTHS, example=example, check_input=example, criterion=criterion, seed=seed)
+    return cut(model, WIDTHS, example=example, check_input=example, criterion=criterion, seed=seed,
+               measured=measure(model, criterion))  # fmt: skip
 
 
 @pytest.mark.parametrize("criterion", CRITERIA)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from prune.cut import Cut, compose_kept, cut
 from prune.errors import PruneError
 from prune.layers import layer_widths
+from prune.nni_backend import find_groups
 from prune.verify import TOLERANCE, check_widths, masked_difference
 from prune.widths import linear_plan
 from reid.models import build_model
@@ -97,6 +98,20 @@ def test_two_cuts_of_the_same_model_are_the_same(small_net: nn.Module) -> None:
     assert first.groups == second.groups
     for name, value in first.model.state_dict().items():
         assert torch.equal(value, second.model.state_dict()[name])
+
+
+def test_groups_are_those_of_the_wider_model(small_net: nn.Module) -> None:
+    groups = find_groups(small_net, torch.randn(EXAMPLE))
+    model = small_net
+    for width in (5, 2):
+        widths = {"stem": width, "pointwise": width, "depthwise": width, "gate": width}
+        found = run_cut(model, widths)
+        given = cut(model, widths, example=torch.randn(EXAMPLE), groups=groups,
+                    check_input=torch.randn(4, 3, 64, 32))  # fmt: skip
+        assert given.groups == found.groups == groups
+        for name, value in found.model.state_dict().items():
+            assert torch.equal(value, given.model.state_dict()[name])
+        model = given.model
 
 
 def test_a_plan_that_splits_a_group_is_refused(small_net: nn.Module) -> None:

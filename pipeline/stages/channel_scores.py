@@ -1,0 +1,43 @@
+"""Scores of channels that are measured on training pictures, for the criteria that need them."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.config import CutSettings
+from pipeline.context import BATCH, StageContext
+from prune.criteria import Scores
+from prune.taylor import taylor_scores
+from reid.data.loaders import stack_pictures
+from reid.data.records import Picture, relabel
+
+LabelledBatch = tuple[Tensor, Tensor]
+
+
+def measure_channels(
+    context: StageContext, settings: CutSettings, model: nn.Module, iteration: int
+) -> Scores | None:
+    """Return what the stage's criterion finds on training pictures; None if it needs none."""
+    if settings.criterion == "taylor":
+        chosen = context.training_sample(settings.criterion_pictures, "scores", iteration)
+        return taylor_scores(model, _labelled_batches(context, chosen), _cross_entropy)
+    return None
+
+
+def _labelled_batches(context: StageContext, chosen: list[Picture]) -> list[LabelledBatch]:
+    """Load training pictures (N, 3, H, W) with their classes (N,)."""
+    train = context.data.train
+    class_of = {p.person: label for p, label in zip(train, relabel(train), strict=True)}
+    height, width = context.input_size
+    pictures = stack_pictures(chosen, height=height, width=width)
+    classes = torch.tensor([class_of[picture.person] for picture in chosen])
+    parts = math.ceil(len(chosen) / BATCH)
+    return list(zip(pictures.tensor_split(parts), classes.tensor_split(parts), strict=True))
+
+
+def _cross_entropy(model: nn.Module, batch: LabelledBatch) -> Tensor:
+    pictures, classes = batch
+    logits, _ = model.train()(pictures)
+    return F.cross_entropy(logits, classes)

@@ -1,0 +1,88 @@
+"""Taylor scores equal a loop over weights, one at a time."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from prune.cut import cut
+from prune.errors import PruneError
+from prune.layers import layer_widths
+from prune.taylor import taylor_scores
+
+Batch = tuple[Tensor, Tensor]
+
+
+def cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
+    return nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+
+def draw_batches() -> list[Batch]:
+    generator = torch.Generator().manual_seed(0)
+    return [
+        (torch.randn(6, 3, 8, 8, generator=generator), torch.randint(5, (6,), generator=generator))
+        for _ in range(2)
+    ]
+
+
+def naive_score(model: nn.Module, name: str, channel: int, batches: list[Batch]) -> float:
+    """Change one weight after the other and look at the loss."""
+    weight = model.get_submodule(name).weight.detach()
+    total, step = 0.0, 1e-6
+    for batch in batches:
+        for index in range(weight[channel].numel()):
+            entry = weight[channel].view(-1)
+            value = entry[index].clone()
+            entry[index] = value + step
+            higher = cross_entropy(model, batch)
+            entry[index] = value - step
+            lower = cross_entropy(model, batch)
+            entry[index] = value
+            total += float(value * (higher - lower) / (2 * step)) ** 2
+    return total / len(batches)
+
+
+@torch.no_grad()
+def test_scores_equal_naive_ones(small_net: nn.Module) -> None:
+    model = small_net.double()
+    batches = [(pictures.double(), classes) for pictures, classes in draw_batches()]
+    scores = taylor_scores(model, batches, cross_entropy)
+    assert scores.keys() == layer_widths(model).keys()
+    for name in ("stem", "depthwise", "gate", "head"):  # spatial, depthwise, called twice, linear
+        naive = [naive_score(model, name, channel, batches) for channel in (0, 3)]
+        assert scores[name][[0, 3]].tolist() == pytest.approx(naive, rel=1e-4), name
+
+
+def test_the_model_stays_as_it_was(small_net: nn.Module) -> None:
+    def train_and_measure(model: nn.Module, batch: Batch) -> Tensor:
+        return cross_entropy(model.train(), batch)
+
+    before = {name: value.clone() for name, value in small_net.state_dict().items()}
+    taylor_scores(small_net, draw_batches(), train_and_measure)
+    assert not small_net.training
+    assert all(torch.equal(before[name], value) for name, value in small_net.state_dict().items())
+    assert all(parameter.grad is None for parameter in small_net.parameters())
+
+
+def test_the_channels_that_the_loss_does_not_need_go(small_net: nn.Module) -> None:
+    with torch.no_grad():  # strong weights, but nothing comes out
+        small_net.get_submodule("pointwise").weight.mul_(10)
+        small_net.get_submodule("depthwise_norm").weight[:3] = 0
+        small_net.get_submodule("depthwise_norm").bias[:3] = 0
+        small_net.get_submodule("stem_norm").weight[:3] = 0
+        small_net.get_submodule("stem_norm").bias[:3] = 0
+    scores = taylor_scores(small_net, draw_batches(), cross_entropy)
+    widths = {"stem": 5, "pointwise": 5, "depthwise": 5, "gate": 5}
+    example = torch.randn(2, 3, 8, 8)
+    result = cut(small_net, widths, example=example, check_input=example, criterion="taylor",
+                 measured=scores)  # fmt: skip
+    assert result.kept["stem"].tolist() == [3, 4, 5, 6, 7]
+
+
+def test_scores_that_were_not_measured_are_named(small_net: nn.Module) -> None:
+    example = torch.randn(2, 3, 8, 8)
+    scores = taylor_scores(small_net, draw_batches(), cross_entropy)
+    del scores["gate"]
+    widths = {"stem": 5, "pointwise": 5, "depthwise": 5, "gate": 5}
+    with pytest.raises(PruneError, match=r"'taylor' is measured .* nothing was measured at 'gate'"):
+        cut(small_net, widths, example=example, check_input=example, criterion="taylor",
+            measured=scores)  # fmt: skip

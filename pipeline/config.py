@@ -62,6 +62,13 @@ class DataSettings(Settings):
     test_share: float = Field(
         0.2, gt=0, lt=1, description="identities set apart where a set has no query and gallery"
     )
+    validation_share: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="training identities set apart to choose the best epoch of every training by; "
+        "0: all are trained on, and the last epoch counts",
+    )
     synthetic: SyntheticPictures = SyntheticPictures()
     height: int = Field(256, ge=16, description="input rows")
     width: int = Field(128, ge=16, description="input columns")

@@ -30,6 +30,7 @@ class StageContext:
         teacher: checkpoint of the full-width model, if there is one.
         parent_hash: of the parent's file, or empty.
         input_size: (height, width) of the stage's model.
+        validation: identities apart from those to train on, if there are any.
     """
 
     stage: str
@@ -40,6 +41,7 @@ class StageContext:
     teacher: Path | None
     parent_hash: str
     input_size: tuple[int, int]
+    validation: ReidData | None = None
 
     @property
     def device(self) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -40,6 +41,22 @@ def prepare_pictures(config: Config, run: RunDir) -> tuple[ReidData, str]:
     data, digest, stamps = _inspect(config, run)
     write_json(run.path / INSPECTION, stamps)
     return data, digest
+
+
+def split_validation(config: Config, data: ReidData) -> tuple[ReidData, ReidData | None]:
+    """Set the validation identities apart from the training pictures, if any are asked for.
+
+    Returns:
+        The data with the rest to train on; and query and gallery of what was set apart, or none.
+
+    Raises:
+        DataError: none of the identities set apart is on two cameras.
+    """
+    share = config.data.validation_share
+    if not share:
+        return data, None
+    apart = split_by_identity(data, share, derive_seed(config.seed, "validation"))
+    return replace(data, train=apart.train), apart
 
 
 def look_at_pictures(config: Config, run: RunDir) -> str:

@@ -61,7 +61,11 @@ def stage_settings(config: Config, stage: str) -> dict[str, Any]:
     own.pop("pretrained", None)  # a file counts by its content, see stage_inputs
     return {
         "seed": config.seed,
-        "data": {"height": config.data.height, "width": config.data.width},
+        "data": {
+            "height": config.data.height,
+            "width": config.data.width,
+            "validation_share": config.data.validation_share,
+        },
         "model": config.model.model_dump(mode="json"),
         stage: own,
     }

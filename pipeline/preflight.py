@@ -42,6 +42,11 @@ def check_settings(config: Config) -> None:
                 f"{key}: nothing to learn from, every loss has weight 0; give "
                 f"{key}.losses.cross_entropy a weight, or epochs 0"
             )
+        if settings.patience and not config.data.validation_share:
+            raise PipelineError(
+                f"{key}.patience: there is no validation to lose patience with; give "
+                "data.validation_share a value such as 0.1"
+            )
         if settings.frozen_epochs:
             _check_frozen_layers(config, key, settings, bool(teacher and weights.logits))
 

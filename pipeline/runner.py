@@ -11,7 +11,7 @@ import torch
 from pipeline.config import STAGES, Config
 from pipeline.context import StageContext
 from pipeline.fingerprint import fingerprint, library_versions
-from pipeline.pictures import prepare_pictures
+from pipeline.pictures import prepare_pictures, split_validation
 from pipeline.plan import (
     Plan,
     Step,
@@ -27,7 +27,7 @@ from pipeline.stages import finetune, prune, quantize, resize, train, transfer
 from pipeline.widths import CUTTING_STAGES, cutting_stage
 from reid.data.records import ReidData
 from reid.files import hash_file
-from reid.training.fit import LAST
+from reid.training.fit import BEST, LAST
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,8 @@ def run_stages(config: Config, run: RunDir, *, restart_from: str | None = None) 
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     check_settings(config)
-    data, data_hash = prepare_pictures(config, run)
+    whole, data_hash = prepare_pictures(config, run)
+    data, validation = split_validation(config, whole)
     check_batches(config, data)
     plan = make_plan(config, run, data_hash=data_hash, restart_from=restart_from)
     check_files(config, [step.stage for step in plan.steps if step.action != "reuse"])
@@ -74,7 +75,7 @@ def run_stages(config: Config, run: RunDir, *, restart_from: str | None = None) 
         logger.warning("%s: stale and not asked for (%s)", stage, reason)
     for step in plan.steps:
         if step.action != "reuse":
-            _run_stage(config, run, step, data, data_hash)
+            _run_stage(config, run, step, data, validation, data_hash)
     run.mark_restart(None)
     return plan
 
@@ -98,7 +99,14 @@ def _set_aside(run: RunDir, stages: Sequence[str]) -> None:
             logger.info("%s: what was there before lies in %s", stage, aside)
 
 
-def _run_stage(config: Config, run: RunDir, step: Step, data: ReidData, data_hash: str) -> None:
+def _run_stage(
+    config: Config,
+    run: RunDir,
+    step: Step,
+    data: ReidData,
+    validation: ReidData | None,
+    data_hash: str,
+) -> None:
     parent = run.record(step.parent) if step.parent else None
     teacher = run.record("train")
     inputs = stage_inputs(
@@ -123,6 +131,7 @@ def _run_stage(config: Config, run: RunDir, step: Step, data: ReidData, data_has
         teacher=run.stage_dir("train") / CHECKPOINT if teacher else None,
         parent_hash=inputs.get("parent", ""),
         input_size=_input_size(config, step.stage, parent),
+        validation=validation,
     )
     logger.info("%s: started", step.stage)
     started = time.perf_counter()
@@ -142,7 +151,7 @@ def _run_stage(config: Config, run: RunDir, step: Step, data: ReidData, data_has
             continued=continued,
         )
     )
-    for leftover in folder.rglob(LAST):
+    for leftover in (*folder.rglob(LAST), *folder.rglob(BEST)):
         leftover.unlink()
     logger.info("%s: done in %.0f s", step.stage, seconds)
 

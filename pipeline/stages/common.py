@@ -1,5 +1,7 @@
 """What the stages that train have in common."""
 
+import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,13 +9,14 @@ from torch import nn
 
 from pipeline.context import StageContext
 from pipeline.evaluation import headline
-from pipeline.run_dir import CHECKPOINT, METRICS
+from pipeline.run_dir import CHECKPOINT, LAST_MODEL, METRICS
 from prune.layers import model_cost
 from reid.files import write_json
 from reid.models.checkpoint import describe, save_checkpoint
 from reid.training.distillation import Teacher
-from reid.training.fit import fit
+from reid.training.fit import LAST, fit, load_weights
 from reid.training.settings import TrainingSettings
+from reid.training.validation import Validation
 
 
 def train_model(
@@ -50,13 +53,27 @@ def train_model(
         workers=context.config.data.workers,
         accelerator=context.device,
         teacher=teacher,
+        validation=_validation(context),
+    )
+
+
+def _validation(context: StageContext) -> Validation | None:
+    if context.validation is None:
+        return None
+    return Validation(
+        context.validation,
+        distance=context.config.evaluation.distance,
+        batch_size=context.config.data.evaluation_batch,
     )
 
 
 def finish_model(
     context: StageContext, model: nn.Module, architecture: str, metrics: dict[str, Any]
 ) -> dict[str, Any]:
-    """Write ``checkpoint.pt`` and ``metrics.json`` and return the row of the closing table."""
+    """Write ``checkpoint.pt`` and ``metrics.json`` and return the row of the closing table.
+
+    Where the best epoch was chosen by validation, the last one's model is in ``last.pt``.
+    """
     model.cpu().eval()
     accuracy = headline(metrics, context.config)
     info = describe(
@@ -68,6 +85,11 @@ def finish_model(
     )
     path = context.folder / CHECKPOINT
     save_checkpoint(path, model, info)
+    if context.validation is not None and (context.folder / LAST).exists():
+        # Of no use to a stage that follows, but to whoever doubts the choice of the best.
+        last = copy.deepcopy(model)
+        load_weights(last, context.folder / LAST)
+        save_checkpoint(context.folder / LAST_MODEL, last, replace(info, metrics={}))
     write_json(context.folder / METRICS, metrics)
     cost = model_cost(model, context.example())
     return {

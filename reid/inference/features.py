@@ -37,11 +37,20 @@ def embed_batches(
             for batch in batches
         ]
     )
-    if not torch.isfinite(embeddings).all():
-        bad = int((~torch.isfinite(embeddings).all(1)).sum())
+    return check_finite(embeddings)
+
+
+def check_finite(embeddings: Tensor) -> Tensor:
+    """Return embeddings (N, D) as they are.
+
+    Raises:
+        ModelError: one is not finite.
+    """
+    finite = torch.isfinite(embeddings).all(1)
+    if not finite.all():
         raise ModelError(
-            f"{bad} of {len(embeddings)} embeddings are not finite: the training diverged or the "
-            "checkpoint is damaged; try a lower learning rate"
+            f"{int((~finite).sum())} of {len(embeddings)} embeddings are not finite: the training "
+            "diverged or the checkpoint is damaged; try a lower learning rate"
         )
     return embeddings
 

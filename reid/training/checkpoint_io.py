@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from reid.files import write_torch
 
@@ -17,3 +18,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Save a checkpoint so that ``path`` holds the old one or the new one, never a part."""
         del storage_options
         write_torch(Path(path), checkpoint)
+
+
+class KeepBest(ModelCheckpoint):
+    """Keep the best checkpoint, and remember its score also when the folder was moved."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the best so far; by itself Lightning forgets it in a folder of another name."""
+        super().load_state_dict(state_dict | {"dirpath": self.dirpath})

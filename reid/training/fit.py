@@ -1,61 +1,30 @@
 """Train a model; go on from the last whole epoch if there is one."""
 
 import logging
-import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import nn
 
 from reid.data.loaders import training_loader
 from reid.data.records import Picture
-from reid.seeding import derive_seed
-from reid.training.checkpoint_io import AtomicCheckpointIO
+from reid.training.averaging import average_weights
+from reid.training.checkpoint_io import AtomicCheckpointIO, KeepBest
 from reid.training.distillation import Teacher
+from reid.training.epoch_log import EpochLog
 from reid.training.layers import FreezeLayers, match_layers
 from reid.training.module import ReidModule
 from reid.training.settings import TrainingSettings
+from reid.training.validation import METRIC, Validation
 
 LAST = "last.ckpt"
+BEST = "best.ckpt"
 
 logger = logging.getLogger(__name__)
-
-
-class EpochLog(Callback):
-    """Log a line an epoch: loss, learning rate, pictures a second, time left."""
-
-    def __init__(self, label: str, seed: int) -> None:
-        self._label = label
-        self._seed = seed
-        self._started = 0.0
-        self._batches = 0
-
-    def on_train_epoch_start(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> None:
-        """Start the clock, and seed what is drawn on the fly as a function of the epoch."""
-        del pl_module
-        self._started = time.monotonic()
-        torch.manual_seed(derive_seed(self._seed, "fly", trainer.current_epoch))
-
-    def on_train_epoch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> None:
-        """Write the line."""
-        del pl_module
-        seconds = time.monotonic() - self._started
-        epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs or 0
-        loss = float(trainer.callback_metrics["loss"])
-        rates = dict.fromkeys(f"{g['lr']:.2e}" for g in trainer.optimizers[0].param_groups)
-        logger.info(
-            "%s: epoch %d/%d, loss %.3f, learning rate %s, %.0f s, %.0f s left",
-            self._label, epoch, epochs, loss, " and ".join(rates), seconds,
-            seconds * (epochs - epoch),
-        )  # fmt: skip
 
 
 def fit(
@@ -71,12 +40,16 @@ def fit(
     workers: int = 0,
     accelerator: str = "auto",
     teacher: Teacher | None = None,
+    validation: Validation | None = None,
 ) -> None:
     """Train a model in place.
 
     After every epoch the whole state is written to ``folder``. Called again with the same
     arguments after a kill, it goes on from there and ends with the same weights, bit for bit: all
     that is drawn is a function of the seed and the epoch.
+
+    The model ends with the weights of the last epoch or, with a validation, of the best one; with
+    ``ema_decay``, with their moving average.
 
     Args:
         model: returns (logits, embeddings) in training mode.
@@ -90,6 +63,7 @@ def fit(
         workers: processes that load pictures; does not change the result.
         accelerator: Lightning's name of the device kind.
         teacher: what to imitate, if anything.
+        validation: what to choose the best epoch by, if anything.
 
     Raises:
         TrainingError: the training set is too small for a batch, or the layers to freeze are not
@@ -108,67 +82,109 @@ def fit(
         seed=seed,
         workers=workers,
     )
-    module = ReidModule(model, settings, steps_per_epoch=len(loader), teacher=teacher)
+    module = ReidModule(
+        model, settings, steps_per_epoch=len(loader), teacher=teacher, validation=validation
+    )
     model.train()  # Lightning leaves the mode as it finds it
     model.to(memory_format=torch.channels_last)
     last = folder / LAST
-    if last.exists():
-        done = _epochs_done(last, len(loader))
+    done, stopped = _progress(last, len(loader)) if last.exists() else (0, False)
+    if done:
         logger.info("%s: going on after epoch %d (%s)", label, done, last)
         # Lightning starts the loader's workers before it names the epoch to the sampler.
         loader.sampler.set_epoch(done)  # type: ignore[attr-defined]
-    with warnings.catch_warnings():
-        # Lightning advises more workers and warns of its own internals; neither is the user's.
-        warnings.filterwarnings("ignore", module="lightning")
-        warnings.filterwarnings("ignore", module="torch")
-        callbacks = [EpochLog(label, seed), *_freezing(model, settings, teacher)]
-        trainer = _make_trainer(settings, folder, accelerator, callbacks)
-        if teacher is not None:
-            teacher.model.to(trainer.strategy.root_device).to(memory_format=torch.channels_last)
-        trainer.fit(
-            module, loader, ckpt_path=str(last) if last.exists() else None, weights_only=True
-        )
+    if not stopped:
+        callbacks = [EpochLog(label, seed), *_callbacks(model, settings, folder, teacher)]
+        if validation is not None:
+            callbacks += _keep_best(settings, folder)
+        with warnings.catch_warnings():
+            # Lightning advises more workers and warns of its own internals; neither is the user's.
+            warnings.filterwarnings("ignore", module="lightning")
+            warnings.filterwarnings("ignore", module="torch")
+            trainer = _make_trainer(settings, accelerator, callbacks)
+            if teacher is not None:
+                teacher.model.to(trainer.strategy.root_device).to(memory_format=torch.channels_last)
+            trainer.fit(
+                module,
+                loader,
+                validation and validation.loader(height=height, width=width, workers=workers),
+                ckpt_path=str(last) if done else None,
+                weights_only=True,
+            )
     model.cpu().to(memory_format=torch.contiguous_format)
     if teacher is not None:
         teacher.model.cpu()
+    load_weights(model, folder / (BEST if validation is not None else LAST))
 
 
-def _epochs_done(checkpoint: Path, steps_per_epoch: int) -> int:
-    # Written at the end of an epoch, while Lightning still counts it as the current one.
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Give a model the weights that a file of its training holds; with EMA, their average."""
+    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    prefix = "model."  # the module's name for it
+    model.load_state_dict(
+        {name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)}
+    )
+
+
+def _progress(checkpoint: Path, steps_per_epoch: int) -> tuple[int, bool]:
+    """Return how many epochs are done, and whether the patience was at its end then."""
     content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    return int(content["global_step"]) // steps_per_epoch
+    # Written at the end of an epoch, while Lightning still counts it as the current one.
+    done = int(content["global_step"]) // steps_per_epoch
+    return done, any(state.get("stopped_epoch") for state in content["callbacks"].values())
 
 
-def _freezing(
-    model: nn.Module, settings: TrainingSettings, teacher: Teacher | None
+def _callbacks(
+    model: nn.Module, settings: TrainingSettings, folder: Path, teacher: Teacher | None
 ) -> list[Callback]:
-    if not settings.frozen_epochs:
-        return []
-    logits = settings.losses.cross_entropy or (teacher is not None and teacher.settings.logits)
-    layers = match_layers(model, settings.frozen_layers, classifier_learns=bool(logits))
-    return [FreezeLayers(layers, settings.frozen_epochs)]
-
-
-def _make_trainer(
-    settings: TrainingSettings, folder: Path, accelerator: str, callbacks: list[Callback]
-) -> lightning.Trainer:
-    for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    callbacks: list[Callback] = []
+    if settings.frozen_epochs:
+        logits = settings.losses.cross_entropy or (teacher is not None and teacher.settings.logits)
+        layers = match_layers(model, settings.frozen_layers, classifier_learns=bool(logits))
+        callbacks.append(FreezeLayers(layers, settings.frozen_epochs))
+    if settings.ema_decay:
+        callbacks.append(average_weights(settings.ema_decay))
     keep_last = ModelCheckpoint(
         dirpath=folder,
-        filename=LAST.removesuffix(".ckpt"),
-        save_top_k=1,
+        filename=Path(LAST).stem,
         every_n_epochs=1,
         save_on_train_epoch_end=True,
         enable_version_counter=False,
     )
+    return [*callbacks, keep_last]
+
+
+def _keep_best(settings: TrainingSettings, folder: Path) -> list[Callback]:
+    best = KeepBest(
+        dirpath=folder,
+        filename=Path(BEST).stem,
+        monitor=METRIC,
+        mode="max",
+        every_n_epochs=1,
+        save_on_train_epoch_end=False,
+        enable_version_counter=False,
+    )
+    if not settings.patience:
+        return [best]
+    patience = EarlyStopping(
+        METRIC, mode="max", patience=settings.patience, check_on_train_epoch_end=False
+    )
+    return [best, patience]
+
+
+def _make_trainer(
+    settings: TrainingSettings, accelerator: str, callbacks: list[Callback]
+) -> lightning.Trainer:
+    for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     return lightning.Trainer(
         accelerator=accelerator,
         devices=1,
         max_epochs=settings.epochs,
+        check_val_every_n_epoch=min(settings.validate_every, settings.epochs),
         precision=settings.precision,
         gradient_clip_val=settings.gradient_clip or None,
-        callbacks=[*callbacks, keep_last],
+        callbacks=callbacks,
         plugins=[AtomicCheckpointIO()],
         logger=False,
         enable_progress_bar=False,

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from reid.inference.features import check_finite
 from reid.training.distillation import (
     OutputRecorder,
     Teacher,
@@ -18,6 +19,7 @@ from reid.training.layers import split_head
 from reid.training.losses import SupervisedLoss
 from reid.training.schedule import Schedule, warmup_cosine, warmup_step
 from reid.training.settings import TrainingSettings
+from reid.training.validation import METRIC, Validation
 
 
 class ReidModule(lightning.LightningModule):
@@ -28,6 +30,7 @@ class ReidModule(lightning.LightningModule):
         settings: losses, optimiser and schedule.
         steps_per_epoch: batches in an epoch, for the schedule.
         teacher: what to imitate, if anything.
+        validation: what the validation loader's pictures are, if there is one.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class ReidModule(lightning.LightningModule):
         *,
         steps_per_epoch: int,
         teacher: Teacher | None = None,
+        validation: Validation | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -45,6 +49,8 @@ class ReidModule(lightning.LightningModule):
         self._loss = SupervisedLoss(settings.losses)
         # In a tuple, so that the teacher is neither trained nor saved with the student.
         self._teacher = (teacher,) if teacher is not None else ()
+        self._validation = validation
+        self._embeddings: list[Tensor] = []
 
     def training_step(self, batch: tuple[Tensor, Tensor], _batch_index: int) -> Tensor:
         """Return the sum of all terms for pictures (B, 3, H, W) and classes (B,)."""
@@ -57,6 +63,19 @@ class ReidModule(lightning.LightningModule):
         for name, value in terms.items():
             self.log(f"loss/{name}", value, on_step=False, on_epoch=True)
         return loss
+
+    def validation_step(self, pictures: Tensor, _batch_index: int) -> None:
+        """Embed pictures (B, 3, H, W), in full precision as they are evaluated later."""
+        with torch.autocast(pictures.device.type, enabled=False):
+            embeddings = self.model(pictures.contiguous(memory_format=torch.channels_last))
+        self._embeddings.append(embeddings.float().cpu())
+
+    def on_validation_epoch_end(self) -> None:
+        """Measure the validation identities."""
+        assert self._validation is not None, "Lightning validates only where there is a loader"
+        embeddings = check_finite(torch.cat(self._embeddings))
+        self._embeddings.clear()
+        self.log(METRIC, self._validation.mean_average_precision(embeddings))
 
     def _terms(self, pictures: Tensor, classes: Tensor) -> dict[str, Tensor]:
         if not self._teacher:

@@ -102,6 +102,21 @@ class TrainingSettings(BaseModel):
         0, ge=0, description="first epochs in which frozen_layers stay as they are"
     )
     gradient_clip: float = Field(0.0, ge=0, description="largest gradient norm; 0 for none")
+    ema_decay: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="decay of the weights' moving average (0.999, say), which is then what is "
+        "evaluated and kept; 0: the weights themselves",
+    )
+    validate_every: int = Field(
+        1, ge=1, description="epochs between validations, where data.validation_share is not 0"
+    )
+    patience: int = Field(
+        0,
+        ge=0,
+        description="validations without a better mAP after which training stops; 0: never",
+    )
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(
         "32-true", description="Lightning's precision"
     )

@@ -127,6 +127,11 @@ def test_layers_to_freeze_that_are_not_there(refused: Callable[..., str], tmp_pa
     assert not (tmp_path / "run" / "train").exists()
 
 
+def test_patience_without_validation(refused: Callable[..., str]) -> None:
+    line = refused("train.patience=3")
+    assert "train.patience: there is no validation to lose patience with; give data.vali" in line
+
+
 def test_settings_that_do_not_go_together(refused: Callable[..., str]) -> None:
     line = refused("train.schedule=step")
     assert "error: train: schedule step needs milestones, such as [40, 60]; correct it in" in line

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from pipeline.config import Config
-from pipeline.pictures import NOT_DRAWN, look_at_pictures, prepare_pictures
+from pipeline.pictures import NOT_DRAWN, look_at_pictures, prepare_pictures, split_validation
 from pipeline.run_dir import RunDir
 from reid.errors import DataError
 
@@ -68,3 +68,18 @@ def test_a_set_without_test_pictures_sets_identities_apart(run: RunDir, tmp_path
 def test_an_unknown_format(run: RunDir, tiny_market: Path) -> None:
     with pytest.raises(DataError, match=r"unknown data set 'market'"):
         prepare_pictures(config(root=tiny_market, format="market"), run)
+
+
+def test_validation_identities_are_not_trained_on(run: RunDir, tiny_market: Path) -> None:
+    whole, digest = prepare_pictures(config(root=tiny_market), run)
+    assert split_validation(config(root=tiny_market), whole) == (whole, None)
+    asked = config(root=tiny_market, validation_share=0.25)
+    data, validation = split_validation(asked, whole)
+    assert validation is not None
+    held = {*validation.query, *validation.gallery}
+    assert {*data.train} | held == {*whole.train}
+    assert len({picture.person for picture in held}) == 2
+    assert not {picture.person for picture in held} & {picture.person for picture in data.train}
+    assert (data.query, data.gallery) == (whole.query, whole.gallery)
+    assert split_validation(asked, whole) == (data, validation)
+    assert prepare_pictures(asked, run)[1] == digest

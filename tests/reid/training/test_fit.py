@@ -1,5 +1,8 @@
 """An interrupted training ends with the same bits as one that was never interrupted."""
 
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +14,14 @@ from reid.data.loaders import stack_pictures
 from reid.data.records import ReidData
 from reid.data.transforms import AugmentationSettings
 from reid.errors import DataError
+from reid.inference.features import embed_pictures
 from reid.models import build_model
 from reid.training.checkpoint_io import AtomicCheckpointIO
 from reid.training.distillation import Teacher
-from reid.training.fit import LAST, fit
+from reid.training.fit import BEST, LAST, fit, load_weights
 from reid.training.module import ReidModule
 from reid.training.settings import DistillationSettings, LossSettings, TrainingSettings
+from reid.training.validation import Validation
 
 SETTINGS = TrainingSettings(
     epochs=3,
@@ -31,7 +36,32 @@ class InterruptionError(Exception):
     pass
 
 
+class SmallModel(nn.Module):
+    """Layers of the kinds and names that OSNet has; a step takes a millisecond."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        channels = {"conv1": (3, 8), "conv2": (8, 8), "conv5": (8, 16)}
+        for name, (inputs, outputs) in channels.items():
+            conv = nn.Conv2d(inputs, outputs, 3, stride=2, bias=False)
+            layer = nn.Sequential(OrderedDict(conv=conv, bn=nn.BatchNorm2d(outputs)))
+            self.add_module(name, layer)
+        self.fc = nn.Sequential(nn.Linear(16, 16), nn.BatchNorm1d(16))
+        self.classifier = nn.Linear(16, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        for name in ("conv1", "conv2", "conv5"):
+            x = self.get_submodule(name)(x).relu()
+        embedding = self.fc(x.mean((2, 3)))
+        return (self.classifier(embedding), embedding) if self.training else embedding
+
+
 def make_model() -> nn.Module:
+    torch.manual_seed(0)
+    return SmallModel()
+
+
+def make_osnet() -> nn.Module:
     torch.manual_seed(0)
     return build_model("osnet_x0_25", num_classes=8, embedding_dim=16)
 
@@ -48,6 +78,25 @@ def same(first: nn.Module, second: nn.Module) -> bool:
     return all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
+@contextmanager
+def interrupted_before(number: int) -> Iterator[None]:
+    """Let a training end with an exception instead of its ``number``-th step."""
+    steps = 0
+    original = ReidModule.training_step
+
+    def step(self: ReidModule, batch: tuple[torch.Tensor, torch.Tensor], index: int) -> object:
+        nonlocal steps
+        steps += 1
+        if steps == number:
+            raise InterruptionError
+        return original(self, batch, index)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ReidModule, "training_step", step)
+        with pytest.raises(InterruptionError):
+            yield
+
+
 FROZEN = {
     "frozen_layers": ("conv[1-5]",),
     "frozen_epochs": 2,
@@ -59,25 +108,26 @@ FROZEN = {
 
 
 @pytest.mark.parametrize(
-    ("changes", "workers"),
+    ("make", "changes", "workers"),
     [
-        ({"optimizer": "adamw"}, 0),
-        ({"optimizer": "adamw"}, 2),
-        ({"optimizer": "amsgrad"}, 0),
-        ({"optimizer": "sgd"}, 0),
-        (FROZEN, 0),
-        (FROZEN | {"frozen_epochs": 1, "optimizer": "amsgrad"}, 0),
+        (make_osnet, {"optimizer": "adamw"}, 0),
+        (make_model, {"optimizer": "adamw"}, 2),
+        (make_model, {"optimizer": "amsgrad"}, 0),
+        (make_model, {"optimizer": "sgd"}, 0),
+        (make_model, FROZEN, 0),
+        (make_model, FROZEN | {"frozen_epochs": 1, "optimizer": "amsgrad", "ema_decay": 0.9}, 0),
+        (make_osnet, {"ema_decay": 0.9}, 0),
     ],
 )
 def test_an_interrupted_training_goes_on_to_the_same_bits(
     tiny_data: ReidData,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    make: Callable[[], nn.Module],
     changes: dict[str, object],
     workers: int,
 ) -> None:
     settings = SETTINGS.model_copy(update=changes)
-    whole, broken = make_model(), make_model()
+    whole, broken = make(), make()
 
     def run(model: nn.Module, folder: Path) -> None:
         fit(
@@ -86,28 +136,104 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(
         )  # fmt: skip
 
     run(whole, tmp_path / "whole")
-    steps = 0
-    original = ReidModule.training_step
-
-    def interrupted(
-        self: ReidModule, batch: tuple[torch.Tensor, torch.Tensor], index: int
-    ) -> torch.Tensor:
-        nonlocal steps
-        steps += 1
-        if steps == 6:  # in the middle of the second epoch
-            raise InterruptionError
-        return original(self, batch, index)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ReidModule, "training_step", interrupted)
-        with pytest.raises(InterruptionError):
-            run(broken, tmp_path / "broken")
+    with interrupted_before(6):  # in the middle of the second epoch
+        run(broken, tmp_path / "broken")
     assert (tmp_path / "broken" / LAST).exists()
     torch.manual_seed(12345)
-    resumed = make_model()
+    resumed = make()
     run(resumed, tmp_path / "broken")
     assert same(whole, resumed)
     assert not same(whole, broken)
+
+
+class ScriptedValidation(Validation):
+    """A validation whose scores are known beforehand."""
+
+    scores: list[float]
+
+    def mean_average_precision(self, _embeddings: torch.Tensor) -> float:
+        return self.scores.pop(0)
+
+
+def test_a_training_ends_with_its_best_epoch(tiny_data: ReidData, tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(update={"epochs": 5, "patience": 2})
+
+    def run(folder: Path, scores: list[float] | None) -> nn.Module:
+        validation = None
+        if scores is not None:
+            validation = ScriptedValidation(tiny_data)
+            object.__setattr__(validation, "scores", scores)
+        model = make_model()
+        fit(
+            model, tiny_data.train, settings, height=32, width=16, seed=5, folder=folder,
+            label="test", accelerator="cpu", validation=validation,
+        )  # fmt: skip
+        assert not scores
+        return model
+
+    with interrupted_before(9):  # after two of five epochs
+        run(tmp_path / "two", None)
+    expected = make_model()
+    load_weights(expected, tmp_path / "two" / LAST)
+
+    best = run(tmp_path / "whole", [0.2, 0.5, 0.4, 0.3])  # the fifth epoch is not begun
+    assert same(best, expected)
+    assert torch.load(tmp_path / "whole" / BEST, weights_only=True)["epoch"] == 1
+    assert torch.load(tmp_path / "whole" / LAST, weights_only=True)["epoch"] == 3
+    # Killed behind the last epoch: nothing is left to train.
+    assert same(run(tmp_path / "whole", []), expected)
+
+    with interrupted_before(11):  # in the third epoch
+        run(tmp_path / "broken", [0.2, 0.5])
+    (tmp_path / "broken").rename(tmp_path / "moved")
+    assert same(run(tmp_path / "moved", [0.4, 0.3]), expected)
+
+
+def test_what_is_validated_is_what_is_evaluated(
+    tiny_data: ReidData, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = make_model()
+    settings = SETTINGS.model_copy(
+        update={"epochs": 2, "validate_every": 2, "ema_decay": 0.5, "precision": "bf16-mixed"}
+    )
+    validation = Validation(tiny_data, distance="euclidean", batch_size=7)
+    with caplog.at_level("INFO", logger="reid"):
+        fit(
+            model, tiny_data.train, settings, height=32, width=16, seed=5, folder=tmp_path,
+            label="test", accelerator="cpu", validation=validation,
+        )  # fmt: skip
+    pictures = [*tiny_data.query, *tiny_data.gallery]
+    value = validation.mean_average_precision(embed_pictures(model, pictures, height=32, width=16))
+    lines = [record.getMessage() for record in caplog.records if "validation" in record.message]
+    assert lines == [f"test: epoch 2/2, mAP {100 * value:.1f} on the validation identities"]
+
+
+def test_the_average_of_the_weights_is_kept_beside_them(
+    tiny_data: ReidData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    averaged, plain = make_model(), make_model()
+    fit(
+        averaged, tiny_data.train, SETTINGS.model_copy(update={"ema_decay": 0.6}), height=32,
+        width=16, seed=5, folder=tmp_path / "averaged", label="test", accelerator="cpu",
+    )  # fmt: skip
+    states: list[dict[str, torch.Tensor]] = []
+
+    def record(self: ReidModule, *_: object) -> None:
+        states.append({name: v.clone() for name, v in self.model.state_dict().items()})
+
+    monkeypatch.setattr(ReidModule, "on_train_batch_end", record)
+    train(plain, tiny_data, tmp_path / "plain")
+    last = torch.load(tmp_path / "averaged" / LAST, weights_only=True)
+    for name, value in plain.state_dict().items():
+        assert torch.equal(last["current_model_state"][f"model.{name}"], value), name
+    for name, found in averaged.state_dict().items():
+        expected = states[0][name].double()
+        for steps, state in enumerate(states[1:], start=1):
+            decay = min(0.6, (1 + steps) / (10 + steps))
+            expected = decay * expected + (1 - decay) * state[name]
+        if not found.is_floating_point():
+            expected = states[-1][name].double()
+        assert torch.allclose(found.double(), expected, atol=1e-6), name
 
 
 def test_training_lowers_the_loss_and_leaves_evaluation_possible(
@@ -142,7 +268,7 @@ def test_frozen_layers_stay_and_learn_afterwards(
     for name, value in model.state_dict().items():
         if frozen_epochs == SETTINGS.epochs and name.startswith(("conv1.", "conv2.")):
             assert torch.equal(value, before[name]), name
-        elif ".gate." not in name:  # with its one channel it may be dead behind its ReLU
+        else:
             assert not torch.equal(value, before[name]), name
     assert all(parameter.requires_grad for parameter in model.parameters())
     # Statistics were taken only when the layers learnt.
@@ -153,9 +279,9 @@ def test_frozen_layers_stay_and_learn_afterwards(
 
 def test_a_teacher_pulls_the_student_towards_it(tiny_data: ReidData, tmp_path: Path) -> None:
     torch.manual_seed(9)
-    teacher_model = build_model("osnet_x0_25", num_classes=8, embedding_dim=16).eval()
+    teacher_model = SmallModel().eval()
     before = {name: value.clone() for name, value in teacher_model.state_dict().items()}
-    hints = {"conv1": None, "conv5": torch.arange(128)}
+    hints = {"conv1": None, "conv5": torch.arange(16)}
     teacher = Teacher(teacher_model, DistillationSettings(embedding=20, similarity=1), hints)
     alone, taught = make_model(), make_model()
     train(alone, tiny_data, tmp_path / "alone")

@@ -1,0 +1,61 @@
+"""A line in the log for every epoch."""
+
+import logging
+import time
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from reid.seeding import derive_seed
+from reid.training.validation import METRIC
+
+logger = logging.getLogger(__name__)
+
+
+class EpochLog(Callback):
+    """Log a line an epoch: loss, learning rate, time left; seed the epoch's draws.
+
+    Args:
+        label: names the training.
+        seed: of what is drawn on the fly.
+    """
+
+    def __init__(self, label: str, seed: int) -> None:
+        self._label = label
+        self._seed = seed
+        self._started = 0.0
+
+    def on_train_epoch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Start the clock, and seed what is drawn on the fly as a function of the epoch."""
+        del pl_module
+        self._started = time.monotonic()
+        torch.manual_seed(derive_seed(self._seed, "fly", trainer.current_epoch))
+
+    def on_validation_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Write a line for a validation."""
+        del pl_module
+        value = 100 * float(trainer.callback_metrics[METRIC])
+        logger.info(
+            "%s: epoch %d/%d, mAP %.1f on the validation identities",
+            self._label, trainer.current_epoch + 1, trainer.max_epochs, value,
+        )  # fmt: skip
+
+    def on_train_epoch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Write the line."""
+        del pl_module
+        seconds = time.monotonic() - self._started
+        epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs or 0
+        loss = float(trainer.callback_metrics["loss"])
+        rates = dict.fromkeys(f"{g['lr']:.2e}" for g in trainer.optimizers[0].param_groups)
+        logger.info(
+            "%s: epoch %d/%d, loss %.3f, learning rate %s, %.0f s, %.0f s left",
+            self._label, epoch, epochs, loss, " and ".join(rates), seconds,
+            seconds * (epochs - epoch),
+        )  # fmt: skip

@@ -112,10 +112,14 @@ class CutSettings(Settings):
 
     target: str = Field("osnet_x0_5", description="architecture whose widths to end at")
     criterion: Criterion = Field(
-        "l2", description="what ranks channels: l2, l1, fpgm, taylor, batchnorm_scale or random"
+        "l2",
+        description="what ranks channels: l2, l1, fpgm, taylor, batchnorm_scale, reconstruction or "
+        "random",
     )
     criterion_pictures: int = Field(
-        128, ge=1, description="training pictures for a criterion that looks at them (taylor)"
+        128,
+        ge=1,
+        description="training pictures for a criterion that looks at them: taylor, reconstruction",
     )
     reconstruction_pictures: int = Field(
         128, ge=0, description="training pictures for least squares after surgery; 0: without"

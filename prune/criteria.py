@@ -5,7 +5,9 @@
 Geometric Median", CVPR 2019). These three are NNI's. ``batchnorm_scale``: the scale that the
 BatchNorm behind a layer gives a channel (Liu et al., "Network Slimming", ICCV 2017). ``taylor``:
 what the loss would change by without the channel, measured on pictures (:mod:`prune.taylor`).
-``random``: the control that every criterion has to beat.
+``reconstruction``: what least squares cannot make up for when the channel is gone, measured on
+pictures (:mod:`prune.reconstruction_scores`). ``random``: the control that every criterion has
+to beat.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,9 +18,9 @@ from torch import Tensor, nn
 
 from prune.errors import PruneError
 
-Criterion = Literal["l2", "l1", "fpgm", "taylor", "batchnorm_scale", "random"]
+Criterion = Literal["l2", "l1", "fpgm", "taylor", "batchnorm_scale", "reconstruction", "random"]
 CRITERIA: tuple[Criterion, ...] = get_args(Criterion)
-MEASURED: tuple[Criterion, ...] = ("taylor",)
+MEASURED: tuple[Criterion, ...] = ("taylor", "reconstruction")
 
 Scores = dict[str, Tensor]
 

@@ -107,12 +107,12 @@ def _rows(
     if isinstance(layer, nn.Linear):
         return value.flatten(0, -2).T.unsqueeze(0), target.flatten(0, -2).T.unsqueeze(0)
     places = target.shape[2] * target.shape[3]
-    chosen = _choose_places(places, math.ceil(wanted / len(value)))
+    chosen = choose_places(places, math.ceil(wanted / len(value)))
     rows = _inputs_at(layer, value, chosen, columns=target.shape[3])
     return _by_group(rows, layer.groups), _by_group(target.flatten(2)[:, :, chosen], layer.groups)
 
 
-def _choose_places(places: int, count: int) -> Tensor:
+def choose_places(places: int, count: int) -> Tensor:
     """Choose output positions, the same for every picture: all, or a fixed random part."""
     if count >= places:
         return torch.arange(places)

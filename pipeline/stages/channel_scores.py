@@ -1,6 +1,7 @@
 """Scores of channels that are measured on training pictures, for the criteria that need them."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,8 @@ from torch.nn import functional as F
 from pipeline.config import CutSettings
 from pipeline.context import BATCH, StageContext
 from prune.criteria import Scores
+from prune.layers import Widths
+from prune.reconstruction_scores import reconstruction_scores
 from prune.taylor import taylor_scores
 from reid.data.loaders import stack_pictures
 from reid.data.records import Picture, relabel
@@ -17,9 +20,27 @@ LabelledBatch = tuple[Tensor, Tensor]
 
 
 def measure_channels(
-    context: StageContext, settings: CutSettings, model: nn.Module, iteration: int
+    context: StageContext,
+    settings: CutSettings,
+    model: nn.Module,
+    *,
+    widths: Widths,
+    groups: Sequence[tuple[str, ...]],
+    iteration: int,
 ) -> Scores | None:
-    """Return what the stage's criterion finds on training pictures; None if it needs none."""
+    """Return what the stage's criterion finds on training pictures; None if it needs none.
+
+    Args:
+        context: of the stage.
+        settings: of the stage.
+        model: before the cut.
+        widths: planned output channels by layer.
+        groups: layers whose channels go together.
+        iteration: from 1.
+    """
+    if settings.criterion == "reconstruction":
+        batches = context.training_batches(settings.criterion_pictures, "scores", iteration)
+        return reconstruction_scores(model, torch.cat(batches), widths=widths, groups=groups)
     if settings.criterion == "taylor":
         chosen = context.training_sample(settings.criterion_pictures, "scores", iteration)
         return taylor_scores(model, _labelled_batches(context, chosen), _cross_entropy)

@@ -131,7 +131,14 @@ def _cut_and_mend(iteration: Iteration, state: State) -> None:
     generator = torch.Generator().manual_seed(context.seed("check", iteration.number))
     seconds: dict[str, float] = {}
     with _timed(seconds, "scores"):
-        measured = measure_channels(context, settings, state.model, iteration.number)
+        measured = measure_channels(
+            context,
+            settings,
+            state.model,
+            widths=iteration.widths,
+            groups=iteration.groups,
+            iteration=iteration.number,
+        )
     result = cut(
         state.model,
         iteration.widths,

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from prune.criteria import CRITERIA, Criterion, rescore
 from prune.cut import Cut, cut
 from prune.layers import layer_widths
+from prune.nni_backend import find_groups
+from prune.reconstruction_scores import reconstruction_scores
 from prune.taylor import taylor_scores
 
 WIDTHS = {"stem": 5, "pointwise": 5, "depthwise": 5, "gate": 5}
@@ -14,6 +16,9 @@ WIDTHS = {"stem": 5, "pointwise": 5, "depthwise": 5, "gate": 5}
 
 def measure(model: nn.Module, criterion: Criterion) -> dict[str, Tensor] | None:
     pictures = torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    if criterion == "reconstruction":
+        groups = find_groups(model, pictures[:2])
+        return reconstruction_scores(model, pictures, widths=WIDTHS, groups=groups)
     if criterion == "taylor":
         return taylor_scores(model, [pictures], lambda copy, batch: copy(batch).pow(2).mean())
     return None

@@ -1,0 +1,109 @@
+"""The order in which channels can go, so that what reads them loses least at each step."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# Up to so many channels, they go one at a time. Of more, several go at once, so that the work
+# stays the same multiple of that of one inversion.
+STEPS = 256
+
+
+@dataclass(frozen=True)
+class Regression:
+    """What a layer computes, as a regression on its input channels.
+
+    Attributes:
+        inverse: (C, C), of the channels' second moments.
+        coefficients: (C, O), weights with which the channels give the outputs best.
+    """
+
+    inverse: Tensor
+    coefficients: Tensor
+
+    def costs(self) -> Tensor:
+        """Return (C,): by how much the squared error grows if one channel goes.
+
+        The remaining coefficients are those of the best fit without it, so this is what
+        reconstruction cannot make up for.
+        """
+        return self.coefficients.pow(2).sum(1) / self.inverse.diagonal()
+
+    def without(self, removed: Tensor) -> "Regression":
+        """Return the best fit without some channels."""
+        solved = torch.linalg.solve(self.inverse[removed][:, removed], self.inverse[removed])
+        kept = torch.ones(len(self.inverse), dtype=torch.bool)
+        kept[removed] = False
+        shared = self.inverse[kept][:, removed]
+        return Regression(
+            self.inverse[kept][:, kept] - shared @ solved[:, kept],
+            self.coefficients[kept] - solved[:, kept].T @ self.coefficients[removed],
+        )
+
+    def among(self, channels: Tensor) -> "Regression":
+        """Return what is needed to remove some of these channels one after the other."""
+        return Regression(self.inverse[channels][:, channels], self.coefficients[channels])
+
+
+def regression(moments: Tensor, weights: Tensor, *, ridge: float) -> Regression | None:
+    """Start with all channels.
+
+    Args:
+        moments: (C, C) covariance of the input channels.
+        weights: (O, C) that map them to outputs.
+        ridge: added to the diagonal, as a share of its mean.
+
+    Returns:
+        The regression in units of the outputs' energy; None if the outputs do not vary.
+    """
+    moments, weights = moments.double(), weights.double()
+    energy = ((weights @ moments) * weights).sum()
+    if energy <= 0:
+        return None
+    pull = ridge * moments.diagonal().mean()
+    inverse = torch.linalg.inv(moments + pull * torch.eye(len(moments), dtype=torch.float64))
+    return Regression(inverse, weights.T / energy.sqrt())
+
+
+def elimination_order(regressions: Sequence[Regression]) -> Tensor:
+    """Remove channels, each time the one whose loss raises the error of all regressions least.
+
+    Backward elimination: after each step the others' coefficients are fitted anew, so of two
+    channels that tell the same one goes early and the other stays. For one output this is the
+    optimal brain surgeon of Hassibi and Stork, NIPS 1992.
+
+    Args:
+        regressions: of all layers that read the channels, at least one.
+
+    Returns:
+        (C,) channels, the first to go first.
+    """
+    remaining = torch.arange(len(regressions[0].inverse))
+    block = -(-len(remaining) // STEPS)
+    order: list[Tensor] = []
+    while len(remaining) > 1:
+        removed = _weakest(regressions, min(block, len(remaining) - 1))
+        order.append(remaining[removed])
+        regressions = [regression.without(removed) for regression in regressions]
+        kept = torch.ones(len(remaining), dtype=torch.bool)
+        kept[removed] = False
+        remaining = remaining[kept]
+    return torch.cat([*order, remaining])
+
+
+def _weakest(regressions: Sequence[Regression], count: int) -> Tensor:
+    """Return ``count`` channels to remove one after the other, of twice as many candidates."""
+    costs = torch.stack([regression.costs() for regression in regressions]).sum(0)
+    if count == 1:
+        return costs.argmin().unsqueeze(0)
+    candidates = costs.argsort(stable=True)[: 2 * count]
+    regressions = [regression.among(candidates) for regression in regressions]
+    removed = []
+    for _ in range(count):
+        weakest = _weakest(regressions, 1)
+        removed.append(candidates[weakest])
+        regressions = [regression.without(weakest) for regression in regressions]
+        candidates = torch.cat([candidates[:weakest], candidates[weakest + 1 :]])
+    return torch.cat(removed)

@@ -1,0 +1,146 @@
+"""Which channels reconstruction can make up for least."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from prune.criteria import Scores
+from prune.elimination import Regression, elimination_order, regression
+from prune.layers import Widths, layer_widths
+from prune.least_squares import choose_places
+from prune.readers import Reader, find_readers
+
+RIDGE = 1e-2
+PICTURES_AT_ONCE = 32
+PLACES_A_PICTURE = 64
+
+
+@torch.no_grad()
+def reconstruction_scores(
+    model: nn.Module,
+    pictures: Tensor,
+    *,
+    widths: Widths,
+    groups: Sequence[tuple[str, ...]],
+) -> Scores:
+    """Score channels by the order in which they can go when what is left is solved anew.
+
+    A channel is worth what the layers that read its group compute worse without it after the
+    best linear fit to the channels that are left (see :mod:`prune.elimination`); not what is in
+    it, as norms are. Each reader counts by the share of its output's energy that is lost. Readers
+    with several taps are taken as one pointwise reader a tap.
+
+    Memory holds one matrix (C, C) for each reader of C channels.
+
+    Args:
+        model: the model to score; it is left as it was.
+        pictures: inputs (N, 3, H, W); 64 to 128 are enough.
+        widths: planned output channels by layer; layers that stay as they are are not scored.
+        groups: layers whose channels go together.
+
+    Returns:
+        Scores of every output channel (C,), by layer that is cut, from 1 for the first to go to
+        C; those of a group are equal. Layers that the forward pass does not reach are left out.
+    """
+    now = layer_widths(model)
+    readers = {
+        members: found
+        for members, found in find_readers(model, groups).items()
+        if any(widths.get(name, now[name]) < now[name] for name in members)
+    }
+    inputs = {reader.name: reader.channels for found in readers.values() for reader in found}
+    unread = {members[0]: now[members[0]] for members, found in readers.items() if not found}
+    read, left = _measure(model, pictures, inputs, unread)
+    scores: Scores = {}
+    for members, found in readers.items():
+        width = now[members[0]]
+        if found:
+            fits = [_regression(model, reader, width, read[reader.name]) for reader in found]
+        else:  # nothing makes up for what leaves the network
+            fits = [regression(left[members[0]], torch.eye(width), ridge=RIDGE)]
+        score = _ranks([fit for fit in fits if fit is not None], width)
+        scores |= dict.fromkeys(members, score)
+    return scores
+
+
+def _ranks(regressions: Sequence[Regression], width: int) -> Tensor:
+    ranks = torch.ones(width)
+    if regressions:
+        ranks[elimination_order(regressions)] = torch.arange(1.0, width + 1)
+    return ranks
+
+
+def _regression(model: nn.Module, reader: Reader, width: int, moments: Tensor) -> Regression | None:
+    layer = model.get_submodule(reader.name)
+    weight: Tensor = layer.weight  # type: ignore[assignment]
+    by_channel = weight.reshape(len(weight), reader.channels, -1)
+    part = slice(reader.first, reader.first + width)
+    outputs = by_channel[:, part].transpose(1, 2).reshape(-1, width)
+    return regression(moments[part, part], outputs, ridge=RIDGE)
+
+
+def _measure(
+    model: nn.Module, pictures: Tensor, inputs: Widths, outputs: Widths
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return the covariance (C, C) of the inputs of some layers, and of the outputs of others.
+
+    Args:
+        model: to run.
+        pictures: inputs (N, 3, H, W).
+        inputs: channels by layer whose inputs to look at.
+        outputs: channels by layer whose outputs to look at.
+    """
+    read = {name: _Moments(channels) for name, channels in inputs.items()}
+    left = {name: _Moments(channels) for name, channels in outputs.items()}
+    handles = [
+        model.get_submodule(name).register_forward_pre_hook(partial(_see_input, moments))
+        for name, moments in read.items()
+    ] + [
+        model.get_submodule(name).register_forward_hook(partial(_see_output, moments))
+        for name, moments in left.items()
+    ]
+    was_training = model.training
+    try:
+        for part in torch.split(pictures, PICTURES_AT_ONCE):
+            model.eval()(part)
+    finally:
+        model.train(was_training)
+        for handle in handles:
+            handle.remove()
+    return tuple({n: m.covariance() for n, m in seen.items()} for seen in (read, left))  # type: ignore[return-value]
+
+
+def _see_input(moments: "_Moments", layer: nn.Module, given: tuple[Tensor, ...]) -> None:
+    moments.add(given[0].flatten(0, -2) if isinstance(layer, nn.Linear) else given[0])
+
+
+def _see_output(
+    moments: "_Moments", layer: nn.Module, _given: tuple[Tensor, ...], output: Tensor
+) -> None:
+    moments.add(output.flatten(0, -2) if isinstance(layer, nn.Linear) else output)
+
+
+class _Moments:
+    """Sums over rows x (C,): x x', x."""
+
+    def __init__(self, channels: int) -> None:
+        self._channels = channels
+        self._products = torch.zeros(channels, channels, dtype=torch.float64)
+        self._sum = torch.zeros(channels, dtype=torch.float64)
+        self._count = 0
+
+    def add(self, values: Tensor) -> None:
+        """Add maps (N, C, H, W) or vectors (N, C * places)."""
+        maps = values.reshape(len(values), self._channels, -1)
+        chosen = choose_places(maps.shape[2], PLACES_A_PICTURE)
+        rows = maps[:, :, chosen].transpose(1, 2).flatten(0, 1)
+        self._products += (rows.T @ rows).double()
+        self._sum += rows.sum(0, dtype=torch.float64)
+        self._count += len(rows)
+
+    def covariance(self) -> Tensor:
+        """Return (C, C): a constant is made up for by a shift."""
+        mean = self._sum / self._count
+        return self._products / self._count - torch.outer(mean, mean)

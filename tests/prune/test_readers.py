@@ -1,0 +1,68 @@
+"""What reads a group's channels is found through sums, gates, concatenations and flattening."""
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import mobilenet_v2
+
+from prune.nni_backend import find_groups
+from prune.readers import Reader, find_readers
+from reid.models import build_model
+
+
+class Branching(nn.Module):
+    """Two branches that are concatenated, a one-channel mask, a flattened map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left = nn.Conv2d(3, 4, 3, padding=1)
+        self.right = nn.Conv2d(3, 6, 3, padding=1)
+        self.mask = nn.Conv2d(10, 1, 1)
+        self.depthwise = nn.Conv2d(10, 10, 3, padding=1, groups=10)
+        self.mix = nn.Conv2d(10, 5, 1)
+        self.head = nn.Linear(5 * 4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        both = torch.cat([self.left(x), torch.relu(self.right(x))], 1)
+        masked = torch.sigmoid(self.mask(both)) * both
+        mixed = self.mix(torch.relu(masked))
+        return self.head(torch.flatten(nn.functional.adaptive_avg_pool2d(mixed, 2), 1))
+
+
+def test_concatenation_mask_and_flattening() -> None:
+    found = find_readers(Branching(), [])
+    assert found["left",] == [Reader("mask", 10, 0), Reader("mix", 10, 0)]
+    assert found["right",] == [Reader("mask", 10, 4), Reader("mix", 10, 4)]
+    assert found["mix",] == [Reader("head", 5, 0)]
+    assert found["mask",] == found["head",] == []
+
+
+def test_a_gate_that_is_called_twice_and_a_depthwise_pair(small_net: nn.Module) -> None:
+    groups = find_groups(small_net, torch.randn(2, 3, 8, 8))
+    found = find_readers(small_net, groups)
+    (members,) = groups
+    assert members == ("depthwise", "gate", "pointwise", "stem")
+    names = [reader.name for reader in found[members]]
+    assert names == ["pointwise", "gate", "head"]
+
+
+def test_an_osnet_block() -> None:
+    model = build_model("osnet_x0_25", num_classes=3)
+    found = find_readers(model, find_groups(model, torch.zeros(2, 3, 64, 32)))
+    names = {members[0]: [reader.name for reader in readers] for members, readers in found.items()}
+    block = "conv2.0"
+    assert names[f"{block}.conv1.conv"] == [
+        f"{block}.{stream}.conv1" for stream in ("conv2a", "conv2b.0", "conv2c.0", "conv2d.0")
+    ]
+    assert names[f"{block}.conv2a.conv1"] == [f"{block}.gate.fc1", f"{block}.conv3.conv"]
+    assert names[f"{block}.gate.fc1"] == [f"{block}.gate.fc2"]
+    assert names[f"{block}.conv2b.0.conv1"] == [f"{block}.conv2b.1.conv1"]
+    assert names[f"{block}.conv3.conv"] == [
+        "conv2.1.conv1.conv", "conv2.2.0.conv",
+    ]  # fmt: skip
+    assert names["fc.0"] == []
+
+
+def test_every_layer_of_a_mobilenet_but_the_last_is_read() -> None:
+    model = mobilenet_v2(weights=None, num_classes=10).eval()
+    found = find_readers(model, find_groups(model, torch.zeros(2, 3, 64, 32)))
+    assert [members for members, readers in found.items() if not readers] == [("classifier.1",)]

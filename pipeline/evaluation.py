@@ -1,4 +1,4 @@
-"""The same query and gallery after every stage."""
+"""The same test pictures after every stage."""
 
 import logging
 from typing import Any, get_args
@@ -7,15 +7,16 @@ import torch
 
 from pipeline.config import Config
 from pipeline.context import StageContext
-from reid.data.records import Picture
+from reid.data.records import Picture, ReidData
 from reid.inference.features import Embed, embed_pictures
-from reid.metrics import Distance, evaluate_ranking
+from reid.inference.verification_pairs import describe_pairs, verification_pairs
+from reid.metrics import Distance, evaluate_ranking, evaluate_verification
 
 logger = logging.getLogger(__name__)
 
 
 def evaluate(model: Embed, context: StageContext, *, device: str | None = None) -> dict[str, Any]:
-    """Rank the gallery for every query, with cosine and with Euclidean distance.
+    """Rank the gallery for every query, and tell pairs of one person from pairs of two.
 
     Args:
         model: from pictures (N, 3, H, W) to embeddings (N, D).
@@ -23,14 +24,15 @@ def evaluate(model: Embed, context: StageContext, *, device: str | None = None) 
         device: where the model runs; by default where the stage trains.
 
     Returns:
-        The metrics by distance, as plain data.
+        As plain data: ranking by "cosine" and "euclidean" distance, and "verification" by cosine
+        similarity, None where the test pictures have no pairs of one of the two kinds.
     """
     features = {
         name: _embed(model, pictures, context, device or context.device)
         for name, pictures in (("query", context.data.query), ("gallery", context.data.gallery))
     }
     query, gallery = _labels(context.data.query), _labels(context.data.gallery)
-    return {
+    ranking = {
         distance: evaluate_ranking(
             features["query"],
             *query,
@@ -41,6 +43,15 @@ def evaluate(model: Embed, context: StageContext, *, device: str | None = None) 
         ).to_dict()
         for distance in get_args(Distance)
     }
+    return ranking | {"verification": _verify(context.data, features)}
+
+
+def _verify(data: ReidData, features: dict[str, torch.Tensor]) -> dict[str, object] | None:
+    pairs = verification_pairs(data, features["query"], features["gallery"])
+    if not len(pairs.genuine) or not len(pairs.impostor):
+        return None
+    result = evaluate_verification(pairs.scores, pairs.same)
+    return {**result.to_dict(), "pairs": describe_pairs(data)}
 
 
 def _embed(
@@ -66,10 +77,12 @@ def _labels(pictures: tuple[Picture, ...]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def headline(metrics: dict[str, Any], config: Config) -> dict[str, float]:
-    """Return mAP and CMC 1/5/10 for the configured distance."""
+    """Return mAP and CMC 1/5/10 for the configured distance, and EER where it was measured."""
     chosen = metrics[config.evaluation.distance]
     matching = chosen["cumulative_matching"]
+    verification = metrics.get("verification")
     return {
         "mAP": chosen["mean_average_precision"],
         **{f"rank{rank}": matching[str(rank)] for rank in (1, 5, 10)},
+        **({"EER": verification["equal_error_rate"]} if verification else {}),
     }

@@ -66,8 +66,9 @@ class IterationReport:
         macs_after: likewise.
         masked_compact_difference: maximal relative error of masked against compact model.
         accuracy: measured values by step (before, after surgery, ...), each a dictionary with
-            ``mAP`` and ``rank1``.
+            ``mAP``, ``rank1`` and other measures.
         distance: between embeddings, for the accuracy.
+        measure: which value of the accuracy is shown.
         seconds: of each step.
     """
 
@@ -81,6 +82,7 @@ class IterationReport:
     masked_compact_difference: float
     accuracy: dict[str, dict[str, float]] = field(default_factory=dict)
     distance: str = "cosine"
+    measure: str = "mAP"
     seconds: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -128,15 +130,16 @@ class IterationReport:
     def summary(self) -> str:
         """Return the totals, the accuracy and the times in a few lines."""
         accuracy = " -> ".join(
-            f"{step.replace('_', ' ')} {values['mAP']:.1%}"
+            f"{step.replace('_', ' ')} {values[self.measure]:.1%}"
             for step, values in self.accuracy.items()
+            if self.measure in values
         )
         seconds = ", ".join(f"{step} {value:.1f}" for step, value in self.seconds.items())
         return (
             f"parameters {self.parameters_before:,} -> {self.parameters_after:,}, "
             f"MACs {_millions(self.macs_before)} -> {_millions(self.macs_after)}, "
             f"masked against compact {self.masked_compact_difference:.1e}\n"
-            f"mAP ({self.distance}): {accuracy}\nseconds: {seconds}"
+            f"{self.measure} ({self.distance}): {accuracy}\nseconds: {seconds}"
         )
 
 

@@ -1,5 +1,7 @@
 """What the commands print."""
 
+from typing import Any
+
 from rich.console import Console
 
 from pipeline.config import Config
@@ -7,6 +9,7 @@ from pipeline.latency import measure_run
 from pipeline.pictures import look_at_pictures
 from pipeline.plan import make_plan
 from pipeline.preflight import check_settings
+from pipeline.report.accuracy import verification_table
 from pipeline.report.page import REPORT_PAGE, write_page
 from pipeline.report.story import collect, iteration_reports, write_story
 from pipeline.report.tables import closing_table, footnotes, plan_table
@@ -35,9 +38,7 @@ def finish_run(config: Config, run: RunDir) -> None:
     write_story(run, story)
     page = write_page(run, story)
     console = _console()
-    console.print(closing_table(story))
-    for line in footnotes(story):
-        console.print(line, markup=False, highlight=False, style="dim")
+    _print_story(console, story)
     console.print(f"run: {run.path}", highlight=False, soft_wrap=True)
     console.print(f"page: {page}", highlight=False, soft_wrap=True)
 
@@ -51,10 +52,17 @@ def show_report(run: RunDir) -> None:
         console.print(report.summary(), highlight=False)
         console.print()
     story = collect(config, run)
+    _print_story(console, story)
+    console.print(f"page: {run.path / REPORT_PAGE}", highlight=False, soft_wrap=True)
+
+
+def _print_story(console: Console, story: dict[str, Any]) -> None:
     console.print(closing_table(story))
+    verification = verification_table(story) if story["task"] == "face" else None
+    if verification is not None:
+        console.print(verification)
     for line in footnotes(story):
         console.print(line, markup=False, highlight=False, style="dim")
-    console.print(f"page: {run.path / REPORT_PAGE}", highlight=False, soft_wrap=True)
 
 
 def _console() -> Console:

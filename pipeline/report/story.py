@@ -28,6 +28,7 @@ def collect(config: Config, run: RunDir) -> dict[str, Any]:
     stale = stale_records(config, run)
     return {
         "name": config.name,
+        "task": config.evaluation.task,
         "distance": config.evaluation.distance,
         "pictures": str(config.data.root) if config.data.root else "synthetic pedestrians",
         "rows": [
@@ -62,6 +63,7 @@ def _row(record: StageRecord, config: Config, latency: dict[str, Any]) -> dict[s
         "macs": result["macs"],
         "bytes": result["bytes"],
         **headline(result["metrics"], config),
+        "verification": result["metrics"].get("verification"),
         "latency_ms": measured.get("median_ms"),
         "latency_spread_ms": measured.get("spread_ms"),
         "latency_ratio": measured.get("ratio"),

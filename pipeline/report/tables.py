@@ -5,13 +5,16 @@ from typing import Any
 from rich.table import Table
 
 from pipeline.plan import Plan
+from pipeline.report.accuracy import accuracy_columns, describe_accuracy, percent
 
 
 def closing_table(story: dict[str, Any]) -> Table:
     """Return one row a stage: size, accuracy, latency."""
     table = Table(title=f"Run {story['name']}", title_justify="left")
     table.add_column("stage", no_wrap=True)
-    for heading in ("input", "parameters", "MACs", "file", "mAP", "rank-1", "latency", "took"):
+    accuracy = accuracy_columns(story["task"])
+    names = [name for name, _ in accuracy]
+    for heading in ("input", "parameters", "MACs", "file", *names, "latency", "took"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in story["rows"]:
         table.add_row(
@@ -20,8 +23,7 @@ def closing_table(story: dict[str, Any]) -> Table:
             f"{row['parameters']:,}",
             f"{row['macs'] / 1e6:.1f} M",
             size(row["bytes"]),
-            f"{row['mAP']:.1%}",
-            f"{row['rank1']:.1%}",
+            *(percent(value(row)) for _, value in accuracy),
             f"{row['latency_ms']:.1f} ms" if row["latency_ms"] is not None else "-",
             f"{row['seconds']:.0f} s" + ("*" if row["continued"] else ""),
         )
@@ -35,10 +37,7 @@ def size(count: int) -> str:
 
 def footnotes(story: dict[str, Any]) -> list[str]:
     """Return the lines below the closing table: what was measured, on what."""
-    lines = [
-        f"accuracy: {story['distance']} distance, Market-1501 protocol, {story['pictures']}, "
-        f"seed {story['seed']}"
-    ]
+    lines = [describe_accuracy(story)]
     lines += [f"{row['stage']} is stale: {row['stale']}" for row in story["rows"] if row["stale"]]
     if any(row["continued"] for row in story["rows"]):
         lines.append("*: since the last interruption")

@@ -176,8 +176,14 @@ def _cut_and_mend(iteration: Iteration, state: State) -> None:
         accuracy["after_recalibration"] = _accuracy(model, context)
     _save(iteration, COMPACT, model)
     write_kept(iteration.folder / KEPT, kept)
-    distance = context.config.evaluation.distance
-    report = replace(report, accuracy=accuracy, distance=distance, seconds=seconds)
+    shown = context.config.evaluation
+    report = replace(
+        report,
+        accuracy=accuracy,
+        distance=shown.distance,
+        measure="EER" if shown.task == "face" else "mAP",
+        seconds=seconds,
+    )
     write_json(iteration.folder / CUT_REPORT, report.to_dict())
 
 

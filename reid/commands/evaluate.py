@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(record, indent=2, allow_nan=False))  # noqa: T201
     else:
-        _show(console, embedder, evaluation)
+        _show(console, embedder, data, evaluation)
     # What was measured has been shown by now, should there be no threshold or nowhere to write.
     if options.output is not None:
         write_evaluation(options.output, evaluation, record)
@@ -120,7 +120,9 @@ def _record(embedder: Embedder, data: ReidData, evaluation: Evaluation) -> dict[
     }
 
 
-def _show(console: Console, embedder: Embedder, evaluation: Evaluation) -> None:
+def _show(console: Console, embedder: Embedder, data: ReidData, evaluation: Evaluation) -> None:
+    from reid.inference.verification_pairs import describe_pairs
+
     height, width = embedder.input_size
     flip = ", flip averaging" if embedder.flip_averaging else ""
     first = next(iter(evaluation.ranking.values()))
@@ -136,7 +138,7 @@ def _show(console: Console, embedder: Embedder, evaluation: Evaluation) -> None:
         **{f"{name}, re-ranked": result for name, result in evaluation.re_ranked.items()},
     }
     console.print(_ranking_table(rows))
-    console.print(_verification_table(evaluation.verification))
+    console.print(_verification_table(evaluation.verification, describe_pairs(data)))
     if evaluation.pairs.sampled:
         console.print(
             f"impostor pairs: a sample of {evaluation.pairs.impostor_pairs:,}", markup=False
@@ -158,10 +160,10 @@ def _ranking_table(rows: dict[str, RankingResult]) -> Table:
     return table
 
 
-def _verification_table(result: VerificationResult) -> Table:
+def _verification_table(result: VerificationResult, which: str) -> Table:
     table = Table(
         caption=f"{result.genuine_pairs:,} genuine and {result.impostor_pairs:,} impostor pairs "
-        "from two cameras, cosine",
+        f"{which}, cosine",
         caption_justify="left",
     )
     for heading in ("verification", "%", "threshold"):

@@ -50,7 +50,8 @@ def read_csv_lists(root: Path) -> ReidData:
     everything = [row for split in SPLITS for row in rows.get(split, [])]
     _check_contradictions(everything)
     persons = number_names(row.person for row in everything)
-    cameras = _number_cameras(everything, persons)
+    has_cameras = _has_cameras(everything)
+    cameras = _number_cameras(everything, persons, has_cameras)
     splits = {
         split: tuple(
             sorted(Picture(row.path, persons[row.person], cameras[row.path]) for row in found)
@@ -58,7 +59,7 @@ def read_csv_lists(root: Path) -> ReidData:
         for split, found in rows.items()
     }
     train, query, gallery = (splits.get(split, ()) for split in SPLITS)
-    return ReidData(base, train, query, gallery)
+    return ReidData(base, train, query, gallery, has_cameras=has_cameras)
 
 
 def _find_files(root: Path) -> dict[str, Path]:
@@ -126,12 +127,15 @@ def _check_contradictions(rows: list[Row]) -> None:
             )
 
 
-def _number_cameras(rows: list[Row], persons: dict[str, int]) -> dict[Path, int]:
-    named = [row for row in rows if row.camera]
-    if not named:
+def _has_cameras(rows: list[Row]) -> bool:
+    bare = [row for row in rows if not row.camera]
+    if bare and len(bare) < len(rows):
+        raise DataError(f"{bare[0].where}: no {CAMERA}, but other lines have one; give all or none")
+    return not bare
+
+
+def _number_cameras(rows: list[Row], persons: dict[str, int], has_cameras: bool) -> dict[Path, int]:
+    if not has_cameras:
         return stand_in_cameras((persons[row.person], row.path) for row in rows)
-    if len(named) < len(rows):
-        bare = next(row for row in rows if not row.camera)
-        raise DataError(f"{bare.where}: no {CAMERA}, but other lines have one; give all or none")
     numbers = number_names(row.camera for row in rows)
     return {row.path: numbers[row.camera] for row in rows}

@@ -39,12 +39,16 @@ def read_identity_folders(root: Path, *, train_all: bool = False) -> ReidData:
     folders = _find_splits(root, train_all)
     found = {split: _list_split(members) for split, members in folders.items()}
     persons = number_names(name for members in found.values() for name, _ in members)
-    cameras = _number_cameras(root, found, persons)
+    named = _read_cameras(root, [member for split in found.values() for member in split])
+    cameras = named or stand_in_cameras(
+        (persons[name], path) for members in found.values() for name, path in members
+    )
     splits = {
         split: tuple(sorted(Picture(path, persons[name], cameras[path]) for name, path in members))
         for split, members in found.items()
     }
-    return ReidData(root, splits.get(TRAIN, ()), splits.get(QUERY, ()), splits.get(GALLERY, ()))
+    train, query, gallery = (splits.get(split, ()) for split in (TRAIN, QUERY, GALLERY))
+    return ReidData(root, train, query, gallery, has_cameras=bool(named))
 
 
 def _find_splits(root: Path, train_all: bool) -> dict[str, list[Path]]:
@@ -74,14 +78,10 @@ def _list_split(folders: list[Path]) -> list[tuple[str, Path]]:
     return members
 
 
-def _number_cameras(
-    root: Path, found: dict[str, list[tuple[str, Path]]], persons: dict[str, int]
-) -> dict[Path, int]:
-    members = [member for split in found.values() for member in split]
+def _read_cameras(root: Path, members: list[tuple[str, Path]]) -> dict[Path, int]:
+    """Read cameras off the names; there are none or all of them."""
     cameras = {path: int(match[1]) for _, path in members if (match := CAMERA.search(path.stem))}
-    if not cameras:
-        return stand_in_cameras((persons[name], path) for name, path in members)
-    if len(cameras) < len(members):
+    if cameras and len(cameras) < len(members):
         bare = next(path for _, path in members if path not in cameras)
         raise DataError(
             f"{bare.relative_to(root)}: no camera such as 'c2' in the name, but other names have "

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reid.data.paths import list_pictures
+from reid.data.prepared_record import has_cameras
 from reid.data.records import Picture, ReidData
 from reid.errors import DataError
 
@@ -49,7 +50,9 @@ def read_market_layout(root: Path, wrappings: Sequence[str]) -> ReidData:
         raise DataError(f"{root}: no such folder; data.root must name a data set on this machine")
     base = _find_base(root, wrappings)
     splits = {name: _read_split(base / folder) for name, folder in SPLITS.items()}
-    return ReidData(base, splits["train"], splits["query"], splits["gallery"])
+    return ReidData(
+        base, splits["train"], splits["query"], splits["gallery"], has_cameras=has_cameras(base)
+    )
 
 
 def _find_base(root: Path, wrappings: Sequence[str]) -> Path:

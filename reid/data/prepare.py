@@ -15,13 +15,13 @@ from reid.data.kaggle import fetch_from_kaggle
 from reid.data.market1501 import read_market1501
 from reid.data.market_writer import write_market_layout
 from reid.data.merging import split_by_identity
+from reid.data.prepared_record import HAS_CAMERAS, RECORD
 from reid.data.progress import Progress
 from reid.data.published_counts import count, differing_counts
 from reid.data.records import Picture, ReidData, check_evaluable
 from reid.data.sources import check_source, read_source
 from reid.errors import DataError
 
-RECORD = "prepared.json"
 MARKET_PROTOCOL = "market1501"
 FEWEST_IDENTITIES = 2
 # What is tested on where a data set has no test set of its own.
@@ -80,7 +80,12 @@ def prepare(
             logger.warning("evaluate by %s: the layout does not say so", data.protocol)
         with written_aside(target) as draft:
             write_market_layout(data, draft, link=ours, progress=start("writing"))
-            record = {**request, "protocol": data.protocol, "counts": asdict(count(data))}
+            record = {
+                **request,
+                "protocol": data.protocol,
+                HAS_CAMERAS: data.has_cameras,
+                "counts": asdict(count(data)),
+            }
             (draft / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return read_market1501(target)
 

@@ -35,6 +35,9 @@ class ReidData:
         query: pictures to search with.
         gallery: pictures to search in.
         protocol: how the set is evaluated, see :func:`reid.metrics.evaluate_ranking`.
+        has_cameras: whether the numbers of query and gallery are those of cameras; where a set
+            has none, as sets of faces, they only keep pictures of a person apart (see
+            :func:`reid.data.numbering.stand_in_cameras`).
     """
 
     root: Path
@@ -42,6 +45,7 @@ class ReidData:
     query: tuple[Picture, ...]
     gallery: tuple[Picture, ...]
     protocol: Protocol = "market1501"
+    has_cameras: bool = True
 
     def pictures(self) -> list[Picture]:
         """Return the pictures of all three splits."""

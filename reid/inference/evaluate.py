@@ -13,6 +13,7 @@ from reid.data.records import Picture, ReidData, check_evaluable
 from reid.errors import DataError
 from reid.files import write_json
 from reid.inference.embedder import Embedder, embed_files
+from reid.inference.verification_pairs import verification_pairs
 from reid.metrics import (
     Distance,
     PairScores,
@@ -21,7 +22,6 @@ from reid.metrics import (
     VerificationResult,
     evaluate_ranking,
     evaluate_verification,
-    pair_scores,
 )
 from reid.metrics.curves import roc_curve, write_cmc, write_roc
 from reid.metrics.ranking import check_options
@@ -43,7 +43,8 @@ class Evaluation:
     Attributes:
         ranking: by distance; CMC at ranks 1 to 50.
         re_ranked: the same after re-ranking, or empty if it was not asked for.
-        verification: over all pairs of query and gallery from two cameras.
+        verification: over the pairs that the data set is verified on, see
+            :func:`reid.inference.verification_pairs.verification_pairs`.
         pairs: their scores.
     """
 
@@ -107,15 +108,7 @@ def evaluate(
         )
         for title, pictures in (("queries", data.query), ("gallery", data.gallery))
     )
-    query_ids, query_cameras, gallery_ids, gallery_cameras = labels
-    pairs = pair_scores(
-        query,
-        query_ids,
-        gallery,
-        gallery_ids,
-        query_cameras=query_cameras,
-        gallery_cameras=gallery_cameras,
-    )
+    pairs = verification_pairs(data, query, gallery)
     targets = list(dict.fromkeys((*TARGETS, *extra_targets)))
     return Evaluation(
         _rank(query, gallery, labels, rules),

@@ -1,7 +1,7 @@
 """Measures of re-identification: ranking (CMC, mAP, mINP) and verification (EER, TAR@FAR)."""
 
 from reid.metrics.distances import DISTANCES, Distance, cosine_distance, euclidean_distance
-from reid.metrics.pairs import PairScores, pair_scores
+from reid.metrics.pairs import PairScores, pair_scores, pair_scores_within
 from reid.metrics.ranking import PROTOCOLS, Protocol, RankingResult, evaluate_ranking
 from reid.metrics.verification import OperatingPoint, VerificationResult, evaluate_verification
 
@@ -19,4 +19,5 @@ __all__ = [
     "evaluate_ranking",
     "evaluate_verification",
     "pair_scores",
+    "pair_scores_within",
 ]

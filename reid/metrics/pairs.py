@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -109,9 +109,48 @@ def pair_scores(
     refuse_different_widths(queries.features, gallery.features)
     pairs = len(queries) * len(gallery)
     drawn = None if pairs <= maximum_impostors else _draw(pairs, maximum_impostors, seed)
+    counts = _two_cameras if query_cameras is not None else None
+    return _score(_blocks(queries, gallery, counts, block_bytes), drawn, device)
+
+
+def pair_scores_within(
+    features: Tensor,
+    ids: Tensor,
+    *,
+    maximum_impostors: int = MAXIMUM_IMPOSTORS,
+    block_bytes: int = BLOCK_BYTES,
+    seed: int = 0,
+) -> PairScores:
+    """Score every picture of a set against every other one, each pair once.
+
+    This is how faces are verified, where there are neither cameras nor a gallery.
+
+    Args:
+        features: shape (pictures, dimensions); computing takes place on their device.
+        ids: integers, shape (pictures,).
+        maximum_impostors: above half as many pairs (each counts in both directions) impostors are
+            sampled as `pair_scores` does.
+        block_bytes: memory for a block of similarities; at least one row is worked on at a time.
+        seed: of the random sample.
+
+    Returns:
+        The scores, on the CPU.
+
+    Raises:
+        DataError: if the set is empty, shapes do not belong together, or features are not finite.
+    """
+    pictures = labelled_features("test", features, ids, None, features.device)
+    pairs = len(pictures) ** 2
+    drawn = None if pairs <= maximum_impostors else _draw(pairs, maximum_impostors, seed)
+    return _score(_blocks(pictures, pictures, _later_ones, block_bytes), drawn, features.device)
+
+
+def _score(
+    blocks: Iterator[_Block], drawn: IntegerArray | None, device: torch.device
+) -> PairScores:
     genuine, impostor, impostor_pairs = [], [], 0
     with float32_arithmetic(device):
-        for block in _blocks(queries, gallery, query_cameras is not None, block_bytes):
+        for block in blocks:
             genuine.append(block.similarities[block.genuine])
             impostor_pairs += int(block.impostor.sum())
             impostor.append(block.impostor_scores(drawn))
@@ -143,8 +182,28 @@ class _Block:
         return self.similarities.ravel()[pairs[self.impostor.ravel()[pairs]]]
 
 
+# From the first row of a block, the block and the gallery to which pairs count (block, gallery).
+_Rule = Callable[[int, LabelledFeatures, LabelledFeatures], npt.NDArray[np.bool_]]
+
+
+def _two_cameras(
+    _start: int, block: LabelledFeatures, gallery: LabelledFeatures
+) -> npt.NDArray[np.bool_]:
+    differ: npt.NDArray[np.bool_] = block.cameras[:, None] != gallery.cameras
+    return differ
+
+
+def _later_ones(
+    start: int, block: LabelledFeatures, gallery: LabelledFeatures
+) -> npt.NDArray[np.bool_]:
+    later: npt.NDArray[np.bool_] = np.arange(start, start + len(block))[:, None] < np.arange(
+        len(gallery)
+    )
+    return later
+
+
 def _blocks(
-    queries: LabelledFeatures, gallery: LabelledFeatures, across_cameras: bool, block_bytes: int
+    queries: LabelledFeatures, gallery: LabelledFeatures, counts: _Rule | None, block_bytes: int
 ) -> Iterator[_Block]:
     products = inner_products_with(unit_length(gallery.features))
     rows = max(1, block_bytes // (_BYTES_PER_SIMILARITY * len(gallery)))
@@ -152,10 +211,10 @@ def _blocks(
         block = queries[start : start + rows]
         genuine = block.ids[:, None] == gallery.ids
         impostor = ~genuine
-        if across_cameras:
-            other = block.cameras[:, None] != gallery.cameras
-            genuine &= other
-            impostor &= other
+        if counts is not None:
+            counted = counts(start, block, gallery)
+            genuine &= counted
+            impostor &= counted
         similarities = products(unit_length(block.features)).cpu().numpy()
         yield _Block(start * len(gallery), similarities, genuine, impostor)
 

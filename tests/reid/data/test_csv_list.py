@@ -32,6 +32,7 @@ def test_three_lists_with_cameras(pictures: Path) -> None:
     assert [(p.person, p.camera) for p in data.query] == [(12, 1)]
     # By path, whatever the order in the file.
     assert [(p.path.name, p.camera) for p in data.gallery] == [("1.jpg", 1), ("2.jpg", 2)]
+    assert data.has_cameras
 
 
 def test_one_list_is_training_set(pictures: Path) -> None:
@@ -52,6 +53,7 @@ def test_without_cameras_every_match_counts_but_the_picture_itself(pictures: Pat
     check_evaluable(data)
     assert data.query[0] == data.gallery[0]
     assert data.gallery[1].camera != data.query[0].camera
+    assert not data.has_cameras
 
 
 def test_junk_and_a_byte_order_mark(pictures: Path) -> None:

@@ -24,6 +24,7 @@ def test_folders_alone_are_training_set(tmp_path: Path) -> None:
         ("bob", 2, 2),
     ]
     assert not data.query
+    assert not data.has_cameras
 
 
 def test_splits_numbers_and_cameras(tmp_path: Path) -> None:
@@ -40,6 +41,7 @@ def test_splits_numbers_and_cameras(tmp_path: Path) -> None:
     assert [(p.person, p.camera) for p in data.train] == [(2, 1)]
     assert [(p.person, p.camera) for p in data.query] == [(5, 3)]
     assert [(p.person, p.camera) for p in data.gallery] == [(0, 4), (5, 12)]
+    assert data.has_cameras
 
 
 def test_train_all(tmp_path: Path) -> None:

@@ -126,6 +126,8 @@ def test_a_set_without_test_set_gets_one(paint: Paint, tmp_path: Path, target: P
     assert data.query[0].path.name.endswith("s1_000000_00.png")
     with Image.open(data.query[0].path) as picture:
         assert (picture.format, picture.size, picture.mode) == ("PNG", (4, 8), "RGB")
+    # The names have stand-ins; what is written beside them says so.
+    assert not data.has_cameras
     # Sources are numbered from 1: in Market-1501, 0 are distractors.
     assert min(picture.person for picture in data.pictures()) == 1
 
@@ -148,6 +150,7 @@ def test_a_list(paint: Paint, tmp_path: Path, target: Path) -> None:
     (tmp_path / "own" / "all.csv").write_text("\n".join(lines))
     data = prepare("csv", tmp_path / "own" / "all.csv", target)
     assert count(data) == Counts(6, 3, 1, 1, 1)
+    assert data.has_cameras
 
 
 def test_options_reach_the_reader(paint: Paint, tmp_path: Path, target: Path) -> None:

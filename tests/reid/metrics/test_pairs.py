@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from reid.errors import DataError
-from reid.metrics import evaluate_verification, pair_scores
+from reid.metrics import evaluate_verification, pair_scores, pair_scores_within
 
 
 def random_sets(seed=0, queries=20, gallery=90, identities=7):
@@ -51,6 +51,37 @@ def test_pairs_are_ready_for_verification():
     assert result.genuine_pairs == len(pairs.genuine)
     assert result.impostor_pairs == pairs.impostor_pairs
     assert 0 < result.equal_error_rate < 0.5
+
+
+class TestWithinOneSet:
+    @pytest.mark.parametrize("block_bytes", [1, 5000, 2**26])
+    def test_scores_each_pair_once(self, block_bytes):
+        (_, _, features, ids), _ = random_sets()
+        pairs = pair_scores_within(features, ids, block_bytes=block_bytes)
+        genuine, impostor = [], []
+        for i in range(90):
+            for j in range(i + 1, 90):
+                score = torch.cosine_similarity(features[i], features[j], dim=0)
+                (genuine if ids[i] == ids[j] else impostor).append(score)
+        torch.testing.assert_close(pairs.genuine, torch.stack(genuine))
+        torch.testing.assert_close(pairs.impostor, torch.stack(impostor))
+        assert pairs.impostor_pairs == len(impostor)
+        assert len(genuine) + len(impostor) == 90 * 89 // 2
+
+    def test_samples_impostors_of_a_large_set(self):
+        (_, _, features, ids), _ = random_sets()
+        everything = pair_scores_within(features, ids)
+        sample = pair_scores_within(features, ids, maximum_impostors=1000)
+        assert torch.equal(sample.genuine, everything.genuine)
+        assert sample.impostor_pairs == everything.impostor_pairs
+        assert sample.sampled
+        assert np.isin(sample.impostor, everything.impostor).all()
+        expected = 1000 * everything.impostor_pairs / 90**2
+        assert len(sample.impostor) == pytest.approx(expected, rel=0.15)
+
+    def test_refuses_what_is_not_finite(self):
+        with pytest.raises(DataError, match="1 of 2 test features are not finite"):
+            pair_scores_within(torch.tensor([[1.0], [float("inf")]]), torch.tensor([0, 1]))
 
 
 class TestSample:

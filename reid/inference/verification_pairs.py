@@ -1,0 +1,45 @@
+"""Which pairs of test pictures a data set is verified on."""
+
+import torch
+from torch import Tensor
+
+from reid.data.records import ReidData
+from reid.metrics import PairScores, pair_scores, pair_scores_within
+
+
+def verification_pairs(data: ReidData, query: Tensor, gallery: Tensor) -> PairScores:
+    """Score the pairs that a data set is verified on.
+
+    With cameras: every query against every gallery picture from another camera, as in ranking.
+    Without, as with faces: every test picture against every other one, each pair once; which of
+    them are queries does not matter then.
+
+    Args:
+        data: whose query and gallery these are.
+        query: embeddings of its queries, shape (queries, dimensions).
+        gallery: embeddings of its gallery, shape (gallery, dimensions).
+
+    Raises:
+        DataError: features are not finite, or shapes do not belong together.
+    """
+    if data.has_cameras:
+        return pair_scores(
+            query,
+            torch.tensor([picture.person for picture in data.query]),
+            gallery,
+            torch.tensor([picture.person for picture in data.gallery]),
+            query_cameras=torch.tensor([picture.camera for picture in data.query]),
+            gallery_cameras=torch.tensor([picture.camera for picture in data.gallery]),
+        )
+    pictures = [*data.query, *data.gallery]
+    # A picture that is in both splits is one picture.
+    rows = {picture.path: row for row, picture in enumerate(pictures)}.values()
+    return pair_scores_within(
+        torch.cat((query, gallery))[list(rows)],
+        torch.tensor([pictures[row].person for row in rows]),
+    )
+
+
+def describe_pairs(data: ReidData) -> str:
+    """Say which pairs these are, for a table."""
+    return "of query and gallery from two cameras" if data.has_cameras else "of all test pictures"

@@ -1,0 +1,136 @@
+"""What is measured after every stage, and what the tables show of it by task."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from sklearn.metrics import roc_curve
+from torch import Tensor
+
+from pipeline.config import Config
+from pipeline.context import StageContext
+from pipeline.evaluation import evaluate, headline
+from pipeline.report.accuracy import (
+    accuracy_columns,
+    describe_accuracy,
+    percent,
+    verification_cells,
+    verification_headings,
+    verification_table,
+)
+from reid.data.loaders import stack_pictures
+from reid.data.records import ReidData
+
+
+def colours(pictures: Tensor) -> Tensor:
+    """Embed pictures (N, 3, H, W) as their mean colours, by halves (N, 6)."""
+    return pictures.unflatten(2, (2, -1)).mean((3, 4)).flatten(1)
+
+
+def context(data: ReidData, task: str) -> StageContext:
+    config = Config.model_validate({"data": {"workers": 0}, "evaluation": {"task": task}})
+    return StageContext("train", config, Path(), data, None, None, "", (64, 32))
+
+
+@pytest.fixture
+def faces(tiny_data: ReidData) -> ReidData:
+    return replace(tiny_data, has_cameras=False)
+
+
+def test_verification_without_cameras_equals_scikit_learn_on_all_pairs(faces: ReidData) -> None:
+    result = evaluate(colours, context(faces, "face"), device="cpu")["verification"]
+    pictures = [*faces.query, *faces.gallery]
+    features = colours(stack_pictures(pictures, height=64, width=32))
+    scores, same = [], []
+    for i, one in enumerate(pictures):
+        for j, other in enumerate(pictures[:i]):
+            scores.append(float(torch.cosine_similarity(features[i], features[j], dim=0)))
+            same.append(one.person == other.person)
+    accepts, trues, _ = roc_curve(same, scores, drop_intermediate=False)
+    nearest = abs(accepts - (1 - trues)).argmin()
+    expected = (accepts[nearest] + 1 - trues[nearest]) / 2
+    assert result["equal_error_rate"] == pytest.approx(expected)
+    assert result["genuine_pairs"] == sum(same)
+    assert result["impostor_pairs"] == len(same) - sum(same)
+    at_tenth = result["operating_points"][0]
+    assert at_tenth["true_accept_rate"] == pytest.approx(trues[accepts <= 0.1].max())
+
+
+def test_persons_are_verified_across_cameras(tiny_data: ReidData) -> None:
+    result = evaluate(colours, context(tiny_data, "person"), device="cpu")["verification"]
+    across = sum(q.camera != g.camera for q in tiny_data.query for g in tiny_data.gallery)
+    assert result["genuine_pairs"] + result["impostor_pairs"] == across
+
+
+def test_the_task_changes_what_is_shown_not_what_is_measured(faces: ReidData) -> None:
+    as_face, as_person = (context(faces, task) for task in ("face", "person"))
+    metrics = evaluate(colours, as_face, device="cpu")
+    assert evaluate(colours, as_person, device="cpu") == metrics
+    assert headline(metrics, as_face.config)["EER"] == metrics["verification"]["equal_error_rate"]
+
+
+def test_one_identity_has_no_impostors(faces: ReidData) -> None:
+    person = faces.query[0].person
+    alone = replace(
+        faces,
+        query=tuple(picture for picture in faces.query if picture.person == person),
+        gallery=tuple(picture for picture in faces.gallery if picture.person == person),
+    )
+    metrics = evaluate(colours, context(alone, "face"), device="cpu")
+    assert metrics["verification"] is None
+    assert "EER" not in headline(metrics, Config())
+
+
+def point(target: float, rate: float | None, threshold: float | None) -> dict[str, object]:
+    return {"target": target, "true_accept_rate": rate, "threshold": threshold}
+
+
+VERIFICATION = {
+    "equal_error_rate": 0.081,
+    "equal_error_threshold": 0.4567,
+    "operating_points": [
+        point(0.1, 0.95, 0.4), point(0.01, 0.8, 0.612), point(0.001, 0.0, None),
+        point(0.0001, None, None),
+    ],
+    "genuine_pairs": 450,
+    "impostor_pairs": 4500,
+    "pairs": "of all test pictures",
+}  # fmt: skip
+ROW = {"stage": "train", "mAP": 0.5, "rank1": 0.75, "EER": 0.081, "verification": VERIFICATION}
+OLD_ROW = {"stage": "train", "mAP": 0.5, "rank1": 0.75, "verification": None}
+
+
+def shown(task: str, row: dict[str, object]) -> dict[str, str]:
+    return {heading: percent(value(row)) for heading, value in accuracy_columns(task)}
+
+
+def test_columns_by_task() -> None:
+    assert shown("person", ROW) == {"mAP": "50.0%", "rank-1": "75.0%"}
+    assert shown("face", ROW) == {"EER": "8.1%", "TAR@FAR 0.01": "80.0%", "rank-1": "75.0%"}
+    assert shown("face", OLD_ROW) == {"EER": "-", "TAR@FAR 0.01": "-", "rank-1": "75.0%"}
+
+
+def test_rates_are_shown_with_their_thresholds() -> None:
+    assert verification_headings(ROW) == [
+        "EER", "TAR@FAR 0.1", "TAR@FAR 0.01", "TAR@FAR 0.001", "TAR@FAR 0.0001",
+    ]  # fmt: skip
+    assert verification_cells(ROW) == [
+        "8.1% at 0.457",
+        "95.0% at 0.400",
+        "80.0% at 0.612",
+        "-",
+        "-",
+    ]
+    table = verification_table({"rows": [OLD_ROW, ROW]})
+    assert table is not None
+    assert table.row_count == 1
+    assert verification_table({"rows": [OLD_ROW]}) is None
+
+
+def test_the_line_below_the_table() -> None:
+    story = {"task": "face", "distance": "cosine", "pictures": "faces", "seed": 3, "rows": [ROW]}
+    assert "450 genuine and 4,500 impostor pairs of all test pictures" in describe_accuracy(story)
+    assert describe_accuracy({**story, "task": "person"}) == (
+        "accuracy: cosine distance, Market-1501 protocol, faces, seed 3"
+    )

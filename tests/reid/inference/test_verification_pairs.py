@@ -1,0 +1,47 @@
+"""Which pairs count: those of two cameras, or all where there are no cameras."""
+
+from pathlib import Path
+
+import torch
+
+from reid.data.records import Picture, ReidData
+from reid.inference.verification_pairs import describe_pairs, verification_pairs
+
+
+def picture(name: str, person: int, camera: int) -> Picture:
+    return Picture(Path(name), person, camera)
+
+
+QUERY = (picture("a", 1, 1), picture("b", 2, 1))
+GALLERY = (picture("c", 1, 2), picture("d", 2, 1), picture("e", 2, 2), picture("f", 3, 1))
+
+
+def one_hot(count: int, first: int = 0) -> torch.Tensor:
+    """Give every picture a direction of its own, so that equal ones show."""
+    return torch.eye(8)[first : first + count]
+
+
+def test_with_cameras_pairs_are_of_two_cameras() -> None:
+    data = ReidData(Path(), (), QUERY, GALLERY)
+    pairs = verification_pairs(data, one_hot(2), one_hot(4, 2))
+    # Genuine: a-c, b-e. Impostors: a-e, b-c; d and f have the queries' camera.
+    assert len(pairs.genuine) == 2
+    assert len(pairs.impostor) == pairs.impostor_pairs == 2
+    assert "two cameras" in describe_pairs(data)
+
+
+def test_without_cameras_every_picture_meets_every_other_one() -> None:
+    data = ReidData(Path(), (), QUERY, GALLERY, has_cameras=False)
+    pairs = verification_pairs(data, one_hot(2), one_hot(4, 2))
+    # 15 pairs in all; persons 1, 2 and 3 have 2, 3 and 1 pictures.
+    assert len(pairs.genuine) == 1 + 3
+    assert len(pairs.impostor) == pairs.impostor_pairs == 15 - 4
+    assert "all test pictures" in describe_pairs(data)
+
+
+def test_a_picture_is_not_compared_with_itself() -> None:
+    data = ReidData(Path(), (), GALLERY, GALLERY, has_cameras=False)
+    pairs = verification_pairs(data, one_hot(4), one_hot(4))
+    assert len(pairs.genuine) == 1
+    assert pairs.genuine.item() == 0.0
+    assert len(pairs.impostor) == 5

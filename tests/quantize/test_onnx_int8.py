@@ -1,0 +1,102 @@
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from quantize.errors import QuantizeError
+from quantize.onnx import INPUT, onnx_session, read_onnx, read_onnx_metadata, save_onnx
+from quantize.onnx_int8 import Calibration, int8_convolutions, quantize_onnx
+
+
+@pytest.fixture(scope="module")
+def float_file(
+    osnet: nn.Module, pictures: Tensor, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    path = tmp_path_factory.mktemp("onnx") / "float.onnx"
+    save_onnx(osnet, pictures[:1], path, {"architecture": "Ö"})
+    return path
+
+
+@pytest.fixture(scope="module")
+def int8_file(float_file: Path, pictures: Tensor) -> Path:
+    path = float_file.with_name("int8.onnx")
+    # Batches of two sizes: ONNX Runtime would stack them.
+    quantize_onnx(float_file, pictures.split(5), path)
+    return path
+
+
+def embed(path: Path, pictures: Tensor) -> Tensor:
+    return torch.from_numpy(onnx_session(path).run(None, {INPUT: pictures.numpy()})[0])
+
+
+def test_every_convolution_is_int8_per_channel(int8_file: Path) -> None:
+    assert int8_convolutions(int8_file) == (187, 187)
+    model = read_onnx(int8_file)
+    sizes = {each.name: len(each.dims) for each in model.graph.initializer}
+    scales = [
+        node.input[1]
+        for node in model.graph.node
+        if node.op_type == "DequantizeLinear" and node.input[0].endswith("weight_quantized")
+    ]
+    assert scales
+    assert all(sizes[name] == 1 for name in scales)
+
+
+def test_it_imitates_the_float_file_and_is_smaller(
+    float_file: Path, int8_file: Path, pictures: Tensor
+) -> None:
+    exact, rounded = embed(float_file, pictures), embed(int8_file, pictures)
+    assert not torch.equal(exact, rounded)
+    assert (exact * rounded).sum(1).min() > 0.98
+    assert int8_file.stat().st_size < 0.8 * float_file.stat().st_size
+    assert read_onnx_metadata(int8_file) == {"architecture": "Ö"}
+
+
+def test_other_batches(int8_file: Path, pictures: Tensor) -> None:
+    session = onnx_session(int8_file)
+    whole, *parts = (
+        session.run(None, {INPUT: some.numpy()})[0]
+        for some in (pictures[:7], pictures[:1], pictures[1:3])
+    )
+    assert np.array_equal(np.concatenate(parts), whole[:3])
+
+
+@pytest.fixture
+def small_file(tmp_path: Path) -> Path:
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)
+    )
+    path = tmp_path / "small.onnx"
+    save_onnx(model.eval(), torch.zeros(1, 3, 16, 8), path, {"architecture": "small"})
+    return path
+
+
+@pytest.mark.parametrize("method", ["minmax", "entropy"])
+def test_it_says_nothing_and_gives_the_same_bytes(
+    small_file: Path, method: Calibration, capsys: pytest.CaptureFixture[str]
+) -> None:
+    handlers = list(logging.root.handlers)
+    seen: list[int] = []
+    batches = torch.rand(4, 3, 16, 8).split(2)
+    files = [small_file.with_name(name) for name in ("a.onnx", "b.onnx")]
+    for path in files:
+        quantize_onnx(small_file, batches, path, method=method, progress=seen.append)
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert seen == [0, 1, 0, 1]
+    assert capsys.readouterr() == ("", "")
+    assert logging.root.handlers == handlers
+    assert logging.root.manager.disable == 0
+
+
+def test_bad_calibration_is_refused(small_file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "int8.onnx"
+    with pytest.raises(QuantizeError, match="no calibration pictures"):
+        quantize_onnx(small_file, [], path)
+    with pytest.raises(
+        QuantizeError, match=r"batch 0 holds pictures of size \(3, 16, 16\), .* 8\)"
+    ):
+        quantize_onnx(small_file, [torch.zeros(2, 3, 16, 16)], path)
+    assert not path.exists()

@@ -1,5 +1,8 @@
 """Training augmentation, drawn from a seed of its own for every picture."""
 
+from collections.abc import Callable
+from typing import Literal
+
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
@@ -9,6 +12,13 @@ from reid.data.pictures import normalise
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+
+AutoAugmentation = Literal["none", "autoaugment", "randaugment", "trivialaugment"]
+AUTO_AUGMENTATIONS: dict[str, Callable[[], torch.nn.Module]] = {
+    "autoaugment": v2.AutoAugment,
+    "randaugment": v2.RandAugment,
+    "trivialaugment": v2.TrivialAugmentWide,
+}
 
 
 class AugmentationSettings(BaseModel):
@@ -24,6 +34,16 @@ class AugmentationSettings(BaseModel):
     colour_jitter: float = Field(
         0.0, ge=0, le=1, description="strength of brightness, contrast and saturation jitter"
     )
+    hue_jitter: float = Field(
+        0.0, ge=0, le=0.5, description="strength of hue jitter; clothes are known by their colour"
+    )
+    auto_augment: AutoAugmentation = Field(
+        "none",
+        description="torchvision's autoaugment (ImageNet's policy), randaugment or trivialaugment",
+    )
+    auto_augment_probability: float = Field(
+        0.1, gt=0, le=1, description="share of the pictures that auto_augment is drawn for"
+    )
 
 
 class TrainTransform:
@@ -38,9 +58,12 @@ class TrainTransform:
             steps.append(v2.RandomHorizontalFlip(settings.flip))
         if settings.crop_padding:
             steps.append(v2.RandomCrop((height, width), padding=settings.crop_padding))
-        if settings.colour_jitter:
+        if settings.auto_augment != "none":
+            policy = AUTO_AUGMENTATIONS[settings.auto_augment]()
+            steps.append(v2.RandomApply([policy], settings.auto_augment_probability))
+        if settings.colour_jitter or settings.hue_jitter:
             strength = settings.colour_jitter
-            steps.append(v2.ColorJitter(strength, strength, strength))
+            steps.append(v2.ColorJitter(strength, strength, strength, settings.hue_jitter))
         self._vary = v2.Compose(steps) if steps else None
         self._erase = v2.RandomErasing(settings.erasing) if settings.erasing else None
 

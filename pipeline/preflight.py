@@ -42,6 +42,10 @@ def check_settings(config: Config) -> None:
                 f"{key}: nothing to learn from, every loss has weight 0; give "
                 f"{key}.losses.cross_entropy a weight, or epochs 0"
             )
+        if settings.epochs and settings.precision == "16-mixed" and not _trains_on_gpu(config):
+            raise PipelineError(
+                f"{key}.precision: 16-mixed needs a GPU; on the CPU use bf16-mixed or 32-true"
+            )
         if settings.patience and not config.data.validation_share:
             raise PipelineError(
                 f"{key}.patience: there is no validation to lose patience with; give "
@@ -49,6 +53,10 @@ def check_settings(config: Config) -> None:
             )
         if settings.frozen_epochs:
             _check_frozen_layers(config, key, settings, bool(teacher and weights.logits))
+
+
+def _trains_on_gpu(config: Config) -> bool:
+    return config.device != "cpu" and torch.cuda.is_available()
 
 
 def _check_frozen_layers(

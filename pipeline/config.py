@@ -6,11 +6,20 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from prune.criteria import Criterion
-from reid.training.settings import DistillationSettings, LossSettings, TrainingSettings
+from reid.training.settings import (
+    DistillationSettings,
+    LossSettings,
+    MetricFormat,
+    TrainingSettings,
+)
 
 
 def _expand(value: object) -> object:
     return Path(value).expanduser().absolute() if isinstance(value, str) else value
+
+
+def _split(value: object) -> object:
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
 FilePath = Annotated[Path, BeforeValidator(_expand), PlainSerializer(str)]
@@ -217,6 +226,11 @@ class Config(Settings):
         DEFAULT_STAGES, description=f"stages to run, in this order; there are {', '.join(STAGES)}"
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train")
+    log: Annotated[tuple[MetricFormat, ...], BeforeValidator(_split)] = Field(
+        (),
+        description="how to write the losses, rates and mAP of every epoch into the folder of the "
+        "training: csv (metrics.csv), tensorboard, or both (csv,tensorboard)",
+    )
     threads: int | None = Field(None, ge=1, description="CPU threads; none: all cores")
     data: DataSettings = DataSettings()
     model: ModelSettings = ModelSettings()

@@ -54,6 +54,7 @@ def train_model(
         accelerator=context.device,
         teacher=teacher,
         validation=_validation(context),
+        log=context.config.log,
     )
 
 

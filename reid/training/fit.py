@@ -17,8 +17,9 @@ from reid.training.checkpoint_io import AtomicCheckpointIO, KeepBest
 from reid.training.distillation import Teacher
 from reid.training.epoch_log import EpochLog
 from reid.training.layers import FreezeLayers, match_layers
+from reid.training.metric_logs import MetricLog
 from reid.training.module import ReidModule
-from reid.training.settings import TrainingSettings
+from reid.training.settings import MetricFormat, TrainingSettings
 from reid.training.validation import METRIC, Validation
 
 LAST = "last.ckpt"
@@ -41,6 +42,7 @@ def fit(
     accelerator: str = "auto",
     teacher: Teacher | None = None,
     validation: Validation | None = None,
+    log: Sequence[MetricFormat] = (),
 ) -> None:
     """Train a model in place.
 
@@ -64,6 +66,7 @@ def fit(
         accelerator: Lightning's name of the device kind.
         teacher: what to imitate, if anything.
         validation: what to choose the best epoch by, if anything.
+        log: how the numbers of every epoch are written into ``folder``.
 
     Raises:
         TrainingError: the training set is too small for a batch, or the layers to freeze are not
@@ -95,6 +98,8 @@ def fit(
         loader.sampler.set_epoch(done)  # type: ignore[attr-defined]
     if not stopped:
         callbacks = [EpochLog(label, seed), *_callbacks(model, settings, folder, teacher)]
+        if log:
+            callbacks.append(MetricLog(folder, log))
         if validation is not None:
             callbacks += _keep_best(settings, folder)
         with warnings.catch_warnings():

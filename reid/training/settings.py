@@ -6,6 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from reid.data.transforms import AugmentationSettings
 
+MetricFormat = Literal["csv", "tensorboard"]
+
 
 class LossSettings(BaseModel):
     """Weights of the supervised losses."""
@@ -118,7 +120,8 @@ class TrainingSettings(BaseModel):
         description="validations without a better mAP after which training stops; 0: never",
     )
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(
-        "32-true", description="Lightning's precision"
+        "32-true",
+        description="32-true, bf16-mixed (CPU and GPU) or 16-mixed (GPU only, scales the loss)",
     )
     losses: LossSettings = LossSettings()
     augmentation: AugmentationSettings = AugmentationSettings()

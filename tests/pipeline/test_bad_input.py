@@ -127,6 +127,15 @@ def test_layers_to_freeze_that_are_not_there(refused: Callable[..., str], tmp_pa
     assert not (tmp_path / "run" / "train").exists()
 
 
+def test_half_precision_on_the_cpu(refused: Callable[..., str]) -> None:
+    line = refused("finetune.precision=16-mixed", "device=cpu")
+    assert "finetune.precision: 16-mixed needs a GPU; on the CPU use bf16-mixed or 32-t" in line
+
+
+def test_a_log_of_another_kind(refused: Callable[..., str]) -> None:
+    assert "log.1: input should be 'csv' or 'tensorboard', found 'tsv'" in refused("log=csv,tsv")
+
+
 def test_patience_without_validation(refused: Callable[..., str]) -> None:
     line = refused("train.patience=3")
     assert "train.patience: there is no validation to lose patience with; give data.vali" in line

@@ -1,5 +1,6 @@
 """An interrupted training ends with the same bits as one that was never interrupted."""
 
+import csv
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -132,7 +133,7 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(
     def run(model: nn.Module, folder: Path) -> None:
         fit(
             model, tiny_data.train, settings, height=32, width=16, seed=5, folder=folder,
-            label="test", accelerator="cpu", workers=workers,
+            label="test", accelerator="cpu", workers=workers, log=("csv",),
         )  # fmt: skip
 
     run(whole, tmp_path / "whole")
@@ -144,6 +145,9 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(
     run(resumed, tmp_path / "broken")
     assert same(whole, resumed)
     assert not same(whole, broken)
+    logs = [(tmp_path / name / "metrics.csv").read_text() for name in ("whole", "broken")]
+    assert logs[0] == logs[1]
+    assert len(logs[0].splitlines()) == 1 + SETTINGS.epochs
 
 
 class ScriptedValidation(Validation):
@@ -166,7 +170,7 @@ def test_a_training_ends_with_its_best_epoch(tiny_data: ReidData, tmp_path: Path
         model = make_model()
         fit(
             model, tiny_data.train, settings, height=32, width=16, seed=5, folder=folder,
-            label="test", accelerator="cpu", validation=validation,
+            label="test", accelerator="cpu", validation=validation, log=("csv", "tensorboard"),
         )  # fmt: skip
         assert not scores
         return model
@@ -180,6 +184,10 @@ def test_a_training_ends_with_its_best_epoch(tiny_data: ReidData, tmp_path: Path
     assert same(best, expected)
     assert torch.load(tmp_path / "whole" / BEST, weights_only=True)["epoch"] == 1
     assert torch.load(tmp_path / "whole" / LAST, weights_only=True)["epoch"] == 3
+    with (tmp_path / "whole" / "metrics.csv").open(newline="") as file:
+        logged = [float(row["validation/mAP"]) for row in csv.DictReader(file)]
+    assert logged == pytest.approx([0.2, 0.5, 0.4, 0.3])
+    assert list((tmp_path / "whole" / "tensorboard").glob("events.out.tfevents.*"))
     # Killed behind the last epoch: nothing is left to train.
     assert same(run(tmp_path / "whole", []), expected)
 

@@ -1,0 +1,238 @@
+"""What each criterion leaves of a model's accuracy after one cut, without any training.
+
+    python -m benchmarks.criteria --model x1_0.pt --data cuhk03-dev --output runs/criteria
+    python -m benchmarks.criteria ... --criteria l2,reconstruction --targets osnet_x0_5
+    python -m benchmarks.criteria --output runs/criteria --table
+
+``first`` is the first of K cuts to the last target; the targets are reached in one cut. Measured
+after the surgery and after reconstruction. A row that is there is not measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from pipeline.command import set_up_logging
+from pipeline.config import Config, DataSettings, PruneStage
+from pipeline.context import StageContext
+from pipeline.stages.channel_scores import measure_channels
+from pipeline.stages.prune_iteration import SURGERY_SIZE
+from prune.criteria import CRITERIA, Criterion
+from prune.cut import cut
+from prune.layers import Widths, layer_widths
+from prune.nni_backend import find_groups
+from prune.reconstruct import reconstruct
+from prune.widths import linear_plan
+from reid.data.loaders import stack_pictures
+from reid.data.market1501 import read_market1501
+from reid.data.records import Picture
+from reid.files import write_json
+from reid.inference.features import embed_batches
+from reid.metrics import evaluate_ranking
+from reid.models.checkpoint import load_checkpoint
+from reid.models.registry import build_model
+
+BATCH = 64
+SEED = 0
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all rows share.
+
+    Attributes:
+        model: of full width.
+        context: of a stage ``prune``.
+        groups: layers whose channels go together.
+        test: pictures (N, 3, H, W) of query and gallery.
+        reconstruction: pictures (N, 3, H, W) for least squares.
+    """
+
+    model: nn.Module
+    context: StageContext
+    groups: list[tuple[str, ...]]
+    test: dict[str, Tensor]
+    reconstruction: Tensor
+
+
+def main() -> None:
+    """Measure the rows that are not there yet, print the table."""
+    options = parse_options()
+    set_up_logging()
+    if not options.table:
+        measure(options)
+    Console().print(table(options.output))
+
+
+def parse_options() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--model", type=Path, help="checkpoint of the full-width model")
+    parser.add_argument("--data", type=Path, help="folder in the Market-1501 layout")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the rows")
+    parser.add_argument("--criteria", type=_criteria, default=list(CRITERIA))
+    parser.add_argument(
+        "--targets", type=lambda text: text.split(","), default=["osnet_x0_75", "osnet_x0_5"]
+    )
+    parser.add_argument("--iterations", type=int, default=3, help="K")
+    parser.add_argument("--pictures", type=int, default=128, help="for scores and reconstruction")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--table", action="store_true", help="only print what is there")
+    options = parser.parse_args()
+    if not options.table and (options.model is None or options.data is None):
+        parser.error("--model and --data are needed to measure")
+    return options
+
+
+def _criteria(text: str) -> list[str]:
+    names = text.split(",")
+    unknown = [name for name in names if name not in CRITERIA]
+    if unknown:
+        raise argparse.ArgumentTypeError(
+            f"no criterion {unknown[0]!r}; there are {', '.join(CRITERIA)}"
+        )
+    return names
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Measure every criterion at every width, the narrowest first."""
+    torch.set_num_threads(options.threads)
+    bench = make_bench(options)
+    options.output.mkdir(parents=True, exist_ok=True)
+    for label, widths in reversed(planned(bench.model, options).items()):
+        for criterion in options.criteria:
+            path = options.output / f"{label}-{criterion}.json"
+            if not path.exists():
+                row = measure_row(bench, widths, criterion)
+                write_json(path, {"cut": label, "criterion": criterion, **row})
+                logger.info("%s, %s: %s", label, criterion, row)
+
+
+def make_bench(options: argparse.Namespace) -> Bench:
+    """Load the model and the pictures."""
+    model, info = load_checkpoint(options.model)
+    height, width = info.input_size
+    data = read_market1501(options.data)
+    config = Config(
+        seed=SEED, data=DataSettings(root=options.data, height=height, width=width, workers=0)
+    )
+    context = StageContext(
+        "prune", config, options.output, data, options.model, None, "", (height, width)
+    )
+    test = {
+        name: stack_pictures(pictures, height=height, width=width)
+        for name, pictures in (("query", data.query), ("gallery", data.gallery))
+    }
+    reconstruction = torch.cat(context.training_batches(options.pictures, "reconstruct"))
+    groups = find_groups(model, torch.zeros(2, 3, *SURGERY_SIZE))
+    return Bench(model, context, groups, test, reconstruction)
+
+
+def planned(model: nn.Module, options: argparse.Namespace) -> dict[str, Widths]:
+    """Return the widths to cut to, by what to call them."""
+    classes = model.get_submodule("classifier").weight.shape[0]  # type: ignore[index]
+    targets = {
+        name: layer_widths(build_model(name, num_classes=int(classes))) for name in options.targets
+    }
+    last = options.targets[-1]
+    plan = linear_plan(layer_widths(model), targets[last], options.iterations)
+    return {f"first_of_{options.iterations}_to_{last}": plan[0], **targets}
+
+
+def measure_row(bench: Bench, widths: Widths, criterion: Criterion) -> dict[str, Any]:
+    """Cut once and reconstruct; return the mAP after each step, and the seconds each took."""
+    settings = PruneStage(criterion=criterion, criterion_pictures=len(bench.reconstruction))
+    started = time.perf_counter()
+    measured = measure_channels(
+        bench.context, settings, bench.model, widths=widths, groups=bench.groups, iteration=1
+    )
+    seconds = {"scores": time.perf_counter() - started}
+    generator = torch.Generator().manual_seed(SEED)
+    result = cut(
+        bench.model,
+        widths,
+        example=torch.randn(2, 3, *SURGERY_SIZE, generator=generator),
+        check_input=bench.reconstruction[:4],
+        criterion=criterion,
+        seed=SEED,
+        groups=bench.groups,
+        measured=measured,
+    )
+    accuracy = {"surgery": score(bench, result.model)}
+    started = time.perf_counter()
+    reconstruct(result.model, bench.model, result.kept, bench.reconstruction)
+    seconds["reconstruction"] = time.perf_counter() - started
+    accuracy["reconstruction"] = score(bench, result.model)
+    return {"mAP": accuracy, "seconds": seconds | result.seconds}
+
+
+def score(bench: Bench, model: nn.Module) -> float:
+    """Return the mAP, cosine distance."""
+    features = {
+        name: embed_batches(model, torch.split(pictures, BATCH))
+        for name, pictures in bench.test.items()
+    }
+    data = bench.context.data
+    result = evaluate_ranking(
+        features["query"],
+        *_labels(data.query),
+        features["gallery"],
+        *_labels(data.gallery),
+        distance="cosine",
+        protocol=data.protocol,
+    )
+    return result.mean_average_precision
+
+
+def _labels(pictures: tuple[Picture, ...]) -> tuple[Tensor, Tensor]:
+    return (
+        torch.tensor([picture.person for picture in pictures]),
+        torch.tensor([picture.camera for picture in pictures]),
+    )
+
+
+def table(output: Path) -> Table:
+    """Return what the folder holds, one line a criterion, the best first."""
+    rows = [json.loads(path.read_text()) for path in sorted(output.glob("*.json"))]
+    cuts = sorted(
+        {row["cut"] for row in rows}, key=lambda name: (not name.startswith("first"), name)
+    )
+    shown = Table(title="mAP after surgery / after reconstruction", title_justify="left")
+    shown.add_column("criterion")
+    for name in cuts:
+        shown.add_column(name, justify="right")
+    shown.add_column("seconds for scores", justify="right")
+    found: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        found.setdefault(row["criterion"], {})[row["cut"]] = row
+    for criterion, by_cut in sorted(
+        found.items(),
+        key=lambda item: -min(row["mAP"]["reconstruction"] for row in item[1].values()),
+    ):
+        cells = [
+            f"{100 * by_cut[name]['mAP']['surgery']:.1f} / "
+            f"{100 * by_cut[name]['mAP']['reconstruction']:.1f}"
+            if name in by_cut
+            else ""
+            for name in cuts
+        ]
+        seconds = max(row["seconds"]["scores"] for row in by_cut.values())
+        shown.add_row(criterion, *cells, f"{seconds:.1f}")
+    return shown
+
+
+if __name__ == "__main__":
+    main()

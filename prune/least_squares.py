@@ -40,7 +40,7 @@ def solve(
     groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
     weight = layer.weight.detach().double().reshape(groups, layer.weight.shape[0] // groups, -1)
     present = weight.transpose(1, 2)
-    sums = _Sums(groups, present.shape[1], present.shape[2])
+    sums = _Sums(groups, present.shape[1], present.shape[2], about_first=shiftable)
     wanted = max(ROWS, ROWS_AN_UNKNOWN * present.shape[1]) // len(inputs)
     for value, target in zip(inputs, targets, strict=True):
         for part, expected in zip(
@@ -64,9 +64,15 @@ def solve(
 
 
 class _Sums:
-    """Sums over rows x (d,) and targets y (o,), by group: x x', x y', x, y."""
+    """Sums over rows x (d,) and targets y (o,), by group: x x', x y', x, y.
 
-    def __init__(self, groups: int, inputs: int, outputs: int) -> None:
+    With ``about_first`` everything is counted from the mean of the first rows: a channel that is
+    nearly constant, and far from zero, would lose its variance to rounding otherwise.
+    """
+
+    def __init__(self, groups: int, inputs: int, outputs: int, *, about_first: bool) -> None:
+        self._about_first = about_first
+        self._origin = torch.zeros(groups, inputs, 1), torch.zeros(groups, outputs, 1)
         self.gram = torch.zeros(groups, inputs, inputs, dtype=torch.float64)
         self.cross = torch.zeros(groups, inputs, outputs, dtype=torch.float64)
         self._row = torch.zeros(groups, inputs, dtype=torch.float64)
@@ -75,6 +81,10 @@ class _Sums:
 
     def add(self, rows: Tensor, targets: Tensor) -> None:
         """Add rows (groups, d, n) and targets (groups, o, n)."""
+        if self._about_first and self._count == 0:
+            self._origin = rows.mean(2, keepdim=True), targets.mean(2, keepdim=True)
+        if self._about_first:
+            rows, targets = rows - self._origin[0], targets - self._origin[1]
         self.gram += (rows @ rows.transpose(1, 2)).double()
         self.cross += (rows @ targets.transpose(1, 2)).double()
         self._row += rows.sum(2, dtype=torch.float64)
@@ -84,19 +94,18 @@ class _Sums:
     @property
     def mean_row(self) -> Tensor:
         """Return the mean input (groups, d)."""
-        return self._row / self._count
+        return self._row / self._count + self._origin[0].squeeze(2).double()
 
     @property
     def mean_target(self) -> Tensor:
         """Return the mean target (groups, o)."""
-        return self._target / self._count
+        return self._target / self._count + self._origin[1].squeeze(2).double()
 
     def centred(self) -> tuple[Tensor, Tensor]:
         """Return both products about the means."""
-        gram = self.gram - self._count * self.mean_row.unsqueeze(2) @ self.mean_row.unsqueeze(1)
-        cross = self.cross - self._count * self.mean_row.unsqueeze(2) @ self.mean_target.unsqueeze(
-            1
-        )
+        row, target = self._row / self._count, self._target / self._count
+        gram = self.gram - self._count * row.unsqueeze(2) @ row.unsqueeze(1)
+        cross = self.cross - self._count * row.unsqueeze(2) @ target.unsqueeze(1)
         return gram, cross
 
 

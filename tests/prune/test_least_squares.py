@@ -82,3 +82,16 @@ def test_inputs_without_any_variation_leave_the_weights_alone() -> None:
     weight, shift = solve(layer, [zeros], [torch.ones(4, 4, 5, 5)], ridge=1e-2, shiftable=True)
     assert torch.allclose(weight, layer.weight)
     assert torch.allclose(shift, torch.ones(4))
+
+
+def test_a_nearly_constant_channel_far_from_zero_keeps_its_variance() -> None:
+    generator = torch.Generator().manual_seed(0)
+    value = torch.randn(64, 4, 16, 16, generator=generator)
+    value[:, 0] = 1000 + 1e-2 * value[:, 0]  # in float32, squares of 1e6 would swallow 1e-4
+    layer = nn.Conv2d(4, 3, 1)
+    true = torch.tensor([[50.0, 0.5, -1.0, 0.3]] * 3)
+    target = torch.einsum("oc,nchw->nohw", true.double(), value.double()).float()
+    weight, shift = solve(layer, [value], [target], ridge=1e-9, shiftable=True)
+    solved = torch.einsum("oc,nchw->nohw", weight.flatten(1).double(), value.double())
+    error = solved + shift.double().view(1, -1, 1, 1) - target
+    assert error.var() < 1e-2 * target.var()

@@ -54,8 +54,9 @@ def reconstruct(
 
     Args:
         compact: the model after surgery; it is left in evaluation mode.
-        full: the model that it was cut from.
-        kept: indices of the full-width output channels that are left, by layer.
+        full: the model that it was cut from; its normalisations have to be the compact model's
+            still, since the layers in front of them are made to fit what these expect.
+        kept: indices of that model's output channels that are left, by layer.
         pictures: inputs (N, 3, H, W); 96 to 512 are enough.
         ridge: weight of the pull towards the present weights, as a share of the mean diagonal of
             the normal equations.

@@ -160,14 +160,15 @@ def run_from_scratch(config: Config, run: RunDir) -> None:
     run_stages(config.model_copy(update={"stages": ("train",)}), run)
     data, _ = prepare_pictures(config, run)
     torch.manual_seed(config.seed)
+    target = str(config.prune.target)
     model = build_model(
-        config.prune.target,
+        target,
         num_classes=count_persons(data.train),
         embedding_dim=config.model.embedding_dim,
     )
     parent = run.stage_dir("random") / CHECKPOINT
     size = config.data.height, config.data.width
-    save_checkpoint(parent, model, describe(model, config.prune.target, input_size=size))
+    save_checkpoint(parent, model, describe(model, target, input_size=size))
     context = StageContext(
         stage="finetune",
         config=config,

@@ -3,9 +3,19 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PlainSerializer,
+    Tag,
+    model_validator,
+)
 
 from prune.criteria import Criterion
+from prune.widths import Schedule
 from reid.training.settings import (
     DistillationSettings,
     LossSettings,
@@ -113,6 +123,39 @@ class TrainStage(TrainingSettings):
     )
 
 
+Share = Annotated[float, Field(gt=0, le=1)]
+Budget = Annotated[float, Field(gt=0)]
+
+
+class WidthBudget(Settings):
+    """The most that the compact model may cost; one of the three is given."""
+
+    macs: Budget | None = None
+    parameters: Budget | None = None
+    latency: Share | None = None
+    widths: Literal["by_importance", "uniform"] = "by_importance"
+
+    @model_validator(mode="after")
+    def _names_one(self) -> "WidthBudget":
+        if sum(value is not None for value in (self.macs, self.parameters, self.latency)) != 1:
+            raise ValueError("a budget names one of macs, parameters and latency")
+        return self
+
+
+def _kind_of_target(value: object) -> str:
+    if isinstance(value, bool | str):
+        return "name"
+    return "share" if isinstance(value, int | float) else "budget"
+
+
+Target = Annotated[
+    Annotated[str, Tag("name")]
+    | Annotated[Share, Tag("share")]
+    | Annotated[WidthBudget, Tag("budget")],
+    Discriminator(_kind_of_target),
+]
+
+
 class PruneTuning(TrainingSettings):
     """The short fine-tune after each cut."""
 
@@ -122,9 +165,8 @@ class PruneTuning(TrainingSettings):
 
 
 class CutSettings(Settings):
-    """What is cut, how it is mended, and how it is tuned; the stages that cut share it."""
+    """What ranks channels, how a cut is mended and tuned; the stages that cut share it."""
 
-    target: str = Field("osnet_x0_5", description="architecture whose widths to end at")
     criterion: Criterion = Field(
         "l2",
         description="what ranks channels: l2, l1, fpgm, taylor, batchnorm_scale, reconstruction or "
@@ -156,6 +198,7 @@ class TransferTuning(TrainingSettings):
 class TransferStage(CutSettings):
     """Stage ``transfer``: the most important channels go into the target at once."""
 
+    target: str = Field("osnet_x0_5", description="architecture whose widths to end at")
     teacher: bool = Field(False, description="train under the full-width model's eye")
     tuning: TransferTuning = TransferTuning()
 
@@ -163,7 +206,38 @@ class TransferStage(CutSettings):
 class PruneStage(CutSettings):
     """Stage ``prune``: from full width to the target's widths in K iterations."""
 
+    target: Target = Field(
+        "osnet_x0_5",
+        description="where to end: an architecture (`osnet_x0_5`), a share of the channels "
+        "(`0.6`), a budget (`{macs: 0.3}`, or `parameters`, or `latency`; up to 1 it is a share of "
+        "the full-width model's; with `widths: by_importance` or `uniform`), or a plan "
+        "(`plan.json`)",
+    )
+    ratios: dict[str, Share] = Field(
+        {},
+        description="shares of channels to keep by pattern of layer names (`{conv2.*: 0.7}`), "
+        "where the target is a share",
+    )
+    untouched: tuple[str, ...] = Field(
+        (), description="patterns of layers never to cut, where the target is a share or a budget"
+    )
+    multiple: int = Field(
+        1, ge=1, description="what widths are multiples of, where the target leaves them free"
+    )
     iterations: int = Field(3, ge=1, description="K, how many cuts")
+    schedule: Schedule = Field(
+        "linear", description="equal cuts (linear) or equal shares of what is left (geometric)"
+    )
+    accuracy_budget: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="largest loss of mAP in an iteration (0.02: two points); one that loses more "
+        "is tuned longer, and if that fails the run goes back to the widths before it",
+    )
+    extra_tuning: int = Field(
+        1, ge=0, description="how often an iteration beyond accuracy_budget is tuned once more"
+    )
     tuning: PruneTuning = PruneTuning()
 
 

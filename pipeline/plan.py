@@ -10,6 +10,8 @@ from pipeline.config import STAGES, Config
 from pipeline.errors import PipelineError
 from pipeline.fingerprint import describe_changes, fingerprint
 from pipeline.run_dir import CHECKPOINT, KEPT, RunDir, StageRecord
+from pipeline.widths import plan_path
+from prune.plan_file import read_plan
 from reid.errors import CheckpointError
 from reid.files import hash_file, write_json
 
@@ -100,6 +102,9 @@ def stage_inputs(
         if not path.is_file():
             raise CheckpointError(f"{path}: no such file; train.pretrained must name a checkpoint")
         inputs["pretrained"] = hash_file(path)
+    if stage == "prune" and (plan := plan_path(config)) is not None:
+        read_plan(plan)
+        inputs["plan"] = hash_file(plan)
     return inputs
 
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import torch
 
-from pipeline.config import Config
+from pipeline.config import Config, StageName, WidthBudget
 from pipeline.errors import PipelineError
-from pipeline.widths import cutting_stage, planned_widths, target_of
+from pipeline.widths import cutting_stage, final_widths, full_width_model, schedule
 from quantize.engine import check_engine
 from quantize.layer_names import check_layer_names
 from reid.data.records import ReidData, relabel
@@ -31,10 +31,11 @@ def check_settings(config: Config) -> None:
         raise PipelineError("device: cuda was asked for, but torch finds no GPU; use device=cpu")
     stage = cutting_stage(config)
     if stage is not None:
-        planned_widths(config, stage)
+        _check_widths(config, stage)
     if "quantize" in config.stages:
         check_engine(config.quantize.engine)
-        check_layer_names(build_model(target_of(config)), config.quantize.float_layers)
+        # Layers have the same names at every width.
+        check_layer_names(build_model(config.model.architecture), config.quantize.float_layers)
     for key, settings, teacher, weights in _trainings(config):
         taught = teacher and any(weights.model_dump().values())
         if settings.epochs and not (taught or settings.losses.total_weight):
@@ -57,6 +58,16 @@ def check_settings(config: Config) -> None:
 
 def _trains_on_gpu(config: Config) -> bool:
     return config.device != "cpu" and torch.cuda.is_available()
+
+
+def _check_widths(config: Config, stage: StageName) -> None:
+    target, checked = config.prune.target, config
+    if stage == "prune" and isinstance(target, WidthBudget) and target.latency is not None:
+        # Measuring takes long; what else the settings ask for is checked without.
+        without = config.prune.model_copy(update={"target": WidthBudget(macs=1.0)})
+        checked = config.model_copy(update={"prune": without})
+    source = full_width_model(checked)
+    schedule(checked, stage, source, final_widths(checked, stage, source))
 
 
 def _check_frozen_layers(

@@ -160,10 +160,12 @@ def _check_stages(stages: Any) -> None:
 
 
 def _check_architectures(config: Config) -> None:
+    target = config.prune.target
+    is_name = isinstance(target, str) and not target.endswith(".json")
     for key, name in (
         ("model.architecture", config.model.architecture),
         ("transfer.target", config.transfer.target),
-        ("prune.target", config.prune.target),
+        *([("prune.target", str(target))] if is_name else []),
     ):
         try:
             check_architecture(name)

@@ -1,12 +1,28 @@
 """The widths that a configuration asks for, iteration by iteration."""
 
-from pipeline.config import Config, StageName
+import copy
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from pipeline.config import Config, StageName, WidthBudget
 from pipeline.errors import PipelineError
-from prune.layers import layer_widths
-from prune.widths import linear_plan
-from reid.models.registry import build_model
+from prune.allocate import Measure, by_importance, uniform
+from prune.criteria import rescore
+from prune.cut import cut
+from prune.graph import normalised_layers
+from prune.latency_budget import widths_for_latency
+from prune.layers import Widths, layer_widths, prunable_layers
+from prune.plan_file import read_plan
+from prune.targets import Freedom, freedom, shares_by_pattern
+from prune.widths import SCHEDULES
+from quantize.latency import Candidate, measure_latency
+from reid.models.registry import MODELS, build_model
 
 CUTTING_STAGES: tuple[StageName, ...] = ("transfer", "prune")
+TRACE_SIZE = (64, 32)
+LATENCY_ROUNDS = 40
 
 
 def cutting_stage(config: Config) -> StageName | None:
@@ -14,38 +30,184 @@ def cutting_stage(config: Config) -> StageName | None:
     return next((stage for stage in config.stages if stage in CUTTING_STAGES), None)
 
 
-def target_of(config: Config) -> str:
-    """Return the architecture that the requested stages end at."""
-    stage = cutting_stage(config)
-    if stage is None:
-        return config.model.architecture
-    return config.transfer.target if stage == "transfer" else config.prune.target
+def stock_target(config: Config, stage: str) -> str | None:
+    """Return the architecture that a stage ends at, or None if the widths are no architecture's."""
+    target = config.transfer.target if stage == "transfer" else config.prune.target
+    return target if isinstance(target, str) and target in MODELS else None
 
 
-def planned_widths(config: Config, stage: str, num_classes: int = 2) -> list[dict[str, int]]:
+def plan_path(config: Config) -> Path | None:
+    """Return the plan file that ``prune.target`` names, if it names one."""
+    target = config.prune.target
+    if isinstance(target, str) and target.endswith(".json"):
+        return Path(target).expanduser()
+    return None
+
+
+def depends_on_weights(config: Config) -> bool:
+    """Tell whether the widths of ``prune`` cannot be known before there is a trained model."""
+    target = config.prune.target
+    return isinstance(target, WidthBudget) and (
+        target.widths == "by_importance" or target.latency is not None
+    )
+
+
+def full_width_model(config: Config) -> nn.Module:
+    """Build the full-width architecture with random weights, for its shapes."""
+    return build_model(
+        config.model.architecture, num_classes=2, embedding_dim=config.model.embedding_dim
+    ).eval()
+
+
+def schedule(config: Config, stage: str, source: nn.Module, final: Widths) -> list[dict[str, int]]:
     """Return the widths of every layer now and after each cut of a stage.
+
+    Raises:
+        PruneError: the final widths are wider than the source's.
+    """
+    now = layer_widths(source)
+    if stage == "transfer":
+        return [now, *SCHEDULES["linear"](now, final, 1)]
+    plan = SCHEDULES[config.prune.schedule]
+    return [now, *plan(now, final, config.prune.iterations)]
+
+
+def final_widths(config: Config, stage: str, source: nn.Module) -> dict[str, int]:
+    """Return the widths of every layer after a stage.
 
     Args:
         config: all settings.
         stage: "transfer" or "prune".
-        num_classes: width of the classifier, which pruning leaves alone.
+        source: the full-width model; its weights count where :func:`depends_on_weights`.
 
     Raises:
-        PipelineError: the target is not a narrower form of the architecture.
-        PruneError: the target is wider than the source, or K is below 1.
+        PipelineError: settings do not fit together, or the target is no narrower form of the
+            architecture.
+        PruneError: the target cannot be reached from the source.
     """
-    settings = config.transfer if stage == "transfer" else config.prune
-    iterations = config.prune.iterations if stage == "prune" else 1
-    architecture, target = config.model.architecture, settings.target
-    source, narrow = (
-        build_model(name, num_classes=num_classes, embedding_dim=config.model.embedding_dim)
-        for name in (architecture, target)
-    )
+    name = stock_target(config, stage)
+    path = plan_path(config) if stage == "prune" else None
+    if name is not None or path is not None:
+        _refuse_freedom(config, stage)
+    if name is not None:
+        return _stock_widths(config, stage, source, name)
+    if path is not None:
+        return _widths_of_plan(config, source, path)
+    free = _freedom(config, source)
+    target = config.prune.target
+    if isinstance(target, float):
+        return free.widths(shares_by_pattern(free, target, config.prune.ratios))
+    assert isinstance(target, WidthBudget), "the target's name was checked with the settings"
+    if config.prune.ratios:
+        raise PipelineError("prune.ratios: a budget finds the shares itself; take one of them out")
+    return _within(target, free, source, config)
+
+
+def _refuse_freedom(config: Config, stage: str) -> None:
+    prune = config.prune
+    choices = {
+        "ratios": prune.ratios,
+        "untouched": prune.untouched,
+        "multiple": prune.multiple > 1,
+    }
+    given = [key for key, value in choices.items() if value]
+    if given and stage == "prune":
+        raise PipelineError(
+            f"prune.{given[0]}: prune.target={prune.target} says every width already; give a share "
+            "(prune.target=0.6) or a budget instead, or take it out"
+        )
+
+
+def _stock_widths(config: Config, stage: str, source: nn.Module, name: str) -> dict[str, int]:
+    classes, embedding_dim = source.get_submodule("classifier").weight.shape  # type: ignore[misc]
+    narrow = build_model(name, num_classes=classes, embedding_dim=embedding_dim)
     differing = sorted(set(source.state_dict()) ^ set(narrow.state_dict()))
     if differing:
         raise PipelineError(
-            f"{stage}.target: {target} is no narrower {architecture}: {differing[0]!r} is in one "
-            "of them only; choose a target of the same family"
+            f"{stage}.target: {name} is no narrower {config.model.architecture}: {differing[0]!r} "
+            "is in one of them only; choose a target of the same family"
         )
-    widths = layer_widths(source)
-    return [widths, *linear_plan(widths, layer_widths(narrow), iterations)]
+    return layer_widths(narrow)
+
+
+def _widths_of_plan(config: Config, source: nn.Module, path: Path) -> dict[str, int]:
+    plan = read_plan(path)
+    if plan.architecture != config.model.architecture:
+        raise PipelineError(
+            f"{path}: a plan for {plan.architecture}, but model.architecture is "
+            f"{config.model.architecture}; make a plan for it"
+        )
+    unknown = sorted(set(plan.widths) - set(layer_widths(source)))
+    if unknown:
+        raise PipelineError(f"{path}: {unknown[0]!r} is no layer of {plan.architecture}")
+    return {**layer_widths(source), **plan.widths}
+
+
+def _freedom(config: Config, source: nn.Module) -> Freedom:
+    return freedom(
+        source,
+        torch.zeros(2, 3, *TRACE_SIZE),
+        cost_example=torch.zeros(1, 3, config.data.height, config.data.width),
+        untouched=config.prune.untouched,
+        multiple=config.prune.multiple,
+    )
+
+
+def _within(
+    budget: WidthBudget, free: Freedom, source: nn.Module, config: Config
+) -> dict[str, int]:
+    full = free.costs.cost({})
+    if budget.parameters is not None:
+        limit = _absolute(budget.parameters, full.parameters)
+        return _allocate(budget, free, source, limit, lambda cost: cost.parameters)
+    if budget.macs is not None:
+        limit = _absolute(budget.macs, full.macs)
+        return _allocate(budget, free, source, limit, lambda cost: cost.macs)
+    assert budget.latency is not None
+    widths, _ = widths_for_latency(
+        budget.latency,
+        at=lambda share: _allocate(budget, free, source, share * full.macs, lambda cost: cost.macs),
+        latency=lambda widths: _latency_share(source, widths, config),
+    )
+    return widths
+
+
+def _absolute(value: float, full: int) -> float:
+    """Return a budget as a number: up to 1 it is a share of the full-width model's."""
+    return value * full if value <= 1 else value
+
+
+def _allocate(
+    budget: WidthBudget, free: Freedom, source: nn.Module, limit: float, measure: Measure
+) -> dict[str, int]:
+    if budget.widths == "uniform":
+        return uniform(free, limit, measure)
+    layers = prunable_layers(source)
+    norms = {
+        name: layers[name].weight.detach().flatten(1).norm(dim=1).cpu()
+        for unit in free.units
+        for name in unit.layers
+    }
+    scores = rescore(
+        "l2", norms, model=source, normalisations=normalised_layers(source),
+        groups=[unit.layers for unit in free.units], seed=0,
+    )  # fmt: skip
+    return by_importance(free, scores, limit, measure)
+
+
+def _latency_share(source: nn.Module, widths: Widths, config: Config) -> float:
+    """Measure a model at some widths beside the full-width one, batch 1, in turns."""
+    example = torch.randn(2, 3, *TRACE_SIZE, generator=torch.Generator().manual_seed(0))
+    compact = cut(copy.deepcopy(source), widths, example=example, check_input=example).model
+    picture = torch.zeros(1, 3, config.data.height, config.data.width)
+    full = source.cpu().eval()
+    with torch.inference_mode():
+        times = measure_latency(
+            {
+                "full": Candidate(lambda: full(picture)),
+                "compact": Candidate(lambda: compact(picture)),
+            },
+            rounds=LATENCY_ROUNDS,
+            threads=config.latency.threads,
+        )
+    return times["compact"].ratio

@@ -46,6 +46,47 @@ def hint_channels(
     }
 
 
+@torch.no_grad()
+def hint_errors(
+    compact: nn.Module, full: nn.Module, hints: Mapping[str, Tensor], pictures: Tensor
+) -> dict[str, float]:
+    """Return how far the stages of a compact model are from its full-width original.
+
+    Args:
+        compact: the compact model; it is left in evaluation mode.
+        full: the model that it was cut from.
+        hints: kept channels by stage, from :func:`hint_channels`.
+        pictures: inputs (N, 3, H, W).
+
+    Returns:
+        ||compact - full||^2 / ||full||^2 of every stage's output at the kept channels.
+    """
+    ours, theirs = (_stage_outputs(model, list(hints), pictures) for model in (compact, full))
+    errors = {}
+    for stage, kept in hints.items():
+        target = theirs[stage].index_select(1, kept)
+        errors[stage] = float((ours[stage] - target).pow(2).sum() / target.pow(2).sum())
+    return errors
+
+
+def _stage_outputs(model: nn.Module, stages: list[str], pictures: Tensor) -> dict[str, Tensor]:
+    outputs: dict[str, Tensor] = {}
+
+    def keep(stage: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            outputs[stage] = output
+
+        return hook
+
+    handles = [model.get_submodule(stage).register_forward_hook(keep(stage)) for stage in stages]
+    try:
+        model.eval()(pictures)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return outputs
+
+
 def _note(last_layer: dict[str, str], stage: str, layer: str) -> Callable[..., None]:
     def hook(*_: object) -> None:
         last_layer[stage] = layer

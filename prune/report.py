@@ -70,6 +70,9 @@ class IterationReport:
         distance: between embeddings, for the accuracy.
         measure: which value of the accuracy is shown.
         seconds: of each step.
+        hints: by step, relative squared error of every stage's output to the full-width model's
+            at the kept channels, see :func:`prune.hints.hint_errors`.
+        tuning_rounds: how often it was tuned; more than once beyond an accuracy budget.
     """
 
     iteration: int
@@ -84,6 +87,8 @@ class IterationReport:
     distance: str = "cosine"
     measure: str = "mAP"
     seconds: dict[str, float] = field(default_factory=dict)
+    hints: dict[str, dict[str, float]] = field(default_factory=dict)
+    tuning_rounds: int = 1
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain data for JSON."""
@@ -139,8 +144,18 @@ class IterationReport:
             f"parameters {self.parameters_before:,} -> {self.parameters_after:,}, "
             f"MACs {_millions(self.macs_before)} -> {_millions(self.macs_after)}, "
             f"masked against compact {self.masked_compact_difference:.1e}\n"
-            f"{self.measure} ({self.distance}): {accuracy}\nseconds: {seconds}"
+            f"{self.measure} ({self.distance}): {accuracy}\n{self._hint_line()}seconds: {seconds}"
         )
+
+    def _hint_line(self) -> str:
+        if not self.hints:
+            return ""
+        before, after = (self.hints.get(step, {}) for step in ("before_tuning", "after_tuning"))
+        stages = ", ".join(
+            f"{stage} {error:.3f}" + (f" -> {after[stage]:.3f}" if stage in after else "")
+            for stage, error in before.items()
+        )
+        return f"stage error before -> after tuning: {stages}\n"
 
 
 def _cells(layer: LayerReport) -> list[str]:

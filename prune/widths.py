@@ -1,6 +1,7 @@
 """Plans: how many channels each layer has after each iteration."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 from prune.errors import PruneError
 from prune.layers import Widths
@@ -60,6 +61,43 @@ def linear_plan(source: Widths, target: Widths, iterations: int) -> list[dict[st
         }
         for step in range(1, iterations + 1)
     ]
+
+
+def geometric_plan(source: Widths, target: Widths, iterations: int) -> list[dict[str, int]]:
+    """Plan widths that fall by the same share of what is left at every iteration.
+
+    The first cuts, from a model with much to spare, remove more channels than the last ones.
+
+    Args:
+        source: widths now, by layer.
+        target: widths after the last iteration, for the same layers.
+        iterations: K, how many cuts to take.
+
+    Returns:
+        K widths, as :func:`linear_plan` gives them.
+
+    Raises:
+        PruneError: K is below 1, or the target cannot be reached by removing channels.
+    """
+    if iterations < 1:
+        raise PruneError(f"iterations must be at least 1, not {iterations}")
+    check_target(source, target)
+    return [
+        {
+            name: int(source[name] * (target[name] / source[name]) ** (step / iterations) + 0.5)
+            if step < iterations
+            else target[name]
+            for name in source
+        }
+        for step in range(1, iterations + 1)
+    ]
+
+
+Schedule = Literal["linear", "geometric"]
+SCHEDULES: Mapping[Schedule, Callable[[Widths, Widths, int], list[dict[str, int]]]] = {
+    "linear": linear_plan,
+    "geometric": geometric_plan,
+}
 
 
 def check_groups(widths: Widths, groups: Sequence[Sequence[str]]) -> None:

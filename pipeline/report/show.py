@@ -3,19 +3,27 @@
 from typing import Any
 
 from rich.console import Console
+from torch import nn
 
 from pipeline.config import Config
 from pipeline.latency import measure_run
 from pipeline.pictures import look_at_pictures
-from pipeline.plan import make_plan
+from pipeline.plan import Plan, make_plan
 from pipeline.preflight import check_settings
 from pipeline.report.accuracy import verification_table
 from pipeline.report.page import REPORT_PAGE, write_page
 from pipeline.report.story import collect, iteration_reports, write_story
 from pipeline.report.tables import closing_table, footnotes, plan_table
-from pipeline.run_dir import RunDir
+from pipeline.run_dir import CHECKPOINT, RunDir
 from pipeline.settings_io import load_config
-from pipeline.widths import cutting_stage, planned_widths
+from pipeline.widths import (
+    cutting_stage,
+    depends_on_weights,
+    final_widths,
+    full_width_model,
+    schedule,
+)
+from reid.models.checkpoint import load_checkpoint
 
 WIDE = 150  # columns of the widest table; a pipe or a file has no width of its own
 
@@ -26,9 +34,28 @@ def show_plan(config: Config, run: RunDir, *, restart_from: str | None = None) -
     data_hash = look_at_pictures(config, run)
     plan = make_plan(config, run, data_hash=data_hash, restart_from=restart_from)
     stage = cutting_stage(config)
-    widths = planned_widths(config, stage) if stage is not None else None
+    source = _source_of_cuts(config, run, plan) if stage is not None else None
+    widths = None
+    if stage is not None and source is not None:
+        widths = schedule(config, stage, source, final_widths(config, stage, source))
     for table in plan_table(plan, widths):
         _console().print(table)
+    if stage is not None and source is None:
+        _console().print(
+            "The widths depend on the trained weights: --plan shows them once train is done.",
+            highlight=False,
+        )
+
+
+def _source_of_cuts(config: Config, run: RunDir, plan: Plan) -> nn.Module | None:
+    """Return a model to plan the widths of, or None if that has to be trained first."""
+    if not depends_on_weights(config):
+        return full_width_model(config)
+    trained = run.stage_dir("train") / CHECKPOINT
+    train_runs = any(step.stage == "train" and step.action != "reuse" for step in plan.steps)
+    if train_runs or "train" in plan.stale or not trained.is_file():
+        return None
+    return load_checkpoint(trained)[0]
 
 
 def finish_run(config: Config, run: RunDir) -> None:

@@ -1,5 +1,7 @@
 """Stage ``prune``: from full width to the target's widths in K iterations."""
 
+import logging
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,14 +16,21 @@ from pipeline.stages.prune_iteration import (
     SURGERY_SIZE,
     Iteration,
     State,
+    exceeded_budget,
     load_state,
     run_iteration,
     write_kept,
 )
-from pipeline.widths import planned_widths
+from pipeline.widths import final_widths, schedule, stock_target
+from prune.costs import CostModel
 from prune.layers import layer_widths
 from prune.nni_backend import find_groups
+from prune.plan_file import PlanFile, read_plan, write_plan
 from reid.models.registry import build_model
+
+PLAN = "plan.json"
+
+logger = logging.getLogger(__name__)
 
 
 def run(context: StageContext) -> dict[str, Any]:
@@ -32,8 +41,10 @@ def run(context: StageContext) -> dict[str, Any]:
 def cut_to_target(context: StageContext, settings: CutSettings) -> dict[str, Any]:
     """Take the model to the target's widths, by as many cuts as are planned for the stage.
 
-    Every iteration leaves a folder with its checkpoint, which channels are kept, and its report;
-    a finished iteration is not done again after an interruption.
+    The widths are written to ``plan.json`` before the first cut. Every iteration leaves a folder
+    with its checkpoint, which channels are kept, and its report; a finished iteration is not done
+    again after an interruption. An iteration that loses more than its accuracy budget ends the
+    stage at the widths before it.
 
     Args:
         context: of the stage.
@@ -43,20 +54,77 @@ def cut_to_target(context: StageContext, settings: CutSettings) -> dict[str, Any
         The row of the closing table.
     """
     source, _ = context.load_parent()
-    classes, embedding_dim = source.get_submodule("classifier").weight.shape  # type: ignore[misc]
-    _, *plans = planned_widths(context.config, context.stage, classes)
+    final = _planned(context, source)
+    _, *plans = schedule(context.config, context.stage, source, final)
     groups = find_groups(source, torch.zeros(2, 3, *SURGERY_SIZE))
     state: State | None = None
+    note = ""
     for number, widths in enumerate(plans, start=1):
         iteration = Iteration(context, settings, number, len(plans), widths, source, groups)
+        before = state or _initial_state(context, source)
         if not iteration.is_finished():
-            run_iteration(iteration, state or _initial_state(context, source))
+            run_iteration(iteration, before)
+        lost = exceeded_budget(iteration)
+        if lost is not None:
+            state = before
+            note = _went_back(iteration, lost)
+            break
         state = load_state(iteration)
     assert state is not None, "a plan has at least one iteration"
-    stock = build_model(settings.target, num_classes=classes, embedding_dim=embedding_dim)
-    stock.load_state_dict(state.model.state_dict(), strict=True)
     write_kept(context.folder / KEPT, state.kept)
-    return finish_model(context, stock, settings.target, state.metrics)
+    return _finish(context, state, final) | ({"note": note} if note else {})
+
+
+def _planned(context: StageContext, source: nn.Module) -> dict[str, int]:
+    """Return the final widths; once written they do not change, however they were found."""
+    path = context.folder / PLAN
+    if not path.exists():
+        _write_plan(context, source, path)
+    return {**layer_widths(source), **read_plan(path).widths}
+
+
+def _write_plan(context: StageContext, source: nn.Module, path: Path) -> None:
+    widths = final_widths(context.config, context.stage, source)
+    cost = CostModel(source, context.example()).cost(widths)
+    full = layer_widths(source)
+    section = getattr(context.config, context.stage)
+    plan = PlanFile(
+        architecture=context.config.model.architecture,
+        input_size=context.input_size,
+        widths={name: width for name, width in widths.items() if width != full[name]} or full,
+        macs=cost.macs,
+        parameters=cost.parameters,
+        note=f"{context.stage}.target={section.target}",
+    )
+    write_plan(path, plan)
+    logger.info(
+        "%s: planned %.1f M MACs, %s parameters (%s)",
+        context.stage, cost.macs / 1e6, f"{cost.parameters:,}", path,
+    )  # fmt: skip
+
+
+def _went_back(iteration: Iteration, lost: float) -> str:
+    budget = iteration.context.config.prune.accuracy_budget
+    assert budget is not None
+    previous = f"iteration {iteration.number - 1}" if iteration.number > 1 else "full width"
+    note = (
+        f"{iteration.context.stage} went back to {previous}: iteration {iteration.number} of "
+        f"{iteration.count} lost {100 * lost:.1f} mAP, more than the {100 * budget:.1f} of "
+        "prune.accuracy_budget"
+    )
+    logger.warning("%s", note)
+    return note
+
+
+def _finish(context: StageContext, state: State, final: dict[str, int]) -> dict[str, Any]:
+    """Write the model: as a stock architecture where that is what it is."""
+    name = stock_target(context.config, context.stage)
+    if name is None or layer_widths(state.model) != final:
+        return finish_model(context, state.model, context.config.model.architecture, state.metrics)
+    classes, embedding_dim = state.model.get_submodule("classifier").weight.shape  # type: ignore[misc]
+    stock = build_model(name, num_classes=classes, embedding_dim=embedding_dim)
+    stock.load_state_dict(state.model.state_dict(), strict=True)
+    return finish_model(context, stock, name, state.metrics)
 
 
 def _initial_state(context: StageContext, source: nn.Module) -> State:

@@ -4,6 +4,7 @@ Its folder is filled in two steps, each of which ends with a JSON file that mark
 mended compact model (``cut.json``), then the tuned one (``report.json``).
 """
 
+import copy
 import json
 import logging
 import time
@@ -23,7 +24,7 @@ from pipeline.run_dir import CHECKPOINT, KEPT, METRICS
 from pipeline.stages.channel_scores import measure_channels
 from pipeline.stages.common import train_model
 from prune.cut import compose_kept, cut
-from prune.hints import hint_channels
+from prune.hints import hint_channels, hint_errors
 from prune.recalibrate import rebase, recalibrate
 from prune.reconstruct import reconstruct
 from prune.report import IterationReport, report_cut
@@ -36,6 +37,7 @@ CUT_REPORT = "cut.json"
 COMPACT = "compact.pt"
 SURGERY_SIZE = (64, 32)
 CHECK_PICTURES = 4
+HINT_PICTURES = 64
 
 logger = logging.getLogger(__name__)
 
@@ -100,18 +102,27 @@ def run_iteration(iteration: Iteration, state: State) -> None:
     if not (folder / CUT_REPORT).exists():
         _cut_and_mend(iteration, state)
     report = _read_report(folder / CUT_REPORT)
-    model, _ = load_checkpoint(folder / COMPACT)
     seconds = dict(report.seconds)
     with _timed(seconds, "tuning"):
-        _tune(iteration, model)
-    metrics = evaluate(model, context)
+        model, metrics, rounds = _tune_within_budget(iteration, report)
     accuracy = report.accuracy | {"after_tuning": headline(metrics, context.config)}
+    hints = report.hints | {"after_tuning": _hint_errors(iteration, model)}
     _save(iteration, CHECKPOINT, model)
     write_json(folder / METRICS, metrics)
-    report = replace(report, accuracy=accuracy, seconds=seconds)
+    report = replace(report, accuracy=accuracy, seconds=seconds, hints=hints, tuning_rounds=rounds)
     write_json(folder / REPORT, report.to_dict())
     for line in report.summary().splitlines():
         logger.info("%s: %s", iteration.label, line)
+
+
+def exceeded_budget(iteration: Iteration) -> float | None:
+    """Return the mAP that a finished iteration lost, if that is more than its budget."""
+    budget = iteration.context.config.prune.accuracy_budget
+    if budget is None or iteration.context.stage != "prune":
+        return None
+    accuracy = _read_report(iteration.folder / REPORT).accuracy
+    lost = accuracy["before"]["mAP"] - accuracy["after_tuning"]["mAP"]
+    return lost if lost > budget else None
 
 
 def load_state(iteration: Iteration) -> State:
@@ -164,7 +175,8 @@ def _cut_and_mend(iteration: Iteration, state: State) -> None:
     if settings.reconstruction_pictures:
         with _timed(seconds, "reconstruction"):
             batches = context.training_batches(settings.reconstruction_pictures, "reconstruct")
-            fits = reconstruct(model, iteration.full_width.cpu(), kept, torch.cat(batches))
+            # Imitate the model before this cut: its normalisations fit, and little is missing.
+            fits = reconstruct(model, state.model.cpu(), result.kept, torch.cat(batches))
         report = report.with_reconstruction(fits)
         accuracy["after_reconstruction"] = _accuracy(model, context)
     if settings.recalibration_pictures:
@@ -183,26 +195,75 @@ def _cut_and_mend(iteration: Iteration, state: State) -> None:
         distance=shown.distance,
         measure="EER" if shown.task == "face" else "mAP",
         seconds=seconds,
+        hints={"before_tuning": _hint_errors(iteration, model)},
     )
     write_json(iteration.folder / CUT_REPORT, report.to_dict())
 
 
-def _tune(iteration: Iteration, model: nn.Module) -> None:
+def _tune_within_budget(
+    iteration: Iteration, report: IterationReport
+) -> tuple[nn.Module, dict[str, Any], int]:
+    """Tune; once more, with the learning rate anew, as long as too much is lost.
+
+    Returns:
+        The model of the best round, its metrics, and how many rounds there were.
+    """
+    context, folder = iteration.context, iteration.folder
+    budget = context.config.prune.accuracy_budget if context.stage == "prune" else None
+    rounds = 1 if budget is None else 1 + context.config.prune.extra_tuning
+    model, _ = load_checkpoint(folder / COMPACT)
+    found: list[tuple[float, nn.Module, dict[str, Any]]] = []
+    for number in range(rounds):
+        last = number == rounds - 1
+        made, measured = folder / f"round_{number}.pt", folder / f"round_{number}.json"
+        if measured.exists():
+            model, _ = load_checkpoint(made)
+            metrics = json.loads(measured.read_text())
+        else:
+            _tune(iteration, model, number)
+            metrics = evaluate(model, context)
+            if not last:
+                _save(iteration, made.name, model)
+                write_json(measured, metrics)
+        found.append((headline(metrics, context.config)["mAP"], copy.deepcopy(model), metrics))
+        lost = report.accuracy["before"]["mAP"] - found[-1][0]
+        if budget is None or lost <= budget:
+            break
+        if not last:
+            logger.warning(
+                "%s: lost %.1f mAP, the budget is %.1f; tuning once more",
+                iteration.label, 100 * lost, 100 * budget,
+            )  # fmt: skip
+    _, model, metrics = max(found, key=lambda entry: entry[0])
+    return model, metrics, len(found)
+
+
+def _tune(iteration: Iteration, model: nn.Module, number: int) -> None:
     context, settings = iteration.context, iteration.settings
     teacher = None
     if settings.teacher:
-        kept = read_kept(iteration.folder / KEPT)
-        hints = hint_channels(model, torch.zeros(1, 3, *SURGERY_SIZE), kept)
+        hints = _hints(iteration, model)
         teacher = Teacher(iteration.full_width, settings.distillation, hints)
+    folder = iteration.folder / f"round_{number}" if number else iteration.folder
     train_model(
         context,
         model,
         settings.tuning,
         teacher=teacher,
-        folder=iteration.folder,
-        label=iteration.label,
-        purpose=(iteration.number,),
+        folder=folder,
+        label=iteration.label if not number else f"{iteration.label} again",
+        purpose=(iteration.number, "again", number) if number else (iteration.number,),
     )
+
+
+def _hints(iteration: Iteration, model: nn.Module) -> dict[str, Tensor]:
+    kept = read_kept(iteration.folder / KEPT)
+    return hint_channels(model, torch.zeros(1, 3, *SURGERY_SIZE), kept)
+
+
+def _hint_errors(iteration: Iteration, model: nn.Module) -> dict[str, float]:
+    pictures = torch.cat(iteration.context.training_batches(HINT_PICTURES, "hints"))
+    return hint_errors(model.cpu(), iteration.full_width.cpu(), _hints(iteration, model), pictures)
 
 
 def _accuracy(model: nn.Module, context: StageContext) -> dict[str, float]:

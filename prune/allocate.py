@@ -1,0 +1,109 @@
+"""Widths under a budget: how many channels each group of layers may keep."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from prune.errors import PruneError
+from prune.layers import ModelCost
+from prune.targets import Freedom, Unit
+
+SMALLEST_SHARE = 0.125
+STEPS = 60
+
+Measure = Callable[[ModelCost], float]
+
+
+def uniform(free: Freedom, limit: float, measure: Measure) -> dict[str, int]:
+    """Keep the same share of channels everywhere, the largest that the budget allows.
+
+    Args:
+        free: what may be cut.
+        limit: largest allowed value of the measure.
+        measure: of a model's cost: its operations, say.
+
+    Raises:
+        PruneError: the budget is below what can be reached.
+    """
+
+    def at(share: float) -> dict[str, int]:
+        return free.widths(dict.fromkeys(free.units, share))
+
+    return _largest(at, free, limit, measure)
+
+
+def by_importance(
+    free: Freedom, scores: Mapping[str, Tensor], limit: float, measure: Measure
+) -> dict[str, int]:
+    """Keep the channels that matter most for what they cost.
+
+    What a group loses is -log of the share of its energy (the sum of the squared scores) that is
+    kept, so that the first channels go cheaply and the last ones at any price; what it saves is
+    the measure. One price a unit of measure for all groups: every group gives up channels as long
+    as the next one loses less than the price of what it saves (the Lagrangian of least loss under
+    a budget), and the price is set so that the budget is met.
+
+    Args:
+        free: what may be cut.
+        scores: of every channel (C,), by layer, as a criterion gives them.
+        limit: largest allowed value of the measure.
+        measure: of a model's cost.
+
+    Raises:
+        PruneError: the budget is below what can be reached.
+    """
+    losses = {unit: _losses(unit, scores) for unit in free.units}
+    savings = {unit: _saving_a_channel(free, unit, measure) for unit in free.units}
+
+    def at(thrift: float) -> dict[str, int]:
+        price = 1 / max(thrift, 1e-12) - 1
+        shares = {}
+        for unit, loss in losses.items():
+            removed = torch.arange(len(loss)) * savings[unit]
+            total = loss - price * removed
+            shares[unit] = (unit.width - int(total.argmin())) / unit.width
+        return free.widths({u: max(share, SMALLEST_SHARE) for u, share in shares.items()})
+
+    return _largest(at, free, limit, measure)
+
+
+def _losses(unit: Unit, scores: Mapping[str, Tensor]) -> Tensor:
+    """Return -log of the share of energy kept without the n weakest channels (C,), n from 0."""
+    score = torch.stack([scores[name].double() for name in unit.layers if name in scores]).mean(0)
+    energy = score.square().sort().values
+    lost = torch.cat([torch.zeros(1), energy.cumsum(0)[:-1]])
+    kept = 1 - lost / energy.sum().clamp_min(1e-12)
+    return -kept.clamp_min(1e-12).log()
+
+
+def _saving_a_channel(free: Freedom, unit: Unit, measure: Measure) -> float:
+    """Return what half of a unit's channels save, a channel, as a share of the whole model."""
+    half = unit.width // 2
+    if half == 0:
+        return 0.0
+    narrow = measure(free.costs.cost(dict.fromkeys(unit.layers, unit.width - half)))
+    full = measure(free.costs.cost({}))
+    return (full - narrow) / half / full
+
+
+def _largest(
+    at: Callable[[float], dict[str, int]], free: Freedom, limit: float, measure: Measure
+) -> dict[str, int]:
+    """Return the widths of the largest number in (0, 1] that meet a limit, by halving."""
+    low, high = 0.0, 1.0
+    if measure(free.costs.cost(at(1.0))) <= limit:
+        return at(1.0)
+    smallest = measure(free.costs.cost(at(low)))
+    if smallest > limit:
+        raise PruneError(
+            f"the budget of {limit:,.0f} cannot be met: the narrowest model that is left has "
+            f"{smallest:,.0f}; raise it, or leave fewer layers untouched"
+        )
+    for _ in range(STEPS):
+        middle = (low + high) / 2
+        if measure(free.costs.cost(at(middle))) <= limit:
+            low = middle
+        else:
+            high = middle
+    return at(low)

@@ -1,0 +1,120 @@
+"""What a model would cost at other widths, counted without building it."""
+
+from dataclasses import dataclass
+
+from torch import Tensor, fx, nn
+
+from prune.graph import layers_behind, normalised_layers, trace
+from prune.layers import ModelCost, Widths, layer_costs, layer_widths, prunable_layers
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A layer at full width.
+
+    Attributes:
+        macs: multiply-accumulates for one picture.
+        weights: number of them.
+        bias: number of bias values.
+        inputs: layers whose output channels it reads; empty if it reads the picture, or works on
+            each channel alone.
+    """
+
+    macs: int
+    weights: int
+    bias: int
+    inputs: tuple[str, ...]
+
+
+class CostModel:
+    """Parameters and multiply-accumulates as a function of the widths.
+
+    Args:
+        model: at full width; any module that ``torch.fx`` traces.
+        example: input (1, 3, H, W) for whose size operations are counted.
+    """
+
+    def __init__(self, model: nn.Module, example: Tensor) -> None:
+        modules, graph = prunable_layers(model), trace(model).graph
+        inputs = _inputs(graph, model)
+        self._full = layer_widths(model)
+        self._layers = {
+            name: _Layer(
+                cost.macs,
+                modules[name].weight.numel(),
+                0 if modules[name].bias is None else self._full[name],
+                inputs[name],
+            )
+            for name, cost in layer_costs(model, example).items()
+        }
+        self._normalisations = _normalisation_parameters(model)
+        counted = self._count(self._full).parameters
+        # What has no width, such as the weight of a PReLU for all channels.
+        self._fixed = _reached_parameters(model, set(self._layers)) - counted
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Return the layers that the forward pass reaches, in its order."""
+        return tuple(self._layers)
+
+    def cost(self, widths: Widths) -> ModelCost:
+        """Return the cost of the model at some widths.
+
+        Args:
+            widths: output channels by layer; layers that are not named keep theirs.
+        """
+        counted = self._count({**self._full, **widths})
+        return ModelCost(counted.parameters + self._fixed, counted.macs)
+
+    def _count(self, widths: Widths) -> ModelCost:
+        parameters = macs = 0.0
+        for name, layer in self._layers.items():
+            outputs = widths[name] / self._full[name]
+            share = outputs * self._input_share(layer, widths)
+            macs += layer.macs * share
+            parameters += layer.weights * share + layer.bias * outputs
+        for owner, count in self._normalisations:
+            parameters += count * widths[owner] / self._full[owner]
+        return ModelCost(round(parameters), round(macs))
+
+    def _input_share(self, layer: _Layer, widths: Widths) -> float:
+        if not layer.inputs:
+            return 1.0
+        full = sum(self._full[name] for name in layer.inputs)
+        return sum(widths[name] for name in layer.inputs) / full
+
+
+def _inputs(graph: fx.Graph, model: nn.Module) -> dict[str, tuple[str, ...]]:
+    modules = dict(model.named_modules())
+    found: dict[str, tuple[str, ...]] = {}
+    for node in graph.nodes:
+        module = modules.get(str(node.target)) if node.op == "call_module" else None
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            alone = isinstance(module, nn.Conv2d) and module.groups > 1
+            behind = () if alone else tuple(dict.fromkeys(layers_behind(node, modules)))
+            found[str(node.target)] = behind
+    return found
+
+
+def _normalisation_parameters(model: nn.Module) -> list[tuple[str, int]]:
+    """Return (layer whose channels are normalised, number of parameters) of each normalisation."""
+    return [
+        (owner, sum(p.numel() for p in model.get_submodule(name).parameters()))
+        for name, owner in normalised_layers(model).items()
+    ]
+
+
+def _reached_parameters(model: nn.Module, reached: set[str]) -> int:
+    unused = set(prunable_layers(model)) - reached
+    return sum(
+        parameter.numel()
+        for name, parameter in model.named_parameters()
+        if name.rpartition(".")[0] not in unused
+    )
+
+
+def output_layers(model: nn.Module) -> set[str]:
+    """Return the layers whose channels are the model's output; cutting them changes its size."""
+    graph, modules = trace(model).graph, dict(model.named_modules())
+    (output,) = (node for node in graph.nodes if node.op == "output")
+    return set(layers_behind(output, modules))

@@ -1,0 +1,56 @@
+"""Widths under a limit of measured latency."""
+
+from collections.abc import Callable
+
+from prune.errors import PruneError
+from prune.layers import Widths
+
+PROBES = 6
+SMALLEST_SHARE = 0.02
+
+
+def widths_for_latency(
+    limit: float,
+    *,
+    at: Callable[[float], dict[str, int]],
+    latency: Callable[[Widths], float],
+) -> tuple[dict[str, int], float]:
+    """Find the widths of most operations whose measured latency is within a limit.
+
+    Latency falls with the operations, though not in proportion: their share is halved in, each
+    probe is built and timed.
+
+    Args:
+        limit: largest latency, as a share of the full-width model's.
+        at: the widths for a share of the full-width model's operations.
+        latency: measured at some widths, as a share of the full-width model's.
+
+    Returns:
+        The widths, and what was measured for them.
+
+    Raises:
+        PruneError: no probe is fast enough.
+    """
+    low, high = SMALLEST_SHARE, 1.0
+    best: tuple[dict[str, int], float] | None = None
+    seen = []
+    for _ in range(PROBES):
+        middle = (low + high) / 2
+        try:
+            widths = at(middle)
+        except PruneError:
+            low = middle
+            continue
+        measured = latency(widths)
+        seen.append(measured)
+        if measured <= limit:
+            low, best = middle, (widths, measured)
+        else:
+            high = middle
+    if best is None:
+        fastest = f"{min(seen):.2f}" if seen else "nothing"
+        raise PruneError(
+            f"no widths within {limit:.2f} of the full-width model's latency were found, the "
+            f"fastest probe took {fastest}; raise the budget"
+        )
+    return best

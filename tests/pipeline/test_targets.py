@@ -1,0 +1,201 @@
+"""Where pruning is to end, in all the ways that the settings can say it."""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.config import Config
+from pipeline.errors import PipelineError
+from pipeline.settings_io import load_config
+from pipeline.widths import final_widths, full_width_model, schedule
+from prune.costs import CostModel
+from prune.errors import PruneError
+from prune.layers import layer_widths
+from prune.plan_file import PlanFile, write_plan
+from reid.models.checkpoint import load_checkpoint
+from reid.models.registry import build_model
+
+EXAMPLE = torch.zeros(1, 3, 64, 32)
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def settings(tiny_config: Path) -> Callable[..., Config]:
+    return lambda *overrides: load_config(tiny_config, overrides)
+
+
+def widths_of(config: Config) -> dict[str, int]:
+    torch.manual_seed(0)
+    return final_widths(config, "prune", full_width_model(config))
+
+
+def test_a_share_keeps_that_share_everywhere_but_the_embedding(
+    settings: Callable[..., Config],
+) -> None:
+    config = settings("prune.target=0.5")
+    widths = widths_of(config)
+    narrow = build_model("osnet_x0_25", num_classes=2, embedding_dim=32)
+    # Half of the three hidden channels of some gates is two here, one in the architecture.
+    for name, width in layer_widths(narrow).items():
+        assert widths[name] == width or "gate.fc1" in name
+
+
+def test_ratios_multiples_and_untouched_layers(settings: Callable[..., Config]) -> None:
+    widths = widths_of(
+        settings(
+            "prune.target=0.6",
+            "prune.ratios={conv3.*: 0.9}",
+            "prune.multiple=8",
+            "prune.untouched=[conv4.0.conv1.conv]",
+        )
+    )
+    assert widths["conv1.conv"] == 16  # 0.6 of 32 is 19.2, the next multiple of 8 is 16
+    assert widths["conv3.0.conv1.conv"] == 40  # 0.9 of 48 is 43.2
+    assert widths["conv4.0.conv1.conv"] == 64
+    assert widths["conv5.conv"] == 152
+
+
+@pytest.mark.parametrize(
+    ("target", "measure"),
+    [
+        ("{macs: 0.4}", "macs"),
+        ("{parameters: 0.4, widths: uniform}", "parameters"),
+        ("{macs: 9.0e+6}", "macs"),
+    ],
+)
+def test_budgets_are_kept(settings: Callable[..., Config], target: str, measure: str) -> None:
+    config = settings(f"prune.target={target}")
+    source = full_width_model(config)
+    costs = CostModel(source, EXAMPLE)
+    full, found = (getattr(costs.cost(widths), measure) for widths in ({}, widths_of(config)))
+    limit = 9e6 if "9.0e" in target else 0.4 * full
+    assert 0.9 * limit < found <= limit
+
+
+def test_a_latency_budget_is_measured(settings: Callable[..., Config]) -> None:
+    config = settings("prune.target={latency: 0.95, widths: uniform}")
+    source = full_width_model(config)
+    cost = CostModel(source, EXAMPLE).cost(final_widths(config, "prune", source))
+    assert cost.macs < CostModel(source, EXAMPLE).cost({}).macs
+
+
+def test_a_plan_file_says_the_widths(settings: Callable[..., Config], tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    plan = PlanFile(
+        architecture="osnet_x0_5", input_size=(64, 32), widths={"conv5.conv": 77},
+        macs=1, parameters=1,
+    )  # fmt: skip
+    write_plan(path, plan)
+    config = settings(f"prune.target={path}")
+    changed = {
+        name: width
+        for name, width in widths_of(config).items()
+        if width != layer_widths(full_width_model(config))[name]
+    }
+    assert changed == {"conv5.conv": 77}
+
+
+@pytest.mark.parametrize("way", ["linear", "geometric"])
+def test_schedules_end_at_the_target(settings: Callable[..., Config], way: str) -> None:
+    config = settings(f"prune.schedule={way}", "prune.iterations=4")
+    source = full_width_model(config)
+    final = final_widths(config, "prune", source)
+    steps = schedule(config, "prune", source, final)
+    assert len(steps) == 5
+    assert steps[-1] == final
+    first_cut, last_cut = (steps[i]["conv5.conv"] - steps[i + 1]["conv5.conv"] for i in (0, 3))
+    assert first_cut > last_cut if way == "geometric" else first_cut == last_cut
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["prune.target=osnet_x0_3"], "prune.target: unknown architecture 'osnet_x0_3'"),
+        (["prune.target=1.5"], "prune.target.share: input should be less than or equal to 1"),
+        (["prune.target={macs: 0.3, latency: 0.5}"], "names one of macs, parameters and latency"),
+        (["prune.target={flops: 0.3}"], "unknown setting 'prune.target.budget.flops'"),
+        (["prune.ratios={conv2.*: 0.5}"], "prune.ratios: prune.target=osnet_x0_25 says every"),
+        (["prune.target={macs: 0.3}", "prune.ratios={conv2.*: 0.5}"], "finds the shares itself"),
+        (["prune.target={macs: 0.001}"], "cannot be met: the narrowest model"),
+        (["prune.target=0.5", "prune.untouched=[conv9]"], "prune.untouched: 'conv9' fits no layer"),
+        (["prune.target=nowhere/plan.json"], "nowhere/plan.json: cannot read this plan"),
+    ],
+)
+def test_what_cannot_be_asked_for(
+    settings: Callable[..., Config], overrides: Sequence[str], words: str
+) -> None:
+    with pytest.raises((PipelineError, PruneError), match=re.escape(words)):
+        widths_of(settings(*overrides))
+
+
+def test_a_plan_for_another_architecture_is_refused(
+    settings: Callable[..., Config], tmp_path: Path
+) -> None:
+    path = tmp_path / "plan.json"
+    plan = PlanFile(
+        architecture="osnet_x1_0",
+        input_size=(64, 32),
+        widths={"conv5.conv": 7},
+        macs=1,
+        parameters=1,
+    )
+    write_plan(path, plan)
+    with pytest.raises(PipelineError, match=r"a plan for osnet_x1_0, but model.architecture is"):
+        widths_of(settings(f"prune.target={path}"))
+
+
+def test_a_model_of_its_own_widths_goes_through_every_stage(
+    command: Command, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    code, output, errors = command(
+        "--run", str(run), "prune.target={macs: 0.5}", "prune.multiple=4", "train.epochs=1",
+        "prune.tuning.epochs=1", "finetune.epochs=1",
+    )  # fmt: skip
+    assert code == 0, errors
+    plan = json.loads((run / "prune" / "plan.json").read_text())
+    model, info = load_checkpoint(run / "finetune" / "checkpoint.pt")
+    assert info.architecture == "osnet_x0_5"
+    assert info.widths
+    assert {name: layer_widths(model)[name] for name in plan["widths"]} == plan["widths"]
+    assert len(set(plan["widths"].values())) > 3
+    assert (run / "quantize" / "int8.pt").is_file()
+    report = json.loads((run / "prune" / "iteration_2" / "report.json").read_text())
+    for step in ("before_tuning", "after_tuning"):
+        assert set(report["hints"][step]) == {"conv1", "conv2", "conv3", "conv4", "conv5"}
+    code, output, _ = command("--run", str(run), "--plan", config=False)
+    assert code == 0
+    assert "conv5.conv" in output
+    assert "reuse" in output
+
+
+def test_an_iteration_beyond_its_budget_is_tuned_longer_and_then_taken_back(
+    command: Command, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    # A rate that destroys the model: no iteration can stay within its budget.
+    code, output, errors = command(
+        "--run", str(run), "--stages", "train,prune", "train.epochs=3",
+        "prune.accuracy_budget=0.0001", "prune.tuning.learning_rate=0.3", "prune.teacher=false",
+        "prune.tuning.losses.cross_entropy=1.0", "prune.tuning.epochs=1",
+    )  # fmt: skip
+    assert code == 0, errors
+    assert "tuning once more" in errors
+    assert "prune went back to full width: iteration 1 of 2 lost" in output
+    report = json.loads((run / "prune" / "iteration_1" / "report.json").read_text())
+    assert report["tuning_rounds"] == 2
+    assert not (run / "prune" / "iteration_2").exists()
+    left, _ = load_checkpoint(run / "prune" / "checkpoint.pt")
+    trained, _ = load_checkpoint(run / "train" / "checkpoint.pt")
+    for name, value in trained.state_dict().items():
+        assert torch.equal(value, left.state_dict()[name]), name
+
+
+def test_the_plan_waits_for_weights_that_it_depends_on(command: Command, tmp_path: Path) -> None:
+    code, output, _ = command("--run", str(tmp_path / "r"), "--plan", "prune.target={macs: 0.5}")
+    assert code == 0
+    assert "The widths depend on the trained weights" in output

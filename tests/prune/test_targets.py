@@ -1,0 +1,131 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from prune.allocate import by_importance, uniform
+from prune.errors import PruneError
+from prune.layers import ModelCost, layer_widths, model_cost
+from prune.targets import Freedom, freedom, shares_by_pattern
+from reid.models.registry import build_model
+
+SMALL = torch.zeros(2, 3, 64, 32)
+EXAMPLE = torch.zeros(1, 3, 64, 32)
+
+
+@pytest.fixture(scope="module")
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return build_model("osnet_x1_0", num_classes=5).eval()
+
+
+@pytest.fixture(scope="module")
+def free(model: nn.Module) -> Freedom:
+    return freedom(model, SMALL, cost_example=EXAMPLE)
+
+
+def macs(cost: ModelCost) -> float:
+    return cost.macs
+
+
+def test_the_output_and_the_classifier_are_left_alone(free: Freedom) -> None:
+    names = {name for unit in free.units for name in unit.layers}
+    assert "fc.0" not in names
+    assert "classifier" not in names
+    assert "conv5.conv" in names
+
+
+def test_every_layer_that_may_be_cut_is_in_one_unit(free: Freedom, model: nn.Module) -> None:
+    names = [name for unit in free.units for name in unit.layers]
+    assert len(names) == len(set(names))
+    assert set(names) == set(layer_widths(model)) - {"fc.0", "classifier"}
+
+
+def test_half_of_everything_is_the_stock_architecture(free: Freedom, model: nn.Module) -> None:
+    narrow = build_model("osnet_x0_5", num_classes=5)
+    assert free.widths(dict.fromkeys(free.units, 0.5)) == layer_widths(narrow)
+
+
+def test_the_last_pattern_that_fits_counts(free: Freedom) -> None:
+    shares = shares_by_pattern(free, 0.5, {"conv2.*": 0.75, "conv2.0.conv1.conv": 0.25})
+    widths = free.widths(shares)
+    assert widths["conv2.0.conv1.conv"] == 16
+    assert widths["conv2.1.conv1.conv"] == 48
+    assert widths["conv3.0.conv1.conv"] == 48  # of 96, by the ratio for the rest
+
+
+def test_layers_that_share_channels_cannot_be_given_two_ratios(free: Freedom) -> None:
+    with pytest.raises(PruneError, match=r"prune.ratios: .* share their channels"):
+        shares_by_pattern(free, 0.5, {"conv2.0.conv3.conv": 0.75, "conv2.1.conv3.conv": 0.25})
+
+
+def test_a_pattern_that_fits_nothing_is_refused(free: Freedom, model: nn.Module) -> None:
+    with pytest.raises(PruneError, match=r"prune.ratios: 'conv9\.\*' fits no layer"):
+        shares_by_pattern(free, 0.5, {"conv9.*": 0.5})
+    with pytest.raises(PruneError, match=r"prune.untouched: 'conv5.con' fits .* 'conv5.conv'"):
+        freedom(model, SMALL, cost_example=EXAMPLE, untouched=["conv5.con"])
+
+
+def test_untouched_layers_keep_their_channels_and_so_do_those_tied_to_them(
+    model: nn.Module,
+) -> None:
+    free = freedom(model, SMALL, cost_example=EXAMPLE, untouched=["conv2.0.conv3.conv"])
+    widths = free.widths(dict.fromkeys(free.units, 0.5))
+    full = layer_widths(model)
+    for tied in ("conv2.0.conv3.conv", "conv2.1.conv3.conv", "conv2.0.downsample.conv"):
+        assert widths[tied] == full[tied]
+    assert widths["conv5.conv"] == full["conv5.conv"] // 2
+
+
+def test_nothing_left_to_cut_is_refused(model: nn.Module) -> None:
+    with pytest.raises(PruneError, match="nothing is left to cut"):
+        freedom(model, SMALL, cost_example=EXAMPLE, untouched=["*"])
+
+
+@pytest.mark.parametrize("multiple", [1, 8, 16])
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.61, 1.0])
+def test_widths_are_multiples_where_the_full_width_allows(
+    free: Freedom, multiple: int, share: float
+) -> None:
+    rounding = replace(free, multiple=multiple)
+    widths = rounding.widths(dict.fromkeys(free.units, share))
+    for unit in free.units:
+        width = widths[unit.layers[0]]
+        assert width >= 1
+        assert width % min(multiple, unit.width) == 0 or width == unit.width
+
+
+def scores(model: nn.Module) -> dict[str, Tensor]:
+    return {
+        name: model.get_submodule(name).weight.detach().flatten(1).norm(dim=1)  # type: ignore[operator]
+        for name in layer_widths(model)
+    }
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.8, 1.0])
+def test_budgets_are_met_and_nearly_used_up(free: Freedom, model: nn.Module, share: float) -> None:
+    limit = share * model_cost(model, EXAMPLE).macs
+    for widths in (uniform(free, limit, macs), by_importance(free, scores(model), limit, macs)):
+        cost = free.costs.cost(widths).macs
+        assert 0.93 * limit <= cost <= limit
+        for unit in free.units:
+            assert len({widths[name] for name in unit.layers}) == 1
+
+
+def test_a_budget_out_of_reach_is_refused(free: Freedom) -> None:
+    with pytest.raises(PruneError, match="cannot be met: the narrowest model"):
+        uniform(free, 10, macs)
+
+
+def test_unimportant_channels_go_first(free: Freedom, model: nn.Module) -> None:
+    found = scores(model)
+    for name in found:
+        found[name] = torch.ones_like(found[name])
+    useless = next(unit for unit in free.units if len(unit.layers) == 1)
+    found[useless.layers[0]] = torch.cat(
+        [torch.ones(useless.width // 4), torch.full((useless.width - useless.width // 4,), 1e-4)]
+    )
+    limit = 0.95 * free.costs.cost({}).macs
+    widths = by_importance(free, found, limit, macs)
+    assert widths[useless.layers[0]] <= useless.width // 4 + 1

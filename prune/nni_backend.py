@@ -262,7 +262,8 @@ def remove_masked(
     silent = logging.getLogger("prune.nni_speedup")
     silent.setLevel(logging.CRITICAL)
     plain = {name: dict(targets) for name, targets in masks.items()}
-    with _quiet_and_seeded():
+    # The surgery finds out what nothing depends on from gradients.
+    with _quiet_and_seeded(), torch.enable_grad():
         from nni.compression.speedup import ModelSpeedup
 
         # Both changes are for layers of one channel, such as the hidden one of x0.25's gates.

@@ -300,6 +300,12 @@ class Config(Settings):
         DEFAULT_STAGES, description=f"stages to run, in this order; there are {', '.join(STAGES)}"
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train")
+    devices: int = Field(
+        1,
+        ge=1,
+        description="GPUs, or processes on the CPU, to train on at once (DDP); each takes batches "
+        "of its own, so that a step sees so many times P x K pictures",
+    )
     log: Annotated[tuple[MetricFormat, ...], BeforeValidator(_split)] = Field(
         (),
         description="how to write the losses, rates and mAP of every epoch into the folder of the "

@@ -63,6 +63,7 @@ def stage_settings(config: Config, stage: str) -> dict[str, Any]:
     own.pop("pretrained", None)  # a file counts by its content, see stage_inputs
     return {
         "seed": config.seed,
+        "devices": config.devices,
         "data": {
             "height": config.data.height,
             "width": config.data.width,

@@ -29,6 +29,11 @@ def check_settings(config: Config) -> None:
     """
     if config.device == "cuda" and not torch.cuda.is_available():
         raise PipelineError("device: cuda was asked for, but torch finds no GPU; use device=cpu")
+    if _trains_on_gpu(config) and torch.cuda.device_count() < config.devices:
+        raise PipelineError(
+            f"devices: {config.devices} were asked for, but torch finds "
+            f"{torch.cuda.device_count()} GPU(s); give as many, or device=cpu"
+        )
     stage = cutting_stage(config)
     if stage is not None:
         _check_widths(config, stage)
@@ -115,6 +120,7 @@ def check_batches(config: Config, data: ReidData) -> None:
                 identities_per_batch=settings.identities_per_batch,
                 pictures_per_identity=settings.pictures_per_identity,
                 seed=0,
+                replicas=config.devices,
             )
         except TrainingError as error:
             raise PipelineError(f"{key}: {error}") from error

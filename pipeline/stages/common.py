@@ -52,6 +52,7 @@ def train_model(
         label=label or context.stage,
         workers=context.config.data.workers,
         accelerator=context.device,
+        devices=context.config.devices,
         teacher=teacher,
         validation=_validation(context),
         log=context.config.log,

@@ -66,11 +66,12 @@ def training_loader(
     pictures_per_identity: int,
     seed: int,
     workers: int,
+    replicas: int = 1,
 ) -> DataLoader[tuple[Tensor, int]]:
     """Make a loader of P x K batches: pictures (B, 3, H, W) and classes (B,).
 
     What it yields is a function of the pictures, the settings, the seed and the epoch; the number
-    of workers does not change it.
+    of workers does not change it. Of ``replicas`` processes each has its own batches of the epoch.
 
     Raises:
         TrainingError: the training set is too small for the batch.
@@ -80,6 +81,7 @@ def training_loader(
         identities_per_batch=identities_per_batch,
         pictures_per_identity=pictures_per_identity,
         seed=seed,
+        replicas=replicas,
     )
     return DataLoader(
         TrainingPictures(pictures, augmentation, height, width),

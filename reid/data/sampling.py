@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import torch
 from pytorch_metric_learning.samplers import MPerClassSampler
 from torch.utils.data import Sampler
 
@@ -14,16 +15,21 @@ class EpochSampler(Sampler[tuple[int, int]]):
     """Draw (index of a picture, seed of its augmentation), P identities x K pictures a batch.
 
     The draw itself is pytorch-metric-learning's ``MPerClassSampler``. What is added: it is a
-    function of (seed, epoch), so that an interrupted training draws the same after a restart.
+    function of (seed, epoch), so that an interrupted training draws the same after a restart; and
+    several processes share an epoch's batches out: each draws the whole epoch and takes every
+    ``replicas``-th batch of it, from its own rank on, so that no batch is seen twice.
 
     Args:
         classes: class of every picture.
         identities_per_batch: P.
         pictures_per_identity: K; identities with fewer pictures are drawn with repetition.
         seed: together with the epoch it decides every draw.
+        replicas: processes that train together; an epoch's last batches that are too few for all
+            of them are left out.
 
     Raises:
-        TrainingError: there are fewer identities or pictures than a batch needs.
+        TrainingError: there are fewer identities or pictures than a batch, or all batches of a
+            step, need.
     """
 
     def __init__(
@@ -33,6 +39,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         identities_per_batch: int,
         pictures_per_identity: int,
         seed: int,
+        replicas: int = 1,
     ) -> None:
         batch = identities_per_batch * pictures_per_identity
         identities = len(set(classes))
@@ -46,10 +53,16 @@ class EpochSampler(Sampler[tuple[int, int]]):
                 f"a batch of {identities_per_batch} x {pictures_per_identity} needs {batch} "
                 f"pictures, but the training set has only {len(classes)}; choose smaller batches"
             )
+        if len(classes) // batch < replicas:
+            raise TrainingError(
+                f"{replicas} devices take {replicas} batches of {batch} pictures at once, but the "
+                f"training set has only {len(classes)} pictures; choose smaller batches"
+            )
         self._classes = list(classes)
         self._pictures_per_identity = pictures_per_identity
         self._batch = batch
         self._seed = seed
+        self._replicas = replicas
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -57,7 +70,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self._epoch = epoch
 
     def __len__(self) -> int:
-        return len(self._classes) // self._batch * self._batch
+        """Return how many pictures this process draws in an epoch."""
+        return len(self._classes) // self._batch // self._replicas * self._batch
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         seed = derive_seed(self._seed, "epoch", self._epoch)
@@ -66,7 +80,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
             self._classes,
             self._pictures_per_identity,
             self._batch,
-            length_before_new_iter=len(self),
+            length_before_new_iter=len(self._classes) // self._batch * self._batch,
         )
         # It draws from numpy's global generator.
         state = np.random.get_state()
@@ -75,5 +89,11 @@ class EpochSampler(Sampler[tuple[int, int]]):
             indices = [int(index) for index in inner]
         finally:
             np.random.set_state(state)
-        for position, index in enumerate(indices):
-            yield index, derive_seed(seed, position)
+        rank = _rank() if self._replicas > 1 else 0
+        for position, index in enumerate(indices[: len(self) * self._replicas]):
+            if position // self._batch % self._replicas == rank:
+                yield index, derive_seed(seed, position)
+
+
+def _rank() -> int:
+    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0

@@ -1,7 +1,6 @@
 """Train a model; go on from the last whole epoch if there is one."""
 
 import logging
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from reid.training.epoch_log import EpochLog
 from reid.training.layers import FreezeLayers, match_layers
 from reid.training.metric_logs import MetricLog
 from reid.training.module import ReidModule
+from reid.training.processes import make_strategy, one_log, quiet_lightning
 from reid.training.settings import MetricFormat, TrainingSettings
 from reid.training.validation import METRIC, Validation
 
@@ -40,6 +40,7 @@ def fit(
     label: str,
     workers: int = 0,
     accelerator: str = "auto",
+    devices: int = 1,
     teacher: Teacher | None = None,
     validation: Validation | None = None,
     log: Sequence[MetricFormat] = (),
@@ -64,6 +65,8 @@ def fit(
         label: names the training in the log.
         workers: processes that load pictures; does not change the result.
         accelerator: Lightning's name of the device kind.
+        devices: GPUs, or processes on the CPU, that share the batches of an epoch out; the gradient
+            of a step is the mean of theirs.
         teacher: what to imitate, if anything.
         validation: what to choose the best epoch by, if anything.
         log: how the numbers of every epoch are written into ``folder``.
@@ -84,6 +87,7 @@ def fit(
         pictures_per_identity=settings.pictures_per_identity,
         seed=seed,
         workers=workers,
+        replicas=devices,
     )
     module = ReidModule(
         model, settings, steps_per_epoch=len(loader), teacher=teacher, validation=validation
@@ -102,19 +106,11 @@ def fit(
             callbacks.append(MetricLog(folder, log))
         if validation is not None:
             callbacks += _keep_best(settings, folder)
-        with warnings.catch_warnings():
-            # Lightning advises more workers and warns of its own internals; neither is the user's.
-            warnings.filterwarnings("ignore", module="lightning")
-            warnings.filterwarnings("ignore", module="torch")
-            trainer = _make_trainer(settings, accelerator, callbacks)
-            if teacher is not None:
-                teacher.model.to(trainer.strategy.root_device).to(memory_format=torch.channels_last)
+        measured = validation and validation.loader(height=height, width=width, workers=workers)
+        with quiet_lightning(), one_log(devices) as inheritance:
+            trainer = _make_trainer(settings, accelerator, devices, [*inheritance, *callbacks])
             trainer.fit(
-                module,
-                loader,
-                validation and validation.loader(height=height, width=width, workers=workers),
-                ckpt_path=str(last) if done else None,
-                weights_only=True,
+                module, loader, measured, ckpt_path=str(last) if done else None, weights_only=True
             )
     model.cpu().to(memory_format=torch.contiguous_format)
     if teacher is not None:
@@ -178,13 +174,12 @@ def _keep_best(settings: TrainingSettings, folder: Path) -> list[Callback]:
 
 
 def _make_trainer(
-    settings: TrainingSettings, accelerator: str, callbacks: list[Callback]
+    settings: TrainingSettings, accelerator: str, devices: int, callbacks: list[Callback]
 ) -> lightning.Trainer:
-    for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
     return lightning.Trainer(
         accelerator=accelerator,
-        devices=1,
+        devices=devices,
+        strategy=make_strategy() if devices > 1 else "auto",
         max_epochs=settings.epochs,
         check_val_every_n_epoch=min(settings.validate_every, settings.epochs),
         precision=settings.precision,

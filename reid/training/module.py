@@ -52,6 +52,11 @@ class ReidModule(lightning.LightningModule):
         self._validation = validation
         self._embeddings: list[Tensor] = []
 
+    def on_train_start(self) -> None:
+        """Take the teacher to where the student is."""
+        for teacher in self._teacher:
+            teacher.model.to(self.device).to(memory_format=torch.channels_last)
+
     def training_step(self, batch: tuple[Tensor, Tensor], _batch_index: int) -> Tensor:
         """Return the sum of all terms for pictures (B, 3, H, W) and classes (B,)."""
         pictures, classes = batch
@@ -59,9 +64,8 @@ class ReidModule(lightning.LightningModule):
         pictures = pictures.contiguous(memory_format=torch.channels_last)
         terms = self._terms(pictures, classes)
         loss = torch.stack(list(terms.values())).sum()
-        self.log("loss", loss, prog_bar=True, on_step=False, on_epoch=True)
-        for name, value in terms.items():
-            self.log(f"loss/{name}", value, on_step=False, on_epoch=True)
+        for name, value in {"loss": loss, **{f"loss/{n}": v for n, v in terms.items()}}.items():
+            self.log(name, value, on_step=False, on_epoch=True, sync_dist=True)
         return loss
 
     def validation_step(self, pictures: Tensor, _batch_index: int) -> None:

@@ -127,6 +127,17 @@ def test_layers_to_freeze_that_are_not_there(refused: Callable[..., str], tmp_pa
     assert not (tmp_path / "run" / "train").exists()
 
 
+def test_more_devices_than_there_are(
+    refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "train: 5 devices take 5 batches of 12 pictures at once" in refused(
+        "devices=5", "device=cpu"
+    )
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert "devices: 2 were asked for, but torch finds 1 GPU(s)" in refused("devices=2")
+
+
 def test_half_precision_on_the_cpu(refused: Callable[..., str]) -> None:
     line = refused("finetune.precision=16-mixed", "device=cpu")
     assert "finetune.precision: 16-mixed needs a GPU; on the CPU use bf16-mixed or 32-t" in line

@@ -29,10 +29,17 @@ class CalibrationDraw:
 def draw_calibration(context: StageContext, count: int, held_back: int) -> CalibrationDraw:
     """Draw pictures for calibration and, beside them, pictures to judge by.
 
-    How many are held back does not change which ones are calibrated on.
+    How many are held back does not change which ones are calibrated on. An identity's only
+    picture is not held back, so that what is left to train on has the same classes.
     """
     drawn = context.training_sample(count + held_back, "calibrate")
-    return CalibrationDraw(tuple(drawn[:count]), tuple(drawn[count:]))
+    left = Counter(picture.person for picture in context.data.train)
+    chosen = []
+    for picture in drawn[count:]:
+        if left[picture.person] > 1:
+            left[picture.person] -= 1
+            chosen.append(picture)
+    return CalibrationDraw(tuple(drawn[:count]), tuple(chosen))
 
 
 def describe_pictures(pictures: Sequence[Picture], root: Path) -> dict[str, Any]:

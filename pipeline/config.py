@@ -260,8 +260,31 @@ class ResizeStage(TrainingSettings):
     learning_rate: float = Field(3.5e-4, gt=0, description="peak rate")
 
 
+class QatSettings(TrainingSettings):
+    """Quantization-aware training, from the ranges that static int8 found."""
+
+    epochs: int = Field(2, ge=1, description="epochs; the best one is kept")
+    learning_rate: float = Field(1e-4, gt=0, description="peak rate")
+    warmup_epochs: float = Field(0.2, ge=0, description="epochs of linear warm-up")
+    precision: Literal["32-true"] = Field("32-true", description="rounding needs single precision")
+    losses: LossSettings = LossSettings(cross_entropy=0.0, triplet=0.0)
+    distillation: DistillationSettings = DistillationSettings(hints=0.0)
+    observer_epochs: int = Field(
+        0, ge=0, description="epochs in which activation ranges still follow the pictures"
+    )
+    batchnorm_epochs: int = Field(
+        0, ge=0, description="epochs in which BatchNorm statistics are still learned"
+    )
+
+
 class QuantizeStage(Settings):
-    """Stage ``quantize``: post-training static int8 into TorchScript."""
+    """Stage ``quantize``: int8 into TorchScript."""
+
+    mode: Literal["static", "qat"] = Field(
+        "static",
+        description="static: ranges from pictures; qat: quantization-aware training from there, "
+        "both files, int8.pt being the better one",
+    )
 
     engine: Literal["qnnpack", "x86", "onednn"] = Field(
         "qnnpack", description="what will run the file: qnnpack on ARM, x86 or onednn on PCs"
@@ -279,7 +302,14 @@ class QuantizeStage(Settings):
         description="training pictures to choose ranges on, evenly over the cameras; 256 to 1024 "
         "are enough",
     )
+    held_back_pictures: int = Field(
+        256,
+        ge=0,
+        description="other training pictures, on which int8 is compared with the float model; "
+        "quantization-aware training does without them",
+    )
     float_layers: tuple[str, ...] = Field((), description="layers to leave in float")
+    qat: QatSettings = QatSettings()
 
 
 class LatencySettings(Settings):

@@ -139,4 +139,7 @@ def _trainings(
         "finetune": ("finetune", finetune, finetune.teacher, finetune.distillation),
         "resize": ("resize", config.resize, False, alone),
     }
+    if config.quantize.mode == "qat":
+        qat = config.quantize.qat
+        found["quantize"] = ("quantize.qat", qat, True, qat.distillation)
     return [training for stage, training in found.items() if stage in config.stages]

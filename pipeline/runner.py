@@ -27,7 +27,6 @@ from pipeline.stages import finetune, prune, quantize, resize, train, transfer
 from pipeline.widths import CUTTING_STAGES, cutting_stage
 from reid.data.records import ReidData
 from reid.files import hash_file
-from reid.training.fit import BEST, LAST
 
 logger = logging.getLogger(__name__)
 
@@ -151,7 +150,7 @@ def _run_stage(
             continued=continued,
         )
     )
-    for leftover in (*folder.rglob(LAST), *folder.rglob(BEST)):
+    for leftover in folder.rglob("*.ckpt"):
         leftover.unlink()
     logger.info("%s: done in %.0f s", step.stage, seconds)
 

@@ -6,13 +6,11 @@ layers that are already corrected. Nagel et al., "Data-Free Quantization Through
 Equalization and Bias Correction", ICCV 2019, section 4.2, in its empirical form.
 """
 
-import copy
-
 import torch
 from torch import Tensor, fx, nn
 
-from quantize.prepared import Observer, quantization_of, weighted_layers
-from quantize.weight_scales import observed_weight
+from quantize.prepared import weighted_layers
+from quantize.rounding import with_rounding, without_observers
 
 
 @torch.no_grad()
@@ -24,8 +22,8 @@ def correct_bias(prepared: fx.GraphModule, pictures: Tensor) -> None:
         pictures: (N, C, H, W), all of one size; they go through the model in one piece.
     """
     layers = {weighted.node.name: weighted for weighted in weighted_layers(prepared)}
-    exact = _Walk(_without_observers(prepared), pictures)
-    rounded = _Walk(_rounding(prepared), pictures)
+    exact = _Walk(without_observers(prepared), pictures)
+    rounded = _Walk(with_rounding(prepared), pictures)
     for node in prepared.graph.nodes:
         weighted = layers.get(node.name)
         if weighted is not None:
@@ -72,41 +70,3 @@ def _layer(module: nn.Module) -> nn.Conv2d | nn.Linear:
 def _channel_means(output: Tensor) -> Tensor:
     """Return the means (C,) of (N, C, H, W), or of (N, ..., C) from a linear layer."""
     return output.mean((0, 2, 3)) if output.dim() == 4 else output.flatten(0, -2).mean(0)
-
-
-def _without_observers(prepared: fx.GraphModule) -> fx.GraphModule:
-    graph = copy.deepcopy(prepared)
-    for name, module in list(graph.named_modules(remove_duplicate=False)):
-        if isinstance(module, Observer):
-            graph.set_submodule(name, nn.Identity())
-    return graph
-
-
-def _rounding(prepared: fx.GraphModule) -> fx.GraphModule:
-    """Return a float model whose weights and activations are rounded as int8 will round them."""
-    graph = copy.deepcopy(prepared)
-    for weighted in weighted_layers(graph):
-        weight = weighted.layer.weight
-        rounded = _Rounding(observed_weight(weighted))(weight)
-        weighted.layer.weight = nn.Parameter(rounded, requires_grad=False)
-    for name, module in list(graph.named_modules(remove_duplicate=False)):
-        if isinstance(module, Observer):
-            graph.set_submodule(name, _Rounding(module))
-    return graph
-
-
-class _Rounding(nn.Module):
-    """Rounds a tensor to the values that an observer's int8 type can take."""
-
-    def __init__(self, observer: nn.Module) -> None:
-        super().__init__()
-        assert isinstance(observer, Observer)
-        self.scale, self.zero_point = quantization_of(observer)
-        self.limits = int(observer.quant_min), int(observer.quant_max)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if len(self.scale) > 1:
-            return torch.fake_quantize_per_channel_affine(
-                x, self.scale, self.zero_point, 0, *self.limits
-            )
-        return torch.fake_quantize_per_tensor_affine(x, self.scale, self.zero_point, *self.limits)

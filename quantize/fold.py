@@ -2,6 +2,7 @@
 
 import copy
 from collections import Counter
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, fx, nn
@@ -25,7 +26,7 @@ def folded_copy(model: nn.Module) -> fx.GraphModule:
     return graph
 
 
-def fold_batchnorm(graph: fx.GraphModule) -> int:
+def fold_batchnorm(graph: fx.GraphModule, *, layers: Sequence[type[nn.Module]] = _LAYERS) -> int:
     """Fold every BatchNorm that follows a convolution or a linear layer into it, in place.
 
     FX's own fusion leaves linear layer, BatchNorm, ReLU as two int8 layers; folded beforehand
@@ -50,7 +51,7 @@ def fold_batchnorm(graph: fx.GraphModule) -> int:
             continue
         layer, norm = modules[str(source.target)], modules[str(node.target)]
         # The exact types: a subclass may compute something else.
-        if type(layer) in _LAYERS and type(norm) in _NORMS and _has_statistics(norm):
+        if type(layer) in layers and type(norm) in _NORMS and _has_statistics(norm):
             _fold(layer, norm)
             node.replace_all_uses_with(source)
             graph.graph.erase_node(node)

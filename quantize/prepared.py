@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx, nn
 from torch.ao.nn.intrinsic.modules.fused import _FusedModule
+from torch.ao.quantization import FakeQuantizeBase
 from torch.ao.quantization.observer import FixedQParamsObserver, UniformQuantizationObserverBase
 
 Observer = UniformQuantizationObserverBase | FixedQParamsObserver
@@ -41,6 +42,27 @@ def weighted_layers(prepared: fx.GraphModule) -> Iterator[WeightedLayer]:
         observer = modules.get(str(source.target)) if isinstance(source, fx.Node) else None
         if isinstance(layer, nn.Conv2d | nn.Linear) and isinstance(observer, Observer):
             yield WeightedLayer(node, called, layer, observer)
+
+
+def observer_names(prepared: fx.GraphModule) -> list[str]:
+    """Return the names of all observers; one that is shared has several."""
+    modules = prepared.named_modules(remove_duplicate=False)
+    return [name for name, module in modules if isinstance(module, Observer)]
+
+
+def observed_nodes(prepared: fx.GraphModule) -> dict[str, str]:
+    """Return, by the name of the node that makes a tensor, the name of what observes it.
+
+    That is an observer, or in training a fake quantization.
+    """
+    modules = dict(prepared.named_modules(remove_duplicate=False))
+    return {
+        node.args[0].name: str(node.target)
+        for node in prepared.graph.nodes
+        if node.op == "call_module"
+        and isinstance(modules[str(node.target)], Observer | FakeQuantizeBase)
+        and isinstance(node.args[0], fx.Node)
+    }
 
 
 def quantization_of(observer: nn.Module) -> tuple[Tensor, Tensor]:

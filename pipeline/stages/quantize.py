@@ -1,23 +1,26 @@
-"""Stage ``quantize``: post-training static int8, saved as TorchScript, loaded back, evaluated."""
+"""Stage ``quantize``: int8, static or trained, saved as TorchScript, loaded back, evaluated."""
 
 import json
 import logging
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import fx, nn
 
-from pipeline.calibration import describe_pictures, draw_calibration
+from pipeline.calibration import CalibrationDraw, describe_pictures, draw_calibration
 from pipeline.context import StageContext
-from pipeline.evaluation import evaluate
+from pipeline.errors import PipelineError
+from pipeline.evaluation import evaluate, headline
 from pipeline.run_dir import METRICS
+from pipeline.stages.qat_training import train_qat
 from prune.layers import model_cost
+from quantize.agreement import Agreement, Reference
+from quantize.calibrate import Calibrated, calibrate
 from quantize.count import QuantizationReport, quantization_report
 from quantize.engine import quantized_engine
-from quantize.static import quantize_static
+from quantize.static import convert_calibrated
 from quantize.torchscript import load_torchscript, save_torchscript
-from reid.data.records import Picture
-from reid.files import write_json
+from reid.files import write_bytes, write_json
 from reid.models.checkpoint import CheckpointInfo
 
 INT8_FILE = "int8.pt"
@@ -26,69 +29,178 @@ REPORT = "quantization.json"
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Int8File:
+    """An int8 model that was written, read back and measured.
+
+    Attributes:
+        name: of the file, in the stage's folder.
+        report: what of it is int8.
+        metrics: on query and gallery.
+        agreement: with the float model on pictures held back, if there are any.
+    """
+
+    name: str
+    report: QuantizationReport
+    metrics: dict[str, Any]
+    agreement: Agreement | None
+
+
 def run(context: StageContext) -> dict[str, Any]:
-    """Write ``int8.pt``, ``metrics.json`` and ``quantization.json``; return the table's row."""
+    """Write ``int8.pt``, ``metrics.json`` and ``quantization.json``; return the table's row.
+
+    With quantization-aware training, ``int8_static.pt`` and ``int8_qat.pt`` besides; ``int8.pt``
+    is the one that is nearer to the float model on the pictures held back.
+    """
     settings = context.config.quantize
     model, info = context.load_parent()
-    drawn = draw_calibration(context, settings.calibration_pictures, 0)
-    calibration = describe_pictures(drawn.calibration, context.data.root)
-    report = _quantize(context, model, info, drawn.calibration, calibration["digest"])
-    path = context.folder / INT8_FILE
-    int8, _ = load_torchscript(path, settings.engine)
-    with quantized_engine(settings.engine):
-        metrics = evaluate(int8, context, device="cpu")
-    write_json(context.folder / METRICS, metrics)
-    write_json(context.folder / REPORT, {**report.to_dict(), "calibration": calibration})
-    cost = model_cost(model, context.example())
-    return {
-        "model": f"{info.architecture} int8",
-        "input_size": list(context.input_size),
-        "file": f"{context.stage}/{INT8_FILE}",
-        "parameters": cost.parameters,
-        "macs": cost.macs,
-        "bytes": path.stat().st_size,
-        "metrics": metrics,
-        "quantization": {
-            **report.to_dict(),
-            "engine": settings.engine,
-            "calibration_digest": calibration["digest"],
-            "summary": _summary(report),
-        },
-    }
-
-
-def _quantize(
-    context: StageContext,
-    model: nn.Module,
-    info: CheckpointInfo,
-    calibration: Sequence[Picture],
-    digest: str,
-) -> QuantizationReport:
-    settings = context.config.quantize
-    quantized = quantize_static(
+    drawn = draw_calibration(context, settings.calibration_pictures, settings.held_back_pictures)
+    pictures = describe_pictures(drawn.calibration, context.data.root)
+    reference = _reference(context, model, drawn)
+    metadata = _metadata(context, info) | {"calibration_digest": pictures["digest"]}
+    calibrated = calibrate(
         model,
-        context.batches(calibration),
+        context.batches(drawn.calibration),
         engine=settings.engine,
         per_channel=settings.per_channel,
         observer=settings.observer,
         float_layers=settings.float_layers,
-        bias_correction=settings.bias_correction,
     )
-    metadata = {
+    models = {"static": _convert(context, calibrated)}
+    told: dict[str, Any] = {}
+    if settings.mode == "qat":
+        assert reference is not None
+        trained, told = train_qat(context, model, calibrated, reference, drawn.held_back)
+        if trained is not None:
+            models["qat"] = _convert(context, trained)
+    files = {
+        road: _write(context, model, int8, road, metadata, reference)
+        for road, int8 in models.items()
+    }
+    kept = _choose(files)
+    chosen = files[kept]
+    path = context.folder / INT8_FILE
+    if chosen.name != INT8_FILE:
+        write_bytes(path, (context.folder / chosen.name).read_bytes())
+    comparison = _compare(context, files, kept)
+    quantization = {
+        **chosen.report.to_dict(),
+        "engine": settings.engine,
+        "mode": settings.mode,
+        "calibration_digest": pictures["digest"],
+        "summary": _summary(chosen.report),
+        **comparison,
+    }
+    write_json(context.folder / METRICS, chosen.metrics)
+    write_json(context.folder / REPORT, {**quantization, "training": told, "calibration": pictures})
+    cost = model_cost(model, context.example())
+    return {
+        "model": f"{info.architecture} int8",
+        "file": f"{context.stage}/{INT8_FILE}",
+        "parameters": cost.parameters,
+        "macs": cost.macs,
+        "bytes": path.stat().st_size,
+        "metrics": chosen.metrics,
+        "quantization": quantization,
+    }
+
+
+def _reference(context: StageContext, model: nn.Module, drawn: CalibrationDraw) -> Reference | None:
+    settings = context.config.quantize
+    if drawn.held_back:
+        return Reference(model, context.batches(drawn.held_back))
+    if settings.mode == "static":
+        return None
+    raise PipelineError(
+        "quantize.mode qat: no pictures are left to judge by, calibration takes "
+        f"{len(drawn.calibration)} of {len(context.data.train)} training pictures; lower "
+        "quantize.calibration_pictures, and leave quantize.held_back_pictures above 0"
+    )
+
+
+def _metadata(context: StageContext, info: CheckpointInfo) -> dict[str, str]:
+    return {
         "architecture": info.architecture,
         "input_size": json.dumps(info.input_size),
         "colour_order": info.colour_order,
         "mean": json.dumps(info.mean),
         "deviation": json.dumps(info.deviation),
         "parent_hash": context.parent_hash,
-        "calibration_digest": digest,
     }
-    save_torchscript(
-        quantized, context.example(), context.folder / INT8_FILE, metadata, engine=settings.engine
+
+
+def _convert(context: StageContext, calibrated: Calibrated) -> fx.GraphModule:
+    settings = context.config.quantize
+    return convert_calibrated(
+        calibrated, engine=settings.engine, bias_correction=settings.bias_correction
     )
-    report = quantization_report(model, quantized, float_layers=settings.float_layers)
-    logger.info("quantize: %s", _summary(report))
-    return report
+
+
+def _write(
+    context: StageContext,
+    model: nn.Module,
+    int8: fx.GraphModule,
+    road: str,
+    metadata: dict[str, str],
+    reference: Reference | None,
+) -> Int8File:
+    """Write a file, and measure what is read back from it."""
+    settings = context.config.quantize
+    name = INT8_FILE if settings.mode == "static" else f"int8_{road}.pt"
+    path = context.folder / name
+    save_torchscript(
+        int8, context.example(), path, metadata | {"road": road}, engine=settings.engine
+    )
+    report = quantization_report(model, int8, float_layers=settings.float_layers)
+    logger.info("quantize: %s: %s", name, _summary(report))
+    loaded, _ = load_torchscript(path, settings.engine)
+    with quantized_engine(settings.engine):
+        metrics = evaluate(loaded, context, device="cpu")
+    agreement = reference.agreement(loaded, settings.engine) if reference else None
+    return Int8File(name, report, metrics, agreement)
+
+
+def _choose(files: dict[str, Int8File]) -> str:
+    """Return the road whose file is nearest to the float model; static where they are even."""
+    errors = {
+        road: file.agreement.mean_cosine_error
+        for road, file in files.items()
+        if file.agreement is not None
+    }
+    return min(errors, key=errors.__getitem__) if errors else "static"
+
+
+def _compare(context: StageContext, files: dict[str, Int8File], kept: str) -> dict[str, Any]:
+    roads = {
+        road: {
+            "file": file.name,
+            **headline(file.metrics, context.config),
+            "agreement": file.agreement.to_dict() if file.agreement else None,
+        }
+        for road, file in files.items()
+    }
+    verdict = ""
+    if context.config.quantize.mode == "qat":
+        verdict = _verdict(roads, kept)
+        logger.log(logging.INFO if kept == "qat" else logging.WARNING, "quantize: %s", verdict)
+    return {"roads": roads, "kept": kept, "verdict": verdict}
+
+
+def _verdict(roads: dict[str, Any], kept: str) -> str:
+    if "qat" not in roads:
+        return (
+            "quantization-aware training diverged: static int8 is kept as int8.pt; lower "
+            "quantize.qat.learning_rate"
+        )
+    trained, static = roads["qat"], roads["static"]
+    better = "better" if kept == "qat" else "not better"
+    return (
+        f"quantization-aware training is {better} than static int8 on "
+        f"{static['agreement']['pictures']} training pictures held back (mean 1 - cosine to the "
+        f"float model {trained['agreement']['mean_cosine_error']:.5f} against "
+        f"{static['agreement']['mean_cosine_error']:.5f}); mAP {trained['mAP']:.1%} against "
+        f"{static['mAP']:.1%}; int8.pt is {roads[kept]['file']}"
+    )
 
 
 def _summary(report: QuantizationReport) -> str:

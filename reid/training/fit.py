@@ -44,6 +44,7 @@ def fit(
     teacher: Teacher | None = None,
     validation: Validation | None = None,
     log: Sequence[MetricFormat] = (),
+    callbacks: Sequence[Callback] = (),
 ) -> None:
     """Train a model in place.
 
@@ -70,6 +71,7 @@ def fit(
         teacher: what to imitate, if anything.
         validation: what to choose the best epoch by, if anything.
         log: how the numbers of every epoch are written into ``folder``.
+        callbacks: called besides; what they keep goes into the state between epochs.
 
     Raises:
         TrainingError: the training set is too small for a batch, or the layers to freeze are not
@@ -101,14 +103,15 @@ def fit(
         # Lightning starts the loader's workers before it names the epoch to the sampler.
         loader.sampler.set_epoch(done)  # type: ignore[attr-defined]
     if not stopped:
-        callbacks = [EpochLog(label, seed), *_callbacks(model, settings, folder, teacher)]
+        hooks = [EpochLog(label, seed), *_callbacks(model, settings, folder, teacher)]
+        hooks += callbacks
         if log:
-            callbacks.append(MetricLog(folder, log))
+            hooks.append(MetricLog(folder, log))
         if validation is not None:
-            callbacks += _keep_best(settings, folder)
+            hooks += _keep_best(settings, folder)
         measured = validation and validation.loader(height=height, width=width, workers=workers)
         with quiet_lightning(), one_log(devices) as inheritance:
-            trainer = _make_trainer(settings, accelerator, devices, [*inheritance, *callbacks])
+            trainer = _make_trainer(settings, accelerator, devices, [*inheritance, *hooks])
             trainer.fit(
                 module, loader, measured, ckpt_path=str(last) if done else None, weights_only=True
             )

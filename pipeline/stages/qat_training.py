@@ -1,0 +1,191 @@
+"""Quantization-aware training of the stage ``quantize``: reid's training, quantize's model."""
+
+import copy
+import logging
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor, fx, nn
+
+from pipeline.config import QatSettings
+from pipeline.context import StageContext
+from quantize.agreement import Reference
+from quantize.calibrate import Calibrated
+from quantize.qat import freeze_batchnorm, freeze_observers, prepare_qat, trained_calibration
+from quantize.static import convert_calibrated
+from reid.data.records import Picture
+from reid.files import write_torch
+from reid.models.checkpoint import read_torch_file
+from reid.training.distillation import Teacher
+from reid.training.fit import fit
+
+NEAREST = "nearest.ckpt"
+
+logger = logging.getLogger(__name__)
+
+
+class Student(nn.Module):
+    """What ``reid.training`` trains: in training mode (logits, embeddings), else embeddings.
+
+    Args:
+        embed: from pictures (N, 3, H, W) to embeddings (N, D), with rounding.
+        classifier: of the float model.
+    """
+
+    def __init__(self, embed: fx.GraphModule, classifier: nn.Module) -> None:
+        super().__init__()
+        self.embed = embed
+        self.classifier = classifier
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Map pictures (N, 3, H, W) to embeddings (N, D), and logits in training mode."""
+        embeddings = self.embed(x)
+        return (self.classifier(embeddings), embeddings) if self.training else embeddings
+
+
+class FreezeStatistics(Callback):
+    """Stop learning ranges and BatchNorm statistics after so many epochs.
+
+    What is frozen is a function of the epoch alone, so that a resumed training does the same.
+    """
+
+    def __init__(self, student: Student, settings: QatSettings) -> None:
+        self._student = student
+        self._settings = settings
+
+    def on_train_epoch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Freeze what is due."""
+        del pl_module
+        if trainer.current_epoch >= self._settings.observer_epochs:
+            freeze_observers(self._student.embed)
+        if trainer.current_epoch >= self._settings.batchnorm_epochs:
+            freeze_batchnorm(self._student.embed)
+
+
+class KeepNearest(Callback):
+    """Judge the student after every epoch and keep the best one's weights in a file.
+
+    Args:
+        student: being trained.
+        judge: gives its error, infinity if it diverged; the smaller the better.
+        path: of the file. It is written before the state that an interrupted training goes on
+            from, so the epoch that is trained again finds itself in it, or something worse.
+        label: names the training in the log.
+    """
+
+    def __init__(
+        self, student: Student, judge: Callable[[fx.GraphModule], float], path: Path, label: str
+    ) -> None:
+        self._student = student
+        self._judge = judge
+        self._path = path
+        self._label = label
+        self.errors: list[float] = []
+
+    def on_train_epoch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Judge, and keep the weights if no epoch before was as good."""
+        del trainer, pl_module
+        error = self._judge(self._student.embed)
+        if error < min(self.errors, default=math.inf):
+            write_torch(self._path, {"state_dict": self._student.embed.state_dict()})
+        self.errors.append(error)
+        logger.info(
+            "%s: epoch %d, 1 - cosine to the float model %.5f", self._label, len(self.errors), error
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed training has to know."""
+        return {"errors": list(self.errors)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up what an interrupted training had found."""
+        self.errors = list(state_dict["errors"])
+
+    def restore(self) -> int | None:
+        """Give the student the weights of its best epoch.
+
+        Returns:
+            That epoch, counted from 1, or None if none was kept because all of them diverged.
+        """
+        least = min(self.errors, default=math.inf)
+        if least == math.inf:
+            return None
+        self._student.embed.load_state_dict(read_torch_file(self._path)["state_dict"])
+        return self.errors.index(least) + 1
+
+
+def train_qat(
+    context: StageContext,
+    model: nn.Module,
+    calibrated: Calibrated,
+    reference: Reference,
+    held_back: Sequence[Picture],
+) -> tuple[Calibrated | None, dict[str, Any]]:
+    """Train the float model's int8 form with the float model as teacher.
+
+    Goes on from the last whole epoch if there is one, and ends with the same bits.
+
+    Args:
+        context: of the stage.
+        model: the float model; it is left as it is.
+        calibrated: the ranges to start from.
+        reference: the float model's embeddings of the pictures held back.
+        held_back: these pictures, which are not trained on.
+
+    Returns:
+        The weights and ranges of the best epoch, or None if the training diverged, and how it
+        went as plain data.
+    """
+    settings = context.config.quantize
+    student = Student(
+        prepare_qat(
+            model,
+            calibrated,
+            engine=settings.engine,
+            per_channel=settings.per_channel,
+            float_layers=settings.float_layers,
+        ),
+        copy.deepcopy(model.get_submodule("classifier")),
+    )
+
+    def judge(embed: fx.GraphModule) -> float:
+        if not all(torch.isfinite(value).all() for value in embed.parameters()):
+            return math.inf
+        int8 = convert_calibrated(
+            trained_calibration(embed, calibrated),
+            engine=settings.engine,
+            bias_correction=settings.bias_correction,
+        )
+        return reference.agreement(int8, settings.engine).mean_cosine_error
+
+    best = KeepNearest(student, judge, context.folder / NEAREST, context.stage)
+    height, width = context.input_size
+    without = set(held_back)
+    fit(
+        student,
+        [picture for picture in context.data.train if picture not in without],
+        settings.qat,
+        height=height,
+        width=width,
+        seed=context.seed("draws"),
+        folder=context.folder,
+        label=context.stage,
+        workers=context.config.data.workers,
+        accelerator=context.device,
+        teacher=Teacher(model, settings.qat.distillation),
+        log=context.config.log,
+        callbacks=[FreezeStatistics(student, settings.qat), best],
+    )
+    epoch = best.restore()
+    errors = [error if math.isfinite(error) else None for error in best.errors]
+    told = {"mean_cosine_error_by_epoch": errors, "best_epoch": epoch}
+    return (trained_calibration(student.embed, calibrated) if epoch else None), told

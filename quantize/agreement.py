@@ -1,0 +1,76 @@
+"""How far the embeddings of an int8 model are from those of its float model."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from quantize.engine import Engine, quantized_engine
+from quantize.errors import QuantizeError
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Differences between embeddings of the same pictures, none of them negative.
+
+    Attributes:
+        pictures: how many were compared.
+        mean_cosine_error: mean of 1 - cosine.
+        largest_cosine_error: largest of 1 - cosine.
+        mean_relative_error: mean of ``|a - b| / |b|``, b being the float embedding.
+    """
+
+    pictures: int
+    mean_cosine_error: float
+    largest_cosine_error: float
+    mean_relative_error: float
+
+    def to_dict(self) -> dict[str, float]:
+        """Return the numbers by name."""
+        return asdict(self)
+
+
+class Reference:
+    """The float model's embeddings of some pictures, to compare int8 models with.
+
+    Args:
+        model: the float model; it runs in evaluation mode on the CPU, and is left as it is.
+        batches: (N, 3, H, W) each; kept in memory.
+
+    Raises:
+        QuantizeError: there are no pictures.
+    """
+
+    def __init__(self, model: nn.Module, batches: Iterable[Tensor]) -> None:
+        self.batches = list(batches)
+        if not self.batches:
+            raise QuantizeError("no pictures to compare int8 embeddings with float ones on")
+        training = model.training
+        self.embeddings = _embed(model.cpu().eval(), self.batches)
+        model.train(training)
+
+    def agreement(self, model: Callable[[Tensor], Tensor], engine: Engine) -> Agreement:
+        """Compare an int8 model with the float model; it runs on the engine it was made for."""
+        with quantized_engine(engine):
+            return compare(_embed(model, self.batches), self.embeddings)
+
+
+def compare(embeddings: Tensor, reference: Tensor) -> Agreement:
+    """Compare embeddings (N, D) with the float ones of the same pictures."""
+    cosine = F.cosine_similarity(embeddings.double(), reference.double())
+    error = (1 - cosine).clamp_min(0)
+    length = reference.double().norm(dim=1).clamp_min(1e-12)
+    relative = (embeddings.double() - reference.double()).norm(dim=1) / length
+    return Agreement(
+        pictures=len(reference),
+        mean_cosine_error=float(error.mean()),
+        largest_cosine_error=float(error.max()),
+        mean_relative_error=float(relative.mean()),
+    )
+
+
+@torch.inference_mode()
+def _embed(model: Callable[[Tensor], Tensor], batches: Iterable[Tensor]) -> Tensor:
+    return torch.cat([model(batch) for batch in batches])

@@ -1,0 +1,148 @@
+"""The ranges of int8: a float model looks at pictures, and observers remember what they saw."""
+
+import copy
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, fx, nn
+from torch.ao.quantization import (
+    HistogramObserver,
+    MinMaxObserver,
+    MovingAverageMinMaxObserver,
+    QConfig,
+    QConfigMapping,
+    default_per_channel_weight_observer,
+    default_weight_observer,
+    get_default_qconfig_mapping,
+)
+from torch.ao.quantization.quantize_fx import prepare_fx
+
+from quantize.call_sites import call_sites, split_call_sites
+from quantize.engine import Engine, quantized_engine, uses_reduced_range
+from quantize.errors import QuantizeError
+from quantize.even_sample import EvenSample
+from quantize.fold import fold_batchnorm
+from quantize.layer_names import check_layer_names, is_inside
+from quantize.quiet import torch_notices_silenced
+
+ObserverName = Literal["histogram", "minmax", "moving_average"]
+# Enough for means over batch and space; all of them go through the model at once.
+BIAS_PICTURES = 32
+
+_OBSERVERS: dict[str, Any] = {
+    "histogram": HistogramObserver,
+    "minmax": MinMaxObserver,
+    "moving_average": MovingAverageMinMaxObserver,
+}
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A float model that knows the ranges of its int8 form.
+
+    Attributes:
+        prepared: what ``prepare_fx`` made, BatchNorm folded, no module called twice; its
+            observers have seen the calibration pictures.
+        sample: (N, 3, H, W), some of these pictures.
+    """
+
+    prepared: fx.GraphModule
+    sample: Tensor
+
+
+def calibrate(
+    model: nn.Module,
+    calibration: Iterable[Tensor],
+    *,
+    engine: Engine = "qnnpack",
+    per_channel: bool = True,
+    observer: ObserverName = "histogram",
+    float_layers: Sequence[str] = (),
+    progress: Callable[[int], None] | None = None,
+) -> Calibrated:
+    """Choose the ranges of all activations; the model is left as it is.
+
+    The arguments are those of ``quantize.static.quantize_static``.
+
+    Raises:
+        QuantizeError: no calibration pictures, or not tensors of finite numbers; an unknown
+            observer or layer, or an engine that is not supported here; a model that cannot be
+            traced.
+    """
+    _check_observer(observer)
+    check_layer_names(model, float_layers)
+    with quantized_engine(engine), torch_notices_silenced():
+        evaluated = copy.deepcopy(model).cpu().eval()
+        graph = split_call_sites(evaluated)
+        fold_batchnorm(graph)
+        mapping = leave_in_float(
+            _qconfig_mapping(engine, per_channel, observer), evaluated, float_layers
+        )
+        # The example only matters to quantizers of other kinds than this one.
+        prepared = prepare_fx(graph, mapping, (torch.zeros(1, 3, 1, 1),))
+        return Calibrated(prepared, _observe(prepared, calibration, progress))
+
+
+def leave_in_float(
+    mapping: QConfigMapping, model: nn.Module, float_layers: Sequence[str]
+) -> QConfigMapping:
+    """Except layers, with all that is in them and wherever they are called, from a mapping."""
+    for site, module in call_sites(model).items():
+        if is_inside(module, float_layers):
+            mapping.set_module_name(site, None)
+    return mapping
+
+
+def _check_observer(observer: str) -> None:
+    if observer not in _OBSERVERS:
+        known = ", ".join(get_args(ObserverName))
+        raise QuantizeError(f"unknown observer {observer!r}: known are {known}")
+
+
+def _qconfig_mapping(engine: Engine, per_channel: bool, observer: ObserverName) -> QConfigMapping:
+    # PyTorch's own "per channel symmetric QNNPACK" configuration has signed activations, for which
+    # FX finds no int8 layers: without a word, everything stays in float.
+    activation = _OBSERVERS[observer].with_args(
+        dtype=torch.quint8, reduce_range=uses_reduced_range(engine)
+    )
+    weight = default_per_channel_weight_observer if per_channel else default_weight_observer
+    mapping = get_default_qconfig_mapping(engine)
+    return mapping.set_global(QConfig(activation=activation, weight=weight))  # type: ignore[no-untyped-call]
+
+
+@torch.inference_mode()
+def _observe(
+    prepared: fx.GraphModule,
+    calibration: Iterable[Tensor],
+    progress: Callable[[int], None] | None,
+) -> Tensor:
+    """Show all batches to the observers; return a sample of the pictures."""
+    sample, seen = EvenSample(BIAS_PICTURES), 0
+    size: torch.Size | None = None
+    for index, batch in enumerate(calibration):
+        pictures = _checked(batch, index, size)
+        size = pictures.shape[1:]
+        prepared(pictures)
+        sample.add(pictures)
+        seen += len(pictures)
+        if progress is not None:
+            progress(seen)
+    if seen == 0:
+        raise QuantizeError("no calibration pictures: int8 ranges cannot be chosen without them")
+    return sample.pictures()
+
+
+def _checked(batch: object, index: int, size: torch.Size | None) -> Tensor:
+    what = f"calibration batch {index}"
+    if not isinstance(batch, Tensor):
+        raise QuantizeError(f"{what} is a {type(batch).__name__}, not a tensor of pictures")
+    if batch.dim() != 4:
+        raise QuantizeError(f"{what} has shape {tuple(batch.shape)}, expected (N, 3, H, W)")
+    if size is not None and batch.shape[1:] != size:
+        before, now = tuple(size), tuple(batch.shape[1:])
+        raise QuantizeError(f"{what} holds pictures of size {now}, those before had {before}")
+    if not torch.isfinite(batch).all():
+        raise QuantizeError(f"{what} holds numbers that are not finite")
+    return batch.cpu()

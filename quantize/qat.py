@@ -1,0 +1,185 @@
+"""Quantization-aware training: a float model that feels the rounding of int8 while it learns.
+
+Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
+Inference", CVPR 2018: rounding in the forward pass, straight through in the backward one. Training
+starts from the ranges that calibration chose, and ends as weights and ranges for the same graph, so
+that both roads to int8 share everything after it.
+"""
+
+import copy
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.ao.nn.intrinsic.qat import freeze_bn_stats
+from torch.ao.quantization import (
+    FakeQuantize,
+    FixedQParamsFakeQuantize,
+    FusedMovingAvgObsFakeQuantize,
+    MovingAverageMinMaxObserver,
+    MovingAveragePerChannelMinMaxObserver,
+    QConfig,
+    QConfigMapping,
+    get_default_qat_qconfig_mapping,
+)
+from torch.ao.quantization.backend_config import get_qnnpack_backend_config
+from torch.ao.quantization.observer import FixedQParamsObserver
+from torch.ao.quantization.quantize_fx import prepare_qat_fx
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from quantize.calibrate import Calibrated, leave_in_float
+from quantize.call_sites import call_sites, split_call_sites
+from quantize.engine import Engine, quantized_engine, uses_reduced_range
+from quantize.fold import fold_batchnorm
+from quantize.prepared import observed_nodes, quantization_of, weighted_layers
+from quantize.quiet import torch_notices_silenced
+
+# FX divides by a BatchNorm's scale to undo it; a channel that training switched off has none.
+SMALLEST_SCALE = 1e-8
+
+
+def prepare_qat(
+    model: nn.Module,
+    calibrated: Calibrated,
+    *,
+    engine: Engine = "qnnpack",
+    per_channel: bool = True,
+    float_layers: tuple[str, ...] = (),
+) -> fx.GraphModule:
+    """Return a trainable copy of a model that rounds weights and activations as int8 will.
+
+    A convolution is fused with its BatchNorm, whose statistics go on being learned until
+    ``freeze_batchnorm``; that of a linear layer is folded, since FX cannot fuse it with a ReLU.
+    Weights are rounded to their range of the moment. A module that is called several times is one
+    module still: its weights are shared, only the ranges are each call's own.
+
+    Args:
+        model: as it was calibrated; it is left as it is.
+        calibrated: the ranges to start from.
+        engine: the one it was calibrated for.
+        per_channel: as it was calibrated.
+        float_layers: as it was calibrated.
+
+    Returns:
+        A graph module in training mode that maps pictures to what the model returns in
+        evaluation mode.
+    """
+    with quantized_engine(engine), torch_notices_silenced():
+        evaluated = copy.deepcopy(model).cpu().eval()
+        graph = split_call_sites(evaluated)
+        fold_batchnorm(graph, layers=(nn.Linear,))
+        mapping = leave_in_float(_qconfig_mapping(engine, per_channel), evaluated, float_layers)
+        qat = prepare_qat_fx(
+            graph.train(),
+            mapping,
+            (torch.zeros(1, 3, 1, 1),),
+            backend_config=get_qnnpack_backend_config(),
+        )
+    for parameter in qat.parameters():
+        parameter.requires_grad_(True)
+    _share_parameters(qat, call_sites(evaluated))
+    _keep_scales_from_zero(qat)
+    _start_from(qat, calibrated.prepared)
+    return qat
+
+
+def freeze_observers(qat: nn.Module) -> None:
+    """Keep the ranges of all activations as they are from now on."""
+    for module in qat.modules():
+        if isinstance(module, FusedMovingAvgObsFakeQuantize):
+            module.disable_observer()
+
+
+def freeze_batchnorm(qat: nn.Module) -> None:
+    """Keep all BatchNorm statistics as they are; to be called again after ``train()``."""
+    qat.apply(freeze_bn_stats)
+    for module in qat.modules():
+        if isinstance(module, _BatchNorm):
+            module.eval()
+
+
+def trained_calibration(qat: fx.GraphModule, calibrated: Calibrated) -> Calibrated:
+    """Return a copy of a calibrated model with the weights and ranges that training found.
+
+    Args:
+        qat: what ``prepare_qat`` made from ``calibrated``, trained; it is left as it is.
+        calibrated: what training started from.
+    """
+    trained = copy.deepcopy(qat).cpu()
+    prepared = copy.deepcopy(calibrated.prepared)
+    for weighted in weighted_layers(prepared):
+        source: Any = trained.get_submodule(str(weighted.node.target))
+        learned = source.to_float()
+        learned = learned[0] if isinstance(learned, nn.Sequential) else learned
+        weighted.layer.load_state_dict(learned.state_dict())
+    ranges = observed_nodes(trained)
+    for producer, name in observed_nodes(prepared).items():
+        fake: Any = trained.get_submodule(ranges[producer])
+        if isinstance(fake, FixedQParamsFakeQuantize):
+            continue
+        fixed = FixedQParamsObserver(  # type: ignore[no-untyped-call]
+            float(fake.scale),
+            int(fake.zero_point),
+            quant_min=int(fake.quant_min),
+            quant_max=int(fake.quant_max),
+        )
+        prepared.set_submodule(name, fixed)
+    return Calibrated(prepared, calibrated.sample)
+
+
+def _qconfig_mapping(engine: Engine, per_channel: bool) -> QConfigMapping:
+    activation = FusedMovingAvgObsFakeQuantize.with_args(  # type: ignore[no-untyped-call]
+        observer=MovingAverageMinMaxObserver,
+        quant_min=0,
+        quant_max=127 if uses_reduced_range(engine) else 255,
+        dtype=torch.quint8,
+    )
+    # Not the fused kind: it chooses another scale than the observer that int8 weights are made
+    # with. An averaging constant of 1 means the range of the moment.
+    weight = FakeQuantize.with_args(  # type: ignore[no-untyped-call]
+        observer=MovingAveragePerChannelMinMaxObserver
+        if per_channel
+        else MovingAverageMinMaxObserver,
+        quant_min=-128,
+        quant_max=127,
+        dtype=torch.qint8,
+        qscheme=torch.per_channel_symmetric if per_channel else torch.per_tensor_symmetric,
+        averaging_constant=1.0,
+    )
+    mapping = get_default_qat_qconfig_mapping(engine)
+    return mapping.set_global(QConfig(activation=activation, weight=weight))  # type: ignore[no-untyped-call]
+
+
+def _share_parameters(qat: fx.GraphModule, sites: dict[str, str]) -> None:
+    """Give every further call of a module the parameters of the first one."""
+    modules = dict(qat.named_modules(remove_duplicate=False))
+    for site, module in sites.items():
+        # A ReLU may be part of the layer before it at one call and not at another.
+        if site != module and site in modules and module in modules:
+            for name, parameter in modules[module].named_parameters():
+                owner, _, last = name.rpartition(".")
+                setattr(modules[site].get_submodule(owner), last, parameter)
+
+
+@torch.no_grad()
+def _keep_scales_from_zero(qat: fx.GraphModule) -> None:
+    for module in qat.modules():
+        if isinstance(module, _BatchNorm) and module.affine:
+            scale = module.weight
+            scale[scale.abs() < SMALLEST_SCALE] = SMALLEST_SCALE
+
+
+@torch.no_grad()
+def _start_from(qat: fx.GraphModule, prepared: fx.GraphModule) -> None:
+    """Take the ranges of a calibrated model over."""
+    ranges = observed_nodes(prepared)
+    for producer, name in observed_nodes(qat).items():
+        fake: Any = qat.get_submodule(name)
+        if isinstance(fake, FixedQParamsFakeQuantize):
+            continue
+        scale, zero_point = quantization_of(prepared.get_submodule(ranges[producer]))
+        fake.scale.copy_(scale)
+        fake.zero_point.copy_(zero_point)
+        observer = fake.activation_post_process
+        observer.min_val = ((fake.quant_min - zero_point) * scale).reshape(())
+        observer.max_val = ((fake.quant_max - zero_point) * scale).reshape(())

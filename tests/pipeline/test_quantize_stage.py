@@ -1,0 +1,153 @@
+"""Stage ``quantize`` with quantization-aware training: two files, one verdict, any interruption."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from pipeline.config import Config
+from pipeline.context import StageContext
+from pipeline.errors import PipelineError
+from pipeline.stages import quantize
+from quantize.engine import quantized_engine
+from quantize.torchscript import load_torchscript
+from reid.data.records import ReidData
+from reid.models import build_model
+from reid.models.checkpoint import describe, save_checkpoint
+from reid.training.module import ReidModule
+
+QAT = {"epochs": 2, "identities_per_batch": 4, "pictures_per_identity": 3, "warmup_epochs": 0}
+SIZE = 64, 32
+
+
+class InterruptionError(Exception):
+    pass
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    model = build_model("resnet18_x0_5", num_classes=8, embedding_dim=16).train()
+    with torch.no_grad():
+        for _ in range(5):
+            model(torch.randn(8, 3, *SIZE))
+    path = tmp_path_factory.mktemp("model") / "checkpoint.pt"
+    save_checkpoint(path, model, describe(model.eval(), "resnet18_x0_5", input_size=SIZE))
+    return path
+
+
+def run(data: ReidData, checkpoint: Path, folder: Path, **settings: Any) -> dict[str, Any]:
+    section = {
+        "mode": "qat", "calibration_pictures": 12, "held_back_pictures": 12,
+        "observer": "minmax", "qat": QAT,
+    }  # fmt: skip
+    config = Config.model_validate(
+        {
+            "device": "cpu",
+            "data": {"workers": 0, "height": SIZE[0], "width": SIZE[1]},
+            "quantize": section | settings,
+        }
+    )
+    folder.mkdir(exist_ok=True)
+    return quantize.run(
+        StageContext(
+            stage="quantize", config=config, folder=folder, data=data, parent=checkpoint,
+            teacher=None, parent_hash="", input_size=SIZE,
+        )
+    )  # fmt: skip
+
+
+def embeddings(path: Path) -> Tensor:
+    model, _ = load_torchscript(path)
+    pictures = torch.randn(4, 3, *SIZE, generator=torch.Generator().manual_seed(3))
+    with quantized_engine("qnnpack"), torch.inference_mode():
+        return model(pictures)  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def finished(
+    tiny_data: ReidData, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("finished")
+    return folder, run(tiny_data, checkpoint, folder)
+
+
+def test_both_roads_are_measured_and_the_nearer_one_is_kept(
+    finished: tuple[Path, dict[str, Any]],
+) -> None:
+    folder, row = finished
+    report = json.loads((folder / "quantization.json").read_text())
+    roads = report["roads"]
+    errors = {road: roads[road]["agreement"]["mean_cosine_error"] for road in roads}
+    assert set(roads) == {"static", "qat"}
+    assert report["kept"] == min(errors, key=errors.__getitem__)
+    kept = folder / roads[report["kept"]]["file"]
+    assert (folder / "int8.pt").read_bytes() == kept.read_bytes()
+    assert load_torchscript(folder / "int8.pt")[1]["road"] == report["kept"]
+    assert not torch.equal(*(embeddings(folder / f"int8_{road}.pt") for road in roads))
+    by_epoch = report["training"]["mean_cosine_error_by_epoch"]
+    assert len(by_epoch) == 2
+    assert min(by_epoch) == by_epoch[report["training"]["best_epoch"] - 1]
+    # What was judged after the epoch is what was written, read back and judged again.
+    assert errors["qat"] == pytest.approx(min(by_epoch), abs=1e-9)
+    assert row["quantization"]["verdict"] == report["verdict"]
+    assert "12 training pictures held back" in report["verdict"]
+
+
+def test_an_interrupted_training_goes_on_to_the_same_bits(
+    tiny_data: ReidData,
+    checkpoint: Path,
+    finished: tuple[Path, dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steps, original = 0, ReidModule.training_step
+
+    def interrupted(self: ReidModule, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+        nonlocal steps
+        steps += 1
+        if steps == 5:  # in the middle of the second epoch
+            raise InterruptionError
+        return original(self, batch, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ReidModule, "training_step", interrupted)
+        with pytest.raises(InterruptionError):
+            run(tiny_data, checkpoint, tmp_path)
+    torch.manual_seed(99)
+    row = run(tiny_data, checkpoint, tmp_path)
+    folder, whole = finished
+    # A TorchScript file holds class names that count up within a process, so its size varies.
+    assert row | {"bytes": 0} == whole | {"bytes": 0}
+    assert torch.equal(*(embeddings(f / "int8_qat.pt") for f in (folder, tmp_path)))
+
+
+def test_static_is_kept_where_training_made_it_worse(
+    tiny_data: ReidData, checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        row = run(tiny_data, checkpoint, tmp_path, qat={**QAT, "epochs": 1, "learning_rate": 0.1})
+    verdict = row["quantization"]["verdict"]
+    assert row["quantization"]["kept"] == "static"
+    assert "not better than static" in verdict
+    assert "int8.pt is int8_static.pt" in verdict
+    assert verdict in caplog.text
+    assert (tmp_path / "int8.pt").read_bytes() == (tmp_path / "int8_static.pt").read_bytes()
+
+
+def test_static_alone_is_one_file(tiny_data: ReidData, checkpoint: Path, tmp_path: Path) -> None:
+    row = run(tiny_data, checkpoint, tmp_path, mode="static", held_back_pictures=0)
+    assert [path.name for path in tmp_path.glob("*.pt")] == ["int8.pt"]
+    assert row["quantization"]["roads"]["static"]["agreement"] is None
+    assert row["quantization"]["verdict"] == ""
+
+
+def test_training_needs_pictures_to_judge_by(
+    tiny_data: ReidData, checkpoint: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(PipelineError, match=r"calibration takes 48 of 48 training pictures; lower"):
+        run(tiny_data, checkpoint, tmp_path, calibration_pictures=100)

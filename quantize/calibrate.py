@@ -25,6 +25,7 @@ from quantize.errors import QuantizeError
 from quantize.even_sample import EvenSample
 from quantize.fold import fold_batchnorm
 from quantize.layer_names import check_layer_names, is_inside
+from quantize.prepared import observed_nodes
 from quantize.quiet import torch_notices_silenced
 
 ObserverName = Literal["histogram", "minmax", "moving_average"]
@@ -74,15 +75,58 @@ def calibrate(
     _check_observer(observer)
     check_layer_names(model, float_layers)
     with quantized_engine(engine), torch_notices_silenced():
-        evaluated = copy.deepcopy(model).cpu().eval()
-        graph = split_call_sites(evaluated)
-        fold_batchnorm(graph)
-        mapping = leave_in_float(
-            _qconfig_mapping(engine, per_channel, observer), evaluated, float_layers
-        )
-        # The example only matters to quantizers of other kinds than this one.
-        prepared = prepare_fx(graph, mapping, (torch.zeros(1, 3, 1, 1),))
+        prepared = _prepare(model, engine, per_channel, observer, float_layers)
         return Calibrated(prepared, _observe(prepared, calibration, progress))
+
+
+def spare_layers(
+    model: nn.Module,
+    calibrated: Calibrated,
+    float_layers: Sequence[str],
+    *,
+    engine: Engine = "qnnpack",
+    per_channel: bool = True,
+    observer: ObserverName = "histogram",
+) -> Calibrated:
+    """Return what ``calibrate`` would with more layers in float, without looking at pictures.
+
+    Ranges are those of the float model, whatever becomes int8 of it.
+
+    Args:
+        model: as it was calibrated.
+        calibrated: with these layers, and perhaps others, not in float.
+        float_layers: all layers to leave in float, those that were so already included.
+        engine: as it was calibrated.
+        per_channel: as it was calibrated.
+        observer: as it was calibrated.
+
+    Raises:
+        QuantizeError: the model has no such layer.
+    """
+    check_layer_names(model, float_layers)
+    with quantized_engine(engine), torch_notices_silenced():
+        prepared = _prepare(model, engine, per_channel, observer, float_layers)
+    known = observed_nodes(calibrated.prepared)
+    for producer, name in observed_nodes(prepared).items():
+        seen = calibrated.prepared.get_submodule(known[producer])
+        prepared.set_submodule(name, copy.deepcopy(seen))
+    return Calibrated(prepared, calibrated.sample)
+
+
+def _prepare(
+    model: nn.Module,
+    engine: Engine,
+    per_channel: bool,
+    observer: ObserverName,
+    float_layers: Sequence[str],
+) -> fx.GraphModule:
+    evaluated = copy.deepcopy(model).cpu().eval()
+    graph = split_call_sites(evaluated)
+    fold_batchnorm(graph)
+    mapping = _qconfig_mapping(engine, per_channel, observer)
+    leave_in_float(mapping, evaluated, float_layers)
+    # The example only matters to quantizers of other kinds than this one.
+    return prepare_fx(graph, mapping, (torch.zeros(1, 3, 1, 1),))
 
 
 def leave_in_float(

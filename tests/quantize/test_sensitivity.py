@@ -1,0 +1,157 @@
+"""The scan finds the layer that int8 hurts, and sparing it is what calibrating without it gives."""
+
+import copy
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from quantize.agreement import Agreement, Reference
+from quantize.calibrate import Calibrated, calibrate, spare_layers
+from quantize.engine import quantized_engine, supported_engines
+from quantize.sensitivity import (
+    Sensitivity,
+    layer_groups,
+    leave_dearest_in_float,
+    measure_sensitivity,
+)
+from quantize.static import convert_calibrated, quantize_static
+
+pytestmark = pytest.mark.skipif("qnnpack" not in supported_engines(), reason="needs QNNPACK")
+
+
+class Block(nn.Module):
+    """A convolution, BatchNorm, ReLU, and one more convolution."""
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, out, 3, stride=2, bias=False)
+        self.norm = nn.BatchNorm2d(out)
+        self.relu = nn.ReLU()
+        self.point = nn.Conv2d(out, out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.point(self.relu(self.norm(self.conv(x))))  # type: ignore[no-any-return]
+
+
+class Chain(nn.Module):
+    """Blocks; in the second one, a channel a hundred times as large drowns the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.blocks = nn.Sequential(Block(8, 8), Block(8, 8), Block(8, 8))
+        self.fc = nn.Linear(8 * 7 * 3, 16)
+        with torch.no_grad():
+            for name, parameter in self.named_parameters():
+                if name.endswith("bias"):
+                    parameter.zero_()
+            self.blocks[1].norm.weight[0] = 300.0  # type: ignore[index, union-attr]
+            self.blocks[1].point.weight[:, 0] /= 300.0  # type: ignore[index, operator, union-attr]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.blocks(self.stem(x)).flatten(1))  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def chain() -> nn.Module:
+    torch.manual_seed(0)
+    return Chain().eval()
+
+
+@pytest.fixture(scope="module")
+def calibrated(chain: nn.Module, pictures: Tensor) -> Calibrated:
+    return calibrate(chain, pictures.split(4), observer="minmax")
+
+
+@pytest.fixture(scope="module")
+def found(chain: nn.Module, calibrated: Calibrated, pictures: Tensor) -> Sensitivity:
+    return measure_sensitivity(chain, calibrated, pictures.split(6))
+
+
+def test_layers_that_belong_together_are_one(chain: nn.Module, osnet: nn.Module) -> None:
+    assert layer_groups(chain) == ["stem", "blocks.0", "blocks.1", "blocks.2", "fc"]
+    groups = layer_groups(osnet)
+    assert groups[0] == "conv1"
+    assert groups[-1] == "fc"
+    assert {"conv2.0.gate", "conv3.1.conv2d.3", "conv2.2.0", "conv4.0.downsample"} <= set(groups)
+    assert len(groups) == len(set(groups))
+
+
+def test_the_layer_that_int8_hurts_comes_first(found: Sensitivity) -> None:
+    assert found.layers[0].layer == "blocks.1"
+    assert max(found.layers, key=lambda cost: cost.alone).layer == "blocks.1"
+    assert found.layers[0].spared > 0.5 * found.everything
+    assert found.layers[0].weighted_layers == 2
+    assert found.layers[0].weights == 8 * 8 * 9 + 8 * 8
+
+
+def test_parts_add_up_to_about_the_whole(found: Sensitivity) -> None:
+    parts = found.elsewhere + sum(cost.alone for cost in found.layers)
+    assert parts == pytest.approx(found.everything, rel=0.5)
+
+
+def test_a_layer_alone_is_what_rounding_it_by_hand_gives(
+    chain: nn.Module, calibrated: Calibrated, pictures: Tensor, found: Sensitivity
+) -> None:
+    model = copy.deepcopy(chain)
+    weight = model.stem.weight  # type: ignore[union-attr]
+    scale = weight.detach().abs().amax((1, 2, 3), keepdim=True) / 127.5  # type: ignore[operator, union-attr]
+    model.stem.weight = nn.Parameter((weight / scale).round().clamp(-128, 127) * scale)  # type: ignore[operator, union-attr]
+    with torch.no_grad():
+        outputs = model.stem(pictures)  # type: ignore[operator]
+        exact = chain.stem(pictures)  # type: ignore[operator]
+        low, high = float(exact.min()), float(exact.max())
+        step = (high - low) / 255
+        zero = round(-low / step)
+        rounded = ((outputs / step).round() + zero).clamp(0, 255).sub(zero) * step
+        embeddings = chain.fc(chain.blocks(rounded).flatten(1))  # type: ignore[operator]
+        reference = chain(pictures)
+    cosine = nn.functional.cosine_similarity(embeddings.double(), reference.double())
+    alone = next(cost.alone for cost in found.layers if cost.layer == "stem")
+    assert alone == pytest.approx(float(1 - cosine.mean()), rel=0.1)
+
+
+def test_sparing_layers_is_calibrating_without_them(
+    chain: nn.Module, calibrated: Calibrated, pictures: Tensor
+) -> None:
+    spared = spare_layers(chain, calibrated, ["blocks.1"], observer="minmax")
+    int8 = convert_calibrated(spared, engine="qnnpack")
+    expected = quantize_static(
+        chain, pictures.split(4), observer="minmax", float_layers=["blocks.1"]
+    )
+    with quantized_engine("qnnpack"), torch.inference_mode():
+        assert torch.equal(int8(pictures), expected(pictures))
+
+
+def test_the_dearest_are_left_in_float_until_the_budget_is_met(
+    chain: nn.Module, calibrated: Calibrated, pictures: Tensor, found: Sensitivity
+) -> None:
+    reference = Reference(chain, [pictures])
+
+    def measure(float_layers: Sequence[str]) -> Agreement:
+        spared = spare_layers(chain, calibrated, float_layers, observer="minmax")
+        return reference.agreement(convert_calibrated(spared, engine="qnnpack"), "qnnpack")
+
+    ranked = [cost.layer for cost in found.layers]
+    whole = measure([]).mean_cosine_error
+    steps = list(leave_dearest_in_float(measure, ranked, budget=whole / 2, most=3))
+    assert [step.float_layers for step in steps] == [(), ("blocks.1",)]
+    assert steps[-1].agreement.mean_cosine_error <= whole / 2
+    assert len(list(leave_dearest_in_float(measure, ranked, budget=whole, most=3))) == 1
+    hopeless = list(leave_dearest_in_float(measure, ranked, budget=0.0, most=2))
+    assert [len(step.float_layers) for step in hopeless] == [0, 1, 2]
+
+
+def test_the_model_is_left_as_it_is_and_progress_is_told(
+    chain: nn.Module, calibrated: Calibrated, pictures: Tensor
+) -> None:
+    before = copy.deepcopy(chain.state_dict())
+    told: list[tuple[int, int]] = []
+    again = measure_sensitivity(
+        chain, calibrated, [pictures], progress=lambda done, total: told.append((done, total))
+    )
+    assert told == [(n, 5) for n in range(1, 6)]
+    assert all(torch.equal(before[name], value) for name, value in chain.state_dict().items())
+    assert again.layers[0].layer == "blocks.1"

@@ -1,7 +1,7 @@
 """What int8 costs layer by layer, found by rounding one part of a float model at a time."""
 
 import copy
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -168,7 +168,7 @@ class _Switch(nn.Module):
         self.on = True
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.rounding(x) if self.on else x  # type: ignore[no-any-return]
+        return self.rounding(x) if self.on else x
 
 
 @dataclass(frozen=True)
@@ -211,8 +211,9 @@ class _Simulation:
             self._graph.set_submodule(name, switch)
 
         def owner(node: object) -> str:
-            is_call = isinstance(node, fx.Node) and node.op == "call_module"
-            return sites.get(str(node.target), "") if is_call else ""  # type: ignore[attr-defined]
+            if not isinstance(node, fx.Node) or node.op != "call_module":
+                return ""
+            return sites.get(str(node.target), "")
 
         self._activations = [
             _Activation(
@@ -222,14 +223,14 @@ class _Simulation:
             if node.op == "call_module" and str(node.target) in switches
         ]
 
-    def round_only(self, layers: Collection[str]) -> None:
+    def round_only(self, layers: Sequence[str]) -> None:
         """Round the weights and the outputs of these layers."""
         self._switch(
             lambda weight: is_inside(weight.name, layers),
             lambda activation: is_inside(activation.maker, layers),
         )
 
-    def round_all_but(self, layers: Collection[str]) -> None:
+    def round_all_but(self, layers: Sequence[str]) -> None:
         """Round as int8 does with these layers in float: what enters and leaves them is int8."""
         self._switch(
             lambda weight: not is_inside(weight.name, layers),
@@ -238,7 +239,7 @@ class _Simulation:
             ),
         )
 
-    def round_outside(self, layers: Collection[str]) -> None:
+    def round_outside(self, layers: Sequence[str]) -> None:
         """Round the input and what no layer among these makes."""
         self._switch(lambda _: False, lambda activation: not is_inside(activation.maker, layers))
 

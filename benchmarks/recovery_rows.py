@@ -40,6 +40,8 @@ ROWS: Mapping[str, Row] = {
     "no_hints": Row("without stage hints", NO_HINTS),
     "no_distillation": Row("without any distillation", NO_TEACHER),
     "one_cut": Row("one cut instead of K", one_cut=True),
+    "l2": Row("channels by L2, the rest as ours", ("prune.criterion=l2",)),
+    "taylor": Row("channels by Taylor, the rest as ours", ("prune.criterion=taylor",)),
     "random": Row("random channels, the rest as ours", ("prune.criterion=random",)),
     "tp_usual": Row(
         "Torch-Pruning L2, one cut, usual fine-tune",

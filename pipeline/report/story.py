@@ -69,6 +69,7 @@ def _row(record: StageRecord, config: Config, latency: dict[str, Any]) -> dict[s
         "latency_ratio": measured.get("ratio"),
         "seconds": record.seconds,
         "continued": record.continued,
+        "note": result.get("note", ""),
     }
 
 

@@ -39,6 +39,7 @@ def footnotes(story: dict[str, Any]) -> list[str]:
     """Return the lines below the closing table: what was measured, on what."""
     lines = [describe_accuracy(story)]
     lines += [f"{row['stage']} is stale: {row['stale']}" for row in story["rows"] if row["stale"]]
+    lines += [row["note"] for row in story["rows"] if row["note"]]
     if any(row["continued"] for row in story["rows"]):
         lines.append("*: since the last interruption")
     if story["machine"]:

@@ -169,7 +169,7 @@ def test_a_model_of_its_own_widths_goes_through_every_stage(
         assert set(report["hints"][step]) == {"conv1", "conv2", "conv3", "conv4", "conv5"}
     code, output, _ = command("--run", str(run), "--plan", config=False)
     assert code == 0
-    assert "conv5.conv" in output
+    assert next(iter(plan["widths"])) in output
     assert "reuse" in output
 
 
@@ -177,21 +177,24 @@ def test_an_iteration_beyond_its_budget_is_tuned_longer_and_then_taken_back(
     command: Command, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    # A rate that destroys the model: no iteration can stay within its budget.
+    # A rate that destroys the model: sooner or later an iteration loses something.
     code, output, errors = command(
-        "--run", str(run), "--stages", "train,prune", "train.epochs=3",
-        "prune.accuracy_budget=0.0001", "prune.tuning.learning_rate=0.3", "prune.teacher=false",
+        "--run", str(run), "--stages", "train,prune", "train.epochs=6",
+        "prune.accuracy_budget=0.0001", "prune.tuning.learning_rate=0.03", "prune.teacher=false",
         "prune.tuning.losses.cross_entropy=1.0", "prune.tuning.epochs=1",
     )  # fmt: skip
     assert code == 0, errors
     assert "tuning once more" in errors
-    assert "prune went back to full width: iteration 1 of 2 lost" in output
-    report = json.loads((run / "prune" / "iteration_1" / "report.json").read_text())
+    found = re.search(r"prune went back to (.*): iteration (\d) of 2 lost", output)
+    assert found, output
+    failed = int(found[2])
+    report = json.loads((run / "prune" / f"iteration_{failed}" / "report.json").read_text())
     assert report["tuning_rounds"] == 2
-    assert not (run / "prune" / "iteration_2").exists()
+    assert not (run / "prune" / f"iteration_{failed + 1}").exists()
+    good = "train" if found[1] == "full width" else f"prune/iteration_{failed - 1}"
     left, _ = load_checkpoint(run / "prune" / "checkpoint.pt")
-    trained, _ = load_checkpoint(run / "train" / "checkpoint.pt")
-    for name, value in trained.state_dict().items():
+    before, _ = load_checkpoint(run / good / "checkpoint.pt")
+    for name, value in before.state_dict().items():
         assert torch.equal(value, left.state_dict()[name]), name
 
 

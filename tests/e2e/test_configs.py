@@ -1,0 +1,93 @@
+"""Every configuration of the product runs from end to end, on pictures that fit in a test."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.command import main
+from pipeline.run_dir import RunDir
+from pipeline.settings_io import load_config
+from reid.models import build_model
+from reid.models.checkpoint import load_checkpoint
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+# Both tasks, every stage but transfer, which has a fast test of its own; the rest is slow together.
+FAST = ("face", "resnet18_lpcv")
+TRAININGS = ("train", "transfer.tuning", "prune.tuning", "finetune", "resize")
+SMALL = [
+    "threads=1", "data.workers=0", "data.height=64", "data.width=32",
+    "resize.height=32", "resize.width=32", "prune.iterations=1", "latency.rounds=2",
+    "quantize.calibration_pictures=8",
+    *(f"{cut}.reconstruction_pictures=8" for cut in ("prune", "transfer")),
+    *(f"{cut}.recalibration_pictures=8" for cut in ("prune", "transfer")),
+    *(f"{training}.identities_per_batch=4" for training in TRAININGS),
+    *(f"{training}.pictures_per_identity=2" for training in TRAININGS),
+    *(f"{training}.augmentation.crop_padding=2" for training in TRAININGS),
+]  # fmt: skip
+HALF = ["model.architecture=osnet_x0_5", "prune.target=osnet_x0_25", "transfer.target=osnet_x0_25"]
+
+
+@pytest.fixture
+def overrides(tiny_market: Path, tmp_path: Path) -> dict[str, list[str]]:
+    """What each configuration needs beyond being made small."""
+    torch.save(build_model("osnet_x0_5").state_dict(), tmp_path / "weights.pth")
+    for picture in sorted((tiny_market / "bounding_box_train").iterdir()):
+        person, _, name = picture.name.partition("_c")
+        folder = tmp_path / "faces" / f"somebody {person}"
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(picture, folder / f"picture{name}")
+    synthetic = ("train_identities=4", "test_identities=2", "cameras=2", "pictures_per_camera=2")
+    return {
+        "quickstart": [f"data.synthetic.{setting}" for setting in synthetic],
+        "transfer_x0_5": [
+            f"data.root={tiny_market}", f"train.pretrained={tmp_path}/weights.pth",
+        ],
+        "resnet18_lpcv": [
+            f"data.root={tiny_market}", f"data.also_train_on=[{{root: {tiny_market}}}]",
+        ],
+        "face": [
+            f"data.root={tmp_path}/faces", "data.format=folders", "data.test_share=0.4",
+            "data.height=32",
+        ],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.stem, marks=[] if path.stem in FAST else [pytest.mark.slow])
+        for path in sorted(CONFIGS.glob("*.yaml"))
+    ],
+)
+def test_a_config_runs_from_end_to_end(
+    path: Path,
+    overrides: dict[str, list[str]],
+    tiny_market: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = load_config(path)
+    # Trainings of no epoch stay so: they are part of what the configuration is.
+    epochs = [f"{name}.epochs=1" for name in TRAININGS if name != "train" or given.train.epochs]
+    half = HALF if given.model.architecture == "osnet_x1_0" else []
+    own = overrides.get(path.stem, [f"data.root={tiny_market}"])
+    run = tmp_path / "run"
+    code = main(["--config", str(path), "--run", str(run), *SMALL, *epochs, *half, *own])
+    captured = capsys.readouterr()
+    assert code == 0, captured.err
+    config = load_config(run / "config.yaml")
+    assert config.stages == given.stages
+    story = json.loads((run / "report.json").read_text())
+    assert [row["stage"] for row in story["rows"]] == list(given.stages)
+    assert ("EER" in captured.out) == (given.evaluation.task == "face")
+    last = story["rows"][-2]
+    assert last["model"] == story["rows"][-1]["model"].removesuffix(" int8")
+    assert last["parameters"] < story["rows"][0]["parameters"]
+    record = RunDir(run).record(last["stage"])
+    assert record is not None
+    _, info = load_checkpoint(run / last["file"])
+    assert info.input_size == record.input_size == tuple(last["input_size"])
+    assert info.widths == {}

@@ -1,0 +1,110 @@
+"""Seconds of a cut, step by step, beside Torch-Pruning's.
+
+    python -m benchmarks.surgery
+    python -m benchmarks.surgery --source osnet_x1_0 --target osnet_x0_25 --iterations 5
+
+In every iteration both cut the same model to the same widths, one after the other, and both go on
+from what ours left. Ours masks, removes, and compares the two; Torch-Pruning removes.
+Reconstruction has no counterpart there. ``pip install torch-pruning==1.6.1``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from statistics import median
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from benchmarks.torch_pruning_cut import torch_pruning_cut
+from prune.cut import cut
+from prune.layers import layer_widths
+from prune.nni_backend import find_groups
+from prune.reconstruct import reconstruct
+from prune.widths import linear_plan
+from reid.models.registry import build_model
+
+SMALL = (64, 32)
+STEPS = ("groups", "masks", "surgery", "check", "reconstruction", "Torch-Pruning")
+
+
+def main() -> None:
+    """Cut as often as asked, print medians by step and iteration."""
+    options = parse_options()
+    torch.set_num_threads(options.threads)
+    runs = [cut_in_turn(options) for _ in range(options.repeats)]
+    Console().print(table(options, runs))
+
+
+def parse_options() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--source", default="osnet_x1_0")
+    parser.add_argument("--target", default="osnet_x0_5")
+    parser.add_argument("--iterations", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--pictures", type=int, default=128, help="for reconstruction")
+    parser.add_argument("--height", type=int, default=128)
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--threads", type=int, default=2)
+    return parser.parse_args()
+
+
+def cut_in_turn(options: argparse.Namespace) -> list[dict[str, float]]:
+    """Return the seconds of every step, an entry an iteration."""
+    generator = torch.Generator().manual_seed(0)
+    model = build_model(options.source, num_classes=100).eval()
+    target = build_model(options.target, num_classes=100)
+    pictures = torch.randn(options.pictures, 3, options.height, options.width, generator=generator)
+    small = torch.randn(2, 3, *SMALL, generator=generator)
+    started = time.perf_counter()
+    groups = find_groups(model, small)
+    found = time.perf_counter() - started
+    seconds = []
+    for widths in linear_plan(layer_widths(model), layer_widths(target), options.iterations):
+        theirs = timed(lambda: torch_pruning_cut(model, widths, example=small))  # noqa: B023
+        ours = cut(model, widths, example=small, check_input=pictures[:4], groups=groups)
+        entry = {**ours.seconds, "groups": found, "Torch-Pruning": theirs}
+        entry["reconstruction"] = reconstruction_seconds(ours.model, model, ours.kept, pictures)
+        seconds.append(entry)
+        found, model = 0.0, ours.model
+    return seconds
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Return how many seconds some work takes."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def reconstruction_seconds(
+    compact: nn.Module, before: nn.Module, kept: dict[str, Tensor], pictures: Tensor
+) -> float:
+    """Return how many seconds reconstruction takes."""
+    return timed(lambda: reconstruct(compact, before, kept, pictures))
+
+
+def table(options: argparse.Namespace, runs: list[list[dict[str, float]]]) -> Table:
+    """Return the medians over the repeats, one line a step."""
+    shown = Table(
+        title=f"Seconds of a cut, {options.source} -> {options.target}, "
+        f"{options.height} x {options.width}, {options.threads} thread(s), "
+        f"median of {options.repeats}",
+        title_justify="left",
+    )
+    shown.add_column("step")
+    for number in range(1, options.iterations + 1):
+        shown.add_column(f"iteration {number}", justify="right")
+    for step in STEPS:
+        values = [median(run[i].get(step, 0.0) for run in runs) for i in range(options.iterations)]
+        shown.add_row(step, *(f"{value:.2f}" for value in values))
+    return shown
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""Model files side by side: each in a process of its own, called in turns."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from statistics import median, quantiles
+
+from quantize.errors import QuantizeError
+from quantize.worker import Elapsed, Open, Worker
+
+WARMUP = 2
+
+
+@dataclass(frozen=True)
+class Model:
+    """What to measure.
+
+    Attributes:
+        open_model: loads it, see ``Worker``.
+        picture_shape: (3, H, W) of what it takes.
+    """
+
+    open_model: Open
+    picture_shape: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The time of one call.
+
+    Attributes:
+        batch: pictures in it.
+        threads: of the call.
+        median_ms: median over the rounds, in milliseconds.
+        lower_quartile_ms: a quarter of the rounds were at least as fast.
+        upper_quartile_ms: a quarter of the rounds were at least as slow.
+        cpu_ms: median processor time of all threads, in milliseconds.
+        speedup: how many times as fast as the first model: median over the rounds of the first
+            model's time divided by this one's in the same round.
+        pictures_per_second: batch divided by the median.
+    """
+
+    batch: int
+    threads: int
+    median_ms: float
+    lower_quartile_ms: float
+    upper_quartile_ms: float
+    cpu_ms: float
+    speedup: float
+    pictures_per_second: float
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was measured of one model.
+
+    Attributes:
+        peak_bytes: most memory held at batch 1 on one thread, beyond what the interpreter and its
+            libraries hold, loading included; None where the system does not tell.
+        timings: one for each batch and number of threads.
+    """
+
+    peak_bytes: int | None
+    timings: tuple[Timing, ...]
+
+
+def measure_side_by_side(
+    models: Mapping[str, Model],
+    *,
+    batches: Sequence[int] = (1, 8),
+    threads: Sequence[int] = (1,),
+    rounds: int = 30,
+    progress: Callable[[str], None] | None = None,
+) -> dict[str, Measurement]:
+    """Measure models in turns, so that all of them meet the same machine.
+
+    Args:
+        models: by name; the first is the one that the others are compared with.
+        batches: numbers of pictures in a call.
+        threads: numbers of threads.
+        rounds: timed calls of each model, for each batch and number of threads; at least 2.
+        progress: called with a line before each part of the work.
+
+    Raises:
+        QuantizeError: no models, numbers below their bounds, or a model that cannot be opened or
+            run; the message names it.
+    """
+    if not models:
+        raise QuantizeError("no models to measure")
+    if rounds < 2 or min(batches, default=0) < 1 or min(threads, default=0) < 1:
+        raise QuantizeError("measuring needs 2 rounds or more, and batches and threads from 1 up")
+    say = progress or (lambda _: None)
+    timings: dict[str, list[Timing]] = {name: [] for name in models}
+    with ExitStack() as stack:
+        say(f"opening {len(models)} models, each in a process of its own")
+        workers = {
+            name: stack.enter_context(Worker(name, model.open_model, model.picture_shape))
+            for name, model in models.items()
+        }
+        peaks = {name: _peak(worker) for name, worker in workers.items()}
+        for count in threads:
+            for worker in workers.values():
+                worker.open(count)
+            for batch in batches:
+                say(f"batch {batch}, {count} thread(s): {rounds} rounds over {len(models)} models")
+                for name, timing in _time(workers, batch, count, rounds).items():
+                    timings[name].append(timing)
+    return {name: Measurement(peaks[name], tuple(timings[name])) for name in models}
+
+
+def _peak(worker: Worker) -> int | None:
+    worker.open(threads=1)
+    worker.run(batch=1)
+    return worker.peak_bytes()
+
+
+def _time(
+    workers: Mapping[str, Worker], batch: int, threads: int, rounds: int
+) -> dict[str, Timing]:
+    elapsed: dict[str, list[Elapsed]] = {name: [] for name in workers}
+    for number in range(WARMUP + rounds):
+        for name, worker in workers.items():
+            one = worker.run(batch)
+            if number >= WARMUP:
+                elapsed[name].append(one)
+    reference = next(iter(elapsed.values()))
+    return {name: _summary(found, reference, batch, threads) for name, found in elapsed.items()}
+
+
+def _summary(
+    elapsed: Sequence[Elapsed], reference: Sequence[Elapsed], batch: int, threads: int
+) -> Timing:
+    times = [one.wall_ms for one in elapsed]
+    lower, middle, upper = quantiles(times, n=4, method="inclusive")
+    ratios = [first.wall_ms / one.wall_ms for first, one in zip(reference, elapsed, strict=True)]
+    return Timing(
+        batch=batch,
+        threads=threads,
+        median_ms=middle,
+        lower_quartile_ms=lower,
+        upper_quartile_ms=upper,
+        cpu_ms=median(one.cpu_ms for one in elapsed),
+        speedup=median(ratios),
+        pictures_per_second=1000 * batch / middle,
+    )

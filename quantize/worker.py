@@ -1,0 +1,196 @@
+"""A process of its own for one model, which runs it on request and says what that took.
+
+Engines, thread pools and memory belong to a process: models that are timed in one process change
+one another's numbers.
+"""
+
+import multiprocessing
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import import_module
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from quantize.errors import QuantizeError
+
+Call = Callable[[Tensor], object]
+Open = Callable[[], Call]
+
+# What models run in. It is loaded before memory is counted, and once for all processes: they are
+# forked off a process that has loaded it and has run nothing yet.
+_LIBRARIES = ["torch", "torchvision", "onnxruntime"]
+_STATUS = Path("/proc/self/status")
+_CLEAR = Path("/proc/self/clear_refs")
+_CLEAR_PEAK = "5"  # see proc_pid_clear_refs(5)
+_PATIENCE_S = 1.0
+
+
+@dataclass(frozen=True)
+class Elapsed:
+    """What one call took.
+
+    Attributes:
+        wall_ms: milliseconds on the clock.
+        cpu_ms: milliseconds of processor time, of all threads together; other processes on the
+            machine hardly change it.
+    """
+
+    wall_ms: float
+    cpu_ms: float
+
+
+class Worker:
+    """A model in a process of its own; a context manager, which ends the process.
+
+    Args:
+        name: of the model, for messages.
+        open_model: loads the model; called in the process, after the number of threads is set. A
+            function of a module, or a ``functools.partial`` of one.
+        shape: (3, H, W) of a picture.
+    """
+
+    def __init__(self, name: str, open_model: Open, shape: tuple[int, int, int]) -> None:
+        self._name = name
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(_LIBRARIES)
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(
+            target=_serve, args=(theirs, open_model, shape), daemon=True
+        )
+        self._process.start()
+        theirs.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._connection.close()
+        self._process.join(_PATIENCE_S)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+
+    def open(self, threads: int) -> None:
+        """Load the model, again if need be, to be run with this many threads.
+
+        Raises:
+            QuantizeError: it cannot be loaded.
+        """
+        self._ask("open", threads)
+
+    def run(self, batch: int) -> Elapsed:
+        """Call the model twice on pictures (batch, 3, H, W) and time the second call.
+
+        The first one brings its weights back into the caches that others have used since.
+
+        Raises:
+            QuantizeError: it fails on them.
+        """
+        elapsed = self._ask("run", batch)
+        assert isinstance(elapsed, Elapsed)
+        return elapsed
+
+    def peak_bytes(self) -> int | None:
+        """Return the most memory held since the libraries were loaded, beyond what they hold.
+
+        None where the system does not tell (it is Linux that does).
+        """
+        peak = self._ask("peak", 0)
+        assert peak is None or isinstance(peak, int)
+        return peak
+
+    def _ask(self, request: str, number: int) -> object:
+        try:
+            self._connection.send((request, number))
+            succeeded, answer = self._connection.recv()
+        except (EOFError, OSError) as error:
+            self._process.join(_PATIENCE_S)
+            raise QuantizeError(
+                f"{self._name}: its process ended with exit code {self._process.exitcode}, "
+                "most likely out of memory"
+            ) from error
+        if not succeeded:
+            raise QuantizeError(f"{self._name}: {answer}")
+        return answer
+
+
+def _serve(connection: Connection, open_model: Open, shape: tuple[int, int, int]) -> None:
+    """Answer requests until the other side hangs up."""
+    for library in _LIBRARIES:
+        with suppress(ImportError):
+            import_module(library)
+    served = _Served(open_model, shape)
+    answers: dict[str, Callable[[int], object]] = {
+        "open": served.open,
+        "run": served.run,
+        "peak": served.peak,
+    }
+    while True:
+        try:
+            request, number = connection.recv()
+        except (EOFError, KeyboardInterrupt):
+            return
+        try:
+            answer: tuple[bool, object] = (True, answers[request](number))
+        except Exception as error:  # whatever it is, it is told on the other side
+            answer = (False, f"{type(error).__name__}: {' '.join(str(error).split())}")
+        connection.send(answer)
+
+
+class _Served:
+    """The model, in its process."""
+
+    def __init__(self, open_model: Open, shape: tuple[int, int, int]) -> None:
+        self._open_model = open_model
+        self._shape = shape
+        self._call: Call | None = None
+        _forget_peak()
+        self._resident = _memory("VmRSS")
+
+    def open(self, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self._call = None
+        self._call = self._open_model()
+
+    @torch.inference_mode()
+    def run(self, batch: int) -> Elapsed:
+        assert self._call is not None, "open comes first"
+        pictures = torch.randn(batch, *self._shape, generator=torch.Generator().manual_seed(0))
+        self._call(pictures)
+        cpu, wall = time.process_time_ns(), time.perf_counter_ns()
+        self._call(pictures)
+        wall, cpu = time.perf_counter_ns() - wall, time.process_time_ns() - cpu
+        return Elapsed(wall / 1e6, cpu / 1e6)
+
+    def peak(self, _: int) -> int | None:
+        peak = _memory("VmHWM")
+        return None if peak is None or self._resident is None else peak - self._resident
+
+
+def _forget_peak() -> None:
+    """Let the peak begin at what is held now, not at what loading the libraries took."""
+    if os.access(_CLEAR, os.W_OK):
+        _CLEAR.write_text(_CLEAR_PEAK)
+
+
+def _memory(field: str) -> int | None:
+    """Return a field of the process's status in bytes."""
+    if not _STATUS.is_file():
+        return None
+    fields: dict[str, Any] = dict(
+        line.split(":", 1) for line in _STATUS.read_text().splitlines() if ":" in line
+    )
+    return int(fields[field].split()[0]) * 1024 if field in fields else None

@@ -1,0 +1,101 @@
+import os
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from quantize.errors import QuantizeError
+from quantize.side_by_side import Model, measure_side_by_side
+from quantize.worker import Worker
+
+MEBIBYTE = 2**20
+SHAPE = (3, 8, 8)
+
+
+class HoldsWeights(nn.Module):
+    def __init__(self, numbers: int) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.ones(numbers))
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        assert pictures.shape[2] == 8
+        return self.weights.sum() * pictures
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two TorchScript files: of a few bytes, and of 40 MiB of weights."""
+    folder = tmp_path_factory.mktemp("files")
+    paths = {"small": folder / "small.pt", "large": folder / "large.pt"}
+    for path, numbers in zip(paths.values(), (8, 10 * MEBIBYTE), strict=True):
+        torch.jit.script(HoldsWeights(numbers)).save(path)
+    return paths
+
+
+def open_file(path: Path, shape: tuple[int, int, int] = SHAPE) -> Model:
+    return Model(partial(torch.jit.load, str(path)), shape)
+
+
+def test_models_are_measured_beside_the_first(files: dict[str, Path]) -> None:
+    said: list[str] = []
+    measured = measure_side_by_side(
+        {name: open_file(path) for name, path in files.items()},
+        batches=(1, 3),
+        threads=(1, 2),
+        rounds=3,
+        progress=said.append,
+    )
+    assert list(measured) == ["small", "large"]
+    for measurement in measured.values():
+        timings = measurement.timings
+        assert [(t.threads, t.batch) for t in timings] == [(1, 1), (1, 3), (2, 1), (2, 3)]
+        for timing in timings:
+            assert 0 < timing.lower_quartile_ms <= timing.median_ms <= timing.upper_quartile_ms
+            assert timing.cpu_ms > 0
+            assert timing.pictures_per_second == pytest.approx(
+                1000 * timing.batch / timing.median_ms
+            )
+    assert all(timing.speedup == 1 for timing in measured["small"].timings)
+    small, large = (m.peak_bytes for m in measured.values())
+    assert small is not None
+    assert large is not None
+    # The weights and no more than a copy of them: the libraries alone hold hundreds of MiB.
+    assert 40 * MEBIBYTE <= large - small <= 90 * MEBIBYTE
+    assert any("batch 3, 2 thread(s)" in line for line in said)
+
+
+def test_what_goes_wrong_in_the_process_is_told_with_the_models_name(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(QuantizeError, match=r"lost: .*no\.such"):
+        measure_side_by_side({"lost": open_file(tmp_path / "no.such")})
+    with Worker("other size", open_file(files["small"]).open_model, (3, 4, 4)) as worker:
+        worker.open(threads=1)
+        with pytest.raises(QuantizeError, match=r"other size: .*AssertionError"):
+            worker.run(batch=1)
+
+
+def test_a_process_that_dies_is_told_and_one_that_hangs_is_ended() -> None:
+    with (
+        Worker("dies", partial(os._exit, 9), SHAPE) as worker,
+        pytest.raises(QuantizeError, match=r"dies: its process ended with exit code 9"),
+    ):
+        worker.open(threads=1)
+    hangs = Worker("hangs", partial(time.sleep, 600), SHAPE)
+    hangs._connection.send(("open", 1))
+    start = time.monotonic()
+    hangs.__exit__(None, None, None)
+    assert time.monotonic() - start < 60
+    assert not hangs._process.is_alive()
+
+
+def test_refusals(files: dict[str, Path]) -> None:
+    with pytest.raises(QuantizeError, match="no models"):
+        measure_side_by_side({})
+    models = {"small": open_file(files["small"])}
+    for wrong in ({"rounds": 1}, {"batches": ()}, {"batches": (1, 0)}, {"threads": (0,)}):
+        with pytest.raises(QuantizeError, match="2 rounds or more, and batches and threads"):
+            measure_side_by_side(models, **wrong)  # type: ignore[arg-type]

@@ -34,9 +34,11 @@ def _split(value: object) -> object:
 
 FilePath = Annotated[Path, BeforeValidator(_expand), PlainSerializer(str)]
 
-StageName = Literal["train", "transfer", "prune", "finetune", "resize", "quantize"]
+StageName = Literal[
+    "train", "transfer", "prune", "finetune", "resize", "quantize", "benchmark"
+]  # fmt: skip
 STAGES: tuple[StageName, ...] = (
-    "train", "transfer", "prune", "finetune", "resize", "quantize",
+    "train", "transfer", "prune", "finetune", "resize", "quantize", "benchmark",
 )  # fmt: skip
 DEFAULT_STAGES: tuple[StageName, ...] = ("train", "prune", "finetune", "quantize")
 
@@ -312,6 +314,16 @@ class QuantizeStage(Settings):
     qat: QatSettings = QatSettings()
 
 
+class BenchmarkStage(Settings):
+    """Stage ``benchmark``: every model file of the run, side by side."""
+
+    rounds: int = Field(30, ge=2, description="timed calls of each file, in turn")
+    batches: tuple[int, ...] = Field((1, 8), min_length=1, description="pictures in a call")
+    threads: tuple[int, ...] | None = Field(
+        None, min_length=1, description="threads of a call; none: 1, and all that there are"
+    )
+
+
 class LatencySettings(Settings):
     """The closing measurement."""
 
@@ -351,4 +363,5 @@ class Config(Settings):
     finetune: FinetuneStage = FinetuneStage()
     resize: ResizeStage = ResizeStage()
     quantize: QuantizeStage = QuantizeStage()
+    benchmark: BenchmarkStage = BenchmarkStage()
     latency: LatencySettings = LatencySettings()

@@ -1,14 +1,15 @@
 """What a stage is given."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.config import Config
+from pipeline.run_dir import StageRecord
 from reid.data.loaders import stack_pictures
 from reid.data.records import Picture, ReidData, choose_over_cameras
 from reid.models.checkpoint import CheckpointInfo, load_checkpoint
@@ -31,6 +32,7 @@ class StageContext:
         parent_hash: of the parent's file, or empty.
         input_size: (height, width) of the stage's model.
         validation: identities apart from those to train on, if there are any.
+        made: what the stages before it made, by stage, as far as it fits the settings.
     """
 
     stage: str
@@ -42,6 +44,7 @@ class StageContext:
     parent_hash: str
     input_size: tuple[int, int]
     validation: ReidData | None = None
+    made: Mapping[str, StageRecord] = field(default_factory=dict)
 
     @property
     def device(self) -> str:

@@ -23,11 +23,11 @@ logger = logging.getLogger(__name__)
 
 
 def measure_run(config: Config, run: RunDir) -> None:
-    """Time the model of every finished stage at batch 1 and write ``latency.json``.
+    """Time the model of every finished stage that made one at batch 1 and write ``latency.json``.
 
     Nothing is measured again while the files and the settings are the same.
     """
-    records = [record for stage in STAGES if (record := run.record(stage)) is not None]
+    records = model_records(run)
     measured = {
         "outputs": {record.stage: record.outputs for record in records},
         "settings": config.latency.model_dump(mode="json"),
@@ -57,6 +57,12 @@ def measure_run(config: Config, run: RunDir) -> None:
         "machine": machine_description() | {"threads": config.latency.threads},
     }
     write_json(run.path / LATENCY_FILE, content)
+
+
+def model_records(run: RunDir) -> list[StageRecord]:
+    """Return the records of the finished stages that made one model each."""
+    records = (run.record(stage) for stage in STAGES)
+    return [record for record in records if record is not None and "file" in record.result]
 
 
 def read_latency(run: RunDir) -> dict[str, Any]:

@@ -19,6 +19,7 @@ BEGUN_FILE = "begun.json"
 MADE_ANEW = "made anew"
 ANEW: Mapping[str, str] = {CHECKPOINT: MADE_ANEW, KEPT: MADE_ANEW}
 NEEDS_TEACHER = ("finetune",)
+NEEDS_ALL_FILES = ("benchmark",)
 # What the other stages leave is no float model to go on from.
 LEAVES_CHECKPOINT = ("train", "transfer", "prune", "finetune", "resize")
 
@@ -81,6 +82,7 @@ def stage_inputs(
     data_hash: str,
     parent: Mapping[str, str] | None,
     teacher: str | None,
+    made: Mapping[str, Mapping[str, str]],
 ) -> dict[str, str]:
     """Return the hashes of what a stage is made from, by name.
 
@@ -90,6 +92,7 @@ def stage_inputs(
         data_hash: of the pictures.
         parent: hashes of what the stage before it made, by file name.
         teacher: hash of the full-width model.
+        made: hashes of what the stages before it made, by stage and file name.
     """
     inputs = {"data": data_hash}
     if parent is not None:
@@ -106,7 +109,14 @@ def stage_inputs(
     if stage == "prune" and (plan := plan_path(config)) is not None:
         read_plan(plan)
         inputs["plan"] = hash_file(plan)
+    if stage in NEEDS_ALL_FILES:
+        inputs |= files_of(made)
     return inputs
+
+
+def files_of(made: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Return the hashes of the files that stages made, by ``stage/file``."""
+    return {f"{stage}/{name}": digest for stage in made for name, digest in made[stage].items()}
 
 
 def parent_of(stage: str, config: Config, run: RunDir) -> str | None:
@@ -168,6 +178,7 @@ def make_plan(
             config, stage, data_hash=data_hash,
             parent=outputs.get(parent) if parent else None,
             teacher=outputs["train"][CHECKPOINT] if "train" in outputs else None,
+            made=outputs,
         )  # fmt: skip
         settings = stage_settings(config, stage)
         reason = why_not_reusable(run, stage, settings, inputs)
@@ -257,6 +268,7 @@ def stale_records(config: Config, run: RunDir) -> dict[str, str]:
     """
     stale: dict[str, str] = {}
     checkpoints: set[str] = set()
+    files: dict[str, str] = {}
     records = [record for stage in STAGES if (record := run.record(stage)) is not None]
     newest = max(records, key=lambda record: run.finished_at(record.stage), default=None)
     for record in records:
@@ -268,6 +280,13 @@ def stale_records(config: Config, run: RunDir) -> dict[str, str]:
             stale[record.stage] = "made from other pictures"
         elif parent is not None and parent not in checkpoints:
             stale[record.stage] = "the model it was made from is gone"
+        elif record.stage in NEEDS_ALL_FILES and not _files_in(record).items() <= files.items():
+            stale[record.stage] = "files that it measured are gone"
         else:
             checkpoints.add(record.outputs.get(CHECKPOINT, ""))
+            files |= files_of({record.stage: record.outputs})
     return stale
+
+
+def _files_in(record: StageRecord) -> dict[str, str]:
+    return {name: digest for name, digest in record.inputs.items() if "/" in name}

@@ -23,7 +23,7 @@ from pipeline.plan import (
 from pipeline.preflight import check_batches, check_files, check_settings
 from pipeline.run_dir import CHECKPOINT, KEPT, RunDir, StageRecord
 from pipeline.settings_io import write_config
-from pipeline.stages import finetune, prune, quantize, resize, train, transfer
+from pipeline.stages import benchmark, finetune, prune, quantize, resize, train, transfer
 from pipeline.widths import CUTTING_STAGES, cutting_stage
 from reid.data.records import ReidData
 from reid.files import hash_file
@@ -39,6 +39,7 @@ STAGE_FUNCTIONS: dict[str, StageFunction] = {
     "finetune": finetune.run,
     "resize": resize.run,
     "quantize": quantize.run,
+    "benchmark": benchmark.run,
 }
 
 
@@ -74,7 +75,8 @@ def run_stages(config: Config, run: RunDir, *, restart_from: str | None = None) 
         logger.warning("%s: stale and not asked for (%s)", stage, reason)
     for step in plan.steps:
         if step.action != "reuse":
-            _run_stage(config, run, step, data, validation, data_hash)
+            made = _made_before(step.stage, run, plan)
+            _run_stage(config, run, step, data, validation, data_hash, made)
     run.mark_restart(None)
     return plan
 
@@ -98,6 +100,12 @@ def _set_aside(run: RunDir, stages: Sequence[str]) -> None:
             logger.info("%s: what was there before lies in %s", stage, aside)
 
 
+def _made_before(stage: str, run: RunDir, plan: Plan) -> dict[str, StageRecord]:
+    """Return what the earlier stages made, without those that do not fit the settings."""
+    earlier = [name for name in STAGES[: STAGES.index(stage)] if name not in plan.stale]
+    return {name: record for name in earlier if (record := run.record(name)) is not None}
+
+
 def _run_stage(
     config: Config,
     run: RunDir,
@@ -105,6 +113,7 @@ def _run_stage(
     data: ReidData,
     validation: ReidData | None,
     data_hash: str,
+    made: dict[str, StageRecord],
 ) -> None:
     parent = run.record(step.parent) if step.parent else None
     teacher = run.record("train")
@@ -114,6 +123,7 @@ def _run_stage(
         data_hash=data_hash,
         parent=parent.outputs if parent else None,
         teacher=teacher.outputs[CHECKPOINT] if teacher else None,
+        made={stage: record.outputs for stage, record in made.items()},
     )
     wanted = fingerprint(step.settings, inputs)
     folder = run.stage_dir(step.stage)
@@ -131,6 +141,7 @@ def _run_stage(
         parent_hash=inputs.get("parent", ""),
         input_size=_input_size(config, step.stage, parent),
         validation=validation,
+        made=made,
     )
     logger.info("%s: started", step.stage)
     started = time.perf_counter()
@@ -166,5 +177,5 @@ def _input_size(config: Config, stage: str, parent: StageRecord | None) -> tuple
 
 def _hash_outputs(folder: Path) -> dict[str, str]:
     """Return the hashes of the files that later stages start from."""
-    paths = [*sorted(folder.glob("*.pt")), folder / KEPT]
+    paths = [*sorted(folder.glob("*.pt")), *sorted(folder.glob("*.onnx")), folder / KEPT]
     return {path.name: hash_file(path) for path in paths if path.is_file()}

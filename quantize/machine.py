@@ -2,6 +2,7 @@
 
 import os
 import platform
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +27,28 @@ _CPU_INFO = Path("/proc/cpuinfo")
 
 
 def machine_description() -> dict[str, Any]:
-    """Return the processor, those of its abilities that matter to int8, and PyTorch's settings."""
+    """Return the processor, those of its abilities that matter to int8, and what runs on it."""
     cpu_info = _cpu_info()
     flags = (cpu_info.get("flags") or cpu_info.get("Features") or "").split()
     return {
         "cpu": cpu_info.get("model name") or platform.processor() or platform.machine(),
         "architecture": platform.machine(),
         "flags": [flag for flag in _FLAGS if flag in flags],
-        "cores": _usable_cores(),
+        "cores": usable_cores(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
+        "onnxruntime": _version("onnxruntime"),
         "torch_capability": torch.backends.cpu.get_cpu_capability(),
         "engine": torch.backends.quantized.engine,
         "supported_engines": list(supported_engines()),
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _cpu_info() -> dict[str, str]:
@@ -51,7 +60,8 @@ def _cpu_info() -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in fields}
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -12,6 +12,13 @@ from pipeline.report.accuracy import (
     verification_cells,
     verification_headings,
 )
+from pipeline.report.benchmark import (
+    benchmark_footnotes,
+    threads_text,
+    timing_headings,
+    timing_text,
+)
+from pipeline.report.pareto import pareto_picture
 from pipeline.report.tables import footnotes, size
 from pipeline.run_dir import RunDir
 from reid.files import write_bytes
@@ -28,7 +35,15 @@ def write_page(run: RunDir, story: dict[str, Any]) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for function in (size, percent, verification_headings, verification_cells):
+    functions = (
+        size,
+        percent,
+        verification_headings,
+        verification_cells,
+        threads_text,
+        timing_text,
+    )
+    for function in functions:
         environment.filters[function.__name__] = function
     template = environment.get_template("page.html.j2")
     text = template.render(
@@ -36,7 +51,20 @@ def write_page(run: RunDir, story: dict[str, Any]) -> Path:
         columns=[*accuracy_columns(story["task"]), *further_columns()],
         verified=[row for row in story["rows"] if row["verification"]],
         footnotes=footnotes(story),
+        benchmark=_benchmark(story),
     )
     path = run.path / REPORT_PAGE
     write_bytes(path, text.encode())
     return path
+
+
+def _benchmark(story: dict[str, Any]) -> dict[str, Any] | None:
+    benchmark = story["benchmark"]
+    if benchmark is None:
+        return None
+    return {
+        "rows": benchmark["rows"],
+        "headings": timing_headings(benchmark),
+        "picture": pareto_picture(benchmark),
+        "lines": benchmark_footnotes(benchmark),
+    }

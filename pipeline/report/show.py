@@ -11,6 +11,7 @@ from pipeline.pictures import look_at_pictures
 from pipeline.plan import Plan, make_plan
 from pipeline.preflight import check_settings
 from pipeline.report.accuracy import verification_table
+from pipeline.report.benchmark import benchmark_footnotes, benchmark_table
 from pipeline.report.page import REPORT_PAGE, write_page
 from pipeline.report.story import collect, iteration_reports, write_story
 from pipeline.report.tables import closing_table, footnotes, plan_table
@@ -88,7 +89,14 @@ def _print_story(console: Console, story: dict[str, Any]) -> None:
     verification = verification_table(story) if story["task"] == "face" else None
     if verification is not None:
         console.print(verification)
-    for line in footnotes(story):
+    _print_lines(console, footnotes(story))
+    if story["benchmark"] is not None:
+        console.print(benchmark_table(story["benchmark"]))
+        _print_lines(console, benchmark_footnotes(story["benchmark"]))
+
+
+def _print_lines(console: Console, lines: list[str]) -> None:
+    for line in lines:
         console.print(line, markup=False, highlight=False, style="dim")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.config import STAGES, Config
 from pipeline.evaluation import headline
-from pipeline.latency import read_latency
+from pipeline.latency import model_records, read_latency
 from pipeline.plan import stale_records
 from pipeline.run_dir import RunDir, StageRecord
 from pipeline.widths import CUTTING_STAGES
@@ -26,6 +26,7 @@ def collect(config: Config, run: RunDir) -> dict[str, Any]:
     records = [record for stage in STAGES if (record := run.record(stage)) is not None]
     latency = read_latency(run)
     stale = stale_records(config, run)
+    measured = [r for r in records if r.stage == "benchmark" and r.stage not in stale]
     return {
         "name": config.name,
         "task": config.evaluation.task,
@@ -33,12 +34,14 @@ def collect(config: Config, run: RunDir) -> dict[str, Any]:
         "pictures": str(config.data.root) if config.data.root else "synthetic pedestrians",
         "rows": [
             _row(record, config, latency) | {"stale": stale.get(record.stage, "")}
-            for record in records
+            for record in model_records(run)
         ],
         "iterations": [report.to_dict() for report in iteration_reports(run)],
         "quantization": next(
             (r.result.get("quantization") for r in records if r.stage == "quantize"), None
         ),
+        # Of files that are no more, what was measured says nothing.
+        "benchmark": next((r.result["benchmark"] for r in measured), None),
         "machine": latency.get("machine", {}),
         "latency": latency.get("stages", {}),
         "versions": records[-1].versions if records else {},

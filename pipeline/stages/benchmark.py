@@ -1,0 +1,49 @@
+"""Stage ``benchmark``: latency, throughput, memory, size of every model file, side by side."""
+
+import logging
+from dataclasses import asdict
+from typing import Any
+
+from pipeline.context import StageContext
+from pipeline.evaluation import headline
+from pipeline.model_files import ModelFile, model_files
+from quantize.machine import machine_description, usable_cores
+from quantize.side_by_side import Measurement, Model, measure_side_by_side
+from reid.files import write_json
+
+BENCHMARK_FILE = "benchmark.json"
+
+logger = logging.getLogger(__name__)
+
+
+def run(context: StageContext) -> dict[str, Any]:
+    """Measure every file of the run beside the first and write ``benchmark.json``."""
+    settings = context.config.benchmark
+    files = model_files(context.folder.parent, context.made)
+    measured = measure_side_by_side(
+        {file.name: Model(file.opener(), (3, *file.input_size)) for file in files},
+        batches=settings.batches,
+        threads=settings.threads or sorted({1, usable_cores()}),
+        rounds=settings.rounds,
+        progress=lambda line: logger.info("benchmark: %s", line),
+    )
+    content = {
+        "machine": machine_description(),
+        "rounds": settings.rounds,
+        "rows": [_row(context, file, measured[file.name]) for file in files],
+    }
+    write_json(context.folder / BENCHMARK_FILE, content)
+    return {"benchmark": content}
+
+
+def _row(context: StageContext, file: ModelFile, measured: Measurement) -> dict[str, Any]:
+    return {
+        "name": file.name,
+        "kind": file.kind,
+        "engine": file.engine,
+        "meant_for": file.meant_for,
+        "input_size": list(file.input_size),
+        "bytes": file.path.stat().st_size,
+        **headline(file.metrics, context.config),
+        **asdict(measured),
+    }

@@ -8,7 +8,7 @@ from torch import Tensor
 
 # Up to so many channels, they go one at a time. Of more, several go at once, so that the work
 # stays the same multiple of that of one inversion.
-STEPS = 256
+STEPS = 64
 
 
 @dataclass(frozen=True)

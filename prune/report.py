@@ -29,8 +29,8 @@ class LayerReport:
         macs_after: multiply-accumulates after.
         largest_removed_norm: L2 norm of the layer's strongest removed channel, if any was.
         smallest_kept_norm: L2 norm of its weakest kept channel.
-        score_at_cut: group score (norms relative to each member's mean, averaged) of the
-            strongest removed channel.
+        score_at_cut: group score (relative to each member's mean, averaged) of the strongest
+            removed channel, see :mod:`prune.criteria`.
         error_before: relative squared error to the full-width layer's output before
             reconstruction, see :class:`prune.reconstruct.LayerFit`; None without reconstruction.
         error_after: the same after it.

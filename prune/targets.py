@@ -63,6 +63,7 @@ def freedom(
     cost_example: Tensor,
     untouched: Sequence[str] = (),
     multiple: int = 1,
+    groups: Sequence[Sequence[str]] | None = None,
 ) -> Freedom:
     """Find what of a model may be cut.
 
@@ -76,13 +77,16 @@ def freedom(
         untouched: patterns (``conv2.*``) of layers that are left alone, with all that share their
             channels.
         multiple: what widths are rounded to.
+        groups: what :func:`prune.nni_backend.find_groups` returned for this model; none: they are
+            found here, which takes seconds.
 
     Raises:
         PruneError: a pattern fits no layer, or nothing is left to cut.
     """
     full, costs = layer_widths(model), CostModel(model, cost_example)
     fixed = output_layers(model) | set(matching(untouched, costs.layers, "prune.untouched"))
-    groups = find_groups(model, example)
+    if groups is None:
+        groups = find_groups(model, example)
     in_groups = {name for members in groups for name in members}
     alone = [(name,) for name in costs.layers if name not in in_groups]
     position = {name: index for index, name in enumerate(costs.layers)}

@@ -1,0 +1,1 @@
+"""Widths searched with an NNI experiment: space, tuner, history, manager process, machines."""

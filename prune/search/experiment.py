@@ -1,0 +1,106 @@
+"""A search: samples in, scores out, as many as were asked for."""
+
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import prune
+from prune.errors import PruneError
+from prune.search.history import Trial, finished_trials, read_events
+from prune.search.job import Job
+from prune.search.manager import ERROR_MARK
+
+POLL_SECONDS = 0.5
+STOP_SECONDS = 60.0
+
+logger = logging.getLogger(__name__)
+
+
+def run_search(job: Job, on_trial: Callable[[Trial], None] | None = None) -> list[Trial]:
+    """Search, or go on with a search that was stopped.
+
+    NNI's TPE tuner proposes samples, trials score them. What was asked and answered is kept in
+    ``job.history``; from there an interrupted search goes on, and ends with the samples that an
+    uninterrupted one would have had. NNI's servers listen on the loopback interface alone.
+
+    Args:
+        job: what to search.
+        on_trial: called with each scored sample, those of earlier runs first.
+
+    Returns:
+        All scored samples, in the order in which they were handed out.
+
+    Raises:
+        PruneError: a trial failed, a machine cannot be used, or NNI did not do what was asked.
+    """
+    job.folder.mkdir(parents=True, exist_ok=True)
+    known = _report([], job, on_trial)
+    if len(known) < job.trials:
+        log = job.folder / "manager.log"
+        with log.open("wb") as output:
+            manager = _start(job, output.fileno())
+            try:
+                while manager.poll() is None:
+                    time.sleep(POLL_SECONDS)
+                    known = _report(known, job, on_trial)
+            finally:
+                _stop(manager)
+        known = _report(known, job, on_trial)
+        if manager.returncode != 0 or len(known) < job.trials:
+            raise PruneError(_reason(log))
+    return known[: job.trials]
+
+
+def _report(known: list[Trial], job: Job, on_trial: Callable[[Trial], None] | None) -> list[Trial]:
+    trials = finished_trials(read_events(job.history))
+    numbers = {trial.number for trial in known}
+    for trial in trials:
+        if on_trial is not None and trial.number not in numbers:
+            on_trial(trial)
+    return trials
+
+
+def _start(job: Job, output: int) -> "subprocess.Popen[bytes]":
+    root = Path(prune.__file__).resolve().parent.parent
+    home = job.folder / "home"
+    home.mkdir(exist_ok=True)
+    preload = Path(__file__).with_name("preload.js")
+    environment = os.environ | {
+        "HOME": str(home),  # NNI keeps a list of all experiments there
+        "NODE_OPTIONS": f'--require "{preload}"',
+    }
+    manager = subprocess.Popen(
+        [sys.executable, "-m", "prune.search.manager"],
+        stdin=subprocess.PIPE,
+        stdout=output,
+        stderr=output,
+        env=environment,
+        cwd=root,
+        start_new_session=True,  # Ctrl-C reaches us alone, and we end it in good order
+    )
+    assert manager.stdin is not None
+    manager.stdin.write(job.to_json().encode())
+    manager.stdin.close()
+    return manager
+
+
+def _stop(manager: "subprocess.Popen[bytes]") -> None:
+    if manager.poll() is None:
+        manager.terminate()
+        try:
+            manager.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            manager.kill()
+            manager.wait()
+
+
+def _reason(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    for line in reversed(lines):
+        if line.startswith(ERROR_MARK):
+            return line.removeprefix(ERROR_MARK)
+    return f"the search ended before all trials were scored; {log} says more"

@@ -1,0 +1,130 @@
+"""The process that holds NNI's manager: ``python -m prune.search.manager``, the job on its input.
+
+It is a process of its own because NNI takes its home folder, its servers' addresses and what its
+trials inherit from the environment.
+"""
+
+import os
+import shlex
+import signal
+import socket
+import sys
+import time
+import urllib.request
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+import prune
+from prune.errors import PruneError
+from prune.search.history import finished_trials, read_events
+from prune.search.job import Job
+from prune.search.machines import prepare, tunnels
+
+POLL_SECONDS = 0.5
+START_SECONDS = 120
+ANSWER_SECONDS = 60
+ERROR_MARK = "search error: "
+FAILED = ("FAILED", "UNKNOWN", "SYS_CANCELED")
+
+
+def main() -> int:
+    """Run the job on standard input; return the exit code."""
+    job = Job.from_json(sys.stdin.read())
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        _run(job)
+    except PruneError as error:
+        sys.stderr.write(f"{ERROR_MARK}{error}\n")
+        return 1
+    return 0
+
+
+def _end(*_: object) -> NoReturn:
+    raise SystemExit(1)
+
+
+def _run(job: Job) -> None:
+    from nni.experiment import Experiment, launcher, rest
+
+    # NNI gives its manager three seconds to come up, which a busy machine exceeds.
+    launcher._check_rest_server = partial(launcher._check_rest_server, retry=START_SECONDS)
+    rest.timeout = ANSWER_SECONDS
+    port = _free_port()
+    folders = [prepare(machine) for machine in job.machines]
+    # NNI's manager takes this for the sign that it is not to outlive us, see preload.js.
+    os.environ["NNI_ENDS_WITH_PARENT"] = str(os.getpid())
+    experiment = Experiment(_config(job, folders))
+    with ExitStack() as stack:
+        stack.enter_context(tunnels(job.machines, port, job.callback))
+        stack.callback(experiment.stop)
+        experiment.start(port)
+        _wait(experiment, job)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _config(job: Job, folders: list[str]) -> Any:
+    from nni.experiment import ExperimentConfig
+    from nni.experiment.config import CustomAlgorithmConfig, RemoteConfig, RemoteMachineConfig
+
+    config = ExperimentConfig("remote" if job.machines else "local")
+    config.experiment_working_directory = job.folder / "nni"
+    config.search_space = {
+        name: {"_type": "quniform", "_value": [job.low, job.high, job.step]}
+        for name in job.variables
+    }
+    config.tuner = CustomAlgorithmConfig(
+        class_name="prune.search.tuner.RecordedTpe",
+        code_directory=Path(prune.__file__).resolve().parent.parent,
+        class_args={"history": str(job.history), "start": job.start, "seed": job.seed},
+    )
+    python = "python" if job.machines else sys.executable
+    config.trial_command = shlex.join([python, "-m", job.module])
+    config.trial_code_directory = job.code
+    config.trial_concurrency = job.concurrency
+    config.max_trial_number = job.trials - len(finished_trials(read_events(job.history)))
+    if job.machines:
+        config.nni_manager_ip = job.callback
+        config.training_service = RemoteConfig(
+            machine_list=[
+                RemoteMachineConfig(
+                    host=machine.host,
+                    port=machine.port,
+                    user=machine.user,
+                    ssh_key_file=machine.key_file,
+                    python_path=folder,
+                )
+                for machine, folder in zip(job.machines, folders, strict=True)
+            ]
+        )
+    return config
+
+
+def _wait(experiment: Any, job: Job) -> None:
+    parent = os.getppid()
+    while (status := experiment.get_status()) != "DONE":
+        if os.getppid() != parent:
+            raise PruneError("the program that started the search is gone")
+        if status in ("ERROR", "STOPPED"):
+            raise PruneError(f"NNI gave up; {job.folder / 'nni'}/*/log says why")
+        failed = [trial for trial in experiment.list_trial_jobs() if trial.status in FAILED]
+        if failed:
+            raise PruneError(f"a trial failed: {_last_words(experiment, failed[0].trialJobId)}")
+        time.sleep(POLL_SECONDS)
+
+
+def _last_words(experiment: Any, trial: str) -> str:
+    url = f"http://127.0.0.1:{experiment.port}/api/v1/nni/trial-file/{trial}/stderr"
+    with urllib.request.urlopen(url, timeout=ANSWER_SECONDS) as answer:
+        lines = [line for line in answer.read().decode(errors="replace").splitlines() if line]
+    return lines[-1].strip() if lines else "it said nothing"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

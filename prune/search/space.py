@@ -1,0 +1,109 @@
+"""From proportions to widths whose operations stay below a limit."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from prune.errors import PruneError
+from prune.targets import Freedom, Unit, matching
+
+Patterns = Mapping[str, Sequence[str]]
+
+# Bisection halves the range of the scale this often: far below one channel.
+HALVINGS = 40
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """Proportions that are searched, and the widths that they mean.
+
+    Only the proportions of the variables to each other matter: they are scaled together to what
+    the limit allows, so every sample is a plan that may be used.
+
+    Attributes:
+        free: what may be cut.
+        variables: what each proportion moves.
+        limit: of the multiply-accumulates for one picture.
+    """
+
+    free: Freedom
+    variables: Mapping[str, tuple[Unit, ...]]
+    limit: int
+
+    def widths(self, sample: Mapping[str, float]) -> dict[str, int]:
+        """Return the widths of all layers that a sample means: the widest below the limit.
+
+        Args:
+            sample: a proportion, above 0, for each variable.
+
+        Raises:
+            PruneError: even the narrowest widths are above the limit.
+        """
+        low, high = 0.0, 1.0 / min(sample.values())
+        if self._fits(sample, high):
+            return self._scaled(sample, high)
+        if not self._fits(sample, low):
+            least = self.free.costs.cost(self._scaled(sample, low)).macs
+            raise PruneError(
+                f"the limit of {self.limit:,} MACs cannot be met: the narrowest widths need "
+                f"{least:,}; raise it, or let more layers be cut"
+            )
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            if self._fits(sample, middle):
+                low = middle
+            else:
+                high = middle
+        return self._scaled(sample, low)
+
+    def _fits(self, sample: Mapping[str, float], scale: float) -> bool:
+        return self.free.costs.cost(self._scaled(sample, scale)).macs <= self.limit
+
+    def _scaled(self, sample: Mapping[str, float], scale: float) -> dict[str, int]:
+        return self.free.widths(
+            {
+                unit: min(1.0, scale * sample[variable])
+                for variable, units in self.variables.items()
+                for unit in units
+            }
+        )
+
+
+def make_space(free: Freedom, patterns: Patterns, limit: int) -> SearchSpace:
+    """Lay out the space of a model's widths.
+
+    Args:
+        free: what may be cut.
+        patterns: shell patterns for the names of the layers that each variable moves; layers that
+            no pattern meets keep their width.
+        limit: of the multiply-accumulates for one picture.
+
+    Raises:
+        PruneError: a pattern meets no layer that may be cut, or layers that share their channels
+            would belong to two variables.
+    """
+    names = [name for unit in free.units for name in unit.layers]
+    owner: dict[str, str] = {}
+    for variable, wanted in patterns.items():
+        for name in matching(wanted, names, f"search variable {variable!r}"):
+            if name in owner:
+                raise PruneError(
+                    f"{name!r} belongs to two search variables, {owner[name]!r} and {variable!r}"
+                )
+            owner[name] = variable
+    variables: dict[str, tuple[Unit, ...]] = dict.fromkeys(patterns, ())
+    for unit in free.units:
+        moved_by = _only_owner(unit, owner)
+        if moved_by is not None:
+            variables[moved_by] += (unit,)
+    return SearchSpace(free, variables, limit)
+
+
+def _only_owner(unit: Unit, owner: Mapping[str, str]) -> str | None:
+    first = unit.layers[0]
+    for name in unit.layers[1:]:
+        if owner.get(name) != owner.get(first):
+            raise PruneError(
+                f"{first!r} and {name!r} share their channels, so they have to belong to the same "
+                "search variable"
+            )
+    return owner.get(first)

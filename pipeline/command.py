@@ -3,7 +3,7 @@
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -25,7 +25,7 @@ logger = logging.getLogger("pipeline")
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse the command line."""
-    parser = _Parser(
+    parser = Parser(
         prog="run_pipeline.py",
         description="Make a person re-identification model small and fast, step by step.",
         epilog="Without --config it runs configs/quickstart.yaml on pictures that it draws itself.",
@@ -40,7 +40,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_intermixed_args(arguments)
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Say what is wrong in one line."""
 
     def error(self, message: str) -> NoReturn:
@@ -52,9 +52,14 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str]) -> int:
     """Run the command; return its exit code: 0, 2 for bad input, 130 when interrupted."""
     options = parse_arguments(arguments)
+    return run_guarded(lambda: _dispatch(options))
+
+
+def run_guarded(action: Callable[[], None]) -> int:
+    """Do what a command is for, and say what is wrong in one line; return the exit code."""
     set_up_logging()
     try:
-        _dispatch(options)
+        action()
     except USER_ERRORS as error:
         _say(f"error: {one_line(error)}")
         return EXIT_BAD_INPUT

@@ -1,0 +1,1 @@
+"""``python -m pipeline.search``: widths searched under a limit, as a plan that ``prune`` takes."""

@@ -1,0 +1,104 @@
+"""What a search ends with: a plan file and a table."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.table import Table
+
+from pipeline.search.score import CHECK_PICTURES, mean_average_precision
+from pipeline.search.task import TRACE_SIZE, Task
+from prune.cut import cut
+from prune.layers import model_cost
+from prune.plan_file import PlanFile, write_plan
+from prune.search.history import Trial, best_trial
+from prune.search.space import SearchSpace
+
+PLAN = "plan.json"
+SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a search ends with.
+
+    Attributes:
+        plan: path of the plan file.
+        table: the uniform widths, the best trials and the full-width model.
+    """
+
+    plan: Path
+    table: Table
+
+
+def finish(folder: Path, task: Task, trials: Sequence[Trial]) -> Outcome:
+    """Write the plan of the best trial, once it has proved that it can be cut.
+
+    Args:
+        folder: of the search.
+        task: that was searched.
+        trials: all of them; the first one is uniform.
+
+    Raises:
+        PruneError: the model cannot be cut to the plan.
+    """
+    space, best = task.space(), best_trial(trials)
+    widths = space.widths(best.sample)
+    compact = cut(
+        task.model,
+        widths,
+        example=torch.zeros(2, 3, *TRACE_SIZE),
+        check_input=task.reconstruction[:CHECK_PICTURES],
+        groups=[tuple(members) for members in task.settings.groups],
+    ).model
+    cost = model_cost(compact, task.reconstruction[:1])
+    reference = mean_average_precision(task, task.model)
+    height, width = task.reconstruction.shape[2:]
+    plan = PlanFile(
+        architecture=task.architecture,
+        input_size=(height, width),
+        # Without the classifier, whose width is the number of identities.
+        widths={name: widths[name] for name in space.free.costs.layers},
+        macs=cost.macs,
+        parameters=cost.parameters,
+        note=f"searched with NNI's TPE in {len(trials)} trials below {task.settings.macs:,} MACs; "
+        f"mAP on {len(task.query.persons)} held-back queries after reconstruction, untrained: "
+        f"{best.score:.4f}, uniform widths {trials[0].score:.4f}, full width {reference:.4f}",
+    )
+    write_plan(folder / PLAN, plan)
+    return Outcome(folder / PLAN, _table(space, trials, reference))
+
+
+def _table(space: SearchSpace, trials: Sequence[Trial], reference: float) -> Table:
+    table = Table(
+        title="Searched widths, as shares of the full ones",
+        title_justify="left",
+        caption="mAP on held-back training identities after reconstruction, without training",
+        caption_justify="left",
+    )
+    table.add_column("trial", no_wrap=True)
+    for heading in ("mAP", "MACs", "parameters", *space.variables):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_row(
+        "full width", f"{reference:.1%}", *_cost(space, {}), *["1.00"] * len(space.variables)
+    )
+    ranked = sorted(trials, key=lambda trial: (-trial.score, trial.number))[:SHOWN]
+    for trial in [trials[0], *(one for one in ranked if one.number != 0)]:
+        widths = space.widths(trial.sample)
+        name = f"{trial.number + 1}" + (" (uniform)" if trial.number == 0 else "")
+        table.add_row(name, f"{trial.score:.1%}", *_cost(space, widths), *_shares(space, widths))
+    return table
+
+
+def _cost(space: SearchSpace, widths: dict[str, int]) -> tuple[str, str]:
+    cost = space.free.costs.cost(widths)
+    return f"{cost.macs / 1e6:.1f} M", f"{cost.parameters:,}"
+
+
+def _shares(space: SearchSpace, widths: dict[str, int]) -> list[str]:
+    shares = []
+    for units in space.variables.values():
+        widest = max(units, key=lambda unit: unit.width)
+        shares.append(f"{widths[widest.layers[0]] / widest.width:.2f}")
+    return shares

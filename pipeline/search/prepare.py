@@ -1,0 +1,156 @@
+"""Laying a search out: what is held back, what is cut, under which limit."""
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from pipeline.config import Config
+from pipeline.errors import PipelineError
+from pipeline.pictures import prepare_pictures
+from pipeline.run_dir import CHECKPOINT, RunDir
+from pipeline.search.task import TRACE_SIZE, TaskSettings, write_task
+from pipeline.search.variables import default_variables
+from pipeline.widths import stock_target
+from prune.criteria import MEASURED
+from prune.layers import model_cost
+from prune.nni_backend import find_groups
+from prune.search.space import Patterns
+from prune.targets import freedom
+from reid.data.merging import split_by_identity
+from reid.data.records import Picture, ReidData, choose_over_cameras, count_persons
+from reid.files import write_json
+from reid.models.checkpoint import CheckpointInfo, load_checkpoint
+from reid.models.registry import build_model
+from reid.seeding import derive_seed
+
+SEARCH = "search"
+TASK = "task"
+BEGUN = "search.json"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search that is laid out.
+
+    Attributes:
+        folder: of everything it leaves.
+        task: folder of the task.
+        settings: of the task.
+    """
+
+    folder: Path
+    task: Path
+    settings: TaskSettings
+
+
+def lay_out(config: Config, run: RunDir) -> Search:
+    """Write the task of a search, or find the one that was begun with the same settings.
+
+    A search with other settings, another model or other pictures is set aside.
+
+    Raises:
+        PipelineError: the run has no trained model, or there are too few identities.
+    """
+    record = run.record("train")
+    if record is None:
+        raise PipelineError(
+            f"{run.path}: stage train is not finished, and the search starts from its model; run "
+            "it first (--stages train)"
+        )
+    checkpoint = run.stage_dir("train") / CHECKPOINT
+    data, data_hash = prepare_pictures(config, run)
+    model, info = load_checkpoint(checkpoint)
+    settings = _task_settings(config, model, info)
+    identity = {
+        "settings": settings.model_dump(mode="json", exclude={"threads"}),
+        "input_size": list(info.input_size),
+        "reconstruction_pictures": config.search.reconstruction_pictures,
+        "held_back": config.search.held_back,
+        "model": record.outputs[CHECKPOINT],
+        "data": data_hash,
+    }
+    folder = run.path / SEARCH
+    if folder.exists() and _begun(folder) != identity:
+        logger.warning(
+            "search: begun with other settings, model or pictures; what was there lies in %s",
+            run.set_aside(SEARCH),
+        )
+    task = folder / TASK
+    if not (folder / BEGUN).exists():
+        write_task(task, settings, checkpoint, _pictures(config, data), info.input_size)
+        write_json(folder / BEGUN, identity)
+    return Search(folder, task, settings)
+
+
+def _begun(folder: Path) -> Any:
+    try:
+        return json.loads((folder / BEGUN).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _task_settings(config: Config, model: nn.Module, info: CheckpointInfo) -> TaskSettings:
+    search, example = config.search, torch.zeros(1, 3, *info.input_size)
+    groups = find_groups(model, torch.zeros(2, 3, *TRACE_SIZE))
+    if search.variables is not None:
+        variables: Patterns = search.variables
+    else:
+        free = freedom(
+            model,
+            torch.zeros(2, 3, *TRACE_SIZE),
+            cost_example=example,
+            untouched=search.untouched,
+            groups=groups,
+        )
+        variables = default_variables(info.architecture, free)
+    return TaskSettings(
+        variables={name: tuple(patterns) for name, patterns in variables.items()},
+        macs=_limit(config, model, info),
+        multiple=search.multiple,
+        untouched=search.untouched,
+        groups=tuple(groups),
+        iterations=search.iterations,
+        criterion="l2" if config.prune.criterion in MEASURED else config.prune.criterion,
+        distance=config.evaluation.distance,
+        seed=derive_seed(config.seed, SEARCH, "cut"),
+        threads=config.threads,
+    )
+
+
+def _limit(config: Config, model: nn.Module, info: CheckpointInfo) -> int:
+    share, example = config.search.macs, torch.zeros(1, 3, *info.input_size)
+    if share is not None:
+        return int(share * model_cost(model, example).macs)
+    target = stock_target(config, "prune")
+    if target is None:
+        raise PipelineError(
+            "search.macs: give the limit as a share of the full-width model's (search.macs=0.28), "
+            "prune.target is no architecture whose MACs could be taken"
+        )
+    return model_cost(build_model(target, embedding_dim=info.embedding_dim), example).macs
+
+
+def _pictures(config: Config, data: ReidData) -> dict[str, Sequence[Picture]]:
+    search, persons = config.search, count_persons(data.train)
+    if search.held_back >= persons:
+        raise PipelineError(
+            f"search.held_back: {search.held_back} identities to score on leave none of the "
+            f"{persons} to reconstruct on; choose fewer"
+        )
+    split = split_by_identity(
+        data, search.held_back / persons, derive_seed(config.seed, SEARCH, "held back")
+    )
+    count, seed = search.reconstruction_pictures, derive_seed(config.seed, SEARCH, "reconstruct")
+    return {
+        "reconstruction": choose_over_cameras(split.train, count, seed),
+        "query": split.query,
+        "gallery": split.gallery,
+    }

@@ -1,0 +1,57 @@
+"""How good widths are: mAP on held-back training identities after reconstruction, untrained."""
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.search.task import TRACE_SIZE, Labelled, Task
+from prune.cut import compose_kept, cut
+from prune.layers import Widths, layer_widths
+from prune.reconstruct import reconstruct
+from prune.widths import linear_plan
+from reid.metrics import evaluate_ranking
+
+CHECK_PICTURES = 2
+BATCH = 64
+
+
+def compact_model(task: Task, widths: Widths) -> nn.Module:
+    """Cut the task's model to widths, in its number of iterations, reconstructing after each.
+
+    Raises:
+        PruneError: the widths cannot be reached.
+    """
+    model, full = task.model, layer_widths(task.model)
+    kept = {name: torch.arange(width) for name, width in full.items()}
+    for step in linear_plan(full, {**full, **widths}, task.settings.iterations):
+        result = cut(
+            model,
+            step,
+            example=torch.zeros(2, 3, *TRACE_SIZE),
+            check_input=task.reconstruction[:CHECK_PICTURES],
+            criterion=task.settings.criterion,
+            seed=task.settings.seed,
+            groups=[tuple(members) for members in task.settings.groups],
+        )
+        model, kept = result.model, compose_kept(kept, result.kept)
+        reconstruct(model, task.model, kept, task.reconstruction)
+    return model
+
+
+def mean_average_precision(task: Task, model: nn.Module) -> float:
+    """Return the mAP of a model on the task's held-back pictures."""
+    query, gallery = _embed(model, task.query), _embed(model, task.gallery)
+    return evaluate_ranking(
+        query,
+        task.query.persons,
+        task.query.cameras,
+        gallery,
+        task.gallery.persons,
+        task.gallery.cameras,
+        distance=task.settings.distance,
+    ).mean_average_precision
+
+
+@torch.inference_mode()
+def _embed(model: nn.Module, labelled: Labelled) -> Tensor:
+    batches = torch.split(labelled.pictures, BATCH)
+    return torch.cat([model(batch) for batch in batches])

@@ -1,0 +1,173 @@
+"""What a trial needs, in a folder of its own that NNI also copies to other machines."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from torch import Tensor, nn
+
+import pipeline
+import prune
+import quantize
+import reid
+from pipeline.config import Settings
+from prune.criteria import Criterion
+from prune.search.space import SearchSpace, make_space
+from prune.targets import freedom
+from reid.data.pictures import load_picture, normalise
+from reid.data.records import Picture
+from reid.data.transforms import IMAGENET_DEVIATION, IMAGENET_MEAN
+from reid.files import write_bytes, write_torch
+from reid.metrics import Distance
+from reid.models.checkpoint import load_checkpoint, read_torch_file
+
+SETTINGS = "task.json"
+MODEL = "checkpoint.pt"
+PICTURES = "pictures.pt"
+
+# Tracing is fast on small pictures, and does not depend on the size.
+TRACE_SIZE = (64, 32)
+
+
+class TaskSettings(Settings):
+    """What a score depends on, besides the model and the pictures.
+
+    Attributes:
+        variables: patterns of layer names, by variable of the search.
+        macs: limit for one picture.
+        multiple: of the widths.
+        untouched: patterns of layers that are left alone.
+        groups: layers whose channels go together.
+        iterations: cuts in which a candidate is taken to its widths.
+        criterion: what ranks channels.
+        distance: between embeddings.
+        seed: of the random criterion and of what pruning is checked with.
+        threads: of a trial; none: as many as torch takes.
+    """
+
+    variables: dict[str, tuple[str, ...]]
+    macs: int
+    multiple: int
+    untouched: tuple[str, ...]
+    groups: tuple[tuple[str, ...], ...]
+    iterations: int
+    criterion: Criterion
+    distance: Distance
+    seed: int
+    threads: int | None
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Pictures to rank.
+
+    Attributes:
+        pictures: normalised (N, 3, H, W).
+        persons: identities (N,).
+        cameras: (N,).
+    """
+
+    pictures: Tensor
+    persons: Tensor
+    cameras: Tensor
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task that was read.
+
+    Attributes:
+        settings: see there.
+        architecture: of the model, as the registry calls it.
+        model: at full width, in evaluation mode.
+        reconstruction: normalised pictures (N, 3, H, W) to solve weights on.
+        query: held-back pictures to search with.
+        gallery: held-back pictures to search in.
+    """
+
+    settings: TaskSettings
+    architecture: str
+    model: nn.Module
+    reconstruction: Tensor
+    query: Labelled
+    gallery: Labelled
+
+    def space(self) -> SearchSpace:
+        """Return the search space."""
+        settings = self.settings
+        free = freedom(
+            self.model,
+            torch.zeros(2, 3, *TRACE_SIZE),
+            cost_example=torch.zeros(1, *self.reconstruction.shape[1:]),
+            untouched=settings.untouched,
+            multiple=settings.multiple,
+            groups=settings.groups,
+        )
+        return make_space(free, settings.variables, settings.macs)
+
+
+def write_task(
+    folder: Path,
+    settings: TaskSettings,
+    checkpoint: Path,
+    pictures: dict[str, Sequence[Picture]],
+    input_size: tuple[int, int],
+) -> None:
+    """Write a task, with the code that carries it out.
+
+    Args:
+        folder: is made.
+        settings: see there.
+        checkpoint: of the full-width model.
+        pictures: under ``reconstruction``, ``query`` and ``gallery``.
+        input_size: (height, width).
+    """
+    for package in (pipeline, prune, quantize, reid):
+        _copy_code(package, folder)
+    shutil.copyfile(checkpoint, folder / MODEL)
+    write_torch(
+        folder / PICTURES, {name: _pack(them, *input_size) for name, them in pictures.items()}
+    )
+    write_bytes(folder / SETTINGS, settings.model_dump_json(indent=2).encode())
+
+
+def read_task(folder: Path) -> Task:
+    """Read a task."""
+    settings = TaskSettings.model_validate_json((folder / SETTINGS).read_bytes())
+    content = read_torch_file(folder / PICTURES)
+    sets = {name: _unpack(packed) for name, packed in content.items()}
+    model, info = load_checkpoint(folder / MODEL)
+    return Task(
+        settings=settings,
+        architecture=info.architecture,
+        model=model,
+        reconstruction=sets["reconstruction"].pictures,
+        query=sets["query"],
+        gallery=sets["gallery"],
+    )
+
+
+def _copy_code(package: ModuleType, folder: Path) -> None:
+    source = Path(str(package.__file__)).parent
+    shutil.copytree(
+        source,
+        folder / source.name,
+        ignore=shutil.ignore_patterns("__pycache__"),
+        dirs_exist_ok=True,
+    )
+
+
+def _pack(pictures: Sequence[Picture], height: int, width: int) -> dict[str, Tensor]:
+    return {
+        "pictures": torch.stack([load_picture(one.path, height, width) for one in pictures]),
+        "persons": torch.tensor([picture.person for picture in pictures]),
+        "cameras": torch.tensor([picture.camera for picture in pictures]),
+    }
+
+
+def _unpack(packed: dict[str, Tensor]) -> Labelled:
+    pictures = normalise(packed["pictures"], IMAGENET_MEAN, IMAGENET_DEVIATION)
+    return Labelled(pictures, packed["persons"], packed["cameras"])

@@ -1,0 +1,183 @@
+"""The search on a tiny run: layout, one score, and, slowly, the whole command."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.command import main as run_pipeline
+from pipeline.errors import PipelineError
+from pipeline.run_dir import RunDir
+from pipeline.search.command import main
+from pipeline.search.outcome import finish
+from pipeline.search.prepare import lay_out
+from pipeline.search.score import compact_model, mean_average_precision
+from pipeline.search.task import Task, read_task
+from pipeline.search.variables import default_variables
+from pipeline.settings_io import load_config
+from prune.layers import layer_widths, model_cost
+from prune.plan_file import read_plan
+from prune.search.history import Trial
+from prune.search.space import make_space
+from prune.targets import freedom
+from reid.data.market1501 import read_market1501
+from reid.models.registry import build_model
+
+CONFIG = """
+name: tiny
+threads: 1
+data: {{root: {root}, height: 64, width: 32, workers: 0}}
+model: {{architecture: osnet_x0_5, embedding_dim: 32}}
+train: {{epochs: 0}}
+prune: {{target: osnet_x0_25}}
+search: {{trials: 2, held_back: 3, reconstruction_pictures: 8}}
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_market: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("search")
+    (folder / "tiny.yaml").write_text(CONFIG.format(root=tiny_market))
+    code = run_pipeline(
+        ["--config", str(folder / "tiny.yaml"), "--stages", "train", "--run", str(folder / "run")]
+    )
+    assert code == 0
+    return folder
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> RunDir:
+    """A run of the test's own whose stage train is done."""
+    shutil.copytree(trained / "run", tmp_path / "run")
+    return RunDir(tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def task(trained: Path) -> Task:
+    config = load_config(trained / "run" / "config.yaml")
+    return read_task(lay_out(config, RunDir(trained / "run")).task)
+
+
+def test_what_is_held_back_is_neither_tested_on_nor_reconstructed_on(
+    task: Task, tiny_market: Path
+) -> None:
+    data = read_market1501(tiny_market)
+    held_back = set(task.query.persons.tolist()) | set(task.gallery.persons.tolist())
+    assert len(held_back) == 3
+    assert held_back <= {picture.person for picture in data.train}
+    assert not held_back & {picture.person for picture in (*data.query, *data.gallery)}
+    rest = [picture for picture in data.train if picture.person not in held_back]
+    assert 0 < len(task.reconstruction) <= min(8, len(rest))
+
+
+def test_the_first_candidate_is_the_stock_target_and_scores_the_same_twice(task: Task) -> None:
+    space = task.space()
+    widths = space.widths(dict.fromkeys(space.variables, 0.65))
+    stock = build_model("osnet_x0_25", num_classes=8, embedding_dim=32)
+    assert widths == layer_widths(stock) | {"classifier": 8}
+    compact = compact_model(task, widths)
+    stock.load_state_dict(compact.state_dict(), strict=True)
+    score = mean_average_precision(task, compact)
+    assert 0 < score <= 1
+    assert mean_average_precision(task, compact_model(task, widths)) == score
+
+
+def test_the_plan_is_what_the_best_trial_scored(task: Task, tmp_path: Path) -> None:
+    even = dict.fromkeys(task.settings.variables, 0.65)
+    trials = [Trial(0, even, 0.3), Trial(1, even | {"conv4": 1.0}, 0.5), Trial(2, even, 0.4)]
+    outcome = finish(tmp_path, task, trials)
+    plan = read_plan(outcome.plan)
+    widths = task.space().widths(trials[1].sample)
+    assert {**plan.widths, "classifier": 8} == widths
+    assert plan.architecture == "osnet_x0_5"
+    assert plan.input_size == (64, 32)
+    assert plan.macs <= task.settings.macs
+    cost = model_cost(compact_model(task, plan.widths), torch.zeros(1, 3, 64, 32))
+    assert (plan.macs, plan.parameters) == (cost.macs, cost.parameters)
+    assert outcome.table.row_count == 4
+
+
+def test_the_same_settings_go_on_and_others_set_aside(run: RunDir) -> None:
+    config = load_config(run.config_path)
+    search = lay_out(config, run)
+    (search.folder / "trials.jsonl").write_text("")
+    more = load_config(run.config_path, ["search.trials=9", "search.concurrency=2"])
+    lay_out(more, run)
+    assert (search.folder / "trials.jsonl").exists()
+    lay_out(load_config(run.config_path, ["search.macs=0.5"]), run)
+    assert not (search.folder / "trials.jsonl").exists()
+    assert (run.path / "superseded" / "search-1" / "trials.jsonl").exists()
+
+
+def test_a_limit_may_be_a_share_of_the_full_width(run: RunDir) -> None:
+    search = lay_out(load_config(run.config_path, ["search.macs=0.5"]), run)
+    full = model_cost(read_task(search.task).model, torch.zeros(1, 3, 64, 32)).macs
+    assert search.settings.macs == full // 2
+
+
+def test_a_target_without_macs_of_its_own_needs_a_share(run: RunDir) -> None:
+    config = load_config(run.config_path, ["prune.target=0.6"])
+    with pytest.raises(PipelineError, match=r"search.macs: give the limit as a share"):
+        lay_out(config, run)
+
+
+def test_too_few_identities_are_refused(run: RunDir) -> None:
+    config = load_config(run.config_path, ["search.held_back=8"])
+    with pytest.raises(PipelineError, match=r"search.held_back: 8 identities .* of the 8"):
+        lay_out(config, run)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "names"),
+    [
+        ("osnet_x0_5", ["conv1", "conv2", "conv3", "conv4", "conv5", "hidden"]),
+        ("osnet_ain_x0_5", ["conv1", "conv2", "conv3", "conv4", "conv5", "hidden"]),
+        ("resnet18_x0_5", ["layer1", "layer2", "layer3", "layer4"]),
+    ],
+)
+def test_every_layer_that_may_be_cut_has_one_variable(architecture: str, names: list[str]) -> None:
+    free = freedom(
+        build_model(architecture),
+        torch.zeros(2, 3, 64, 32),
+        cost_example=torch.zeros(1, 3, 64, 32),
+    )
+    patterns = default_variables(architecture, free)
+    assert sorted(patterns) == names
+    space = make_space(free, patterns, 10**9)
+    moved = [unit for units in space.variables.values() for unit in units]
+    assert sorted(map(id, moved)) == sorted(map(id, free.units))
+
+
+def test_a_run_without_a_trained_model_is_refused(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = str(trained / "tiny.yaml")
+    assert main(["--config", config, "--run", str(tmp_path / "new")]) == 2
+    assert "new: stage train is not finished, and the search starts" in capsys.readouterr().err
+
+
+def test_a_machine_that_is_none_is_refused_before_anything_runs(
+    run: RunDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine = "search.machines=[{address: nowhere, key_file: key, python: /usr/bin/python}]"
+    assert main(["--run", str(run.path), machine]) == 2
+    assert "'nowhere' is no machine; expected user@host" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_command_searches_and_goes_on(
+    run: RunDir, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert main(["--run", str(run.path)]) == 0
+    plan = read_plan(run.path / "search" / "plan.json")
+    history = (run.path / "search" / "trials.jsonl").read_text()
+    assert "1 (uniform)" in capsys.readouterr().out
+    assert main(["--run", str(run.path), "search.trials=3"]) == 0
+    lines = (run.path / "search" / "trials.jsonl").read_text()
+    assert lines.startswith(history)
+    scores = [json.loads(line) for line in lines.splitlines() if "score" in line]
+    assert len(scores) == 3
+    quarter = build_model("osnet_x0_25", embedding_dim=32)
+    assert plan.macs <= model_cost(quarter, torch.zeros(1, 3, 64, 32)).macs

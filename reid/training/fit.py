@@ -182,7 +182,7 @@ def _make_trainer(
     return lightning.Trainer(
         accelerator=accelerator,
         devices=devices,
-        strategy=make_strategy() if devices > 1 else "auto",
+        strategy=make_strategy(settings) if devices > 1 else "auto",
         max_epochs=settings.epochs,
         check_val_every_n_epoch=min(settings.validate_every, settings.epochs),
         precision=settings.precision,

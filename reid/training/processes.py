@@ -15,16 +15,17 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from reid import errors
+from reid.training.settings import TrainingSettings
 
 PACKAGE = __name__.partition(".")[0]
 
 
-def make_strategy() -> DDPStrategy:
-    """Return Lightning's strategy: a new process a device, gradients averaged after each step.
-
-    Parameters without a gradient are allowed for: frozen ones, and a classifier without a loss.
-    """
-    return DDPStrategy(start_method="spawn", find_unused_parameters=True)
+def make_strategy(settings: TrainingSettings) -> DDPStrategy:
+    """Return Lightning's strategy: a new process a device, gradients averaged after each step."""
+    # Parameters without a gradient, which DDP would wait for: frozen ones, a classifier without
+    # a loss. Looking for them takes time.
+    unused = settings.frozen_epochs > 0 or settings.losses.cross_entropy == 0
+    return DDPStrategy(start_method="spawn", find_unused_parameters=unused)
 
 
 class InheritSettings(Callback):

@@ -1,11 +1,13 @@
 """Settings: files, extends, overrides, and what is said when they are wrong."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from pipeline.config import Config
 from pipeline.errors import PipelineError
+from pipeline.preflight import check_settings
 from pipeline.settings_doc import settings_page
 from pipeline.settings_io import load_config, setting_keys, write_config
 
@@ -116,6 +118,16 @@ def test_the_page_of_settings_is_that_of_the_code() -> None:
     assert page == settings_page(), "run: python -m pipeline.settings_doc > docs/settings.md"
     for key in setting_keys():
         assert f"| `{key}` |" in page
+
+
+def test_the_page_on_training_names_settings_that_are_there(tmp_path: Path) -> None:
+    page = (CONFIGS.parent / "docs" / "training.md").read_text()
+    keys = set(re.findall(r"`((?:train|data)\.[a-z_.]+)[`=]", page))
+    assert len(keys) > 15
+    assert keys <= set(setting_keys())
+    recipe = load_config(write(tmp_path, re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)[0]))
+    check_settings(recipe)
+    assert recipe.train.milestones == (60,)
 
 
 def test_every_setting_has_a_description() -> None:

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from quantize.errors import QuantizeError
 from quantize.onnx import INPUT, onnx_session, read_onnx, read_onnx_metadata, with_metadata
+from quantize.onnx_pooling import pooling_as_convolution
 from quantize.writing import written_whole
 
 Calibration = Literal["percentile", "minmax", "entropy"]
@@ -67,6 +68,7 @@ def quantize_onnx(
     with tempfile.TemporaryDirectory() as folder, _quiet():
         prepared, int8 = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
         quant_pre_process(model, str(prepared), skip_symbolic_shape=True)
+        _write_pooling_as_convolution(prepared)
         quantize_static(
             str(prepared),
             str(int8),
@@ -98,6 +100,12 @@ def _has_int8_weights(node: onnx.NodeProto, makers: dict[str, onnx.NodeProto]) -
     return all(
         name in makers and makers[name].op_type == "DequantizeLinear" for name in node.input[:2]
     )
+
+
+def _write_pooling_as_convolution(path: Path) -> None:
+    model = onnx.load_model(path)
+    if pooling_as_convolution(model):
+        onnx.save_model(model, path)
 
 
 class _Batches(CalibrationDataReader):  # type: ignore[misc]

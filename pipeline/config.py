@@ -311,6 +311,18 @@ class QuantizeStage(Settings):
         "quantization-aware training does without them",
     )
     float_layers: tuple[str, ...] = Field((), description="layers to leave in float")
+    scan: bool = Field(
+        False, description="measure what int8 costs layer by layer, on pictures held back"
+    )
+    accuracy_budget: float | None = Field(
+        None,
+        gt=0,
+        description="largest mean 1 - cosine to the float model on pictures held back; the layers "
+        "that a scan finds dearest are left in float until it is met; none: without",
+    )
+    max_float_layers: int = Field(
+        8, ge=0, description="how many layers the accuracy budget may leave in float"
+    )
     qat: QatSettings = QatSettings()
 
 

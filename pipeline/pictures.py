@@ -6,10 +6,8 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from pipeline.config import Config
+from pipeline.progress import progress_bar
 from pipeline.run_dir import RunDir
 from reid.data.inspection import inspect_data
 from reid.data.merging import merge_training, split_by_identity
@@ -91,7 +89,7 @@ def _inspect(config: Config, run: RunDir) -> tuple[ReidData, str, dict[str, str]
     data = _read(config, config.data.root or synthetic_folder(config, run))
     check_evaluable(data)
     known = _read_inspection(run.path / INSPECTION)
-    with _progress("checking pictures") as progress:
+    with progress_bar("checking pictures") as progress:
         task = progress.add_task("checking pictures", total=None)
         digest, stamps = inspect_data(
             data,
@@ -104,7 +102,7 @@ def _inspect(config: Config, run: RunDir) -> tuple[ReidData, str, dict[str, str]
 def draw_synthetic(config: Config, folder: Path) -> None:
     """Draw synthetic pedestrians, unless they are there already."""
     settings = config.data.synthetic
-    with _progress("drawing pedestrians") as progress:
+    with progress_bar("drawing pedestrians") as progress:
         task = progress.add_task("drawing pedestrians", total=None)
         write_synthetic_market1501(
             folder,
@@ -125,10 +123,3 @@ def _read_inspection(path: Path) -> dict[str, str]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def _progress(title: str) -> Progress:
-    return Progress(
-        TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        console=Console(stderr=True), transient=True,
-    )  # fmt: skip

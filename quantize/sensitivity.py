@@ -25,6 +25,7 @@ class LayerCost:
         layer: name of the module; all layers inside it are meant.
         weighted_layers: convolutions and linear layers in it.
         weights: their weights; each takes three bytes more in float.
+        macs: their multiply-accumulates for a picture, which float is slower at.
         alone: mean 1 - cosine of the embeddings when only this is int8.
         spared: by how much mean 1 - cosine of the int8 model falls when only this is in float;
             negative where its error makes up for another one.
@@ -33,6 +34,7 @@ class LayerCost:
     layer: str
     weighted_layers: int
     weights: int
+    macs: int
     alone: float
     spared: float
 
@@ -95,10 +97,11 @@ def measure_sensitivity(
         progress: called with the number of groups that are done and how many there are.
     """
     evaluated = copy.deepcopy(model).cpu().eval()
-    groups = layer_groups(evaluated)
     simulation = _Simulation(calibrated.prepared, call_sites(evaluated), list(batches))
+    groups = [group for group in layer_groups(evaluated) if simulation.size_of(group)[0]]
     simulation.round_only([])
     reference = simulation.embed()
+    macs = simulation.count_macs()
 
     def error() -> float:
         return compare(simulation.embed(), reference).mean_cosine_error
@@ -113,7 +116,8 @@ def measure_sensitivity(
         alone = error()
         simulation.round_all_but([group])
         count, weights = simulation.size_of(group)
-        costs.append(LayerCost(group, count, weights, alone, everything - error()))
+        inside = sum(value for name, value in macs if is_inside(name, [group]))
+        costs.append(LayerCost(group, count, weights, inside, alone, everything - error()))
         if progress is not None:
             progress(done + 1, len(groups))
     costs.sort(key=lambda cost: cost.spared, reverse=True)
@@ -132,9 +136,13 @@ class BudgetStep:
     float_layers: tuple[str, ...]
     agreement: Agreement
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the step as what JSON can hold."""
+        return {"float_layers": list(self.float_layers), "agreement": self.agreement.to_dict()}
+
 
 def leave_dearest_in_float(
-    measure: Callable[[Sequence[str]], Agreement],
+    measure: Callable[[tuple[str, ...]], Agreement],
     ranked: Sequence[str],
     *,
     budget: float,
@@ -153,7 +161,8 @@ def leave_dearest_in_float(
         many layers in float as is allowed.
     """
     for count in range(min(most, len(ranked)) + 1):
-        step = BudgetStep(tuple(ranked[:count]), measure(ranked[:count]))
+        chosen = tuple(ranked[:count])
+        step = BudgetStep(chosen, measure(chosen))
         yield step
         if step.agreement.mean_cosine_error <= budget:
             return
@@ -255,6 +264,25 @@ class _Simulation:
     def embed(self) -> Tensor:
         """Return the embeddings (N, D) of all pictures."""
         return torch.cat([self._graph(batch) for batch in self._batches])
+
+    def count_macs(self) -> list[tuple[str, int]]:
+        """Return the multiply-accumulates of every call of a layer for one picture."""
+        counted: list[tuple[str, int]] = []
+
+        def count(weight: _Weight, output: Tensor) -> None:
+            positions = output[0].numel() // output.shape[1]
+            counted.append((weight.name, weight.exact.numel() * positions))
+
+        handles = [
+            weight.layer.register_forward_hook(
+                lambda _module, _inputs, output, weight=weight: count(weight, output)
+            )
+            for weight in self._weights
+        ]
+        self._graph(self._batches[0][:1])
+        for handle in handles:
+            handle.remove()
+        return counted
 
     def size_of(self, layer: str) -> tuple[int, int]:
         """Return how many layers with weights it has, and how many weights; shared ones once."""

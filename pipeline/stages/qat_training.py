@@ -129,6 +129,7 @@ def train_qat(
     calibrated: Calibrated,
     reference: Reference,
     held_back: Sequence[Picture],
+    float_layers: tuple[str, ...],
 ) -> tuple[Calibrated | None, dict[str, Any]]:
     """Train the float model's int8 form with the float model as teacher.
 
@@ -140,6 +141,7 @@ def train_qat(
         calibrated: the ranges to start from.
         reference: the float model's embeddings of the pictures held back.
         held_back: these pictures, which are not trained on.
+        float_layers: as it was calibrated.
 
     Returns:
         The weights and ranges of the best epoch, or None if the training diverged, and how it
@@ -152,7 +154,7 @@ def train_qat(
             calibrated,
             engine=settings.engine,
             per_channel=settings.per_channel,
-            float_layers=settings.float_layers,
+            float_layers=float_layers,
         ),
         copy.deepcopy(model.get_submodule("classifier")),
     )

@@ -12,6 +12,7 @@ from pipeline.context import StageContext
 from pipeline.errors import PipelineError
 from pipeline.evaluation import evaluate, headline
 from pipeline.run_dir import METRICS
+from pipeline.stages.float_layers import choose_float_layers
 from pipeline.stages.qat_training import train_qat
 from prune.layers import model_cost
 from quantize.agreement import Agreement, Reference
@@ -66,15 +67,19 @@ def run(context: StageContext) -> dict[str, Any]:
         observer=settings.observer,
         float_layers=settings.float_layers,
     )
+    choice = choose_float_layers(context, model, calibrated, reference)
+    calibrated = choice.calibrated
     models = {"static": _convert(context, calibrated)}
     told: dict[str, Any] = {}
     if settings.mode == "qat":
         assert reference is not None
-        trained, told = train_qat(context, model, calibrated, reference, drawn.held_back)
+        trained, told = train_qat(
+            context, model, calibrated, reference, drawn.held_back, choice.float_layers
+        )
         if trained is not None:
             models["qat"] = _convert(context, trained)
     files = {
-        road: _write(context, model, int8, road, metadata, reference)
+        road: _write(context, model, int8, road, metadata, reference, choice.float_layers)
         for road, int8 in models.items()
     }
     kept = _choose(files)
@@ -90,6 +95,7 @@ def run(context: StageContext) -> dict[str, Any]:
         "calibration_digest": pictures["digest"],
         "summary": _summary(chosen.report),
         **comparison,
+        **choice.told,
     }
     write_json(context.folder / METRICS, chosen.metrics)
     write_json(context.folder / REPORT, {**quantization, "training": told, "calibration": pictures})
@@ -109,10 +115,16 @@ def _reference(context: StageContext, model: nn.Module, drawn: CalibrationDraw) 
     settings = context.config.quantize
     if drawn.held_back:
         return Reference(model, context.batches(drawn.held_back))
-    if settings.mode == "static":
+    asked = {
+        "quantize.mode qat": settings.mode == "qat",
+        "quantize.scan": settings.scan,
+        "quantize.accuracy_budget": settings.accuracy_budget is not None,
+    }
+    if not any(asked.values()):
         return None
     raise PipelineError(
-        "quantize.mode qat: no pictures are left to judge by, calibration takes "
+        f"{next(key for key in asked if asked[key])}: no pictures are left to judge by, "
+        f"calibration takes "
         f"{len(drawn.calibration)} of {len(context.data.train)} training pictures; lower "
         "quantize.calibration_pictures, and leave quantize.held_back_pictures above 0"
     )
@@ -143,6 +155,7 @@ def _write(
     road: str,
     metadata: dict[str, str],
     reference: Reference | None,
+    float_layers: tuple[str, ...],
 ) -> Int8File:
     """Write a file, and measure what is read back from it."""
     settings = context.config.quantize
@@ -151,7 +164,7 @@ def _write(
     save_torchscript(
         int8, context.example(), path, metadata | {"road": road}, engine=settings.engine
     )
-    report = quantization_report(model, int8, float_layers=settings.float_layers)
+    report = quantization_report(model, int8, float_layers=float_layers)
     logger.info("quantize: %s: %s", name, _summary(report))
     loaded, _ = load_torchscript(path, settings.engine)
     with quantized_engine(settings.engine):

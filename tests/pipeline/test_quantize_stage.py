@@ -146,6 +146,34 @@ def test_static_alone_is_one_file(tiny_data: ReidData, checkpoint: Path, tmp_pat
     assert row["quantization"]["verdict"] == ""
 
 
+def test_a_budget_leaves_the_dearest_layers_in_float(
+    tiny_data: ReidData, checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        row = run(
+            tiny_data, checkpoint, tmp_path, mode="static", accuracy_budget=1e-9,
+            max_float_layers=2,
+        )["quantization"]  # fmt: skip
+    steps = row["budget"]["steps"]
+    dearest = [layer["layer"] for layer in row["scan"]["layers"]]
+    assert [step["float_layers"] for step in steps] == [[], dearest[:1], dearest[:2]]
+    errors = [step["agreement"]["mean_cosine_error"] for step in steps]
+    assert row["roads"]["static"]["agreement"]["mean_cosine_error"] == min(errors) < errors[0]
+    left = {layer["name"] for layer in row["left_in_float"] if layer["reason"] == "asked for"}
+    assert left
+    assert all(name.startswith(tuple(dearest[:2])) for name in left)
+    assert "misses quantize.accuracy_budget" in caplog.text
+
+
+def test_a_budget_that_is_met_leaves_everything_int8(
+    tiny_data: ReidData, checkpoint: Path, tmp_path: Path
+) -> None:
+    row = run(tiny_data, checkpoint, tmp_path, mode="static", accuracy_budget=1.0)["quantization"]
+    assert [step["float_layers"] for step in row["budget"]["steps"]] == [[]]
+    assert "scan" not in row
+    assert row["int8_convolutions"] == row["convolutions"]
+
+
 def test_training_needs_pictures_to_judge_by(
     tiny_data: ReidData, checkpoint: Path, tmp_path: Path
 ) -> None:

@@ -85,6 +85,9 @@ def test_the_layer_that_int8_hurts_comes_first(found: Sensitivity) -> None:
     assert found.layers[0].spared > 0.5 * found.everything
     assert found.layers[0].weighted_layers == 2
     assert found.layers[0].weights == 8 * 8 * 9 + 8 * 8
+    # 64 x 32 pixels, halved by the first block to 31 x 15 and by the second to 15 x 7.
+    assert found.layers[0].macs == found.layers[0].weights * 15 * 7
+    assert next(c.macs for c in found.layers if c.layer == "fc") == 8 * 7 * 3 * 16
 
 
 def test_parts_add_up_to_about_the_whole(found: Sensitivity) -> None:

@@ -27,7 +27,12 @@ transfer:
   target: osnet_x0_25
   reconstruction_pictures: 16
   recalibration_pictures: 16
-  tuning: {{epochs: 1, identities_per_batch: 4, pictures_per_identity: 3}}
+  tuning:
+    epochs: 1
+    identities_per_batch: 4
+    pictures_per_identity: 3
+    frozen_layers: [conv1, conv2]
+    frozen_epochs: 1
 resize:
   height: 64
   width: 32
@@ -65,6 +70,18 @@ def test_what_is_kept_is_what_is_most_important(finished: Path) -> None:
     # The stem is in no group: its own L2 norms decide.
     norms = full.get_submodule("conv1.conv").weight.flatten(1).norm(dim=1)  # type: ignore[union-attr, operator]
     assert sorted(kept) == sorted(norms.topk(16).indices.tolist())
+
+
+def test_frozen_layers_are_as_the_cut_left_them(finished: Path) -> None:
+    cut, _ = load_checkpoint(finished / "transfer" / "iteration_1" / "compact.pt")
+    trained, _ = load_checkpoint(finished / "transfer" / "checkpoint.pt")
+    same = {
+        name for name, value in trained.state_dict().items()
+        if torch.equal(value, cut.state_dict()[name])
+    }  # fmt: skip
+    frozen = {name for name in trained.state_dict() if name.startswith(("conv1.", "conv2."))}
+    assert frozen <= same
+    assert not any(name.startswith(("conv3.", "fc.")) and name.endswith("weight") for name in same)
 
 
 def test_everything_after_resize_has_the_new_size(finished: Path) -> None:

@@ -157,7 +157,7 @@ def _run_stage(
             versions=library_versions(),
             seed=config.seed,
             seconds=seconds,
-            result=row,
+            result={**row, "input_size": list(context.input_size)},
             continued=continued,
         )
     )

@@ -96,7 +96,6 @@ def finish_model(
     cost = model_cost(model, context.example())
     return {
         "model": architecture,
-        "input_size": list(context.input_size),
         "file": f"{context.stage}/{CHECKPOINT}",
         "parameters": cost.parameters,
         "macs": cost.macs,

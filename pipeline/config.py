@@ -1,7 +1,7 @@
 """Typed settings: one YAML a purpose, ``extends``, ``key.path=value`` on the command line."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -35,11 +35,12 @@ def _split(value: object) -> object:
 FilePath = Annotated[Path, BeforeValidator(_expand), PlainSerializer(str)]
 
 StageName = Literal[
-    "train", "transfer", "prune", "finetune", "resize", "quantize", "benchmark"
+    "train", "transfer", "prune", "finetune", "resize", "quantize", "export", "benchmark"
 ]  # fmt: skip
 STAGES: tuple[StageName, ...] = (
-    "train", "transfer", "prune", "finetune", "resize", "quantize", "benchmark",
+    "train", "transfer", "prune", "finetune", "resize", "quantize", "export", "benchmark",
 )  # fmt: skip
+FileName = Literal["torchscript", "torchscript_int8", "onnx", "onnx_int8"]
 DEFAULT_STAGES: tuple[StageName, ...] = ("train", "prune", "finetune", "quantize")
 
 
@@ -326,6 +327,58 @@ class QuantizeStage(Settings):
     qat: QatSettings = QatSettings()
 
 
+class ParitySettings(Settings):
+    """What an exported file has to keep to, measured on query and gallery."""
+
+    float_cosine: float = Field(
+        0.999, ge=-1, le=1, description="lowest cosine to the model of any picture, float files"
+    )
+    int8_cosine: float = Field(
+        0.98, ge=-1, le=1, description="mean cosine to the model over the pictures, int8 files"
+    )
+    int8_lowest_cosine: float = Field(
+        0.9, ge=-1, le=1, description="lowest cosine to the model of any picture, int8 files"
+    )
+    loss: float = Field(
+        0.015, ge=0, le=1, description="mAP (or, with faces, EER) that a file may lose"
+    )
+    spread: float = Field(
+        0.5, ge=0, le=1, description="least variance of the embeddings, as a share of the model's"
+    )
+    batch_difference: float = Field(
+        1e-4, ge=0, description="difference that batches of 1, 2 and 7 may make to an embedding"
+    )
+
+
+class ExportStage(Settings):
+    """Stage ``export``: files of the latest float model, each checked against it."""
+
+    files: tuple[FileName, ...] = Field(
+        ("torchscript", "torchscript_int8", "onnx", "onnx_int8"),
+        min_length=1,
+        description="torchscript, torchscript_int8 (that of quantize is checked), onnx, onnx_int8",
+    )
+    calibration_pictures: int = Field(
+        256, ge=1, description="training pictures for the ranges of onnx_int8, over the cameras"
+    )
+    calibration: Literal["percentile", "minmax", "entropy"] = Field(
+        "percentile", description="how ONNX Runtime finds activation ranges"
+    )
+    percentile: float = Field(
+        99.999, gt=50, le=100, description="share of values within the range, in per cent"
+    )
+    reduce_range: bool = Field(
+        False, description="onnx_int8 with 7-bit weights, for x86 processors without VNNI"
+    )
+    parity: ParitySettings = ParitySettings()
+
+    @model_validator(mode="after")
+    def _onnx_int8_needs_onnx(self) -> Self:
+        if "onnx_int8" in self.files and "onnx" not in self.files:
+            raise ValueError("onnx_int8 is made of onnx: put onnx in files as well")
+        return self
+
+
 class BenchmarkStage(Settings):
     """Stage ``benchmark``: every model file of the run, side by side."""
 
@@ -417,6 +470,7 @@ class Config(Settings):
     finetune: FinetuneStage = FinetuneStage()
     resize: ResizeStage = ResizeStage()
     quantize: QuantizeStage = QuantizeStage()
+    export: ExportStage = ExportStage()
     benchmark: BenchmarkStage = BenchmarkStage()
     latency: LatencySettings = LatencySettings()
     search: SearchSettings = SearchSettings()

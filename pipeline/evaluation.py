@@ -4,6 +4,7 @@ import logging
 from typing import Any, get_args
 
 import torch
+from torch import Tensor
 
 from pipeline.config import Config
 from pipeline.context import StageContext
@@ -31,23 +32,28 @@ def evaluate(model: Embed, context: StageContext, *, device: str | None = None) 
         name: _embed(model, pictures, context, device or context.device)
         for name, pictures in (("query", context.data.query), ("gallery", context.data.gallery))
     }
-    query, gallery = _labels(context.data.query), _labels(context.data.gallery)
+    return measure(features["query"], features["gallery"], context.data)
+
+
+def measure(query: Tensor, gallery: Tensor, data: ReidData) -> dict[str, Any]:
+    """Measure the embeddings (N, D) of a data set's queries and gallery, as ``evaluate`` does."""
+    query_labels, gallery_labels = _labels(data.query), _labels(data.gallery)
     ranking = {
         distance: evaluate_ranking(
-            features["query"],
-            *query,
-            features["gallery"],
-            *gallery,
+            query,
+            *query_labels,
+            gallery,
+            *gallery_labels,
             distance=distance,
-            protocol=context.data.protocol,
+            protocol=data.protocol,
         ).to_dict()
         for distance in get_args(Distance)
     }
-    return ranking | {"verification": _verify(context.data, features)}
+    return ranking | {"verification": _verify(data, query, gallery)}
 
 
-def _verify(data: ReidData, features: dict[str, torch.Tensor]) -> dict[str, object] | None:
-    pairs = verification_pairs(data, features["query"], features["gallery"])
+def _verify(data: ReidData, query: Tensor, gallery: Tensor) -> dict[str, object] | None:
+    pairs = verification_pairs(data, query, gallery)
     if not len(pairs.genuine) or not len(pairs.impostor):
         return None
     result = evaluate_verification(pairs.scores, pairs.same)

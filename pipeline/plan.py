@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pipeline.config import STAGES, Config
 from pipeline.errors import PipelineError
 from pipeline.fingerprint import describe_changes, fingerprint
-from pipeline.run_dir import CHECKPOINT, KEPT, RunDir, StageRecord
+from pipeline.run_dir import CHECKPOINT, INT8_FILE, KEPT, RunDir, StageRecord
 from pipeline.widths import plan_path
 from prune.plan_file import read_plan
 from reid.errors import CheckpointError
@@ -19,6 +19,7 @@ BEGUN_FILE = "begun.json"
 MADE_ANEW = "made anew"
 ANEW: Mapping[str, str] = {CHECKPOINT: MADE_ANEW, KEPT: MADE_ANEW}
 NEEDS_TEACHER = ("finetune",)
+NEEDS_INT8 = ("export",)
 NEEDS_ALL_FILES = ("benchmark",)
 # What the other stages leave is no float model to go on from.
 LEAVES_CHECKPOINT = ("train", "transfer", "prune", "finetune", "resize")
@@ -109,6 +110,8 @@ def stage_inputs(
     if stage == "prune" and (plan := plan_path(config)) is not None:
         read_plan(plan)
         inputs["plan"] = hash_file(plan)
+    if stage in NEEDS_INT8 and "quantize" in made:
+        inputs[f"quantize/{INT8_FILE}"] = made["quantize"].get(INT8_FILE, MADE_ANEW)
     if stage in NEEDS_ALL_FILES:
         inputs |= files_of(made)
     return inputs
@@ -280,7 +283,7 @@ def stale_records(config: Config, run: RunDir) -> dict[str, str]:
             stale[record.stage] = "made from other pictures"
         elif parent is not None and parent not in checkpoints:
             stale[record.stage] = "the model it was made from is gone"
-        elif record.stage in NEEDS_ALL_FILES and not _files_in(record).items() <= files.items():
+        elif not _files_in(record).items() <= files.items():
             stale[record.stage] = "files that it measured are gone"
         else:
             checkpoints.add(record.outputs.get(CHECKPOINT, ""))

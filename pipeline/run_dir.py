@@ -17,6 +17,7 @@ from reid.files import write_bytes, write_json
 STAGE_FILE = "stage.json"
 CHECKPOINT = "checkpoint.pt"
 LAST_MODEL = "last.pt"
+INT8_FILE = "int8.pt"
 METRICS = "metrics.json"
 KEPT = "kept.json"
 SUPERSEDED = "superseded"

@@ -23,7 +23,7 @@ from pipeline.plan import (
 from pipeline.preflight import check_batches, check_files, check_settings
 from pipeline.run_dir import CHECKPOINT, KEPT, RunDir, StageRecord
 from pipeline.settings_io import write_config
-from pipeline.stages import benchmark, finetune, prune, quantize, resize, train, transfer
+from pipeline.stages import benchmark, export, finetune, prune, quantize, resize, train, transfer
 from pipeline.widths import CUTTING_STAGES, cutting_stage
 from reid.data.records import ReidData
 from reid.files import hash_file
@@ -39,6 +39,7 @@ STAGE_FUNCTIONS: dict[str, StageFunction] = {
     "finetune": finetune.run,
     "resize": resize.run,
     "quantize": quantize.run,
+    "export": export.run,
     "benchmark": benchmark.run,
 }
 

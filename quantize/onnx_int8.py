@@ -7,7 +7,7 @@ tensors by name, so a gate that is called on four streams gets four ranges.
 import io
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, Literal
@@ -44,9 +44,10 @@ def quantize_onnx(
     method: Calibration = "percentile",
     percentile: float = 99.999,
     reduce_range: bool = False,
+    metadata: Mapping[str, str] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> None:
-    """Write an int8 form of a float ONNX file, with that file's metadata.
+    """Write an int8 form of a float ONNX file.
 
     Args:
         float_file: made by ``save_onnx``; its input is named ``input``.
@@ -57,6 +58,7 @@ def quantize_onnx(
         percentile: share of values within the range, in per cent; for "percentile" alone.
         reduce_range: weights of 7 bits, for x86 processors without VNNI, which add up pairs of
             products in 16 bits and saturate.
+        metadata: written into the file; by default the float file's.
         progress: called before each batch with the number of batches seen so far.
 
     Raises:
@@ -82,7 +84,10 @@ def quantize_onnx(
             # One batch at a time: without it, the tensors of all batches are kept in memory.
             extra_options={"CalibPercentile": percentile, "CalibStridedMinMax": 1},
         )
-        content = with_metadata(int8.read_bytes(), read_onnx_metadata(float_file))
+        content = int8.read_bytes()
+    content = with_metadata(
+        content, read_onnx_metadata(float_file) if metadata is None else metadata
+    )
     onnx_session(content)
     with written_whole(path) as file:
         file.write(content)

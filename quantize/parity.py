@@ -149,5 +149,8 @@ def _nearest(query: Tensor, gallery: Tensor) -> Tensor:
     """Return the indices (Q, up to 10) of the gallery pictures nearest to each query, in order."""
     count = min(NEAREST, len(gallery))
     return torch.cat(
-        [(part @ gallery.T).topk(count, dim=1).indices for part in torch.split(query, _QUERIES_AT_ONCE)]
+        [
+            (part @ gallery.T).topk(count, dim=1).indices
+            for part in torch.split(query, _QUERIES_AT_ONCE)
+        ]
     )

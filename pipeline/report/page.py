@@ -19,6 +19,7 @@ from pipeline.report.benchmark import (
     timing_text,
 )
 from pipeline.report.pareto import pareto_picture
+from pipeline.report.files import FILE_HEADINGS, file_cells
 from pipeline.report.tables import footnotes, size
 from pipeline.run_dir import RunDir
 from reid.files import write_bytes
@@ -40,6 +41,7 @@ def write_page(run: RunDir, story: dict[str, Any]) -> Path:
         percent,
         verification_headings,
         verification_cells,
+        file_cells,
         threads_text,
         timing_text,
     )
@@ -52,6 +54,7 @@ def write_page(run: RunDir, story: dict[str, Any]) -> Path:
         verified=[row for row in story["rows"] if row["verification"]],
         footnotes=footnotes(story),
         benchmark=_benchmark(story),
+        file_headings=FILE_HEADINGS,
     )
     path = run.path / REPORT_PAGE
     write_bytes(path, text.encode())

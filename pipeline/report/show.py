@@ -12,6 +12,7 @@ from pipeline.plan import Plan, make_plan
 from pipeline.preflight import check_settings
 from pipeline.report.accuracy import verification_table
 from pipeline.report.benchmark import benchmark_footnotes, benchmark_table
+from pipeline.report.files import files_table
 from pipeline.report.page import REPORT_PAGE, write_page
 from pipeline.report.story import collect, iteration_reports, write_story
 from pipeline.report.tables import closing_table, footnotes, plan_table
@@ -90,6 +91,8 @@ def _print_story(console: Console, story: dict[str, Any]) -> None:
     if verification is not None:
         console.print(verification)
     _print_lines(console, footnotes(story))
+    if story["files"]:
+        console.print(files_table(story))
     if story["benchmark"] is not None:
         console.print(benchmark_table(story["benchmark"]))
         _print_lines(console, benchmark_footnotes(story["benchmark"]))

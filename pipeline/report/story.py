@@ -40,6 +40,7 @@ def collect(config: Config, run: RunDir) -> dict[str, Any]:
         "quantization": next(
             (r.result.get("quantization") for r in records if r.stage == "quantize"), None
         ),
+        "files": next((r.result.get("files") for r in records if r.stage == "export"), None),
         # Of files that are no more, what was measured says nothing.
         "benchmark": next((r.result["benchmark"] for r in measured), None),
         "machine": latency.get("machine", {}),

@@ -11,7 +11,7 @@ from pipeline.calibration import CalibrationDraw, describe_pictures, draw_calibr
 from pipeline.context import StageContext
 from pipeline.errors import PipelineError
 from pipeline.evaluation import evaluate, headline
-from pipeline.run_dir import METRICS
+from pipeline.run_dir import INT8_FILE, METRICS
 from pipeline.stages.float_layers import choose_float_layers
 from pipeline.stages.qat_training import train_qat
 from prune.layers import model_cost
@@ -24,7 +24,6 @@ from quantize.torchscript import load_torchscript, save_torchscript
 from reid.files import write_bytes, write_json
 from reid.models.checkpoint import CheckpointInfo
 
-INT8_FILE = "int8.pt"
 REPORT = "quantization.json"
 
 logger = logging.getLogger(__name__)

@@ -1,0 +1,170 @@
+"""Files that agree with the model, and what happens to one that does not."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from pipeline import export_files
+from pipeline.command import main
+from pipeline.export_files import FileKind, Source
+from pipeline.file_parity import accuracy_loss
+from quantize.onnx import read_onnx_metadata, save_onnx
+from quantize.torchscript import load_torchscript
+from reid.data.records import ReidData
+from reid.files import hash_file
+from reid.inference.embedder import embed_files
+from reid.inference.model_files import load_embedder
+from reid.inference.thresholds import read_threshold
+
+CONFIG = """
+name: files
+threads: 1
+data: {{root: {root}, height: 64, width: 32, workers: 0}}
+model: {{architecture: osnet_x0_25, embedding_dim: 32}}
+train: {{epochs: 3, identities_per_batch: 4, pictures_per_identity: 3}}
+quantize: {{calibration_pictures: 8}}
+export:
+  calibration_pictures: 8
+  parity: {{int8_cosine: 0.9, int8_lowest_cosine: 0.7, loss: 0.2}}
+latency: {{rounds: 2}}
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tiny_market: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run whose model is trained, quantized and exported."""
+    folder = tmp_path_factory.mktemp("export")
+    (folder / "c.yaml").write_text(CONFIG.format(root=tiny_market))
+    arguments = ["--config", str(folder / "c.yaml"), "--run", str(folder / "run")]
+    assert main([*arguments, "--stages", "train,quantize,export"]) == 0
+    return folder / "run"
+
+
+def test_every_file_is_there_and_agrees(run: Path) -> None:
+    rows = json.loads((run / "export" / "parity.json").read_text())["files"]
+    assert [row["name"] for row in rows] == [
+        "float.pt", "float.onnx", "int8.onnx", "quantize/int8.pt",
+    ]  # fmt: skip
+    for row in rows:
+        assert row["problems"] == []
+        assert row["parity"]["lowest_cosine"] >= (0.7 if row["int8"] else 0.999)
+        assert row["parity"]["batch_difference"] <= 1e-4
+    record = json.loads((run / "export" / "stage.json").read_text())
+    assert record["inputs"]["quantize/int8.pt"] == hash_file(run / "quantize" / "int8.pt")
+    assert set(record["outputs"]) == {"float.pt", "float.onnx", "int8.onnx"}
+
+
+def test_files_give_their_users_the_models_embeddings(run: Path, tiny_data: ReidData) -> None:
+    paths = [picture.path for picture in tiny_data.query]
+    expected = embed_files(load_embedder(run / "train" / "checkpoint.pt"), paths)
+    for name in ("float.pt", "float.onnx"):
+        embedder = load_embedder(run / "export" / name)
+        assert embedder.input_size == (64, 32)
+        cosines = torch.cosine_similarity(embed_files(embedder, paths), expected)
+        assert cosines.min() > 0.9999
+
+
+def test_metadata_and_thresholds(run: Path) -> None:
+    rows = json.loads((run / "export" / "parity.json").read_text())["files"]
+    thresholds = {row["name"]: row["threshold"] for row in rows}
+    metadata = read_onnx_metadata(run / "export" / "float.onnx")
+    assert metadata["parent_hash"] == hash_file(run / "train" / "checkpoint.pt")
+    assert metadata["architecture"] == "osnet_x0_25"
+    assert json.loads(metadata["threshold"]) == pytest.approx(thresholds["float.onnx"], abs=1e-4)
+    assert load_torchscript(run / "export" / "float.pt")[1]["threshold"] == metadata["threshold"]
+    calibration = json.loads((run / "export" / "calibration.json").read_text())
+    int8 = read_onnx_metadata(run / "export" / "int8.onnx")
+    assert int8["calibration_digest"] == calibration["digest"]
+    assert "threshold" not in int8  # its own lies beside it
+    for name in ("export/float.onnx", "export/int8.onnx", "quantize/int8.pt"):
+        stored = read_threshold(load_embedder(run / name))
+        assert stored.threshold == thresholds[name.removeprefix("export/")]
+        assert stored.target == "eer"
+
+
+def test_the_onnx_file_needs_nothing_of_this_project(run: Path) -> None:
+    session = onnxruntime.InferenceSession(run / "export" / "float.onnx")
+    (found,) = session.run(["reid_features"], {"input": np.zeros((3, 3, 64, 32), np.float32)})
+    assert found.shape == (3, 32)
+    assert np.allclose((found**2).sum(1), 1, atol=1e-5)
+
+
+def test_the_report_shows_every_file(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--run", str(run), "--report"]) == 0
+    text = capsys.readouterr().out
+    assert "Files beside their model" in text
+    page = (run / "report.html").read_text()
+    for name in ("float.pt", "float.onnx", "int8.onnx", "quantize/int8.pt"):
+        assert name in text
+        assert f"<tr><td>{name}</td>" in page
+
+
+def test_all_is_reused_until_the_int8_file_is_made_anew(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--run", str(run), "--plan"]) == 0
+    assert capsys.readouterr().out.count("reuse") == 3
+    assert main(["--run", str(run), "--plan", "quantize.calibration_pictures=9"]) == 0
+    assert "its input changed: quantize/int8.pt" in " ".join(capsys.readouterr().out.split())
+
+
+def _of_another_model(source: Source, path: Path) -> None:
+    for parameter in source.model.parameters():
+        torch.nn.init.normal_(parameter)
+    save_onnx(source.model, source.context.example(), path, source.metadata())
+
+
+def _constant(source: Source, path: Path) -> None:
+    torch.nn.init.zeros_(source.model.get_submodule("fc.0").weight)  # type: ignore[arg-type]
+    save_onnx(source.model, source.context.example(), path, source.metadata())
+
+
+@pytest.mark.parametrize(
+    ("write", "problem"),
+    [
+        (_of_another_model, "cosine to the model"),
+        (_constant, "its embeddings collapse: they vary by"),
+    ],
+)
+def test_a_file_that_differs_fails_the_stage_and_is_kept_for_inspection(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], write: Any, problem: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(export_files, "FILE_KINDS", {})
+    kinds = {"onnx": FileKind("float.onnx", False, write)}
+    monkeypatch.setattr("pipeline.stages.export.FILE_KINDS", kinds)
+    for stage in ("train", "quantize"):
+        (tmp_path / stage).symlink_to(run / stage)
+    (tmp_path / "config.yaml").write_text((run / "config.yaml").read_text())
+    assert main(["--run", str(tmp_path), "--stages", "export", "export.files=[onnx]"]) == 2
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error:")]
+    assert "error: export: float.onnx does not agree with the model: " in line
+    assert problem in line
+    assert str(tmp_path / "export" / "rejected-float.onnx") in line
+    left = {path.name for path in (tmp_path / "export").iterdir()}
+    assert left == {"begun.json", "parity.json", "rejected-float.onnx"}
+
+
+def test_what_is_wrong_with_the_settings(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--run", str(run), "export.files=[onnx_int8]"]) == 2
+    assert "onnx_int8 is made of onnx: put onnx in files as well" in capsys.readouterr().err
+    assert main(["--run", str(run), "export.files=[tflite]"]) == 2
+    assert "export.files.0" in capsys.readouterr().err
+
+
+def test_loss_is_of_what_the_task_measures() -> None:
+    def metrics(precision: float, error: float) -> dict[str, Any]:
+        return {
+            "cosine": {"mean_average_precision": precision},
+            "verification": {"equal_error_rate": error},
+        }
+
+    model, file = metrics(0.5, 0.1), metrics(0.4, 0.3)
+    assert accuracy_loss(model, file, "person") == pytest.approx(0.1)
+    assert accuracy_loss(model, file, "face") == pytest.approx(0.2)
+    assert accuracy_loss(file, model, "person") == pytest.approx(-0.1)

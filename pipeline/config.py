@@ -40,7 +40,9 @@ StageName = Literal[
 STAGES: tuple[StageName, ...] = (
     "train", "transfer", "prune", "finetune", "resize", "quantize", "export", "benchmark",
 )  # fmt: skip
-FileName = Literal["torchscript", "torchscript_int8", "onnx", "onnx_int8"]
+FileName = Literal[
+    "torchscript", "torchscript_int8", "onnx", "onnx_int8", "torchreid", "boxmot", "boxmot_onnx"
+]
 DEFAULT_STAGES: tuple[StageName, ...] = ("train", "prune", "finetune", "quantize")
 
 
@@ -356,7 +358,8 @@ class ExportStage(Settings):
     files: tuple[FileName, ...] = Field(
         ("torchscript", "torchscript_int8", "onnx", "onnx_int8"),
         min_length=1,
-        description="torchscript, torchscript_int8 (that of quantize is checked), onnx, onnx_int8",
+        description="torchscript, torchscript_int8 (that of quantize is checked), onnx, "
+        "onnx_int8, torchreid, boxmot, boxmot_onnx",
     )
     calibration_pictures: int = Field(
         256, ge=1, description="training pictures for the ranges of onnx_int8, over the cameras"

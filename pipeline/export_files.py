@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,15 @@ from quantize.onnx_int8 import int8_convolutions, quantize_onnx
 from quantize.torchscript import save_torchscript
 from reid.files import write_json
 from reid.models.checkpoint import CheckpointInfo
+from reid.models.other_formats import (
+    TORCHREID_FILE,
+    boxmot_name,
+    check_shared,
+    save_boxmot,
+    save_torchreid,
+)
 
+FLOAT_ONNX = "float.onnx"
 CALIBRATION_FILE = "calibration.json"
 
 logger = logging.getLogger(__name__)
@@ -62,14 +70,24 @@ class FileKind:
     """A kind of file.
 
     Attributes:
-        file: its name in the stage's folder.
-        int8: whether it is.
+        name: of the file, in the stage's folder.
         write: writes it.
+        int8: whether it is.
     """
 
-    file: str
-    int8: bool
+    name: Callable[[Source], str]
     write: Callable[[Source, Path], None]
+    int8: bool = False
+
+
+def check_wanted(wanted: Sequence[FileName], info: CheckpointInfo) -> None:
+    """Check what can be before anything is written.
+
+    Raises:
+        ModelError: torchreid or BoxMOT cannot carry the model.
+    """
+    if {"torchreid", "boxmot", "boxmot_onnx"} & set(wanted):
+        check_shared(info)
 
 
 def _write_torchscript(source: Source, path: Path) -> None:
@@ -93,7 +111,7 @@ def _write_onnx_int8(source: Source, path: Path) -> None:
     write_json(context.folder / CALIBRATION_FILE, calibration)
     logger.info("export: %s is calibrated on %d pictures", path.name, len(drawn))
     quantize_onnx(
-        path.with_name(FILE_KINDS["onnx"].file),
+        path.with_name(FLOAT_ONNX),
         context.batches(drawn),
         path,
         method=settings.calibration,
@@ -104,9 +122,24 @@ def _write_onnx_int8(source: Source, path: Path) -> None:
     logger.info("export: %s: %d of %d convolutions are int8", path.name, *int8_convolutions(path))
 
 
+def _write_torchreid(source: Source, path: Path) -> None:
+    save_torchreid(path, source.model, source.info)
+
+
+def _write_boxmot(source: Source, path: Path) -> None:
+    save_boxmot(path, source.model, source.info)
+
+
+def _boxmot_name(source: Source) -> str:
+    return boxmot_name(source.info.architecture, source.context.data.root.resolve().name)
+
+
 # In the order in which they are made: int8 ONNX is made of the float one.
 FILE_KINDS: Mapping[FileName, FileKind] = {
-    "torchscript": FileKind("float.pt", False, _write_torchscript),
-    "onnx": FileKind("float.onnx", False, _write_onnx),
-    "onnx_int8": FileKind("int8.onnx", True, _write_onnx_int8),
+    "torchscript": FileKind(lambda _: "float.pt", _write_torchscript),
+    "onnx": FileKind(lambda _: FLOAT_ONNX, _write_onnx),
+    "onnx_int8": FileKind(lambda _: "int8.onnx", _write_onnx_int8, int8=True),
+    "torchreid": FileKind(lambda _: TORCHREID_FILE, _write_torchreid),
+    "boxmot": FileKind(lambda source: f"{_boxmot_name(source)}.pt", _write_boxmot),
+    "boxmot_onnx": FileKind(lambda source: f"{_boxmot_name(source)}.onnx", _write_onnx),
 }

@@ -28,23 +28,27 @@ class Embedded:
     """What a model file makes of the test pictures.
 
     Attributes:
+        architecture: of the model.
         query: embeddings (Q, D).
         gallery: embeddings (G, D).
         metrics: what ``pipeline.evaluation.measure`` says of them.
     """
 
+    architecture: str
     query: Tensor
     gallery: Tensor
     metrics: dict[str, Any]
 
 
-def embed_test_pictures(path: Path, context: StageContext) -> tuple[Embedder, Embedded]:
+def embed_test_pictures(
+    path: Path, context: StageContext, architecture: str
+) -> tuple[Embedder, Embedded]:
     """Load a model file as its users will, and embed query and gallery.
 
     Raises:
         ReidError: it cannot be loaded, fails, or gives what is no embedding.
     """
-    embedder = load_embedder(path, input_size=context.input_size)
+    embedder = load_embedder(path, architecture=architecture, input_size=context.input_size)
     data, settings = context.data, context.config.data
     embeddings = embed_files(
         embedder,
@@ -53,7 +57,7 @@ def embed_test_pictures(path: Path, context: StageContext) -> tuple[Embedder, Em
         workers=settings.workers,
     )
     query, gallery = embeddings[: len(data.query)], embeddings[len(data.query) :]
-    return embedder, Embedded(query, gallery, measure(query, gallery, data))
+    return embedder, Embedded(architecture, query, gallery, measure(query, gallery, data))
 
 
 def check_file(path: Path, context: StageContext, model: Embedded, *, int8: bool) -> dict[str, Any]:
@@ -77,7 +81,7 @@ def check_file(path: Path, context: StageContext, model: Embedded, *, int8: bool
         "int8": int8,
     }
     try:
-        embedder, found = embed_test_pictures(path, context)
+        embedder, found = embed_test_pictures(path, context, model.architecture)
         parity = compare(
             (model.query, model.gallery),
             (found.query, found.gallery),

@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 StageFunction = Callable[[StageContext], dict[str, Any]]
 
+MODEL_SUFFIXES = (".pt", ".onnx", ".tar")
+
 STAGE_FUNCTIONS: dict[str, StageFunction] = {
     "train": train.run,
     "transfer": transfer.run,
@@ -178,5 +180,6 @@ def _input_size(config: Config, stage: str, parent: StageRecord | None) -> tuple
 
 def _hash_outputs(folder: Path) -> dict[str, str]:
     """Return the hashes of the files that later stages start from."""
-    paths = [*sorted(folder.glob("*.pt")), *sorted(folder.glob("*.onnx")), folder / KEPT]
+    models = [path for path in sorted(folder.glob("*")) if path.suffix in MODEL_SUFFIXES]
+    paths = [*models, folder / KEPT]
     return {path.name: hash_file(path) for path in paths if path.is_file()}

@@ -43,6 +43,7 @@ def quantize_onnx(
     *,
     method: Calibration = "percentile",
     percentile: float = 99.999,
+    per_channel: bool = True,
     reduce_range: bool = False,
     metadata: Mapping[str, str] | None = None,
     progress: Callable[[int], None] | None = None,
@@ -56,6 +57,7 @@ def quantize_onnx(
         method: how the range of an activation is chosen: "percentile" leaves out the outermost
             values, "minmax" takes the whole range, "entropy" minimises the divergence from float.
         percentile: share of values within the range, in per cent; for "percentile" alone.
+        per_channel: one weight scale per output channel instead of one per layer.
         reduce_range: weights of 7 bits, for x86 processors without VNNI, which add up pairs of
             products in 16 bits and saturate.
         metadata: written into the file; by default the float file's.
@@ -76,7 +78,7 @@ def quantize_onnx(
             str(int8),
             _Batches(calibration, progress),
             quant_format=QuantFormat.QDQ,
-            per_channel=True,
+            per_channel=per_channel,
             reduce_range=reduce_range,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,

@@ -5,9 +5,10 @@ from typing import Any
 
 from pipeline.context import StageContext
 from pipeline.errors import PipelineError
-from pipeline.export_files import FILE_KINDS, Source
+from pipeline.export_files import FILE_KINDS, FileKind, Source, check_wanted
 from pipeline.file_parity import Embedded, check_file, embed_test_pictures, reject
 from pipeline.run_dir import INT8_FILE
+from quantize.errors import QuantizeError
 from reid.files import write_json
 
 PARITY_FILE = "parity.json"
@@ -23,22 +24,30 @@ def run(context: StageContext) -> dict[str, Any]:
     """
     assert context.parent is not None, "export was planned without a parent"
     model, info = context.load_parent()
-    _, reference = embed_test_pictures(context.parent, context)
+    check_wanted(context.config.export.files, info)
+    _, reference = embed_test_pictures(context.parent, context, info.architecture)
     verification = reference.metrics["verification"]
     threshold = None if verification is None else verification["equal_error_threshold"]
     source = Source(context, model, info, threshold)
-    rows = []
-    for name, kind in FILE_KINDS.items():
-        if name in context.config.export.files:
-            path = context.folder / kind.file
-            kind.write(source, path)
-            row = check_file(path, context, reference, int8=kind.int8)
-            kept = reject(path) if row["problems"] else path
-            rows.append({**row, "file": f"{context.stage}/{kept.name}"})
+    wanted = [kind for name, kind in FILE_KINDS.items() if name in context.config.export.files]
+    rows = [_make(kind, source, reference) for kind in wanted]
     rows += _check_int8_torchscript(context, reference)
     write_json(context.folder / PARITY_FILE, {"files": rows})
     _raise_if_any_failed(rows, context)
     return {"input_size": list(context.input_size), "files": rows}
+
+
+def _make(kind: FileKind, source: Source, reference: Embedded) -> dict[str, Any]:
+    """Write a file, compare it, set it aside if it differs; return its row of the report."""
+    context = source.context
+    path = context.folder / kind.name(source)
+    try:
+        kind.write(source, path)
+    except QuantizeError as error:
+        return {"name": path.name, "bytes": 0, "int8": kind.int8, "problems": [str(error)]}
+    row = check_file(path, context, reference, int8=kind.int8)
+    kept = reject(path) if row["problems"] else path
+    return {**row, "file": f"{context.stage}/{kept.name}"}
 
 
 def _check_int8_torchscript(context: StageContext, reference: Embedded) -> list[dict[str, Any]]:

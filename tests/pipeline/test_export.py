@@ -9,9 +9,8 @@ import onnxruntime
 import pytest
 import torch
 
-from pipeline import export_files
 from pipeline.command import main
-from pipeline.export_files import FileKind, Source
+from pipeline.export_files import FILE_KINDS, FileKind, Source
 from pipeline.file_parity import accuracy_loss
 from quantize.onnx import read_onnx_metadata, save_onnx
 from quantize.torchscript import load_torchscript
@@ -20,13 +19,14 @@ from reid.files import hash_file
 from reid.inference.embedder import embed_files
 from reid.inference.model_files import load_embedder
 from reid.inference.thresholds import read_threshold
+from reid.models import build_model
 
 CONFIG = """
 name: files
 threads: 1
 data: {{root: {root}, height: 64, width: 32, workers: 0}}
 model: {{architecture: osnet_x0_25, embedding_dim: 32}}
-train: {{epochs: 3, identities_per_batch: 4, pictures_per_identity: 3}}
+train: {{epochs: 1, identities_per_batch: 4, pictures_per_identity: 3}}
 quantize: {{calibration_pictures: 8}}
 export:
   calibration_pictures: 8
@@ -113,10 +113,19 @@ def test_all_is_reused_until_the_int8_file_is_made_anew(
     assert "its input changed: quantize/int8.pt" in " ".join(capsys.readouterr().out.split())
 
 
+def share_models(run: Path, other: Path) -> None:
+    """Make another run of the same models, that has exported nothing yet."""
+    for stage in ("train", "quantize"):
+        (other / stage).symlink_to(run / stage)
+    (other / "config.yaml").write_text((run / "config.yaml").read_text())
+
+
 def _of_another_model(source: Source, path: Path) -> None:
-    for parameter in source.model.parameters():
-        torch.nn.init.normal_(parameter)
-    save_onnx(source.model, source.context.example(), path, source.metadata())
+    info = source.info
+    other = build_model(
+        info.architecture, num_classes=info.num_classes, embedding_dim=info.embedding_dim
+    )
+    save_onnx(other.eval(), source.context.example(), path, source.metadata())
 
 
 def _constant(source: Source, path: Path) -> None:
@@ -135,19 +144,30 @@ def test_a_file_that_differs_fails_the_stage_and_is_kept_for_inspection(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str], write: Any, problem: str,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(export_files, "FILE_KINDS", {})
-    kinds = {"onnx": FileKind("float.onnx", False, write)}
+    kinds = {"onnx": FileKind(lambda _: "float.onnx", write), "onnx_int8": FILE_KINDS["onnx_int8"]}
     monkeypatch.setattr("pipeline.stages.export.FILE_KINDS", kinds)
-    for stage in ("train", "quantize"):
-        (tmp_path / stage).symlink_to(run / stage)
-    (tmp_path / "config.yaml").write_text((run / "config.yaml").read_text())
-    assert main(["--run", str(tmp_path), "--stages", "export", "export.files=[onnx]"]) == 2
+    share_models(run, tmp_path)
+    assert (
+        main(["--run", str(tmp_path), "--stages", "export", "export.files=[onnx,onnx_int8]"]) == 2
+    )
     (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error:")]
     assert "error: export: float.onnx does not agree with the model: " in line
     assert problem in line
     assert str(tmp_path / "export" / "rejected-float.onnx") in line
-    left = {path.name for path in (tmp_path / "export").iterdir()}
-    assert left == {"begun.json", "parity.json", "rejected-float.onnx"}
+    # The int8 file is not made of a float file that failed.
+    assert "; 1 more failed; " in line
+    left = {path.name for path in (tmp_path / "export").glob("*.onnx")}
+    assert left == {"rejected-float.onnx"}
+
+
+def test_what_other_programs_cannot_build_is_refused_at_once(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    share_models(run, tmp_path)
+    assert main(["--run", str(tmp_path), "--stages", "export", "export.files=[boxmot]"]) == 2
+    error = capsys.readouterr().err
+    assert "error: torchreid and BoxMOT do not build osnet_x0_25 with 32 dimensions" in error
+    assert [path.name for path in (tmp_path / "export").iterdir()] == ["begun.json"]
 
 
 def test_what_is_wrong_with_the_settings(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,138 @@
+"""What each way of choosing int8 ranges costs a model in ONNX Runtime.
+
+    python -m benchmarks.onnx_int8 --model runs/osnet_x0_5/finetune/checkpoint.pt --data cuhk03-dev
+
+Every row is made of the same float ONNX file and calibrated on the same pictures. Latency is of
+batch 1 on one thread, all files in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from quantize.latency import Candidate, measure_latency
+from quantize.onnx import INPUT, onnx_session, save_onnx
+from quantize.onnx_int8 import quantize_onnx
+from quantize.parity import compare
+from reid.data.loaders import stack_pictures
+from reid.data.market1501 import read_market1501
+from reid.data.records import Picture, ReidData, choose_over_cameras
+from reid.metrics import evaluate_ranking
+from reid.models.checkpoint import load_checkpoint
+
+BATCH = 64
+ROWS: dict[str, dict[str, Any]] = {
+    "percentile 99.999": {},
+    "percentile 99.99": {"percentile": 99.99},
+    "min-max": {"method": "minmax"},
+    "entropy": {"method": "entropy"},
+    "percentile 99.999, 7-bit weights": {"reduce_range": True},
+    "percentile 99.999, per tensor": {"per_channel": False},
+}
+
+
+def main() -> None:
+    """Make the files, measure each, print the table."""
+    options = parse_options()
+    model, info = load_checkpoint(options.model)
+    data = read_market1501(options.data)
+    size = info.input_size
+    pictures = {
+        name: stack(getattr(data, name), size).split(BATCH)  # type: ignore[no-untyped-call]
+        for name in ("query", "gallery")
+    }
+    drawn = choose_over_cameras(data.train, options.pictures, options.seed)
+    calibration = stack(drawn, size).split(BATCH)  # type: ignore[no-untyped-call]
+    with tempfile.TemporaryDirectory() as folder:
+        files = {"float": Path(folder) / "float.onnx"}
+        save_onnx(model, torch.zeros(1, 3, *size), files["float"], {})
+        for number, (name, choices) in enumerate(ROWS.items()):
+            files[name] = Path(folder) / f"{number}.onnx"
+            quantize_onnx(files["float"], calibration, files[name], **choices)
+        embeddings = {name: embed(path, pictures) for name, path in files.items()}
+        times = latencies(files, torch.zeros(1, 3, *size), options.rounds)
+        sizes = {name: path.stat().st_size for name, path in files.items()}
+    Console(width=110).print(table(data, embeddings, times, sizes))
+
+
+def parse_options() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--model", type=Path, required=True, help="a checkpoint of a run")
+    parser.add_argument("--data", type=Path, required=True, help="in the Market-1501 layout")
+    parser.add_argument("--pictures", type=int, default=256, help="to calibrate on")
+    parser.add_argument("--rounds", type=int, default=200, help="timed calls of each file")
+    parser.add_argument("--seed", type=int, default=0, help="of the draw of these pictures")
+    return parser.parse_args()
+
+
+def stack(chosen: tuple[Picture, ...] | list[Picture], size: tuple[int, int]) -> Tensor:
+    """Load pictures (N, 3, H, W)."""
+    return stack_pictures(chosen, height=size[0], width=size[1])
+
+
+def embed(path: Path, pictures: dict[str, tuple[Tensor, ...]]) -> tuple[Tensor, Tensor]:
+    """Return a file's embeddings of queries and gallery."""
+    session = onnx_session(path)
+    query, gallery = (
+        torch.cat([torch.from_numpy(session.run(None, {INPUT: b.numpy()})[0]) for b in batches])
+        for batches in (pictures["query"], pictures["gallery"])
+    )
+    return query, gallery
+
+
+def latencies(files: dict[str, Path], example: Tensor, rounds: int) -> dict[str, float]:
+    """Return the median milliseconds of each file, all in turn."""
+    feed = {INPUT: example.numpy()}
+    sessions = {name: onnx_session(path) for name, path in files.items()}
+    candidates = {
+        name: Candidate(lambda session=session: session.run(None, feed))  # type: ignore[misc]
+        for name, session in sessions.items()
+    }
+    measured = measure_latency(candidates, rounds=rounds)
+    return {name: latency.median_ms for name, latency in measured.items()}
+
+
+def table(
+    data: ReidData,
+    embeddings: dict[str, tuple[Tensor, Tensor]],
+    times: dict[str, float],
+    sizes: dict[str, int],
+) -> Table:
+    """Return one row a file."""
+    result = Table()
+    for heading in ("", "mean cosine", "lowest", "mAP", "rank-1", "size", "latency"):
+        result.add_column(heading, justify="right" if heading else "left")
+    for name, found in embeddings.items():
+        parity = compare(embeddings["float"], found, batch_difference=0.0)
+        ranking = evaluate_ranking(
+            found[0], *labels(data.query), found[1], *labels(data.gallery), distance="cosine"
+        )
+        result.add_row(
+            name,
+            f"{parity.mean_cosine:.4f}",
+            f"{parity.lowest_cosine:.4f}",
+            f"{100 * ranking.mean_average_precision:.1f}",
+            f"{100 * ranking.cumulative_matching[1]:.1f}",
+            f"{sizes[name] / 1e6:.2f} MB",
+            f"{times[name]:.2f} ms",
+        )
+    return result
+
+
+def labels(pictures: tuple[Picture, ...]) -> tuple[Tensor, Tensor]:
+    """Return persons and cameras."""
+    persons = torch.tensor([picture.person for picture in pictures])
+    return persons, torch.tensor([picture.camera for picture in pictures])
+
+
+if __name__ == "__main__":
+    main()

@@ -7,7 +7,9 @@ from hashlib import sha256
 from importlib.metadata import version
 from typing import Any
 
-LIBRARIES = ("torch", "torchvision", "nni", "lightning", "pytorch-metric-learning")
+LIBRARIES = (
+    "torch", "torchvision", "nni", "lightning", "pytorch-metric-learning", "onnx", "onnxruntime",
+)  # fmt: skip
 
 
 def fingerprint(settings: Mapping[str, Any], inputs: Mapping[str, str]) -> str:

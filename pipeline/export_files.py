@@ -73,11 +73,13 @@ class FileKind:
         name: of the file, in the stage's folder.
         write: writes it.
         int8: whether it is.
+        timed: whether the stage benchmark times it; the others are weights, or a copy.
     """
 
     name: Callable[[Source], str]
     write: Callable[[Source, Path], None]
     int8: bool = False
+    timed: bool = True
 
 
 def check_wanted(wanted: Sequence[FileName], info: CheckpointInfo) -> None:
@@ -139,7 +141,9 @@ FILE_KINDS: Mapping[FileName, FileKind] = {
     "torchscript": FileKind(lambda _: "float.pt", _write_torchscript),
     "onnx": FileKind(lambda _: FLOAT_ONNX, _write_onnx),
     "onnx_int8": FileKind(lambda _: "int8.onnx", _write_onnx_int8, int8=True),
-    "torchreid": FileKind(lambda _: TORCHREID_FILE, _write_torchreid),
-    "boxmot": FileKind(lambda source: f"{_boxmot_name(source)}.pt", _write_boxmot),
-    "boxmot_onnx": FileKind(lambda source: f"{_boxmot_name(source)}.onnx", _write_onnx),
+    "torchreid": FileKind(lambda _: TORCHREID_FILE, _write_torchreid, timed=False),
+    "boxmot": FileKind(lambda source: f"{_boxmot_name(source)}.pt", _write_boxmot, timed=False),
+    "boxmot_onnx": FileKind(
+        lambda source: f"{_boxmot_name(source)}.onnx", _write_onnx, timed=False
+    ),
 }

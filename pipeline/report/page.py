@@ -18,8 +18,8 @@ from pipeline.report.benchmark import (
     timing_headings,
     timing_text,
 )
-from pipeline.report.pareto import pareto_picture
 from pipeline.report.files import FILE_HEADINGS, file_cells
+from pipeline.report.pareto import pareto_picture
 from pipeline.report.tables import footnotes, size
 from pipeline.run_dir import RunDir
 from reid.files import write_bytes

@@ -103,12 +103,13 @@ def fit(
         # Lightning starts the loader's workers before it names the epoch to the sampler.
         loader.sampler.set_epoch(done)  # type: ignore[attr-defined]
     if not stopped:
-        hooks = [EpochLog(label, seed), *_callbacks(model, settings, folder, teacher)]
-        hooks += callbacks
-        if log:
-            hooks.append(MetricLog(folder, log))
-        if validation is not None:
-            hooks += _keep_best(settings, folder)
+        hooks = [
+            EpochLog(label, seed),
+            *_callbacks(model, settings, folder, teacher),
+            *callbacks,
+            MetricLog(folder, log),
+            *(_keep_best(settings, folder) if validation is not None else ()),
+        ]
         measured = validation and validation.loader(height=height, width=width, workers=workers)
         with quiet_lightning(), one_log(devices) as inheritance:
             trainer = _make_trainer(settings, accelerator, devices, [*inheritance, *hooks])

@@ -285,6 +285,22 @@ def test_frozen_layers_stay_and_learn_afterwards(
     assert int(model.get_buffer("conv5.bn.num_batches_tracked")) == SETTINGS.epochs * 4
 
 
+def test_long_epochs_show_progress(
+    tiny_data: ReidData,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("reid.training.epoch_log.SECONDS_BETWEEN_LINES", 0.0)
+    with caplog.at_level("INFO", logger="reid"):
+        train(make_model(), tiny_data, tmp_path)
+    lines = [r.getMessage() for r in caplog.records if "batch" in r.getMessage()]
+    assert [line.split(", ")[:2] for line in lines] == [
+        [f"test: epoch {epoch}/3", f"batch {batch}/4"] for epoch in (1, 2, 3) for batch in (1, 2, 3)
+    ]
+    assert all(line.endswith(" s left") for line in lines)
+
+
 def test_a_teacher_pulls_the_student_towards_it(tiny_data: ReidData, tmp_path: Path) -> None:
     torch.manual_seed(9)
     teacher_model = SmallModel().eval()

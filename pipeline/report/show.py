@@ -41,9 +41,9 @@ def show_plan(config: Config, run: RunDir, *, restart_from: str | None = None) -
     if stage is not None and source is not None:
         widths = schedule(config, stage, source, final_widths(config, stage, source))
     for table in plan_table(plan, widths):
-        _console().print(table)
+        wide_console().print(table)
     if stage is not None and source is None:
-        _console().print(
+        wide_console().print(
             "The widths depend on the trained weights: --plan shows them once train is done.",
             highlight=False,
         )
@@ -66,7 +66,7 @@ def finish_run(config: Config, run: RunDir) -> None:
     story = collect(config, run)
     write_story(run, story)
     page = write_page(run, story)
-    console = _console()
+    console = wide_console()
     _print_story(console, story)
     console.print(f"run: {run.path}", highlight=False, soft_wrap=True)
     console.print(f"page: {page}", highlight=False, soft_wrap=True)
@@ -75,7 +75,7 @@ def finish_run(config: Config, run: RunDir) -> None:
 def show_report(run: RunDir) -> None:
     """Print the sparsity report of every iteration and the closing table."""
     config = load_config(run.config_path)
-    console = _console()
+    console = wide_console()
     for report in iteration_reports(run):
         console.print(report.table())
         console.print(report.summary(), highlight=False)
@@ -103,7 +103,7 @@ def _print_lines(console: Console, lines: list[str]) -> None:
         console.print(line, markup=False, highlight=False, style="dim")
 
 
-def _console() -> Console:
+def wide_console() -> Console:
     """Return a console that does not squeeze tables when it writes into a pipe or a file."""
     console = Console()
     return console if console.is_terminal else Console(width=max(console.width, WIDE))

@@ -5,10 +5,9 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from pipeline.command import Parser, resolve, run_guarded
 from pipeline.config import Config, SearchSettings
+from pipeline.report.show import wide_console
 from pipeline.run_dir import RunDir
 from pipeline.search.outcome import finish
 from pipeline.search.prepare import Search, lay_out
@@ -55,9 +54,13 @@ def _search(options: Namespace) -> None:
     with RunDir(search.folder).locked():
         trials = _run(config, search)
         outcome = finish(search.folder, read_task(search.task), trials)
-    Console().print(outcome.table)
-    Console(soft_wrap=True, highlight=False).print(
-        f"plan: {outcome.plan} (to prune to it: prune.target={outcome.plan})", markup=False
+    console = wide_console()
+    console.print(outcome.table)
+    console.print(
+        f"plan: {outcome.plan} (to prune to it: prune.target={outcome.plan})",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
     )
 
 

@@ -68,7 +68,7 @@ def lay_out(config: Config, run: RunDir) -> Search:
     checkpoint = run.stage_dir("train") / CHECKPOINT
     data, data_hash = prepare_pictures(config, run)
     model, info = load_checkpoint(checkpoint)
-    settings = _task_settings(config, model, info)
+    settings, pictures = _task_settings(config, model, info), _pictures(config, data)
     identity = {
         "settings": settings.model_dump(mode="json", exclude={"threads"}),
         "input_size": list(info.input_size),
@@ -85,7 +85,7 @@ def lay_out(config: Config, run: RunDir) -> Search:
         )
     task = folder / TASK
     if not (folder / BEGUN).exists():
-        write_task(task, settings, checkpoint, _pictures(config, data), info.input_size)
+        write_task(task, settings, checkpoint, pictures, info.input_size)
         write_json(folder / BEGUN, identity)
     return Search(folder, task, settings)
 

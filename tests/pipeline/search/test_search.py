@@ -127,13 +127,17 @@ def test_too_few_identities_are_refused(run: RunDir) -> None:
     config = load_config(run.config_path, ["search.held_back=8"])
     with pytest.raises(PipelineError, match=r"search.held_back: 8 identities .* of the 8"):
         lay_out(config, run)
+    assert not (run.path / "superseded").exists()
 
 
 @pytest.mark.parametrize(
     ("architecture", "names"),
     [
         ("osnet_x0_5", ["conv1", "conv2", "conv3", "conv4", "conv5", "hidden"]),
-        ("osnet_ain_x0_5", ["conv1", "conv2", "conv3", "conv4", "conv5", "hidden"]),
+        (
+            "osnet_ain_x0_5",
+            ["conv1", "conv2", "conv3", "conv4", "conv5", "hidden", "pool2", "pool3"],
+        ),
         ("resnet18_x0_5", ["layer1", "layer2", "layer3", "layer4"]),
     ],
 )

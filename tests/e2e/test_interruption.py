@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,6 +37,27 @@ MOMENTS = (
     "finetune/last.ckpt",
     "quantize/int8.pt",
 )
+TRAINING = """
+name: kill
+stages: [train]
+threads: 1
+log: csv
+data: {{root: {root}, height: 64, width: 32, workers: 2, validation_share: 0.25}}
+model: {{architecture: osnet_x0_25, embedding_dim: 32}}
+prune: {{target: osnet_x0_25}}
+train:
+  epochs: 4
+  identities_per_batch: 4
+  pictures_per_identity: 3
+  learning_rate: 1.0e-3
+  losses: {{circle: 0.01}}
+  ema_decay: 0.9
+  patience: 2
+  frozen_layers: [conv1]
+  frozen_epochs: 1
+  schedule: step
+  milestones: [2]
+"""
 PATIENCE = 180.0
 
 
@@ -108,3 +130,20 @@ def test_a_run_killed_in_every_stage_ends_with_the_same_bits(
     torch.backends.quantized.engine = "qnnpack"
     pictures = torch.randn(4, 3, 64, 32, generator=torch.Generator().manual_seed(0))
     assert torch.equal(models[0](pictures), models[1](pictures))
+
+
+@pytest.mark.slow
+def test_a_training_killed_behind_its_first_validation_ends_with_the_same_bits(
+    tiny_market: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "kill.yaml"
+    config.write_text(TRAINING.format(root=tiny_market))
+    whole, broken = tmp_path / "whole" / "train", tmp_path / "broken" / "train"
+    finish(start(config, whole.parent))
+    kill_when(broken / "best.ckpt", start(config, broken.parent))
+    kill_when(broken / "last.ckpt", start(config, broken.parent))
+    finish(start(config, broken.parent))
+    for name in ("checkpoint.pt", "last.pt"):
+        expected, found = weights(whole / name), weights(broken / name)
+        assert all(torch.equal(found[key], value) for key, value in expected.items()), name
+    assert (broken / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()

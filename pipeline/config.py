@@ -138,7 +138,7 @@ class WidthBudget(Settings):
     macs: Budget | None = None
     parameters: Budget | None = None
     latency: Share | None = None
-    widths: Literal["by_importance", "uniform"] = "by_importance"
+    widths: Literal["by_loss", "uniform"] = "by_loss"
 
     @model_validator(mode="after")
     def _names_one(self) -> "WidthBudget":
@@ -215,7 +215,7 @@ class PruneStage(CutSettings):
         "osnet_x0_5",
         description="where to end: an architecture (`osnet_x0_5`), a share of the channels "
         "(`0.6`), a budget (`{macs: 0.3}`, or `parameters`, or `latency`; up to 1 it is a share of "
-        "the full-width model's; with `widths: by_importance` or `uniform`), or a plan "
+        "the full-width model's; with `widths: by_loss` or `uniform`), or a plan "
         "(`plan.json`)",
     )
     ratios: dict[str, Share] = Field(

@@ -1,20 +1,22 @@
 """The widths that a configuration asks for, iteration by iteration."""
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pipeline.config import Config, StageName, WidthBudget
 from pipeline.errors import PipelineError
-from prune.allocate import Measure, by_importance, uniform
+from prune.allocate import Measure, by_loss, energy_losses, uniform
 from prune.criteria import rescore
 from prune.cut import cut
 from prune.graph import normalised_layers
 from prune.latency_budget import widths_for_latency
 from prune.layers import Widths, layer_widths, prunable_layers
 from prune.plan_file import read_plan
+from prune.reconstruction_scores import reconstruction_errors
 from prune.targets import Freedom, freedom, shares_by_pattern
 from prune.widths import SCHEDULES
 from quantize.latency import Candidate, measure_latency
@@ -23,6 +25,8 @@ from reid.models.registry import MODELS, build_model
 CUTTING_STAGES: tuple[StageName, ...] = ("transfer", "prune")
 TRACE_SIZE = (64, 32)
 LATENCY_ROUNDS = 40
+
+Pictures = Callable[[], Tensor]
 
 
 def cutting_stage(config: Config) -> StageName | None:
@@ -48,7 +52,7 @@ def depends_on_weights(config: Config) -> bool:
     """Tell whether the widths of ``prune`` cannot be known before there is a trained model."""
     target = config.prune.target
     return isinstance(target, WidthBudget) and (
-        target.widths == "by_importance" or target.latency is not None
+        target.widths == "by_loss" or target.latency is not None
     )
 
 
@@ -72,13 +76,17 @@ def schedule(config: Config, stage: str, source: nn.Module, final: Widths) -> li
     return [now, *plan(now, final, config.prune.iterations)]
 
 
-def final_widths(config: Config, stage: str, source: nn.Module) -> dict[str, int]:
+def final_widths(
+    config: Config, stage: str, source: nn.Module, pictures: Pictures | None = None
+) -> dict[str, int]:
     """Return the widths of every layer after a stage.
 
     Args:
         config: all settings.
         stage: "transfer" or "prune".
         source: the full-width model; its weights count where :func:`depends_on_weights`.
+        pictures: gives inputs (N, 3, H, W) on which the criterion measures what a budget costs;
+            without, the norms of the weights tell.
 
     Raises:
         PipelineError: settings do not fit together, or the target is no narrower form of the
@@ -100,7 +108,7 @@ def final_widths(config: Config, stage: str, source: nn.Module) -> dict[str, int
     assert isinstance(target, WidthBudget), "the target's name was checked with the settings"
     if config.prune.ratios:
         raise PipelineError("prune.ratios: a budget finds the shares itself; take one of them out")
-    return _within(target, free, source, config)
+    return _within(target, free, source, config, pictures)
 
 
 def _refuse_freedom(config: Config, stage: str) -> None:
@@ -154,19 +162,29 @@ def _freedom(config: Config, source: nn.Module) -> Freedom:
 
 
 def _within(
-    budget: WidthBudget, free: Freedom, source: nn.Module, config: Config
+    budget: WidthBudget,
+    free: Freedom,
+    source: nn.Module,
+    config: Config,
+    pictures: Pictures | None,
 ) -> dict[str, int]:
     full = free.costs.cost({})
+    losses = None if budget.widths == "uniform" else _losses(config, free, source, pictures)
+
+    def within(limit: float, measure: Measure) -> dict[str, int]:
+        if losses is None:
+            return uniform(free, limit, measure)
+        return by_loss(free, losses, limit, measure)
+
     if budget.parameters is not None:
         limit = _absolute(budget.parameters, full.parameters)
-        return _allocate(budget, free, source, limit, lambda cost: cost.parameters)
+        return within(limit, lambda cost: cost.parameters)
     if budget.macs is not None:
-        limit = _absolute(budget.macs, full.macs)
-        return _allocate(budget, free, source, limit, lambda cost: cost.macs)
+        return within(_absolute(budget.macs, full.macs), lambda cost: cost.macs)
     assert budget.latency is not None
     widths, _ = widths_for_latency(
         budget.latency,
-        at=lambda share: _allocate(budget, free, source, share * full.macs, lambda cost: cost.macs),
+        at=lambda share: within(share * full.macs, lambda cost: cost.macs),
         latency=lambda widths: _latency_share(source, widths, config),
     )
     return widths
@@ -177,22 +195,24 @@ def _absolute(value: float, full: int) -> float:
     return value * full if value <= 1 else value
 
 
-def _allocate(
-    budget: WidthBudget, free: Freedom, source: nn.Module, limit: float, measure: Measure
-) -> dict[str, int]:
-    if budget.widths == "uniform":
-        return uniform(free, limit, measure)
+def _losses(
+    config: Config, free: Freedom, source: nn.Module, pictures: Pictures | None
+) -> dict[str, Tensor]:
+    """Return what every layer loses with n channels gone, as the criterion sees it."""
+    groups = [unit.layers for unit in free.units]
+    if config.prune.criterion == "reconstruction" and pictures is not None:
+        return reconstruction_errors(source, pictures(), groups=groups)
     layers = prunable_layers(source)
     norms = {
         name: layers[name].weight.detach().flatten(1).norm(dim=1).cpu()
-        for unit in free.units
-        for name in unit.layers
+        for members in groups
+        for name in members
     }
+    normalisations = normalised_layers(source)
     scores = rescore(
-        "l2", norms, model=source, normalisations=normalised_layers(source),
-        groups=[unit.layers for unit in free.units], seed=0,
-    )  # fmt: skip
-    return by_importance(free, scores, limit, measure)
+        "l2", norms, model=source, normalisations=normalisations, groups=groups, seed=0
+    )
+    return energy_losses(free, scores)
 
 
 def _latency_share(source: nn.Module, widths: Widths, config: Config) -> float:

@@ -33,33 +33,32 @@ def uniform(free: Freedom, limit: float, measure: Measure) -> dict[str, int]:
     return _largest(at, free, limit, measure)
 
 
-def by_importance(
-    free: Freedom, scores: Mapping[str, Tensor], limit: float, measure: Measure
+def by_loss(
+    free: Freedom, losses: Mapping[str, Tensor], limit: float, measure: Measure
 ) -> dict[str, int]:
     """Keep the channels that matter most for what they cost.
 
-    What a group loses is -log of the share of its energy (the sum of the squared scores) that is
-    kept, so that the first channels go cheaply and the last ones at any price; what it saves is
-    the measure. One price a unit of measure for all groups: every group gives up channels as long
-    as the next one loses less than the price of what it saves (the Lagrangian of least loss under
-    a budget), and the price is set so that the budget is met.
+    One price a unit of measure for all groups: every group gives up channels as long as what it
+    loses is below the price of what it saves (the Lagrangian of least loss under a budget), and
+    the price is set so that the budget is met.
 
     Args:
         free: what may be cut.
-        scores: of every channel (C,), by layer, as a criterion gives them.
+        losses: with n channels gone (C,), n from 0, by layer: :func:`energy_losses`, or what
+            :func:`prune.reconstruction_scores.reconstruction_errors` measures.
         limit: largest allowed value of the measure.
         measure: of a model's cost.
 
     Raises:
         PruneError: the budget is below what can be reached.
     """
-    losses = {unit: _losses(unit, scores) for unit in free.units}
+    by_unit = {unit: _losses_of(unit, losses) for unit in free.units}
     savings = {unit: _saving_a_channel(free, unit, measure) for unit in free.units}
 
     def at(thrift: float) -> dict[str, int]:
         price = 1 / max(thrift, 1e-12) - 1
         shares = {}
-        for unit, loss in losses.items():
+        for unit, loss in by_unit.items():
             removed = torch.arange(len(loss)) * savings[unit]
             total = loss - price * removed
             shares[unit] = (unit.width - int(total.argmin())) / unit.width
@@ -68,13 +67,31 @@ def by_importance(
     return _largest(at, free, limit, measure)
 
 
-def _losses(unit: Unit, scores: Mapping[str, Tensor]) -> Tensor:
-    """Return -log of the share of energy kept without the n weakest channels (C,), n from 0."""
-    score = torch.stack([scores[name].double() for name in unit.layers if name in scores]).mean(0)
-    energy = score.square().sort().values
-    lost = torch.cat([torch.zeros(1), energy.cumsum(0)[:-1]])
-    kept = 1 - lost / energy.sum().clamp_min(1e-12)
-    return -kept.clamp_min(1e-12).log()
+def _losses_of(unit: Unit, losses: Mapping[str, Tensor]) -> Tensor:
+    return next(losses[name] for name in unit.layers if name in losses).double()
+
+
+def energy_losses(free: Freedom, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return what is lost without the n weakest channels, from their scores alone.
+
+    That is -log of the share of a group's energy (the sum of the squared scores) that is kept, so
+    that the first channels go cheaply and the last ones at any price.
+
+    Args:
+        free: what may be cut.
+        scores: of every channel (C,), by layer, as a criterion gives them.
+
+    Returns:
+        Losses (C,), n from 0, by layer.
+    """
+    losses: dict[str, Tensor] = {}
+    for unit in free.units:
+        known = [scores[name].double() for name in unit.layers if name in scores]
+        energy = torch.stack(known).mean(0).square().sort().values
+        lost = torch.cat([torch.zeros(1), energy.cumsum(0)[:-1]])
+        kept = 1 - lost / energy.sum().clamp_min(1e-12)
+        losses |= dict.fromkeys(unit.layers, -kept.clamp_min(1e-12).log())
+    return losses
 
 
 def _saving_a_channel(free: Freedom, unit: Unit, measure: Measure) -> float:

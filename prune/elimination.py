@@ -31,6 +31,12 @@ class Regression:
         """
         return self.coefficients.pow(2).sum(1) / self.inverse.diagonal()
 
+    def cost_of(self, removed: Tensor) -> float:
+        """Return by how much the squared error grows if some channels go together."""
+        coefficients = self.coefficients[removed]
+        solved = torch.linalg.solve(self.inverse[removed][:, removed], coefficients)
+        return float((coefficients * solved).sum())
+
     def without(self, removed: Tensor) -> "Regression":
         """Return the best fit without some channels."""
         solved = torch.linalg.solve(self.inverse[removed][:, removed], self.inverse[removed])
@@ -67,7 +73,21 @@ def regression(moments: Tensor, weights: Tensor, *, ridge: float) -> Regression 
     return Regression(inverse, weights.T / energy.sqrt())
 
 
-def elimination_order(regressions: Sequence[Regression]) -> Tensor:
+@dataclass(frozen=True)
+class Elimination:
+    """Channels in the order in which they can go.
+
+    Attributes:
+        order: (C,) channels, the first to go first.
+        errors: (C,) by how much the squared error has grown in all once each of them is gone, in
+            the same order and in units of the outputs' energy; infinite for the last one.
+    """
+
+    order: Tensor
+    errors: Tensor
+
+
+def eliminate(regressions: Sequence[Regression]) -> Elimination:
     """Remove channels, each time the one whose loss raises the error of all regressions least.
 
     Backward elimination: after each step the others' coefficients are fitted anew, so of two
@@ -76,21 +96,22 @@ def elimination_order(regressions: Sequence[Regression]) -> Tensor:
 
     Args:
         regressions: of all layers that read the channels, at least one.
-
-    Returns:
-        (C,) channels, the first to go first.
     """
     remaining = torch.arange(len(regressions[0].inverse))
     block = -(-len(remaining) // STEPS)
     order: list[Tensor] = []
+    raised: list[Tensor] = []
     while len(remaining) > 1:
         removed = _weakest(regressions, min(block, len(remaining) - 1))
         order.append(remaining[removed])
+        together = sum(regression.cost_of(removed) for regression in regressions)
+        raised.append(torch.full((len(removed),), together / len(removed), dtype=torch.float64))
         regressions = [regression.without(removed) for regression in regressions]
         kept = torch.ones(len(remaining), dtype=torch.bool)
         kept[removed] = False
         remaining = remaining[kept]
-    return torch.cat([*order, remaining])
+    last = torch.full((len(remaining),), torch.inf, dtype=torch.float64)
+    return Elimination(torch.cat([*order, remaining]), torch.cat([*raised, last]).cumsum(0))
 
 
 def _weakest(regressions: Sequence[Regression], count: int) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from prune.criteria import Scores
-from prune.elimination import Regression, elimination_order, regression
+from prune.elimination import Elimination, Regression, eliminate, regression
 from prune.layers import Widths, layer_widths
 from prune.least_squares import choose_places
 from prune.readers import Reader, find_readers
@@ -44,6 +44,45 @@ def reconstruction_scores(
         Scores of every output channel (C,), by layer that is cut, from 1 for the first to go to
         C; those of a group are equal. Layers that the forward pass does not reach are left out.
     """
+    scores: Scores = {}
+    for members, found in _eliminations(model, pictures, widths=widths, groups=groups).items():
+        score = torch.ones(len(found.order))
+        score[found.order] = torch.arange(1.0, len(found.order) + 1)
+        scores |= dict.fromkeys(members, score)
+    return scores
+
+
+@torch.no_grad()
+def reconstruction_errors(
+    model: nn.Module, pictures: Tensor, *, groups: Sequence[tuple[str, ...]]
+) -> dict[str, Tensor]:
+    """Return what the readers of every layer lose, by how many of its channels are gone.
+
+    Args:
+        model: the model to look at; it is left as it was.
+        pictures: inputs (N, 3, H, W).
+        groups: layers whose channels go together.
+
+    Returns:
+        Squared error (C,) with n channels gone, n from 0, in units of the readers' energy, summed
+        over the readers, by layer; those of a group are equal.
+    """
+    nothing = dict.fromkeys(layer_widths(model), 0)
+    errors: dict[str, Tensor] = {}
+    for members, found in _eliminations(model, pictures, widths=nothing, groups=groups).items():
+        lost = torch.cat([torch.zeros(1, dtype=torch.float64), found.errors[:-1]])
+        errors |= dict.fromkeys(members, lost)
+    return errors
+
+
+def _eliminations(
+    model: nn.Module,
+    pictures: Tensor,
+    *,
+    widths: Widths,
+    groups: Sequence[tuple[str, ...]],
+) -> dict[tuple[str, ...], Elimination]:
+    """Order the channels of every group that is to be cut."""
     now = layer_widths(model)
     readers = {
         members: found
@@ -53,23 +92,20 @@ def reconstruction_scores(
     inputs = {reader.name: reader.channels for found in readers.values() for reader in found}
     unread = {members[0]: now[members[0]] for members, found in readers.items() if not found}
     read, left = _measure(model, pictures, inputs, unread)
-    scores: Scores = {}
+    eliminations = {}
     for members, found in readers.items():
         width = now[members[0]]
         if found:
             fits = [_regression(model, reader, width, read[reader.name]) for reader in found]
         else:  # nothing makes up for what leaves the network
             fits = [regression(left[members[0]], torch.eye(width), ridge=RIDGE)]
-        score = _ranks([fit for fit in fits if fit is not None], width)
-        scores |= dict.fromkeys(members, score)
-    return scores
+        varying = [fit for fit in fits if fit is not None]
+        eliminations[members] = eliminate(varying) if varying else _free_of_cost(width)
+    return eliminations
 
 
-def _ranks(regressions: Sequence[Regression], width: int) -> Tensor:
-    ranks = torch.ones(width)
-    if regressions:
-        ranks[elimination_order(regressions)] = torch.arange(1.0, width + 1)
-    return ranks
+def _free_of_cost(width: int) -> Elimination:
+    return Elimination(torch.arange(width), torch.zeros(width, dtype=torch.float64))
 
 
 def _regression(model: nn.Module, reader: Reader, width: int, moments: Tensor) -> Regression | None:

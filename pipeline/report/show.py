@@ -3,7 +3,6 @@
 from typing import Any
 
 from rich.console import Console
-from torch import nn
 
 from pipeline.config import Config
 from pipeline.latency import measure_run
@@ -16,7 +15,7 @@ from pipeline.report.files import files_table
 from pipeline.report.page import REPORT_PAGE, write_page
 from pipeline.report.story import collect, iteration_reports, write_story
 from pipeline.report.tables import closing_table, footnotes, plan_table
-from pipeline.run_dir import CHECKPOINT, RunDir
+from pipeline.run_dir import PLAN, RunDir
 from pipeline.settings_io import load_config
 from pipeline.widths import (
     cutting_stage,
@@ -25,7 +24,8 @@ from pipeline.widths import (
     full_width_model,
     schedule,
 )
-from reid.models.checkpoint import load_checkpoint
+from prune.layers import layer_widths
+from prune.plan_file import read_plan
 
 WIDE = 150  # columns of the widest table; a pipe or a file has no width of its own
 
@@ -36,28 +36,32 @@ def show_plan(config: Config, run: RunDir, *, restart_from: str | None = None) -
     data_hash = look_at_pictures(config, run)
     plan = make_plan(config, run, data_hash=data_hash, restart_from=restart_from)
     stage = cutting_stage(config)
-    source = _source_of_cuts(config, run, plan) if stage is not None else None
-    widths = None
-    if stage is not None and source is not None:
-        widths = schedule(config, stage, source, final_widths(config, stage, source))
+    widths = _planned_widths(config, run, plan, stage) if stage is not None else None
     for table in plan_table(plan, widths):
         wide_console().print(table)
     if stage is not None and source is None:
         wide_console().print(
             "The widths depend on the trained weights: --plan shows them once train is done.",
+        _console().print(table)
+    if stage is not None and widths is None:
+        _console().print(
+            "The widths depend on the trained weights: --plan shows them once prune has begun.",
             highlight=False,
         )
 
 
-def _source_of_cuts(config: Config, run: RunDir, plan: Plan) -> nn.Module | None:
-    """Return a model to plan the widths of, or None if that has to be trained first."""
+def _planned_widths(
+    config: Config, run: RunDir, plan: Plan, stage: str
+) -> list[dict[str, int]] | None:
+    """Return the widths by iteration, or None if only a trained model can tell."""
+    source = full_width_model(config)
     if not depends_on_weights(config):
-        return full_width_model(config)
-    trained = run.stage_dir("train") / CHECKPOINT
-    train_runs = any(step.stage == "train" and step.action != "reuse" for step in plan.steps)
-    if train_runs or "train" in plan.stale or not trained.is_file():
+        return schedule(config, stage, source, final_widths(config, stage, source))
+    written = run.stage_dir(stage) / PLAN
+    anew = any(step.stage == stage and step.action == "run" for step in plan.steps)
+    if anew or not written.is_file():
         return None
-    return load_checkpoint(trained)[0]
+    return schedule(config, stage, source, {**layer_widths(source), **read_plan(written).widths})
 
 
 def finish_run(config: Config, run: RunDir) -> None:

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pipeline.config import CutSettings
 from pipeline.context import StageContext
 from pipeline.evaluation import evaluate, headline
-from pipeline.run_dir import KEPT
+from pipeline.run_dir import KEPT, PLAN
 from pipeline.stages.common import finish_model
 from pipeline.stages.prune_iteration import (
     SURGERY_SIZE,
@@ -27,8 +27,6 @@ from prune.layers import layer_widths
 from prune.nni_backend import find_groups
 from prune.plan_file import PlanFile, read_plan, write_plan
 from reid.models.registry import build_model
-
-PLAN = "plan.json"
 
 logger = logging.getLogger(__name__)
 
@@ -84,17 +82,21 @@ def _planned(context: StageContext, source: nn.Module) -> dict[str, int]:
 
 
 def _write_plan(context: StageContext, source: nn.Module, path: Path) -> None:
-    widths = final_widths(context.config, context.stage, source)
+    section: CutSettings = getattr(context.config, context.stage)
+
+    def pictures() -> Tensor:
+        return torch.cat(context.training_batches(section.criterion_pictures, "plan"))
+
+    widths = final_widths(context.config, context.stage, source, pictures)
     cost = CostModel(source, context.example()).cost(widths)
     full = layer_widths(source)
-    section = getattr(context.config, context.stage)
     plan = PlanFile(
         architecture=context.config.model.architecture,
         input_size=context.input_size,
         widths={name: width for name, width in widths.items() if width != full[name]} or full,
         macs=cost.macs,
         parameters=cost.parameters,
-        note=f"{context.stage}.target={section.target}",
+        note=f"{context.stage}.target={getattr(section, 'target', '')}",
     )
     write_plan(path, plan)
     logger.info(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from prune.elimination import Regression, elimination_order, regression
+from prune.elimination import Regression, eliminate, regression
 
 
 def draw(channels: int, outputs: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -43,8 +43,18 @@ def naive_order(layers: list[tuple[Tensor, Tensor]]) -> list[int]:
 @pytest.mark.parametrize("seed", range(3))
 def test_order_equals_the_naive_one(seed: int) -> None:
     layers = [draw(8, 5, seed), draw(8, 3, seed + 10)]
-    order = elimination_order([make(*layer) for layer in layers])
+    order = eliminate([make(*layer) for layer in layers]).order
     assert order.tolist() == naive_order(layers)
+
+
+def test_errors_are_those_of_the_fit_to_what_is_left() -> None:
+    layers = [draw(8, 5, 0), draw(8, 3, 10)]
+    found = eliminate([make(*layer) for layer in layers])
+    for gone in range(1, 8):
+        kept = found.order[gone:].tolist()
+        wanted = sum(refit_error(inputs, weights, kept) for inputs, weights in layers)
+        assert float(found.errors[gone - 1]) == pytest.approx(wanted, rel=1e-6)
+    assert found.errors[-1] == torch.inf
 
 
 def test_costs_are_what_the_error_grows_by() -> None:
@@ -68,7 +78,7 @@ def test_removing_at_once_equals_one_after_the_other() -> None:
 def test_of_two_copies_one_goes_first_and_the_other_stays() -> None:
     inputs, weights = draw(6, 4, seed=0)
     inputs[:, 4] = inputs[:, 1]
-    order = elimination_order([make(inputs, weights, ridge=1e-6)]).tolist()
+    order = eliminate([make(inputs, weights, ridge=1e-6)]).order.tolist()
     assert order[0] in (1, 4)
     assert order[1] != 5 - order[0]
     assert order.index(5 - order[0]) >= 2
@@ -79,7 +89,7 @@ def test_many_channels_go_several_at_a_time_and_lose_little_by_it(
 ) -> None:
     monkeypatch.setattr("prune.elimination.STEPS", 20)
     inputs, weights = draw(160, 20, seed=0)
-    order = elimination_order([make(inputs, weights)]).tolist()
+    order = eliminate([make(inputs, weights)]).order.tolist()
     assert sorted(order) == list(range(160))
     fit, error = make(inputs, weights), 0.0
     for _ in range(80):

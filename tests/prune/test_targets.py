@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prune.allocate import by_importance, uniform
+from prune.allocate import by_loss, energy_losses, uniform
 from prune.errors import PruneError
 from prune.layers import ModelCost, layer_widths, model_cost
 from prune.targets import Freedom, freedom, shares_by_pattern
@@ -106,7 +106,10 @@ def scores(model: nn.Module) -> dict[str, Tensor]:
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.8, 1.0])
 def test_budgets_are_met_and_nearly_used_up(free: Freedom, model: nn.Module, share: float) -> None:
     limit = share * model_cost(model, EXAMPLE).macs
-    for widths in (uniform(free, limit, macs), by_importance(free, scores(model), limit, macs)):
+    for widths in (
+        uniform(free, limit, macs),
+        by_loss(free, energy_losses(free, scores(model)), limit, macs),
+    ):
         cost = free.costs.cost(widths).macs
         assert 0.93 * limit <= cost <= limit
         for unit in free.units:
@@ -127,5 +130,5 @@ def test_unimportant_channels_go_first(free: Freedom, model: nn.Module) -> None:
         [torch.ones(useless.width // 4), torch.full((useless.width - useless.width // 4,), 1e-4)]
     )
     limit = 0.95 * free.costs.cost({}).macs
-    widths = by_importance(free, found, limit, macs)
+    widths = by_loss(free, energy_losses(free, found), limit, macs)
     assert widths[useless.layers[0]] <= useless.width // 4 + 1

@@ -39,12 +39,8 @@ def show_plan(config: Config, run: RunDir, *, restart_from: str | None = None) -
     widths = _planned_widths(config, run, plan, stage) if stage is not None else None
     for table in plan_table(plan, widths):
         wide_console().print(table)
-    if stage is not None and source is None:
-        wide_console().print(
-            "The widths depend on the trained weights: --plan shows them once train is done.",
-        _console().print(table)
     if stage is not None and widths is None:
-        _console().print(
+        wide_console().print(
             "The widths depend on the trained weights: --plan shows them once prune has begun.",
             highlight=False,
         )

@@ -161,7 +161,8 @@ def scan_table(scan: dict[str, Any], most: int) -> Table:
     """Lay out what int8 costs in the dearest layers."""
     title = (
         f"1000 x mean (1 - cosine), before bias correction: everything int8 "
-        f"{1000 * scan['everything']:.2f}, input and operators alone {1000 * scan['elsewhere']:.2f}"
+        f"{1000 * scan['everything']:.2f}, the input alone {1000 * scan['picture']:.2f}, operators "
+        f"outside all layers alone {1000 * scan['operators']:.2f}"
     )
     table = Table(title=title)
     table.add_column("layer", no_wrap=True)

@@ -26,9 +26,9 @@ class LayerCost:
         weighted_layers: convolutions and linear layers in it.
         weights: their weights; each takes three bytes more in float.
         macs: their multiply-accumulates for a picture, which float is slower at.
-        alone: mean 1 - cosine of the embeddings when only this is int8.
-        spared: by how much mean 1 - cosine of the int8 model falls when only this is in float;
-            negative where its error makes up for another one.
+        alone: mean 1 - cosine of the embeddings when only this is int8: its weights and outputs.
+        spared: the same without the outputs that other layers read, which are int8 in either case:
+            what leaving it in float takes back.
     """
 
     layer: str
@@ -45,12 +45,15 @@ class Sensitivity:
 
     Attributes:
         everything: mean 1 - cosine with everything int8, before bias correction.
-        elsewhere: the same with only the input and the operators outside all layers int8.
+        picture: the same with only the input int8.
+        operators: the same with only the outputs of operators outside all layers int8 (sums,
+            products, pooling), which cannot be left in float.
         layers: dearest first, by ``spared``.
     """
 
     everything: float
-    elsewhere: float
+    picture: float
+    operators: float
     layers: tuple[LayerCost, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -86,9 +89,11 @@ def measure_sensitivity(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> Sensitivity:
-    """Round every group of layers alone, and everything but it.
+    """Round every group of layers alone.
 
-    Float arithmetic on rounded values stands in for the engine; biases are not corrected.
+    Float arithmetic on rounded values stands in for the engine; biases are not corrected. The other
+    way round, with only one group in float, says less: every change stirs the rounding behind it,
+    and the difference is smaller than that noise.
 
     Args:
         model: the float model that was calibrated; it is left as it is.
@@ -106,22 +111,25 @@ def measure_sensitivity(
     def error() -> float:
         return compare(simulation.embed(), reference).mean_cosine_error
 
-    simulation.round_all_but([])
+    simulation.round_everything()
     everything = error()
-    simulation.round_outside(groups)
-    elsewhere = error()
+    simulation.round_picture()
+    picture = error()
+    simulation.round_operators(groups)
+    operators = error()
     costs = []
     for done, group in enumerate(groups):
         simulation.round_only([group])
         alone = error()
-        simulation.round_all_but([group])
+        simulation.round_inside([group])
+        spared = error()
         count, weights = simulation.size_of(group)
         inside = sum(value for name, value in macs if is_inside(name, [group]))
-        costs.append(LayerCost(group, count, weights, inside, alone, everything - error()))
+        costs.append(LayerCost(group, count, weights, inside, alone, spared))
         if progress is not None:
             progress(done + 1, len(groups))
     costs.sort(key=lambda cost: cost.spared, reverse=True)
-    return Sensitivity(everything, elsewhere, tuple(costs))
+    return Sensitivity(everything, picture, operators, tuple(costs))
 
 
 @dataclass(frozen=True)
@@ -187,6 +195,7 @@ class _Activation:
     switch: _Switch
     maker: str
     users: tuple[str, ...]
+    is_input: bool
 
 
 @dataclass(frozen=True)
@@ -226,7 +235,10 @@ class _Simulation:
 
         self._activations = [
             _Activation(
-                switches[str(node.target)], owner(node.args[0]), tuple(map(owner, node.users))
+                switches[str(node.target)],
+                owner(node.args[0]),
+                tuple(map(owner, node.users)),
+                isinstance(node.args[0], fx.Node) and node.args[0].op == "placeholder",
             )
             for node in self._graph.graph.nodes
             if node.op == "call_module" and str(node.target) in switches
@@ -239,18 +251,29 @@ class _Simulation:
             lambda activation: is_inside(activation.maker, layers),
         )
 
-    def round_all_but(self, layers: Sequence[str]) -> None:
-        """Round as int8 does with these layers in float: what enters and leaves them is int8."""
+    def round_inside(self, layers: Sequence[str]) -> None:
+        """Round their weights, and what they make for each other only."""
         self._switch(
-            lambda weight: not is_inside(weight.name, layers),
-            lambda activation: (
-                not all(is_inside(name, layers) for name in (activation.maker, *activation.users))
+            lambda weight: is_inside(weight.name, layers),
+            lambda activation: all(
+                is_inside(name, layers) for name in (activation.maker, *activation.users)
             ),
         )
 
-    def round_outside(self, layers: Sequence[str]) -> None:
-        """Round the input and what no layer among these makes."""
-        self._switch(lambda _: False, lambda activation: not is_inside(activation.maker, layers))
+    def round_everything(self) -> None:
+        """Round as int8 does."""
+        self._switch(lambda _: True, lambda _: True)
+
+    def round_picture(self) -> None:
+        """Round the input."""
+        self._switch(lambda _: False, lambda activation: activation.is_input)
+
+    def round_operators(self, layers: Sequence[str]) -> None:
+        """Round what none of these layers makes, except the input."""
+        self._switch(
+            lambda _: False,
+            lambda activation: not activation.is_input and not is_inside(activation.maker, layers),
+        )
 
     def _switch(
         self, weights: Callable[[_Weight], bool], activations: Callable[[_Activation], bool]

@@ -91,7 +91,7 @@ def test_the_layer_that_int8_hurts_comes_first(found: Sensitivity) -> None:
 
 
 def test_parts_add_up_to_about_the_whole(found: Sensitivity) -> None:
-    parts = found.elsewhere + sum(cost.alone for cost in found.layers)
+    parts = found.picture + found.operators + sum(cost.alone for cost in found.layers)
     assert parts == pytest.approx(found.everything, rel=0.5)
 
 

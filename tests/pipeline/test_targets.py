@@ -168,6 +168,7 @@ def test_a_model_of_its_own_widths_goes_through_every_stage(
     report = json.loads((run / "prune" / "iteration_2" / "report.json").read_text())
     for step in ("before_tuning", "after_tuning"):
         assert set(report["hints"][step]) == {"conv1", "conv2", "conv3", "conv4", "conv5"}
+    assert "Relative squared error of each stage" in (run / "report.html").read_text()
     code, output, _ = command("--run", str(run), "--plan", config=False)
     assert code == 0
     assert next(iter(plan["widths"])) in output

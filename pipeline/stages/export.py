@@ -34,7 +34,7 @@ def run(context: StageContext) -> dict[str, Any]:
     rows += _check_int8_torchscript(context, reference)
     write_json(context.folder / PARITY_FILE, {"files": rows})
     _raise_if_any_failed(rows, context)
-    return {"input_size": list(context.input_size), "files": rows}
+    return {"files": rows}
 
 
 def _make(kind: FileKind, source: Source, reference: Embedded) -> dict[str, Any]:

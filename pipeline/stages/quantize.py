@@ -101,7 +101,6 @@ def run(context: StageContext) -> dict[str, Any]:
     cost = model_cost(model, context.example())
     return {
         "model": f"{info.architecture} int8",
-        "input_size": list(context.input_size),
         "file": f"{context.stage}/{INT8_FILE}",
         "parameters": cost.parameters,
         "macs": cost.macs,

@@ -17,7 +17,7 @@ from pipeline.run_dir import CHECKPOINT, RunDir
 from pipeline.search.task import TRACE_SIZE, TaskSettings, write_task
 from pipeline.search.variables import default_variables
 from pipeline.widths import stock_target
-from prune.criteria import MEASURED
+from prune.criteria import Criterion
 from prune.layers import model_cost
 from prune.nni_backend import find_groups
 from prune.search.space import Patterns
@@ -118,11 +118,18 @@ def _task_settings(config: Config, model: nn.Module, info: CheckpointInfo) -> Ta
         untouched=search.untouched,
         groups=tuple(groups),
         iterations=search.iterations,
-        criterion="l2" if config.prune.criterion in MEASURED else config.prune.criterion,
+        criterion=_criterion(config),
         distance=config.evaluation.distance,
         seed=derive_seed(config.seed, SEARCH, "cut"),
         threads=config.threads,
     )
+
+
+def _criterion(config: Config) -> Criterion:
+    if config.prune.criterion != "taylor":
+        return config.prune.criterion
+    logger.info("search: taylor needs labels, which a trial has not; candidates are cut by l2")
+    return "l2"
 
 
 def _limit(config: Config, model: nn.Module, info: CheckpointInfo) -> int:

@@ -7,6 +7,7 @@ from pipeline.search.task import TRACE_SIZE, Labelled, Task
 from prune.cut import compose_kept, cut
 from prune.layers import Widths, layer_widths
 from prune.reconstruct import reconstruct
+from prune.reconstruction_scores import reconstruction_scores
 from prune.widths import linear_plan
 from reid.metrics import evaluate_ranking
 
@@ -22,7 +23,11 @@ def compact_model(task: Task, widths: Widths) -> nn.Module:
     """
     model, full = task.model, layer_widths(task.model)
     kept = {name: torch.arange(width) for name, width in full.items()}
+    groups = [tuple(members) for members in task.settings.groups]
     for step in linear_plan(full, {**full, **widths}, task.settings.iterations):
+        measured = None
+        if task.settings.criterion == "reconstruction":
+            measured = reconstruction_scores(model, task.reconstruction, widths=step, groups=groups)
         result = cut(
             model,
             step,
@@ -30,7 +35,8 @@ def compact_model(task: Task, widths: Widths) -> nn.Module:
             check_input=task.reconstruction[:CHECK_PICTURES],
             criterion=task.settings.criterion,
             seed=task.settings.seed,
-            groups=[tuple(members) for members in task.settings.groups],
+            groups=groups,
+            measured=measured,
         )
         model, kept = result.model, compose_kept(kept, result.kept)
         reconstruct(model, task.model, kept, task.reconstruction)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,20 @@ def test_the_first_candidate_is_the_stock_target_and_scores_the_same_twice(task:
     score = mean_average_precision(task, compact)
     assert 0 < score <= 1
     assert mean_average_precision(task, compact_model(task, widths)) == score
+
+
+def test_candidates_are_cut_by_the_criterion_of_the_run(task: Task) -> None:
+    space = task.space()
+    widths = space.widths(dict.fromkeys(space.variables, 0.65))
+    settings = task.settings.model_copy(update={"criterion": "reconstruction"})
+    ours, plain = (
+        compact_model(replace(task, settings=settings), widths),
+        compact_model(task, widths),
+    )
+    assert layer_widths(ours) == layer_widths(plain)
+    assert not torch.equal(
+        ours.state_dict()["conv1.conv.weight"], plain.state_dict()["conv1.conv.weight"]
+    )
 
 
 def test_the_plan_is_what_the_best_trial_scored(task: Task, tmp_path: Path) -> None:

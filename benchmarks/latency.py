@@ -1,0 +1,236 @@
+"""Time OSNet x0.5 in int8, written and quantized in several ways, beside x1.0 in eager mode.
+
+    python -m benchmarks.latency
+    python -m benchmarks.latency --rounds 100 --only "int8" --only "float" --profile
+
+Weights are random: latency does not depend on them. Every file is a process of its own, all are
+called in turns on one thread. ``--profile`` prints what each kind of operator costs in ONNX
+Runtime, inflated by the measuring.
+"""
+
+import argparse
+import json
+import logging
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import onnxruntime
+import torch
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from benchmarks.latency_variants import one_gate_call, stem_on_blocks, streams_side_by_side
+from quantize.machine import machine_description
+from quantize.onnx import INPUT, onnx_session, read_onnx, save_onnx
+from quantize.onnx_int8 import quantize_onnx
+from quantize.side_by_side import Measurement, Model, measure_side_by_side
+from quantize.worker import Call
+from reid.models import build_model
+from reid.models.osnet import OSNet
+
+SIZE = (256, 128)
+# Middle channels of the blocks 36, 52, 68 instead of 32, 48, 64: no multiples of 16.
+ODD_WIDTHS = (32, 144, 208, 272)
+PROFILED_CALLS = 50
+
+Write = Callable[[Path], None]
+
+
+def main() -> None:
+    """Write the files, measure them, print the table."""
+    options = parse_options()
+    logging.disable(logging.WARNING)
+    torch.set_num_threads(1)
+    console = Console(width=120)
+    with tempfile.TemporaryDirectory() as folder:
+        files = write_files(Path(folder), options.only, console)
+        models = {"x1.0, eager": Model(open_eager, (3, *SIZE))} | {
+            name: Model(partial(open_onnx, path), (3, *SIZE)) for name, path in files.items()
+        }
+        measured = measure_side_by_side(models, batches=(1,), rounds=options.rounds)
+        console.print(latency_table(measured))
+        console.print(str(machine_description()), highlight=False)
+        if options.profile:
+            for name, path in files.items():
+                console.print(profile_table(name, path))
+
+
+def parse_options() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--only", action="append", choices=list(WRITERS), help="may be repeated")
+    parser.add_argument("--profile", action="store_true", help="per kind of operator")
+    return parser.parse_args()
+
+
+def write_files(folder: Path, only: Sequence[str] | None, console: Console) -> dict[str, Path]:
+    """Write the ONNX files that were asked for."""
+    files: dict[str, Path] = {}
+    for number, (name, write) in enumerate(WRITERS.items()):
+        if only is None or name in only:
+            console.print(f"writing {name}", style="dim", highlight=False)
+            files[name] = folder / f"{number}.onnx"
+            write(files[name])
+    return files
+
+
+def narrow(*changes: Callable[[nn.Module], None]) -> nn.Module:
+    """Return an OSNet x0.5 written in another way."""
+    torch.manual_seed(0)
+    model = build_model("osnet_x0_5").eval()
+    for change in changes:
+        change(model)
+    return model
+
+
+def pictures(count: int = 2) -> Tensor:
+    """Return random pictures (N, 3, H, W)."""
+    return torch.randn(count, 3, *SIZE, generator=torch.Generator().manual_seed(0))
+
+
+def write_float(make: Callable[[], nn.Module], path: Path) -> None:
+    """Write a float file."""
+    save_onnx(make(), pictures(1), path, {})
+
+
+def write_int8(make: Callable[[], nn.Module], path: Path) -> None:
+    """Write an int8 file as the stage export does."""
+    source = path.with_suffix(".float.onnx")
+    write_float(make, source)
+    quantize_onnx(source, [pictures()], path, method="minmax")
+
+
+class OneBatch(CalibrationDataReader):  # type: ignore[misc]
+    """The random pictures as ONNX Runtime asks for them."""
+
+    def __init__(self) -> None:
+        self._due = iter([{INPUT: pictures().numpy()}])
+
+    def get_next(self) -> dict[str, Any] | None:
+        """Return the batch the first time."""
+        return next(self._due, None)
+
+
+def write_as_ort_does(path: Path, *, gates: bool = True, signed: bool = False) -> None:
+    """Write an int8 file as ONNX Runtime does by itself, pooling as pooling.
+
+    Args:
+        path: where to write.
+        gates: quantize the gates too.
+        signed: activations of int8 instead of uint8.
+    """
+    source, prepared = path.with_suffix(".float.onnx"), path.with_suffix(".prepared.onnx")
+    write_float(narrow, source)
+    quant_pre_process(read_onnx(source), str(prepared), skip_symbolic_shape=True)
+    names = [node.name for node in read_onnx(prepared).graph.node]
+    quantize_static(
+        str(prepared),
+        str(path),
+        OneBatch(),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        activation_type=QuantType.QInt8 if signed else QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        nodes_to_exclude=[] if gates else [name for name in names if "/gate/" in name],
+    )
+
+
+WRITERS: dict[str, Write] = {
+    "x1.0 float": partial(write_float, partial(build_model, "osnet_x1_0")),
+    "float": partial(write_float, narrow),
+    "int8": partial(write_int8, narrow),
+    "int8, pooling as pooling": write_as_ort_does,
+    "int8, gates in float": partial(write_as_ort_does, gates=False),
+    "int8, signed activations": partial(write_as_ort_does, signed=True),
+    "int8, one gate call": partial(write_int8, partial(narrow, one_gate_call)),
+    "int8, streams side by side": partial(write_int8, partial(narrow, streams_side_by_side)),
+    "int8, streams side by side, stem on blocks": partial(
+        write_int8, partial(narrow, streams_side_by_side, stem_on_blocks)
+    ),
+    "int8, widths of no multiples of 16": partial(
+        write_int8, lambda: OSNet(ODD_WIDTHS, embedding_dim=512).eval()
+    ),
+}
+
+
+def open_eager() -> Call:
+    """Open OSNet x1.0 in eager mode."""
+    return build_model("osnet_x1_0").eval()
+
+
+def open_onnx(path: Path) -> Call:
+    """Open an ONNX file on one thread."""
+    session = onnx_session(path)
+    return lambda batch: session.run(None, {INPUT: batch.numpy()})
+
+
+def latency_table(measured: dict[str, Measurement]) -> Table:
+    """Lay out clock and processor time, and how many times as fast as the first."""
+    table = Table(title=f"OSNet x0.5 as ONNX, {SIZE[0]} x {SIZE[1]}, batch 1, one thread")
+    table.add_column("file")
+    for heading in ("median", "quartiles", "processor", "times x1.0", "by processor", "memory"):
+        table.add_column(heading, justify="right")
+    reference = next(iter(measured.values())).timings[0].cpu_ms
+    for name, measurement in measured.items():
+        (timing,) = measurement.timings
+        peak = measurement.peak_bytes
+        table.add_row(
+            name,
+            f"{timing.median_ms:.2f} ms",
+            f"{timing.lower_quartile_ms:.2f}-{timing.upper_quartile_ms:.2f}",
+            f"{timing.cpu_ms:.2f} ms",
+            f"{timing.speedup:.1f}",
+            f"{reference / timing.cpu_ms:.1f}",
+            "-" if peak is None else f"{peak / 1e6:.0f} MB",
+        )
+    return table
+
+
+def profile_table(name: str, path: Path) -> Table:
+    """Return the median time of every kind of operator, summed over its layers."""
+    times: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for event in profile(path):
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            times[event["args"]["op_name"], event["name"]].append(event["dur"])
+    kinds: dict[str, list[float]] = defaultdict(list)
+    for (kind, _), durations in times.items():
+        kinds[kind].append(median(durations))
+    table = Table(title=name, title_justify="left")
+    for heading in ("operator", "layers", "microseconds"):
+        table.add_column(heading, justify="left" if heading == "operator" else "right")
+    for kind, durations in sorted(kinds.items(), key=lambda entry: -sum(entry[1])):
+        table.add_row(kind, str(len(durations)), f"{sum(durations):.0f}")
+    return table
+
+
+def profile(path: Path) -> list[dict[str, Any]]:
+    """Return ONNX Runtime's events of some calls."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    options.enable_profiling = True
+    options.profile_file_prefix = str(path.with_suffix(""))
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    batch = pictures(1).numpy()
+    for _ in range(PROFILED_CALLS):
+        session.run(None, {INPUT: batch})
+    events: list[dict[str, Any]] = json.loads(Path(session.end_profiling()).read_text())
+    return events
+
+
+if __name__ == "__main__":
+    main()

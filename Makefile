@@ -2,12 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test test-slow lint format bench clean
+.PHONY: help demo test test-slow test-arm lint format bench clean
 
 help:
 	@echo "make demo       the whole pipeline on synthetic pictures, a few minutes"
 	@echo "make test       the fast tests"
 	@echo "make test-slow  the tests that take more than a minute"
+	@echo "make test-arm   int8 files on an emulated ARM machine, which it sets up in .arm/ (docs/arm.md)"
 	@echo "make lint       ruff and mypy"
 	@echo "make bench      ranking beside its peers"
 
@@ -31,6 +32,10 @@ test: .venv/installed-dev
 
 test-slow: .venv/installed-dev
 	$(BIN)/python -m pytest -m slow
+
+test-arm: .venv/installed-dev
+	benchmarks/arm/prepare.sh $(BIN)/python
+	$(BIN)/python -m pytest -m arm tests/quantize/test_arm.py
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -1,0 +1,76 @@
+"""Count the ARM instructions that one picture takes in model files, on an emulated machine.
+
+    benchmarks/arm/prepare.sh && python -m benchmarks.arm.instructions x1_0.onnx x0_5_int8.onnx
+
+Instructions are no time, but unlike a time under emulation they are the same on every machine. The
+second of two calls counts: the first one also makes ready what all later ones use.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parents[2]
+ARM = ROOT / ".arm"
+
+
+def main() -> None:
+    """Count for every file and print the table."""
+    options = parse_options()
+    if not (ARM / "ready").is_file():
+        sys.exit("no emulated machine in .arm/: benchmarks/arm/prepare.sh makes it")
+    table = Table(title=f"{options.height} x {options.width}, batch 1, {options.cpu}")
+    table.add_column("file")
+    table.add_column("instructions", justify="right")
+    table.add_column("first file's, divided by it", justify="right")
+    first: int | None = None
+    for path in options.files:
+        count = instructions(path, options.height, options.width, options.cpu)
+        first = first or count
+        table.add_row(path.name, f"{count / 1e6:.1f} M", f"{first / count:.1f}")
+    Console().print(table)
+
+
+def parse_options() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("files", type=Path, nargs="+", help="TorchScript or ONNX")
+    parser.add_argument("--height", type=int, default=256)
+    parser.add_argument("--width", type=int, default=128)
+    parser.add_argument("--cpu", default="neoverse-n1", help="as qemu-aarch64 -cpu help lists them")
+    return parser.parse_args()
+
+
+def instructions(path: Path, height: int, width: int, cpu: str) -> int:
+    """Return the instructions of the second call of a model file on one picture."""
+    with tempfile.TemporaryDirectory() as folder:
+        pictures, counts = Path(folder) / "pictures.npy", Path(folder) / "counts"
+        generator = np.random.default_rng(0)
+        np.save(pictures, generator.standard_normal((1, 3, height, width), dtype=np.float32))
+        libraries = ARM / "host/usr/lib/x86_64-linux-gnu"
+        command = [
+            *(ARM / "host/usr/bin/qemu-aarch64", "-cpu", cpu),
+            *("-plugin", ARM / "count_instructions.so", "-L", ARM / "root"),
+            *("-E", f"PYTHONPATH={ARM / 'site'}", "-E", "OMP_NUM_THREADS=1"),
+            *(ARM / "root/usr/bin/python3.11", ROOT / "benchmarks/arm/run_model.py"),
+            *(path, pictures, Path(folder) / "embeddings.npy", "2"),
+        ]
+        own = {"INSTRUCTION_COUNT_FILE": str(counts), "LD_LIBRARY_PATH": str(libraries)}
+        finished = subprocess.run(
+            [str(part) for part in command], env=os.environ | own, stderr=subprocess.PIPE, text=True
+        )
+        if finished.returncode != 0:
+            sys.exit(f"{path}: fails on the emulated machine: {finished.stderr[-500:]}")
+        _, _, start, end = (int(line) for line in counts.read_text().split())
+        return end - start
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""Run a model file on pictures; this file runs in the emulated interpreter, with few packages.
+
+    python run_model.py FILE PICTURES.npy EMBEDDINGS.npy CALLS
+
+Each call stands between two getppid(), which tell the instruction counter where it begins and ends.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def open_onnx(path: str) -> Callable[[Any], Any]:
+    """Open an ONNX file on one thread."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda pictures: session.run(None, {name: pictures})[0]
+
+
+def open_torchscript(path: str) -> Callable[[Any], Any]:
+    """Open a TorchScript file on one thread, with QNNPACK for int8."""
+    import torch
+
+    torch.set_num_threads(1)
+    torch.backends.quantized.engine = "qnnpack"
+    module = torch.jit.load(path).eval()  # type: ignore[no-untyped-call]
+
+    def call(pictures: Any) -> Any:
+        with torch.inference_mode():
+            return module(torch.from_numpy(pictures)).numpy()
+
+    return call
+
+
+def main(path: str, pictures_file: str, embeddings_file: str, calls: str) -> None:
+    """Run the file and write its embeddings."""
+    pictures = np.load(pictures_file)
+    call = (open_onnx if Path(path).suffix == ".onnx" else open_torchscript)(path)
+    for _ in range(int(calls)):
+        os.getppid()
+        embeddings = call(pictures)
+        os.getppid()
+    np.save(embeddings_file, embeddings)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

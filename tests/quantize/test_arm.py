@@ -1,0 +1,69 @@
+"""int8 files on an emulated 64-bit ARM machine: ``make test-arm``, which sets it up in .arm/."""
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+from quantize.engine import quantized_engine
+from quantize.onnx import INPUT, onnx_session, save_onnx
+from quantize.onnx_int8 import quantize_onnx
+from quantize.torchscript import save_torchscript
+
+ROOT = Path(__file__).resolve().parents[2]
+ARM = ROOT / ".arm"
+LEAST_COSINE = 0.98
+# Cosine to the same file's embeddings on this machine: other kernels round otherwise.
+LEAST_AGREEMENT = 0.999
+
+pytestmark = pytest.mark.arm
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _emulator() -> None:
+    if not (ARM / "ready").is_file():
+        pytest.fail("no emulated machine in .arm/: benchmarks/arm/prepare.sh makes it")
+
+
+def on_arm(path: Path, pictures: Tensor) -> Tensor:
+    """Run a model file on the emulated machine."""
+    given, made = path.with_suffix(".pictures.npy"), path.with_suffix(".embeddings.npy")
+    np.save(given, pictures.numpy())
+    command = [
+        *(ARM / "host/usr/bin/qemu-aarch64-static", "-cpu", "neoverse-n1"),
+        *("-L", ARM / "root", "-E", f"PYTHONPATH={ARM / 'site'}", "-E", "OMP_NUM_THREADS=1"),
+        *(ARM / "root/usr/bin/python3.11", ROOT / "benchmarks/arm/run_model.py"),
+        *(path, given, made, "1"),
+    ]
+    finished = subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, check=False
+    )
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    return torch.from_numpy(np.load(made))
+
+
+def check(found: Tensor, here: Tensor, expected: Tensor) -> None:
+    assert F.cosine_similarity(found, here).min() >= LEAST_AGREEMENT
+    assert F.cosine_similarity(found, expected).min() >= LEAST_COSINE
+
+
+def test_torchscript_on_qnnpack(
+    osnet: nn.Module, int8_osnet: fx.GraphModule, pictures: Tensor, tmp_path: Path
+) -> None:
+    path = tmp_path / "int8.pt"
+    save_torchscript(int8_osnet, pictures[:1], path, {}, engine="qnnpack")
+    with quantized_engine("qnnpack"), torch.inference_mode():
+        check(on_arm(path, pictures), int8_osnet(pictures), osnet(pictures))
+
+
+def test_onnx(osnet: nn.Module, pictures: Tensor, tmp_path: Path) -> None:
+    source, path = tmp_path / "float.onnx", tmp_path / "int8.onnx"
+    save_onnx(osnet, pictures[:1], source, {})
+    quantize_onnx(source, [pictures], path)
+    (here,) = onnx_session(path).run(None, {INPUT: pictures.numpy()})
+    with torch.inference_mode():
+        check(on_arm(path, pictures), torch.from_numpy(here), osnet(pictures))

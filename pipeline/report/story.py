@@ -27,6 +27,7 @@ def collect(config: Config, run: RunDir) -> dict[str, Any]:
     latency = read_latency(run)
     stale = stale_records(config, run)
     measured = [r for r in records if r.stage == "benchmark" and r.stage not in stale]
+    exported = [r for r in records if r.stage == "export" and r.stage not in stale]
     return {
         "name": config.name,
         "task": config.evaluation.task,
@@ -40,7 +41,7 @@ def collect(config: Config, run: RunDir) -> dict[str, Any]:
         "quantization": next(
             (r.result.get("quantization") for r in records if r.stage == "quantize"), None
         ),
-        "files": next((r.result.get("files") for r in records if r.stage == "export"), None),
+        "files": next((r.result["files"] for r in exported), None),
         # Of files that are no more, what was measured says nothing.
         "benchmark": next((r.result["benchmark"] for r in measured), None),
         "machine": latency.get("machine", {}),

@@ -55,7 +55,7 @@ def model_files(run: Path, made: Mapping[str, StageRecord]) -> list[ModelFile]:
     Args:
         run: the run's folder.
         made: records of the stages. A stage's result names one ``file`` with its ``metrics``, or
-            several in ``files``, a list of such pairs.
+            several in ``files``, a list of such pairs, which also say whether they are ``int8``.
     """
     found: list[ModelFile] = []
     for record in made.values():
@@ -80,18 +80,18 @@ def _on_engines(run: Path, record: StageRecord, entry: Mapping[str, Any]) -> lis
             engine=engine,
             input_size=record.input_size,
             metrics=entry["metrics"],
-            meant_for=meant_for(kind, engine, path.name),
+            meant_for=meant_for(kind, engine, int8=bool(entry.get("int8"))),
         )
         for engine in engines
     ]
 
 
-def meant_for(kind: FileKind, engine: Engine | None, name: str) -> str:
+def meant_for(kind: FileKind, engine: Engine | None, *, int8: bool) -> str:
     """Say for which machine a file is made."""
     if engine is not None:
         return {"qnnpack": "ARM (QNNPACK)"}.get(engine, f"x86-64 ({engine})")
     if kind == "onnx":
-        return "x86-64 with VNNI, ARM with dot products" if "int8" in name else "any (ONNX Runtime)"
+        return "x86-64 with VNNI, ARM with dot products" if int8 else "any (ONNX Runtime)"
     return {"checkpoint": "training (eager PyTorch)"}.get(kind, "any (libtorch)")
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from torch import nn
 
 from pipeline.config import Config, StageName, WidthBudget
 from pipeline.errors import PipelineError
@@ -39,8 +40,7 @@ def check_settings(config: Config) -> None:
         _check_widths(config, stage)
     if "quantize" in config.stages:
         check_engine(config.quantize.engine)
-        # Layers have the same names at every width.
-        check_layer_names(build_model(config.model.architecture), config.quantize.float_layers)
+        check_layer_names(_full_width(config), config.quantize.float_layers)
     for key, settings, teacher, weights in _trainings(config):
         taught = teacher and any(weights.model_dump().values())
         if settings.epochs and not (taught or settings.losses.total_weight):
@@ -78,13 +78,16 @@ def _check_widths(config: Config, stage: StageName) -> None:
 def _check_frozen_layers(
     config: Config, key: str, settings: TrainingSettings, logits_are_taught: bool
 ) -> None:
-    # Layers have the same names at every width.
-    model = build_model(config.model.architecture)
     taught = logits_are_taught or settings.losses.cross_entropy > 0
     try:
-        match_layers(model, settings.frozen_layers, classifier_learns=taught)
+        match_layers(_full_width(config), settings.frozen_layers, classifier_learns=taught)
     except TrainingError as error:
         raise PipelineError(f"{key}.{error}") from error
+
+
+def _full_width(config: Config) -> nn.Module:
+    """Build the model whose layers have the names that those of every width have."""
+    return build_model(config.model.architecture, embedding_dim=config.model.embedding_dim)
 
 
 def check_files(config: Config, stages: Sequence[str]) -> None:

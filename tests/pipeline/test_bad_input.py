@@ -8,6 +8,9 @@ import pytest
 import torch
 
 from pipeline.command import main
+from pipeline.config import Config
+from pipeline.errors import PipelineError
+from pipeline.preflight import check_settings
 from pipeline.run_dir import RunDir
 from reid.models import build_model
 
@@ -125,6 +128,18 @@ def test_layers_to_freeze_that_are_not_there(refused: Callable[..., str], tmp_pa
     assert "finetune.frozen_layers: the model has no layer 'cnov1'; the nearest are " in line
     assert "conv1" in line
     assert not (tmp_path / "run" / "train").exists()
+
+
+def test_layers_that_come_with_the_size_of_the_embedding() -> None:
+    model = {"architecture": "resnet18", "embedding_dim": 64}  # 512 would need no layer
+    frozen = {"frozen_epochs": 1, "frozen_layers": ["embedding"]}
+    stages = ["train", "quantize"]
+    settings = {"model": model, "stages": stages, "train": frozen}
+    check_settings(
+        Config.model_validate({**settings, "quantize": {"float_layers": ["embedding.0"]}})
+    )
+    with pytest.raises(PipelineError, match="train.frozen_layers: the model has no layer 'embed"):
+        check_settings(Config.model_validate({**settings, "model": {"architecture": "resnet18"}}))
 
 
 def test_more_devices_than_there_are(

@@ -63,6 +63,9 @@ def stage_settings(config: Config, stage: str) -> dict[str, Any]:
     """Return the settings that a stage's result depends on."""
     own = config.model_dump(mode="json")[stage]
     own.pop("pretrained", None)  # a file counts by its content, see stage_inputs
+    # Where mAP decides which weights are kept, it matters what it is measured by.
+    chosen_by_map = config.data.validation_share or (stage == "prune" and own["accuracy_budget"])
+    judged = {"evaluation": {"distance": config.evaluation.distance}} if chosen_by_map else {}
     return {
         "seed": config.seed,
         "devices": config.devices,
@@ -72,6 +75,7 @@ def stage_settings(config: Config, stage: str) -> dict[str, Any]:
             "validation_share": config.data.validation_share,
         },
         "model": config.model.model_dump(mode="json"),
+        **judged,
         stage: own,
     }
 

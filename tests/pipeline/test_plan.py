@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.config import DEFAULT_STAGES, STAGES, Config
 from pipeline.errors import PipelineError
-from pipeline.plan import parent_of
+from pipeline.plan import parent_of, stage_settings
 from pipeline.run_dir import RunDir, StageRecord
 
 
@@ -63,3 +63,18 @@ def test_prune_does_not_start_from_what_transfer_made(finish: Callable[..., RunD
     with pytest.raises(PipelineError, match=r"prune needs a model, and .* has none yet"):
         parent_of("prune", asked("prune"), run)
     assert parent_of("prune", asked("prune"), finish("train")) == "train"
+
+
+def test_the_distance_counts_where_map_decides_which_weights_are_kept() -> None:
+    def same(stage: str, **settings: object) -> bool:
+        made = [
+            Config.model_validate({**settings, "evaluation": {"distance": distance}})
+            for distance in ("cosine", "euclidean")
+        ]
+        return stage_settings(made[0], stage) == stage_settings(made[1], stage)
+
+    assert same("train")
+    assert same("prune")
+    assert not same("train", data={"validation_share": 0.1})
+    assert not same("prune", prune={"accuracy_budget": 0.02})
+    assert same("quantize", quantize={"accuracy_budget": 0.02})

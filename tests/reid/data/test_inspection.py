@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,12 @@ def test_a_changed_picture_changes_it(copied: Path) -> None:
     shutil.copy(one, other)
     os.utime(other)
     assert inspect_data(read_market1501(copied), known=known)[0] != first
+
+
+def test_how_it_is_measured_changes_it(tiny_market: Path) -> None:
+    data = read_market1501(tiny_market)
+    others = (replace(data, has_cameras=False), replace(data, protocol="single_gallery_shot"))
+    assert len({inspect_data(each)[0] for each in (data, *others)}) == 3
 
 
 def test_a_renamed_or_removed_picture_changes_it(copied: Path) -> None:

@@ -26,6 +26,12 @@ class Teacher:
     settings: DistillationSettings
     hints: Mapping[str, Tensor | None] = field(default_factory=dict)
 
+    @property
+    def teaches(self) -> bool:
+        """Whether any term has a weight; that of the hints counts only where there are some."""
+        without_hints = self.settings.model_dump(exclude={"hints"})
+        return any(without_hints.values()) or bool(self.settings.hints and self.hints)
+
 
 class OutputRecorder:
     """Keep the last output of named modules while it is attached."""

@@ -11,6 +11,8 @@ from torch import nn
 
 from reid.data.loaders import training_loader
 from reid.data.records import Picture
+from reid.errors import TrainingError
+from reid.models.checkpoint import read_torch_file
 from reid.training.averaging import average_weights
 from reid.training.checkpoint_io import AtomicCheckpointIO, KeepBest
 from reid.training.distillation import Teacher
@@ -74,12 +76,18 @@ def fit(
         callbacks: called besides; what they keep goes into the state between epochs.
 
     Raises:
-        TrainingError: the training set is too small for a batch, or the layers to freeze are not
-            there.
+        TrainingError: the training set is too small for a batch, there is nothing to learn from,
+            or the layers to freeze are not there.
+        CheckpointError: the state between epochs cannot be read.
         DataError: a picture cannot be decoded.
     """
     if settings.epochs == 0:
         return
+    if not settings.losses.total_weight and not (teacher and teacher.teaches):
+        raise TrainingError(
+            f"{label}: nothing to learn from, every loss that applies has weight 0; give "
+            "losses.cross_entropy or distillation.embedding a weight"
+        )
     loader = training_loader(
         pictures,
         augmentation=settings.augmentation,
@@ -124,7 +132,7 @@ def fit(
 
 def load_weights(model: nn.Module, path: Path) -> None:
     """Give a model the weights that a file of its training holds; with EMA, their average."""
-    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    state = read_torch_file(path)["state_dict"]
     prefix = "model."  # the module's name for it
     model.load_state_dict(
         {name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)}
@@ -133,7 +141,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
 def _progress(checkpoint: Path, steps_per_epoch: int) -> tuple[int, bool]:
     """Return how many epochs are done, and whether the patience was at its end then."""
-    content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    content = read_torch_file(checkpoint)
     # Written at the end of an epoch, while Lightning still counts it as the current one.
     done = int(content["global_step"]) // steps_per_epoch
     return done, any(state.get("stopped_epoch") for state in content["callbacks"].values())

@@ -14,7 +14,7 @@ from torch import nn
 from reid.data.loaders import stack_pictures
 from reid.data.records import ReidData
 from reid.data.transforms import AugmentationSettings
-from reid.errors import DataError
+from reid.errors import CheckpointError, DataError, TrainingError
 from reid.inference.features import embed_pictures
 from reid.models import build_model
 from reid.training.checkpoint_io import AtomicCheckpointIO
@@ -328,6 +328,26 @@ def test_no_epochs_change_nothing(tiny_data: ReidData, tmp_path: Path) -> None:
     )  # fmt: skip
     assert same(model, make_model())
     assert not (tmp_path / LAST).exists()
+
+
+def test_a_teacher_of_hints_alone_needs_hints(tiny_data: ReidData, tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(update={"losses": LossSettings(cross_entropy=0, triplet=0)})
+    weights = DistillationSettings(embedding=0, cosine=0, hints=1)
+    with pytest.raises(TrainingError, match=r"^test: nothing to learn from, every loss that"):
+        fit(
+            make_model(), tiny_data.train, settings, height=32, width=16, seed=5, folder=tmp_path,
+            label="test", accelerator="cpu", teacher=Teacher(make_model(), weights),
+        )  # fmt: skip
+    assert Teacher(make_model(), weights, {"conv1": None}).teaches
+
+
+def test_a_damaged_state_is_named(tiny_data: ReidData, tmp_path: Path) -> None:
+    (tmp_path / LAST).write_bytes(b"half")
+    with pytest.raises(CheckpointError, match=r"last.ckpt: not a readable checkpoint"):
+        fit(
+            make_model(), tiny_data.train, SETTINGS, height=32, width=16, seed=5, folder=tmp_path,
+            label="test", accelerator="cpu",
+        )  # fmt: skip
 
 
 def test_a_picture_that_vanishes_is_named(tiny_data: ReidData, tmp_path: Path) -> None:

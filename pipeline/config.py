@@ -272,6 +272,12 @@ class QatSettings(TrainingSettings):
     learning_rate: float = Field(1e-4, gt=0, description="peak rate")
     warmup_epochs: float = Field(0.2, ge=0, description="epochs of linear warm-up")
     precision: Literal["32-true"] = Field("32-true", description="rounding needs single precision")
+    head_learning_rate: None = Field(None, description="not here: all layers learn at one rate")
+    frozen_epochs: int = Field(0, ge=0, le=0, description="not here: all layers learn")
+    ema_decay: float = Field(
+        0.0, ge=0, le=0, description="not here: every epoch's own weights are judged"
+    )
+    patience: int = Field(0, ge=0, le=0, description="not here: the best of all epochs is kept")
     losses: LossSettings = LossSettings(cross_entropy=0.0, triplet=0.0)
     distillation: DistillationSettings = DistillationSettings(hints=0.0)
     observer_epochs: int = Field(
@@ -456,7 +462,7 @@ class Config(Settings):
         1,
         ge=1,
         description="GPUs, or processes on the CPU, to train on at once (DDP); each takes batches "
-        "of its own, so that a step sees so many times P x K pictures",
+        "of its own, so that a step sees so many times P x K pictures; quantize.qat takes one",
     )
     log: Annotated[tuple[MetricFormat, ...], BeforeValidator(_split)] = Field(
         (),

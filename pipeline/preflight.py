@@ -18,6 +18,9 @@ from reid.models.registry import build_model
 from reid.training.layers import match_layers
 from reid.training.settings import DistillationSettings, TrainingSettings
 
+# Quantization-aware training runs on one device.
+QAT = "quantize.qat"
+
 
 def check_settings(config: Config) -> None:
     """Check what can be checked without pictures.
@@ -123,7 +126,7 @@ def check_batches(config: Config, data: ReidData) -> None:
                 identities_per_batch=settings.identities_per_batch,
                 pictures_per_identity=settings.pictures_per_identity,
                 seed=0,
-                replicas=config.devices,
+                replicas=1 if key == QAT else config.devices,
             )
         except TrainingError as error:
             raise PipelineError(f"{key}: {error}") from error
@@ -144,5 +147,5 @@ def _trainings(
     }
     if config.quantize.mode == "qat":
         qat = config.quantize.qat
-        found["quantize"] = ("quantize.qat", qat, True, qat.distillation)
+        found["quantize"] = (QAT, qat, True, qat.distillation)
     return [training for stage, training in found.items() if stage in config.stages]

@@ -64,6 +64,10 @@ WRONG = {
     "prune.target=resnet": r"prune.target: unknown architecture 'resnet'",
     "transfer.target=resnet": r"transfer.target: unknown architecture 'resnet'",
     "name=../up": r"name: .*pattern",
+    "quantize.qat.patience=2": r"quantize.qat.patience: .*less than or equal to 0, found 2",
+    "quantize.qat.ema_decay=0.9": r"quantize.qat.ema_decay: .* less than or equal to 0, found 0.9",
+    "quantize.qat.frozen_epochs=1": r"qat.frozen_epochs: .*less than or equal to 0, found 1",
+    "quantize.qat.head_learning_rate=1": r"qat.head_learning_rate: input should be None, found 1",
 }
 
 

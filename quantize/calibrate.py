@@ -25,6 +25,7 @@ from quantize.errors import QuantizeError
 from quantize.even_sample import EvenSample
 from quantize.fold import fold_batchnorm
 from quantize.layer_names import check_layer_names, is_inside
+from quantize.pooling import keep_pooling_in_float, prepare_custom_config
 from quantize.prepared import observed_nodes
 from quantize.quiet import torch_notices_silenced
 
@@ -123,10 +124,13 @@ def _prepare(
     evaluated = copy.deepcopy(model).cpu().eval()
     graph = split_call_sites(evaluated)
     fold_batchnorm(graph)
+    keep_pooling_in_float(graph)
     mapping = _qconfig_mapping(engine, per_channel, observer)
     leave_in_float(mapping, evaluated, float_layers)
     # The example only matters to quantizers of other kinds than this one.
-    return prepare_fx(graph, mapping, (torch.zeros(1, 3, 1, 1),))
+    return prepare_fx(
+        graph, mapping, (torch.zeros(1, 3, 1, 1),), prepare_custom_config=prepare_custom_config()
+    )
 
 
 def leave_in_float(

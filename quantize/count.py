@@ -11,6 +11,7 @@ from torch import fx, nn
 
 from quantize.call_sites import call_sites
 from quantize.layer_names import is_inside
+from quantize.pooling import FloatPooling
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _INT8_PACKAGES = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized")
@@ -184,5 +185,13 @@ def _float_layers(
             kind = type(modules[layer]).__name__
         else:
             kind = getattr(node.target, "__name__", str(node.target))
-        asked = node.op == "call_module" and is_inside(layer, asked_for)
-        yield FloatLayer(name, kind, "asked for" if asked else "FX has no int8 form of it here")
+        yield FloatLayer(name, kind, _reason(node, layer, asked_for))
+
+
+def _reason(node: fx.Node, layer: str, asked_for: Sequence[str]) -> str:
+    if node.op == "call_module":
+        if is_inside(layer, asked_for):
+            return "asked for"
+        if isinstance(node.graph.owning_module.get_submodule(str(node.target)), FloatPooling):  # type: ignore[union-attr]
+            return "int8 would keep the range of the map, too wide for its means"
+    return "FX has no int8 form of it here"

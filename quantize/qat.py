@@ -31,6 +31,7 @@ from quantize.calibrate import Calibrated, leave_in_float
 from quantize.call_sites import call_sites, split_call_sites
 from quantize.engine import Engine, quantized_engine, uses_reduced_range
 from quantize.fold import fold_batchnorm
+from quantize.pooling import keep_pooling_in_float, prepare_custom_config
 from quantize.prepared import observed_nodes, quantization_of, weighted_layers
 from quantize.quiet import torch_notices_silenced
 
@@ -68,11 +69,13 @@ def prepare_qat(
         evaluated = copy.deepcopy(model).cpu().eval()
         graph = split_call_sites(evaluated)
         fold_batchnorm(graph, layers=(nn.Linear,))
+        keep_pooling_in_float(graph)
         mapping = leave_in_float(_qconfig_mapping(engine, per_channel), evaluated, float_layers)
         qat = prepare_qat_fx(
             graph.train(),
             mapping,
             (torch.zeros(1, 3, 1, 1),),
+            prepare_custom_config=prepare_custom_config(),
             backend_config=get_qnnpack_backend_config(),
         )
     for parameter in qat.parameters():

@@ -16,11 +16,11 @@ pytestmark = pytest.mark.skipif("qnnpack" not in supported_engines(), reason="ne
 @pytest.mark.parametrize(
     ("name", "embedding_dim", "convolutions", "linear_layers", "in_float"),
     [
-        ("resnet18", 64, 20, 1, []),
-        ("resnet18_bnneck", 64, 20, 1, []),
+        ("resnet18", 64, 20, 1, ["global_avgpool"]),
+        ("resnet18_bnneck", 64, 20, 1, ["global_avgpool"]),
         # Pooled features have no layer in front of the neck that it could be folded into.
         ("resnet18_bnneck", None, 20, 0, ["bottleneck"]),
-        ("osnet_ain_x0_5", None, 151, 1, []),
+        ("osnet_ain_x0_5", None, 151, 1, ["global_avgpool"]),
     ],
 )
 def test_all_layers_are_int8_or_listed(

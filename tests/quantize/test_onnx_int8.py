@@ -33,7 +33,8 @@ def embed(path: Path, pictures: Tensor) -> Tensor:
 
 
 def test_every_convolution_is_int8_per_channel(int8_file: Path) -> None:
-    assert int8_convolutions(int8_file) == (187, 187)
+    # 151 layers in 187 calls, and the average pooling of two stages.
+    assert int8_convolutions(int8_file) == (189, 189)
     model = read_onnx(int8_file)
     sizes = {each.name: len(each.dims) for each in model.graph.initializer}
     scales = [

@@ -1,0 +1,51 @@
+"""Pooling before a linear layer, kept in float.
+
+PyTorch's int8 pooling keeps the range of its input. The mean over a map varies far less than the
+map, so the layer that reads it would see few of the 256 levels. A layer that FX does not know is
+left in float, between a step out of int8 and a step back with a range of its own.
+"""
+
+from torch import Tensor, fx, nn
+from torch.ao.quantization.fx.custom_config import PrepareCustomConfig
+
+# What may lie between the pooling and the layer that reads it.
+RESHAPING = {"flatten", "reshape", "view", "squeeze"}
+
+
+class FloatPooling(nn.Module):
+    """A pooling layer that quantization goes round."""
+
+    def __init__(self, pooling: nn.Module) -> None:
+        super().__init__()
+        self.pooling = pooling
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the pooled map of features (N, C, H, W)."""
+        pooled: Tensor = self.pooling(features)
+        return pooled
+
+
+def keep_pooling_in_float(graph: fx.GraphModule) -> None:
+    """Wrap the poolings that linear layers read, in place."""
+    modules = dict(graph.named_modules())
+    for node in graph.graph.nodes:
+        pooling = modules.get(str(node.target)) if node.op == "call_module" else None
+        if isinstance(pooling, nn.AdaptiveAvgPool2d) and _feeds_linear(node, modules):
+            graph.set_submodule(str(node.target), FloatPooling(pooling))
+
+
+def prepare_custom_config() -> PrepareCustomConfig:
+    """Return what tells ``prepare_fx`` not to look into the wrapped poolings."""
+    return PrepareCustomConfig().set_non_traceable_module_classes([FloatPooling])
+
+
+def _feeds_linear(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    for user in node.users:
+        if user.op == "call_module":
+            found = isinstance(modules[str(user.target)], nn.Linear)
+        else:
+            name = str(getattr(user.target, "__name__", user.target))
+            found = name in RESHAPING and _feeds_linear(user, modules)
+        if found:
+            return True
+    return False

@@ -159,7 +159,11 @@ def _see_output(
 
 
 class _Moments:
-    """Sums over rows x (C,): x x', x."""
+    """Sums over rows x (C,): x x', x.
+
+    In double precision: about zero, a channel that is nearly constant and far from it would lose
+    its variance to rounding otherwise.
+    """
 
     def __init__(self, channels: int) -> None:
         self._channels = channels
@@ -171,9 +175,9 @@ class _Moments:
         """Add maps (N, C, H, W) or vectors (N, C * places)."""
         maps = values.reshape(len(values), self._channels, -1)
         chosen = choose_places(maps.shape[2], PLACES_A_PICTURE)
-        rows = maps[:, :, chosen].transpose(1, 2).flatten(0, 1)
-        self._products += (rows.T @ rows).double()
-        self._sum += rows.sum(0, dtype=torch.float64)
+        rows = maps[:, :, chosen].transpose(1, 2).flatten(0, 1).double()
+        self._products += rows.T @ rows
+        self._sum += rows.sum(0)
         self._count += len(rows)
 
     def covariance(self) -> Tensor:

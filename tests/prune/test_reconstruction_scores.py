@@ -53,6 +53,18 @@ def test_outputs_that_nothing_reads_are_scored_by_themselves() -> None:
     assert "0" not in scores
 
 
+def test_what_is_far_from_zero_is_scored_by_how_it_varies() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 6, 1), nn.Conv2d(6, 5, 1)).eval()
+    pictures = 0.1 * torch.randn(16, 3, 8, 8)
+    scores = []
+    for mean in (0.0, 300.0):
+        with torch.no_grad():
+            net[0].bias.fill_(mean)
+        scores.append(reconstruction_scores(net, pictures, widths={"0": 3}, groups=[])["0"])
+    assert torch.equal(scores[0], scores[1])
+
+
 def test_members_of_a_group_share_their_scores_and_the_model_stays(small_net: nn.Module) -> None:
     pictures = torch.randn(8, 3, 8, 8)
     before = {name: value.clone() for name, value in small_net.state_dict().items()}

@@ -65,7 +65,8 @@ def hint_errors(
     errors = {}
     for stage, kept in hints.items():
         target = theirs[stage].index_select(1, kept)
-        errors[stage] = float((ours[stage] - target).pow(2).sum() / target.pow(2).sum())
+        energy = target.pow(2).sum().clamp_min(1e-12)  # a dead stage is no division by zero
+        errors[stage] = float((ours[stage] - target).pow(2).sum() / energy)
     return errors
 
 

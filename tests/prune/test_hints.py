@@ -1,9 +1,13 @@
 """Hints compare a stage with the teacher's at the channels that are left."""
 
+import copy
+
+import pytest
 import torch
+from torch import nn
 
 from prune.cut import cut
-from prune.hints import hint_channels
+from prune.hints import hint_channels, hint_errors
 from prune.layers import layer_widths
 from prune.widths import linear_plan
 from reid.models import build_model
@@ -25,3 +29,18 @@ def test_the_stages_of_osnet() -> None:
         full.get_submodule("conv1")(example)[:, hints["conv1"]],
         atol=1e-6,
     )
+
+
+@torch.no_grad()
+def test_errors_are_shares_of_the_full_width_energy_at_the_kept_channels() -> None:
+    torch.manual_seed(0)
+    full = nn.Sequential(nn.Conv2d(3, 4, 1, bias=False), nn.Conv2d(4, 2, 1))
+    compact, kept = copy.deepcopy(full), torch.tensor([1, 3])
+    compact[0].weight = nn.Parameter(
+        full[0].weight[kept] * torch.tensor([1.0, 0.5]).view(2, 1, 1, 1)
+    )
+    compact[1].weight = nn.Parameter(full[1].weight[:, kept])
+    pictures = torch.randn(5, 3, 4, 4)
+    energy = full[0](pictures)[:, kept].pow(2).sum((0, 2, 3))
+    found = hint_errors(compact, full, {"0": kept}, pictures)
+    assert found == {"0": pytest.approx(float(0.25 * energy[1] / energy.sum()), rel=1e-5)}

@@ -8,28 +8,34 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from prune.cut import Cut
+from prune.graph import normalised_layers
 from prune.layers import layer_widths, prunable_layers
-from prune.verify import check_widths
+from prune.verify import check_widths, masked_difference
 
 
 def torch_pruning_cut(
-    model: nn.Module, widths: Mapping[str, int], *, example: Tensor, **_unused: Any
+    model: nn.Module,
+    widths: Mapping[str, int],
+    *,
+    example: Tensor,
+    check_input: Tensor | None = None,
+    **_unused: Any,
 ) -> Cut:
     """Cut a copy of a model to planned widths, in the place of :func:`prune.cut.cut`.
-
-    The surgery is not compared with masks, since Torch-Pruning makes none: ``difference`` is nan.
 
     Args:
         model: the model to cut.
         widths: planned output channels by layer.
         example: an input (N, 3, H, W).
+        check_input: an input (N, 3, H, W) on which the compact model is compared with the model
+            whose surplus channels are silenced; without, ``difference`` is nan.
     """
     import torch_pruning
 
@@ -62,7 +68,29 @@ def torch_pruning_cut(
         group.prune()
     check_widths(compact, widths)
     seconds = {"surgery": time.perf_counter() - started}
-    return Cut(compact.eval(), kept, {}, [], float("nan"), seconds)
+    difference = float("nan")
+    if check_input is not None:
+        difference = masked_difference(_silenced(model, kept, check_input), compact, check_input)
+    return Cut(compact.eval(), kept, {}, [], difference, seconds)
+
+
+@torch.no_grad()
+def _silenced(model: nn.Module, kept: Mapping[str, Tensor], check_input: Tensor) -> Tensor:
+    """Return what a model gives without the channels that go, behind layer and normalisation."""
+    masked = copy.deepcopy(model).cpu().eval()
+    owners = {name: name for name in kept} | normalised_layers(masked)
+    for name, owner in owners.items():
+        masked.get_submodule(name).register_forward_hook(_keep_only(kept[owner]))
+    output: Tensor = masked(check_input)
+    return output
+
+
+def _keep_only(kept: Tensor) -> Callable[..., Tensor]:
+    def hook(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        silent = torch.zeros_like(output)
+        return silent.index_copy(1, kept, output.index_select(1, kept))
+
+    return hook
 
 
 def _output_pruners(torch_pruning: Any) -> tuple[Any, ...]:

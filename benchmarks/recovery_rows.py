@@ -50,5 +50,5 @@ ROWS: Mapping[str, Row] = {
         torch_pruning=True,
     ),
     "tp_ours": Row("Torch-Pruning L2, our recovery", torch_pruning=True),
-    "scratch": Row("x0.5 from random weights, our distillation", from_scratch=True),
+    "scratch": Row("random weights, our distillation", from_scratch=True),
 }

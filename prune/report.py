@@ -262,7 +262,6 @@ def _score_at_cut(result: Cut, name: str) -> float | None:
 
 
 def _complement(kept: Tensor, count: int) -> Tensor:
-
     mask = torch.ones(count, dtype=torch.bool)
     mask[kept] = False
     return mask

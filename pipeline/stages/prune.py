@@ -59,12 +59,11 @@ def cut_to_target(context: StageContext, settings: CutSettings) -> dict[str, Any
     note = ""
     for number, widths in enumerate(plans, start=1):
         iteration = Iteration(context, settings, number, len(plans), widths, source, groups)
-        before = state or _initial_state(context, source)
         if not iteration.is_finished():
-            run_iteration(iteration, before)
+            run_iteration(iteration, state or _initial_state(context, source))
         lost = exceeded_budget(iteration)
         if lost is not None:
-            state = before
+            state = state or _initial_state(context, source)
             note = _went_back(iteration, lost)
             break
         state = load_state(iteration)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -169,6 +170,12 @@ class PruneTuning(TrainingSettings):
     losses: LossSettings = LossSettings(cross_entropy=0.1, triplet=0.0)
 
 
+def _not_one(count: int) -> int:
+    if count == 1:
+        raise ValueError("one picture has no statistics; give at least 2, or 0 to do without")
+    return count
+
+
 class CutSettings(Settings):
     """What ranks channels, how a cut is mended and tuned; the stages that cut share it."""
 
@@ -179,13 +186,13 @@ class CutSettings(Settings):
     )
     criterion_pictures: int = Field(
         128,
-        ge=1,
+        ge=2,
         description="training pictures for a criterion that looks at them: taylor, reconstruction",
     )
     reconstruction_pictures: int = Field(
         128, ge=0, description="training pictures for least squares after surgery; 0: without"
     )
-    recalibration_pictures: int = Field(
+    recalibration_pictures: Annotated[int, AfterValidator(_not_one)] = Field(
         512, ge=0, description="training pictures for BatchNorm statistics; 0: without"
     )
     teacher: bool = Field(True, description="tune under the full-width model's eye")

@@ -122,6 +122,8 @@ def test_schedules_end_at_the_target(settings: Callable[..., Config], way: str) 
         (["prune.target={macs: 0.3}", "prune.ratios={conv2.*: 0.5}"], "finds the shares itself"),
         (["prune.target={macs: 0.001}"], "cannot be met: the narrowest model"),
         (["prune.target=0.5", "prune.untouched=[conv9]"], "prune.untouched: 'conv9' fits no layer"),
+        (["prune.criterion_pictures=1"], "prune.criterion_pictures: input should be greater"),
+        (["prune.recalibration_pictures=1"], "one picture has no statistics; give at least 2"),
         (["prune.target=nowhere/plan.json"], "nowhere/plan.json: cannot read this plan"),
     ],
 )

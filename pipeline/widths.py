@@ -88,8 +88,8 @@ def final_widths(
         config: all settings.
         stage: "transfer" or "prune".
         source: the full-width model; its weights count where :func:`depends_on_weights`.
-        pictures: gives inputs (N, 3, H, W) on which the criterion measures what a budget costs;
-            without, the norms of the weights tell.
+        pictures: gives inputs (N, 3, H, W) on which the criterion ``reconstruction`` measures what
+            a budget costs; without, and with any other criterion, the norms of the weights tell.
 
     Raises:
         PipelineError: settings do not fit together, or the target is no narrower form of the
@@ -201,7 +201,7 @@ def _absolute(value: float, full: int) -> float:
 def _losses(
     config: Config, free: Freedom, source: nn.Module, pictures: Pictures | None
 ) -> dict[str, Tensor]:
-    """Return what every layer loses with n channels gone, as the criterion sees it."""
+    """Return what every layer loses with n channels gone: measured, or from the L2 norms."""
     groups = [unit.layers for unit in free.units]
     if config.prune.criterion == "reconstruction" and pictures is not None:
         return reconstruction_errors(source, pictures(), groups=groups)

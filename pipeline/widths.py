@@ -13,13 +13,15 @@ from pipeline.errors import PipelineError
 from prune.allocate import Measure, by_loss, energy_losses, uniform
 from prune.criteria import rescore
 from prune.cut import cut
+from prune.errors import PruneError
 from prune.graph import normalised_layers
 from prune.latency_budget import widths_for_latency
 from prune.layers import Widths, layer_widths, prunable_layers
+from prune.nni_backend import find_groups
 from prune.plan_file import read_plan
 from prune.reconstruction_scores import reconstruction_errors
 from prune.targets import Freedom, freedom, shares_by_pattern
-from prune.widths import SCHEDULES
+from prune.widths import SCHEDULES, check_groups
 from quantize.latency import Candidate, measure_latency
 from reid.models.registry import MODELS, build_model
 
@@ -151,7 +153,12 @@ def _widths_of_plan(config: Config, source: nn.Module, path: Path) -> dict[str, 
     unknown = sorted(set(plan.widths) - set(layer_widths(source)))
     if unknown:
         raise PipelineError(f"{path}: {unknown[0]!r} is no layer of {plan.architecture}")
-    return {**layer_widths(source), **plan.widths}
+    widths = {**layer_widths(source), **plan.widths}
+    try:
+        check_groups(widths, find_groups(source, torch.zeros(2, 3, *TRACE_SIZE)))
+    except PruneError as error:
+        raise PipelineError(f"{path}: {error}; give both the same width") from error
+    return widths
 
 
 def _freedom(config: Config, source: nn.Module) -> Freedom:

@@ -99,6 +99,19 @@ def test_a_plan_file_says_the_widths(settings: Callable[..., Config], tmp_path: 
     assert changed == {"conv5.conv": 77}
 
 
+def test_a_plan_file_that_splits_a_group_is_refused(
+    settings: Callable[..., Config], tmp_path: Path
+) -> None:
+    path = tmp_path / "plan.json"
+    plan = PlanFile(
+        architecture="osnet_x0_5", input_size=(64, 32), widths={"conv2.0.conv3.conv": 7},
+        macs=1, parameters=1,
+    )  # fmt: skip
+    write_plan(path, plan)
+    with pytest.raises(PipelineError, match=r"plan.json: 'conv2.0.conv3.conv' and '.*' share"):
+        widths_of(settings(f"prune.target={path}"))
+
+
 @pytest.mark.parametrize("way", ["linear", "geometric"])
 def test_schedules_end_at_the_target(settings: Callable[..., Config], way: str) -> None:
     config = settings(f"prune.schedule={way}", "prune.iterations=4")

@@ -33,6 +33,7 @@ def _split(value: object) -> object:
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
+PLAN_SUFFIX = ".json"
 FilePath = Annotated[Path, BeforeValidator(_expand), PlainSerializer(str)]
 
 StageName = Literal[
@@ -154,8 +155,12 @@ def _kind_of_target(value: object) -> str:
     return "share" if isinstance(value, int | float) else "budget"
 
 
+def _expand_plan(value: str) -> str:
+    return str(_expand(value)) if value.endswith(PLAN_SUFFIX) else value
+
+
 Target = Annotated[
-    Annotated[str, Tag("name")]
+    Annotated[str, AfterValidator(_expand_plan), Tag("name")]
     | Annotated[Share, Tag("share")]
     | Annotated[WidthBudget, Tag("budget")],
     Discriminator(_kind_of_target),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.config import STAGES, Config
+from pipeline.config import STAGES, Config, WidthBudget
 from pipeline.errors import PipelineError
 from pipeline.fingerprint import describe_changes, fingerprint
 from pipeline.run_dir import CHECKPOINT, INT8_FILE, KEPT, RunDir, StageRecord
@@ -63,9 +63,14 @@ def stage_settings(config: Config, stage: str) -> dict[str, Any]:
     """Return the settings that a stage's result depends on."""
     own = config.model_dump(mode="json")[stage]
     own.pop("pretrained", None)  # a file counts by its content, see stage_inputs
+    if stage == "prune" and plan_path(config) is not None:
+        own["target"] = "a plan file"  # likewise
     # Where mAP decides which weights are kept, it matters what it is measured by.
     chosen_by_map = config.data.validation_share or (stage == "prune" and own["accuracy_budget"])
     judged = {"evaluation": {"distance": config.evaluation.distance}} if chosen_by_map else {}
+    target = config.prune.target
+    by_latency = stage == "prune" and isinstance(target, WidthBudget) and target.latency is not None
+    timed = {"latency": {"threads": config.latency.threads}} if by_latency else {}
     return {
         "seed": config.seed,
         "devices": config.devices,
@@ -76,6 +81,7 @@ def stage_settings(config: Config, stage: str) -> dict[str, Any]:
         },
         "model": config.model.model_dump(mode="json"),
         **judged,
+        **timed,
         stage: own,
     }
 

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from pipeline.config import DEFAULT_STAGES, STAGES, Config
+from pipeline.config import DEFAULT_STAGES, PLAN_SUFFIX, STAGES, Config
 from pipeline.errors import PipelineError
 from reid.errors import ModelError
 from reid.models.registry import check_architecture
@@ -161,7 +161,7 @@ def _check_stages(stages: Any) -> None:
 
 def _check_architectures(config: Config) -> None:
     target = config.prune.target
-    is_name = isinstance(target, str) and not target.endswith(".json")
+    is_name = isinstance(target, str) and not target.endswith(PLAN_SUFFIX)
     for key, name in (
         ("model.architecture", config.model.architecture),
         ("transfer.target", config.transfer.target),

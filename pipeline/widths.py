@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from pipeline.config import Config, StageName, WidthBudget
+from pipeline.config import PLAN_SUFFIX, Config, StageName, WidthBudget
 from pipeline.errors import PipelineError
 from prune.allocate import Measure, by_loss, energy_losses, uniform
 from prune.criteria import rescore
@@ -48,9 +48,7 @@ def stock_target(config: Config, stage: str) -> str | None:
 def plan_path(config: Config) -> Path | None:
     """Return the plan file that ``prune.target`` names, if it names one."""
     target = config.prune.target
-    if isinstance(target, str) and target.endswith(".json"):
-        return Path(target).expanduser()
-    return None
+    return Path(target) if isinstance(target, str) and target.endswith(PLAN_SUFFIX) else None
 
 
 def depends_on_weights(config: Config) -> bool:

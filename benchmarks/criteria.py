@@ -36,7 +36,7 @@ from prune.reconstruct import reconstruct
 from prune.widths import linear_plan
 from reid.data.loaders import stack_pictures
 from reid.data.market1501 import read_market1501
-from reid.data.records import Picture
+from reid.data.records import label_tensors
 from reid.files import write_json
 from reid.inference.features import embed_batches
 from reid.metrics import evaluate_ranking
@@ -188,20 +188,13 @@ def score(bench: Bench, model: nn.Module) -> float:
     data = bench.context.data
     result = evaluate_ranking(
         features["query"],
-        *_labels(data.query),
+        *label_tensors(data.query),
         features["gallery"],
-        *_labels(data.gallery),
+        *label_tensors(data.gallery),
         distance="cosine",
         protocol=data.protocol,
     )
     return result.mean_average_precision
-
-
-def _labels(pictures: tuple[Picture, ...]) -> tuple[Tensor, Tensor]:
-    return (
-        torch.tensor([picture.person for picture in pictures]),
-        torch.tensor([picture.camera for picture in pictures]),
-    )
 
 
 def table(output: Path) -> Table:

@@ -24,7 +24,7 @@ from quantize.onnx_int8 import quantize_onnx
 from quantize.parity import compare
 from reid.data.loaders import stack_pictures
 from reid.data.market1501 import read_market1501
-from reid.data.records import Picture, ReidData, choose_over_cameras
+from reid.data.records import Picture, ReidData, choose_over_cameras, label_tensors
 from reid.metrics import evaluate_ranking
 from reid.models.checkpoint import load_checkpoint
 
@@ -114,7 +114,11 @@ def table(
     for name, found in embeddings.items():
         parity = compare(embeddings["float"], found, batch_difference=0.0)
         ranking = evaluate_ranking(
-            found[0], *labels(data.query), found[1], *labels(data.gallery), distance="cosine"
+            found[0],
+            *label_tensors(data.query),
+            found[1],
+            *label_tensors(data.gallery),
+            distance="cosine",
         )
         result.add_row(
             name,
@@ -126,12 +130,6 @@ def table(
             f"{times[name]:.2f} ms",
         )
     return result
-
-
-def labels(pictures: tuple[Picture, ...]) -> tuple[Tensor, Tensor]:
-    """Return persons and cameras."""
-    persons = torch.tensor([picture.person for picture in pictures])
-    return persons, torch.tensor([picture.camera for picture in pictures])
 
 
 if __name__ == "__main__":

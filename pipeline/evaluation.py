@@ -3,12 +3,11 @@
 import logging
 from typing import Any, get_args
 
-import torch
 from torch import Tensor
 
 from pipeline.config import Config
 from pipeline.context import StageContext
-from reid.data.records import Picture, ReidData
+from reid.data.records import Picture, ReidData, label_tensors
 from reid.inference.features import Embed, embed_pictures
 from reid.inference.verification_pairs import describe_pairs, verification_pairs
 from reid.metrics import Distance, evaluate_ranking, evaluate_verification
@@ -37,7 +36,7 @@ def evaluate(model: Embed, context: StageContext, *, device: str | None = None) 
 
 def measure(query: Tensor, gallery: Tensor, data: ReidData) -> dict[str, Any]:
     """Measure the embeddings (N, D) of a data set's queries and gallery, as ``evaluate`` does."""
-    query_labels, gallery_labels = _labels(data.query), _labels(data.gallery)
+    query_labels, gallery_labels = label_tensors(data.query), label_tensors(data.gallery)
     ranking = {
         distance: evaluate_ranking(
             query,
@@ -62,7 +61,7 @@ def _verify(data: ReidData, query: Tensor, gallery: Tensor) -> dict[str, object]
 
 def _embed(
     model: Embed, pictures: tuple[Picture, ...], context: StageContext, device: str
-) -> torch.Tensor:
+) -> Tensor:
     height, width = context.input_size
     settings = context.config.data
     return embed_pictures(
@@ -74,12 +73,6 @@ def _embed(
         workers=settings.workers,
         device=device,
     )
-
-
-def _labels(pictures: tuple[Picture, ...]) -> tuple[torch.Tensor, torch.Tensor]:
-    persons = torch.tensor([picture.person for picture in pictures])
-    cameras = torch.tensor([picture.camera for picture in pictures])
-    return persons, cameras
 
 
 def headline(metrics: dict[str, Any], config: Config) -> dict[str, float]:

@@ -18,7 +18,7 @@ from prune.criteria import Criterion
 from prune.search.space import SearchSpace, make_space
 from prune.targets import freedom
 from reid.data.pictures import load_picture, normalise
-from reid.data.records import Picture
+from reid.data.records import Picture, label_tensors
 from reid.data.transforms import IMAGENET_DEVIATION, IMAGENET_MEAN
 from reid.files import write_bytes, write_torch
 from reid.metrics import Distance
@@ -161,11 +161,9 @@ def _copy_code(package: ModuleType, folder: Path) -> None:
 
 
 def _pack(pictures: Sequence[Picture], height: int, width: int) -> dict[str, Tensor]:
-    return {
-        "pictures": torch.stack([load_picture(one.path, height, width) for one in pictures]),
-        "persons": torch.tensor([picture.person for picture in pictures]),
-        "cameras": torch.tensor([picture.camera for picture in pictures]),
-    }
+    persons, cameras = label_tensors(pictures)
+    stacked = torch.stack([load_picture(one.path, height, width) for one in pictures])
+    return {"pictures": stacked, "persons": persons, "cameras": cameras}
 
 
 def _unpack(packed: dict[str, Tensor]) -> Labelled:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from reid.errors import DataError
 from reid.metrics.ranking import Protocol
@@ -56,6 +58,13 @@ def relabel(pictures: Sequence[Picture]) -> list[int]:
     """Return a class from 0 to P - 1 for every picture, in the order of the identities."""
     classes = {person: index for index, person in enumerate(sorted({p.person for p in pictures}))}
     return [classes[picture.person] for picture in pictures]
+
+
+def label_tensors(pictures: Sequence[Picture]) -> tuple[Tensor, Tensor]:
+    """Return the persons and the cameras of pictures, int64, each of shape (N,)."""
+    persons = torch.tensor([picture.person for picture in pictures], dtype=torch.int64)
+    cameras = torch.tensor([picture.camera for picture in pictures], dtype=torch.int64)
+    return persons, cameras
 
 
 def count_persons(pictures: Sequence[Picture]) -> int:

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-import torch
 from torch import Tensor
 
 from reid.data.progress import Progress
-from reid.data.records import Picture, ReidData, check_evaluable
+from reid.data.records import ReidData, check_evaluable, label_tensors
 from reid.errors import DataError
 from reid.files import write_json
 from reid.inference.embedder import Embedder, embed_files
@@ -97,7 +96,7 @@ def evaluate(
     # Before the minutes that embedding takes.
     check_evaluable(data)
     check_options(RANKS, rules)
-    labels = (*_labels(data.query), *_labels(data.gallery))
+    labels = (*label_tensors(data.query), *label_tensors(data.gallery))
     query, gallery = (
         embed_files(
             embedder,
@@ -193,10 +192,3 @@ def _rank_again(
 def _headline(result: RankingResult) -> dict[str, object]:
     matching = {str(rank): result.cumulative_matching[rank] for rank in RANKS}
     return {**result.to_dict(), "cumulative_matching": matching}
-
-
-def _labels(pictures: Sequence[Picture]) -> tuple[Tensor, Tensor]:
-    return (
-        torch.tensor([picture.person for picture in pictures]),
-        torch.tensor([picture.camera for picture in pictures]),
-    )

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from reid.data.records import ReidData
+from reid.data.records import ReidData, label_tensors
 from reid.metrics import PairScores, pair_scores, pair_scores_within
 
 
@@ -23,13 +23,15 @@ def verification_pairs(data: ReidData, query: Tensor, gallery: Tensor) -> PairSc
         DataError: features are not finite, or shapes do not belong together.
     """
     if data.has_cameras:
+        query_persons, query_cameras = label_tensors(data.query)
+        gallery_persons, gallery_cameras = label_tensors(data.gallery)
         return pair_scores(
             query,
-            torch.tensor([picture.person for picture in data.query]),
+            query_persons,
             gallery,
-            torch.tensor([picture.person for picture in data.gallery]),
-            query_cameras=torch.tensor([picture.camera for picture in data.query]),
-            gallery_cameras=torch.tensor([picture.camera for picture in data.gallery]),
+            gallery_persons,
+            query_cameras=query_cameras,
+            gallery_cameras=gallery_cameras,
         )
     pictures = [*data.query, *data.gallery]
     # A picture that is in both splits is one picture.

@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from reid.data.loaders import evaluation_loader
-from reid.data.records import Picture, ReidData
+from reid.data.records import ReidData, label_tensors
 from reid.metrics import Distance, evaluate_ranking
 
 METRIC = "validation/mAP"
@@ -42,15 +41,9 @@ class Validation:
         queries = len(self.data.query)
         return evaluate_ranking(
             embeddings[:queries],
-            *_labels(self.data.query),
+            *label_tensors(self.data.query),
             embeddings[queries:],
-            *_labels(self.data.gallery),
+            *label_tensors(self.data.gallery),
             distance=self.distance,
             protocol=self.data.protocol,
         ).mean_average_precision
-
-
-def _labels(pictures: tuple[Picture, ...]) -> tuple[Tensor, Tensor]:
-    persons = torch.tensor([picture.person for picture in pictures])
-    cameras = torch.tensor([picture.camera for picture in pictures])
-    return persons, cameras

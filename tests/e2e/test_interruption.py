@@ -68,7 +68,13 @@ def start(config: Path, run: Path) -> "subprocess.Popen[bytes]":
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
+        # A shell's background jobs ignore interrupts, and what they start does too.
+        preexec_fn=heed_interrupts,
     )
+
+
+def heed_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def kill_when(path: Path, process: "subprocess.Popen[bytes]") -> None:

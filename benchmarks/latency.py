@@ -42,8 +42,9 @@ from reid.models import build_model
 from reid.models.osnet import OSNet
 
 SIZE = (256, 128)
-# Middle channels of the blocks 36, 52, 68 instead of 32, 48, 64: no multiples of 16.
-ODD_WIDTHS = (32, 144, 208, 272)
+# Middle channels of the blocks are a quarter of these; those of x0.5 are 32, 48, 64.
+WIDTHS_OF_4 = (32, 144, 208, 272)
+WIDTHS_OF_8 = (32, 160, 224, 288)
 PROFILED_CALLS = 50
 
 Write = Callable[[Path], None]
@@ -100,6 +101,11 @@ def narrow(*changes: Callable[[nn.Module], None]) -> nn.Module:
 def pictures(count: int = 2) -> Tensor:
     """Return random pictures (N, 3, H, W)."""
     return torch.randn(count, 3, *SIZE, generator=torch.Generator().manual_seed(0))
+
+
+def wide(channels: tuple[int, int, int, int]) -> nn.Module:
+    """Return an OSNet of other widths."""
+    return OSNet(channels, embedding_dim=512).eval()
 
 
 def write_float(make: Callable[[], nn.Module], path: Path) -> None:
@@ -161,9 +167,8 @@ WRITERS: dict[str, Write] = {
     "int8, streams side by side, stem on blocks": partial(
         write_int8, partial(narrow, streams_side_by_side, stem_on_blocks)
     ),
-    "int8, widths of no multiples of 16": partial(
-        write_int8, lambda: OSNet(ODD_WIDTHS, embedding_dim=512).eval()
-    ),
+    "int8, middle widths 36, 52, 68": partial(write_int8, partial(wide, WIDTHS_OF_4)),
+    "int8, middle widths 40, 56, 72": partial(write_int8, partial(wide, WIDTHS_OF_8)),
 }
 
 

@@ -26,7 +26,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.recovery_rows import IMITATING, ROWS, Row
+from benchmarks.recovery_rows import ROWS, Row
 from benchmarks.torch_pruning_cut import torch_pruning_cut
 from pipeline.command import set_up_logging
 from pipeline.config import Config
@@ -140,7 +140,7 @@ def make_config(row: Row, seed: int, options: argparse.Namespace) -> Config:
         f"finetune.epochs={options.passes if row.from_scratch else last}",
         f"finetune.{AUGMENTATION}",
         f"prune.tuning.precision={options.precision}", f"finetune.precision={options.precision}",
-        *IMITATING, *row.overrides, *options.set,
+        *row.overrides, *options.set,
     ]  # fmt: skip
     return load_config(CONFIG, overrides, "train,prune,finetune")
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-# The full-width model was trained to the end here: imitating it gives more than the labels do.
-IMITATING = ("finetune.losses.cross_entropy=0.1", "finetune.losses.triplet=0")
 USUAL_LOSSES = ("cross_entropy=1.0", "triplet=1.0")
 NO_TEACHER = (
     "prune.teacher=false", "finetune.teacher=false",

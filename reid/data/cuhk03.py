@@ -45,7 +45,7 @@ def read_cuhk03(
         progress: called while pictures are extracted.
 
     Raises:
-        DataError: a file is missing or broken, or a package that reads it is not installed.
+        DataError: a file is missing or broken.
     """
     base = _find_base(root, boxes)
     if _is_market_layout(base, boxes):
@@ -77,8 +77,7 @@ def read_cuhk03_classic(
         progress: called while pictures are extracted.
 
     Raises:
-        DataError: a file is missing or broken, a package that reads it is not installed, or there
-            is no such split.
+        DataError: a file is missing or broken, or there is no such split.
     """
     base = _find_base(root, boxes)
     folder = _picture_folder(base, boxes, progress)

@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 from PIL import Image
 
 from reid.data.aside import written_aside
-from reid.data.optional import import_optional
 from reid.data.progress import Progress
 from reid.errors import DataError
 
@@ -35,7 +35,7 @@ def extract_pictures(mat: Path, boxes: str, folder: Path, progress: Progress | N
         progress: called with (persons done, persons).
 
     Raises:
-        DataError: the file cannot be read, or h5py is not installed.
+        DataError: the file cannot be read.
     """
     logger.info("extracting pictures, once: %s", folder)
     with _opened(mat) as content, written_aside(folder) as draft:
@@ -53,7 +53,7 @@ def read_test_sets(mat: Path) -> list[TestSet]:
     """Read the 20 test sets of the classic protocol, as (pair of cameras, person), from 1.
 
     Raises:
-        DataError: the file cannot be read, or h5py is not installed.
+        DataError: the file cannot be read.
     """
     with _opened(mat) as content:
         return [
@@ -64,7 +64,6 @@ def read_test_sets(mat: Path) -> list[TestSet]:
 
 @contextmanager
 def _opened(mat: Path) -> Iterator[Any]:
-    h5py = import_optional("h5py", f"reading {mat.name}")
     try:
         with h5py.File(mat, "r") as content:
             yield content

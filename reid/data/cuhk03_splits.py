@@ -5,8 +5,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+import scipy.io
+
 from reid.data.cuhk03_mat import TestSet, read_test_sets
-from reid.data.optional import import_optional
 from reid.errors import DataError
 
 Names = list[str]
@@ -21,7 +22,7 @@ def read_new_protocol(base: Path, boxes: str) -> tuple[Names, Names, Names]:
         boxes: ``"detected"`` or ``"labeled"``.
 
     Raises:
-        DataError: neither file is there, or it cannot be read, or SciPy is not installed.
+        DataError: neither file is there, or it cannot be read.
     """
     mat = base / f"cuhk03_new_protocol_config_{boxes}.mat"
     if mat.is_file():
@@ -44,7 +45,7 @@ def read_classic_test_sets(base: Path, boxes: str, release: Path | None) -> list
         release: the file ``cuhk-03.mat``, if it is there.
 
     Raises:
-        DataError: neither file is there, or it cannot be read, or h5py is not installed.
+        DataError: neither file is there, or it cannot be read.
     """
     splits = base / f"splits_classic_{boxes}.json"
     if splits.is_file():
@@ -65,9 +66,8 @@ def _pair_and_person(splits: Path, name: str) -> tuple[int, int]:
 
 
 def _read_protocol_mat(mat: Path) -> tuple[Names, Names, Names]:
-    scipy_io = import_optional("scipy.io", f"reading {mat.name}")
     try:
-        content = scipy_io.loadmat(mat)
+        content = scipy.io.loadmat(mat)
         names = [str(cell.item()) for cell in content["filelist"].ravel()]
         train, query, gallery = (
             # MATLAB counts from 1.

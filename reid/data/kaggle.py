@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from reid.data.optional import import_optional
 from reid.errors import DataError
 
 HANDLES = {
@@ -26,18 +25,17 @@ def fetch_from_kaggle(name: str) -> Path:
         The folder, in kagglehub's cache.
 
     Raises:
-        DataError: Kaggle does not have the set, cannot be reached or wants credentials, or
-            kagglehub is not installed; each message names the way without Kaggle.
+        DataError: Kaggle does not have the set, cannot be reached or wants credentials;
+            each message names the way without Kaggle.
     """
     if name not in HANDLES:
         raise DataError(
             f"{name} cannot be fetched from Kaggle; get its archive from its authors and give it "
             f"with --from (from Kaggle: {', '.join(HANDLES)})"
         )
-    try:
-        kagglehub = import_optional("kagglehub", f"fetching {name} from Kaggle")
-    except DataError as error:
-        raise DataError(f"{error}, or give a local archive or folder with --from") from error
+    # Only here: importing it takes half a second and sets up a log of its own.
+    import kagglehub
+
     try:
         return Path(kagglehub.dataset_download(HANDLES[name]))
     # kagglehub lets through what requests, urllib3, its own API and the file system raise.

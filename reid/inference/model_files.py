@@ -35,7 +35,6 @@ def load_embedder(
     Raises:
         CheckpointError: the file is missing, damaged, not safe, or of no kind that is known.
         ModelError: the architecture is not known, or the model cannot be run here.
-        DataError: it is an ONNX file and onnxruntime is not installed.
     """
     path = path.expanduser()
     loaded = _load(path, architecture)

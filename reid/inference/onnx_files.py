@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import torch
 from torch import Tensor
 
-from reid.data.optional import import_optional
 from reid.errors import CheckpointError, ModelError
 from reid.inference.features import Embed
 from reid.inference.loaded_model import LoadedModel, parse_metadata
@@ -25,15 +25,15 @@ def load_onnx_file(path: Path) -> LoadedModel:
         path: an ONNX file. A batch size that is fixed in the graph is kept to.
 
     Raises:
-        DataError: the package onnxruntime is not installed.
         CheckpointError: the file or its metadata is damaged, or it does not take pictures.
     """
-    runtime = import_optional("onnxruntime", f"{path}: reading ONNX")
-    options = runtime.SessionOptions()
+    options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
     try:
-        session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
     except Exception as error:  # ONNX Runtime's errors have no base of their own.
         raise CheckpointError(
             f"{path}: not a readable ONNX file (damaged, or needs a newer onnxruntime)"

@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
+import scipy.io
 from PIL import Image
 
-from reid.data import cuhk03_mat, cuhk03_splits
 from reid.data.cuhk03 import read_cuhk03, read_cuhk03_classic
-from reid.data.optional import import_optional
 from reid.errors import DataError
 
 # Pair of cameras, person, and which of the ten pictures there are.
@@ -28,7 +28,6 @@ def shade(pair: int, person: int, number: int) -> int:
 
 def write_release(path: Path) -> Path:
     """Write what MATLAB 7.3 would: cells are references, arrays are by columns."""
-    h5py = pytest.importorskip("h5py")
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w", userblock_size=512) as content:
 
@@ -64,10 +63,9 @@ def write_pictures(folder: Path) -> Path:
 
 
 def write_protocol(path: Path) -> None:
-    scipy_io = pytest.importorskip("scipy.io")
     files = np.array([[name] for name in NAMES], dtype=object)
     indices = {f"{key}_idx": [[NAMES.index(n) + 1] for n in names] for key, names in NEW.items()}
-    scipy_io.savemat(path, {"filelist": files, "labels": [[1]] * len(NAMES), **indices})
+    scipy.io.savemat(path, {"filelist": files, "labels": [[1]] * len(NAMES), **indices})
 
 
 def write_torchreid_splits(path: Path, *splits: dict[str, list[str]]) -> None:
@@ -126,21 +124,13 @@ def test_the_classic_protocol(tmp_path: Path) -> None:
         read_cuhk03_classic(tmp_path, split=2)
 
 
-def test_torchreids_folders_need_no_optional_package(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cuhk03_mat, "import_optional", refuse)
-    monkeypatch.setattr(cuhk03_splits, "import_optional", refuse)
+def test_torchreids_folders_need_no_mat_file(tmp_path: Path) -> None:
     write_pictures(tmp_path / "cuhk03" / "images_detected")
     write_torchreid_splits(tmp_path / "cuhk03" / "splits_new_detected.json", NEW)
     check_new_protocol(tmp_path)
     classic = {"train": NAMES[:5], "query": NAMES[5:], "gallery": NAMES[5:]}
     write_torchreid_splits(tmp_path / "cuhk03" / "splits_classic_detected.json", classic)
     assert {p.person for p in read_cuhk03_classic(tmp_path).query} == {2001}
-
-
-def refuse(name: str, purpose: str) -> Any:
-    return import_optional("no_such_package_" + name.partition(".")[0], purpose)
 
 
 def test_the_folders_of_the_new_protocol(tmp_path: Path) -> None:
@@ -162,20 +152,6 @@ def test_the_folders_of_the_new_protocol(tmp_path: Path) -> None:
         read_cuhk03_classic(tmp_path, boxes="labelled")
 
 
-def test_missing_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuhk03_mat, "import_optional", refuse)
-    monkeypatch.setattr(cuhk03_splits, "import_optional", refuse)
-    (tmp_path / "cuhk-03.mat").touch()
-    with pytest.raises(
-        DataError, match=r"reading cuhk-03.mat needs the package .*h5py: pip install"
-    ):
-        read_cuhk03(tmp_path)
-    write_pictures(tmp_path / "images_detected")
-    (tmp_path / "cuhk03_new_protocol_config_detected.mat").touch()
-    with pytest.raises(DataError, match=r"_detected.mat needs the package .*scipy: pip install"):
-        read_cuhk03(tmp_path)
-
-
 def test_missing_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"expected CUHK03: cuhk03_release/cuhk-03.mat or images_"):
         read_cuhk03(tmp_path)
@@ -189,7 +165,6 @@ def test_missing_files(tmp_path: Path) -> None:
 
 
 def test_a_broken_release(tmp_path: Path) -> None:
-    h5py = pytest.importorskip("h5py")
     mat = tmp_path / "cuhk-03.mat"
     mat.write_bytes(b"not HDF5")
     with pytest.raises(DataError, match=r"cuhk-03.mat: cannot be read as CUHK03's .* download it"):
@@ -202,7 +177,6 @@ def test_a_broken_release(tmp_path: Path) -> None:
 
 
 def test_a_broken_protocol(tmp_path: Path) -> None:
-    pytest.importorskip("scipy")
     write_pictures(tmp_path / "images_detected")
     mat = tmp_path / "cuhk03_new_protocol_config_detected.mat"
     mat.write_bytes(b"MATLAB 5.0 it is not")

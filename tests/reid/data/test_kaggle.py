@@ -1,12 +1,15 @@
-"""Fetching from Kaggle, without Kaggle."""
+"""Fetching from Kaggle, without Kaggle's answers: a stand-in gives them."""
 
+import inspect
 import sys
 from pathlib import Path
 from types import ModuleType
 
+import kagglehub
 import pytest
+from kagglehub.handle import parse_dataset_handle
 
-from reid.data.kaggle import fetch_from_kaggle
+from reid.data.kaggle import HANDLES, fetch_from_kaggle
 from reid.errors import DataError
 
 
@@ -53,13 +56,21 @@ def test_no_network_or_credentials(
     assert "\n" not in str(caught.value)
 
 
-def test_kagglehub_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "kagglehub", None)
-    with pytest.raises(
-        DataError,
-        match="fetching market1501 from Kaggle needs the package kagglehub: pip install kagglehub, "
-        "or give a local archive or folder with --from",
-    ):
+def test_kagglehub_has_what_is_called() -> None:
+    inspect.signature(kagglehub.dataset_download).bind("owner/name")
+    for handle in HANDLES.values():
+        assert str(parse_dataset_handle(handle)) == handle
+
+
+def test_the_real_kagglehub_without_a_network(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path))
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(DataError, match="pengcw1/market-1501 cannot be fetched from Kaggle"):
         fetch_from_kaggle("market1501")
 
 

@@ -7,7 +7,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from reid.commands.model_options import add_loading_options, add_model_options, load_chosen_model
+from reid.commands.model_options import (
+    add_loading_options,
+    add_model_options,
+    load_chosen_model,
+    load_model_of_index,
+)
 from reid.commands.progress_bars import progress_bars
 
 HELP = "append pictures of named persons to an index, or begin one"
@@ -29,6 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
     add_loading_options(parser)
     add_model_options(parser)
+    parser.epilog = (
+        "Without --weights an index that is there already goes on with the model it was made with."
+    )
 
 
 def add_index_option(parser: argparse.ArgumentParser) -> None:
@@ -49,8 +57,10 @@ def run(options: argparse.Namespace) -> int:
         ReidError: the model or a picture cannot be read, or the index is another model's.
     """
     from reid.inference.enrol import enrol
+    from reid.inference.gallery_folder import is_gallery
 
-    embedder = load_chosen_model(options)
+    begun = is_gallery(options.index)
+    embedder = load_model_of_index(options, options.index) if begun else load_chosen_model(options)
     with progress_bars() as start:
         result = enrol(
             embedder,

@@ -15,7 +15,7 @@ from reid.commands.model_options import (
     add_model_options,
     add_threshold_option,
     chosen_threshold,
-    load_chosen_model,
+    load_model_of_index,
 )
 from reid.commands.progress_bars import progress_bars
 
@@ -40,7 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_loading_options(parser)
     add_model_options(parser)
     parser.epilog = (
-        "Without --weights it is the model that the index was made with, if it is still there."
+        "Without --weights it is the model that the index was made with, if it is still there, and "
+        "pictures are brought to it in the same way."
     )
 
 
@@ -55,10 +56,10 @@ def run(options: argparse.Namespace) -> int:
             or there is no threshold.
     """
     from reid.inference.embedder import embed_files
-    from reid.inference.gallery_folder import model_file_of, open_gallery
+    from reid.inference.gallery_folder import open_gallery
     from reid.inference.identify import identify, query_pictures
 
-    embedder = load_chosen_model(options, fallback=model_file_of(options.index))
+    embedder = load_model_of_index(options, options.index)
     gallery = open_gallery(options.index, embedder.space)
     threshold, origin = chosen_threshold(options, embedder)
     pictures = query_pictures(options.query)

@@ -57,20 +57,18 @@ def add_threshold_option(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def load_chosen_model(options: argparse.Namespace, fallback: Path | None = None) -> Embedder:
-    """Load the model that the options name.
+def load_chosen_model(options: argparse.Namespace) -> Embedder:
+    """Load the model that the options or the environment name.
 
     Args:
         options: of `add_model_options`.
-        fallback: the model to take where neither the options nor the environment name one.
 
     Raises:
         ReidError: no model is named, or it cannot be loaded.
     """
     from reid.inference.model_files import load_embedder
 
-    variable = os.environ.get(WEIGHTS_VARIABLE)
-    path = options.weights or (Path(variable) if variable else fallback)
+    path = _named_model(options)
     if path is None:
         raise ModelError(f"no model is named: give --weights FILE, or set {WEIGHTS_VARIABLE}")
     return load_embedder(
@@ -79,6 +77,36 @@ def load_chosen_model(options: argparse.Namespace, fallback: Path | None = None)
         input_size=parse_input_size(options.input_size),
         flip_averaging=options.flip,
     )
+
+
+def load_model_of_index(options: argparse.Namespace, index: Path) -> Embedder:
+    """Load the model that the options name, or else the one that an index was made with.
+
+    Args:
+        options: of `add_model_options`. Where they name no model, input size and flip averaging
+            are the index's too.
+        index: a gallery's folder.
+
+    Raises:
+        ReidError: there is no index, or the model cannot be loaded.
+    """
+    from reid.inference.gallery_folder import model_of
+    from reid.inference.model_files import load_embedder
+
+    path, space = model_of(index)
+    if _named_model(options) is not None:
+        return load_chosen_model(options)
+    return load_embedder(
+        path,
+        architecture=options.architecture,
+        input_size=parse_input_size(options.input_size) or space.input_size,
+        flip_averaging=options.flip or space.flip_averaging,
+    )
+
+
+def _named_model(options: argparse.Namespace) -> Path | None:
+    variable = os.environ.get(WEIGHTS_VARIABLE)
+    return options.weights or (Path(variable) if variable else None)
 
 
 def chosen_threshold(options: argparse.Namespace, embedder: Embedder) -> tuple[float, str]:

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from reid.data.numbering import number_names, stand_in_cameras
-from reid.data.paths import list_pictures
+from reid.data.paths import existing_folder, list_pictures
 from reid.data.records import Picture, ReidData
 from reid.errors import DataError
 
@@ -33,9 +33,7 @@ def read_identity_folders(root: Path, *, train_all: bool = False) -> ReidData:
         DataError: there are no folders or no pictures in them, or only some of the names have a
             camera.
     """
-    root = root.expanduser()
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder")
+    root = existing_folder(root)
     folders = _find_splits(root, train_all)
     found = {split: _list_split(members) for split, members in folders.items()}
     persons = number_names(name for members in found.values() for name, _ in members)

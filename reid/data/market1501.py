@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from reid.data.paths import list_pictures
+from reid.data.paths import existing_folder, list_pictures
 from reid.data.prepared_record import has_cameras
 from reid.data.records import Picture, ReidData
 from reid.errors import DataError
@@ -45,9 +45,7 @@ def read_market_layout(root: Path, wrappings: Sequence[str]) -> ReidData:
     Raises:
         DataError: as `read_market1501`.
     """
-    root = root.expanduser()
-    if not root.exists():
-        raise DataError(f"{root}: no such folder; data.root must name a data set on this machine")
+    root = existing_folder(root)
     base = _find_base(root, wrappings)
     splits = {name: _read_split(base / folder) for name, folder in SPLITS.items()}
     return ReidData(

@@ -57,6 +57,22 @@ def picture_inside(root: Path, text: str, where: str) -> Path:
     return path
 
 
+def existing_folder(path: Path) -> Path:
+    """Return the path of a folder that is there, with ``~`` written out.
+
+    Raises:
+        DataError: there is none; or it is a file, the message says so.
+    """
+    folder = path.expanduser()
+    if not folder.is_dir():
+        raise DataError(
+            f"{folder}: is a file; expected a folder"
+            if folder.exists()
+            else f"{folder}: no such folder"
+        )
+    return folder
+
+
 def find_base(
     root: Path, wrappings: Iterable[str], is_base: Callable[[Path], bool], expected: str
 ) -> Path:
@@ -71,9 +87,7 @@ def find_base(
     Raises:
         DataError: there is no such folder, or the data set is in none of them.
     """
-    root = root.expanduser()
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder")
+    root = existing_folder(root)
     for wrapping in ("", *wrappings):
         if is_base(root / wrapping):
             return root / wrapping

@@ -29,6 +29,8 @@ def load_picture(path: Path, height: int, width: int) -> Tensor:
             resized = picture.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such picture") from error
+    except IsADirectoryError as error:
+        raise DataError(f"{path}: is a folder; expected a picture") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(
             f"{path}: cannot be decoded ({_reason(error)}); replace the file or remove it"

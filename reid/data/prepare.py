@@ -65,7 +65,7 @@ def prepare(
     check_source(name)
     target = target.expanduser()
     if max_ids is not None and max_ids < FEWEST_IDENTITIES:
-        raise DataError(f"{max_ids} identities are too few; keep {FEWEST_IDENTITIES} or more")
+        raise DataError(f"max_ids {max_ids}: keep {FEWEST_IDENTITIES} identities or more")
     start = progress or (lambda _: lambda _done, _total: None)
     request = {"data_set": name, "max_ids": max_ids, "options": dict(options or {})}
     if _is_prepared(target, request):

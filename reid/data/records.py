@@ -80,7 +80,10 @@ def check_evaluable(data: ReidData) -> None:
     """
     for name, split in (("query", data.query), ("gallery", data.gallery)):
         if not split:
-            raise DataError(f"{data.root}: the {name} split has no pictures")
+            raise DataError(
+                f"{data.root}: the {name} split has no pictures; "
+                "python -m reid prepare sets identities apart to test on where a set has none"
+            )
     cameras: dict[int, set[int]] = {}
     for picture in data.gallery:
         cameras.setdefault(picture.person, set()).add(picture.camera)

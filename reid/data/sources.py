@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
+from reid.data.archives import is_archive
 from reid.data.casia_webface import read_casia_webface
 from reid.data.csv_list import read_csv_lists
 from reid.data.cuhk03 import read_cuhk03, read_cuhk03_classic
@@ -13,6 +14,7 @@ from reid.data.duke import read_dukemtmc_reid
 from reid.data.identity_folders import read_identity_folders
 from reid.data.market1501 import SPLITS, read_market1501
 from reid.data.msmt17 import read_msmt17
+from reid.data.paths import existing_folder
 from reid.data.progress import Progress
 from reid.data.records import ReidData
 from reid.errors import DataError
@@ -97,8 +99,11 @@ def recognise_source(root: Path) -> str:
     root = root.expanduser()
     if root.is_file() and root.suffix == ".csv":
         return "csv"
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder")
+    if root.is_file() and is_archive(root):
+        raise DataError(
+            f"{root}: an archive; unpack it with: python -m reid prepare NAME --from {root}"
+        )
+    root = existing_folder(root)
     for name, marks in MARKS.items():
         if any(any(root.glob(mark)) for mark in marks):
             return name

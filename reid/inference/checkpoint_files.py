@@ -39,14 +39,12 @@ def load_checkpoint_file(path: Path, architecture: str | None = None) -> LoadedM
     """
     content = read_torch_file(path)
     if "format_version" in content:
-        return _load_own(path, architecture)
+        return _load_own(path)
     return _load_foreign(path, extract_state(content, path), architecture)
 
 
-def _load_own(path: Path, architecture: str | None) -> LoadedModel:
+def _load_own(path: Path) -> LoadedModel:
     model, info = load_checkpoint(path)
-    if architecture not in (None, info.architecture):
-        raise CheckpointError(f"{path}: is of {info.architecture}, not of {architecture}")
     metadata = Metadata(
         info.architecture, info.input_size, info.mean, info.deviation, info.colour_order
     )

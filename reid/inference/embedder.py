@@ -1,9 +1,10 @@
 """A model ready for use: what it makes of a picture file, and what tells it from another model."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Self
 
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -36,14 +37,26 @@ class EmbeddingSpace:
         """Give it as values that JSON has."""
         return {**asdict(self), "input_size": list(self.input_size)}
 
-    def difference(self, stored: object) -> str | None:
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Read what `to_dict` gave.
+
+        Raises:
+            KeyError: a value is missing.
+            TypeError: a value is not what it should be.
+            ValueError: the same.
+        """
+        height, width = (int(side) for side in values["input_size"])
+        return cls(str(values["file_hash"]), (height, width), bool(values["flip_averaging"]))
+
+    def difference(self, stored: "EmbeddingSpace") -> str | None:
         """Say in a few words how a stored space differs from this one; None if it does not."""
-        if not isinstance(stored, dict) or stored.get("file_hash") != self.file_hash:
+        if stored.file_hash != self.file_hash:
             return "another model file"
-        height, width = self.input_size
-        if stored.get("input_size") != [height, width]:
-            return f"another input size than {height}x{width}"
-        if stored.get("flip_averaging") != self.flip_averaging:
+        if stored.input_size != self.input_size:
+            sizes = ["{}x{}".format(*size) for size in (stored.input_size, self.input_size)]
+            return "pictures of {}, not of {}".format(*sizes)
+        if stored.flip_averaging != self.flip_averaging:
             return "flip averaging " + ("off" if self.flip_averaging else "on")
         return None
 

@@ -41,7 +41,7 @@ def _locked(folder: Path, how: int) -> Iterator[None]:
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
-        raise DataError(f"{folder}: no such folder") from error
+        raise DataError(f"{folder}: cannot be opened as a folder ({error.strerror})") from error
     try:
         fcntl.flock(descriptor, how)
         yield

@@ -16,6 +16,8 @@ import hashlib
 import json
 import re
 import shutil
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -37,15 +39,16 @@ def is_gallery(folder: Path) -> bool:
     return (folder / CURRENT).is_file()
 
 
-def model_file_of(folder: Path) -> Path:
-    """Say where the model of a gallery was when the gallery was written.
+def model_of(folder: Path) -> tuple[Path, EmbeddingSpace]:
+    """Say where the model of a gallery was when the gallery was written, and how it was used.
 
     Raises:
         DataError: the folder holds no gallery, or a damaged one.
     """
-    with shared_lock(folder):
-        name = _read_model(_current(folder))["model_file"]
-    return Path(str(name))
+    with _locked_for_reading(folder):
+        current = _current(folder)
+        model = _read_model(current)
+        return Path(str(model["model_file"])), _space_of(current, model)
 
 
 def open_gallery(folder: Path, space: EmbeddingSpace) -> Gallery:
@@ -59,14 +62,14 @@ def open_gallery(folder: Path, space: EmbeddingSpace) -> Gallery:
         DataError: there is no gallery, it is damaged, or it was made with another model, input
             size or flip averaging.
     """
-    with shared_lock(folder):
+    with _locked_for_reading(folder):
         current = _current(folder)
         model = _read_model(current)
-        difference = space.difference(model["model"])
+        difference = space.difference(_space_of(current, model))
         if difference is not None:
             raise DataError(
-                f"{folder}: the index was made with {difference}, and embeddings of two models "
-                "cannot be compared; enrol again, into another folder"
+                f"{folder}: the index was made with {difference}, which cannot be compared; take "
+                "the same, or enrol again into another folder"
             )
         try:
             return _read_generation(current, model, space)
@@ -103,6 +106,16 @@ def save_gallery(folder: Path, gallery: Gallery) -> Gallery:
     return saved
 
 
+def _locked_for_reading(folder: Path) -> AbstractContextManager[None]:
+    if not folder.exists():
+        raise DataError(f"{folder}: no such folder; {_how_to_make_one(folder)}")
+    return shared_lock(folder)
+
+
+def _how_to_make_one(folder: Path) -> str:
+    return f"make an index with: python -m reid enrol --gallery-dir D --index {folder}"
+
+
 def _name(generation: int) -> str:
     return f"generation-{generation:06d}"
 
@@ -111,10 +124,7 @@ def _current(folder: Path) -> Path:
     try:
         name = (folder / CURRENT).read_text(encoding="ascii").strip()
     except FileNotFoundError as error:
-        raise DataError(
-            f"{folder}: no index in it; make one with: python -m reid enrol --gallery-dir D "
-            f"--index {folder}"
-        ) from error
+        raise DataError(f"{folder}: no index in it; {_how_to_make_one(folder)}") from error
     except (OSError, ValueError) as error:
         raise DataError(f"{folder / CURRENT}: cannot be read; enrol again") from error
     if GENERATION.fullmatch(name) is None:
@@ -128,9 +138,18 @@ def _read_model(generation: Path) -> dict[str, Any]:
         model = dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise DataError(f"{path}: cannot be read; enrol again") from error
-    if model.get("format_version") != FORMAT_VERSION or "model" not in model:
+    if model.get("format_version") != FORMAT_VERSION:
         raise DataError(f"{path}: of another version of this program; enrol again")
+    if "model_file" not in model:
+        raise DataError(f"{path}: damaged; enrol again")
     return model
+
+
+def _space_of(generation: Path, model: Mapping[str, Any]) -> EmbeddingSpace:
+    try:
+        return EmbeddingSpace.from_dict(model["model"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{generation / MODEL}: damaged; enrol again") from error
 
 
 def _read_generation(path: Path, model: dict[str, Any], space: EmbeddingSpace) -> Gallery:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from reid.data.identity_folders import JUNK
 from reid.data.market1501 import NAME, SPLITS
-from reid.data.paths import list_pictures
+from reid.data.paths import existing_folder, list_pictures
 from reid.errors import DataError
 
 # Market-1501's: -1 is no person, 0000 are many persons without a name.
@@ -42,9 +42,7 @@ def read_gallery_folder(folder: Path) -> list[NamedPicture]:
     Raises:
         DataError: there is no such folder, it has no pictures, or the layouts are mixed.
     """
-    folder = folder.expanduser()
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder")
+    folder = existing_folder(folder)
     if (folder / SPLITS["gallery"]).is_dir():
         raise DataError(
             f"{folder}: a whole data set; give one of its folders, such as "

@@ -84,7 +84,7 @@ def query_pictures(query: Path) -> list[Path]:
         raise DataError(f"{query}: no such picture or folder")
     pictures = list_pictures(query)
     if not pictures:
-        raise DataError(f"{query}: no pictures in it")
+        raise DataError(f"{query}: no pictures in it; folders in it are not looked into")
     return pictures
 
 

@@ -14,6 +14,7 @@ from reid.inference.torchscript_files import load_torchscript_file
 
 FileKind = Literal["checkpoint", "torchscript", "onnx"]
 DEFAULT_INPUT_SIZE = (256, 128)
+LARGEST_SIDE = 4096
 
 
 def load_embedder(
@@ -28,7 +29,8 @@ def load_embedder(
     Args:
         path: a checkpoint of this program or of torchreid, FastReID or BoxMOT, a TorchScript file,
             or an ONNX file.
-        architecture: of a checkpoint that does not say; by default read off the file's name.
+        architecture: of a checkpoint that does not say; by default read off the file's name. Where
+            the file says, it must be the same.
         input_size: (height, width) in pixels; by default the file's own, or 256 x 128.
         flip_averaging: average each embedding over the picture and its mirror image.
 
@@ -46,8 +48,10 @@ def load_embedder(
     if not all(deviation > 0 for deviation in metadata.deviation):
         raise CheckpointError(f"{path}: a deviation of {metadata.deviation}; expected above zero")
     size = input_size or metadata.input_size or DEFAULT_INPUT_SIZE
-    if min(size) < 1:
-        raise ModelError(f"an input of {size[0]}x{size[1]} has no pixels")
+    if not 1 <= min(size) <= max(size) <= LARGEST_SIDE:
+        raise ModelError(
+            f"an input of {size[0]}x{size[1]}: sides are of 1 to {LARGEST_SIDE} pixels"
+        )
     return Embedder(
         embed=average_over_flip(loaded.embed) if flip_averaging else loaded.embed,
         input_size=size,
@@ -68,7 +72,8 @@ def recognise_model_file(path: Path) -> FileKind:
         CheckpointError: it is missing, cut short, or of no kind that is known.
     """
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; give the path of a model file")
+        found = "is a folder" if path.is_dir() else "no such file"
+        raise CheckpointError(f"{path}: {found}; give the path of a model file")
     try:
         with path.open("rb") as file:
             start = file.read(4)
@@ -88,11 +93,14 @@ def recognise_model_file(path: Path) -> FileKind:
 
 def _load(path: Path, architecture: str | None) -> LoadedModel:
     kind = recognise_model_file(path)
-    if kind == "torchscript":
-        return load_torchscript_file(path)
-    if kind == "onnx":
-        return load_onnx_file(path)
-    return load_checkpoint_file(path, architecture)
+    if kind == "checkpoint":
+        loaded = load_checkpoint_file(path, architecture)
+    else:
+        loaded = load_onnx_file(path) if kind == "onnx" else load_torchscript_file(path)
+    noted = loaded.metadata.architecture
+    if noted and architecture not in (None, noted):
+        raise CheckpointError(f"{path}: is of {noted}, not of {architecture}")
+    return loaded
 
 
 def _kind_of_archive(path: Path) -> FileKind:

@@ -56,7 +56,10 @@ def _runner(session: Any, name: str, path: Path) -> Embed:
             output = session.run(None, {name: pictures.contiguous().numpy()})[0]
         except Exception as error:
             height, width = pictures.shape[-2:]
-            raise ModelError(f"{path}: the model fails on pictures of {height}x{width}") from error
+            raise ModelError(
+                f"{path}: the model fails on pictures of {height}x{width}; "
+                "it may be made for another input size"
+            ) from error
         return torch.from_numpy(np.array(output))
 
     return embed

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from reid.errors import DataError, ModelError
 from reid.files import write_json
-from reid.inference.embedder import Embedder
+from reid.inference.embedder import Embedder, EmbeddingSpace
 from reid.metrics import VerificationResult
 
 EQUAL_ERROR = "eer"
@@ -115,7 +115,7 @@ def read_threshold(embedder: Embedder) -> StoredThreshold:
         )
     try:
         content = dict(json.loads(path.read_text(encoding="utf-8")))
-        space = content.pop("model")
+        space = EmbeddingSpace.from_dict(content.pop("model"))
         stored = StoredThreshold(**content)
         valid = math.isfinite(stored.threshold)
     except (OSError, ValueError, KeyError, TypeError) as error:

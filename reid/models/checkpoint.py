@@ -133,7 +133,8 @@ def read_torch_file(path: Path) -> dict[str, Any]:
         CheckpointError: the file is missing, damaged, holds code, or is not a dictionary.
     """
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; give the path of a checkpoint")
+        found = "is a folder" if path.is_dir() else "no such file"
+        raise CheckpointError(f"{path}: {found}; give the path of a checkpoint")
     try:
         with torch.serialization.safe_globals(_numpy_scalars()):
             content = torch.load(path, map_location="cpu", weights_only=True)

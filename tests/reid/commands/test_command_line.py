@@ -77,11 +77,19 @@ def test_check_as_another_data_set(
     ("arguments", "message"),
     [
         (["check", "nowhere"], "error: nowhere: no such folder\n"),
+        (["check", "file"], "error: file: is a file; expected a folder\n"),
+        (["check", "a.zip"], "error: a.zip: an archive; unpack it with: python -m reid prepare "),
+        (["check", "file", "--as", "market1501"], "error: file: is a file; expected a folder\n"),
         (["check", "."], "error: .: looks like no data set that is known; name one of "),
         (["prepare", "market"], "error: unknown data set 'market': did you mean 'market1501'?"),
         (["prepare", "msmt17"], "error: msmt17 cannot be fetched from Kaggle; get its archive"),
-        (["prepare", "market1501", "--from", "a.zip"], "error: a.zip: no such archive or folder\n"),
-        (["prepare", "market1501", "--max-ids", "1"], "error: 1 identities are too few; keep 2 or"),
+        (["prepare", "market1501", "--from", "b.zip"], "error: b.zip: no such archive or folder\n"),
+        (["prepare", "market1501", "--from", "a.zip"], "error: a.zip: cannot be unpacked (File is"),
+        (["prepare", "market1501", "--from", "file"], "error: file: no archive that is known; kn"),
+        (
+            ["prepare", "market1501", "--max-ids", "1"],
+            "error: max_ids 1: keep 2 identities or more",
+        ),
         (
             ["prepare", "market1501", "--from", ".", "--split", "1"],
             "error: market1501 has no option 'split': it takes none\n",
@@ -96,11 +104,13 @@ def test_bad_input_takes_one_line(
     message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    for name in ("file", "a.zip"):
+        (tmp_path / name).write_text("hello")
     code, out, err = run(capsys, *arguments)
     assert (code, out) == (2, "")
     assert err.startswith(message)
     assert err.count("\n") == 1
-    assert not list(tmp_path.rglob("*.*"))
+    assert sorted(path.name for path in tmp_path.rglob("*.*")) == ["a.zip"]
 
 
 def test_prepare(

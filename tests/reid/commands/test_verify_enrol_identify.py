@@ -54,7 +54,7 @@ def test_verify_with_the_stored_threshold(
     assert out.endswith(f"(FAR 0.05 on {tiny_market.name}): same person\n")
     code, _, err = run(capsys, "verify", *images, "--input-size", "96x48")
     assert code == 2
-    assert "was measured with another input size than 96x48" in err
+    assert "was measured with pictures of 64x32, not of 96x48; measure one" in err
     code, _, err = run(capsys, "verify", *images, "--flip")
     assert code == 2
     assert "was measured with flip averaging off" in err
@@ -129,33 +129,59 @@ def test_index_of_another_model(
         code, out, err = run(capsys, *arguments, "--weights", weights, "--input-size", "96x48")
         assert (code, out) == (2, "")
         assert err == (
-            "error: gallery_index: the index was made with another input size than 96x48, and "
-            "embeddings of two models cannot be compared; enrol again, into another folder\n"
+            "error: gallery_index: the index was made with pictures of 64x32, not of 96x48, which "
+            "cannot be compared; take the same, or enrol again into another folder\n"
         )
     weights.unlink()
     code, _, err = run(capsys, "identify", "--query", pictures[0])
     assert (code, err) == (2, f"error: {weights}: no such file; give the path of a model file\n")
 
 
+def test_the_model_of_the_index(
+    capsys: pytest.CaptureFixture[str],
+    weights: Path,
+    tiny_market: Path,
+    pictures: tuple[Path, Path],
+) -> None:
+    gallery = ("--gallery-dir", tiny_market / "bounding_box_test")
+    run(capsys, "enrol", *gallery, "--weights", weights, "--input-size", "96x48", "--flip")
+    question = ("identify", "--query", pictures[0], "--threshold", 0)
+    code, out, err = run(capsys, *question)
+    assert (code, err) == (0, "")
+    named = run(capsys, *question, "--weights", weights, "--input-size", "96x48", "--flip")
+    assert named == (0, out, "")
+    code, _, err = run(capsys, *question, "--input-size", "64x32")
+    assert code == 2
+    assert "made with pictures of 96x48, not of 64x32" in err
+    code, out, _ = run(capsys, "enrol", "--gallery-dir", tiny_market / "query")
+    assert (code, "pictures enrolled" in out) == (0, True)
+
+
 def test_no_index(
     capsys: pytest.CaptureFixture[str], weights: Path, pictures: tuple[Path, Path], tmp_path: Path
 ) -> None:
     code, _, err = run(capsys, "identify", "--query", pictures[0])
-    assert (code, err) == (2, "error: gallery_index: no such folder\n")
+    assert code == 2
+    assert err.startswith("error: gallery_index: no such folder; make an index with: python -m r")
     code, _, err = run(capsys, "identify", "--query", pictures[0], "--index", tmp_path)
     assert code == 2
-    assert "no index in it; make one with: python -m reid enrol --gallery-dir D --index" in err
+    assert "no index in it; make an index with: python -m reid enrol --gallery-dir D --index" in err
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["enrol", "--gallery-dir", "nowhere"], "error: nowhere: no such folder\n"),
+        (["enrol", "--gallery-dir", "model.pt"], "error: model.pt: is a file; expected a folder\n"),
         (["enrol", "--gallery-dir", "{g}", "--kind", "x"], "error: unknown index kind 'x'; choose"),
         (["enrol", "--gallery-dir", "{g}", "--kind", "ivf"], "error: an ivf index is trained on"),
         (
             ["verify", "--img1", "a.jpg", "--img2", "b.jpg", "--threshold", "0"],
             "error: a.jpg: no such picture\n",
+        ),
+        (
+            ["verify", "--img1", ".", "--img2", "b.jpg", "--threshold", "0"],
+            "error: .: is a folder; expected a picture\n",
         ),
     ],
 )

@@ -113,7 +113,7 @@ def test_the_first_identities(paint: Paint, market: Path, target: Path) -> None:
     assert {picture.person for picture in data.train} == {2, 7}
     # Distractors go as well.
     assert {picture.person for picture in data.gallery} == {1, 5}
-    with pytest.raises(DataError, match="1 identities are too few; keep 2 or more"):
+    with pytest.raises(DataError, match="max_ids 1: keep 2 identities or more"):
         prepare("market1501", market, target, max_ids=1)
 
 

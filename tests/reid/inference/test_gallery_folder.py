@@ -16,7 +16,7 @@ from reid.inference.gallery import Entry, Gallery, append
 from reid.inference.gallery_folder import (
     CURRENT,
     is_gallery,
-    model_file_of,
+    model_of,
     open_gallery,
     save_gallery,
 )
@@ -48,7 +48,7 @@ def persons(folder: Path) -> list[str]:
 
 def test_written_read_and_appended_to(folder: Path) -> None:
     assert is_gallery(folder)
-    assert model_file_of(folder) == Path("model.pt")
+    assert model_of(folder) == (Path("model.pt"), SPACE)
     gallery = open_gallery(folder, SPACE)
     assert (gallery.entries, gallery.generation, gallery.kind) == ((entry("ann"),), 1, "flat")
     saved = save_gallery(folder, one_more(gallery, "bob"))
@@ -109,10 +109,10 @@ def test_full_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_of_another_model(folder: Path) -> None:
     for other, reason in (
         (replace(SPACE, file_hash="b" * 64), "another model file"),
-        (replace(SPACE, input_size=(96, 48)), "another input size than 96x48"),
+        (replace(SPACE, input_size=(96, 48)), "pictures of 64x32, not of 96x48"),
         (replace(SPACE, flip_averaging=True), "flip averaging off"),
     ):
-        with pytest.raises(DataError, match=f"the index was made with {reason}, and embeddings"):
+        with pytest.raises(DataError, match=f"index was made with {reason}, which cannot be comp"):
             open_gallery(folder, other)
 
 
@@ -148,6 +148,8 @@ def test_damage_is_noticed_before_it_is_read(folder: Path, name: str) -> None:
         ({"kind": "hnsw"}, "not the hnsw index of 1 x 4 that it should be"),
         ({"kind": "tree"}, "unknown kind 'tree'"),
         ({"hashes": None}, "damaged index"),
+        ({"model": None}, r"model\.json: damaged; enrol again"),
+        ({"model": {"input_size": [1]}}, r"model\.json: damaged; enrol again"),
     ],
 )
 def test_model_file_that_does_not_fit(
@@ -161,7 +163,13 @@ def test_model_file_that_does_not_fit(
 
 def test_damaged_folder(folder: Path, tmp_path: Path) -> None:
     (folder / "generation-000001" / "model.json").write_text("{")
-    with pytest.raises(DataError, match=r"model\.json: cannot be read; enrol again"):
+    for read in (model_of, lambda path: open_gallery(path, SPACE)):
+        with pytest.raises(DataError, match=r"model\.json: cannot be read; enrol again"):
+            read(folder)
+    (folder / "generation-000001" / "model.json").write_text('{"format_version": 1}')
+    with pytest.raises(DataError, match=r"model\.json: damaged; enrol again"):
+        model_of(folder)
+    with pytest.raises(DataError, match=r"model\.json: damaged; enrol again"):
         open_gallery(folder, SPACE)
     (folder / CURRENT).write_text("../../elsewhere")
     with pytest.raises(DataError, match="current: damaged; enrol again"):
@@ -169,13 +177,16 @@ def test_damaged_folder(folder: Path, tmp_path: Path) -> None:
     (folder / CURRENT).write_bytes(b"\xff")
     with pytest.raises(DataError, match="current: cannot be read; enrol again"):
         open_gallery(folder, SPACE)
-    with pytest.raises(DataError, match="nowhere: no such folder"):
+    with pytest.raises(DataError, match="nowhere: no such folder; make an index with: python -m"):
         open_gallery(tmp_path / "nowhere", SPACE)
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"file: cannot be opened as a folder \(Not a directory\)"):
+        open_gallery(tmp_path / "file", SPACE)
 
 
 def test_folder_with_something_else(tmp_path: Path) -> None:
     (tmp_path / "thesis.doc").write_text("")
-    with pytest.raises(DataError, match="no index in it; make one with: python -m reid enrol"):
+    with pytest.raises(DataError, match="no index in it; make an index with: python -m reid enrol"):
         open_gallery(tmp_path, SPACE)
     gallery = one_more(Gallery(SPACE, "m", "flat"), "ann")
     with pytest.raises(DataError, match=r"holds 'thesis\.doc' and no index; give a new folder"):

@@ -58,8 +58,8 @@ def test_own_checkpoint(checkpoint_file: Path, pictures: list[Path]) -> None:
 
 def test_another_input_size_is_another_space(checkpoint_file: Path, pictures: list[Path]) -> None:
     small, large = (load_embedder(checkpoint_file, input_size=s) for s in ((64, 32), (96, 48)))
-    assert small.space.difference(small.space.to_dict()) is None
-    assert large.space.difference(small.space.to_dict()) == "another input size than 96x48"
+    assert small.space.difference(small.space) is None
+    assert large.space.difference(small.space) == "pictures of 64x32, not of 96x48"
     assert not torch.allclose(embed_files(small, pictures), embed_files(large, pictures))
 
 
@@ -71,8 +71,8 @@ def test_flip_averaging(checkpoint_file: Path, pictures: list[Path]) -> None:
         expected = (embedder.embed(batch) + embedder.embed(batch.flip(3))) / 2
         assert torch.equal(flipped.embed(batch), expected)
         assert torch.allclose(flipped.embed(batch), flipped.embed(batch.flip(3)), atol=1e-6)
-    assert flipped.space.difference(embedder.space.to_dict()) == "flip averaging off"
-    assert embedder.space.difference(flipped.space.to_dict()) == "flip averaging on"
+    assert flipped.space.difference(embedder.space) == "flip averaging off"
+    assert embedder.space.difference(flipped.space) == "flip averaging on"
 
 
 def test_foreign_checkpoint_by_its_name(
@@ -124,6 +124,19 @@ def test_torchscript(checkpoint_file: Path, tmp_path: Path, pictures: list[Path]
     assert (embedder.input_size, embedder.description) == ((64, 32), "osnet_x0_25, TorchScript")
     expected = embed_files(load_embedder(checkpoint_file), pictures)
     assert torch.allclose(embed_files(embedder, pictures), expected, atol=1e-5)
+
+
+def test_architecture_of_an_exported_file(tmp_path: Path) -> None:
+    path = save_script(tmp_path / "named.pt", Brightness(), {"architecture": "osnet_x0_5"})
+    assert load_embedder(path, architecture="osnet_x0_5").description == "osnet_x0_5, TorchScript"
+    with pytest.raises(CheckpointError, match=r"named\.pt: is of osnet_x0_5, not of osnet_x1_0"):
+        load_embedder(path, architecture="osnet_x1_0")
+
+
+def test_input_sizes_out_of_range(checkpoint_file: Path) -> None:
+    for size in ((0, 32), (64, 99999)):
+        with pytest.raises(ModelError, match=r"an input of .*: sides are of 1 to 4096 pixels"):
+            load_embedder(checkpoint_file, input_size=size)
 
 
 def test_torchscript_without_metadata(tmp_path: Path) -> None:
@@ -192,7 +205,7 @@ def test_int8_engine_is_current_while_it_runs(
     [
         ({"engine": "abacus"}, "int8 engine 'abacus', which this machine does not have"),
         ({"input_size": "[64]"}, "damaged metadata"),
-        ({"input_size": [0, 32]}, "an input of 0x32 has no pixels"),
+        ({"input_size": [0, 32]}, "an input of 0x32: sides are of 1 to 4096 pixels"),
         ({"mean": "nothing"}, "damaged metadata"),
         ({"deviation": [1, 0, 1]}, "expected above zero"),
         ({"colour_order": "YUV"}, "colour order 'YUV'; expected RGB or BGR"),
@@ -222,6 +235,8 @@ def test_model_that_fails(tmp_path: Path, pictures: list[Path]) -> None:
 def test_bad_batches(checkpoint_file: Path, pictures: list[Path]) -> None:
     with pytest.raises(ModelError, match="1 picture or more"):
         embed_files(load_embedder(checkpoint_file), pictures, batch_size=0)
+    with pytest.raises(ModelError, match="workers are 0 or more"):
+        embed_files(load_embedder(checkpoint_file), pictures, workers=-1)
 
 
 def test_progress(checkpoint_file: Path, pictures: list[Path]) -> None:
@@ -249,6 +264,8 @@ def test_kinds_are_told_apart_by_content(checkpoint_file: Path, tmp_path: Path) 
 def test_files_that_are_no_models(checkpoint_file: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"missing\.pt: no such file"):
         load_embedder(tmp_path / "missing.pt")
+    with pytest.raises(CheckpointError, match="is a folder; give the path of a model file"):
+        load_embedder(tmp_path)
     path = tmp_path / "text.pt"
     path.write_text("hello")
     with pytest.raises(CheckpointError, match="not a model file that is known"):

@@ -66,7 +66,7 @@ def test_sizes_that_the_graph_fixes(tmp_path: Path) -> None:
 
 def test_pictures_of_another_size(tmp_path: Path) -> None:
     embedder = load_embedder(save_brightness(tmp_path / "model.onnx", ["batch", 3, 64, 32]))
-    with pytest.raises(ModelError, match=r"model.onnx: the model fails on pictures of 32x32$"):
+    with pytest.raises(ModelError, match=r"model.onnx: .* pictures of 32x32; it may be made"):
         embedder.embed(torch.zeros(1, 3, 32, 32))
 
 

@@ -55,7 +55,7 @@ def test_of_another_model(embedder: Embedder) -> None:
     store_threshold(embedder, THRESHOLD)
     for other, reason in (
         (replace(embedder, file_hash="0" * 64), "another model file"),
-        (replace(embedder, input_size=(96, 48)), "another input size than 96x48"),
+        (replace(embedder, input_size=(96, 48)), "pictures of 64x32, not of 96x48"),
         (replace(embedder, flip_averaging=True), "flip averaging off"),
     ):
         with pytest.raises(ModelError, match=f"was measured with {reason}; measure one with"):

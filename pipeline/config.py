@@ -43,8 +43,13 @@ STAGES: tuple[StageName, ...] = (
     "train", "transfer", "prune", "finetune", "resize", "quantize", "export", "benchmark",
 )  # fmt: skip
 FileName = Literal[
-    "torchscript", "torchscript_int8", "onnx", "onnx_int8", "torchreid", "boxmot", "boxmot_onnx"
-]
+    "torchscript", "torchscript_int8", "onnx", "onnx_int8", "openvino", "openvino_int8",
+    "torchreid", "boxmot", "boxmot_onnx",
+]  # fmt: skip
+# Files that are made of another file.
+MADE_OF: dict[FileName, FileName] = {
+    "onnx_int8": "onnx", "openvino": "onnx", "openvino_int8": "onnx_int8",
+}  # fmt: skip
 DEFAULT_STAGES: tuple[StageName, ...] = ("train", "prune", "finetune", "quantize")
 
 
@@ -377,7 +382,7 @@ class ExportStage(Settings):
         ("torchscript", "torchscript_int8", "onnx", "onnx_int8"),
         min_length=1,
         description="torchscript, torchscript_int8 (that of quantize is checked), onnx, "
-        "onnx_int8, torchreid, boxmot, boxmot_onnx",
+        "onnx_int8, openvino, openvino_int8, torchreid, boxmot, boxmot_onnx",
     )
     calibration_pictures: int = Field(
         256, ge=1, description="training pictures for the ranges of onnx_int8, over the cameras"
@@ -394,9 +399,10 @@ class ExportStage(Settings):
     parity: ParitySettings = ParitySettings()
 
     @model_validator(mode="after")
-    def _onnx_int8_needs_onnx(self) -> Self:
-        if "onnx_int8" in self.files and "onnx" not in self.files:
-            raise ValueError("onnx_int8 is made of onnx: put onnx in files as well")
+    def _what_files_are_made_of(self) -> Self:
+        for name, source in MADE_OF.items():
+            if name in self.files and source not in self.files:
+                raise ValueError(f"{name} is made of {source}: put {source} in files as well")
         return self
 
 

@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from torch import nn
@@ -11,9 +12,11 @@ from torch import nn
 from pipeline.calibration import describe_pictures, draw_calibration
 from pipeline.config import FileName
 from pipeline.context import StageContext
+from pipeline.errors import PipelineError
 from quantize.fold import folded_copy
 from quantize.onnx import save_onnx
 from quantize.onnx_int8 import int8_convolutions, quantize_onnx
+from quantize.openvino import save_openvino
 from quantize.torchscript import save_torchscript
 from reid.files import write_json
 from reid.models.checkpoint import CheckpointInfo
@@ -26,6 +29,7 @@ from reid.models.other_formats import (
 )
 
 FLOAT_ONNX = "float.onnx"
+INT8_ONNX = "int8.onnx"
 CALIBRATION_FILE = "calibration.json"
 
 logger = logging.getLogger(__name__)
@@ -74,12 +78,28 @@ class FileKind:
         write: writes it.
         int8: whether it is.
         timed: whether the stage benchmark times it; the others are weights, or a copy.
+        package: that it needs beside the requirements, if any; it is named as pip names it.
     """
 
     name: Callable[[Source], str]
     write: Callable[[Source, Path], None]
     int8: bool = False
     timed: bool = True
+    package: str | None = None
+
+
+def check_packages(wanted: Sequence[FileName]) -> None:
+    """Check that the packages that some kinds of files need are installed.
+
+    Raises:
+        PipelineError: one is not; the message names the setting and how to install it.
+    """
+    for name, kind in FILE_KINDS.items():
+        if name in wanted and kind.package is not None and find_spec(kind.package) is None:
+            raise PipelineError(
+                f"export.files: {name} needs the package {kind.package}: "
+                f"pip install -r requirements-{kind.package}.txt"
+            )
 
 
 def check_wanted(wanted: Sequence[FileName], info: CheckpointInfo) -> None:
@@ -124,6 +144,14 @@ def _write_onnx_int8(source: Source, path: Path) -> None:
     logger.info("export: %s: %d of %d convolutions are int8", path.name, *int8_convolutions(path))
 
 
+def _write_openvino(_: Source, path: Path) -> None:
+    save_openvino(path.with_name(FLOAT_ONNX), path)
+
+
+def _write_openvino_int8(_: Source, path: Path) -> None:
+    save_openvino(path.with_name(INT8_ONNX), path)
+
+
 def _write_torchreid(source: Source, path: Path) -> None:
     save_torchreid(path, source.model, source.info)
 
@@ -136,11 +164,15 @@ def _boxmot_name(source: Source) -> str:
     return boxmot_name(source.info.architecture, source.context.data.root.resolve().name)
 
 
-# In the order in which they are made: int8 ONNX is made of the float one.
+# In the order in which they are made: some are made of others, see pipeline.config.MADE_OF.
 FILE_KINDS: Mapping[FileName, FileKind] = {
     "torchscript": FileKind(lambda _: "float.pt", _write_torchscript),
     "onnx": FileKind(lambda _: FLOAT_ONNX, _write_onnx),
-    "onnx_int8": FileKind(lambda _: "int8.onnx", _write_onnx_int8, int8=True),
+    "onnx_int8": FileKind(lambda _: INT8_ONNX, _write_onnx_int8, int8=True),
+    "openvino": FileKind(lambda _: "float.xml", _write_openvino, package="openvino"),
+    "openvino_int8": FileKind(
+        lambda _: "int8.xml", _write_openvino_int8, int8=True, package="openvino"
+    ),
     "torchreid": FileKind(lambda _: TORCHREID_FILE, _write_torchreid, timed=False),
     "boxmot": FileKind(lambda source: f"{_boxmot_name(source)}.pt", _write_boxmot, timed=False),
     "boxmot_onnx": FileKind(

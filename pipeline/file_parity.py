@@ -15,7 +15,7 @@ from quantize.errors import QuantizeError
 from quantize.parity import BATCH_SIZES, ParityLimits, batch_difference, compare, violations
 from reid.errors import ReidError
 from reid.inference.embedder import Embedder, PreparedPictures, embed_files
-from reid.inference.model_files import load_embedder
+from reid.inference.model_files import load_embedder, model_file_parts
 from reid.inference.thresholds import EQUAL_ERROR, StoredThreshold, store_threshold
 
 REJECTED = "rejected-"
@@ -77,7 +77,7 @@ def check_file(path: Path, context: StageContext, model: Embedded, *, int8: bool
     settings = context.config.export.parity
     row: dict[str, Any] = {
         "name": path.name,
-        "bytes": path.stat().st_size,
+        "bytes": sum(part.stat().st_size for part in model_file_parts(path)),
         "int8": int8,
     }
     try:
@@ -114,7 +114,10 @@ def accuracy_loss(model: dict[str, Any], file: dict[str, Any], task: str) -> flo
 
 def reject(path: Path) -> Path:
     """Give a file that failed a name that nobody takes for a good one; return where it lies."""
-    return path.replace(path.with_name(REJECTED + path.name))
+    kept, *_ = [
+        part.replace(part.with_name(REJECTED + part.name)) for part in model_file_parts(path)
+    ]
+    return kept
 
 
 def _limits(settings: ParitySettings, *, int8: bool) -> ParityLimits:

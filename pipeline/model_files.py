@@ -12,7 +12,12 @@ from pipeline.run_dir import StageRecord
 from quantize.engine import Engine, quantized_engine, supported_engines
 from quantize.torchscript import load_torchscript
 from quantize.worker import Call, Open
-from reid.inference.model_files import FileKind, load_embedder, recognise_model_file
+from reid.inference.model_files import (
+    FileKind,
+    load_embedder,
+    model_file_parts,
+    recognise_model_file,
+)
 
 ON_PC: Engine = "onednn"
 
@@ -38,6 +43,11 @@ class ModelFile:
     input_size: tuple[int, int]
     metrics: dict[str, Any]
     meant_for: str
+
+    @property
+    def bytes(self) -> int:
+        """What it takes on the disk."""
+        return sum(part.stat().st_size for part in model_file_parts(self.path))
 
     def opener(self) -> Open:
         """Return what loads it, in whatever process it is called."""
@@ -90,6 +100,8 @@ def meant_for(kind: FileKind, engine: Engine | None, *, int8: bool) -> str:
     """Say for which machine a file is made."""
     if engine is not None:
         return {"qnnpack": "ARM (QNNPACK)"}.get(engine, f"x86-64 ({engine})")
+    if kind == "openvino":
+        return "Intel (OpenVINO)"
     if kind == "onnx":
         return "x86-64 with VNNI, ARM with dot products" if int8 else "any (ONNX Runtime)"
     return {"checkpoint": "training (eager PyTorch)"}.get(kind, "any (libtorch)")

@@ -7,6 +7,7 @@ from torch import nn
 
 from pipeline.config import Config, StageName, WidthBudget
 from pipeline.errors import PipelineError
+from pipeline.export_files import check_packages
 from pipeline.widths import cutting_stage, final_widths, full_width_model, schedule
 from quantize.engine import check_engine
 from quantize.layer_names import check_layer_names
@@ -26,8 +27,8 @@ def check_settings(config: Config) -> None:
     """Check what can be checked without pictures.
 
     Raises:
-        PipelineError: the device is not there, a training has nothing to learn from, or the
-            layers it is to freeze are not there.
+        PipelineError: the device is not there, a training has nothing to learn from, the layers
+            it is to freeze are not there, or a package that a file needs is not installed.
         PruneError: the target cannot be reached from the source.
         QuantizeError: the engine is not there.
     """
@@ -44,6 +45,8 @@ def check_settings(config: Config) -> None:
     if "quantize" in config.stages:
         check_engine(config.quantize.engine)
         check_layer_names(_full_width(config), config.quantize.float_layers)
+    if "export" in config.stages:
+        check_packages(config.export.files)
     for key, settings, teacher, weights in _trainings(config):
         taught = teacher and any(weights.model_dump().values())
         if settings.epochs and not (taught or settings.losses.total_weight):

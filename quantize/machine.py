@@ -38,6 +38,7 @@ def machine_description() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "onnxruntime": _version("onnxruntime"),
+        "openvino": _version("openvino"),
         "torch_capability": torch.backends.cpu.get_cpu_capability(),
         "engine": torch.backends.quantized.engine,
         "supported_engines": list(supported_engines()),

@@ -46,6 +46,12 @@ def timing_text(timing: dict[str, Any]) -> str:
     return text
 
 
+def _runtimes(machine: dict[str, Any]) -> str:
+    """Return what ran the files, with versions; an earlier run has not noted all of them."""
+    names = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+    return ", ".join(f"{name} {machine[key]}" for key, name in names.items() if machine.get(key))
+
+
 def benchmark_footnotes(benchmark: dict[str, Any]) -> list[str]:
     """Return the lines below the table: what was measured, how, on what."""
     machine = benchmark["machine"]
@@ -56,8 +62,7 @@ def benchmark_footnotes(benchmark: dict[str, Any]) -> list[str]:
         "peak memory: at batch 1 on 1 thread, loading included, beyond the interpreter with its "
         "libraries",
         f"machine: {machine['cpu']}, {machine['cores']} cores, {machine['architecture']}, "
-        f"{' '.join(machine['flags'])}; PyTorch {machine['torch']}"
-        + (f", ONNX Runtime {machine['onnxruntime']}" if machine["onnxruntime"] else ""),
+        f"{' '.join(machine['flags'])}; {_runtimes(machine)}",
     ]
     if machine["architecture"] == "x86_64" and any(
         row["engine"] == "qnnpack" for row in benchmark["rows"]

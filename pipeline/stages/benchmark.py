@@ -43,7 +43,7 @@ def _row(context: StageContext, file: ModelFile, measured: Measurement) -> dict[
         "engine": file.engine,
         "meant_for": file.meant_for,
         "input_size": list(file.input_size),
-        "bytes": file.path.stat().st_size,
+        "bytes": file.bytes,
         **headline(file.metrics, context.config),
         **asdict(measured),
     }

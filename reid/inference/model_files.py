@@ -1,6 +1,7 @@
-"""Any model file as an embedder: checkpoints, TorchScript, ONNX, told apart by what is in them."""
+"""Any model file as an embedder, told apart by what is in it."""
 
 import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -10,11 +11,19 @@ from reid.inference.checkpoint_files import load_checkpoint_file
 from reid.inference.embedder import COLOUR_ORDERS, Embedder, average_over_flip
 from reid.inference.loaded_model import LoadedModel
 from reid.inference.onnx_files import load_onnx_file
+from reid.inference.openvino_files import load_openvino_file
 from reid.inference.torchscript_files import load_torchscript_file
 
-FileKind = Literal["checkpoint", "torchscript", "onnx"]
+FileKind = Literal["checkpoint", "torchscript", "onnx", "openvino"]
 DEFAULT_INPUT_SIZE = (256, 128)
 LARGEST_SIDE = 4096
+# Bytes at a file's beginning that tell of what kind it is.
+_HEAD = 256
+_EXPORTED: Mapping[FileKind, Callable[[Path], LoadedModel]] = {
+    "torchscript": load_torchscript_file,
+    "onnx": load_onnx_file,
+    "openvino": load_openvino_file,
+}
 
 
 def load_embedder(
@@ -28,7 +37,7 @@ def load_embedder(
 
     Args:
         path: a checkpoint of this program or of torchreid, FastReID or BoxMOT, a TorchScript file,
-            or an ONNX file.
+            an ONNX file, or the ``.xml`` of an OpenVINO file.
         architecture: of a checkpoint that does not say; by default read off the file's name. Where
             the file says, it must be the same.
         input_size: (height, width) in pixels; by default the file's own, or 256 x 128.
@@ -76,19 +85,27 @@ def recognise_model_file(path: Path) -> FileKind:
         raise CheckpointError(f"{path}: {found}; give the path of a model file")
     try:
         with path.open("rb") as file:
-            start = file.read(4)
+            start = file.read(_HEAD)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
-    if start == b"PK\x03\x04":
+    if start[:4] == b"PK\x03\x04":
         return _kind_of_archive(path)
     if start[:1] == b"\x80":
         return "checkpoint"
     # An ONNX file is a protocol buffer that begins with its version, field 1, a small number.
-    if path.suffix.lower() == ".onnx" or (start[:1] == b"\x08" and len(start) == 4):
+    if path.suffix.lower() == ".onnx" or (start[:1] == b"\x08" and len(start) >= 4):
         return "onnx"
+    if start[:5] == b"<?xml" and b"<net" in start:
+        return "openvino"
     raise CheckpointError(
-        f"{path}: not a model file that is known; expected a checkpoint, TorchScript or ONNX"
+        f"{path}: not a model file that is known; expected a checkpoint, TorchScript, ONNX, or "
+        "the .xml of an OpenVINO file"
     )
+
+
+def model_file_parts(path: Path) -> list[Path]:
+    """Return the files that a model is made of: its file, and the weights beside OpenVINO's."""
+    return [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
 
 
 def _load(path: Path, architecture: str | None) -> LoadedModel:
@@ -96,7 +113,7 @@ def _load(path: Path, architecture: str | None) -> LoadedModel:
     if kind == "checkpoint":
         loaded = load_checkpoint_file(path, architecture)
     else:
-        loaded = load_onnx_file(path) if kind == "onnx" else load_torchscript_file(path)
+        loaded = _EXPORTED[kind](path)
     noted = loaded.metadata.architecture
     if noted and architecture not in (None, noted):
         raise CheckpointError(f"{path}: is of {noted}, not of {architecture}")

@@ -11,7 +11,7 @@ import torch
 
 from pipeline.command import main
 from pipeline.export_files import FILE_KINDS, FileKind, Source
-from pipeline.file_parity import accuracy_loss
+from pipeline.file_parity import accuracy_loss, reject
 from quantize.onnx import read_onnx_metadata, save_onnx
 from quantize.torchscript import load_torchscript
 from reid.data.records import ReidData
@@ -170,9 +170,62 @@ def test_what_other_programs_cannot_build_is_refused_at_once(
     assert [path.name for path in (tmp_path / "export").iterdir()] == ["begun.json"]
 
 
+def test_openvino_files_are_checked_and_timed_like_the_others(run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    share_models(run, tmp_path)
+    files = "export.files=[onnx,onnx_int8,openvino,openvino_int8]"
+    brief = ["benchmark.rounds=2", "benchmark.batches=[1]", "benchmark.threads=[1]"]
+    assert main(["--run", str(tmp_path), "--stages", "export,benchmark", files, *brief]) == 0
+    rows = {
+        row["name"]: row
+        for row in json.loads((tmp_path / "export" / "parity.json").read_text())["files"]
+    }
+    assert list(rows) == ["float.onnx", "int8.onnx", "float.xml", "int8.xml"]
+    assert rows["float.xml"]["parity"]["lowest_cosine"] >= 0.9999
+    for name in ("float", "int8"):
+        embedder = load_embedder(tmp_path / "export" / f"{name}.xml")
+        assert embedder.input_size == (64, 32)
+        assert read_threshold(embedder).threshold == rows[f"{name}.xml"]["threshold"]
+        graph = (tmp_path / "export" / f"{name}.xml").read_text()
+        assert hash_file(run / "train" / "checkpoint.pt") in graph
+    record = json.loads((tmp_path / "export" / "stage.json").read_text())
+    assert {"float.xml", "float.bin", "int8.xml", "int8.bin"} <= set(record["outputs"])
+    timed = json.loads((tmp_path / "benchmark" / "benchmark.json").read_text())
+    sizes = {row["name"]: row["bytes"] for row in timed["rows"]}
+    assert timed["machine"]["openvino"]
+    parts = (tmp_path / "export" / f"float{suffix}" for suffix in (".xml", ".bin"))
+    assert sizes["export/float.xml"] == sum(part.stat().st_size for part in parts)
+
+
+def test_both_parts_of_a_rejected_file_are_set_aside(tmp_path: Path) -> None:
+    for name in ("float.xml", "float.bin"):
+        (tmp_path / name).write_text(name)
+    assert reject(tmp_path / "float.xml") == tmp_path / "rejected-float.xml"
+    assert (tmp_path / "rejected-float.bin").read_text() == "float.bin"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_missing_package_is_named_before_any_stage_runs(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pipeline.export_files.find_spec", lambda _: None)
+    share_models(run, tmp_path)
+    files = "export.files=[onnx,openvino]"
+    for arguments in (["--plan"], []):
+        assert main(["--run", str(tmp_path), "--stages", "export", files, *arguments]) == 2
+        error = " ".join(capsys.readouterr().err.split())
+        assert error == (
+            "error: export.files: openvino needs the package openvino: "
+            "pip install -r requirements-openvino.txt"
+        )
+    assert not (tmp_path / "export").exists()
+
+
 def test_what_is_wrong_with_the_settings(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--run", str(run), "export.files=[onnx_int8]"]) == 2
     assert "onnx_int8 is made of onnx: put onnx in files as well" in capsys.readouterr().err
+    assert main(["--run", str(run), "export.files=[onnx,openvino_int8]"]) == 2
+    assert "openvino_int8 is made of onnx_int8: put onnx_int8 in" in capsys.readouterr().err
     assert main(["--run", str(run), "export.files=[tflite]"]) == 2
     assert "export.files.0" in capsys.readouterr().err
 

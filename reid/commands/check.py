@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from reid.commands.data_options import add_data_set_option
 from reid.commands.progress_bars import progress_bars
 
 HELP = "look a data set over: counts, unreadable pictures, queries with no match and why"
@@ -14,9 +15,7 @@ EXIT_PROBLEMS = 1
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("folder", type=Path, help="the data set's folder, or a CSV file")
-    parser.add_argument(
-        "--as", dest="name", metavar="NAME", help="which data set it is (default: by what is in it)"
-    )
+    add_data_set_option(parser)
     parser.epilog = (
         "Exit code: 0, 1 when there are problems, 2 when it cannot be read as a data set."
     )

@@ -43,7 +43,7 @@ def add_index_option(parser: argparse.ArgumentParser) -> None:
     """Add the option that says where the index is."""
     parser.add_argument(
         "--index", type=Path, default=DEFAULT_INDEX, metavar="FOLDER",
-        help=f"of the index (default: {DEFAULT_INDEX})",
+        help=f"where the index is, or will be (default: {DEFAULT_INDEX})",
     )  # fmt: skip
 
 

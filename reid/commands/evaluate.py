@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from reid.commands.data_options import add_data_set_option
 from reid.commands.model_options import add_loading_options, add_model_options, load_chosen_model
 from reid.commands.progress_bars import progress_bars
 
@@ -28,11 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_options(parser)
     parser.add_argument(
         "--data", type=Path, required=True, metavar="FOLDER",
-        help="with query and gallery pictures",
+        help="a data set with query and gallery pictures",
     )  # fmt: skip
-    parser.add_argument(
-        "--as", dest="name", metavar="NAME", help="which data set it is (default: by what is in it)"
-    )
+    add_data_set_option(parser)
     parser.add_argument(
         "--protocol", metavar="NAME",
         help="market1501 or single_gallery_shot (default: the data set's)",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from reid.commands.data_options import DATA_SETS
 from reid.commands.progress_bars import progress_bars
 
 HELP = "fetch or unpack a data set, check its counts, write it in the Market-1501 layout"
@@ -12,10 +13,10 @@ HELP = "fetch or unpack a data set, check its counts, write it in the Market-150
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("name", help="data set, such as market1501, cuhk03-detected, casia-webface")
+    parser.add_argument("name", help=f"data set: {', '.join(DATA_SETS)}")
     parser.add_argument(
         "--from", dest="source", type=Path, metavar="PATH",
-        help="local archive or folder (default: fetch from Kaggle)",
+        help="local archive or folder (default: fetch from Kaggle, where it has the set)",
     )  # fmt: skip
     parser.add_argument(
         "--to", dest="target", type=Path, metavar="FOLDER", help="where to (default: data/NAME)"
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-ids", type=int, metavar="N", help="keep the first N identities of train and of test"
     )
     parser.add_argument(
-        "--split", type=int, metavar="N", help="which of CUHK03's 20 classic splits, from 0"
+        "--split", type=int, metavar="N", help="which of CUHK03's 20 classic splits, 0 to 19"
     )
     parser.add_argument(
         "--train-all", action="store_true", help="train on the validation pictures too, if any"

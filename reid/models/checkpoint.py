@@ -102,9 +102,9 @@ def load_checkpoint(path: Path) -> tuple[nn.Module, CheckpointInfo]:
         for name in ("input_size", "mean", "deviation"):
             content[name] = tuple(content[name])
         info = CheckpointInfo(**content)
-    except (KeyError, TypeError) as error:
+        return rebuild(info, state, path), info
+    except (AttributeError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: damaged checkpoint ({error}); write it again") from error
-    return rebuild(info, state, path), info
 
 
 def rebuild(info: CheckpointInfo, state: Mapping[str, Tensor], path: Path) -> nn.Module:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from reid.__main__ import main
+from reid.__main__ import COMMANDS, main
 from reid.commands import models
+from reid.commands.data_options import DATA_SETS
+from reid.data.sources import SOURCES
 from reid.models.registry import MODELS
 
 Paint = Callable[..., Path]
@@ -145,6 +147,19 @@ def test_prepare_with_options(
     assert "4 training pictures of 2 identities" in out
     record = json.loads((tmp_path / "out" / "prepared.json").read_text())
     assert record["options"] == {"train_all": True}
+
+
+def test_help_names_every_data_set() -> None:
+    assert tuple(SOURCES) == DATA_SETS
+
+
+@pytest.mark.parametrize("command", list(COMMANDS))
+def test_help(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--help"])
+    out = capsys.readouterr().out
+    assert caught.value.code == 0
+    assert COMMANDS[command].HELP in " ".join(out.split())
 
 
 def test_no_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -161,6 +161,11 @@ def test_an_encrypted_zip(tmp_path: Path) -> None:
     refused(archive, "cannot be unpacked .*encrypted.* unpack it yourself")
 
 
+def test_what_the_file_system_refuses(tmp_path: Path) -> None:
+    archive = write_zip(tmp_path / "a.zip", {"a" * 300 + ".jpg": b"a"})
+    refused(archive, r"out: cannot be made \(\[Errno 36\] File name too long")
+
+
 def test_no_archive(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a.rar: no archive that is known; known are .zip, .tar"):
         unpack(tmp_path / "a.rar", tmp_path / "out")

@@ -65,6 +65,13 @@ def test_a_truncated_picture_is_found(copied: Path) -> None:
         inspect_data(read_market1501(copied))
 
 
+def test_a_picture_that_has_gone_is_named(copied: Path) -> None:
+    data = read_market1501(copied)
+    data.query[0].path.unlink()
+    with pytest.raises(DataError, match=rf"{data.query[0].path.name}: no such picture"):
+        inspect_data(data)
+
+
 def test_progress_counts_every_picture(copied: Path) -> None:
     data, calls = read_market1501(copied), []
     inspect_data(data, progress=lambda done, total: calls.append((done, total)))

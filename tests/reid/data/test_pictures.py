@@ -39,3 +39,5 @@ def test_a_truncated_picture_is_named(tmp_path: Path) -> None:
             load_picture(tmp_path / name, 8, 8)
     with pytest.raises(DataError, match="no such picture"):
         load_picture(tmp_path / "none.jpg", 8, 8)
+    with pytest.raises(DataError, match="is a folder; expected a picture"):
+        load_picture(tmp_path, 8, 8)

@@ -90,6 +90,8 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
             read_torch_file(tmp_path / name)
     with pytest.raises(CheckpointError, match="no such file"):
         read_torch_file(tmp_path / "missing.pt")
+    with pytest.raises(CheckpointError, match="is a folder; give the path of a checkpoint"):
+        read_torch_file(tmp_path)
     torch.save([1, 2], tmp_path / "list.pt")
     with pytest.raises(CheckpointError, match="holds a list"):
         read_torch_file(tmp_path / "list.pt")
@@ -104,6 +106,42 @@ def test_foreign_and_newer_files_are_refused(tmp_path: Path) -> None:
     torch.save({"state_dict": {}, "format_version": 99}, tmp_path / "newer.pt")
     with pytest.raises(CheckpointError, match="format 99, expected 1"):
         load_checkpoint(tmp_path / "newer.pt")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"input_size": 64},
+        {"num_classes": "four"},
+        {"widths": 5},
+        {"widths": {"fc.0": 5}},
+        {"state_dict": 5},
+        {"unknown": 1},
+    ],
+)
+def test_damaged_content(tmp_path: Path, damage: dict[str, object]) -> None:
+    model = build_model("osnet_x0_25", num_classes=4)
+    save_checkpoint(tmp_path / "m.pt", model, describe(model, "osnet_x0_25", input_size=SIZE))
+    content = torch.load(tmp_path / "m.pt", weights_only=True)
+    torch.save({**content, **damage}, tmp_path / "m.pt")
+    with pytest.raises(CheckpointError, match=r"m\.pt: damaged checkpoint .*; write it again"):
+        load_checkpoint(tmp_path / "m.pt")
+
+
+@pytest.mark.parametrize(
+    ("widths", "message"),
+    [
+        ({"fc.0": [0, 512]}, r"widths of 'fc.0' must be two positive numbers, not \[0, 512\]"),
+        ({"fc.0": [512]}, r"widths of 'fc.0' must be two positive numbers, not \[512\]"),
+        ({"odd": [7, 8]}, r"widths \[7, 8\] of 'odd' do not fit its 2 groups"),
+        ({"fc": [1, 1]}, "widths name 'fc', which is no layer of the architecture"),
+    ],
+)
+def test_impossible_widths(widths: dict[str, list[int]], message: str) -> None:
+    model = build_model("osnet_x0_25", num_classes=4)
+    model.add_module("odd", nn.Conv2d(8, 8, 1, groups=2))
+    with pytest.raises(CheckpointError, match=message):
+        apply_widths(model, widths)
 
 
 def test_widths_that_lie_are_refused(tmp_path: Path) -> None:

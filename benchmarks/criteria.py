@@ -27,7 +27,7 @@ from pipeline.command import set_up_logging
 from pipeline.config import Config, DataSettings, PruneStage
 from pipeline.context import StageContext
 from pipeline.stages.channel_scores import measure_channels
-from pipeline.stages.prune_iteration import SURGERY_SIZE
+from pipeline.widths import TRACE_SIZE
 from prune.criteria import CRITERIA, Criterion
 from prune.cut import cut
 from prune.layers import Widths, layer_widths
@@ -137,7 +137,7 @@ def make_bench(options: argparse.Namespace) -> Bench:
         for name, pictures in (("query", data.query), ("gallery", data.gallery))
     }
     reconstruction = torch.cat(context.training_batches(options.pictures, "reconstruct"))
-    groups = find_groups(model, torch.zeros(2, 3, *SURGERY_SIZE))
+    groups = find_groups(model, torch.zeros(2, 3, *TRACE_SIZE))
     return Bench(model, context, groups, test, reconstruction)
 
 
@@ -164,7 +164,7 @@ def measure_row(bench: Bench, widths: Widths, criterion: Criterion) -> dict[str,
     result = cut(
         bench.model,
         widths,
-        example=torch.randn(2, 3, *SURGERY_SIZE, generator=generator),
+        example=torch.randn(2, 3, *TRACE_SIZE, generator=generator),
         check_input=bench.reconstruction[:4],
         criterion=criterion,
         seed=SEED,

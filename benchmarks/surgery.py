@@ -21,6 +21,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from benchmarks.torch_pruning_cut import torch_pruning_cut
+from pipeline.widths import TRACE_SIZE
 from prune.cut import cut
 from prune.layers import layer_widths
 from prune.nni_backend import find_groups
@@ -28,7 +29,6 @@ from prune.reconstruct import reconstruct
 from prune.widths import linear_plan
 from reid.models.registry import build_model
 
-SMALL = (64, 32)
 STEPS = ("groups", "masks", "surgery", "check", "reconstruction", "Torch-Pruning")
 
 
@@ -60,7 +60,7 @@ def cut_in_turn(options: argparse.Namespace) -> list[dict[str, float]]:
     model = build_model(options.source, num_classes=100).eval()
     target = build_model(options.target, num_classes=100)
     pictures = torch.randn(options.pictures, 3, options.height, options.width, generator=generator)
-    small = torch.randn(2, 3, *SMALL, generator=generator)
+    small = torch.randn(2, 3, *TRACE_SIZE, generator=generator)
     started = time.perf_counter()
     groups = find_groups(model, small)
     found = time.perf_counter() - started

@@ -1,7 +1,7 @@
 """Typed settings: one YAML a purpose, ``extends``, ``key.path=value`` on the command line."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -39,9 +39,7 @@ FilePath = Annotated[Path, BeforeValidator(_expand), PlainSerializer(str)]
 StageName = Literal[
     "train", "transfer", "prune", "finetune", "resize", "quantize", "export", "benchmark"
 ]  # fmt: skip
-STAGES: tuple[StageName, ...] = (
-    "train", "transfer", "prune", "finetune", "resize", "quantize", "export", "benchmark",
-)  # fmt: skip
+STAGES: tuple[StageName, ...] = get_args(StageName)
 FileName = Literal[
     "torchscript", "torchscript_int8", "onnx", "onnx_int8", "openvino", "openvino_int8",
     "torchreid", "boxmot", "boxmot_onnx",

@@ -26,6 +26,7 @@ from quantize.latency import Candidate, measure_latency
 from reid.models.registry import MODELS, build_model
 
 CUTTING_STAGES: tuple[StageName, ...] = ("transfer", "prune")
+# Tracing and surgery are fast on small pictures, and their result does not depend on the size.
 TRACE_SIZE = (64, 32)
 LATENCY_ROUNDS = 40
 

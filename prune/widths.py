@@ -48,49 +48,36 @@ def linear_plan(source: Widths, target: Widths, iterations: int) -> list[dict[st
     Raises:
         PruneError: K is below 1, or the target cannot be reached by removing channels.
     """
-    if iterations < 1:
-        raise PruneError(f"iterations must be at least 1, not {iterations}")
-    check_target(source, target)
-    return [
-        {
-            # round half up: Python's round() would send equal layers the same way too, but not
-            # towards fewer removed channels first
-            name: source[name]
-            - (2 * (source[name] - target[name]) * step + iterations) // (2 * iterations)
-            for name in source
-        }
-        for step in range(1, iterations + 1)
-    ]
+    return _plan(source, target, iterations, _linear)
 
 
 def geometric_plan(source: Widths, target: Widths, iterations: int) -> list[dict[str, int]]:
     """Plan widths that fall by the same share of what is left at every iteration.
 
     The first cuts, from a model with much to spare, remove more channels than the last ones.
-
-    Args:
-        source: widths now, by layer.
-        target: widths after the last iteration, for the same layers.
-        iterations: K, how many cuts to take.
-
-    Returns:
-        K widths, as :func:`linear_plan` gives them.
-
-    Raises:
-        PruneError: K is below 1, or the target cannot be reached by removing channels.
+    Arguments, result and errors are those of :func:`linear_plan`.
     """
+    return _plan(source, target, iterations, _geometric)
+
+
+def _plan(
+    source: Widths, target: Widths, iterations: int, between: Callable[[int, int, int, int], int]
+) -> list[dict[str, int]]:
     if iterations < 1:
         raise PruneError(f"iterations must be at least 1, not {iterations}")
     check_target(source, target)
-    return [
-        {
-            name: int(source[name] * (target[name] / source[name]) ** (step / iterations) + 0.5)
-            if step < iterations
-            else target[name]
-            for name in source
-        }
-        for step in range(1, iterations + 1)
-    ]
+    steps = range(1, iterations)
+    plan = [{n: between(source[n], target[n], step, iterations) for n in source} for step in steps]
+    return [*plan, {name: target[name] for name in source}]
+
+
+def _linear(source: int, target: int, step: int, iterations: int) -> int:
+    # Whole numbers, the removed half rounded up: round() would go to the even one of two.
+    return source - (2 * (source - target) * step + iterations) // (2 * iterations)
+
+
+def _geometric(source: int, target: int, step: int, iterations: int) -> int:
+    return int(source * (target / source) ** (step / iterations) + 0.5)
 
 
 Schedule = Literal["linear", "geometric"]

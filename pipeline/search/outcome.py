@@ -7,15 +7,16 @@ from pathlib import Path
 import torch
 from rich.table import Table
 
+from pipeline.run_dir import PLAN
 from pipeline.search.score import CHECK_PICTURES, mean_average_precision
-from pipeline.search.task import TRACE_SIZE, Task
+from pipeline.search.task import Task
+from pipeline.widths import TRACE_SIZE
 from prune.cut import cut
 from prune.layers import model_cost
 from prune.plan_file import PlanFile, write_plan
 from prune.search.history import Trial, best_trial
 from prune.search.space import SearchSpace
 
-PLAN = "plan.json"
 SHOWN = 10
 
 

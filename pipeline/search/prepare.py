@@ -14,9 +14,9 @@ from pipeline.config import Config
 from pipeline.errors import PipelineError
 from pipeline.pictures import prepare_pictures
 from pipeline.run_dir import CHECKPOINT, RunDir
-from pipeline.search.task import TRACE_SIZE, TaskSettings, write_task
+from pipeline.search.task import TaskSettings, write_task
 from pipeline.search.variables import default_variables
-from pipeline.widths import stock_target
+from pipeline.widths import TRACE_SIZE, stock_target
 from prune.criteria import Criterion
 from prune.layers import model_cost
 from prune.nni_backend import find_groups

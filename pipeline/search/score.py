@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from pipeline.search.task import TRACE_SIZE, Labelled, Task
+from pipeline.search.task import Labelled, Task
+from pipeline.widths import TRACE_SIZE
 from prune.cut import compose_kept, cut
 from prune.layers import Widths, layer_widths
 from prune.reconstruct import reconstruct

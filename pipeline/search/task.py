@@ -14,6 +14,7 @@ import prune
 import quantize
 import reid
 from pipeline.config import Settings
+from pipeline.widths import TRACE_SIZE
 from prune.criteria import Criterion
 from prune.search.space import SearchSpace, make_space
 from prune.targets import freedom
@@ -27,9 +28,6 @@ from reid.models.checkpoint import load_checkpoint, read_torch_file
 SETTINGS = "task.json"
 MODEL = "checkpoint.pt"
 PICTURES = "pictures.pt"
-
-# Tracing is fast on small pictures, and does not depend on the size.
-TRACE_SIZE = (64, 32)
 
 
 class TaskSettings(Settings):

@@ -9,7 +9,8 @@ from pipeline.context import StageContext
 from pipeline.evaluation import evaluate
 from pipeline.run_dir import KEPT
 from pipeline.stages.common import finish_model, train_model
-from pipeline.stages.prune_iteration import SURGERY_SIZE, read_kept
+from pipeline.stages.prune_iteration import read_kept
+from pipeline.widths import TRACE_SIZE
 from prune.hints import hint_channels
 from reid.models.checkpoint import load_checkpoint
 from reid.training.distillation import Teacher
@@ -30,6 +31,6 @@ def _teacher(context: StageContext, model: nn.Module) -> Teacher | None:
         return None
     full_width, _ = load_checkpoint(context.teacher)
     kept = context.parent.parent / KEPT
-    example = torch.zeros(1, 3, *SURGERY_SIZE)
+    example = torch.zeros(1, 3, *TRACE_SIZE)
     hints = hint_channels(model, example, read_kept(kept)) if kept.exists() else {}
     return Teacher(full_width, context.config.finetune.distillation, hints)

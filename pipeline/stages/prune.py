@@ -13,7 +13,6 @@ from pipeline.evaluation import evaluate, headline
 from pipeline.run_dir import KEPT, PLAN
 from pipeline.stages.common import finish_model
 from pipeline.stages.prune_iteration import (
-    SURGERY_SIZE,
     Iteration,
     State,
     exceeded_budget,
@@ -21,7 +20,7 @@ from pipeline.stages.prune_iteration import (
     run_iteration,
     write_kept,
 )
-from pipeline.widths import final_widths, schedule, stock_target
+from pipeline.widths import TRACE_SIZE, final_widths, schedule, stock_target
 from prune.costs import CostModel
 from prune.layers import layer_widths
 from prune.nni_backend import find_groups
@@ -54,7 +53,7 @@ def cut_to_target(context: StageContext, settings: CutSettings) -> dict[str, Any
     source, _ = context.load_parent()
     final = _planned(context, source)
     _, *plans = schedule(context.config, context.stage, source, final)
-    groups = find_groups(source, torch.zeros(2, 3, *SURGERY_SIZE))
+    groups = find_groups(source, torch.zeros(2, 3, *TRACE_SIZE))
     state: State | None = None
     note = ""
     for number, widths in enumerate(plans, start=1):

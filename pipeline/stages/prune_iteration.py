@@ -23,6 +23,7 @@ from pipeline.evaluation import evaluate, headline
 from pipeline.run_dir import CHECKPOINT, KEPT, METRICS
 from pipeline.stages.channel_scores import measure_channels
 from pipeline.stages.common import train_model
+from pipeline.widths import TRACE_SIZE
 from prune.cut import compose_kept, cut
 from prune.hints import hint_channels, hint_errors
 from prune.recalibrate import rebase, recalibrate
@@ -35,7 +36,6 @@ from reid.training.distillation import Teacher
 REPORT = "report.json"
 CUT_REPORT = "cut.json"
 COMPACT = "compact.pt"
-SURGERY_SIZE = (64, 32)
 CHECK_PICTURES = 4
 HINT_PICTURES = 64
 
@@ -153,7 +153,7 @@ def _cut_and_mend(iteration: Iteration, state: State) -> None:
     result = cut(
         state.model,
         iteration.widths,
-        example=torch.randn(2, 3, *SURGERY_SIZE, generator=generator),
+        example=torch.randn(2, 3, *TRACE_SIZE, generator=generator),
         check_input=torch.randn(CHECK_PICTURES, 3, *context.input_size, generator=generator),
         criterion=settings.criterion,
         seed=context.seed("criterion", iteration.number),
@@ -258,7 +258,7 @@ def _tune(iteration: Iteration, model: nn.Module, number: int) -> None:
 
 def _hints(iteration: Iteration, model: nn.Module) -> dict[str, Tensor]:
     kept = read_kept(iteration.folder / KEPT)
-    return hint_channels(model, torch.zeros(1, 3, *SURGERY_SIZE), kept)
+    return hint_channels(model, torch.zeros(1, 3, *TRACE_SIZE), kept)
 
 
 def _hint_errors(iteration: Iteration, model: nn.Module) -> dict[str, float]:

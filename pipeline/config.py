@@ -252,8 +252,10 @@ class PruneStage(CutSettings):
         None,
         gt=0,
         lt=1,
-        description="largest loss of mAP in an iteration (0.02: two points); one that loses more "
-        "is tuned longer, and if that fails the run goes back to the widths before it",
+        description="largest loss of mAP in an iteration (0.02: two points), on the identities "
+        "that data.validation_share sets apart, or without it on query and gallery; an iteration "
+        "that loses more is tuned longer, and if that fails the run goes back to the widths before "
+        "it",
     )
     extra_tuning: int = Field(
         1, ge=0, description="how often an iteration beyond accuracy_budget is tuned once more"

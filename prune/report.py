@@ -73,6 +73,8 @@ class IterationReport:
         hints: by step, relative squared error of every stage's output to the full-width model's
             at the kept channels, see :func:`prune.hints.hint_errors`.
         tuning_rounds: how often it was tuned; more than once beyond an accuracy budget.
+        validated: mAP by step on the identities set apart, which an accuracy budget is judged by;
+            empty without a budget, or where none are set apart.
     """
 
     iteration: int
@@ -89,6 +91,7 @@ class IterationReport:
     seconds: dict[str, float] = field(default_factory=dict)
     hints: dict[str, dict[str, float]] = field(default_factory=dict)
     tuning_rounds: int = 1
+    validated: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain data for JSON."""
@@ -144,8 +147,17 @@ class IterationReport:
             f"parameters {self.parameters_before:,} -> {self.parameters_after:,}, "
             f"MACs {_millions(self.macs_before)} -> {_millions(self.macs_after)}, "
             f"masked against compact {self.masked_compact_difference:.1e}\n"
-            f"{self.measure} ({self.distance}): {accuracy}\n{self._hint_line()}seconds: {seconds}"
+            f"{self.measure} ({self.distance}): {accuracy}\n"
+            f"{self._validation_line()}{self._hint_line()}seconds: {seconds}"
         )
+
+    def _validation_line(self) -> str:
+        if not self.validated:
+            return ""
+        steps = " -> ".join(
+            f"{step.replace('_', ' ')} {value:.1%}" for step, value in self.validated.items()
+        )
+        return f"mAP on the identities set apart, for the budget: {steps}\n"
 
     def _hint_line(self) -> str:
         if not self.hints:

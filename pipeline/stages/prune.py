@@ -104,12 +104,13 @@ def _write_plan(context: StageContext, source: nn.Module, path: Path) -> None:
 
 
 def _went_back(iteration: Iteration, lost: float) -> str:
-    budget = iteration.context.config.prune.accuracy_budget
+    budget = iteration.accuracy_budget
     assert budget is not None
+    where = " on the identities set apart" if iteration.context.validation is not None else ""
     previous = f"iteration {iteration.number - 1}" if iteration.number > 1 else "full width"
     note = (
         f"{iteration.context.stage} went back to {previous}: iteration {iteration.number} of "
-        f"{iteration.count} lost {100 * lost:.1f} mAP, more than the {100 * budget:.1f} of "
+        f"{iteration.count} lost {100 * lost:.1f} mAP{where}, more than the {100 * budget:.1f} of "
         "prune.accuracy_budget"
     )
     logger.warning("%s", note)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.config import CutSettings
+from pipeline.config import CutSettings, PruneStage
 from pipeline.context import StageContext
 from pipeline.evaluation import evaluate, headline
 from pipeline.run_dir import CHECKPOINT, KEPT, METRICS
@@ -91,6 +91,18 @@ class Iteration:
         """Return what the log calls it."""
         return f"{self.context.stage} {self.number}/{self.count}"
 
+    @property
+    def accuracy_budget(self) -> float | None:
+        """Return the mAP that it may lose; None if there is no limit, as for transfer."""
+        return self.settings.accuracy_budget if isinstance(self.settings, PruneStage) else None
+
+    @property
+    def rounds(self) -> int:
+        """Return how often it may be tuned."""
+        if not isinstance(self.settings, PruneStage) or self.settings.accuracy_budget is None:
+            return 1
+        return 1 + self.settings.extra_tuning
+
     def is_finished(self) -> bool:
         """Tell whether there is nothing left to do."""
         return (self.folder / REPORT).exists()
@@ -103,13 +115,22 @@ def run_iteration(iteration: Iteration, state: State) -> None:
         _cut_and_mend(iteration, state)
     report = _read_report(folder / CUT_REPORT)
     seconds = dict(report.seconds)
+    before = _judge(iteration, state.model, state.metrics)
     with _timed(seconds, "tuning"):
-        model, metrics, rounds = _tune_within_budget(iteration, report)
-    accuracy = report.accuracy | {"after_tuning": headline(metrics, context.config)}
-    hints = report.hints | {"after_tuning": _hint_errors(iteration, model)}
-    _save(iteration, CHECKPOINT, model)
-    write_json(folder / METRICS, metrics)
-    report = replace(report, accuracy=accuracy, seconds=seconds, hints=hints, tuning_rounds=rounds)
+        tuned, rounds = _tune_within_budget(iteration, before)
+    accuracy = report.accuracy | {"after_tuning": headline(tuned.metrics, context.config)}
+    hints = report.hints | {"after_tuning": _hint_errors(iteration, tuned.model)}
+    validated = {"before": before, "after_tuning": tuned.judged} if _judges_apart(iteration) else {}
+    _save(iteration, CHECKPOINT, tuned.model)
+    write_json(folder / METRICS, tuned.metrics)
+    report = replace(
+        report,
+        accuracy=accuracy,
+        seconds=seconds,
+        hints=hints,
+        tuning_rounds=rounds,
+        validated=validated,
+    )
     write_json(folder / REPORT, report.to_dict())
     for line in report.summary().splitlines():
         logger.info("%s: %s", iteration.label, line)
@@ -117,11 +138,12 @@ def run_iteration(iteration: Iteration, state: State) -> None:
 
 def exceeded_budget(iteration: Iteration) -> float | None:
     """Return the mAP that a finished iteration lost, if that is more than its budget."""
-    budget = iteration.context.config.prune.accuracy_budget
-    if budget is None or iteration.context.stage != "prune":
+    budget = iteration.accuracy_budget
+    if budget is None:
         return None
-    accuracy = _read_report(iteration.folder / REPORT).accuracy
-    lost = accuracy["before"]["mAP"] - accuracy["after_tuning"]["mAP"]
+    report = _read_report(iteration.folder / REPORT)
+    judged = report.validated or {step: value["mAP"] for step, value in report.accuracy.items()}
+    lost = judged["before"] - judged["after_tuning"]
     return lost if lost > budget else None
 
 
@@ -200,21 +222,32 @@ def _cut_and_mend(iteration: Iteration, state: State) -> None:
     write_json(iteration.folder / CUT_REPORT, report.to_dict())
 
 
-def _tune_within_budget(
-    iteration: Iteration, report: IterationReport
-) -> tuple[nn.Module, dict[str, Any], int]:
+@dataclass(frozen=True)
+class _Tuned:
+    """What a round of tuning ended with.
+
+    Attributes:
+        model: tuned.
+        metrics: on query and gallery.
+        judged: the mAP that the accuracy budget is judged by.
+    """
+
+    model: nn.Module
+    metrics: dict[str, Any]
+    judged: float
+
+
+def _tune_within_budget(iteration: Iteration, before: float) -> tuple[_Tuned, int]:
     """Tune; once more, with the learning rate anew, as long as too much is lost.
 
     Returns:
-        The model of the best round, its metrics, and how many rounds there were.
+        The best round, and how many rounds there were.
     """
-    context, folder = iteration.context, iteration.folder
-    budget = context.config.prune.accuracy_budget if context.stage == "prune" else None
-    rounds = 1 if budget is None else 1 + context.config.prune.extra_tuning
+    context, folder, budget = iteration.context, iteration.folder, iteration.accuracy_budget
     model, _ = load_checkpoint(folder / COMPACT)
-    found: list[tuple[float, nn.Module, dict[str, Any]]] = []
-    for number in range(rounds):
-        last = number == rounds - 1
+    found: list[_Tuned] = []
+    for number in range(iteration.rounds):
+        last = number == iteration.rounds - 1
         made, measured = folder / f"round_{number}.pt", folder / f"round_{number}.json"
         if measured.exists():
             model, _ = load_checkpoint(made)
@@ -225,8 +258,9 @@ def _tune_within_budget(
             if not last:
                 _save(iteration, made.name, model)
                 write_json(measured, metrics)
-        found.append((headline(metrics, context.config)["mAP"], copy.deepcopy(model), metrics))
-        lost = report.accuracy["before"]["mAP"] - found[-1][0]
+        judged = _judge(iteration, model, metrics)
+        found.append(_Tuned(copy.deepcopy(model), metrics, judged))
+        lost = before - judged
         if budget is None or lost <= budget:
             break
         if not last:
@@ -234,8 +268,20 @@ def _tune_within_budget(
                 "%s: lost %.1f mAP, the budget is %.1f; tuning once more",
                 iteration.label, 100 * lost, 100 * budget,
             )  # fmt: skip
-    _, model, metrics = max(found, key=lambda entry: entry[0])
-    return model, metrics, len(found)
+    return max(found, key=lambda tuned: tuned.judged), len(found)
+
+
+def _judge(iteration: Iteration, model: nn.Module, metrics: dict[str, Any]) -> float:
+    """Return the mAP that counts for the budget, of a model whose metrics are known."""
+    context = iteration.context
+    if context.validation is not None and _judges_apart(iteration):
+        metrics = evaluate(model, replace(context, data=context.validation))
+    return headline(metrics, context.config)["mAP"]
+
+
+def _judges_apart(iteration: Iteration) -> bool:
+    """Tell whether the budget is judged on identities set apart, not on query and gallery."""
+    return iteration.accuracy_budget is not None and iteration.context.validation is not None
 
 
 def _tune(iteration: Iteration, model: nn.Module, number: int) -> None:

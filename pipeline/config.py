@@ -152,10 +152,15 @@ class WidthBudget(Settings):
         return self
 
 
+# Pydantic puts the tag of a union's member among the keys of an error; this tells it from a key.
+TAG_MARK = "("
+NAME, SHARE, BUDGET = "(name)", "(share)", "(budget)"
+
+
 def _kind_of_target(value: object) -> str:
     if isinstance(value, bool | str):
-        return "name"
-    return "share" if isinstance(value, int | float) else "budget"
+        return NAME
+    return SHARE if isinstance(value, int | float) else BUDGET
 
 
 def _expand_plan(value: str) -> str:
@@ -163,9 +168,9 @@ def _expand_plan(value: str) -> str:
 
 
 Target = Annotated[
-    Annotated[str, AfterValidator(_expand_plan), Tag("name")]
-    | Annotated[Share, Tag("share")]
-    | Annotated[WidthBudget, Tag("budget")],
+    Annotated[str, AfterValidator(_expand_plan), Tag(NAME)]
+    | Annotated[Share, Tag(SHARE)]
+    | Annotated[WidthBudget, Tag(BUDGET)],
     Discriminator(_kind_of_target),
 ]
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from pipeline.config import Config
+from pipeline.settings_io import section_of
 
 HEAD = """# Settings
 
@@ -30,11 +31,11 @@ def _rows(
     model: type[BaseModel], prefix: str, defaults: dict[str, object]
 ) -> Iterator[tuple[str, str, str]]:
     for name, entry in model.model_fields.items():
-        kind, value = entry.annotation, defaults.get(name, entry.default)
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
+        section, value = section_of(model, name), defaults.get(name, entry.default)
+        if section is not None:
             assert isinstance(value, BaseModel | dict)
             nested = value if isinstance(value, dict) else value.model_dump(mode="json")
-            yield from _rows(kind, f"{prefix}{name}.", nested)
+            yield from _rows(section, f"{prefix}{name}.", nested)
         else:
             assert value is not PydanticUndefined, f"{prefix}{name} has no default"
             yield prefix + name, json.dumps(value), (entry.description or "").replace("|", "\\|")

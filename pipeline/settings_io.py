@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from pipeline.config import DEFAULT_STAGES, PLAN_SUFFIX, STAGES, Config
+from pipeline.config import DEFAULT_STAGES, PLAN_SUFFIX, STAGES, TAG_MARK, Config
 from pipeline.errors import PipelineError
 from reid.errors import ModelError
 from reid.models.registry import check_architecture
@@ -67,14 +67,18 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     base = content.pop("extends", None)
     if base is None:
         return content
-    return _merge(_read(path.parent / str(base), (*seen, path.resolve())), content)
+    return _merge(_read(path.parent / str(base), (*seen, path.resolve())), content, Config)
 
 
-def _merge(base: dict[str, Any], refined: Mapping[str, Any]) -> dict[str, Any]:
+def _merge(
+    base: dict[str, Any], refined: Mapping[str, Any], model: type[BaseModel]
+) -> dict[str, Any]:
+    """Refine sections key by key; a setting whose value is a mapping is replaced as a whole."""
     merged = dict(base)
     for key, value in refined.items():
-        if isinstance(value, dict) and isinstance(merged.get(key), dict):
-            merged[key] = _merge(merged[key], value)
+        section = section_of(model, key)
+        if section and isinstance(value, dict) and isinstance(merged.get(key), dict):
+            merged[key] = _merge(merged[key], value, section)
         else:
             merged[key] = value
     return merged
@@ -103,12 +107,19 @@ def _apply(content: dict[str, Any], override: str) -> None:
 
 def setting_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
     """Yield the full name of every setting."""
-    for name, entry in model.model_fields.items():
-        kind = entry.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            yield from setting_keys(kind, f"{prefix}{name}.")
+    for name in model.model_fields:
+        section = section_of(model, name)
+        if section is not None:
+            yield from setting_keys(section, f"{prefix}{name}.")
         else:
             yield prefix + name
+
+
+def section_of(model: type[BaseModel], key: str) -> type[BaseModel] | None:
+    """Return the settings below a key, or None if it has a value of its own."""
+    entry = model.model_fields.get(key)
+    kind = None if entry is None else entry.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
 def _check_key(key: str) -> None:
@@ -118,6 +129,9 @@ def _check_key(key: str) -> None:
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
+    above = next((key for key in known if name.startswith(f"{key}.")), None)
+    if above is not None:
+        return f"; {above} is one value, see docs/settings.md for what it may be"
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     if not near:
         leaf = name.rpartition(".")[2]
@@ -127,7 +141,8 @@ def _nearest(name: str, known: Sequence[str]) -> str:
 
 def _explain(error: ValidationError, path: Path) -> str:
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
+    parts = map(str, first["loc"])
+    key = ".".join(part for part in parts if not part.startswith(TAG_MARK))
     if first["type"] == "extra_forbidden":
         return f"{path}: unknown setting {key!r}{_nearest(key, list(setting_keys()))}"
     reason = first["msg"].removeprefix("Value error, ")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Config
+from pipeline.config import Config, WidthBudget
 from pipeline.errors import PipelineError
 from pipeline.preflight import check_settings
 from pipeline.settings_doc import settings_page
@@ -43,6 +43,25 @@ def test_extends_refines_its_base(tmp_path: Path) -> None:
     assert (config.name, config.train.epochs, config.train.learning_rate) == ("child", 6, 0.1)
 
 
+def test_extends_replaces_values_that_are_mappings(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        "prune: {target: {macs: 0.3}, ratios: {conv2.*: 0.5}, iterations: 2}\n"
+        "search: {variables: {all: ['*']}}",
+        "base.yaml",
+    )
+    path = write(
+        tmp_path,
+        "extends: base.yaml\nprune: {target: {latency: 0.5}, ratios: {conv3.*: 0.7}}\n"
+        "search: {variables: {rest: [conv5.*]}}",
+    )
+    config = load_config(path)
+    assert config.prune.target == WidthBudget(latency=0.5)
+    assert config.prune.ratios == {"conv3.*": 0.7}
+    assert config.prune.iterations == 2
+    assert config.search.variables == {"rest": ("conv5.*",)}
+
+
 def test_a_written_config_reads_back_the_same(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, "data: {root: /x}\nprune: {iterations: 5}"))
     assert load_config(write(tmp_path, write_config(config), "d.yaml")) == config
@@ -61,6 +80,10 @@ WRONG = {
     "stages": r"'stages' is no setting; expected key.path=value",
     "quantize.engine=tpu": r"quantize.engine: .*'qnnpack', 'x86' or 'onednn'.*found 'tpu'",
     "model.architecture=osnet_x10": r"model.architecture: unknown architecture 'osnet_x10'",
+    "prune.target=1.5": r"^prune.target: .*less than or equal to 1, found 1.5",
+    "prune.target={macs: 0}": r"^prune.target.macs: .*greater than 0, found 0",
+    "prune.target={flops: 1}": r"unknown setting 'prune.target.flops'; prune.target is one value",
+    "prune.target.macs=0.3": r"unknown setting 'prune.target.macs'; prune.target is one value",
     "prune.target=resnet": r"prune.target: unknown architecture 'resnet'",
     "transfer.target=resnet": r"transfer.target: unknown architecture 'resnet'",
     "name=../up": r"name: .*pattern",

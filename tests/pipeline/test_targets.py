@@ -146,9 +146,9 @@ def test_schedules_end_at_the_target(settings: Callable[..., Config], way: str) 
     ("overrides", "words"),
     [
         (["prune.target=osnet_x0_3"], "prune.target: unknown architecture 'osnet_x0_3'"),
-        (["prune.target=1.5"], "prune.target.share: input should be less than or equal to 1"),
+        (["prune.target=1.5"], "prune.target: input should be less than or equal to 1"),
         (["prune.target={macs: 0.3, latency: 0.5}"], "names one of macs, parameters and latency"),
-        (["prune.target={flops: 0.3}"], "unknown setting 'prune.target.budget.flops'"),
+        (["prune.target={flops: 0.3}"], "unknown setting 'prune.target.flops'"),
         (["prune.ratios={conv2.*: 0.5}"], "prune.ratios: prune.target=osnet_x0_25 says every"),
         (["prune.target={macs: 0.3}", "prune.ratios={conv2.*: 0.5}"], "finds the shares itself"),
         (["prune.target={macs: 0.001}"], "cannot be met: the narrowest model"),

@@ -1,6 +1,7 @@
 """What would run, what is reused, and why."""
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,11 @@ from pipeline.errors import PipelineError
 from pipeline.fingerprint import describe_changes, fingerprint
 from pipeline.run_dir import CHECKPOINT, INT8_FILE, KEPT, RunDir, StageRecord
 from pipeline.widths import plan_path
-from prune.plan_file import read_plan
-from reid.errors import CheckpointError
 from reid.files import hash_file, write_json
 
 BEGUN_FILE = "begun.json"
+# Inputs that settings name.
+PRETRAINED, PLAN = "pretrained", "plan"
 MADE_ANEW = "made anew"
 ANEW: Mapping[str, str] = {CHECKPOINT: MADE_ANEW, KEPT: MADE_ANEW}
 NEEDS_TEACHER = ("finetune",)
@@ -23,6 +24,8 @@ NEEDS_INT8 = ("export",)
 NEEDS_ALL_FILES = ("benchmark",)
 # What the other stages leave is no float model to go on from.
 LEAVES_CHECKPOINT = ("train", "transfer", "prune", "finetune", "resize")
+
+logger = logging.getLogger(__name__)
 
 Action = Literal["run", "continue", "reuse"]
 
@@ -62,7 +65,7 @@ class Plan:
 def stage_settings(config: Config, stage: str) -> dict[str, Any]:
     """Return the settings that a stage's result depends on."""
     own = config.model_dump(mode="json")[stage]
-    own.pop("pretrained", None)  # a file counts by its content, see stage_inputs
+    own.pop("pretrained", None)  # a file counts by its content, see named_files
     if stage == "prune" and plan_path(config) is not None:
         own["target"] = "a plan file"  # likewise
     # Where mAP decides which weights are kept, it matters what it is measured by.
@@ -86,6 +89,31 @@ def stage_settings(config: Config, stage: str) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True)
+class NamedFile:
+    """A file that a stage is made from because a setting names it.
+
+    Attributes:
+        name: among the stage's inputs.
+        key: of the setting.
+        path: of the file.
+    """
+
+    name: str
+    key: str
+    path: Path
+
+
+def named_files(config: Config, stage: str) -> list[NamedFile]:
+    """Return the files that the settings of a stage name."""
+    found = []
+    if stage == "train" and config.train.pretrained is not None:
+        found.append(NamedFile(PRETRAINED, "train.pretrained", config.train.pretrained))
+    if stage == "prune" and (plan := plan_path(config)) is not None:
+        found.append(NamedFile(PLAN, "prune.target", plan))
+    return found
+
+
 def stage_inputs(
     config: Config,
     stage: str,
@@ -94,6 +122,7 @@ def stage_inputs(
     parent: Mapping[str, str] | None,
     teacher: str | None,
     made: Mapping[str, Mapping[str, str]],
+    former: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Return the hashes of what a stage is made from, by name.
 
@@ -104,6 +133,11 @@ def stage_inputs(
         parent: hashes of what the stage before it made, by file name.
         teacher: hash of the full-width model.
         made: hashes of what the stages before it made, by stage and file name.
+        former: what the stage was made from, if it is not to be made again; of a file that is no
+            longer there, the hash that it had counts.
+
+    Raises:
+        PipelineError: a file that a setting names is not there.
     """
     inputs = {"data": data_hash}
     if parent is not None:
@@ -112,19 +146,25 @@ def stage_inputs(
             inputs["kept"] = parent[KEPT]
     if teacher is not None and stage in NEEDS_TEACHER:
         inputs["teacher"] = teacher
-    if stage == "train" and config.train.pretrained is not None:
-        path = config.train.pretrained
-        if not path.is_file():
-            raise CheckpointError(f"{path}: no such file; train.pretrained must name a checkpoint")
-        inputs["pretrained"] = hash_file(path)
-    if stage == "prune" and (plan := plan_path(config)) is not None:
-        read_plan(plan)
-        inputs["plan"] = hash_file(plan)
+    for file in named_files(config, stage):
+        inputs[file.name] = _hash_named(file, stage, former or {})
     if stage in NEEDS_INT8 and "quantize" in made:
         inputs[f"quantize/{INT8_FILE}"] = made["quantize"].get(INT8_FILE, MADE_ANEW)
     if stage in NEEDS_ALL_FILES:
         inputs |= files_of(made)
     return inputs
+
+
+def _hash_named(file: NamedFile, stage: str, former: Mapping[str, str]) -> str:
+    if file.path.is_file():
+        return hash_file(file.path)
+    if file.name not in former:
+        raise PipelineError(
+            f"{file.path}: no such file; give {file.key} an existing one, or leave {stage} out of "
+            "--stages if it is made"
+        )
+    logger.warning("%s: %s is gone; what was made from it stays", stage, file.path)
+    return former[file.name]
 
 
 def files_of(made: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
@@ -183,15 +223,15 @@ def make_plan(
     steps: list[Step] = []
     stale: dict[str, str] = {}
     for stage in STAGES:
-        requested = stage in config.stages
-        if not requested and run.record(stage) is None:
+        requested, record = stage in config.stages, run.record(stage)
+        if not requested and record is None:
             continue
         parent = parent_of(stage, config, run)
         inputs = stage_inputs(
             config, stage, data_hash=data_hash,
             parent=outputs.get(parent) if parent else None,
             teacher=outputs["train"][CHECKPOINT] if "train" in outputs else None,
-            made=outputs,
+            made=outputs, former=record.inputs if record is not None and not requested else None,
         )  # fmt: skip
         settings = stage_settings(config, stage)
         reason = why_not_reusable(run, stage, settings, inputs)
@@ -200,7 +240,7 @@ def make_plan(
             if reason is not None:
                 stale[stage] = reason
             else:
-                outputs[stage] = _outputs(run.record(stage))
+                outputs[stage] = _outputs(record)
             continue
         if parent in stale:
             raise PipelineError(
@@ -209,7 +249,7 @@ def make_plan(
             )
         step = _step(run, stage, settings, inputs, parent, reason, forced)
         steps.append(step)
-        outputs[stage] = _outputs(run.record(stage)) if step.action == "reuse" else ANEW
+        outputs[stage] = _outputs(record) if step.action == "reuse" else ANEW
     return Plan(tuple(steps), stale)
 
 
@@ -277,7 +317,7 @@ def stale_records(config: Config, run: RunDir) -> dict[str, str]:
     """Say which finished stages do not fit the settings, or what they were made from, any more.
 
     The pictures are not looked at; a stage that was made from others than the newest one was is
-    stale.
+    stale. A file that a setting names and that is no longer there counts as it was.
     """
     stale: dict[str, str] = {}
     checkpoints: set[str] = set()
@@ -289,6 +329,8 @@ def stale_records(config: Config, run: RunDir) -> dict[str, str]:
         parent = record.inputs.get("parent")
         if changes:
             stale[record.stage] = "; ".join(changes)
+        elif changed := _changed_files(config, record):
+            stale[record.stage] = f"its input changed: {', '.join(changed)}"
         elif newest is not None and record.inputs["data"] != newest.inputs["data"]:
             stale[record.stage] = "made from other pictures"
         elif parent is not None and parent not in checkpoints:
@@ -299,6 +341,16 @@ def stale_records(config: Config, run: RunDir) -> dict[str, str]:
             checkpoints.add(record.outputs.get(CHECKPOINT, ""))
             files |= files_of({record.stage: record.outputs})
     return stale
+
+
+def _changed_files(config: Config, record: StageRecord) -> list[str]:
+    """Return the files that a setting names and that are others than a stage was made from."""
+    before = record.inputs
+    now = {
+        file.name: hash_file(file.path) if file.path.is_file() else before.get(file.name)
+        for file in named_files(config, record.stage)
+    }
+    return [name for name in (PRETRAINED, PLAN) if now.get(name) != before.get(name)]
 
 
 def _files_in(record: StageRecord) -> dict[str, str]:

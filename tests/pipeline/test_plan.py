@@ -7,9 +7,10 @@ import pytest
 
 from pipeline.config import DEFAULT_STAGES, STAGES, Config
 from pipeline.errors import PipelineError
-from pipeline.plan import parent_of, stage_inputs, stage_settings
+from pipeline.plan import make_plan, parent_of, stage_inputs, stage_settings, stale_records
 from pipeline.run_dir import RunDir, StageRecord
 from prune.plan_file import PlanFile, write_plan
+from reid.files import hash_file
 
 
 @pytest.fixture
@@ -107,3 +108,69 @@ def test_a_plan_file_counts_by_its_content(tmp_path: Path, monkeypatch: pytest.M
     (first, settings), (second, settings_again) = count(7), count(8)
     assert first["plan"] != second["plan"]
     assert settings == settings_again
+
+
+@pytest.fixture
+def named(tmp_path: Path) -> Callable[..., tuple[Config, RunDir]]:
+    """Return settings that name a file, and a run whose stages were made from it."""
+
+    def make(stage: str, *others: str) -> tuple[Config, RunDir]:
+        path = tmp_path / "named.json"
+        path.write_text("as it was")
+        section = {"pretrained": str(path)} if stage == "train" else {"target": str(path)}
+        stages = tuple(dict.fromkeys(("train", stage, *others)))
+        run = RunDir(tmp_path / "run")
+        config = Config.model_validate({"stages": stages, stage: section})
+        made: dict[str, dict[str, str]] = {}
+        for name in stages:
+            parent = made.get(parent_of(name, config, run) or "")
+            inputs = stage_inputs(
+                config, name, data_hash="d", parent=parent, teacher=None, made=made
+            )
+            model = run.stage_dir(name) / "checkpoint.pt"
+            model.parent.mkdir(parents=True)
+            model.write_text(name)
+            made[name] = {"checkpoint.pt": hash_file(model)}
+            run.finish(
+                StageRecord(name, "", stage_settings(config, name), inputs, made[name], {}, 0, 0.0)
+            )
+        return config, run
+
+    return make
+
+
+NAMES = [("train", "pretrained", "train.pretrained"), ("prune", "plan", "prune.target")]
+
+
+@pytest.mark.parametrize(("stage", "name", "key"), NAMES)
+def test_a_named_file_that_is_gone_blocks_only_the_stage_that_needs_it(
+    named: Callable[..., tuple[Config, RunDir]],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    stage: str,
+    name: str,
+    key: str,
+) -> None:
+    config, run = named(stage, "resize")
+    (tmp_path / "named.json").unlink()
+    message = rf"named.json: no such file; give {key} an existing one, or leave {stage} out of --s"
+    with pytest.raises(PipelineError, match=message):
+        make_plan(config, run, data_hash="d")
+    later = config.model_copy(update={"stages": ("resize",)})
+    with caplog.at_level("WARNING", logger="pipeline"):
+        plan = make_plan(later, run, data_hash="d")
+    assert f"{stage}: {tmp_path}/named.json is gone; what was made from it stays" in caplog.text
+    assert plan.stale == {}
+    assert stale_records(config, run) == {}
+
+
+@pytest.mark.parametrize(("stage", "name", "key"), NAMES)
+def test_a_named_file_that_changed_makes_stale_what_was_made_from_it(
+    named: Callable[..., tuple[Config, RunDir]], tmp_path: Path, stage: str, name: str, key: str
+) -> None:
+    config, run = named(stage)
+    assert stale_records(config, run) == {}
+    (tmp_path / "named.json").write_text("as it is now")
+    assert stale_records(config, run)[stage] == f"its input changed: {name}"
+    without = config.model_copy(update={stage: type(getattr(config, stage))()})
+    assert stage in stale_records(without, run)

@@ -1,6 +1,5 @@
 """The widths that a configuration asks for, iteration by iteration."""
 
-import copy
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -191,10 +190,11 @@ def _within(
     if budget.macs is not None:
         return within(_absolute(budget.macs, full.macs), lambda cost: cost.macs)
     assert budget.latency is not None
+    groups = [unit.layers for unit in free.units if len(unit.layers) > 1]
     widths, _ = widths_for_latency(
         budget.latency,
         at=lambda share: within(share * full.macs, lambda cost: cost.macs),
-        latency=lambda widths: _latency_share(source, widths, config),
+        latency=lambda widths: _latency_share(source, widths, config, groups),
     )
     return widths
 
@@ -224,10 +224,12 @@ def _losses(
     return energy_losses(free, scores)
 
 
-def _latency_share(source: nn.Module, widths: Widths, config: Config) -> float:
+def _latency_share(
+    source: nn.Module, widths: Widths, config: Config, groups: list[tuple[str, ...]]
+) -> float:
     """Measure a model at some widths beside the full-width one, batch 1, in turns."""
     example = torch.randn(2, 3, *TRACE_SIZE, generator=torch.Generator().manual_seed(0))
-    compact = cut(copy.deepcopy(source), widths, example=example, check_input=example).model
+    compact = cut(source, widths, example=example, check_input=example, groups=groups).model
     picture = torch.zeros(1, 3, config.data.height, config.data.width)
     full = source.cpu().eval()
     with torch.inference_mode():

@@ -33,13 +33,14 @@ def widths_for_latency(
     """
     low, high = SMALLEST_SHARE, 1.0
     best: tuple[dict[str, int], float] | None = None
-    seen = []
+    seen: list[float] = []
+    refusal: PruneError | None = None
     for _ in range(PROBES):
         middle = (low + high) / 2
         try:
             widths = at(middle)
-        except PruneError:
-            low = middle
+        except PruneError as error:
+            low, refusal = middle, error
             continue
         measured = latency(widths)
         seen.append(measured)
@@ -48,9 +49,8 @@ def widths_for_latency(
         else:
             high = middle
     if best is None:
-        fastest = f"{min(seen):.2f}" if seen else "nothing"
+        reason = f"the fastest probe took {min(seen):.2f}; raise the budget" if seen else refusal
         raise PruneError(
-            f"no widths within {limit:.2f} of the full-width model's latency were found, the "
-            f"fastest probe took {fastest}; raise the budget"
+            f"no widths within {limit:.2f} of the full-width model's latency were found: {reason}"
         )
     return best

@@ -16,6 +16,7 @@ from pipeline.widths import _latency_share, final_widths, full_width_model, sche
 from prune.costs import CostModel
 from prune.errors import PruneError
 from prune.layers import layer_widths
+from prune.nni_backend import find_groups
 from prune.plan_file import PlanFile, write_plan
 from reid.models.checkpoint import load_checkpoint
 from reid.models.registry import build_model
@@ -85,7 +86,7 @@ def test_a_latency_budget_is_what_is_measured(
     costs = CostModel(source, EXAMPLE)
     full = costs.cost({}).macs
 
-    def half_of_it_is_fixed(_source: nn.Module, widths: dict[str, int], _config: Config) -> float:
+    def half_of_it_is_fixed(_source: nn.Module, widths: dict[str, int], *_: object) -> float:
         return 0.5 + 0.5 * costs.cost(widths).macs / full
 
     # Times are not for tests; what is searched for is.
@@ -98,7 +99,8 @@ def test_latency_is_measured_beside_the_full_width_model(settings: Callable[...,
     config = settings("prune.target={latency: 0.6}")
     source = full_width_model(config)
     widths = layer_widths(build_model("osnet_x0_25", num_classes=2, embedding_dim=32))
-    assert 0 < _latency_share(source, widths, config) < 10
+    groups = find_groups(source, torch.zeros(2, 3, 64, 32))
+    assert 0 < _latency_share(source, widths, config, groups) < 10
 
 
 def test_a_plan_file_says_the_widths(settings: Callable[..., Config], tmp_path: Path) -> None:

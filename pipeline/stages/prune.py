@@ -86,12 +86,13 @@ def _write_plan(context: StageContext, source: nn.Module, path: Path) -> None:
         return torch.cat(context.training_batches(section.criterion_pictures, "plan"))
 
     widths = final_widths(context.config, context.stage, source, pictures)
-    cost = CostModel(source, context.example()).cost(widths)
-    full = layer_widths(source)
+    costs = CostModel(source, context.example())
+    cost = costs.cost(widths)
     plan = PlanFile(
         architecture=context.config.model.architecture,
         input_size=context.input_size,
-        widths={name: width for name, width in widths.items() if width != full[name]} or full,
+        # Without the classifier, whose width is the number of identities.
+        widths={name: widths[name] for name in costs.layers},
         macs=cost.macs,
         parameters=cost.parameters,
         note=f"{context.stage}.target={getattr(section, 'target', '')}",

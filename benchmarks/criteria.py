@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
+import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from pipeline.command import set_up_logging
+from benchmarks.command import listed, logger, make_parser
+from pipeline.command import run_guarded
 from pipeline.config import Config, DataSettings, PruneStage
 from pipeline.context import StageContext
+from pipeline.errors import PipelineError
 from pipeline.stages.channel_scores import measure_channels
 from pipeline.widths import TRACE_SIZE
 from prune.criteria import CRITERIA, Criterion
@@ -41,12 +44,10 @@ from reid.files import write_json
 from reid.inference.features import embed_batches
 from reid.metrics import evaluate_ranking
 from reid.models.checkpoint import load_checkpoint
-from reid.models.registry import build_model
+from reid.models.registry import MODELS, build_model
 
 BATCH = 64
 SEED = 0
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -68,10 +69,8 @@ class Bench:
     reconstruction: Tensor
 
 
-def main() -> None:
+def main(options: argparse.Namespace) -> None:
     """Measure the rows that are not there yet, print the table."""
-    options = parse_options()
-    set_up_logging()
     if not options.table:
         measure(options)
     Console().print(table(options.output))
@@ -79,13 +78,13 @@ def main() -> None:
 
 def parse_options() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = make_parser(__doc__)
     parser.add_argument("--model", type=Path, help="checkpoint of the full-width model")
     parser.add_argument("--data", type=Path, help="folder in the Market-1501 layout")
     parser.add_argument("--output", type=Path, required=True, help="folder of the rows")
-    parser.add_argument("--criteria", type=_criteria, default=list(CRITERIA))
+    parser.add_argument("--criteria", type=listed("criterion", CRITERIA), default=list(CRITERIA))
     parser.add_argument(
-        "--targets", type=lambda text: text.split(","), default=["osnet_x0_75", "osnet_x0_5"]
+        "--targets", type=listed("architecture", MODELS), default=["osnet_x0_75", "osnet_x0_5"]
     )
     parser.add_argument("--iterations", type=int, default=3, help="K")
     parser.add_argument("--pictures", type=int, default=128, help="for scores and reconstruction")
@@ -95,16 +94,6 @@ def parse_options() -> argparse.Namespace:
     if not options.table and (options.model is None or options.data is None):
         parser.error("--model and --data are needed to measure")
     return options
-
-
-def _criteria(text: str) -> list[str]:
-    names = text.split(",")
-    unknown = [name for name in names if name not in CRITERIA]
-    if unknown:
-        raise argparse.ArgumentTypeError(
-            f"no criterion {unknown[0]!r}; there are {', '.join(CRITERIA)}"
-        )
-    return names
 
 
 def measure(options: argparse.Namespace) -> None:
@@ -200,6 +189,8 @@ def score(bench: Bench, model: nn.Module) -> float:
 def table(output: Path) -> Table:
     """Return what the folder holds, one line a criterion, the best first."""
     rows = [json.loads(path.read_text()) for path in sorted(output.glob("*.json"))]
+    if not rows:
+        raise PipelineError(f"{output}: no rows there yet; leave --table out to measure some")
     cuts = sorted(
         {row["cut"] for row in rows}, key=lambda name: (not name.startswith("first"), name)
     )
@@ -228,4 +219,4 @@ def table(output: Path) -> Table:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_guarded(partial(main, parse_options())))

@@ -11,6 +11,7 @@ Runtime, inflated by the measuring.
 import argparse
 import json
 import logging
+import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -32,7 +33,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from benchmarks.command import make_parser
 from benchmarks.latency_variants import one_gate_call, stem_on_blocks, streams_side_by_side
+from pipeline.command import run_guarded
 from quantize.machine import machine_description
 from quantize.onnx import INPUT, onnx_session, read_onnx, save_onnx
 from quantize.onnx_int8 import quantize_onnx
@@ -50,9 +53,8 @@ PROFILED_CALLS = 50
 Write = Callable[[Path], None]
 
 
-def main() -> None:
+def main(options: argparse.Namespace) -> None:
     """Write the files, measure them, print the table."""
-    options = parse_options()
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
     console = Console(width=120)
@@ -71,7 +73,7 @@ def main() -> None:
 
 def parse_options() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = make_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--only", action="append", choices=list(WRITERS), help="may be repeated")
     parser.add_argument("--profile", action="store_true", help="per kind of operator")
@@ -238,4 +240,4 @@ def profile(path: Path) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_guarded(partial(main, parse_options())))

@@ -9,7 +9,9 @@ batch 1 on one thread, all files in turn.
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from benchmarks.command import make_parser
+from pipeline.command import run_guarded
 from quantize.latency import Candidate, measure_latency
 from quantize.onnx import INPUT, onnx_session, save_onnx
 from quantize.onnx_int8 import quantize_onnx
@@ -39,9 +43,8 @@ ROWS: dict[str, dict[str, Any]] = {
 }
 
 
-def main() -> None:
+def main(options: argparse.Namespace) -> None:
     """Make the files, measure each, print the table."""
-    options = parse_options()
     model, info = load_checkpoint(options.model)
     data = read_market1501(options.data)
     size = info.input_size
@@ -65,7 +68,7 @@ def main() -> None:
 
 def parse_options() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = make_parser(__doc__)
     parser.add_argument("--model", type=Path, required=True, help="a checkpoint of a run")
     parser.add_argument("--data", type=Path, required=True, help="in the Market-1501 layout")
     parser.add_argument("--pictures", type=int, default=256, help="to calibrate on")
@@ -133,4 +136,4 @@ def table(
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_guarded(partial(main, parse_options())))

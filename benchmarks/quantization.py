@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import re
+import sys
+from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -22,6 +23,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.command import logger, make_parser
+from pipeline.command import run_guarded
 from pipeline.config import Config
 from pipeline.context import StageContext
 from pipeline.evaluation import evaluate, headline
@@ -42,10 +45,8 @@ DEFAULT_ROWS = ("static, per tensor", "static, per channel", "trained, per chann
 RESULT = "result.json"
 
 
-def main() -> None:
+def main(options: argparse.Namespace) -> None:
     """Measure what is not measured yet, and print the table."""
-    options = parse_options()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(options.threads)
     rows = {"float": [float_row(options)]}
     for name in options.only or DEFAULT_ROWS:
@@ -60,7 +61,7 @@ def main() -> None:
 
 def parse_options() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = make_parser(__doc__)
     parser.add_argument("--checkpoint", type=Path, required=True, help="of the float model")
     parser.add_argument("--data", type=Path, required=True, help="folder of the data set")
     parser.add_argument("--format", default="market1501", help="how it is laid out")
@@ -123,7 +124,7 @@ def int8_row(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any
     if settings.get("mode") == "qat":
         settings["qat"] = {"epochs": options.epochs, "learning_rate": options.learning_rate}
     settings["scan"] = options.scan and seed == 0
-    logging.info("%s, seed %d", name, seed)
+    logger.info("%s, seed %d", name, seed)
     result = quantize.run(context_of(options, folder, seed, **settings))["quantization"]
     road = result["roads"][settings.get("mode", "static")]
     row = {
@@ -189,4 +190,4 @@ def spread(values: list[float], digits: int) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_guarded(partial(main, parse_options())))

@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -26,51 +28,70 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.command import listed, logger, make_parser, size, whole_numbers
 from benchmarks.recovery_rows import ROWS, Row
 from benchmarks.torch_pruning_cut import torch_pruning_cut
-from pipeline.command import set_up_logging
+from pipeline.command import run_guarded
 from pipeline.config import Config
 from pipeline.context import StageContext
+from pipeline.errors import PipelineError
+from pipeline.fingerprint import describe_changes
 from pipeline.pictures import prepare_pictures
+from pipeline.plan import stage_settings
 from pipeline.run_dir import CHECKPOINT, RunDir
 from pipeline.runner import run_stages
 from pipeline.settings_io import load_config
 from pipeline.stages import finetune
 from reid.data.records import count_persons
-from reid.files import write_json
+from reid.errors import CheckpointError
+from reid.files import hash_file, write_json
 from reid.models.checkpoint import describe, save_checkpoint
 from reid.models.registry import build_model
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "osnet_x0_5.yaml"
 AUGMENTATION = "augmentation.crop_padding=8"
+RESULT = "recovery.json"
 
-logger = logging.getLogger(__name__)
+
+@dataclass(frozen=True)
+class Job:
+    """One row with one seed.
+
+    Attributes:
+        row: what it is.
+        folder: of its run.
+        config: its settings.
+        settings: those that its result depends on, the teacher by its content.
+    """
+
+    row: Row
+    folder: Path
+    config: Config
+    settings: dict[str, Any]
 
 
-def main() -> None:
+def main(options: argparse.Namespace) -> None:
     """Run the rows that are not there yet, print the table."""
-    options = parse_options()
-    set_up_logging()
     if not options.table:
-        for seed in options.seeds:
-            for name in options.rows:
-                run_row(name, seed, options)
+        jobs = [make_job(name, seed, options) for seed in options.seeds for name in options.rows]
+        for job in [job for job in jobs if not is_done(job)]:
+            run_row(job, options)
     Console().print(table(options.output))
 
 
 def parse_options() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = make_parser(__doc__)
     parser.add_argument("--teacher", type=Path, help="checkpoint of the full-width model")
     parser.add_argument("--data", type=Path, help="folder in the Market-1501 layout")
     parser.add_argument("--output", type=Path, required=True, help="folder of the runs")
-    parser.add_argument("--rows", type=_names, default=list(ROWS), help="comma-separated")
-    parser.add_argument("--seeds", type=_numbers, default=[0], help="comma-separated")
+    parser.add_argument("--rows", type=listed("row", ROWS), default=list(ROWS))
+    parser.add_argument("--seeds", type=whole_numbers, default=[0], help="comma-separated")
     parser.add_argument("--target", default="osnet_x0_5")
     parser.add_argument("--iterations", type=int, default=3, help="K")
     parser.add_argument("--passes", type=int, default=10, help="over the pictures, after a cut")
     parser.add_argument("--tuning", type=int, default=2, help="of them after each cut")
-    parser.add_argument("--size", type=_numbers, default=[128, 64], help="height,width")
+    parser.add_argument("--size", type=size, default=(128, 64), help="height,width")
     parser.add_argument("--precision", default="bf16-mixed")
     parser.add_argument("--label", default="", help="tells variants of a row apart")
     parser.add_argument("--set", action="append", default=[], help="key.path=value for all rows")
@@ -79,33 +100,53 @@ def parse_options() -> argparse.Namespace:
     options = parser.parse_args()
     if not options.table and (options.teacher is None or options.data is None):
         parser.error("--teacher and --data are needed to run rows")
+    if options.passes < options.iterations * options.tuning:
+        parser.error(
+            f"--passes {options.passes} are fewer than {options.iterations} cuts with --tuning "
+            f"{options.tuning} passes each"
+        )
     return options
 
 
-def _names(text: str) -> list[str]:
-    names = text.split(",")
-    unknown = [name for name in names if name not in ROWS]
-    if unknown:
-        raise argparse.ArgumentTypeError(f"no row {unknown[0]!r}; there are {', '.join(ROWS)}")
-    return names
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
-
-
-def run_row(name: str, seed: int, options: argparse.Namespace) -> None:
-    """Run one row with one seed, unless its result is there."""
+def make_job(name: str, seed: int, options: argparse.Namespace) -> Job:
+    """Return what a row with a seed is to do."""
     label = f"-{options.label}" if options.label else ""
     folder = options.output / (
         f"{name}{label}-{options.target}-k{options.iterations}-{options.passes}passes-seed{seed}"
     )
-    result = folder / "recovery.json"
-    if result.exists():
-        return
-    row = ROWS[name]
-    config = make_config(row, seed, options)
-    run = RunDir(folder)
+    config = make_config(ROWS[name], seed, options)
+    if not options.teacher.is_file():
+        raise CheckpointError(f"{options.teacher}: no such file; --teacher must name a checkpoint")
+    settings = {"teacher": hash_file(options.teacher), "data.root": str(config.data.root)}
+    for stage in config.stages:
+        settings |= stage_settings(config, stage)
+    return Job(ROWS[name], folder, config, settings)
+
+
+def is_done(job: Job) -> bool:
+    """Tell whether the result of a job is there; one that does not name its settings counts.
+
+    Raises:
+        PipelineError: it was made with other settings.
+    """
+    path = job.folder / RESULT
+    if not path.exists():
+        return False
+    former = json.loads(path.read_text()).get("settings")
+    changes = [] if former is None else describe_changes(former, job.settings)
+    if changes:
+        raise PipelineError(
+            f"{path}: made with other settings ({'; '.join(changes)}); give these a --label of "
+            "their own, or move the folder away"
+        )
+    return True
+
+
+def run_row(job: Job, options: argparse.Namespace) -> None:
+    """Run one row with one seed, and write its result."""
+    row, config = job.row, job.config
+    logger.info("%s", job.folder.name)
+    run = RunDir(job.folder)
     run.create()
     with run.locked(), replaced_cut(row):
         if row.from_scratch:
@@ -113,13 +154,14 @@ def run_row(name: str, seed: int, options: argparse.Namespace) -> None:
         else:
             run_stages(config, run)
     write_json(
-        result,
+        job.folder / RESULT,
         {
             "says": row.says + (f" ({options.label})" if options.label else ""),
             "target": options.target,
             "iterations": 1 if row.one_cut or row.from_scratch else options.iterations,
             "passes": options.passes,
-            "seed": seed,
+            "seed": config.seed,
+            "settings": job.settings,
             **accuracies(run, config),
         },
     )
@@ -206,10 +248,12 @@ def accuracies(run: RunDir, config: Config) -> dict[str, Any]:
 def table(output: Path) -> Table:
     """Return what the folder holds, one line a row, seeds averaged."""
     found: dict[tuple[str, str, int, int], list[dict[str, Any]]] = {}
-    for path in sorted(output.glob("*/recovery.json")):
+    for path in sorted(output.glob(f"*/{RESULT}")):
         content = json.loads(path.read_text())
         key = content["target"], content["says"], content["iterations"], content["passes"]
         found.setdefault(key, []).append(content)
+    if not found:
+        raise PipelineError(f"{output}: no rows there yet; leave --table out to run some")
     shown = Table(title="Accuracy after the cut", title_justify="left")
     for heading in ("target", "row", "K", "passes", "seeds", "full width", "mAP", "rank-1"):
         shown.add_column(heading, justify="left" if heading in ("target", "row") else "right")
@@ -244,4 +288,4 @@ def _steps(content: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_guarded(partial(main, parse_options())))

@@ -11,8 +11,10 @@ Reconstruction has no counterpart there. ``pip install torch-pruning==1.6.1``.
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from statistics import median
 
 import torch
@@ -20,7 +22,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from benchmarks.command import make_parser
 from benchmarks.torch_pruning_cut import torch_pruning_cut
+from pipeline.command import run_guarded
 from pipeline.widths import TRACE_SIZE
 from prune.cut import cut
 from prune.layers import layer_widths
@@ -32,9 +36,8 @@ from reid.models.registry import build_model
 STEPS = ("groups", "masks", "surgery", "check", "reconstruction", "Torch-Pruning")
 
 
-def main() -> None:
+def main(options: argparse.Namespace) -> None:
     """Cut as often as asked, print medians by step and iteration."""
-    options = parse_options()
     torch.set_num_threads(options.threads)
     runs = [cut_in_turn(options) for _ in range(options.repeats)]
     Console().print(table(options, runs))
@@ -42,7 +45,7 @@ def main() -> None:
 
 def parse_options() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = make_parser(__doc__)
     parser.add_argument("--source", default="osnet_x1_0")
     parser.add_argument("--target", default="osnet_x0_5")
     parser.add_argument("--iterations", type=int, default=3)
@@ -107,4 +110,4 @@ def table(options: argparse.Namespace, runs: list[list[dict[str, float]]]) -> Ta
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_guarded(partial(main, parse_options())))

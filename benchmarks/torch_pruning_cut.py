@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from prune.cut import Cut
+from prune.errors import PruneError
 from prune.graph import normalised_layers
 from prune.layers import layer_widths, prunable_layers
 from prune.verify import check_widths, masked_difference
@@ -36,9 +37,11 @@ def torch_pruning_cut(
         example: an input (N, 3, H, W).
         check_input: an input (N, 3, H, W) on which the compact model is compared with the model
             whose surplus channels are silenced; without, ``difference`` is nan.
-    """
-    import torch_pruning
 
+    Raises:
+        PruneError: Torch-Pruning is not installed, or leaves other widths than planned.
+    """
+    torch_pruning = _torch_pruning()
     started = time.perf_counter()
     compact = copy.deepcopy(model).cpu().eval()
     layers, now = prunable_layers(compact), layer_widths(compact)
@@ -72,6 +75,16 @@ def torch_pruning_cut(
     if check_input is not None:
         difference = masked_difference(_silenced(model, kept, check_input), compact, check_input)
     return Cut(compact.eval(), kept, {}, [], difference, seconds)
+
+
+def _torch_pruning() -> Any:
+    try:
+        import torch_pruning
+    except ImportError as error:
+        raise PruneError(
+            "Torch-Pruning is not installed; pip install torch-pruning==1.6.1"
+        ) from error
+    return torch_pruning
 
 
 @torch.no_grad()

@@ -1,0 +1,51 @@
+"""What the benchmarks' command lines share."""
+
+from __future__ import annotations
+
+import logging
+from argparse import ArgumentTypeError
+from collections.abc import Callable, Collection
+
+from pipeline.command import Parser
+
+# A child of the pipeline's, so that it writes where that one does.
+logger = logging.getLogger("pipeline.benchmarks")
+
+
+def make_parser(docstring: str | None) -> Parser:
+    """Return a parser that says what the first line of a module's docstring says."""
+    return Parser(description=(docstring or "").partition("\n")[0])
+
+
+def listed(what: str, known: Collection[str]) -> Callable[[str], list[str]]:
+    """Return what reads comma-separated names of known things.
+
+    Args:
+        what: a thing is called.
+        known: their names.
+    """
+
+    def read(text: str) -> list[str]:
+        names = text.split(",")
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise ArgumentTypeError(f"no {what} {unknown[0]!r}; there are {', '.join(known)}")
+        return names
+
+    return read
+
+
+def whole_numbers(text: str) -> list[int]:
+    """Read comma-separated whole numbers."""
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() for part in parts):
+        raise ArgumentTypeError(f"expected whole numbers such as 0,1,2, found {text!r}")
+    return [int(part) for part in parts]
+
+
+def size(text: str) -> tuple[int, int]:
+    """Read ``height,width``."""
+    numbers = whole_numbers(text)
+    if len(numbers) != 2 or 0 in numbers:
+        raise ArgumentTypeError(f"expected height,width such as 128,64, found {text!r}")
+    return numbers[0], numbers[1]

@@ -1,0 +1,116 @@
+"""What the benchmarks say of what they cannot use."""
+
+import json
+import sys
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks import recovery
+from benchmarks.torch_pruning_cut import torch_pruning_cut
+from pipeline.command import run_guarded
+from prune.errors import PruneError
+from reid.models import build_model
+from reid.models.checkpoint import describe, save_checkpoint
+
+TEACHER, DATA, OUTPUT = "{folder}/teacher.pt", "{data}", "{folder}/output"
+RECOVERY = ["--teacher", TEACHER, "--data", DATA, "--output", OUTPUT, "--rows", "ours"]
+CRITERIA = ["--model", TEACHER, "--data", DATA, "--output", OUTPUT]
+QUANTIZATION = ["--checkpoint", TEACHER, "--data", DATA, "--output", OUTPUT]
+ONNX = ["--model", TEACHER, "--data", DATA]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small model."""
+    folder = tmp_path_factory.mktemp("benchmarks")
+    model = build_model("osnet_x0_25", num_classes=8)
+    save_checkpoint(
+        folder / "teacher.pt", model, describe(model, "osnet_x0_25", input_size=(64, 32))
+    )
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "arguments", "words"),
+    [
+        ("recovery", [*RECOVERY, "--rows", "ours,best"], "no row 'best'; there are ours, no_recon"),
+        ("recovery", [*RECOVERY, "--seeds", "0,x"], "--seeds: expected whole numbers such as 0,1"),
+        ("recovery", [*RECOVERY, "--size", "128"], "--size: expected height,width such as 128,64"),
+        ("recovery", [*RECOVERY, "--passes", "5"], "--passes 5 are fewer than 3 cuts with --tuni"),
+        (
+            "recovery",
+            [*RECOVERY, "--teacher", "/no/x.pt"],
+            "/no/x.pt: no such file; --teacher must",
+        ),
+        ("recovery", [*RECOVERY, "--data", "/no"], "/no: no such folder"),
+        ("recovery", [*RECOVERY, "--set", "seed=x"], "seed: input should be a valid integer"),
+        ("recovery", [*RECOVERY, "--target", "osnet"], "unknown architecture 'osnet'"),
+        ("recovery", ["--output", OUTPUT], "--teacher and --data are needed to run rows"),
+        ("recovery", ["--output", "/no", "--table"], "/no: no rows there yet"),
+        ("criteria", [*CRITERIA, "--model", "/no/x.pt"], "/no/x.pt: no such file"),
+        ("criteria", [*CRITERIA, "--data", "/no"], "/no: no such folder"),
+        ("criteria", [*CRITERIA, "--criteria", "l3"], "no criterion 'l3'; there are l2, l1"),
+        ("criteria", [*CRITERIA, "--targets", "osnet"], "no architecture 'osnet'; there are"),
+        ("criteria", ["--output", "/no", "--table"], "/no: no rows there yet"),
+        ("quantization", [*QUANTIZATION, "--checkpoint", "/no/x.pt"], "/no/x.pt: no such file"),
+        ("quantization", [*QUANTIZATION, "--data", "/no"], "/no: no such folder"),
+        ("onnx_int8", [*ONNX, "--model", "/no/x.pt"], "/no/x.pt: no such file"),
+        ("onnx_int8", [*ONNX, "--data", "/no"], "/no: no such folder"),
+        ("surgery", ["--target", "osnet"], "unknown architecture 'osnet'"),
+    ],
+)
+def test_bad_input_is_one_line(
+    folder: Path,
+    tiny_market: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    benchmark: str,
+    arguments: list[str],
+    words: str,
+) -> None:
+    given = [argument.format(folder=folder, data=tiny_market) for argument in arguments]
+    monkeypatch.setattr("sys.argv", [benchmark, *given])
+    threads = torch.get_num_threads()
+    try:
+        module = import_module(f"benchmarks.{benchmark}")
+        code = run_guarded(partial(module.main, module.parse_options()))
+    except SystemExit as stop:  # the arguments themselves are wrong
+        code = stop.code
+    finally:
+        torch.set_num_threads(threads)
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "error: " in line]
+    assert code == 2
+    assert words in line
+
+
+def test_a_result_of_other_settings_is_noticed(
+    folder: Path, tiny_market: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = [argument.format(folder=folder, data=tiny_market) for argument in RECOVERY]
+    given += ["--output", str(tmp_path)]
+
+    def job(*more: str) -> recovery.Job:
+        monkeypatch.setattr("sys.argv", ["recovery", *given, *more])
+        return recovery.make_job("ours", 0, recovery.parse_options())
+
+    first = job()
+    assert not recovery.is_done(first)
+    result = first.folder / recovery.RESULT
+    result.parent.mkdir(parents=True)
+    result.write_text(json.dumps({"settings": first.settings}))
+    assert recovery.is_done(job("--threads", "3", "--set", "data.workers=0"))
+    with pytest.raises(ValueError, match=r"made with other settings \(prune.tuning.epochs: 2 -> 1"):
+        recovery.is_done(job("--tuning", "1", "--set", "finetune.epochs=4"))
+    result.write_text(json.dumps({"result": {}}))  # of a version that kept no settings
+    assert recovery.is_done(job("--tuning", "1"))
+
+
+def test_torch_pruning_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch_pruning", None)
+    with pytest.raises(PruneError, match=r"not installed; pip install torch-pruning==1.6.1"):
+        torch_pruning_cut(nn.Conv2d(3, 4, 1), {}, example=torch.zeros(1, 3, 8, 8))

@@ -1,7 +1,10 @@
 """Scores of channels that are measured on training pictures, for the criteria that need them."""
 
+import logging
 import math
 from collections.abc import Sequence
+from functools import partial
+from statistics import mean
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +17,14 @@ from prune.layers import Widths
 from prune.reconstruction_scores import reconstruction_scores
 from prune.taylor import taylor_scores
 from reid.data.loaders import stack_pictures
-from reid.data.records import Picture, relabel
+from reid.data.records import Picture, count_persons, relabel
 
 LabelledBatch = tuple[Tensor, Tensor]
+
+# Of the cross entropy that all identities being as likely gives.
+GUESSING = 0.95
+
+logger = logging.getLogger(__name__)
 
 
 def measure_channels(
@@ -43,7 +51,11 @@ def measure_channels(
         return reconstruction_scores(model, torch.cat(batches), widths=widths, groups=groups)
     if settings.criterion == "taylor":
         chosen = context.training_sample(settings.criterion_pictures, "scores", iteration)
-        return taylor_scores(model, _labelled_batches(context, chosen), _cross_entropy)
+        losses: list[float] = []
+        loss = partial(_cross_entropy, losses)
+        scores = taylor_scores(model, _labelled_batches(context, chosen), loss)
+        _warn_of_guessing(context, mean(losses))
+        return scores
     return None
 
 
@@ -58,7 +70,20 @@ def _labelled_batches(context: StageContext, chosen: list[Picture]) -> list[Labe
     return list(zip(pictures.tensor_split(parts), classes.tensor_split(parts), strict=True))
 
 
-def _cross_entropy(model: nn.Module, batch: LabelledBatch) -> Tensor:
+def _cross_entropy(losses: list[float], model: nn.Module, batch: LabelledBatch) -> Tensor:
     pictures, classes = batch
     logits, _ = model.train()(pictures)
-    return F.cross_entropy(logits, classes)
+    loss = F.cross_entropy(logits, classes)
+    losses.append(float(loss.detach()))
+    return loss
+
+
+def _warn_of_guessing(context: StageContext, loss: float) -> None:
+    """Say so if the loss whose gradients were taken is that of a classifier that knows nothing."""
+    guessed = math.log(count_persons(context.data.train))
+    if loss > GUESSING * guessed:
+        logger.warning(
+            "%s: the classifier does not know the training identities (cross entropy %.2f, by "
+            "guessing %.2f), so that taylor measures noise; train it first (train.epochs), or "
+            "choose another %s.criterion", context.stage, loss, guessed, context.stage,
+        )  # fmt: skip

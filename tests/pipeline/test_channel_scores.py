@@ -4,14 +4,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from pipeline.config import Config, DataSettings, PruneStage
 from pipeline.context import StageContext
-from pipeline.stages.channel_scores import measure_channels
+from pipeline.stages.channel_scores import _labelled_batches, measure_channels
 from prune.criteria import MEASURED, Criterion
 from prune.layers import layer_widths
-from reid.data.records import ReidData
+from reid.data.records import Picture, ReidData
 from reid.models import build_model
 
 
@@ -42,6 +43,34 @@ def test_every_layer_that_is_cut_is_scored_and_again_the_same(
     assert all(len(first[name]) == now[name] for name in first)
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_taylor_scores_of_a_classifier_that_knows_nobody_are_called_noise(
+    context: StageContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.manual_seed(0)
+    model = build_model("osnet_x0_25", num_classes=8)
+    settings = PruneStage(criterion="taylor", criterion_pictures=8)
+
+    def warnings() -> str:
+        caplog.clear()
+        with caplog.at_level("WARNING", logger="pipeline"):
+            measure_channels(context, settings, model, widths={}, groups=[], iteration=1)
+        return caplog.text
+
+    assert "prune: the classifier does not know the training identities (cross ent" in warnings()
+    learn(model, context, context.training_sample(8, "scores", 1))
+    assert not warnings()
+
+
+def learn(model: nn.Module, context: StageContext, pictures: list[Picture]) -> None:
+    """Let a model learn whom some pictures show."""
+    ((stacked, classes),) = _labelled_batches(context, pictures)
+    optimiser = torch.optim.Adam(model.parameters(), 1e-3)
+    for _ in range(15):
+        optimiser.zero_grad()
+        F.cross_entropy(model.train()(stacked)[0], classes).backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
 
 
 def test_norms_need_no_pictures(context: StageContext) -> None:

@@ -21,8 +21,6 @@ from reid.training.validation import METRIC
 CSV_FILE = "metrics.csv"
 TENSORBOARD_FOLDER = "tensorboard"
 
-Write = Callable[[int, Mapping[str, float]], None]
-
 
 class MetricLog(Callback):
     """Write learning rates, losses and, where there is one, the validation's mAP of every epoch.
@@ -33,9 +31,9 @@ class MetricLog(Callback):
     """
 
     def __init__(self, folder: Path, formats: Sequence[MetricFormat]) -> None:
-        makers: dict[MetricFormat, Callable[[Path], Write]] = {
-            "csv": lambda folder: CsvRows(folder / CSV_FILE).write,
-            "tensorboard": lambda folder: TensorBoardPoints(folder / TENSORBOARD_FOLDER).write,
+        makers: dict[MetricFormat, Callable[[Path], CsvRows | TensorBoardPoints]] = {
+            "csv": lambda folder: CsvRows(folder / CSV_FILE),
+            "tensorboard": lambda folder: TensorBoardPoints(folder / TENSORBOARD_FOLDER),
         }
         self._writers = [makers[name](folder) for name in dict.fromkeys(formats)]
         self._validated: dict[str, float] = {}
@@ -59,8 +57,16 @@ class MetricLog(Callback):
         row |= self._validated
         self._validated = {}
         if trainer.is_global_zero:
-            for write in self._writers:
-                write(trainer.current_epoch + 1, row)
+            for writer in self._writers:
+                writer.write(trainer.current_epoch + 1, row)
+
+    def teardown(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
+    ) -> None:
+        """Close what is open."""
+        del trainer, pl_module, stage
+        for writer in self._writers:
+            writer.close()
 
 
 class CsvRows:
@@ -86,6 +92,9 @@ class CsvRows:
         writer.writerows(rows)
         write_bytes(self._path, text.getvalue().encode())
 
+    def close(self) -> None:
+        """Do nothing: the file is whole after every row."""
+
 
 class TensorBoardPoints:
     """A folder for TensorBoard with a point an epoch in every curve.
@@ -108,3 +117,9 @@ class TensorBoardPoints:
         for name, value in row.items():
             self._writer.add_scalar(name, value, epoch)
         self._writer.flush()
+
+    def close(self) -> None:
+        """End the writer, which has a thread and a file of its own."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None

@@ -1,11 +1,13 @@
 """An epoch is in the logs once, whatever happened in between."""
 
 import csv
+import threading
 from pathlib import Path
 
+import lightning
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from reid.training.metric_logs import CsvRows, TensorBoardPoints
+from reid.training.metric_logs import CsvRows, MetricLog, TensorBoardPoints
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
@@ -32,6 +34,16 @@ def test_rows_of_epochs_that_are_done_again_are_dropped(tmp_path: Path) -> None:
     assert [row["validation/mAP"] for row in read_csv(path)] == ["", "", "", "0.25"]
     CsvRows(path).write(1, {"loss": 7})
     assert [row["loss"] for row in read_csv(path)] == ["7"]
+
+
+def test_a_log_that_is_torn_down_leaves_nothing_open(tmp_path: Path) -> None:
+    threads = threading.active_count()
+    log = MetricLog(tmp_path, ("csv", "tensorboard"))
+    for writer in log._writers:
+        writer.write(1, {"loss": 0.5})
+    assert threading.active_count() == threads + 1
+    log.teardown(lightning.Trainer(logger=False), lightning.LightningModule(), "fit")
+    assert threading.active_count() == threads
 
 
 def test_points_of_epochs_that_are_done_again_are_void(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -41,6 +41,28 @@ _OBSERVERS: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
+class Scheme:
+    """What of a model becomes int8, for which engine, and how ranges are found.
+
+    Attributes:
+        engine: what the int8 model will run on.
+        per_channel: one weight scale per output channel instead of one per layer.
+        observer: how the range of an activation is chosen: "histogram" by least squared error,
+            "minmax" as the whole range, "moving_average" as the mean range of the batches.
+        float_layers: names of modules to leave in float, with all modules inside them. Operators
+            written inline, such as ``+``, belong to no module and become int8.
+    """
+
+    engine: Engine = "qnnpack"
+    per_channel: bool = True
+    observer: ObserverName = "histogram"
+    float_layers: tuple[str, ...] = ()
+
+
+DEFAULT_SCHEME = Scheme()
+
+
+@dataclass(frozen=True)
 class Calibrated:
     """A float model that knows the ranges of its int8 form.
 
@@ -48,46 +70,44 @@ class Calibrated:
         prepared: what ``prepare_fx`` made, BatchNorm folded, no module called twice; its
             observers have seen the calibration pictures.
         sample: (N, 3, H, W), some of these pictures.
+        scheme: of its int8 form.
     """
 
     prepared: fx.GraphModule
     sample: Tensor
+    scheme: Scheme
 
 
 def calibrate(
     model: nn.Module,
     calibration: Iterable[Tensor],
+    scheme: Scheme = DEFAULT_SCHEME,
     *,
-    engine: Engine = "qnnpack",
-    per_channel: bool = True,
-    observer: ObserverName = "histogram",
-    float_layers: Sequence[str] = (),
     progress: Callable[[int], None] | None = None,
 ) -> Calibrated:
     """Choose the ranges of all activations; the model is left as it is.
 
-    The arguments are those of ``quantize.static.quantize_static``.
+    Args:
+        model: any ``torch.fx`` traceable module; it is taken as it is in evaluation mode.
+        calibration: batches (N, 3, H, W), prepared exactly as for inference; a few hundred
+            pictures are enough. Gone through once.
+        scheme: what is to become int8, and how.
+        progress: called after each batch with the number of pictures seen so far.
 
     Raises:
         QuantizeError: no calibration pictures, or not tensors of finite numbers; an unknown
             observer or layer, or an engine that is not supported here; a model that cannot be
             traced.
     """
-    _check_observer(observer)
-    check_layer_names(model, float_layers)
-    with quantized_engine(engine), torch_notices_silenced():
-        prepared = _prepare(model, engine, per_channel, observer, float_layers)
-        return Calibrated(prepared, _observe(prepared, calibration, progress))
+    _check_observer(scheme.observer)
+    check_layer_names(model, scheme.float_layers)
+    with quantized_engine(scheme.engine), torch_notices_silenced():
+        prepared = _prepare(model, scheme)
+        return Calibrated(prepared, _observe(prepared, calibration, progress), scheme)
 
 
 def spare_layers(
-    model: nn.Module,
-    calibrated: Calibrated,
-    float_layers: Sequence[str],
-    *,
-    engine: Engine = "qnnpack",
-    per_channel: bool = True,
-    observer: ObserverName = "histogram",
+    model: nn.Module, calibrated: Calibrated, float_layers: Sequence[str]
 ) -> Calibrated:
     """Return what ``calibrate`` would with more layers in float, without looking at pictures.
 
@@ -95,38 +115,30 @@ def spare_layers(
 
     Args:
         model: as it was calibrated.
-        calibrated: with these layers, and perhaps others, not in float.
-        float_layers: all layers to leave in float, those that were so already included.
-        engine: as it was calibrated.
-        per_channel: as it was calibrated.
-        observer: as it was calibrated.
+        calibrated: with these layers not in float.
+        float_layers: to leave in float besides those that are so already.
 
     Raises:
         QuantizeError: the model has no such layer.
     """
     check_layer_names(model, float_layers)
-    with quantized_engine(engine), torch_notices_silenced():
-        prepared = _prepare(model, engine, per_channel, observer, float_layers)
+    former = calibrated.scheme
+    scheme = replace(former, float_layers=(*former.float_layers, *float_layers))
+    with quantized_engine(scheme.engine), torch_notices_silenced():
+        prepared = _prepare(model, scheme)
     known = observed_nodes(calibrated.prepared)
     for producer, name in observed_nodes(prepared).items():
         seen = calibrated.prepared.get_submodule(known[producer])
         prepared.set_submodule(name, copy.deepcopy(seen))
-    return Calibrated(prepared, calibrated.sample)
+    return Calibrated(prepared, calibrated.sample, scheme)
 
 
-def _prepare(
-    model: nn.Module,
-    engine: Engine,
-    per_channel: bool,
-    observer: ObserverName,
-    float_layers: Sequence[str],
-) -> fx.GraphModule:
+def _prepare(model: nn.Module, scheme: Scheme) -> fx.GraphModule:
     evaluated = copy.deepcopy(model).cpu().eval()
     graph = split_call_sites(evaluated)
     fold_batchnorm(graph)
     keep_pooling_in_float(graph)
-    mapping = _qconfig_mapping(engine, per_channel, observer)
-    leave_in_float(mapping, evaluated, float_layers)
+    mapping = leave_in_float(_qconfig_mapping(scheme), evaluated, scheme.float_layers)
     # The example only matters to quantizers of other kinds than this one.
     return prepare_fx(
         graph, mapping, (torch.zeros(1, 3, 1, 1),), prepare_custom_config=prepare_custom_config()
@@ -149,14 +161,14 @@ def _check_observer(observer: str) -> None:
         raise QuantizeError(f"unknown observer {observer!r}: known are {known}")
 
 
-def _qconfig_mapping(engine: Engine, per_channel: bool, observer: ObserverName) -> QConfigMapping:
+def _qconfig_mapping(scheme: Scheme) -> QConfigMapping:
     # PyTorch's own "per channel symmetric QNNPACK" configuration has signed activations, for which
     # FX finds no int8 layers: without a word, everything stays in float.
-    activation = _OBSERVERS[observer].with_args(
-        dtype=torch.quint8, reduce_range=uses_reduced_range(engine)
+    activation = _OBSERVERS[scheme.observer].with_args(
+        dtype=torch.quint8, reduce_range=uses_reduced_range(scheme.engine)
     )
-    weight = default_per_channel_weight_observer if per_channel else default_weight_observer
-    mapping = get_default_qconfig_mapping(engine)
+    weight = default_per_channel_weight_observer if scheme.per_channel else default_weight_observer
+    mapping = get_default_qconfig_mapping(scheme.engine)
     return mapping.set_global(QConfig(activation=activation, weight=weight))  # type: ignore[no-untyped-call]
 
 

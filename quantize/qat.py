@@ -7,6 +7,7 @@ that both roads to int8 share everything after it.
 """
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -27,9 +28,9 @@ from torch.ao.quantization.observer import FixedQParamsObserver
 from torch.ao.quantization.quantize_fx import prepare_qat_fx
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from quantize.calibrate import Calibrated, leave_in_float
+from quantize.calibrate import Calibrated, Scheme, leave_in_float
 from quantize.call_sites import call_sites, split_call_sites
-from quantize.engine import Engine, quantized_engine, uses_reduced_range
+from quantize.engine import quantized_engine, uses_reduced_range
 from quantize.fold import fold_batchnorm
 from quantize.pooling import keep_pooling_in_float, prepare_custom_config
 from quantize.prepared import observed_nodes, quantization_of, weighted_layers
@@ -39,14 +40,7 @@ from quantize.quiet import torch_notices_silenced
 SMALLEST_SCALE = 1e-8
 
 
-def prepare_qat(
-    model: nn.Module,
-    calibrated: Calibrated,
-    *,
-    engine: Engine = "qnnpack",
-    per_channel: bool = True,
-    float_layers: tuple[str, ...] = (),
-) -> fx.GraphModule:
+def prepare_qat(model: nn.Module, calibrated: Calibrated) -> fx.GraphModule:
     """Return a trainable copy of a model that rounds weights and activations as int8 will.
 
     A convolution is fused with its BatchNorm, whose statistics go on being learned until
@@ -57,20 +51,18 @@ def prepare_qat(
     Args:
         model: as it was calibrated; it is left as it is.
         calibrated: the ranges to start from.
-        engine: the one it was calibrated for.
-        per_channel: as it was calibrated.
-        float_layers: as it was calibrated.
 
     Returns:
         A graph module in training mode that maps pictures to what the model returns in
         evaluation mode.
     """
-    with quantized_engine(engine), torch_notices_silenced():
+    scheme = calibrated.scheme
+    with quantized_engine(scheme.engine), torch_notices_silenced():
         evaluated = copy.deepcopy(model).cpu().eval()
         graph = split_call_sites(evaluated)
         fold_batchnorm(graph, layers=(nn.Linear,))
         keep_pooling_in_float(graph)
-        mapping = leave_in_float(_qconfig_mapping(engine, per_channel), evaluated, float_layers)
+        mapping = leave_in_float(_qconfig_mapping(scheme), evaluated, scheme.float_layers)
         qat = prepare_qat_fx(
             graph.train(),
             mapping,
@@ -127,29 +119,29 @@ def trained_calibration(qat: fx.GraphModule, calibrated: Calibrated) -> Calibrat
             quant_max=int(fake.quant_max),
         )
         prepared.set_submodule(name, fixed)
-    return Calibrated(prepared, calibrated.sample)
+    return replace(calibrated, prepared=prepared)
 
 
-def _qconfig_mapping(engine: Engine, per_channel: bool) -> QConfigMapping:
+def _qconfig_mapping(scheme: Scheme) -> QConfigMapping:
     activation = FusedMovingAvgObsFakeQuantize.with_args(  # type: ignore[no-untyped-call]
         observer=MovingAverageMinMaxObserver,
         quant_min=0,
-        quant_max=127 if uses_reduced_range(engine) else 255,
+        quant_max=127 if uses_reduced_range(scheme.engine) else 255,
         dtype=torch.quint8,
     )
     # Not the fused kind: it chooses another scale than the observer that int8 weights are made
     # with. An averaging constant of 1 means the range of the moment.
     weight = FakeQuantize.with_args(  # type: ignore[no-untyped-call]
         observer=MovingAveragePerChannelMinMaxObserver
-        if per_channel
+        if scheme.per_channel
         else MovingAverageMinMaxObserver,
         quant_min=-128,
         quant_max=127,
         dtype=torch.qint8,
-        qscheme=torch.per_channel_symmetric if per_channel else torch.per_tensor_symmetric,
+        qscheme=torch.per_channel_symmetric if scheme.per_channel else torch.per_tensor_symmetric,
         averaging_constant=1.0,
     )
-    mapping = get_default_qat_qconfig_mapping(engine)
+    mapping = get_default_qat_qconfig_mapping(scheme.engine)
     return mapping.set_global(QConfig(activation=activation, weight=weight))  # type: ignore[no-untyped-call]
 
 

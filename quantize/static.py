@@ -1,14 +1,14 @@
 """Post-training static quantization with FX: a float model and pictures in, an int8 model out."""
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 from torch import Tensor, fx, nn
 from torch.ao.quantization.quantize_fx import convert_fx
 
 from quantize.bias_correction import correct_bias
-from quantize.calibrate import Calibrated, ObserverName, calibrate
-from quantize.engine import Engine, quantized_engine
+from quantize.calibrate import DEFAULT_SCHEME, Calibrated, Scheme, calibrate
+from quantize.engine import quantized_engine
 from quantize.quiet import torch_notices_silenced
 from quantize.weight_scales import raise_weight_scales
 
@@ -16,11 +16,8 @@ from quantize.weight_scales import raise_weight_scales
 def quantize_static(
     model: nn.Module,
     calibration: Iterable[Tensor],
+    scheme: Scheme = DEFAULT_SCHEME,
     *,
-    engine: Engine = "qnnpack",
-    per_channel: bool = True,
-    observer: ObserverName = "histogram",
-    float_layers: Sequence[str] = (),
     bias_correction: bool = True,
     progress: Callable[[int], None] | None = None,
 ) -> fx.GraphModule:
@@ -33,12 +30,7 @@ def quantize_static(
         model: any ``torch.fx`` traceable module; it is quantized as it is in evaluation mode.
         calibration: batches (N, 3, H, W), prepared exactly as for inference; a few hundred
             pictures are enough. Gone through once.
-        engine: what the int8 model will run on.
-        per_channel: one weight scale per output channel instead of one per layer.
-        observer: how the range of an activation is chosen: "histogram" by least squared error,
-            "minmax" as the whole range, "moving_average" as the mean range of the batches.
-        float_layers: names of modules to leave in float, with all modules inside them. Operators
-            written inline, such as ``+``, belong to no module and become int8.
+        scheme: what is to become int8, and how.
         bias_correction: take back the mean error of every channel (``quantize.bias_correction``).
         progress: called after each batch with the number of pictures seen so far.
 
@@ -49,33 +41,22 @@ def quantize_static(
     Raises:
         QuantizeError: as ``calibrate``.
     """
-    calibrated = calibrate(
-        model,
-        calibration,
-        engine=engine,
-        per_channel=per_channel,
-        observer=observer,
-        float_layers=float_layers,
-        progress=progress,
-    )
-    return convert_calibrated(calibrated, engine=engine, bias_correction=bias_correction)
+    calibrated = calibrate(model, calibration, scheme, progress=progress)
+    return convert_calibrated(calibrated, bias_correction=bias_correction)
 
 
-def convert_calibrated(
-    calibrated: Calibrated, *, engine: Engine, bias_correction: bool = True
-) -> fx.GraphModule:
+def convert_calibrated(calibrated: Calibrated, *, bias_correction: bool = True) -> fx.GraphModule:
     """Make the int8 model of a calibrated one, which is left as it is.
 
     Args:
         calibrated: weights and ranges.
-        engine: the one it was calibrated for.
         bias_correction: take back the mean error of every channel (``quantize.bias_correction``).
 
     Returns:
         An int8 model, as ``quantize_static`` does.
     """
     prepared = copy.deepcopy(calibrated.prepared)
-    with quantized_engine(engine), torch_notices_silenced():
+    with quantized_engine(calibrated.scheme.engine), torch_notices_silenced():
         raise_weight_scales(prepared)
         if bias_correction:
             correct_bias(prepared, calibrated.sample)

@@ -30,13 +30,12 @@ class FloatChoice:
     """What stays in float.
 
     Attributes:
-        calibrated: the calibrated model with these layers in float.
-        float_layers: those of the settings, then those that the scan chose.
+        calibrated: with the layers in float that the settings name, then those that the scan
+            chose.
         told: the scan and the steps towards the budget as plain data, as far as there were any.
     """
 
     calibrated: Calibrated
-    float_layers: tuple[str, ...]
     told: dict[str, Any]
 
 
@@ -54,23 +53,12 @@ def choose_float_layers(
     settings = context.config.quantize
     budget = settings.accuracy_budget
     if reference is None or not (settings.scan or budget is not None):
-        return FloatChoice(calibrated, settings.float_layers, {})
-
-    def spare(layers: tuple[str, ...]) -> Calibrated:
-        return spare_layers(
-            model,
-            calibrated,
-            (*settings.float_layers, *layers),
-            engine=settings.engine,
-            per_channel=settings.per_channel,
-            observer=settings.observer,
-        )
+        return FloatChoice(calibrated, {})
 
     @cache
     def measure(layers: tuple[str, ...]) -> Agreement:
-        int8 = convert_calibrated(
-            spare(layers), engine=settings.engine, bias_correction=settings.bias_correction
-        )
+        spared = spare_layers(model, calibrated, layers)
+        int8 = convert_calibrated(spared, bias_correction=settings.bias_correction)
         return reference.agreement(int8, settings.engine)
 
     told: dict[str, Any] = {}
@@ -80,17 +68,14 @@ def choose_float_layers(
         told["scan"] = found.to_dict()
         ranked = [cost.layer for cost in found.layers if cost.spared > 0]
     if budget is None:
-        return FloatChoice(calibrated, settings.float_layers, told)
+        return FloatChoice(calibrated, told)
     steps = list(
         leave_dearest_in_float(measure, ranked, budget=budget, most=settings.max_float_layers)
     )
     chosen = min(steps, key=lambda step: step.agreement.mean_cosine_error)
     told["budget"] = {"mean_cosine_error": budget, "steps": [step.to_dict() for step in steps]}
     _tell(chosen, budget)
-    float_layers = (*settings.float_layers, *chosen.float_layers)
-    return FloatChoice(
-        spare(chosen.float_layers) if chosen.float_layers else calibrated, float_layers, told
-    )
+    return FloatChoice(spare_layers(model, calibrated, chosen.float_layers), told)
 
 
 def _scan(model: nn.Module, calibrated: Calibrated, reference: Reference) -> Sensitivity:

@@ -129,7 +129,6 @@ def train_qat(
     calibrated: Calibrated,
     reference: Reference,
     held_back: Sequence[Picture],
-    float_layers: tuple[str, ...],
 ) -> tuple[Calibrated | None, dict[str, Any]]:
     """Train the float model's int8 form with the float model as teacher.
 
@@ -141,32 +140,20 @@ def train_qat(
         calibrated: the ranges to start from.
         reference: the float model's embeddings of the pictures held back.
         held_back: these pictures, which are not trained on.
-        float_layers: as it was calibrated.
 
     Returns:
         The weights and ranges of the best epoch, or None if the training diverged, and how it
         went as plain data.
     """
     settings = context.config.quantize
-    student = Student(
-        prepare_qat(
-            model,
-            calibrated,
-            engine=settings.engine,
-            per_channel=settings.per_channel,
-            float_layers=float_layers,
-        ),
-        copy.deepcopy(model.get_submodule("classifier")),
-    )
+    classifier = copy.deepcopy(model.get_submodule("classifier"))
+    student = Student(prepare_qat(model, calibrated), classifier)
 
     def judge(embed: fx.GraphModule) -> float:
         if not all(torch.isfinite(value).all() for value in embed.parameters()):
             return math.inf
-        int8 = convert_calibrated(
-            trained_calibration(embed, calibrated),
-            engine=settings.engine,
-            bias_correction=settings.bias_correction,
-        )
+        trained = trained_calibration(embed, calibrated)
+        int8 = convert_calibrated(trained, bias_correction=settings.bias_correction)
         return reference.agreement(int8, settings.engine).mean_cosine_error
 
     best = KeepNearest(student, judge, context.folder / NEAREST, context.stage)

@@ -16,7 +16,7 @@ from pipeline.stages.float_layers import choose_float_layers
 from pipeline.stages.qat_training import train_qat
 from prune.layers import model_cost
 from quantize.agreement import Agreement, Reference
-from quantize.calibrate import Calibrated, calibrate
+from quantize.calibrate import Calibrated, Scheme, calibrate
 from quantize.count import QuantizationReport, quantization_report
 from quantize.engine import quantized_engine
 from quantize.static import convert_calibrated
@@ -58,27 +58,19 @@ def run(context: StageContext) -> dict[str, Any]:
     pictures = describe_pictures(drawn.calibration, context.data.root)
     reference = _reference(context, model, drawn)
     metadata = _metadata(context, info) | {"calibration_digest": pictures["digest"]}
-    calibrated = calibrate(
-        model,
-        context.batches(drawn.calibration),
-        engine=settings.engine,
-        per_channel=settings.per_channel,
-        observer=settings.observer,
-        float_layers=settings.float_layers,
-    )
+    scheme = Scheme(settings.engine, settings.per_channel, settings.observer, settings.float_layers)
+    calibrated = calibrate(model, context.batches(drawn.calibration), scheme)
     choice = choose_float_layers(context, model, calibrated, reference)
-    calibrated = choice.calibrated
-    models = {"static": _convert(context, calibrated)}
+    models = {"static": _convert(context, choice.calibrated)}
     told: dict[str, Any] = {}
     if settings.mode == "qat":
         assert reference is not None
-        trained, told = train_qat(
-            context, model, calibrated, reference, drawn.held_back, choice.float_layers
-        )
+        trained, told = train_qat(context, model, choice.calibrated, reference, drawn.held_back)
         if trained is not None:
             models["qat"] = _convert(context, trained)
+    in_float = choice.calibrated.scheme.float_layers
     files = {
-        road: _write(context, model, int8, road, metadata, reference, choice.float_layers)
+        road: _write(context, model, int8, road, metadata, reference, in_float)
         for road, int8 in models.items()
     }
     kept = _choose(files)
@@ -141,10 +133,8 @@ def _metadata(context: StageContext, info: CheckpointInfo) -> dict[str, str]:
 
 
 def _convert(context: StageContext, calibrated: Calibrated) -> fx.GraphModule:
-    settings = context.config.quantize
-    return convert_calibrated(
-        calibrated, engine=settings.engine, bias_correction=settings.bias_correction
-    )
+    bias_correction = context.config.quantize.bias_correction
+    return convert_calibrated(calibrated, bias_correction=bias_correction)
 
 
 def _write(

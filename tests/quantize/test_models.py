@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from quantize.calibrate import Scheme
 from quantize.count import quantization_report
 from quantize.engine import quantized_engine, supported_engines
 from quantize.static import quantize_static
@@ -38,7 +39,7 @@ def test_all_layers_are_int8_or_listed(
         for _ in range(3):
             model(calibration)
     model.eval()
-    int8 = quantize_static(model, [calibration], observer="minmax")
+    int8 = quantize_static(model, [calibration], Scheme(observer="minmax"))
     report = quantization_report(model, int8)
     assert (report.int8_convolutions, report.convolutions) == (convolutions, convolutions)
     assert (report.int8_linear_layers, report.linear_layers) == (linear_layers, linear_layers)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from quantize.agreement import Reference
-from quantize.calibrate import Calibrated, calibrate
+from quantize.calibrate import Calibrated, Scheme, calibrate
 from quantize.call_sites import call_sites
 from quantize.count import quantization_report
 from quantize.engine import quantized_engine, supported_engines
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif("qnnpack" not in supported_engines(), reason="ne
 
 @pytest.fixture(scope="module")
 def calibrated(osnet: nn.Module, pictures: Tensor) -> Calibrated:
-    return calibrate(osnet, pictures.split(4), observer="minmax")
+    return calibrate(osnet, pictures.split(4), Scheme(observer="minmax"))
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +68,7 @@ def test_untrained_it_is_the_calibrated_model(
     for name in before.values():
         ranges = (quantization_of(c.prepared.get_submodule(name)) for c in (calibrated, again))
         assert all(torch.equal(a, b) for a, b in zip(*ranges, strict=True))
-    static, trained = (
-        convert_calibrated(c, engine="qnnpack", bias_correction=False) for c in (calibrated, again)
-    )
+    static, trained = (convert_calibrated(c, bias_correction=False) for c in (calibrated, again))
     reference = Reference(osnet, [pictures])
     errors = [reference.agreement(m, "qnnpack").mean_cosine_error for m in (static, trained)]
     # Folding in single precision makes weights differ in the last bit, and some round otherwise.
@@ -83,9 +81,7 @@ def test_rounding_in_training_is_that_of_the_engine(
 ) -> None:
     freeze_observers(qat)
     freeze_batchnorm(qat)
-    int8 = convert_calibrated(
-        trained_calibration(qat, calibrated), engine="qnnpack", bias_correction=False
-    )
+    int8 = convert_calibrated(trained_calibration(qat, calibrated), bias_correction=False)
     with torch.no_grad(), quantized_engine("qnnpack"):
         simulated, real = qat(pictures), int8(pictures)
     assert float((simulated - real).norm() / real.norm()) < 0.03
@@ -109,16 +105,14 @@ def test_each_call_has_its_own_ranges_and_shares_its_weights(
 
 
 def test_training_brings_int8_nearer_to_the_float_model(small: nn.Module, pictures: Tensor) -> None:
-    calibrated = calibrate(small, [pictures], observer="minmax", per_channel=False)
-    qat = prepare_qat(small, calibrated, per_channel=False)
+    calibrated = calibrate(small, [pictures], Scheme(observer="minmax", per_channel=False))
+    qat = prepare_qat(small, calibrated)
     freeze_observers(qat)
     freeze_batchnorm(qat)
     reference = Reference(small, [pictures])
 
     def error() -> float:
-        int8 = convert_calibrated(
-            trained_calibration(qat, calibrated), engine="qnnpack", bias_correction=False
-        )
+        int8 = convert_calibrated(trained_calibration(qat, calibrated), bias_correction=False)
         return reference.agreement(int8, "qnnpack").mean_relative_error
 
     before, errors = error(), []
@@ -173,10 +167,10 @@ def test_a_channel_that_is_switched_off_gives_numbers(small: nn.Module, pictures
 
 
 def test_layers_left_in_float_stay_there(small: nn.Module, pictures: Tensor) -> None:
-    calibrated = calibrate(small, [pictures], float_layers=("gate",))
-    qat = prepare_qat(small, calibrated, float_layers=("gate",))
+    calibrated = calibrate(small, [pictures], Scheme(float_layers=("gate",)))
+    qat = prepare_qat(small, calibrated)
     assert type(qat.gate) is nn.Conv2d
-    int8 = convert_calibrated(trained_calibration(qat, calibrated), engine="qnnpack")
+    int8 = convert_calibrated(trained_calibration(qat, calibrated))
     report = quantization_report(small, int8, float_layers=("gate",))
     assert report.int8_convolutions == 1
     assert [layer.name for layer in report.left_in_float if layer.reason == "asked for"] == ["gate"]
@@ -184,8 +178,8 @@ def test_layers_left_in_float_stay_there(small: nn.Module, pictures: Tensor) -> 
 
 @pytest.mark.skipif("x86" not in supported_engines(), reason="needs the x86 engine")
 def test_x86_trains_with_seven_bits(small: nn.Module, pictures: Tensor) -> None:
-    calibrated = calibrate(small, [pictures], engine="x86")
-    qat = prepare_qat(small, calibrated, engine="x86")
-    int8 = convert_calibrated(trained_calibration(qat, calibrated), engine="x86")
+    calibrated = calibrate(small, [pictures], Scheme(engine="x86"))
+    qat = prepare_qat(small, calibrated)
+    int8 = convert_calibrated(trained_calibration(qat, calibrated))
     agreement = Reference(small, [pictures]).agreement(int8, "x86")
     assert agreement.mean_cosine_error < 0.01

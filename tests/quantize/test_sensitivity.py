@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from quantize.agreement import Agreement, Reference
-from quantize.calibrate import Calibrated, calibrate, spare_layers
+from quantize.calibrate import Calibrated, Scheme, calibrate, spare_layers
 from quantize.engine import quantized_engine, supported_engines
 from quantize.sensitivity import (
     Sensitivity,
@@ -62,7 +62,7 @@ def chain() -> nn.Module:
 
 @pytest.fixture(scope="module")
 def calibrated(chain: nn.Module, pictures: Tensor) -> Calibrated:
-    return calibrate(chain, pictures.split(4), observer="minmax")
+    return calibrate(chain, pictures.split(4), Scheme(observer="minmax"))
 
 
 @pytest.fixture(scope="module")
@@ -119,11 +119,10 @@ def test_a_layer_alone_is_what_rounding_it_by_hand_gives(
 def test_sparing_layers_is_calibrating_without_them(
     chain: nn.Module, calibrated: Calibrated, pictures: Tensor
 ) -> None:
-    spared = spare_layers(chain, calibrated, ["blocks.1"], observer="minmax")
-    int8 = convert_calibrated(spared, engine="qnnpack")
-    expected = quantize_static(
-        chain, pictures.split(4), observer="minmax", float_layers=["blocks.1"]
-    )
+    spared = spare_layers(chain, calibrated, ["blocks.1"])
+    int8 = convert_calibrated(spared)
+    scheme = Scheme(observer="minmax", float_layers=("blocks.1",))
+    expected = quantize_static(chain, pictures.split(4), scheme)
     with quantized_engine("qnnpack"), torch.inference_mode():
         assert torch.equal(int8(pictures), expected(pictures))
 
@@ -134,8 +133,8 @@ def test_the_dearest_are_left_in_float_until_the_budget_is_met(
     reference = Reference(chain, [pictures])
 
     def measure(float_layers: Sequence[str]) -> Agreement:
-        spared = spare_layers(chain, calibrated, float_layers, observer="minmax")
-        return reference.agreement(convert_calibrated(spared, engine="qnnpack"), "qnnpack")
+        spared = spare_layers(chain, calibrated, float_layers)
+        return reference.agreement(convert_calibrated(spared), "qnnpack")
 
     ranked = [cost.layer for cost in found.layers]
     whole = measure([]).mean_cosine_error

@@ -7,13 +7,16 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from quantize.calibrate import ObserverName, Scheme
 from quantize.call_sites import call_sites
 from quantize.engine import Engine, quantized_engine, supported_engines
 from quantize.errors import QuantizeError
-from quantize.static import ObserverName, quantize_static
+from quantize.static import quantize_static
 from reid.models import build_model
 
 pytestmark = pytest.mark.skipif("qnnpack" not in supported_engines(), reason="needs QNNPACK")
+
+MINMAX = Scheme(observer="minmax")
 
 
 @torch.inference_mode()
@@ -49,8 +52,8 @@ def test_a_model_in_training_mode_is_quantized_in_evaluation_mode_and_left_alone
 ) -> None:
     model = copy.deepcopy(osnet).train()
     before = copy.deepcopy(model.state_dict())
-    int8 = quantize_static(model, pictures.split(4), observer="minmax")
-    from_evaluation = quantize_static(osnet, pictures.split(4), observer="minmax")
+    int8 = quantize_static(model, pictures.split(4), MINMAX)
+    from_evaluation = quantize_static(osnet, pictures.split(4), MINMAX)
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     with quantized_engine("qnnpack"), torch.inference_mode():
@@ -68,7 +71,9 @@ def test_progress_counts_pictures(osnet: nn.Module, pictures: Tensor) -> None:
 def test_the_user_sees_no_deprecation_notices(pictures: Tensor, engine: Engine) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        quantize_static(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), [pictures], engine=engine)
+        quantize_static(
+            nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), [pictures], Scheme(engine=engine)
+        )
 
 
 class DeadChannel(nn.Module):
@@ -89,7 +94,7 @@ class DeadChannel(nn.Module):
 def test_the_bias_of_a_dead_channel_survives(pictures: Tensor, per_channel: bool) -> None:
     # A small input makes the steps of QNNPACK's integer bias so small that it would overflow.
     small = pictures * 1e-3
-    int8 = quantize_static(DeadChannel(), [small], per_channel=per_channel)
+    int8 = quantize_static(DeadChannel(), [small], Scheme(per_channel=per_channel))
     with quantized_engine("qnnpack"), torch.inference_mode():
         torch.testing.assert_close(
             int8(small)[:, 1], torch.full((12, 62, 30), 0.6), rtol=0, atol=0.005
@@ -99,9 +104,7 @@ def test_the_bias_of_a_dead_channel_survives(pictures: Tensor, per_channel: bool
 def test_bias_correction_takes_back_the_mean_error(osnet: nn.Module, pictures: Tensor) -> None:
     errors = {}
     for corrected in (True, False):
-        int8 = quantize_static(
-            osnet, pictures.split(4), observer="minmax", bias_correction=corrected
-        )
+        int8 = quantize_static(osnet, pictures.split(4), MINMAX, bias_correction=corrected)
         with quantized_engine("qnnpack"), torch.inference_mode():
             errors[corrected] = (int8(pictures) - osnet(pictures)).mean(0).abs().mean()
     assert errors[True] < errors[False]
@@ -132,7 +135,7 @@ class Mixed(nn.Module):
 def test_mixed_operators_work_on_every_engine(pictures: Tensor, engine: Engine) -> None:
     torch.manual_seed(0)
     model = Mixed().eval()
-    int8 = quantize_static(model, [pictures], engine=engine)
+    int8 = quantize_static(model, [pictures], Scheme(engine=engine))
     with quantized_engine(engine), torch.inference_mode():
         assert F.cosine_similarity(int8(pictures), model(pictures)).min() > 0.98
 
@@ -141,16 +144,26 @@ def test_mixed_operators_work_on_every_engine(pictures: Tensor, engine: Engine) 
 def test_observers_and_per_tensor_weights(
     osnet: nn.Module, pictures: Tensor, observer: ObserverName
 ) -> None:
-    int8 = quantize_static(osnet, pictures.split(4), observer=observer, per_channel=False)
+    scheme = Scheme(observer=observer, per_channel=False)
+    int8 = quantize_static(osnet, pictures.split(4), scheme)
     assert _cosine(osnet, int8, pictures) > 0.95
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"engine": "tpu"}, "int8 engine 'tpu' is not supported here; supported: .*qnnpack"),
-        ({"observer": "magic"}, "unknown observer 'magic': known are histogram, minmax, moving_a"),
-        ({"float_layers": ["conv2.0.gat"]}, r"no layer 'conv2.0.gat' .* mean 'conv2.0.gate'\?"),
+        (
+            {"scheme": Scheme(engine="tpu")},
+            "int8 engine 'tpu' is not supported here; supported: .*qnnpack",
+        ),
+        (
+            {"scheme": Scheme(observer="magic")},
+            "unknown observer 'magic': known are histogram, minmax, moving_a",
+        ),
+        (
+            {"scheme": Scheme(float_layers=("conv2.0.gat",))},
+            r"no layer 'conv2.0.gat' .* mean 'conv2.0.gate'\?",
+        ),
         ({"calibration": []}, "no calibration pictures: .*"),
         ({"calibration": [(1, 2)]}, "calibration batch 0 is a tuple, not a tensor"),
         ({"calibration": [torch.zeros(3, 8, 8)]}, r"batch 0 has shape \(3, 8, 8\), expected"),
@@ -175,5 +188,5 @@ def test_refusals(
 def test_instance_norm_variant(pictures: Tensor) -> None:
     torch.manual_seed(0)
     model = build_model("osnet_ibn_x0_5").eval()
-    int8 = quantize_static(model, [pictures[:4]], observer="minmax")
+    int8 = quantize_static(model, [pictures[:4]], MINMAX)
     assert _cosine(model, int8, pictures[:4]) > 0.98

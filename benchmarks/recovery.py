@@ -35,10 +35,11 @@ from pipeline.command import run_guarded
 from pipeline.config import Config
 from pipeline.context import StageContext
 from pipeline.errors import PipelineError
+from pipeline.evaluation import headline
 from pipeline.fingerprint import describe_changes
 from pipeline.pictures import prepare_pictures
 from pipeline.plan import stage_settings
-from pipeline.run_dir import CHECKPOINT, RunDir
+from pipeline.run_dir import CHECKPOINT, METRICS, RunDir
 from pipeline.runner import run_stages
 from pipeline.settings_io import load_config
 from pipeline.stages import finetune
@@ -226,20 +227,15 @@ def run_from_scratch(config: Config, run: RunDir) -> None:
 
 def accuracies(run: RunDir, config: Config) -> dict[str, Any]:
     """Return what a run's stages and iterations scored."""
-    distance = config.evaluation.distance
 
-    def headline(stage: str) -> dict[str, float]:
-        metrics = json.loads((run.stage_dir(stage) / "metrics.json").read_text())[distance]
-        return {
-            "mAP": metrics["mean_average_precision"],
-            "rank1": metrics["cumulative_matching"]["1"],
-        }
+    def scored(stage: str) -> dict[str, float]:
+        return headline(json.loads((run.stage_dir(stage) / METRICS).read_text()), config)
 
     reports = sorted(run.stage_dir("prune").glob("iteration_*/report.json"))
     iterations = [json.loads(path.read_text()) for path in reports]
     return {
-        "teacher": headline("train"),
-        "result": headline("finetune"),
+        "teacher": scored("train"),
+        "result": scored("finetune"),
         "by_iteration": [report["accuracy"] for report in iterations],
         "seconds": [report["seconds"] for report in iterations],
     }

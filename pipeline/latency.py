@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn, zeros
 
 from pipeline.config import STAGES, Config
+from pipeline.model_files import ON_PC
 from pipeline.run_dir import RunDir, StageRecord
 from quantize.engine import Engine, supported_engines
 from quantize.latency import Candidate, measure_latency
@@ -17,7 +18,6 @@ from reid.models.checkpoint import load_checkpoint
 
 LATENCY_FILE = "latency.json"
 WARMUP = 3
-ON_PC: Engine = "onednn"
 
 logger = logging.getLogger(__name__)
 

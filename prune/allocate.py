@@ -30,7 +30,7 @@ def uniform(free: Freedom, limit: float, measure: Measure) -> dict[str, int]:
     def at(share: float) -> dict[str, int]:
         return free.widths(dict.fromkeys(free.units, share))
 
-    return _largest(at, free, limit, measure)
+    return largest(at, free, limit, measure)
 
 
 def by_loss(
@@ -64,7 +64,7 @@ def by_loss(
             shares[unit] = (unit.width - int(total.argmin())) / unit.width
         return free.widths({u: max(share, SMALLEST_SHARE) for u, share in shares.items()})
 
-    return _largest(at, free, limit, measure)
+    return largest(at, free, limit, measure)
 
 
 def _losses_of(unit: Unit, losses: Mapping[str, Tensor]) -> Tensor:
@@ -104,22 +104,41 @@ def _saving_a_channel(free: Freedom, unit: Unit, measure: Measure) -> float:
     return (full - narrow) / half / full
 
 
-def _largest(
-    at: Callable[[float], dict[str, int]], free: Freedom, limit: float, measure: Measure
+def largest(
+    at: Callable[[float], dict[str, int]],
+    free: Freedom,
+    limit: float,
+    measure: Measure,
+    *,
+    high: float = 1.0,
 ) -> dict[str, int]:
-    """Return the widths of the largest number in (0, 1] that meet a limit, by halving."""
-    low, high = 0.0, 1.0
-    if measure(free.costs.cost(at(1.0))) <= limit:
-        return at(1.0)
-    smallest = measure(free.costs.cost(at(low)))
-    if smallest > limit:
+    """Return the widths of the largest number that meet a limit, by halving.
+
+    Args:
+        at: widths by number; the larger the number, the wider.
+        free: what may be cut.
+        limit: largest allowed value of the measure.
+        measure: of a model's cost.
+        high: the largest number there is; the least is 0.
+
+    Raises:
+        PruneError: even the narrowest widths are above the limit.
+    """
+
+    def cost(number: float) -> float:
+        return measure(free.costs.cost(at(number)))
+
+    low = 0.0
+    if cost(high) <= limit:
+        return at(high)
+    if cost(low) > limit:
         raise PruneError(
             f"the budget of {limit:,.0f} cannot be met: the narrowest model that is left has "
-            f"{smallest:,.0f}; raise it, or leave fewer layers untouched"
+            f"{cost(low):,.0f}; raise it, or leave fewer layers untouched"
         )
     for _ in range(STEPS):
         middle = (low + high) / 2
-        if measure(free.costs.cost(at(middle))) <= limit:
+        if cost(middle) <= limit:
             low = middle
         else:
             high = middle

@@ -11,6 +11,8 @@ from torch.nn import functional as F
 ROWS = 4096
 ROWS_AN_UNKNOWN = 128
 PICTURES_AT_ONCE = 64
+# Added to the diagonal of the normal equations, as a share of its mean.
+RIDGE = 1e-2
 
 
 def solve(

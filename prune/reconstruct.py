@@ -18,10 +18,8 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from prune.graph import trace
-from prune.least_squares import solve
+from prune.least_squares import RIDGE, solve
 from prune.lockstep import Lockstep
-
-RIDGE = 1e-2
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,9 @@ from torch import Tensor, nn
 from prune.criteria import Scores
 from prune.elimination import Elimination, Regression, eliminate, regression
 from prune.layers import Widths, layer_widths
-from prune.least_squares import choose_places
+from prune.least_squares import RIDGE, choose_places
 from prune.readers import Reader, find_readers
 
-RIDGE = 1e-2
 PICTURES_AT_ONCE = 32
 PLACES_A_PICTURE = 64
 

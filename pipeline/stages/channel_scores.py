@@ -11,12 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.config import CutSettings
-from pipeline.context import BATCH, StageContext
+from pipeline.context import StageContext
 from prune.criteria import Scores
 from prune.layers import Widths
 from prune.reconstruction_scores import reconstruction_scores
 from prune.taylor import taylor_scores
-from reid.data.loaders import stack_pictures
 from reid.data.records import Picture, count_persons, relabel
 
 LabelledBatch = tuple[Tensor, Tensor]
@@ -63,11 +62,9 @@ def _labelled_batches(context: StageContext, chosen: list[Picture]) -> list[Labe
     """Load training pictures (N, 3, H, W) with their classes (N,)."""
     train = context.data.train
     class_of = {p.person: label for p, label in zip(train, relabel(train), strict=True)}
-    height, width = context.input_size
-    pictures = stack_pictures(chosen, height=height, width=width)
+    batches = context.batches(chosen)
     classes = torch.tensor([class_of[picture.person] for picture in chosen])
-    parts = math.ceil(len(chosen) / BATCH)
-    return list(zip(pictures.tensor_split(parts), classes.tensor_split(parts), strict=True))
+    return list(zip(batches, torch.split(classes, [len(batch) for batch in batches]), strict=True))
 
 
 def _cross_entropy(losses: list[float], model: nn.Module, batch: LabelledBatch) -> Tensor:

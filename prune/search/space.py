@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
+from prune.allocate import largest
 from prune.errors import PruneError
 from prune.targets import Freedom, Unit, matching
 
 Patterns = Mapping[str, Sequence[str]]
-
-# Bisection halves the range of the scale this often: far below one channel.
-HALVINGS = 40
 
 
 @dataclass(frozen=True)
@@ -38,25 +37,13 @@ class SearchSpace:
         Raises:
             PruneError: even the narrowest widths are above the limit.
         """
-        low, high = 0.0, 1.0 / min(sample.values())
-        if self._fits(sample, high):
-            return self._scaled(sample, high)
-        if not self._fits(sample, low):
-            least = self.free.costs.cost(self._scaled(sample, low)).macs
-            raise PruneError(
-                f"the limit of {self.limit:,} MACs cannot be met: the narrowest widths need "
-                f"{least:,}; raise it, or let more layers be cut"
-            )
-        for _ in range(HALVINGS):
-            middle = (low + high) / 2
-            if self._fits(sample, middle):
-                low = middle
-            else:
-                high = middle
-        return self._scaled(sample, low)
-
-    def _fits(self, sample: Mapping[str, float], scale: float) -> bool:
-        return self.free.costs.cost(self._scaled(sample, scale)).macs <= self.limit
+        return largest(
+            partial(self._scaled, sample),
+            self.free,
+            self.limit,
+            lambda cost: cost.macs,
+            high=1 / min(sample.values()),
+        )
 
     def _scaled(self, sample: Mapping[str, float], scale: float) -> dict[str, int]:
         return self.free.widths(

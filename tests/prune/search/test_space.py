@@ -87,7 +87,7 @@ def test_a_limit_above_the_full_width_leaves_everything(half_free: Freedom) -> N
 
 
 def test_a_limit_that_cannot_be_met_is_refused(half_free: Freedom) -> None:
-    with pytest.raises(PruneError, match=r"limit of 1,000 MACs cannot be met: the narrowest"):
+    with pytest.raises(PruneError, match=r"budget of 1,000 cannot be met: the narrowest"):
         make_space(half_free, PATTERNS, 1000).widths(dict.fromkeys(PATTERNS, 0.5))
 
 

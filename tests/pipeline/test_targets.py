@@ -35,6 +35,15 @@ def widths_of(config: Config) -> dict[str, int]:
     return final_widths(config, "prune", full_width_model(config))
 
 
+def plan_file(folder: Path, widths: dict[str, int], architecture: str = "osnet_x0_5") -> Path:
+    """Write a plan and return its path."""
+    plan = PlanFile(
+        architecture=architecture, input_size=(64, 32), widths=widths, macs=1, parameters=1
+    )
+    write_plan(folder / "plan.json", plan)
+    return folder / "plan.json"
+
+
 def test_a_share_keeps_that_share_everywhere_but_the_embedding(
     settings: Callable[..., Config],
 ) -> None:
@@ -104,13 +113,7 @@ def test_latency_is_measured_beside_the_full_width_model(settings: Callable[...,
 
 
 def test_a_plan_file_says_the_widths(settings: Callable[..., Config], tmp_path: Path) -> None:
-    path = tmp_path / "plan.json"
-    plan = PlanFile(
-        architecture="osnet_x0_5", input_size=(64, 32), widths={"conv5.conv": 77},
-        macs=1, parameters=1,
-    )  # fmt: skip
-    write_plan(path, plan)
-    config = settings(f"prune.target={path}")
+    config = settings(f"prune.target={plan_file(tmp_path, {'conv5.conv': 77})}")
     changed = {
         name: width
         for name, width in widths_of(config).items()
@@ -122,12 +125,7 @@ def test_a_plan_file_says_the_widths(settings: Callable[..., Config], tmp_path: 
 def test_a_plan_file_that_splits_a_group_is_refused(
     settings: Callable[..., Config], tmp_path: Path
 ) -> None:
-    path = tmp_path / "plan.json"
-    plan = PlanFile(
-        architecture="osnet_x0_5", input_size=(64, 32), widths={"conv2.0.conv3.conv": 7},
-        macs=1, parameters=1,
-    )  # fmt: skip
-    write_plan(path, plan)
+    path = plan_file(tmp_path, {"conv2.0.conv3.conv": 7})
     with pytest.raises(PipelineError, match=r"plan.json: 'conv2.0.conv3.conv' and '.*' share"):
         widths_of(settings(f"prune.target={path}"))
 
@@ -170,15 +168,7 @@ def test_what_cannot_be_asked_for(
 def test_a_plan_for_another_architecture_is_refused(
     settings: Callable[..., Config], tmp_path: Path
 ) -> None:
-    path = tmp_path / "plan.json"
-    plan = PlanFile(
-        architecture="osnet_x1_0",
-        input_size=(64, 32),
-        widths={"conv5.conv": 7},
-        macs=1,
-        parameters=1,
-    )
-    write_plan(path, plan)
+    path = plan_file(tmp_path, {"conv5.conv": 7}, architecture="osnet_x1_0")
     with pytest.raises(PipelineError, match=r"a plan for osnet_x1_0, but model.architecture is"):
         widths_of(settings(f"prune.target={path}"))
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from argparse import ArgumentTypeError
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
 
 from pipeline.command import Parser
+from pipeline.errors import PipelineError
+from pipeline.fingerprint import describe_changes
 
 # A child of the pipeline's, so that it writes where that one does.
 logger = logging.getLogger("pipeline.benchmarks")
@@ -49,3 +54,21 @@ def size(text: str) -> tuple[int, int]:
     if len(numbers) != 2 or 0 in numbers:
         raise ArgumentTypeError(f"expected height,width such as 128,64, found {text!r}")
     return numbers[0], numbers[1]
+
+
+def is_there(path: Path, settings: Mapping[str, Any]) -> bool:
+    """Tell whether a result is there; one that does not name its ``settings`` counts.
+
+    Raises:
+        PipelineError: it was made with other settings.
+    """
+    if not path.exists():
+        return False
+    former = json.loads(path.read_text()).get("settings")
+    changes = [] if former is None else describe_changes(former, settings)
+    if changes:
+        raise PipelineError(
+            f"{path}: made with other settings ({'; '.join(changes)}); choose another --output, or "
+            "move it away"
+        )
+    return True

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from benchmarks.command import listed, logger, make_parser
+from benchmarks.command import is_there, listed, logger, make_parser
 from pipeline.command import run_guarded
 from pipeline.config import Config, DataSettings, PruneStage
 from pipeline.context import StageContext
@@ -40,7 +40,7 @@ from prune.widths import linear_plan
 from reid.data.loaders import stack_pictures
 from reid.data.market1501 import read_market1501
 from reid.data.records import label_tensors
-from reid.files import write_json
+from reid.files import hash_file, write_json
 from reid.inference.features import embed_batches
 from reid.metrics import evaluate_ranking
 from reid.models.checkpoint import load_checkpoint
@@ -101,12 +101,18 @@ def measure(options: argparse.Namespace) -> None:
     torch.set_num_threads(options.threads)
     bench = make_bench(options)
     options.output.mkdir(parents=True, exist_ok=True)
+    settings = {
+        "model": hash_file(options.model),
+        "data": str(options.data.absolute()),
+        "pictures": options.pictures,
+    }
     for label, widths in reversed(planned(bench.model, options).items()):
         for criterion in options.criteria:
             path = options.output / f"{label}-{criterion}.json"
-            if not path.exists():
+            if not is_there(path, settings):
                 row = measure_row(bench, widths, criterion)
-                write_json(path, {"cut": label, "criterion": criterion, **row})
+                named = {"cut": label, "criterion": criterion, "settings": settings}
+                write_json(path, {**named, **row})
                 logger.info("%s, %s: %s", label, criterion, row)
 
 

@@ -23,11 +23,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.command import logger, make_parser
+from benchmarks.command import is_there, logger, make_parser
 from pipeline.command import run_guarded
 from pipeline.config import Config
 from pipeline.context import StageContext
 from pipeline.evaluation import evaluate, headline
+from pipeline.plan import stage_settings
 from pipeline.stages import quantize
 from reid.data.sources import read_source
 from reid.files import hash_file, write_json
@@ -106,29 +107,39 @@ def context_of(
 def float_row(options: argparse.Namespace) -> dict[str, Any]:
     """Evaluate the float model."""
     folder = options.output / "float"
-    if (folder / RESULT).is_file():
-        return dict(json.loads((folder / RESULT).read_text()))
     context = context_of(options, folder, 0)
+    settings = settings_of(context)
+    if is_there(folder / RESULT, settings):
+        return dict(json.loads((folder / RESULT).read_text()))
     model, _ = context.load_parent()
     row = headline(evaluate(model, context), context.config)
-    write_json(folder / RESULT, row)
-    return row
+    write_json(folder / RESULT, {**row, "settings": settings})
+    return dict(row)
+
+
+def settings_of(context: StageContext) -> dict[str, Any]:
+    """Return what a result depends on."""
+    stage = stage_settings(context.config, "quantize")
+    stage["quantize"].pop("scan")  # looks, and changes nothing
+    return {"checkpoint": context.parent_hash, "data.root": str(context.data.root), **stage}
 
 
 def int8_row(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
     """Run the stage with the settings of a row."""
     folder = options.output / re.sub(r"\W+", "-", name) / str(seed)
-    if (folder / RESULT).is_file():
+    asked = dict(ROWS[name])
+    if asked.get("mode") == "qat":
+        asked["qat"] = {"epochs": options.epochs, "learning_rate": options.learning_rate}
+    context = context_of(options, folder, seed, **asked, scan=options.scan and seed == 0)
+    settings = settings_of(context)
+    if is_there(folder / RESULT, settings):
         return dict(json.loads((folder / RESULT).read_text()))
-    settings = dict(ROWS[name])
-    if settings.get("mode") == "qat":
-        settings["qat"] = {"epochs": options.epochs, "learning_rate": options.learning_rate}
-    settings["scan"] = options.scan and seed == 0
     logger.info("%s, seed %d", name, seed)
-    result = quantize.run(context_of(options, folder, seed, **settings))["quantization"]
-    road = result["roads"][settings.get("mode", "static")]
+    result = quantize.run(context)["quantization"]
+    road = result["roads"][asked.get("mode", "static")]
     row = {
         **road,
+        "settings": settings,
         "int8_convolutions": result["int8_convolutions"],
         "convolutions": result["convolutions"],
         "scan": result.get("scan"),

@@ -28,7 +28,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.command import listed, logger, make_parser, size, whole_numbers
+from benchmarks.command import is_there, listed, logger, make_parser, size, whole_numbers
 from benchmarks.recovery_rows import ROWS, Row
 from benchmarks.torch_pruning_cut import torch_pruning_cut
 from pipeline.command import run_guarded
@@ -36,7 +36,6 @@ from pipeline.config import Config
 from pipeline.context import StageContext
 from pipeline.errors import PipelineError
 from pipeline.evaluation import headline
-from pipeline.fingerprint import describe_changes
 from pipeline.pictures import prepare_pictures
 from pipeline.plan import stage_settings
 from pipeline.run_dir import CHECKPOINT, METRICS, RunDir
@@ -75,7 +74,8 @@ def main(options: argparse.Namespace) -> None:
     """Run the rows that are not there yet, print the table."""
     if not options.table:
         jobs = [make_job(name, seed, options) for seed in options.seeds for name in options.rows]
-        for job in [job for job in jobs if not is_done(job)]:
+        due = [job for job in jobs if not is_there(job.folder / RESULT, job.settings)]
+        for job in due:
             run_row(job, options)
     Console().print(table(options.output))
 
@@ -122,25 +122,6 @@ def make_job(name: str, seed: int, options: argparse.Namespace) -> Job:
     for stage in config.stages:
         settings |= stage_settings(config, stage)
     return Job(ROWS[name], folder, config, settings)
-
-
-def is_done(job: Job) -> bool:
-    """Tell whether the result of a job is there; one that does not name its settings counts.
-
-    Raises:
-        PipelineError: it was made with other settings.
-    """
-    path = job.folder / RESULT
-    if not path.exists():
-        return False
-    former = json.loads(path.read_text()).get("settings")
-    changes = [] if former is None else describe_changes(former, job.settings)
-    if changes:
-        raise PipelineError(
-            f"{path}: made with other settings ({'; '.join(changes)}); give these a --label of "
-            "their own, or move the folder away"
-        )
-    return True
 
 
 def run_row(job: Job, options: argparse.Namespace) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from benchmarks import recovery
+from benchmarks.command import is_there
 from benchmarks.torch_pruning_cut import torch_pruning_cut
 from pipeline.command import run_guarded
 from prune.errors import PruneError
@@ -92,22 +93,20 @@ def test_a_result_of_other_settings_is_noticed(
     folder: Path, tiny_market: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = [argument.format(folder=folder, data=tiny_market) for argument in RECOVERY]
-    given += ["--output", str(tmp_path)]
 
     def job(*more: str) -> recovery.Job:
         monkeypatch.setattr("sys.argv", ["recovery", *given, *more])
         return recovery.make_job("ours", 0, recovery.parse_options())
 
     first = job()
-    assert not recovery.is_done(first)
-    result = first.folder / recovery.RESULT
-    result.parent.mkdir(parents=True)
+    result = tmp_path / "result.json"
+    assert not is_there(result, first.settings)
     result.write_text(json.dumps({"settings": first.settings}))
-    assert recovery.is_done(job("--threads", "3", "--set", "data.workers=0"))
+    assert is_there(result, job("--threads", "3", "--set", "data.workers=0").settings)
     with pytest.raises(ValueError, match=r"made with other settings \(prune.tuning.epochs: 2 -> 1"):
-        recovery.is_done(job("--tuning", "1", "--set", "finetune.epochs=4"))
+        is_there(result, job("--tuning", "1", "--set", "finetune.epochs=4").settings)
     result.write_text(json.dumps({"result": {}}))  # of a version that kept no settings
-    assert recovery.is_done(job("--tuning", "1"))
+    assert is_there(result, job("--tuning", "1").settings)
 
 
 def test_torch_pruning_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from pipeline.context import StageContext
 from pipeline.evaluation import evaluate
 from pipeline.run_dir import KEPT
 from pipeline.stages.common import finish_model, train_model
-from pipeline.stages.prune_iteration import read_kept
+from pipeline.stages.iteration import read_kept
 from pipeline.widths import TRACE_SIZE
 from prune.hints import hint_channels
 from reid.models.checkpoint import load_checkpoint

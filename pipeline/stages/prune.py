@@ -9,17 +9,12 @@ from torch import Tensor, nn
 
 from pipeline.config import CutSettings
 from pipeline.context import StageContext
-from pipeline.evaluation import evaluate, headline
+from pipeline.evaluation import evaluate
 from pipeline.run_dir import KEPT, PLAN
 from pipeline.stages.common import finish_model
-from pipeline.stages.prune_iteration import (
-    Iteration,
-    State,
-    exceeded_budget,
-    load_state,
-    run_iteration,
-    write_kept,
-)
+from pipeline.stages.iteration import Iteration, State, load_state, write_kept
+from pipeline.stages.prune_iteration import run_iteration
+from pipeline.stages.tuning import exceeded_budget
 from pipeline.widths import TRACE_SIZE, final_widths, schedule, stock_target
 from prune.costs import CostModel
 from prune.layers import layer_widths
@@ -131,9 +126,5 @@ def _finish(context: StageContext, state: State, final: dict[str, int]) -> dict[
 
 def _initial_state(context: StageContext, source: nn.Module) -> State:
     metrics = evaluate(source, context)
-    return State(
-        model=source.cpu(),
-        kept={name: torch.arange(width) for name, width in layer_widths(source).items()},
-        accuracy=headline(metrics, context.config),
-        metrics=metrics,
-    )
+    kept = {name: torch.arange(width) for name, width in layer_widths(source).items()}
+    return State(source.cpu(), kept, metrics)

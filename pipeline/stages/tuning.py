@@ -1,0 +1,114 @@
+"""The training after a cut: once, or within an accuracy budget until too much is lost no more."""
+
+import copy
+import json
+import logging
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from pipeline.evaluation import evaluate, headline
+from pipeline.stages.common import train_model
+from pipeline.stages.iteration import REPORT, Iteration, read_report
+from reid.files import write_json
+from reid.models.checkpoint import load_checkpoint
+from reid.training.distillation import Teacher
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a round of tuning ended with.
+
+    Attributes:
+        model: tuned.
+        metrics: of it, on query and gallery.
+        judged: the mAP that the accuracy budget is judged by.
+    """
+
+    model: nn.Module
+    metrics: dict[str, Any]
+    judged: float
+
+
+def tune_within_budget(iteration: Iteration, start: str, before: float) -> tuple[Tuned, int]:
+    """Tune; once more, with the learning rate anew, as long as too much is lost.
+
+    Args:
+        iteration: whose model to tune.
+        start: name of that model's file in its folder.
+        before: the mAP before the cut, see :func:`judge`.
+
+    Returns:
+        The best round, and how many rounds there were.
+    """
+    context, folder, budget = iteration.context, iteration.folder, iteration.accuracy_budget
+    model, _ = load_checkpoint(folder / start)
+    found: list[Tuned] = []
+    for number in range(iteration.rounds):
+        last = number == iteration.rounds - 1
+        made, measured = folder / f"round_{number}.pt", folder / f"round_{number}.json"
+        if measured.exists():
+            model, _ = load_checkpoint(made)
+            metrics = json.loads(measured.read_text())
+        else:
+            _tune(iteration, model, number)
+            metrics = evaluate(model, context)
+            if not last:
+                iteration.save(made.name, model)
+                write_json(measured, metrics)
+        judged = judge(iteration, model, metrics)
+        found.append(Tuned(copy.deepcopy(model), metrics, judged))
+        lost = before - judged
+        if budget is None or lost <= budget:
+            break
+        if not last:
+            logger.warning(
+                "%s: lost %.1f mAP, the budget is %.1f; tuning once more",
+                iteration.label, 100 * lost, 100 * budget,
+            )  # fmt: skip
+    return max(found, key=lambda tuned: tuned.judged), len(found)
+
+
+def _tune(iteration: Iteration, model: nn.Module, number: int) -> None:
+    context, settings = iteration.context, iteration.settings
+    teacher = None
+    if settings.teacher:
+        teacher = Teacher(iteration.full_width, settings.distillation, iteration.hints(model))
+    folder = iteration.folder / f"round_{number}" if number else iteration.folder
+    train_model(
+        context,
+        model,
+        settings.tuning,
+        teacher=teacher,
+        folder=folder,
+        label=iteration.label if not number else f"{iteration.label} again",
+        purpose=(iteration.number, "again", number) if number else (iteration.number,),
+    )
+
+
+def judge(iteration: Iteration, model: nn.Module, metrics: dict[str, Any]) -> float:
+    """Return the mAP that counts for the budget, of a model whose metrics are known."""
+    context = iteration.context
+    if context.validation is not None and judges_apart(iteration):
+        metrics = evaluate(model, replace(context, data=context.validation))
+        model.cpu()
+    return headline(metrics, context.config)["mAP"]
+
+
+def judges_apart(iteration: Iteration) -> bool:
+    """Tell whether the budget is judged on identities set apart, not on query and gallery."""
+    return iteration.accuracy_budget is not None and iteration.context.validation is not None
+
+
+def exceeded_budget(iteration: Iteration) -> float | None:
+    """Return the mAP that a finished iteration lost, if that is more than its budget."""
+    budget = iteration.accuracy_budget
+    if budget is None:
+        return None
+    report = read_report(iteration.folder / REPORT)
+    judged = report.validated or {step: value["mAP"] for step, value in report.accuracy.items()}
+    lost = judged["before"] - judged["after_tuning"]
+    return lost if lost > budget else None

@@ -1,16 +1,15 @@
 """Read every picture once: is it whole, and what is the set's hash?"""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 
 from reid.data.pictures import load_picture
+from reid.data.progress import Progress
 from reid.data.records import Picture, ReidData
 from reid.errors import DataError
-
-Progress = Callable[[int, int], None]
 
 
 def inspect_data(

@@ -262,6 +262,37 @@ def test_training_lowers_the_loss_and_leaves_evaluation_possible(
     assert losses[-1] < losses[0]
 
 
+def test_the_gradient_is_clipped(tiny_data: ReidData, tmp_path: Path) -> None:
+    plain = {"epochs": 1, "optimizer": "sgd", "learning_rate": 0.01, "weight_decay": 0.0}
+    moved = {}
+    for clip in (0.01, 0.0):
+        model = make_model()
+        before = nn.utils.parameters_to_vector(model.parameters()).detach().clone()
+        settings = SETTINGS.model_copy(update=plain | {"gradient_clip": clip})
+        fit(
+            model, tiny_data.train, settings, height=32, width=16, seed=5,
+            folder=tmp_path / str(clip), label="test", accelerator="cpu",
+        )  # fmt: skip
+        after = nn.utils.parameters_to_vector(model.parameters()).detach()
+        moved[clip] = float((after - before).norm())
+    # Four steps, each of at most 1, 1.9, 2.71, 3.44 gradients with a momentum of 0.9.
+    assert 0 < moved[0.01] <= 9.05 * 0.01 * 0.01
+    assert moved[0.0] > 10 * moved[0.01]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("precision", ["16-mixed", "bf16-mixed"])
+def test_half_precision_on_a_gpu(tiny_data: ReidData, tmp_path: Path, precision: str) -> None:
+    model, before = make_model(), make_model().state_dict()
+    fit(
+        model, tiny_data.train, SETTINGS.model_copy(update={"precision": precision}), height=32,
+        width=16, seed=5, folder=tmp_path, label="test", accelerator="gpu",
+    )  # fmt: skip
+    after = model.state_dict()
+    assert all(torch.isfinite(value).all() for value in after.values())
+    assert not torch.equal(after["conv1.conv.weight"], before["conv1.conv.weight"])
+
+
 @pytest.mark.parametrize("frozen_epochs", [1, 3])
 def test_frozen_layers_stay_and_learn_afterwards(
     tiny_data: ReidData, tmp_path: Path, frozen_epochs: int

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -65,4 +66,6 @@ def _set_up_logging() -> None:
 
 
 if __name__ == "__main__":
+    # Before PyTorch is imported: loading an int8 file would print a page on its own deprecation.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     sys.exit(main(sys.argv[1:]))

@@ -14,8 +14,8 @@ from typing import IO, cast
 
 from reid.data.aside import written_aside
 from reid.data.paths import relative_path
-from reid.data.progress import Progress
 from reid.errors import DataError
+from reid.progress import Progress
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 CHUNK = 2**20

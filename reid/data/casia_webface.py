@@ -7,9 +7,9 @@ from pathlib import Path
 
 from reid.data.identity_folders import read_identity_folders
 from reid.data.paths import find_base
-from reid.data.progress import Progress
 from reid.data.record_file import extract_record
 from reid.data.records import ReidData
+from reid.progress import Progress
 
 WRAPPINGS = ("casia-webface", "CASIA-WebFace", "faces_webface_112x112")
 RECORD = "train.rec"

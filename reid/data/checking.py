@@ -19,9 +19,9 @@ from reid.data.check_report import (
 from reid.data.market1501 import JUNK, SPLITS
 from reid.data.paths import list_pictures
 from reid.data.pictures import load_picture
-from reid.data.progress import Progress
 from reid.data.records import Picture, ReidData, count_persons
 from reid.errors import DataError
+from reid.progress import Progress
 
 SAMPLE = 8
 

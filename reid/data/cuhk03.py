@@ -14,9 +14,9 @@ from reid.data.cuhk03_mat import extract_pictures
 from reid.data.cuhk03_splits import read_classic_test_sets, read_new_protocol
 from reid.data.market1501 import SPLITS, read_market_layout
 from reid.data.paths import find_base
-from reid.data.progress import Progress
 from reid.data.records import Picture, ReidData
 from reid.errors import DataError
+from reid.progress import Progress
 
 Boxes = Literal["detected", "labelled"]
 

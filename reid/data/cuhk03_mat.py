@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from reid.data.aside import written_aside
-from reid.data.progress import Progress
 from reid.errors import DataError
+from reid.progress import Progress
 
 # A person has up to ten pictures, the first five of them from the first view.
 PICTURES_PER_VIEW = 5

@@ -7,9 +7,9 @@ from hashlib import sha256
 from pathlib import Path
 
 from reid.data.pictures import load_picture
-from reid.data.progress import Progress
 from reid.data.records import Picture, ReidData
 from reid.errors import DataError
+from reid.progress import Progress
 
 
 def inspect_data(

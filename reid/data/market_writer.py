@@ -8,9 +8,9 @@ from pathlib import Path
 from PIL import Image
 
 from reid.data.market1501 import NAME, SPLITS, SUFFIXES
-from reid.data.progress import Progress
 from reid.data.records import Picture, ReidData
 from reid.errors import DataError
+from reid.progress import Progress
 
 
 def write_market_layout(

@@ -16,11 +16,11 @@ from reid.data.market1501 import read_market1501
 from reid.data.market_writer import write_market_layout
 from reid.data.merging import split_by_identity
 from reid.data.prepared_record import HAS_CAMERAS, RECORD
-from reid.data.progress import Progress
 from reid.data.published_counts import count, differing_counts
 from reid.data.records import Picture, ReidData, check_evaluable
 from reid.data.sources import check_source, read_source
 from reid.errors import DataError
+from reid.progress import Progress
 
 MARKET_PROTOCOL = "market1501"
 FEWEST_IDENTITIES = 2

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from reid.data.aside import written_aside
-from reid.data.progress import Progress
 from reid.errors import DataError
+from reid.progress import Progress
 
 # dmlc-core's recordio.h: magic, then three bits that say which part of a record follows, and 29
 # bits of length. Where a record's own bytes have the magic in them, the record is split there.

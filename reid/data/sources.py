@@ -15,9 +15,9 @@ from reid.data.identity_folders import read_identity_folders
 from reid.data.market1501 import SPLITS, read_market1501
 from reid.data.msmt17 import read_msmt17
 from reid.data.paths import existing_folder
-from reid.data.progress import Progress
 from reid.data.records import ReidData
 from reid.errors import DataError
+from reid.progress import Progress
 
 Reader = Callable[..., ReidData]
 

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from reid.data.pictures import load_picture, normalise
-from reid.data.progress import Progress
 from reid.errors import ModelError
 from reid.inference.features import Embed, embed_batches
+from reid.progress import Progress
 
 COLOUR_ORDERS = ("RGB", "BGR")
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reid.data.progress import Progress
 from reid.errors import DataError
 from reid.files import hash_file
 from reid.inference.embedder import Embedder, embed_files
@@ -13,6 +12,7 @@ from reid.inference.faiss_index import IndexKind, check_kind
 from reid.inference.gallery import Entry, Gallery, append
 from reid.inference.gallery_folder import is_gallery, open_gallery, save_gallery
 from reid.inference.gallery_pictures import NamedPicture, read_gallery_folder
+from reid.progress import Progress
 
 DEFAULT_KIND: IndexKind = "flat"
 

@@ -7,7 +7,6 @@ from typing import Any, get_args
 
 from torch import Tensor
 
-from reid.data.progress import Progress
 from reid.data.records import ReidData, check_evaluable, label_tensors
 from reid.errors import DataError
 from reid.files import write_json
@@ -27,6 +26,7 @@ from reid.metrics.ranking import check_options
 from reid.metrics.ranking_by_distances import evaluate_distances
 from reid.metrics.reranking import rerank
 from reid.metrics.verification import TARGETS
+from reid.progress import Progress
 
 RANKS = (1, 5, 10, 20)
 CURVE_RANKS = 50

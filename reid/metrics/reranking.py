@@ -7,7 +7,7 @@ figure to report.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -20,6 +20,7 @@ from reid.errors import DataError
 from reid.metrics.checks import refuse_different_widths, refuse_non_finite
 from reid.metrics.distances import Distance, cosine_distance, euclidean_distance
 from reid.metrics.inner_products import float32_arithmetic
+from reid.progress import Progress
 
 FloatMatrix = npt.NDArray[np.float32]
 FloatRow = npt.NDArray[np.float32]
@@ -50,7 +51,7 @@ def rerank(
     k1: int = 20,
     k2: int = 6,
     weight: float = 0.3,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Tensor:
     """Give the re-ranked distances between queries and gallery.
 
@@ -154,7 +155,7 @@ def _describe(
     first: _FirstDistances,
     nearest: IndexRow,
     k1: int,
-    progress: Callable[[int, int], None] | None,
+    progress: Progress | None,
 ) -> list[Sparse]:
     mutual = _reciprocal(nearest)
     half = [frozenset(row.tolist()) for row in _reciprocal(nearest[:, : _half(k1) + 1])]

@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -13,10 +13,9 @@ from reid.data.synthetic.market import FOLDERS, entries
 from reid.data.synthetic.record import RECORD, describe, is_finished
 from reid.data.synthetic.settings import SyntheticSettings
 from reid.data.synthetic.studio import draw_entry, make_cameras
+from reid.progress import Progress
 
 logger = logging.getLogger(__name__)
-
-Progress = Callable[[int, int], None]
 
 
 def write_synthetic_market1501(

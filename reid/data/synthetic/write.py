@@ -2,17 +2,14 @@
 
 import json
 import logging
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from uuid import uuid4
 
+from reid.data.aside import written_aside
 from reid.data.synthetic.market import FOLDERS, entries
 from reid.data.synthetic.record import RECORD, describe, is_finished
 from reid.data.synthetic.settings import SyntheticSettings
 from reid.data.synthetic.studio import draw_entry, make_cameras
+from reid.errors import DataError
 from reid.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -34,30 +31,24 @@ def write_synthetic_market1501(
         progress: called after each picture with how many are done and how many there are.
 
     Raises:
-        DataError: the folder holds something else, or was written with other settings.
-        OSError: the folder cannot be written.
+        DataError: the folder holds something else, was written with other settings, or cannot be
+            written.
     """
     folder = folder.resolve()
     if is_finished(folder, settings):
         logger.info("synthetic pictures are there already: %s", folder)
         return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with _aside(folder) as draft:
-        _write_pictures(draft, settings, progress)
-        _write_record(draft, settings)
-        _publish(draft, folder, settings)
-
-
-@contextmanager
-def _aside(folder: Path) -> Iterator[Path]:
-    """Make a folder beside the real one, and remove it if anything goes wrong."""
-    draft = folder.with_name(f".{folder.name}.{uuid4().hex[:12]}.unfinished")
-    draft.mkdir()
     try:
-        yield draft
-    finally:
-        # After success it is not there any more: it was renamed.
-        shutil.rmtree(draft, ignore_errors=True)
+        with written_aside(folder) as draft:
+            _write_pictures(draft, settings, progress)
+            _write_record(draft, settings)
+    except DataError:
+        # Another process may have been faster; its pictures are as good as ours.
+        if not is_finished(folder, settings):
+            raise
+        logger.info("synthetic pictures were written meanwhile: %s", folder)
+        return
+    logger.info("wrote synthetic pictures: %s", folder)
 
 
 def _write_pictures(draft: Path, settings: SyntheticSettings, progress: Progress | None) -> None:
@@ -75,19 +66,3 @@ def _write_pictures(draft: Path, settings: SyntheticSettings, progress: Progress
 def _write_record(draft: Path, settings: SyntheticSettings) -> None:
     text = json.dumps(describe(settings), indent=2) + "\n"
     (draft / RECORD).write_text(text, encoding="utf-8")
-
-
-def _publish(draft: Path, folder: Path, settings: SyntheticSettings) -> None:
-    """Flush, then rename: after a power cut, too, what bears the name is whole."""
-    # One sync is hundreds of times faster than thousands of fsyncs. Windows has none.
-    if hasattr(os, "sync"):
-        os.sync()
-    try:
-        draft.rename(folder)
-    except OSError:
-        # Another process may have been faster; its pictures are as good as ours.
-        if not is_finished(folder, settings):
-            raise
-        logger.info("synthetic pictures were written meanwhile: %s", folder)
-        return
-    logger.info("wrote synthetic pictures: %s", folder)

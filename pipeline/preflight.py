@@ -1,11 +1,12 @@
 """What would fail an hour into the run fails now."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from pipeline.config import Config, StageName, WidthBudget
+from pipeline.config import Config, CutSettings, FinetuneStage, StageName, WidthBudget
 from pipeline.errors import PipelineError
 from pipeline.export_files import check_packages
 from pipeline.widths import cutting_stage, final_widths, full_width_model, schedule
@@ -47,24 +48,8 @@ def check_settings(config: Config) -> None:
         check_layer_names(_full_width(config), config.quantize.float_layers)
     if "export" in config.stages:
         check_packages(config.export.files)
-    for key, settings, teacher, weights in _trainings(config):
-        taught = teacher and any(weights.model_dump().values())
-        if settings.epochs and not (taught or settings.losses.total_weight):
-            raise PipelineError(
-                f"{key}: nothing to learn from, every loss has weight 0; give "
-                f"{key}.losses.cross_entropy a weight, or epochs 0"
-            )
-        if settings.epochs and settings.precision == "16-mixed" and not _trains_on_gpu(config):
-            raise PipelineError(
-                f"{key}.precision: 16-mixed needs a GPU; on the CPU use bf16-mixed or 32-true"
-            )
-        if settings.patience and not config.data.validation_share:
-            raise PipelineError(
-                f"{key}.patience: there is no validation to lose patience with; give "
-                "data.validation_share a value such as 0.1"
-            )
-        if settings.frozen_epochs:
-            _check_frozen_layers(config, key, settings, bool(teacher and weights.logits))
+    for training in _trainings(config):
+        _check_training(config, training)
 
 
 def _trains_on_gpu(config: Config) -> bool:
@@ -81,14 +66,44 @@ def _check_widths(config: Config, stage: StageName) -> None:
     schedule(checked, stage, source, final_widths(checked, stage, source))
 
 
-def _check_frozen_layers(
-    config: Config, key: str, settings: TrainingSettings, logits_are_taught: bool
-) -> None:
-    taught = logits_are_taught or settings.losses.cross_entropy > 0
-    try:
-        match_layers(_full_width(config), settings.frozen_layers, classifier_learns=taught)
-    except TrainingError as error:
-        raise PipelineError(f"{key}.{error}") from error
+@dataclass(frozen=True)
+class _Training:
+    """A training of a requested stage.
+
+    Attributes:
+        key: of its settings.
+        settings: themselves.
+        taught: weights of what a teacher tells it, if it has one.
+    """
+
+    key: str
+    settings: TrainingSettings
+    taught: DistillationSettings | None = None
+
+
+def _check_training(config: Config, training: _Training) -> None:
+    key, settings = training.key, training.settings
+    taught = {} if training.taught is None else training.taught.model_dump()
+    if settings.epochs and not (any(taught.values()) or settings.losses.total_weight):
+        raise PipelineError(
+            f"{key}: nothing to learn from, every loss has weight 0; give "
+            f"{key}.losses.cross_entropy a weight, or epochs 0"
+        )
+    if settings.epochs and settings.precision == "16-mixed" and not _trains_on_gpu(config):
+        raise PipelineError(
+            f"{key}.precision: 16-mixed needs a GPU; on the CPU use bf16-mixed or 32-true"
+        )
+    if settings.patience and not config.data.validation_share:
+        raise PipelineError(
+            f"{key}.patience: there is no validation to lose patience with; give "
+            "data.validation_share a value such as 0.1"
+        )
+    if settings.frozen_epochs:
+        learns = bool(taught.get("logits")) or settings.losses.cross_entropy > 0
+        try:
+            match_layers(_full_width(config), settings.frozen_layers, classifier_learns=learns)
+        except TrainingError as error:
+            raise PipelineError(f"{key}.{error}") from error
 
 
 def _full_width(config: Config) -> nn.Module:
@@ -120,7 +135,8 @@ def check_batches(config: Config, data: ReidData) -> None:
         PipelineError: a training set is too small; the message names the setting.
     """
     classes = relabel(data.train)
-    for key, settings, _, _ in _trainings(config):
+    for training in _trainings(config):
+        key, settings = training.key, training.settings
         if settings.epochs == 0:
             continue
         try:
@@ -135,20 +151,21 @@ def check_batches(config: Config, data: ReidData) -> None:
             raise PipelineError(f"{key}: {error}") from error
 
 
-def _trainings(
-    config: Config,
-) -> list[tuple[str, TrainingSettings, bool, DistillationSettings]]:
-    """Return the trainings of the requested stages: key, settings, taught or not, and by what."""
+def _trainings(config: Config) -> list[_Training]:
+    """Return the trainings of the requested stages."""
+
+    def taught(stage: CutSettings | FinetuneStage) -> DistillationSettings | None:
+        return stage.distillation if stage.teacher else None
+
     transfer, prune, finetune = config.transfer, config.prune, config.finetune
-    alone = DistillationSettings()
     found = {
-        "train": ("train", config.train, False, alone),
-        "transfer": ("transfer.tuning", transfer.tuning, transfer.teacher, transfer.distillation),
-        "prune": ("prune.tuning", prune.tuning, prune.teacher, prune.distillation),
-        "finetune": ("finetune", finetune, finetune.teacher, finetune.distillation),
-        "resize": ("resize", config.resize, False, alone),
+        "train": _Training("train", config.train),
+        "transfer": _Training("transfer.tuning", transfer.tuning, taught(transfer)),
+        "prune": _Training("prune.tuning", prune.tuning, taught(prune)),
+        "finetune": _Training("finetune", finetune, taught(finetune)),
+        "resize": _Training("resize", config.resize),
     }
     if config.quantize.mode == "qat":
         qat = config.quantize.qat
-        found["quantize"] = (QAT, qat, True, qat.distillation)
+        found["quantize"] = _Training(QAT, qat, qat.distillation)
     return [training for stage, training in found.items() if stage in config.stages]

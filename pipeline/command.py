@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+import torch
 from rich.console import Console
 from rich.logging import RichHandler
 
@@ -67,6 +68,11 @@ def run_guarded(action: Callable[[], None]) -> int:
         where = f"{error.filename}: " if error.filename else ""
         reason = error.strerror or one_line(error)
         _say(f"error: {where}{reason}; make room or give rights there, then the same command again")
+        return EXIT_BAD_INPUT
+    except (MemoryError, torch.OutOfMemoryError):
+        _say(
+            "error: out of memory; lower data.evaluation_batch, or the stage's identities_per_batch"
+        )
         return EXIT_BAD_INPUT
     except (KeyboardInterrupt, SystemExit):  # Lightning turns the first into the second
         _say("interrupted; the same command goes on from here")

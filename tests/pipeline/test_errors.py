@@ -1,8 +1,10 @@
 """A message is one line, also when it comes from a worker process."""
 
 import pytest
+import torch
 from torch.utils.data import DataLoader, Dataset
 
+from pipeline.command import run_guarded
 from pipeline.errors import one_line
 from reid.errors import DataError
 
@@ -24,3 +26,13 @@ def test_one_line(workers: int) -> None:
 
 def test_an_error_without_words() -> None:
     assert one_line(DataError()) == "DataError"
+
+
+@pytest.mark.parametrize("kind", [MemoryError, torch.OutOfMemoryError])
+def test_memory_that_is_used_up(kind: type[Exception], capsys: pytest.CaptureFixture[str]) -> None:
+    def use_up() -> None:
+        raise kind("CUDA out of memory.\nTried to allocate 20.00 MiB")
+
+    assert run_guarded(use_up) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: out of memory; lower data.evaluation_batch, or the stage")

@@ -64,6 +64,7 @@ def freedom(
     untouched: Sequence[str] = (),
     multiple: int = 1,
     groups: Sequence[Sequence[str]] | None = None,
+    section: str = "prune",
 ) -> Freedom:
     """Find what of a model may be cut.
 
@@ -79,12 +80,14 @@ def freedom(
         multiple: what widths are rounded to.
         groups: what :func:`prune.nni_backend.find_groups` returned for this model; none: they are
             found here, which takes seconds.
+        section: of the settings that the patterns are from, for messages.
 
     Raises:
         PruneError: a pattern fits no layer, or nothing is left to cut.
     """
     full, costs = layer_widths(model), CostModel(model, cost_example)
-    fixed = output_layers(model) | set(matching(untouched, costs.layers, "prune.untouched"))
+    fixed = output_layers(model)
+    fixed |= set(matching(untouched, costs.layers, f"{section}.untouched"))
     if groups is None:
         groups = find_groups(model, example)
     in_groups = {name for members in groups for name in members}

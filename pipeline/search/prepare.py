@@ -109,6 +109,7 @@ def _task_settings(config: Config, model: nn.Module, info: CheckpointInfo) -> Ta
             cost_example=example,
             untouched=search.untouched,
             groups=groups,
+            section=SEARCH,
         )
         variables = default_variables(info.architecture, free)
     return TaskSettings(

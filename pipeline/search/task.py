@@ -103,6 +103,7 @@ class Task:
             untouched=settings.untouched,
             multiple=settings.multiple,
             groups=settings.groups,
+            section="search",
         )
         return make_space(free, settings.variables, settings.macs)
 

@@ -18,6 +18,7 @@ from pipeline.search.score import compact_model, mean_average_precision
 from pipeline.search.task import Task, read_task
 from pipeline.search.variables import default_variables
 from pipeline.settings_io import load_config
+from prune.errors import PruneError
 from prune.layers import layer_widths, model_cost
 from prune.plan_file import read_plan
 from prune.search.history import Trial
@@ -135,6 +136,12 @@ def test_a_limit_may_be_a_share_of_the_full_width(run: RunDir) -> None:
 def test_a_target_without_macs_of_its_own_needs_a_share(run: RunDir) -> None:
     config = load_config(run.config_path, ["prune.target=0.6"])
     with pytest.raises(PipelineError, match=r"search.macs: give the limit as a share"):
+        lay_out(config, run)
+
+
+def test_a_pattern_that_fits_nothing_is_refused_by_its_own_name(run: RunDir) -> None:
+    config = load_config(run.config_path, ["search.untouched=[conv9]"])
+    with pytest.raises(PruneError, match=r"^search.untouched: 'conv9' fits no layer"):
         lay_out(config, run)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.config import CutSettings
+from pipeline.config import PruneStage, TransferStage
 from pipeline.context import StageContext
 from pipeline.evaluation import evaluate
 from pipeline.run_dir import KEPT, PLAN
@@ -30,7 +30,7 @@ def run(context: StageContext) -> dict[str, Any]:
     return cut_to_target(context, context.config.prune)
 
 
-def cut_to_target(context: StageContext, settings: CutSettings) -> dict[str, Any]:
+def cut_to_target(context: StageContext, settings: TransferStage | PruneStage) -> dict[str, Any]:
     """Take the model to the target's widths, by as many cuts as are planned for the stage.
 
     The widths are written to ``plan.json`` before the first cut. Every iteration leaves a folder
@@ -46,7 +46,7 @@ def cut_to_target(context: StageContext, settings: CutSettings) -> dict[str, Any
         The row of the closing table.
     """
     source, _ = context.load_parent()
-    final = _planned(context, source)
+    final = _planned(context, settings, source)
     _, *plans = schedule(context.config, context.stage, source, final)
     groups = find_groups(source, torch.zeros(2, 3, *TRACE_SIZE))
     state: State | None = None
@@ -66,19 +66,21 @@ def cut_to_target(context: StageContext, settings: CutSettings) -> dict[str, Any
     return _finish(context, state, final) | ({"note": note} if note else {})
 
 
-def _planned(context: StageContext, source: nn.Module) -> dict[str, int]:
+def _planned(
+    context: StageContext, settings: TransferStage | PruneStage, source: nn.Module
+) -> dict[str, int]:
     """Return the final widths; once written they do not change, however they were found."""
     path = context.folder / PLAN
     if not path.exists():
-        _write_plan(context, source, path)
+        _write_plan(context, settings, source, path)
     return {**layer_widths(source), **read_plan(path).widths}
 
 
-def _write_plan(context: StageContext, source: nn.Module, path: Path) -> None:
-    section: CutSettings = getattr(context.config, context.stage)
-
+def _write_plan(
+    context: StageContext, settings: TransferStage | PruneStage, source: nn.Module, path: Path
+) -> None:
     def pictures() -> Tensor:
-        return torch.cat(context.training_batches(section.criterion_pictures, "plan"))
+        return torch.cat(context.training_batches(settings.criterion_pictures, "plan"))
 
     widths = final_widths(context.config, context.stage, source, pictures)
     costs = CostModel(source, context.example())
@@ -90,7 +92,7 @@ def _write_plan(context: StageContext, source: nn.Module, path: Path) -> None:
         widths={name: widths[name] for name in costs.layers},
         macs=cost.macs,
         parameters=cost.parameters,
-        note=f"{context.stage}.target={getattr(section, 'target', '')}",
+        note=f"{context.stage}.target={settings.target}",
     )
     write_plan(path, plan)
     logger.info(

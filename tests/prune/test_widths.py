@@ -7,9 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prune.errors import PruneError
-from prune.layers import layer_widths
-from prune.widths import check_groups, check_target, linear_plan
-from reid.models import build_model
+from prune.widths import (
+    SCHEDULES,
+    Schedule,
+    check_groups,
+    check_target,
+    geometric_plan,
+    linear_plan,
+)
 
 
 @given(source=st.integers(1, 600), share=st.floats(0.01, 1.0), iterations=st.integers(1, 12))
@@ -26,11 +31,18 @@ def test_a_plan_falls_evenly_and_ends_at_the_target(
     assert all(step["a"] == step["b"] for step in plan)
 
 
-@pytest.mark.parametrize("iterations", range(1, 9))
-@pytest.mark.parametrize("target", ["osnet_x0_75", "osnet_x0_5", "osnet_x0_25"])
-def test_stock_targets(target: str, iterations: int) -> None:
-    wanted = layer_widths(build_model(target))
-    assert linear_plan(layer_widths(build_model("osnet_x1_0")), wanted, iterations)[-1] == wanted
+@given(source=st.integers(1, 600), share=st.floats(0.01, 1.0), iterations=st.integers(1, 12))
+def test_geometric_cuts_take_the_same_share_each_time(
+    source: int, share: float, iterations: int
+) -> None:
+    target = max(1, int(source * share))
+    plan = geometric_plan({"a": source, "b": source}, {"a": target, "b": target}, iterations)
+    widths = [source, *(step["a"] for step in plan)]
+    assert len(plan) == iterations
+    assert widths[-1] == target
+    for number, width in enumerate(widths):
+        assert abs(width - source * (target / source) ** (number / iterations)) <= 0.5 + 1e-9
+    assert all(step["a"] == step["b"] for step in plan)
 
 
 def test_a_wider_target_is_refused() -> None:
@@ -48,9 +60,10 @@ def test_another_architecture_is_refused() -> None:
         check_target({"a": 8}, {"a": 8, "b": 4})
 
 
-def test_no_iterations_are_refused() -> None:
+@pytest.mark.parametrize("way", SCHEDULES)
+def test_no_iterations_are_refused(way: Schedule) -> None:
     with pytest.raises(PruneError, match="at least 1, not 0"):
-        linear_plan({"a": 8}, {"a": 4}, 0)
+        SCHEDULES[way]({"a": 8}, {"a": 4}, 0)
 
 
 def test_a_split_group_is_refused() -> None:

@@ -17,7 +17,7 @@ from reid.data.market_writer import write_market_layout
 from reid.data.merging import split_by_identity
 from reid.data.prepared_record import HAS_CAMERAS, RECORD
 from reid.data.published_counts import count, differing_counts
-from reid.data.records import Picture, ReidData, check_evaluable
+from reid.data.records import Picture, ReidData, check_evaluable, count_persons
 from reid.data.sources import check_source, read_source
 from reid.errors import DataError
 from reid.progress import Progress
@@ -25,7 +25,7 @@ from reid.progress import Progress
 MARKET_PROTOCOL = "market1501"
 FEWEST_IDENTITIES = 2
 # What is tested on where a data set has no test set of its own.
-TEST_SHARE = 0.1
+TEST_SHARE, LARGEST_TEST_SHARE = 0.1, 0.4
 TEST_SEED = 0
 
 logger = logging.getLogger(__name__)
@@ -43,8 +43,8 @@ def prepare(
 ) -> ReidData:
     """Make a data set ready: unpack, read, count, cut, write.
 
-    A data set without a test set (faces, one's own list) gets one: a tenth of its identities, the
-    same each time. A target that an equal call has made already is left as it is.
+    A data set without a test set (faces, one's own list) gets one: a tenth of its identities, or
+    two of a few, the same each time. A target that an equal call has made already is left as it is.
 
     Args:
         name: a key of ``reid.data.sources.SOURCES``.
@@ -166,5 +166,7 @@ def _with_test_set(data: ReidData) -> ReidData:
         raise DataError(f"{data.root}: no pictures to train on")
     if data.query or data.gallery:
         return data
-    logger.info("no test set: a share of %s of the identities becomes one", TEST_SHARE)
-    return split_by_identity(data, TEST_SHARE, TEST_SEED)
+    # Two people at least, or no pair is of two; but the greater part is for training.
+    share = max(TEST_SHARE, min(FEWEST_IDENTITIES / count_persons(data.train), LARGEST_TEST_SHARE))
+    logger.info("no test set: a share of %.2g of the identities becomes one", share)
+    return split_by_identity(data, share, TEST_SEED)

@@ -132,6 +132,19 @@ def test_a_set_without_test_set_gets_one(paint: Paint, tmp_path: Path, target: P
     assert min(picture.person for picture in data.pictures()) == 1
 
 
+@pytest.mark.parametrize(("persons", "tested"), [(2, 1), (3, 1), (4, 2), (12, 2), (31, 3)])
+def test_two_of_a_few_are_tested_on(
+    paint: Paint, tmp_path: Path, target: Path, persons: int, tested: int
+) -> None:
+    for person in range(persons):
+        for picture in range(2):
+            paint(tmp_path / "faces" / f"p{person:02d}" / f"{picture}.png", 2 * person + picture)
+    data = prepare("folders", tmp_path / "faces", target)
+    assert (count(data).query_identities, count(data).train_identities) == (
+        tested, persons - tested,
+    )  # fmt: skip
+
+
 def test_person_zero_is_no_distractor(paint: Paint, tmp_path: Path, target: Path) -> None:
     for split, camera in (("train", 1), ("query", 1), ("gallery", 2)):
         for person in (0, 1):
@@ -149,7 +162,7 @@ def test_a_list(paint: Paint, tmp_path: Path, target: Path) -> None:
             lines.append(f"{person}{camera}.png,{person},{camera}")
     (tmp_path / "own" / "all.csv").write_text("\n".join(lines))
     data = prepare("csv", tmp_path / "own" / "all.csv", target)
-    assert count(data) == Counts(6, 3, 1, 1, 1)
+    assert count(data) == Counts(4, 2, 2, 2, 2)
     assert data.has_cameras
 
 

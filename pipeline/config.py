@@ -42,7 +42,7 @@ StageName = Literal[
 STAGES: tuple[StageName, ...] = get_args(StageName)
 FileName = Literal[
     "torchscript", "torchscript_int8", "onnx", "onnx_int8", "openvino", "openvino_int8",
-    "torchreid", "boxmot", "boxmot_onnx",
+    "executorch", "executorch_int8", "torchreid", "boxmot", "boxmot_onnx",
 ]  # fmt: skip
 # Files that are made of another file.
 MADE_OF: dict[FileName, FileName] = {
@@ -387,10 +387,11 @@ class ExportStage(Settings):
         ("torchscript", "torchscript_int8", "onnx", "onnx_int8"),
         min_length=1,
         description="torchscript, torchscript_int8 (that of quantize is checked), onnx, "
-        "onnx_int8, openvino, openvino_int8, torchreid, boxmot, boxmot_onnx",
+        "onnx_int8, openvino, openvino_int8, executorch, executorch_int8, torchreid, boxmot, "
+        "boxmot_onnx",
     )
     calibration_pictures: int = Field(
-        256, ge=1, description="training pictures for the ranges of onnx_int8, over the cameras"
+        256, ge=1, description="training pictures for the ranges of int8 files, over the cameras"
     )
     calibration: Literal["percentile", "minmax", "entropy"] = Field(
         "percentile", description="how ONNX Runtime finds activation ranges"

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from pipeline.calibration import describe_pictures, draw_calibration
 from pipeline.config import FileName
 from pipeline.context import StageContext
 from pipeline.errors import PipelineError
+from quantize.executorch import save_executorch, save_executorch_int8
 from quantize.fold import folded_copy
 from quantize.onnx import save_onnx
 from quantize.onnx_int8 import int8_convolutions, quantize_onnx
@@ -126,20 +127,31 @@ def _write_onnx(source: Source, path: Path) -> None:
     save_onnx(source.model, source.context.example(), path, source.float_metadata())
 
 
-def _write_onnx_int8(source: Source, path: Path) -> None:
-    context, settings = source.context, source.context.config.export
-    drawn = draw_calibration(context, settings.calibration_pictures, 0).calibration
+def _calibration(source: Source, path: Path) -> tuple[list[Tensor], dict[str, str]]:
+    """Draw the pictures for the ranges of an int8 file; return batches of them, and its metadata.
+
+    All int8 files of an export are calibrated on the same pictures.
+    """
+    context = source.context
+    count = context.config.export.calibration_pictures
+    drawn = draw_calibration(context, count, 0).calibration
     calibration = describe_pictures(drawn, context.data.root)
     write_json(context.folder / CALIBRATION_FILE, calibration)
     logger.info("export: %s is calibrated on %d pictures", path.name, len(drawn))
+    return context.batches(drawn), source.metadata(calibration_digest=calibration["digest"])
+
+
+def _write_onnx_int8(source: Source, path: Path) -> None:
+    settings = source.context.config.export
+    batches, metadata = _calibration(source, path)
     quantize_onnx(
         path.with_name(FLOAT_ONNX),
-        context.batches(drawn),
+        batches,
         path,
         method=settings.calibration,
         percentile=settings.percentile,
         reduce_range=settings.reduce_range,
-        metadata=source.metadata(calibration_digest=calibration["digest"]),
+        metadata=metadata,
     )
     logger.info("export: %s: %d of %d convolutions are int8", path.name, *int8_convolutions(path))
 
@@ -150,6 +162,15 @@ def _write_openvino(_: Source, path: Path) -> None:
 
 def _write_openvino_int8(_: Source, path: Path) -> None:
     save_openvino(path.with_name(INT8_ONNX), path)
+
+
+def _write_executorch(source: Source, path: Path) -> None:
+    save_executorch(source.model, source.context.example(), path, source.float_metadata())
+
+
+def _write_executorch_int8(source: Source, path: Path) -> None:
+    batches, metadata = _calibration(source, path)
+    save_executorch_int8(source.model, batches, path, metadata)
 
 
 def _write_torchreid(source: Source, path: Path) -> None:
@@ -172,6 +193,10 @@ FILE_KINDS: Mapping[FileName, FileKind] = {
     "openvino": FileKind(lambda _: "float.xml", _write_openvino, package="openvino"),
     "openvino_int8": FileKind(
         lambda _: "int8.xml", _write_openvino_int8, int8=True, package="openvino"
+    ),
+    "executorch": FileKind(lambda _: "float.pte", _write_executorch, package="executorch"),
+    "executorch_int8": FileKind(
+        lambda _: "int8.pte", _write_executorch_int8, int8=True, package="executorch"
     ),
     "torchreid": FileKind(lambda _: TORCHREID_FILE, _write_torchreid, timed=False),
     "boxmot": FileKind(lambda source: f"{_boxmot_name(source)}.pt", _write_boxmot, timed=False),

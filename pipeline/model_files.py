@@ -102,6 +102,8 @@ def meant_for(kind: FileKind, engine: Engine | None, *, int8: bool) -> str:
         return {"qnnpack": "ARM (QNNPACK)"}.get(engine, f"x86-64 ({engine})")
     if kind == "openvino":
         return "Intel (OpenVINO)"
+    if kind == "executorch":
+        return "ARM, x86-64 (ExecuTorch, XNNPACK)"
     if kind == "onnx":
         return "x86-64 with VNNI, ARM with dot products" if int8 else "any (ONNX Runtime)"
     return {"checkpoint": "training (eager PyTorch)"}.get(kind, "any (libtorch)")

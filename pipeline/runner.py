@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 StageFunction = Callable[[StageContext], dict[str, Any]]
 
-MODEL_SUFFIXES = (".pt", ".onnx", ".xml", ".bin", ".tar")
+MODEL_SUFFIXES = (".pt", ".onnx", ".xml", ".bin", ".pte", ".tar")
 
 STAGE_FUNCTIONS: dict[str, StageFunction] = {
     "train": train.run,

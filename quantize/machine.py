@@ -39,6 +39,7 @@ def machine_description() -> dict[str, Any]:
         "torch": torch.__version__,
         "onnxruntime": _version("onnxruntime"),
         "openvino": _version("openvino"),
+        "executorch": _version("executorch"),
         "torch_capability": torch.backends.cpu.get_cpu_capability(),
         "engine": torch.backends.quantized.engine,
         "supported_engines": list(supported_engines()),

@@ -26,7 +26,7 @@ Open = Callable[[], Call]
 
 # What models run in. It is loaded before memory is counted, and once for all processes: they are
 # forked off a process that has loaded it and has run nothing yet.
-_LIBRARIES = ["torch", "torchvision", "onnxruntime", "openvino"]
+_LIBRARIES = ["torch", "torchvision", "onnxruntime", "openvino", "executorch.runtime"]
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
 _CLEAR_PEAK = "5"  # see proc_pid_clear_refs(5)

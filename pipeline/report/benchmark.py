@@ -48,7 +48,12 @@ def timing_text(timing: dict[str, Any]) -> str:
 
 def _runtimes(machine: dict[str, Any]) -> str:
     """Return what ran the files, with versions; an earlier run has not noted all of them."""
-    names = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+    names = {
+        "torch": "PyTorch",
+        "onnxruntime": "ONNX Runtime",
+        "openvino": "OpenVINO",
+        "executorch": "ExecuTorch",
+    }
     return ", ".join(f"{name} {machine[key]}" for key, name in names.items() if machine.get(key))
 
 

@@ -9,12 +9,13 @@ from reid.errors import CheckpointError, ModelError
 from reid.files import hash_file
 from reid.inference.checkpoint_files import load_checkpoint_file
 from reid.inference.embedder import COLOUR_ORDERS, Embedder, average_over_flip
+from reid.inference.executorch_files import load_executorch_file
 from reid.inference.loaded_model import LoadedModel
 from reid.inference.onnx_files import load_onnx_file
 from reid.inference.openvino_files import load_openvino_file
 from reid.inference.torchscript_files import load_torchscript_file
 
-FileKind = Literal["checkpoint", "torchscript", "onnx", "openvino"]
+FileKind = Literal["checkpoint", "torchscript", "onnx", "openvino", "executorch"]
 DEFAULT_INPUT_SIZE = (256, 128)
 LARGEST_SIDE = 4096
 # Bytes at a file's beginning that tell of what kind it is.
@@ -23,6 +24,7 @@ _EXPORTED: Mapping[FileKind, Callable[[Path], LoadedModel]] = {
     "torchscript": load_torchscript_file,
     "onnx": load_onnx_file,
     "openvino": load_openvino_file,
+    "executorch": load_executorch_file,
 }
 
 
@@ -37,7 +39,7 @@ def load_embedder(
 
     Args:
         path: a checkpoint of this program or of torchreid, FastReID or BoxMOT, a TorchScript file,
-            an ONNX file, or the ``.xml`` of an OpenVINO file.
+            an ONNX file, the ``.xml`` of an OpenVINO file, or an ExecuTorch file.
         architecture: of a checkpoint that does not say; by default read off the file's name. Where
             the file says, it must be the same.
         input_size: (height, width) in pixels; by default the file's own, or 256 x 128.
@@ -92,14 +94,16 @@ def recognise_model_file(path: Path) -> FileKind:
         return _kind_of_archive(path)
     if start[:1] == b"\x80":
         return "checkpoint"
+    if start[4:6] == b"ET":
+        return "executorch"
     # An ONNX file is a protocol buffer that begins with its version, field 1, a small number.
     if path.suffix.lower() == ".onnx" or (start[:1] == b"\x08" and len(start) >= 4):
         return "onnx"
     if start[:5] == b"<?xml" and b"<net" in start:
         return "openvino"
     raise CheckpointError(
-        f"{path}: not a model file that is known; expected a checkpoint, TorchScript, ONNX, or "
-        "the .xml of an OpenVINO file"
+        f"{path}: not a model file that is known; expected a checkpoint, TorchScript, ONNX, "
+        "ExecuTorch, or the .xml of an OpenVINO file"
     )
 
 

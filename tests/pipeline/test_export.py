@@ -197,6 +197,25 @@ def test_openvino_files_are_checked_and_timed_like_the_others(run: Path, tmp_pat
     assert sizes["export/float.xml"] == sum(part.stat().st_size for part in parts)
 
 
+@pytest.mark.slow
+def test_executorch_files_are_checked_and_timed_like_the_others(run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("executorch.exir")
+    share_models(run, tmp_path)
+    files = "export.files=[executorch,executorch_int8]"
+    brief = ["benchmark.rounds=2", "benchmark.batches=[1]", "benchmark.threads=[1]"]
+    assert main(["--run", str(tmp_path), "--stages", "export,benchmark", files, *brief]) == 0
+    rows = json.loads((tmp_path / "export" / "parity.json").read_text())["files"]
+    assert [row["name"] for row in rows] == ["float.pte", "int8.pte"]
+    assert rows[0]["parity"]["lowest_cosine"] >= 0.9999
+    for row in rows:
+        embedder = load_embedder(tmp_path / "export" / row["name"])
+        assert embedder.input_size == (64, 32)
+        assert read_threshold(embedder).threshold == row["threshold"]
+    timed = json.loads((tmp_path / "benchmark" / "benchmark.json").read_text())
+    assert timed["machine"]["executorch"]
+    assert {"export/float.pte", "export/int8.pte"} <= {row["name"] for row in timed["rows"]}
+
+
 def test_both_parts_of_a_rejected_file_are_set_aside(tmp_path: Path) -> None:
     for name in ("float.xml", "float.bin"):
         (tmp_path / name).write_text(name)

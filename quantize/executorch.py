@@ -1,0 +1,146 @@
+"""ExecuTorch files for XNNPACK, float and int8: pictures in, embeddings out, for phones.
+
+The whole graph is handed to XNNPACK. Its int8 form is made by PyTorch 2's quantizer for it:
+activations int8 per tensor, weights int8 per channel.
+"""
+
+import copy
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from quantize.call_sites import split_call_sites
+from quantize.errors import QuantizeError
+from quantize.extras import import_extra
+from quantize.fold import fold_batchnorm, folded_copy
+from quantize.writing import written_whole
+
+# A method of the file that takes nothing and returns the metadata as JSON text.
+METADATA_METHOD = "metadata"
+# Memory is planned for this many pictures at once.
+LARGEST_BATCH = 64
+
+
+def save_executorch(
+    model: nn.Module, example: Tensor, path: Path, metadata: Mapping[str, str]
+) -> None:
+    """Write a float model for XNNPACK, with BatchNorm folded and a batch of 1 to 64.
+
+    Args:
+        model: a float model whose output is embeddings (N, D); it is left as it is.
+        example: a batch (N, 3, H, W).
+        path: where to write; its folder exists. An existing file is replaced in one step.
+        metadata: written into the file, returned by its method ``metadata``.
+
+    Raises:
+        QuantizeError: ExecuTorch is not installed or cannot carry the model, or the file cannot be
+            written.
+    """
+    with _quiet(), _told_in_one_line(), _any_batch():
+        content = _lowered(_exported(folded_copy(model), example), metadata)
+    with written_whole(path) as file:
+        file.write(content)
+
+
+def save_executorch_int8(
+    model: nn.Module, calibration: Sequence[Tensor], path: Path, metadata: Mapping[str, str]
+) -> None:
+    """Write an int8 form of a float model for XNNPACK.
+
+    A layer that is called several times becomes one layer a call: XNNPACK's delegate cannot create
+    an int8 convolution whose bias serves two calls (docs/files.md).
+
+    Args:
+        model: a float model whose output is embeddings (N, D); it is left as it is.
+        calibration: batches (N, 3, H, W) of up to 64 pictures, prepared exactly as for inference.
+        path: where to write; its folder exists. An existing file is replaced in one step.
+        metadata: written into the file, returned by its method ``metadata``.
+
+    Raises:
+        QuantizeError: as for ``save_executorch``, or there are no calibration pictures.
+    """
+    if not calibration:
+        raise QuantizeError("no calibration pictures: int8 ranges cannot be chosen without them")
+    with _quiet(), _told_in_one_line():
+        graph = split_call_sites(copy.deepcopy(model).cpu().eval())
+        fold_batchnorm(graph)
+        with _any_batch():
+            exported = _exported(graph, calibration[0])
+        quantized = _quantized(exported.module(), calibration)
+        with _any_batch():
+            content = _lowered(_exported(quantized, calibration[0]), metadata)
+    with written_whole(path) as file:
+        file.write(content)
+
+
+def _exported(model: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
+    # Of an example of one picture, the exporter would take the 1 for a constant.
+    pictures = example[:2] if len(example) > 1 else example.repeat(2, 1, 1, 1)
+    batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
+    return torch.export.export(model, (pictures,), dynamic_shapes=({0: batch},))
+
+
+@torch.no_grad()
+def _quantized(model: nn.Module, calibration: Sequence[Tensor]) -> nn.Module:
+    tools = import_extra("torchao.quantization.pt2e.quantize_pt2e")
+    xnnpack = import_extra("executorch.backends.xnnpack.quantizer.xnnpack_quantizer")
+    settings = xnnpack.get_symmetric_quantization_config(is_per_channel=True)
+    prepared = tools.prepare_pt2e(model, xnnpack.XNNPACKQuantizer().set_global(settings))
+    for batch in calibration:
+        prepared(batch)
+    converted: nn.Module = tools.convert_pt2e(prepared)
+    return converted
+
+
+def _lowered(program: torch.export.ExportedProgram, metadata: Mapping[str, str]) -> bytes:
+    exir = import_extra("executorch.exir")
+    partition = import_extra("executorch.backends.xnnpack.partition.xnnpack_partitioner")
+    lowered = exir.to_edge_transform_and_lower(
+        program,
+        partitioner=[partition.XnnpackPartitioner()],
+        constant_methods={METADATA_METHOD: json.dumps(dict(metadata), sort_keys=True)},
+    )
+    return bytes(lowered.to_executorch().buffer)
+
+
+@contextmanager
+def _any_batch() -> Iterator[None]:
+    """Keep oneDNN and NNPACK out of an export.
+
+    Whether they are taken for a convolution depends on the batch, below 16 or not, and the
+    exporter, which asks, takes the answer for a limit of the file.
+    """
+    with (
+        torch.backends.mkldnn.flags(enabled=False),
+        torch.backends.nnpack.flags(enabled=False),
+    ):
+        yield
+
+
+@contextmanager
+def _told_in_one_line() -> Iterator[None]:
+    try:
+        yield
+    except QuantizeError:
+        raise
+    except Exception as error:  # the exporter's errors have no common base
+        reason = str(error).partition("\n")[0][:300]
+        raise QuantizeError(f"the model cannot be written for ExecuTorch: {reason}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's hints for developers to itself."""
+    former = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        logging.disable(former)

@@ -5,7 +5,8 @@
     python -m benchmarks.criteria --output runs/criteria --table
 
 ``first`` is the first of K cuts to the last target; the targets are reached in one cut. Measured
-after the surgery and after reconstruction. A row that is there is not measured again.
+after the surgery and after reconstruction. A row that is there is not measured again; one of other
+settings is refused.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@
 
 Every row starts from the same full-width model and sees the training pictures equally often after
 its first cut: ``--tuning`` times after each cut, the rest in ``finetune``. A row is a run of the
-pipeline in a folder of its own; a stopped benchmark goes on. Torch-Pruning's rows need ``pip
-install torch-pruning==1.6.1``.
+pipeline in a folder of its own; a stopped benchmark goes on, and a result of other settings is
+refused. Torch-Pruning's rows need ``pip install torch-pruning==1.6.1``.
 """
 
 from __future__ import annotations

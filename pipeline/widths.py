@@ -30,6 +30,7 @@ TRACE_SIZE = (64, 32)
 LATENCY_ROUNDS = 40
 
 Pictures = Callable[[], Tensor]
+Groups = list[tuple[str, ...]]
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +81,11 @@ def schedule(config: Config, stage: str, source: nn.Module, final: Widths) -> li
 
 
 def final_widths(
-    config: Config, stage: str, source: nn.Module, pictures: Pictures | None = None
+    config: Config,
+    stage: str,
+    source: nn.Module,
+    pictures: Pictures | None = None,
+    groups: Groups | None = None,
 ) -> dict[str, int]:
     """Return the widths of every layer after a stage.
 
@@ -90,6 +95,8 @@ def final_widths(
         source: the full-width model; its weights count where :func:`depends_on_weights`.
         pictures: gives inputs (N, 3, H, W) on which the criterion ``reconstruction`` measures what
             a budget costs; without, and with any other criterion, the norms of the weights tell.
+        groups: layers of the source whose channels go together; none: they are found here, where
+            they are needed, which takes seconds.
 
     Raises:
         PipelineError: settings do not fit together, or the target is no narrower form of the
@@ -103,8 +110,8 @@ def final_widths(
     if name is not None:
         return _stock_widths(config, stage, source, name)
     if path is not None:
-        return _widths_of_plan(config, source, path)
-    free = _freedom(config, source)
+        return _widths_of_plan(config, source, path, groups)
+    free = _freedom(config, source, groups)
     target = config.prune.target
     if isinstance(target, float):
         return free.widths(shares_by_pattern(free, target, config.prune.ratios))
@@ -141,7 +148,9 @@ def _stock_widths(config: Config, stage: str, source: nn.Module, name: str) -> d
     return layer_widths(narrow)
 
 
-def _widths_of_plan(config: Config, source: nn.Module, path: Path) -> dict[str, int]:
+def _widths_of_plan(
+    config: Config, source: nn.Module, path: Path, groups: Groups | None
+) -> dict[str, int]:
     plan = read_plan(path)
     if plan.architecture != config.model.architecture:
         raise PipelineError(
@@ -152,20 +161,23 @@ def _widths_of_plan(config: Config, source: nn.Module, path: Path) -> dict[str, 
     if unknown:
         raise PipelineError(f"{path}: {unknown[0]!r} is no layer of {plan.architecture}")
     widths = {**layer_widths(source), **plan.widths}
+    if groups is None:
+        groups = find_groups(source, torch.zeros(2, 3, *TRACE_SIZE))
     try:
-        check_groups(widths, find_groups(source, torch.zeros(2, 3, *TRACE_SIZE)))
+        check_groups(widths, groups)
     except PruneError as error:
         raise PipelineError(f"{path}: {error}; give both the same width") from error
     return widths
 
 
-def _freedom(config: Config, source: nn.Module) -> Freedom:
+def _freedom(config: Config, source: nn.Module, groups: Groups | None) -> Freedom:
     return freedom(
         source,
         torch.zeros(2, 3, *TRACE_SIZE),
         cost_example=torch.zeros(1, 3, config.data.height, config.data.width),
         untouched=config.prune.untouched,
         multiple=config.prune.multiple,
+        groups=groups,
     )
 
 
@@ -190,7 +202,7 @@ def _within(
     if budget.macs is not None:
         return within(_absolute(budget.macs, full.macs), lambda cost: cost.macs)
     assert budget.latency is not None
-    groups = [unit.layers for unit in free.units if len(unit.layers) > 1]
+    groups: Groups = [unit.layers for unit in free.units if len(unit.layers) > 1]
     widths, _ = widths_for_latency(
         budget.latency,
         at=lambda share: within(share * full.macs, lambda cost: cost.macs),
@@ -224,9 +236,7 @@ def _losses(
     return energy_losses(free, scores)
 
 
-def _latency_share(
-    source: nn.Module, widths: Widths, config: Config, groups: list[tuple[str, ...]]
-) -> float:
+def _latency_share(source: nn.Module, widths: Widths, config: Config, groups: Groups) -> float:
     """Measure a model at some widths beside the full-width one, batch 1, in turns."""
     example = torch.randn(2, 3, *TRACE_SIZE, generator=torch.Generator().manual_seed(0))
     compact = cut(source, widths, example=example, check_input=example, groups=groups).model

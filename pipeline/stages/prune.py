@@ -15,7 +15,7 @@ from pipeline.stages.common import finish_model
 from pipeline.stages.iteration import Iteration, State, load_state, write_kept
 from pipeline.stages.prune_iteration import run_iteration
 from pipeline.stages.tuning import exceeded_budget
-from pipeline.widths import TRACE_SIZE, final_widths, schedule, stock_target
+from pipeline.widths import TRACE_SIZE, Groups, final_widths, schedule, stock_target
 from prune.costs import CostModel
 from prune.layers import layer_widths
 from prune.nni_backend import find_groups
@@ -46,9 +46,9 @@ def cut_to_target(context: StageContext, settings: TransferStage | PruneStage) -
         The row of the closing table.
     """
     source, _ = context.load_parent()
-    final = _planned(context, settings, source)
-    _, *plans = schedule(context.config, context.stage, source, final)
     groups = find_groups(source, torch.zeros(2, 3, *TRACE_SIZE))
+    final = _planned(context, settings, source, groups)
+    _, *plans = schedule(context.config, context.stage, source, final)
     state: State | None = None
     note = ""
     for number, widths in enumerate(plans, start=1):
@@ -67,22 +67,29 @@ def cut_to_target(context: StageContext, settings: TransferStage | PruneStage) -
 
 
 def _planned(
-    context: StageContext, settings: TransferStage | PruneStage, source: nn.Module
+    context: StageContext,
+    settings: TransferStage | PruneStage,
+    source: nn.Module,
+    groups: Groups,
 ) -> dict[str, int]:
     """Return the final widths; once written they do not change, however they were found."""
     path = context.folder / PLAN
     if not path.exists():
-        _write_plan(context, settings, source, path)
+        _write_plan(context, settings, source, groups, path)
     return {**layer_widths(source), **read_plan(path).widths}
 
 
 def _write_plan(
-    context: StageContext, settings: TransferStage | PruneStage, source: nn.Module, path: Path
+    context: StageContext,
+    settings: TransferStage | PruneStage,
+    source: nn.Module,
+    groups: Groups,
+    path: Path,
 ) -> None:
     def pictures() -> Tensor:
         return torch.cat(context.training_batches(settings.criterion_pictures, "plan"))
 
-    widths = final_widths(context.config, context.stage, source, pictures)
+    widths = final_widths(context.config, context.stage, source, pictures, groups)
     costs = CostModel(source, context.example())
     cost = costs.cost(widths)
     plan = PlanFile(

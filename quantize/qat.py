@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.ao.nn.intrinsic.qat import freeze_bn_stats
 from torch.ao.quantization import (
     FakeQuantize,
@@ -50,7 +50,7 @@ def prepare_qat(model: nn.Module, calibrated: Calibrated) -> fx.GraphModule:
 
     Args:
         model: as it was calibrated; it is left as it is.
-        calibrated: the ranges to start from.
+        calibrated: the ranges and biases to start from (``quantize.static.with_corrected_biases``).
 
     Returns:
         A graph module in training mode that maps pictures to what the model returns in
@@ -75,6 +75,7 @@ def prepare_qat(model: nn.Module, calibrated: Calibrated) -> fx.GraphModule:
     _share_parameters(qat, call_sites(evaluated))
     _keep_scales_from_zero(qat)
     _start_from(qat, calibrated.prepared)
+    _take_biases(qat, calibrated.prepared)
     return qat
 
 
@@ -103,9 +104,7 @@ def trained_calibration(qat: fx.GraphModule, calibrated: Calibrated) -> Calibrat
     trained = copy.deepcopy(qat).cpu()
     prepared = copy.deepcopy(calibrated.prepared)
     for weighted in weighted_layers(prepared):
-        source: Any = trained.get_submodule(str(weighted.node.target))
-        learned = source.to_float()
-        learned = learned[0] if isinstance(learned, nn.Sequential) else learned
+        learned = _folded(trained.get_submodule(str(weighted.node.target)))
         weighted.layer.load_state_dict(learned.state_dict())
     ranges = observed_nodes(trained)
     for producer, name in observed_nodes(prepared).items():
@@ -178,3 +177,31 @@ def _start_from(qat: fx.GraphModule, prepared: fx.GraphModule) -> None:
         observer = fake.activation_post_process
         observer.min_val = ((fake.quant_min - zero_point) * scale).reshape(())
         observer.max_val = ((fake.quant_max - zero_point) * scale).reshape(())
+
+
+@torch.no_grad()
+def _take_biases(qat: fx.GraphModule, prepared: fx.GraphModule) -> None:
+    """Take the biases of a calibrated model over; calls of one layer get the mean of theirs."""
+    shifts: dict[int, list[Tensor]] = {}
+    layers: dict[int, list[Any]] = {}
+    for weighted in weighted_layers(prepared):
+        if weighted.layer.bias is None:
+            continue
+        layer: Any = qat.get_submodule(str(weighted.node.target))
+        now = _folded(layer).bias
+        shift = weighted.layer.bias - (0 if now is None else now)
+        shifts.setdefault(id(layer.weight), []).append(shift)
+        layers.setdefault(id(layer.weight), []).append(layer)
+    for key, calls in layers.items():
+        shift = torch.stack(shifts[key]).mean(0)
+        owners = [layer.bn if hasattr(layer, "bn") else layer for layer in calls]
+        bias = owners[0].bias
+        shared = nn.Parameter(shift if bias is None else bias + shift)
+        for owner in owners:
+            owner.bias = shared
+
+
+def _folded(layer: Any) -> Any:
+    """Return the convolution or linear layer that a layer in training stands for."""
+    folded = layer.to_float()
+    return folded[0] if isinstance(folded, nn.Sequential) else folded

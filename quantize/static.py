@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from torch import Tensor, fx, nn
 from torch.ao.quantization.quantize_fx import convert_fx
@@ -61,3 +62,16 @@ def convert_calibrated(calibrated: Calibrated, *, bias_correction: bool = True) 
         if bias_correction:
             correct_bias(prepared, calibrated.sample)
         return convert_fx(prepared)
+
+
+def with_corrected_biases(calibrated: Calibrated) -> Calibrated:
+    """Return a copy whose biases take back the mean error of every channel, as static int8's do.
+
+    Training starts from it, and its int8 model is then made without another correction: that
+    would measure against float arithmetic on the trained weights, which were not trained for it.
+    """
+    prepared = copy.deepcopy(calibrated.prepared)
+    with quantized_engine(calibrated.scheme.engine):
+        raise_weight_scales(prepared)
+        correct_bias(prepared, calibrated.sample)
+    return replace(calibrated, prepared=prepared)

@@ -17,7 +17,7 @@ from pipeline.context import StageContext
 from quantize.agreement import Reference
 from quantize.calibrate import Calibrated
 from quantize.qat import freeze_batchnorm, freeze_observers, prepare_qat, trained_calibration
-from quantize.static import convert_calibrated
+from quantize.static import convert_calibrated, with_corrected_biases
 from reid.data.records import Picture
 from reid.files import write_torch
 from reid.models.checkpoint import read_torch_file
@@ -146,6 +146,8 @@ def train_qat(
         went as plain data.
     """
     settings = context.config.quantize
+    if settings.bias_correction:
+        calibrated = with_corrected_biases(calibrated)
     classifier = copy.deepcopy(model.get_submodule("classifier"))
     student = Student(prepare_qat(model, calibrated), classifier)
 
@@ -153,7 +155,7 @@ def train_qat(
         if not all(torch.isfinite(value).all() for value in embed.parameters()):
             return math.inf
         trained = trained_calibration(embed, calibrated)
-        int8 = convert_calibrated(trained, bias_correction=settings.bias_correction)
+        int8 = convert_calibrated(trained, bias_correction=False)
         return reference.agreement(int8, settings.engine).mean_cosine_error
 
     best = KeepNearest(student, judge, context.folder / NEAREST, context.stage)

@@ -16,7 +16,7 @@ from pipeline.stages.float_layers import choose_float_layers
 from pipeline.stages.qat_training import train_qat
 from prune.layers import model_cost
 from quantize.agreement import Agreement, Reference
-from quantize.calibrate import Calibrated, Scheme, calibrate
+from quantize.calibrate import Scheme, calibrate
 from quantize.count import QuantizationReport, quantization_report
 from quantize.engine import quantized_engine
 from quantize.static import convert_calibrated
@@ -61,13 +61,14 @@ def run(context: StageContext) -> dict[str, Any]:
     scheme = Scheme(settings.engine, settings.per_channel, settings.observer, settings.float_layers)
     calibrated = calibrate(model, context.batches(drawn.calibration), scheme)
     choice = choose_float_layers(context, model, calibrated, reference)
-    models = {"static": _convert(context, choice.calibrated)}
+    correct = settings.bias_correction
+    models = {"static": convert_calibrated(choice.calibrated, bias_correction=correct)}
     told: dict[str, Any] = {}
     if settings.mode == "qat":
         assert reference is not None
         trained, told = train_qat(context, model, choice.calibrated, reference, drawn.held_back)
         if trained is not None:
-            models["qat"] = _convert(context, trained)
+            models["qat"] = convert_calibrated(trained, bias_correction=False)
     in_float = choice.calibrated.scheme.float_layers
     files = {
         road: _write(context, model, int8, road, metadata, reference, in_float)
@@ -130,11 +131,6 @@ def _metadata(context: StageContext, info: CheckpointInfo) -> dict[str, str]:
         "deviation": json.dumps(info.deviation),
         "parent_hash": context.parent_hash,
     }
-
-
-def _convert(context: StageContext, calibrated: Calibrated) -> fx.GraphModule:
-    bias_correction = context.config.quantize.bias_correction
-    return convert_calibrated(calibrated, bias_correction=bias_correction)
 
 
 def _write(

@@ -11,9 +11,9 @@ from quantize.calibrate import Calibrated, Scheme, calibrate
 from quantize.call_sites import call_sites
 from quantize.count import quantization_report
 from quantize.engine import quantized_engine, supported_engines
-from quantize.prepared import observed_nodes, quantization_of
+from quantize.prepared import observed_nodes, quantization_of, weighted_layers
 from quantize.qat import freeze_batchnorm, freeze_observers, prepare_qat, trained_calibration
-from quantize.static import convert_calibrated
+from quantize.static import convert_calibrated, with_corrected_biases
 
 pytestmark = pytest.mark.skipif("qnnpack" not in supported_engines(), reason="needs QNNPACK")
 
@@ -183,3 +183,35 @@ def test_x86_trains_with_seven_bits(small: nn.Module, pictures: Tensor) -> None:
     int8 = convert_calibrated(trained_calibration(qat, calibrated))
     agreement = Reference(small, [pictures]).agreement(int8, "x86")
     assert agreement.mean_cosine_error < 0.01
+
+
+def test_it_starts_from_the_biases_of_static_int8(
+    osnet: nn.Module, calibrated: Calibrated, pictures: Tensor
+) -> None:
+    start = with_corrected_biases(calibrated)
+    qat = prepare_qat(osnet, start)
+    again = trained_calibration(qat, start)
+    calls = set(call_sites(osnet))
+    for before, after in zip(
+        weighted_layers(start.prepared), weighted_layers(again.prepared), strict=True
+    ):
+        assert before.layer.bias is not None
+        assert after.layer.bias is not None
+        if str(before.node.target) not in calls:
+            torch.testing.assert_close(after.layer.bias, before.layer.bias)
+    gates = [site for site, name in call_sites(osnet).items() if name == "conv3.0.gate.fc1"]
+    biases = {w.node.target: w.layer.bias for w in weighted_layers(start.prepared)}
+    learned = {w.node.target: w.layer.bias for w in weighted_layers(again.prepared)}
+    mean = torch.stack([biases[site] for site in gates]).mean(0)
+    for site in gates:
+        torch.testing.assert_close(learned[site], mean)
+    assert len({id(qat.get_submodule(site).bias) for site in gates}) == 1
+    reference = Reference(osnet, [pictures])
+    static = convert_calibrated(calibrated)
+    untrained = convert_calibrated(again, bias_correction=False)
+    plain = convert_calibrated(calibrated, bias_correction=False)
+    errors = [
+        reference.agreement(int8, "qnnpack").mean_relative_error
+        for int8 in (static, untrained, plain)
+    ]
+    assert max(errors[:2]) < errors[2]

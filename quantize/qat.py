@@ -7,6 +7,7 @@ that both roads to int8 share everything after it.
 """
 
 import copy
+from collections import defaultdict
 from dataclasses import replace
 from typing import Any
 
@@ -182,22 +183,19 @@ def _start_from(qat: fx.GraphModule, prepared: fx.GraphModule) -> None:
 @torch.no_grad()
 def _take_biases(qat: fx.GraphModule, prepared: fx.GraphModule) -> None:
     """Take the biases of a calibrated model over; calls of one layer get the mean of theirs."""
-    shifts: dict[int, list[Tensor]] = {}
-    layers: dict[int, list[Any]] = {}
+    calls: dict[int, list[tuple[Any, Tensor]]] = defaultdict(list)
     for weighted in weighted_layers(prepared):
         if weighted.layer.bias is None:
             continue
         layer: Any = qat.get_submodule(str(weighted.node.target))
         now = _folded(layer).bias
         shift = weighted.layer.bias - (0 if now is None else now)
-        shifts.setdefault(id(layer.weight), []).append(shift)
-        layers.setdefault(id(layer.weight), []).append(layer)
-    for key, calls in layers.items():
-        shift = torch.stack(shifts[key]).mean(0)
-        owners = [layer.bn if hasattr(layer, "bn") else layer for layer in calls]
-        bias = owners[0].bias
-        shared = nn.Parameter(shift if bias is None else bias + shift)
-        for owner in owners:
+        calls[id(layer.weight)].append((getattr(layer, "bn", layer), shift))
+    for of_one_layer in calls.values():
+        mean_shift = torch.stack([shift for _, shift in of_one_layer]).mean(0)
+        bias = of_one_layer[0][0].bias
+        shared = nn.Parameter(mean_shift if bias is None else bias + mean_shift)
+        for owner, _ in of_one_layer:
             owner.bias = shared
 
 

@@ -56,12 +56,8 @@ def convert_calibrated(calibrated: Calibrated, *, bias_correction: bool = True) 
     Returns:
         An int8 model, as ``quantize_static`` does.
     """
-    prepared = copy.deepcopy(calibrated.prepared)
     with quantized_engine(calibrated.scheme.engine), torch_notices_silenced():
-        raise_weight_scales(prepared)
-        if bias_correction:
-            correct_bias(prepared, calibrated.sample)
-        return convert_fx(prepared)
+        return convert_fx(_ready_copy(calibrated, bias_correction=bias_correction))
 
 
 def with_corrected_biases(calibrated: Calibrated) -> Calibrated:
@@ -70,8 +66,13 @@ def with_corrected_biases(calibrated: Calibrated) -> Calibrated:
     Training starts from it, and its int8 model is then made without another correction: that
     would measure against float arithmetic on the trained weights, which were not trained for it.
     """
-    prepared = copy.deepcopy(calibrated.prepared)
     with quantized_engine(calibrated.scheme.engine):
-        raise_weight_scales(prepared)
+        return replace(calibrated, prepared=_ready_copy(calibrated, bias_correction=True))
+
+
+def _ready_copy(calibrated: Calibrated, *, bias_correction: bool) -> fx.GraphModule:
+    prepared = copy.deepcopy(calibrated.prepared)
+    raise_weight_scales(prepared)
+    if bias_correction:
         correct_bias(prepared, calibrated.sample)
-    return replace(calibrated, prepared=prepared)
+    return prepared

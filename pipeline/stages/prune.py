@@ -14,7 +14,7 @@ from pipeline.run_dir import KEPT, PLAN
 from pipeline.stages.common import finish_model
 from pipeline.stages.iteration import Iteration, State, load_state, write_kept
 from pipeline.stages.prune_iteration import run_iteration
-from pipeline.stages.tuning import exceeded_budget
+from pipeline.stages.tuning import exceeded_budget, judges_apart
 from pipeline.widths import TRACE_SIZE, Groups, final_widths, schedule, stock_target
 from prune.costs import CostModel
 from prune.layers import layer_widths
@@ -111,7 +111,7 @@ def _write_plan(
 def _went_back(iteration: Iteration, lost: float) -> str:
     budget = iteration.accuracy_budget
     assert budget is not None
-    where = " on the identities set apart" if iteration.context.validation is not None else ""
+    where = " on the identities set apart" if judges_apart(iteration) else ""
     previous = f"iteration {iteration.number - 1}" if iteration.number > 1 else "full width"
     note = (
         f"{iteration.context.stage} went back to {previous}: iteration {iteration.number} of "

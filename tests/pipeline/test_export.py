@@ -170,16 +170,19 @@ def test_what_other_programs_cannot_build_is_refused_at_once(
     assert [path.name for path in (tmp_path / "export").iterdir()] == ["begun.json"]
 
 
+def export_and_time(run: Path, folder: Path, files: str) -> dict[str, dict[str, Any]]:
+    """Export the models of a run into another folder; return the checked files by name."""
+    share_models(run, folder)
+    brief = ["benchmark.rounds=2", "benchmark.batches=[1]", "benchmark.threads=[1]"]
+    arguments = ["--run", str(folder), "--stages", "export,benchmark", f"export.files=[{files}]"]
+    assert main([*arguments, *brief]) == 0
+    rows = json.loads((folder / "export" / "parity.json").read_text())["files"]
+    return {row["name"]: row for row in rows}
+
+
 def test_openvino_files_are_checked_and_timed_like_the_others(run: Path, tmp_path: Path) -> None:
     pytest.importorskip("openvino")
-    share_models(run, tmp_path)
-    files = "export.files=[onnx,onnx_int8,openvino,openvino_int8]"
-    brief = ["benchmark.rounds=2", "benchmark.batches=[1]", "benchmark.threads=[1]"]
-    assert main(["--run", str(tmp_path), "--stages", "export,benchmark", files, *brief]) == 0
-    rows = {
-        row["name"]: row
-        for row in json.loads((tmp_path / "export" / "parity.json").read_text())["files"]
-    }
+    rows = export_and_time(run, tmp_path, "onnx,onnx_int8,openvino,openvino_int8")
     assert list(rows) == ["float.onnx", "int8.onnx", "float.xml", "int8.xml"]
     assert rows["float.xml"]["parity"]["lowest_cosine"] >= 0.9999
     for name in ("float", "int8"):
@@ -200,15 +203,11 @@ def test_openvino_files_are_checked_and_timed_like_the_others(run: Path, tmp_pat
 @pytest.mark.slow
 def test_executorch_files_are_checked_and_timed_like_the_others(run: Path, tmp_path: Path) -> None:
     pytest.importorskip("executorch.exir")
-    share_models(run, tmp_path)
-    files = "export.files=[executorch,executorch_int8]"
-    brief = ["benchmark.rounds=2", "benchmark.batches=[1]", "benchmark.threads=[1]"]
-    assert main(["--run", str(tmp_path), "--stages", "export,benchmark", files, *brief]) == 0
-    rows = json.loads((tmp_path / "export" / "parity.json").read_text())["files"]
-    assert [row["name"] for row in rows] == ["float.pte", "int8.pte"]
-    assert rows[0]["parity"]["lowest_cosine"] >= 0.9999
-    for row in rows:
-        embedder = load_embedder(tmp_path / "export" / row["name"])
+    rows = export_and_time(run, tmp_path, "executorch,executorch_int8")
+    assert list(rows) == ["float.pte", "int8.pte"]
+    assert rows["float.pte"]["parity"]["lowest_cosine"] >= 0.9999
+    for name, row in rows.items():
+        embedder = load_embedder(tmp_path / "export" / name)
         assert embedder.input_size == (64, 32)
         assert read_threshold(embedder).threshold == row["threshold"]
     timed = json.loads((tmp_path / "benchmark" / "benchmark.json").read_text())

@@ -8,6 +8,7 @@ import contextlib
 import io
 import logging
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -78,18 +79,20 @@ def find_groups(model: nn.Module, example: Tensor) -> list[tuple[str, ...]]:
     Returns:
         Groups of at least two layer names, each sorted, in a fixed order.
     """
-    from nni.compression.utils import auto_set_denpendency_group_ids
+    from nni.compression.utils.shape_dependency import ChannelDependency
 
     was_training = model.training
     with _quiet_and_seeded():
-        configs = auto_set_denpendency_group_ids(
-            model.eval(), [{"op_types": ["Conv2d", "Linear"], "sparse_ratio": 0.5}], example
-        )
+        # NNI would trace twice, and let PyTorch trace each a second time to compare.
+        traced = torch.jit.trace(model.eval(), example, strict=False, check_trace=False)  # type: ignore[no-untyped-call]
+        dependency = ChannelDependency(model, example, traced)
+        dependency.build_dependency()  # sees what depends on each other through a third layer
     model.train(was_training)
-    members: dict[str, list[str]] = {}
-    for config in configs:
-        if "dependency_group_id" in config:
-            members.setdefault(config["dependency_group_id"], []).append(config["op_names"][0])
+    group_of = {name: i for i, names in enumerate(dependency.dependency_sets) for name in names}
+    members: dict[int, list[str]] = defaultdict(list)
+    for name in prunable_layers(model):
+        if name in group_of:
+            members[group_of[name]].append(name)
     return sorted(tuple(sorted(names)) for names in members.values() if len(names) > 1)
 
 

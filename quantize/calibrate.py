@@ -26,7 +26,7 @@ from quantize.even_sample import EvenSample
 from quantize.fold import fold_batchnorm
 from quantize.layer_names import check_layer_names, is_inside
 from quantize.pooling import keep_pooling_in_float, prepare_custom_config
-from quantize.prepared import observed_nodes
+from quantize.prepared import fix_ranges, observed_nodes
 from quantize.quiet import torch_notices_silenced
 
 ObserverName = Literal["histogram", "minmax", "moving_average"]
@@ -68,7 +68,7 @@ class Calibrated:
 
     Attributes:
         prepared: what ``prepare_fx`` made, BatchNorm folded, no module called twice; its
-            observers have seen the calibration pictures.
+            observers hold the ranges that the calibration pictures gave.
         sample: (N, 3, H, W), some of these pictures.
         scheme: of its int8 form.
     """
@@ -103,7 +103,9 @@ def calibrate(
     check_layer_names(model, scheme.float_layers)
     with quantized_engine(scheme.engine), torch_notices_silenced():
         prepared = _prepare(model, scheme)
-        return Calibrated(prepared, _observe(prepared, calibration, progress), scheme)
+        sample = _observe(prepared, calibration, progress)
+        fix_ranges(prepared)
+    return Calibrated(prepared, sample, scheme)
 
 
 def spare_layers(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -63,6 +64,37 @@ def observed_nodes(prepared: fx.GraphModule) -> dict[str, str]:
         and isinstance(modules[str(node.target)], Observer | FakeQuantizeBase)
         and isinstance(node.args[0], fx.Node)
     }
+
+
+def fixed_range(scale: Tensor, zero_point: Tensor, limits: tuple[int, int]) -> FixedQParamsObserver:
+    """Return an observer that knows the range of a tensor and looks no more.
+
+    Args:
+        scale: of the whole tensor, one number.
+        zero_point: the same.
+        limits: smallest and largest integer.
+    """
+    return FixedQParamsObserver(  # type: ignore[no-untyped-call]
+        float(scale), int(zero_point), quant_min=limits[0], quant_max=limits[1]
+    )
+
+
+def fix_ranges(prepared: fx.GraphModule) -> None:
+    """Let every observer decide on its range now, in place.
+
+    A histogram's search takes as long as a picture through the model, and every later step asks.
+    """
+    modules = dict(prepared.named_modules(remove_duplicate=False))
+    fixed: dict[nn.Module, FixedQParamsObserver] = {}
+    for name in observer_names(prepared):
+        observer: Any = modules[name]
+        if isinstance(observer, FixedQParamsObserver):
+            continue
+        # One that is shared stays shared.
+        if observer not in fixed:
+            limits = int(observer.quant_min), int(observer.quant_max)
+            fixed[observer] = fixed_range(*quantization_of(observer), limits)
+        prepared.set_submodule(name, fixed[observer])
 
 
 def quantization_of(observer: nn.Module) -> tuple[Tensor, Tensor]:

@@ -25,7 +25,6 @@ from torch.ao.quantization import (
     get_default_qat_qconfig_mapping,
 )
 from torch.ao.quantization.backend_config import get_qnnpack_backend_config
-from torch.ao.quantization.observer import FixedQParamsObserver
 from torch.ao.quantization.quantize_fx import prepare_qat_fx
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -34,7 +33,7 @@ from quantize.call_sites import call_sites, split_call_sites
 from quantize.engine import quantized_engine, uses_reduced_range
 from quantize.fold import fold_batchnorm
 from quantize.pooling import keep_pooling_in_float, prepare_custom_config
-from quantize.prepared import observed_nodes, quantization_of, weighted_layers
+from quantize.prepared import fixed_range, observed_nodes, quantization_of, weighted_layers
 from quantize.quiet import torch_notices_silenced
 
 # FX divides by a BatchNorm's scale to undo it; a channel that training switched off has none.
@@ -112,13 +111,8 @@ def trained_calibration(qat: fx.GraphModule, calibrated: Calibrated) -> Calibrat
         fake: Any = trained.get_submodule(ranges[producer])
         if isinstance(fake, FixedQParamsFakeQuantize):
             continue
-        fixed = FixedQParamsObserver(  # type: ignore[no-untyped-call]
-            float(fake.scale),
-            int(fake.zero_point),
-            quant_min=int(fake.quant_min),
-            quant_max=int(fake.quant_max),
-        )
-        prepared.set_submodule(name, fixed)
+        limits = int(fake.quant_min), int(fake.quant_max)
+        prepared.set_submodule(name, fixed_range(fake.scale, fake.zero_point, limits))
     return replace(calibrated, prepared=prepared)
 
 

@@ -37,6 +37,7 @@ MOMENTS = (
     "finetune/last.ckpt",
     "quantize/int8.pt",
 )
+ONE_A_STAGE = MOMENTS[0], MOMENTS[2], *MOMENTS[-2:]
 TRAINING = """
 name: kill
 stages: [train]
@@ -108,8 +109,15 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
     return dict(torch.load(path, weights_only=True)["state_dict"])
 
 
+@pytest.mark.parametrize(
+    "moments",
+    [
+        pytest.param(ONE_A_STAGE, id="one a stage"),
+        pytest.param(MOMENTS, id="all", marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_killed_in_every_stage_ends_with_the_same_bits(
-    tiny_market: Path, tmp_path: Path
+    tiny_market: Path, tmp_path: Path, moments: tuple[str, ...]
 ) -> None:
     config = tmp_path / "kill.yaml"
     config.write_text(CONFIG.format(root=tiny_market))
@@ -117,16 +125,16 @@ def test_a_run_killed_in_every_stage_ends_with_the_same_bits(
     finish(start(config, whole))
     interrupt_when(broken / "train" / "begun.json", start(config, broken))
     in_time = []
-    for moment in MOMENTS:
+    for moment in moments:
         kill_when(broken / moment, start(config, broken))
         stage = moment.split("/", maxsplit=1)[0]
         if not (broken / stage / "stage.json").exists():
             in_time.append(moment)
     # On a busy machine a stage may end before this process sees that its moment has come.
-    assert len(in_time) >= 5, in_time
+    assert len(in_time) >= len(moments) - 2, in_time
     text = " ".join(finish(start(config, broken)).split())
     assert "finetune: reuse" in text
-    assert ("quantize: continue (was interrupted)" in text) == (MOMENTS[-1] in in_time)
+    assert ("quantize: continue (was interrupted)" in text) == (moments[-1] in in_time)
     for stage in ("train", "prune", "finetune"):
         expected = weights(whole / stage / "checkpoint.pt")
         found = weights(broken / stage / "checkpoint.pt")

@@ -1,6 +1,8 @@
+import shutil
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -57,6 +59,22 @@ def test_the_same_model_gives_the_same_bytes(
     save_onnx(osnet, pictures[:1], path, {"architecture": "Ö", "input_size": "[64, 32]"})
     assert path.read_bytes() == float_file.read_bytes()
     assert list(tmp_path.iterdir()) == [path]
+
+
+@torch.inference_mode()
+def test_boxmot_runs_it(
+    osnet: nn.Module, float_file: Path, pictures: Tensor, tmp_path: Path
+) -> None:
+    backend = pytest.importorskip("boxmot.reid.backends.onnx_backend", exc_type=ImportError)
+    path = tmp_path / "osnet_x0_25_own.onnx"
+    shutil.copy(float_file, path)
+    theirs = backend.ONNXBackend(path, torch.device("cpu"), half=False)
+    assert (theirs.model_name, theirs.input_shape) == ("osnet_x0_25", (64, 32))
+    found = torch.from_numpy(theirs.forward(pictures))
+    torch.testing.assert_close(found, F.normalize(osnet(pictures)), rtol=0, atol=1e-5)
+    frame = np.random.default_rng(0).integers(0, 256, (100, 120, 3), dtype=np.uint8)
+    boxes = np.array([[0, 0, 40, 90], [60, 5, 119, 99]])
+    assert theirs.get_features(boxes, frame).shape == (2, found.shape[1])
 
 
 @fx.wrap

@@ -1,5 +1,6 @@
 """What would fail an hour into the run fails now."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ from reid.models.pretrained import load_pretrained
 from reid.models.registry import build_model
 from reid.training.layers import match_layers
 from reid.training.settings import DistillationSettings, TrainingSettings
+
+logger = logging.getLogger(__name__)
 
 # Quantization-aware training runs on one device.
 QAT = "quantize.qat"
@@ -93,6 +96,8 @@ def _check_training(config: Config, training: _Training) -> None:
         raise PipelineError(
             f"{key}.precision: 16-mixed needs a GPU; on the CPU use bf16-mixed or 32-true"
         )
+    if settings.epochs and settings.precision == "bf16-mixed" and not _trains_on_gpu(config):
+        _warn_if_bfloat16_is_slow(key)
     if settings.patience and not config.data.validation_share:
         raise PipelineError(
             f"{key}.patience: there is no validation to lose patience with; give "
@@ -104,6 +109,18 @@ def _check_training(config: Config, training: _Training) -> None:
             match_layers(_full_width(config), settings.frozen_layers, classifier_learns=learns)
         except TrainingError as error:
             raise PipelineError(f"{key}.{error}") from error
+
+
+def _warn_if_bfloat16_is_slow(key: str) -> None:
+    able = torch.cpu.get_capabilities()
+    if able.get("architecture") != "x86_64":
+        return
+    if not (able.get("avx512_bf16") or able.get("amx_bf16")):
+        logger.warning(
+            "%s.precision: bf16-mixed takes longer than 32-true on this processor, which has no "
+            "arithmetic for it (AVX512-BF16 or AMX)",
+            key,
+        )
 
 
 def _full_width(config: Config) -> nn.Module:

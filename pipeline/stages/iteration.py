@@ -28,11 +28,13 @@ class State:
         model: on the CPU.
         kept: which channels of the full-width model each layer still has.
         metrics: of the model, on query and gallery.
+        judged: its mAP on the identities set apart, where that is known.
     """
 
     model: nn.Module
     kept: dict[str, Tensor]
     metrics: dict[str, Any]
+    judged: float | None = None
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ def load_state(iteration: Iteration) -> State:
         model=load_checkpoint(folder / CHECKPOINT)[0],
         kept=read_kept(folder / KEPT),
         metrics=json.loads((folder / METRICS).read_text()),
+        judged=read_report(folder / REPORT).validated.get("after_tuning"),
     )
 
 

@@ -41,7 +41,9 @@ def run_iteration(iteration: Iteration, state: State) -> None:
         _cut_and_mend(iteration, state)
     report = read_report(folder / CUT_REPORT)
     seconds = dict(report.seconds)
-    before = judge(iteration, state.model, state.metrics)
+    before = state.judged
+    if before is None:
+        before = judge(iteration, state.model, state.metrics)
     with _timed(seconds, "tuning"):
         tuned, rounds = tune_within_budget(iteration, COMPACT, before)
     validated = {"before": before, "after_tuning": tuned.judged} if judges_apart(iteration) else {}

@@ -11,9 +11,10 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from quantize.call_sites import split_call_sites
 from quantize.errors import QuantizeError
@@ -91,11 +92,26 @@ def _quantized(model: nn.Module, calibration: Sequence[Tensor]) -> nn.Module:
     tools = import_extra("torchao.quantization.pt2e.quantize_pt2e")
     xnnpack = import_extra("executorch.backends.xnnpack.quantizer.xnnpack_quantizer")
     settings = xnnpack.get_symmetric_quantization_config(is_per_channel=True)
-    prepared = tools.prepare_pt2e(model, xnnpack.XNNPACKQuantizer().set_global(settings))
+    quantizer = xnnpack.XNNPACKQuantizer().set_global(settings)
+    annotate = quantizer.annotate
+    quantizer.annotate = lambda graph: _separate_pooling(annotate(graph), settings)
+    prepared = tools.prepare_pt2e(model, quantizer)
     for batch in calibration:
         prepared(batch)
     converted: nn.Module = tools.convert_pt2e(prepared)
     return converted
+
+
+def _separate_pooling(graph: fx.GraphModule, settings: Any) -> fx.GraphModule:
+    """Give what is pooled a range of its own; the quantizer would keep the wider one of the map.
+
+    See ``quantize.pooling`` for why that matters. XNNPACK pools from one range into another.
+    """
+    key = import_extra("torchao.quantization.pt2e.quantizer.quantizer").Q_ANNOTATION_KEY
+    for node in graph.graph.nodes:
+        if node.target == torch.ops.aten.adaptive_avg_pool2d.default and key in node.meta:
+            node.meta[key].output_qspec = settings.output_activation
+    return graph
 
 
 def _lowered(program: torch.export.ExportedProgram, metadata: Mapping[str, str]) -> bytes:

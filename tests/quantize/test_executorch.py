@@ -86,10 +86,10 @@ def test_embeddings_are_the_models(
     assert torch.allclose(embed(float_file, batch[:size]), expected, atol=1e-5)
     rounded = embed(int8_file, batch[:size])
     assert not torch.allclose(rounded, expected, atol=1e-5)
-    # Pooling keeps the scale of what it pools.
-    pooled = model.shared(batch) + model.shared(9 * batch)
-    step = float(pooled.max() - pooled.min()) / 255
-    assert torch.allclose(rounded, expected, atol=2 * step)
+    # What is pooled has a range of its own, far below that of the map.
+    map_ = model.shared(batch) + model.shared(9 * batch)
+    step = float(map_.max() - map_.min()) / 255
+    assert torch.allclose(rounded, expected, atol=step / 2)
 
 
 def test_metadata_is_a_method_of_the_file(float_file: Path, int8_file: Path) -> None:

@@ -131,7 +131,7 @@ def test_a_run_killed_in_every_stage_ends_with_the_same_bits(
         if not (broken / stage / "stage.json").exists():
             in_time.append(moment)
     # On a busy machine a stage may end before this process sees that its moment has come.
-    assert len(in_time) >= len(moments) - 2, in_time
+    assert len(in_time) >= len(moments) * 5 / 7, in_time
     text = " ".join(finish(start(config, broken)).split())
     assert "finetune: reuse" in text
     assert ("quantize: continue (was interrupted)" in text) == (moments[-1] in in_time)

@@ -66,16 +66,19 @@ def observed_nodes(prepared: fx.GraphModule) -> dict[str, str]:
     }
 
 
-def fixed_range(scale: Tensor, zero_point: Tensor, limits: tuple[int, int]) -> FixedQParamsObserver:
+def fixed_range(decided: Any, scale: Tensor, zero_point: Tensor) -> FixedQParamsObserver:
     """Return an observer that knows the range of a tensor and looks no more.
 
     Args:
+        decided: the observer or fake quantization that it replaces, for its integers.
         scale: of the whole tensor, one number.
         zero_point: the same.
-        limits: smallest and largest integer.
     """
     return FixedQParamsObserver(  # type: ignore[no-untyped-call]
-        float(scale), int(zero_point), quant_min=limits[0], quant_max=limits[1]
+        float(scale),
+        int(zero_point),
+        quant_min=int(decided.quant_min),
+        quant_max=int(decided.quant_max),
     )
 
 
@@ -92,8 +95,7 @@ def fix_ranges(prepared: fx.GraphModule) -> None:
             continue
         # One that is shared stays shared.
         if observer not in fixed:
-            limits = int(observer.quant_min), int(observer.quant_max)
-            fixed[observer] = fixed_range(*quantization_of(observer), limits)
+            fixed[observer] = fixed_range(observer, *quantization_of(observer))
         prepared.set_submodule(name, fixed[observer])
 
 

@@ -111,8 +111,7 @@ def trained_calibration(qat: fx.GraphModule, calibrated: Calibrated) -> Calibrat
         fake: Any = trained.get_submodule(ranges[producer])
         if isinstance(fake, FixedQParamsFakeQuantize):
             continue
-        limits = int(fake.quant_min), int(fake.quant_max)
-        prepared.set_submodule(name, fixed_range(fake.scale, fake.zero_point, limits))
+        prepared.set_submodule(name, fixed_range(fake, fake.scale, fake.zero_point))
     return replace(calibrated, prepared=prepared)
 
 

@@ -217,32 +217,40 @@ def distinct_people(tmp_path: Path) -> Path:
     return tmp_path / "people"
 
 
+@pytest.mark.parametrize(("failed", "good"), [(1, "train"), (2, "prune/iteration_1")])
 def test_an_iteration_beyond_its_budget_is_tuned_longer_and_then_taken_back(
-    command: Command, tmp_path: Path, distinct_people: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command,
+    tmp_path: Path,
+    distinct_people: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    failed: int,
+    good: str,
 ) -> None:
     run = tmp_path / "run"
     rounds: list[str] = []
 
     def tune(_context: object, model: nn.Module, *_: object, label: str, **__: object) -> None:
-        """Do nothing after the first cut, and ruin the model after the second."""
+        """Ruin the model after the cut that is to fail, and do nothing after another."""
         rounds.append(label)
-        if "2/2" in label:
+        if f"{failed}/3" in label:
             nn.init.zeros_(model.get_submodule("fc.0").weight)  # type: ignore[arg-type]
 
     monkeypatch.setattr("pipeline.stages.tuning.train_model", tune)
-    code, _, errors = command(
+    code, output, errors = command(
         "--run", str(run), "--stages", "train,prune", f"data.root={distinct_people}",
-        "train.epochs=0", "prune.accuracy_budget=0.2",
+        "train.epochs=0", "prune.iterations=3", "prune.accuracy_budget=0.2",
     )  # fmt: skip
     assert code == 0, errors
-    assert rounds == ["prune 1/2", "prune 2/2", "prune 2/2 again"]
-    said = " ".join(errors.split())
-    assert "tuning once more" in said
-    assert "prune went back to iteration 1: iteration 2 of 2 lost" in said
-    report = json.loads((run / "prune" / "iteration_2" / "report.json").read_text())
+    assert rounds[failed - 1 :] == [f"prune {failed}/3", f"prune {failed}/3 again"]
+    assert "tuning once more" in errors
+    said = " ".join(output.split())
+    where = "full width" if failed == 1 else "iteration 1"
+    assert f"prune went back to {where}: iteration {failed} of 3 lost" in said
+    report = json.loads((run / "prune" / f"iteration_{failed}" / "report.json").read_text())
     assert report["tuning_rounds"] == 2
+    assert not (run / "prune" / f"iteration_{failed + 1}").exists()
     left, _ = load_checkpoint(run / "prune" / "checkpoint.pt")
-    before, _ = load_checkpoint(run / "prune" / "iteration_1" / "checkpoint.pt")
+    before, _ = load_checkpoint(run / good / "checkpoint.pt")
     for name, value in before.state_dict().items():
         assert torch.equal(value, left.state_dict()[name]), name
 

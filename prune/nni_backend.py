@@ -146,7 +146,7 @@ def mask_channels(
         with _quiet_and_seeded(), torch.no_grad():
             pruner.track_forward(example)
             _, raw_masks = pruner.compress()
-            scores = _scores(pruner)
+            scores = _fused(_scores(pruner), groups)
             output = model.eval()(check_input)
     finally:
         pruner.unwrap_model()
@@ -229,13 +229,24 @@ def _follow(normalisation: str, owner: str) -> dict[str, Any]:
     }
 
 
-def _scores(pruner: Any) -> dict[str, Tensor]:
+def _scores(pruner: Any) -> Scores:
     metrics = pruner._calculate_metrics(pruner._collect_data())
     return {
         name: targets["weight"].detach().flatten().clone()
         for name, targets in metrics.items()
         if "weight" in targets
     }
+
+
+def _fused(scores: Scores, groups: list[tuple[str, ...]]) -> Scores:
+    """Average the scores over each group, as NNI does when it makes the masks."""
+    fused = dict(scores)
+    for group in groups:
+        members = [name for name in group if name in scores]
+        if members:
+            mean = torch.stack([scores[name] for name in members]).mean(0)
+            fused |= dict.fromkeys(members, mean)
+    return fused
 
 
 def _kept_channels(model: nn.Module, masks: Masks) -> dict[str, Tensor]:

@@ -51,9 +51,26 @@ def naive_score(criterion: str, weight: Tensor) -> Tensor:
 @pytest.mark.parametrize("criterion", ["l1", "l2", "fpgm"])
 def test_scores_equal_naive_ones(small_net: nn.Module, criterion: Criterion) -> None:
     result = run(small_net, criterion)
-    for name, scores in result.scores.items():
-        wanted = naive_score(criterion, small_net.get_submodule(name).weight.detach())
-        assert torch.allclose(scores, wanted / wanted.mean(), atol=1e-5), name
+    naive = {
+        name: naive_score(criterion, small_net.get_submodule(name).weight.detach())
+        for name in WIDTHS
+    }
+    assert result.scores.keys() == naive.keys()
+    for group in result.groups:
+        wanted = torch.stack([naive[name] / naive[name].mean() for name in group]).mean(0)
+        for name in group:
+            assert torch.allclose(result.scores[name], wanted, atol=1e-5), name
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_no_channel_that_goes_scores_above_one_that_stays(
+    small_net: nn.Module, criterion: Criterion
+) -> None:
+    result = run(small_net, criterion)
+    for name in WIDTHS:
+        stays = torch.zeros(8, dtype=torch.bool)
+        stays[result.kept[name]] = True
+        assert result.scores[name][~stays].max() <= result.scores[name][stays].min(), name
 
 
 def test_batchnorm_scale_follows_the_scale(small_net: nn.Module) -> None:

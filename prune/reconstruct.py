@@ -10,6 +10,7 @@ He et al., "Channel Pruning for Accelerating Very Deep Neural Networks", ICCV 20
 and shared ones too.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -24,7 +25,7 @@ from prune.lockstep import Lockstep
 
 @dataclass(frozen=True)
 class LayerFit:
-    """How well a layer imitates its full-width original, on the pictures it saw.
+    """How well a layer imitates its original before the cut, on the pictures it saw.
 
     Attributes:
         before: relative squared error ||compact - full||^2 / ||full||^2 with the weights that the
@@ -77,18 +78,32 @@ def reconstruct(
 
 
 def _shift_absorbers(graph: fx.GraphModule) -> dict[str, str]:
-    """Return, by layer without a bias, the BatchNorm behind it that can take up a shift."""
-    absorbers: dict[str, str] = {}
+    """Return, by layer, the BatchNorm behind it that can take up a shift.
+
+    It has to be behind every call of the layer, and behind no other.
+    """
     modules = dict(graph.named_modules())
+    behind: dict[str, set[str | None]] = defaultdict(set)
+    before: dict[str, set[str | None]] = defaultdict(set)
     for node in graph.graph.nodes:
-        if node.op != "call_module" or len(node.users) != 1:
-            continue
-        (user,) = node.users
-        if user.op == "call_module" and isinstance(
-            modules[str(user.target)], nn.BatchNorm1d | nn.BatchNorm2d
-        ):
-            absorbers[str(node.target)] = str(user.target)
-    return absorbers
+        if node.op == "call_module":
+            name, users = str(node.target), list(node.users)
+            behind[name].add(_module_name(users[0]) if len(users) == 1 else None)
+            before[name].update(_module_name(source) for source in node.all_input_nodes)
+    return {
+        layer: absorber
+        for layer, (absorber, *others) in behind.items()
+        if absorber is not None
+        and not others
+        and before[absorber] == {layer}
+        and isinstance(modules[absorber], nn.BatchNorm1d | nn.BatchNorm2d)
+        and modules[absorber].running_mean is not None
+    }
+
+
+def _module_name(node: fx.Node) -> str | None:
+    """Return the name of the module that a node calls, or None if it calls none."""
+    return str(node.target) if node.op == "call_module" else None
 
 
 def _solve_layer(

@@ -58,6 +58,54 @@ def test_the_shift_goes_into_the_normalisation(small_net: nn.Module) -> None:
     assert not torch.equal(compact.get_buffer("depthwise_norm.running_mean"), means)
 
 
+class TwoCalls(nn.Module):
+    """A convolution that is called twice, with a BatchNorm behind each call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 1, bias=False)
+        self.shared = nn.Conv2d(8, 8, 1, bias=False)
+        self.first_norm, self.second_norm = nn.BatchNorm2d(8), nn.BatchNorm2d(8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        stem = torch.relu(self.stem(x))
+        return self.second_norm(self.shared(torch.relu(self.first_norm(self.shared(stem)))))
+
+
+class TwoLayers(nn.Module):
+    """Two convolutions in front of one BatchNorm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = (nn.Conv2d(3, 8, 1, bias=False) for _ in range(2))
+        self.norm = nn.BatchNorm2d(8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.norm(self.first(x))) + torch.relu(self.norm(self.second(x)))
+
+
+@pytest.mark.parametrize(
+    ("model", "layers"), [(TwoCalls(), ["shared"]), (TwoLayers(), ["first", "second"])]
+)
+def test_a_shift_that_a_normalisation_cannot_take_is_not_counted(
+    model: nn.Module, layers: list[str]
+) -> None:
+    model.eval()
+    before = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(0.5)
+    kept = {name: torch.arange(width) for name, width in layer_widths(model).items()}
+    pictures = 1 + torch.rand(32, 3, 4, 4)
+    reconstruct(model, before, kept, pictures)
+    for name, value in model.named_buffers():
+        assert torch.equal(value, before.get_buffer(name)), name
+    assert all(
+        not torch.equal(model.get_submodule(name).weight, before.get_submodule(name).weight)
+        for name in layers
+    )
+
+
 def test_an_uncut_model_stays_as_it_is(small_net: nn.Module) -> None:
     kept = {name: torch.arange(width) for name, width in layer_widths(small_net).items()}
     same = copy.deepcopy(small_net)

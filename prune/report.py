@@ -31,7 +31,7 @@ class LayerReport:
         smallest_kept_norm: L2 norm of its weakest kept channel.
         score_at_cut: group score (relative to each member's mean, averaged) of the strongest
             removed channel, see :mod:`prune.criteria`.
-        error_before: relative squared error to the full-width layer's output before
+        error_before: relative squared error to the layer's output before this cut, ahead of
             reconstruction, see :class:`prune.reconstruct.LayerFit`; None without reconstruction.
         error_after: the same after it.
     """
@@ -126,7 +126,7 @@ class IterationReport:
         return table
 
     def with_reconstruction(self, fits: Mapping[str, LayerFit]) -> "IterationReport":
-        """Return the report with how well each layer imitates its full-width original."""
+        """Return the report with how well each layer imitates itself before the cut."""
         layers = tuple(
             replace(layer, error_before=fits[layer.name].before, error_after=fits[layer.name].after)
             if layer.name in fits

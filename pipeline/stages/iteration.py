@@ -47,7 +47,7 @@ class Iteration:
         number: from 1.
         count: K.
         widths: planned channels after it, by layer.
-        full_width: the model before the first cut; teacher and original of reconstruction.
+        full_width: the model before the first cut; teacher, and original of the stage hints.
         groups: its layers whose channels go together.
     """
 

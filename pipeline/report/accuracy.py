@@ -9,6 +9,10 @@ Row = dict[str, Any]
 Column = tuple[str, Callable[[Row], float | None]]
 
 FALSE_ACCEPT_RATE = 1e-2
+PROTOCOLS = {
+    "market1501": "Market-1501 protocol",
+    "single_gallery_shot": "classic CUHK03 protocol (one gallery picture an identity)",
+}
 
 
 def accuracy_columns(task: str) -> list[Column]:
@@ -83,7 +87,7 @@ def verification_cells(row: Row) -> list[str]:
 def describe_accuracy(story: dict[str, Any]) -> str:
     """Return the line below the closing table: what was measured, on what."""
     on = f"{story['pictures']}, seed {story['seed']}"
-    ranking = f"{story['distance']} distance, Market-1501 protocol"
+    ranking = f"{story['distance']} distance, {PROTOCOLS[story['protocol']]}"
     result = next((row["verification"] for row in story["rows"] if row["verification"]), None)
     if story["task"] != "face" or result is None:
         return f"accuracy: {ranking}, {on}"

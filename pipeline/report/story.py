@@ -32,6 +32,7 @@ def collect(config: Config, run: RunDir) -> dict[str, Any]:
         "name": config.name,
         "task": config.evaluation.task,
         "distance": config.evaluation.distance,
+        "protocol": _protocol(run, config),
         "pictures": str(config.data.root) if config.data.root else "synthetic pedestrians",
         "rows": [
             _row(record, config, latency) | {"stale": stale.get(record.stage, "")}
@@ -49,6 +50,11 @@ def collect(config: Config, run: RunDir) -> dict[str, Any]:
         "versions": records[-1].versions if records else {},
         "seed": config.seed,
     }
+
+
+def _protocol(run: RunDir, config: Config) -> str:
+    metrics = [record.result["metrics"] for record in model_records(run)]
+    return next((m[config.evaluation.distance]["protocol"] for m in metrics), "market1501")
 
 
 def write_story(run: RunDir, story: dict[str, Any]) -> None:

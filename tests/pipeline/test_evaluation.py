@@ -129,8 +129,13 @@ def test_rates_are_shown_with_their_thresholds() -> None:
 
 
 def test_the_line_below_the_table() -> None:
-    story = {"task": "face", "distance": "cosine", "pictures": "faces", "seed": 3, "rows": [ROW]}
+    story = {
+        "task": "face", "distance": "cosine", "protocol": "market1501", "pictures": "faces",
+        "seed": 3, "rows": [ROW],
+    }  # fmt: skip
     assert "450 genuine and 4,500 impostor pairs of all test pictures" in describe_accuracy(story)
     assert describe_accuracy({**story, "task": "person"}) == (
         "accuracy: cosine distance, Market-1501 protocol, faces, seed 3"
     )
+    classic = {**story, "task": "person", "protocol": "single_gallery_shot"}
+    assert "classic CUHK03 protocol (one gallery picture an identity)" in describe_accuracy(classic)

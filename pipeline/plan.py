@@ -22,6 +22,8 @@ ANEW: Mapping[str, str] = {CHECKPOINT: MADE_ANEW, KEPT: MADE_ANEW}
 NEEDS_TEACHER = ("finetune",)
 NEEDS_INT8 = ("export",)
 NEEDS_ALL_FILES = ("benchmark",)
+# What they leave has verdicts and tables of accuracy in it.
+SHOWS_ACCURACY = ("quantize", "export", "benchmark")
 # What the other stages leave is no float model to go on from.
 LEAVES_CHECKPOINT = ("train", "transfer", "prune", "finetune", "resize")
 
@@ -68,9 +70,13 @@ def stage_settings(config: Config, stage: str) -> dict[str, Any]:
     own.pop("pretrained", None)  # a file counts by its content, see named_files
     if stage == "prune" and plan_path(config) is not None:
         own["target"] = "a plan file"  # likewise
-    # Where mAP decides which weights are kept, it matters what it is measured by.
+    # Where accuracy decides or is kept, it matters what it is measured by.
     chosen_by_map = config.data.validation_share or (stage == "prune" and own["accuracy_budget"])
-    judged = {"evaluation": {"distance": config.evaluation.distance}} if chosen_by_map else {}
+    judged: dict[str, Any] = {}
+    if chosen_by_map or stage in SHOWS_ACCURACY:
+        judged = {"evaluation": {"distance": config.evaluation.distance}}
+    if stage in SHOWS_ACCURACY:
+        judged["evaluation"]["task"] = config.evaluation.task
     target = config.prune.target
     by_latency = stage == "prune" and isinstance(target, WidthBudget) and target.latency is not None
     timed = {"latency": {"threads": config.latency.threads}} if by_latency else {}

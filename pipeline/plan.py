@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.config import STAGES, Config, WidthBudget
+from pipeline.config import STAGES, Config, StageName, WidthBudget
 from pipeline.errors import PipelineError
 from pipeline.fingerprint import describe_changes, fingerprint
 from pipeline.run_dir import CHECKPOINT, INT8_FILE, KEPT, RunDir, StageRecord
-from pipeline.widths import plan_path
+from pipeline.widths import CUTTING_STAGES, cutting_stage, plan_path
 from reid.files import hash_file, write_json
 
 BEGUN_FILE = "begun.json"
@@ -183,7 +183,9 @@ def parent_of(stage: str, config: Config, run: RunDir) -> str | None:
 
     That is the latest requested stage before it that leaves a float checkpoint; for the first
     requested one, and for one that was not requested, the latest such stage that the run has
-    finished or will have. Pruning never starts from what transfer made, which is at its target.
+    finished or will have. Of transfer and prune, which exclude each other, the one counts that is
+    requested, or that the run used last. Pruning never starts from what transfer made, which is at
+    its target.
 
     Raises:
         PipelineError: there is none, and the stage needs one.
@@ -195,6 +197,9 @@ def parent_of(stage: str, config: Config, run: RunDir) -> str | None:
         return None
     requested = [name for name in earlier if name in config.stages]
     finished = [name for name in earlier if run.record(name) is not None]
+    if {"transfer", "prune"} <= set(finished):
+        used = cutting_stage(config) or latest_cut(run)
+        finished.remove("prune" if used == "transfer" else "transfer")
     candidates = requested if stage in config.stages else []
     candidates = candidates or [name for name in earlier if name in {*requested, *finished}]
     if not candidates:
@@ -203,6 +208,27 @@ def parent_of(stage: str, config: Config, run: RunDir) -> str | None:
             "(train.epochs=0 with train.pretrained=FILE takes a model as it is)"
         )
     return candidates[-1]
+
+
+def latest_cut(run: RunDir) -> StageName | None:
+    """Return which of transfer and prune the run used last, or None if neither is finished.
+
+    A later stage that was made from what one of them left counts as a use.
+    """
+    records = [record for stage in STAGES if (record := run.record(stage)) is not None]
+    made_by: dict[str | None, StageName] = {
+        record.outputs.get(CHECKPOINT): stage
+        for stage in CUTTING_STAGES
+        for record in records
+        if record.stage == stage
+    }
+    used = [
+        (run.finished_at(record.stage), made_by[left])
+        for record in records
+        for left in (record.outputs.get(CHECKPOINT), record.inputs.get("parent"))
+        if left in made_by
+    ]
+    return max(used)[1] if used else None
 
 
 def make_plan(

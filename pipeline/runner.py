@@ -16,6 +16,7 @@ from pipeline.plan import (
     Plan,
     Step,
     can_continue,
+    latest_cut,
     make_plan,
     mark_begun,
     stage_inputs,
@@ -92,6 +93,8 @@ def _with_all_stages(config: Config, run: RunDir) -> Config:
     begun = {stage for stage in STAGES if run.stage_dir(stage).is_dir()}
     if cutting_stage(config) is not None:
         begun -= set(CUTTING_STAGES)
+    elif begun >= set(CUTTING_STAGES):
+        begun -= set(CUTTING_STAGES) - {latest_cut(run) or "prune"}
     stages = tuple(stage for stage in STAGES if stage in config.stages or stage in begun)
     return config.model_copy(update={"stages": stages})
 

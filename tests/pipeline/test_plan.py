@@ -1,5 +1,6 @@
 """Which model a stage starts from."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,8 +8,15 @@ import pytest
 
 from pipeline.config import DEFAULT_STAGES, STAGES, Config
 from pipeline.errors import PipelineError
-from pipeline.plan import make_plan, parent_of, stage_inputs, stage_settings, stale_records
-from pipeline.run_dir import RunDir, StageRecord
+from pipeline.plan import (
+    latest_cut,
+    make_plan,
+    parent_of,
+    stage_inputs,
+    stage_settings,
+    stale_records,
+)
+from pipeline.run_dir import CHECKPOINT, STAGE_FILE, RunDir, StageRecord
 from prune.plan_file import PlanFile, write_plan
 from reid.files import hash_file
 
@@ -58,6 +66,31 @@ def test_what_a_run_has_is_taken_where_nothing_earlier_was_asked_for(
 ) -> None:
     assert parent_of("quantize", asked("quantize"), finish("train", "finetune")) == "finetune"
     assert parent_of("quantize", asked("train"), finish("resize", "quantize")) == "resize"
+
+
+def finish_again(run: RunDir, stage: str, parent: str, made: str) -> None:
+    """Finish a stage after everything that is there."""
+    run.finish(StageRecord(stage, "", {}, {"parent": parent}, {CHECKPOINT: made}, {}, 0, 0.0))
+    newest = max(run.finished_at(other) for other in STAGES if run.record(other) is not None)
+    os.utime(run.stage_dir(stage) / STAGE_FILE, ns=(newest + 1, newest + 1))
+
+
+def test_of_transfer_and_prune_the_one_that_was_used_last_counts(
+    finish: Callable[..., RunDir],
+) -> None:
+    run = finish("train")
+    assert latest_cut(run) is None
+    finish_again(run, "prune", "wide", "pruned")
+    finish_again(run, "finetune", "pruned", "tuned")
+    finish_again(run, "transfer", "wide", "transferred")
+    assert latest_cut(run) == "transfer"
+    finish_again(run, "finetune", "transferred", "tuned")
+    assert parent_of("finetune", asked("quantize"), run) == "transfer"
+    assert parent_of("finetune", asked("finetune", "quantize"), run) == "transfer"
+    assert parent_of("finetune", asked("prune"), run) == "prune"
+    # Prune is reused, which leaves no trace but what follows.
+    finish_again(run, "finetune", "pruned", "tuned")
+    assert parent_of("finetune", asked("quantize"), run) == "prune"
 
 
 def test_prune_does_not_start_from_what_transfer_made(finish: Callable[..., RunDir]) -> None:

@@ -7,7 +7,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from pipeline.config import QuantizeStage
 from pipeline.context import StageContext
+from pipeline.errors import PipelineError
 from reid.data.records import Picture
 from reid.files import hash_file
 
@@ -40,6 +42,32 @@ def draw_calibration(context: StageContext, count: int, held_back: int) -> Calib
             left[picture.person] -= 1
             chosen.append(picture)
     return CalibrationDraw(tuple(drawn[:count]), tuple(chosen))
+
+
+def check_held_back(settings: QuantizeStage, pictures: int, *, held_back: int) -> None:
+    """Check that there is something to judge int8 models by where the settings ask for that.
+
+    Args:
+        settings: of the stage.
+        pictures: how many there are to train on.
+        held_back: how many of them calibration leaves.
+
+    Raises:
+        PipelineError: none, and quantization-aware training, a scan or a budget needs some.
+    """
+    asked = {
+        "quantize.mode qat": settings.mode == "qat",
+        "quantize.scan": settings.scan,
+        "quantize.accuracy_budget": settings.accuracy_budget is not None,
+    }
+    if held_back or not any(asked.values()):
+        return
+    raise PipelineError(
+        f"{next(key for key in asked if asked[key])}: no pictures are left to judge by, "
+        f"calibration takes {min(settings.calibration_pictures, pictures)} of {pictures} training "
+        "pictures; lower quantize.calibration_pictures, and leave quantize.held_back_pictures "
+        "above 0"
+    )
 
 
 def describe_pictures(pictures: Sequence[Picture], root: Path) -> dict[str, Any]:

@@ -32,6 +32,8 @@ from reid.models.other_formats import (
 FLOAT_ONNX = "float.onnx"
 INT8_ONNX = "int8.onnx"
 CALIBRATION_FILE = "calibration.json"
+# Their readers build the model from its architecture's name.
+SHARED_FILES: frozenset[FileName] = frozenset({"torchreid", "boxmot", "boxmot_onnx"})
 
 logger = logging.getLogger(__name__)
 
@@ -109,8 +111,22 @@ def check_wanted(wanted: Sequence[FileName], info: CheckpointInfo) -> None:
     Raises:
         ModelError: torchreid or BoxMOT cannot carry the model.
     """
-    if {"torchreid", "boxmot", "boxmot_onnx"} & set(wanted):
+    if SHARED_FILES & set(wanted):
         check_shared(info)
+
+
+def check_published_widths(wanted: Sequence[FileName]) -> None:
+    """Check that no file is wanted that cannot carry widths of one's own.
+
+    Raises:
+        PipelineError: one is.
+    """
+    shared = [name for name in wanted if name in SHARED_FILES]
+    if shared:
+        raise PipelineError(
+            f"export.files: {shared[0]} carries published widths only, and prune.target gives "
+            "others; give it an architecture (prune.target=osnet_x0_5), or leave the file out"
+        )
 
 
 def _write_torchscript(source: Source, path: Path) -> None:

@@ -7,15 +7,23 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from pipeline.calibration import check_held_back
 from pipeline.config import Config, CutSettings, FinetuneStage, StageName, WidthBudget
 from pipeline.errors import PipelineError
-from pipeline.export_files import check_packages
-from pipeline.widths import cutting_stage, final_widths, full_width_model, schedule
+from pipeline.export_files import check_packages, check_published_widths, check_wanted
+from pipeline.widths import (
+    cutting_stage,
+    final_widths,
+    full_width_model,
+    schedule,
+    stock_target,
+)
 from quantize.engine import check_engine
 from quantize.layer_names import check_layer_names
 from reid.data.records import ReidData, relabel
 from reid.data.sampling import EpochSampler
-from reid.errors import TrainingError
+from reid.errors import ModelError, TrainingError
+from reid.models.checkpoint import CheckpointInfo
 from reid.models.pretrained import load_pretrained
 from reid.models.registry import build_model
 from reid.training.layers import match_layers
@@ -51,6 +59,7 @@ def check_settings(config: Config) -> None:
         check_layer_names(_full_width(config), config.quantize.float_layers)
     if "export" in config.stages:
         check_packages(config.export.files)
+        _check_exported(config)
     for training in _trainings(config):
         _check_training(config, training)
 
@@ -67,6 +76,26 @@ def _check_widths(config: Config, stage: StageName) -> None:
         checked = config.model_copy(update={"prune": without})
     source = full_width_model(checked)
     schedule(checked, stage, source, final_widths(checked, stage, source))
+
+
+def _check_exported(config: Config) -> None:
+    """Check that torchreid and BoxMOT can build the model, as far as the settings tell."""
+    stage = cutting_stage(config)
+    architecture = config.model.architecture if stage is None else stock_target(config, stage)
+    if architecture is None:
+        check_published_widths(config.export.files)
+        return
+    # A stage that is not asked for may have cut the model, to a width of the same family.
+    info = CheckpointInfo(
+        architecture,
+        num_classes=1,
+        embedding_dim=config.model.embedding_dim,
+        input_size=(config.data.height, config.data.width),
+    )
+    try:
+        check_wanted(config.export.files, info)
+    except ModelError as error:
+        raise PipelineError(f"export.files: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -146,11 +175,16 @@ def check_files(config: Config, stages: Sequence[str]) -> None:
 
 
 def check_batches(config: Config, data: ReidData) -> None:
-    """Check that every training of the run can fill its batches.
+    """Check that every training of the run can fill its batches, and int8 can be judged.
 
     Raises:
         PipelineError: a training set is too small; the message names the setting.
     """
+    if "quantize" in config.stages:
+        quantize, pictures = config.quantize, len(data.train)
+        left = max(pictures - quantize.calibration_pictures, 0)
+        held_back = min(quantize.held_back_pictures, left)
+        check_held_back(quantize, pictures, held_back=held_back)
     classes = relabel(data.train)
     for training in _trainings(config):
         key, settings = training.key, training.settings

@@ -7,9 +7,13 @@ from typing import Any
 
 from torch import fx, nn
 
-from pipeline.calibration import CalibrationDraw, describe_pictures, draw_calibration
+from pipeline.calibration import (
+    CalibrationDraw,
+    check_held_back,
+    describe_pictures,
+    draw_calibration,
+)
 from pipeline.context import StageContext
-from pipeline.errors import PipelineError
 from pipeline.evaluation import evaluate, headline
 from pipeline.run_dir import INT8_FILE, METRICS
 from pipeline.stages.float_layers import choose_float_layers
@@ -104,22 +108,10 @@ def run(context: StageContext) -> dict[str, Any]:
 
 
 def _reference(context: StageContext, model: nn.Module, drawn: CalibrationDraw) -> Reference | None:
-    settings = context.config.quantize
     if drawn.held_back:
         return Reference(model, context.batches(drawn.held_back))
-    asked = {
-        "quantize.mode qat": settings.mode == "qat",
-        "quantize.scan": settings.scan,
-        "quantize.accuracy_budget": settings.accuracy_budget is not None,
-    }
-    if not any(asked.values()):
-        return None
-    raise PipelineError(
-        f"{next(key for key in asked if asked[key])}: no pictures are left to judge by, "
-        f"calibration takes "
-        f"{len(drawn.calibration)} of {len(context.data.train)} training pictures; lower "
-        "quantize.calibration_pictures, and leave quantize.held_back_pictures above 0"
-    )
+    check_held_back(context.config.quantize, len(context.data.train), held_back=0)
+    return None
 
 
 def _metadata(context: StageContext, info: CheckpointInfo) -> dict[str, str]:

@@ -1,12 +1,15 @@
 """What is said before a run that can do what it is asked to, but better otherwise."""
 
 import logging
+from pathlib import Path
 
 import pytest
 import torch
 
 from pipeline.config import Config
-from pipeline.preflight import check_settings
+from pipeline.errors import PipelineError
+from pipeline.preflight import check_batches, check_settings
+from reid.data.market1501 import read_market1501
 
 
 @pytest.mark.parametrize(
@@ -37,3 +40,54 @@ def test_bfloat16_where_it_is_slow(
 
 def test_what_pytorch_says_of_this_processor_is_understood() -> None:
     assert "architecture" in torch.cpu.get_capabilities()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (
+            {"prune": {"target": 0.5}},
+            "export.files: boxmot carries published widths only, and prune.target gives others",
+        ),
+        (
+            {"model": {"architecture": "resnet18_bnneck"}, "stages": ["quantize", "export"]},
+            "export.files: torchreid and BoxMOT do not build resnet18_bnneck",
+        ),
+        (
+            {"model": {"embedding_dim": 64}},
+            "export.files: torchreid and BoxMOT do not build osnet_x0_5 with 64 dimensions",
+        ),
+    ],
+)
+def test_files_that_cannot_carry_the_model(settings: dict[str, object], words: str) -> None:
+    wanted = {"stages": ["train", "prune", "export"], "export": {"files": ["boxmot"]}}
+    with pytest.raises(PipelineError) as caught:
+        check_settings(Config.model_validate(wanted | settings))
+    assert str(caught.value).startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("settings", "refused"),
+    [
+        ({"mode": "qat", "held_back_pictures": 0}, "quantize.mode qat"),
+        ({"scan": True, "calibration_pictures": 4000}, "quantize.scan"),
+        ({"accuracy_budget": 0.01, "held_back_pictures": 0}, "quantize.accuracy_budget"),
+        ({"scan": True, "calibration_pictures": 8}, None),
+        ({"held_back_pictures": 0}, None),
+    ],
+)
+def test_int8_that_nothing_could_judge(
+    settings: dict[str, object], refused: str | None, tiny_market: Path
+) -> None:
+    config = Config.model_validate(
+        {
+            "stages": ["quantize"],
+            "quantize": {"qat": {"identities_per_batch": 4, "pictures_per_identity": 3}} | settings,
+        }
+    )
+    data = read_market1501(tiny_market)
+    if refused is None:
+        check_batches(config, data)
+        return
+    with pytest.raises(PipelineError, match=f"{refused}: no pictures are left to judge by"):
+        check_batches(config, data)

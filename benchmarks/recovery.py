@@ -36,8 +36,9 @@ from pipeline.config import Config
 from pipeline.context import StageContext
 from pipeline.errors import PipelineError
 from pipeline.evaluation import headline
-from pipeline.pictures import prepare_pictures
-from pipeline.plan import stage_settings
+from pipeline.fingerprint import fingerprint
+from pipeline.pictures import prepare_pictures, split_validation
+from pipeline.plan import can_continue, mark_begun, stage_settings
 from pipeline.run_dir import CHECKPOINT, METRICS, RunDir
 from pipeline.runner import run_stages
 from pipeline.settings_io import load_config
@@ -101,6 +102,8 @@ def parse_options() -> argparse.Namespace:
     options = parser.parse_args()
     if not options.table and (options.teacher is None or options.data is None):
         parser.error("--teacher and --data are needed to run rows")
+    if options.iterations < 1 or options.tuning < 0:
+        parser.error("--iterations has to be at least 1, and --tuning no less than 0")
     if options.passes < options.iterations * options.tuning:
         parser.error(
             f"--passes {options.passes} are fewer than {options.iterations} cuts with --tuning "
@@ -182,7 +185,8 @@ def replaced_cut(row: Row) -> Iterator[None]:
 def run_from_scratch(config: Config, run: RunDir) -> None:
     """Fine-tune a compact model that starts from random weights under the teacher's eye."""
     run_stages(config.model_copy(update={"stages": ("train",)}), run)
-    data, _ = prepare_pictures(config, run)
+    whole, _ = prepare_pictures(config, run)
+    data, validation = split_validation(config, whole)
     torch.manual_seed(config.seed)
     target = str(config.prune.target)
     model = build_model(
@@ -191,6 +195,7 @@ def run_from_scratch(config: Config, run: RunDir) -> None:
         embedding_dim=config.model.embedding_dim,
     )
     parent = run.stage_dir("random") / CHECKPOINT
+    teacher = run.stage_dir("train") / CHECKPOINT
     size = config.data.height, config.data.width
     save_checkpoint(parent, model, describe(model, target, input_size=size))
     context = StageContext(
@@ -199,10 +204,15 @@ def run_from_scratch(config: Config, run: RunDir) -> None:
         folder=run.stage_dir("finetune"),
         data=data,
         parent=parent,
-        teacher=run.stage_dir("train") / CHECKPOINT,
+        teacher=teacher,
         parent_hash="",
         input_size=size,
+        validation=validation,
     )
+    wanted = fingerprint(stage_settings(config, "finetune"), {"teacher": hash_file(teacher)})
+    if not can_continue(run, "finetune", wanted):
+        run.set_aside("finetune")
+    mark_begun(context.folder, wanted)
     finetune.run(context)
 
 
@@ -212,8 +222,9 @@ def accuracies(run: RunDir, config: Config) -> dict[str, Any]:
     def scored(stage: str) -> dict[str, float]:
         return headline(json.loads((run.stage_dir(stage) / METRICS).read_text()), config)
 
-    reports = sorted(run.stage_dir("prune").glob("iteration_*/report.json"))
+    reports = run.stage_dir("prune").glob("iteration_*/report.json")
     iterations = [json.loads(path.read_text()) for path in reports]
+    iterations.sort(key=lambda report: int(report["iteration"]))
     return {
         "teacher": scored("train"),
         "result": scored("finetune"),

@@ -42,6 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("recovery", [*RECOVERY, "--rows", "ours,best"], "no row 'best'; there are ours, no_recon"),
         ("recovery", [*RECOVERY, "--seeds", "0,x"], "--seeds: expected whole numbers such as 0,1"),
         ("recovery", [*RECOVERY, "--size", "128"], "--size: expected height,width such as 128,64"),
+        ("recovery", [*RECOVERY, "--iterations", "0"], "--iterations has to be at least 1"),
         ("recovery", [*RECOVERY, "--passes", "5"], "--passes 5 are fewer than 3 cuts with --tuni"),
         (
             "recovery",

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from pipeline.search.task import Labelled, Task
 from pipeline.widths import TRACE_SIZE
-from prune.cut import compose_kept, cut
+from prune.cut import cut
 from prune.layers import Widths, layer_widths
 from prune.reconstruct import reconstruct
 from prune.reconstruction_scores import reconstruction_scores
@@ -23,7 +23,6 @@ def compact_model(task: Task, widths: Widths) -> nn.Module:
         PruneError: the widths cannot be reached.
     """
     model, full = task.model, layer_widths(task.model)
-    kept = {name: torch.arange(width) for name, width in full.items()}
     groups = [tuple(members) for members in task.settings.groups]
     for step in linear_plan(full, {**full, **widths}, task.settings.iterations):
         measured = None
@@ -39,8 +38,9 @@ def compact_model(task: Task, widths: Widths) -> nn.Module:
             groups=groups,
             measured=measured,
         )
-        model, kept = result.model, compose_kept(kept, result.kept)
-        reconstruct(model, task.model, kept, task.reconstruction)
+        # As in a run: the model before this cut is imitated, whose normalisations still fit.
+        reconstruct(result.model, model, result.kept, task.reconstruction)
+        model = result.model
     return model
 
 

@@ -74,6 +74,21 @@ def test_what_is_held_back_is_neither_tested_on_nor_reconstructed_on(
     assert 0 < len(task.reconstruction) <= min(8, len(rest))
 
 
+def test_a_cut_that_removes_nothing_changes_nothing(task: Task) -> None:
+    # One channel less in three cuts: two of them remove nothing.
+    name = next(name for name in layer_widths(task.model) if name.endswith("gate.fc1"))
+    widths = {name: layer_widths(task.model)[name] - 1}
+    once, thrice = (
+        compact_model(with_iterations(task, iterations), widths)(task.reconstruction[:4]).detach()
+        for iterations in (1, 3)
+    )
+    assert torch.allclose(once, thrice, atol=1e-4 * float(once.abs().max()))
+
+
+def with_iterations(task: Task, iterations: int) -> Task:
+    return replace(task, settings=task.settings.model_copy(update={"iterations": iterations}))
+
+
 def test_the_first_candidate_is_the_stock_target_and_scores_the_same_twice(task: Task) -> None:
     space = task.space()
     widths = space.widths(dict.fromkeys(space.variables, 0.65))

@@ -3,6 +3,7 @@
 import logging
 from argparse import Namespace
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from pipeline.command import Parser, resolve, run_guarded
@@ -49,9 +50,11 @@ def _parse(arguments: Sequence[str]) -> Namespace:
 def _search(options: Namespace) -> None:
     config, run = resolve(options)
     run.create()
-    with run.locked():
-        search = lay_out(config, run)
-    with RunDir(search.folder).locked():
+    with ExitStack() as searching:
+        with run.locked():
+            search = lay_out(config, run)
+            # Before the run's own lock goes: another search would lay this one aside.
+            searching.enter_context(RunDir(search.folder).locked())
         trials = _run(config, search)
         outcome = finish(search.folder, read_task(search.task), trials)
     console = wide_console()

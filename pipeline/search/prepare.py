@@ -16,7 +16,7 @@ from pipeline.pictures import prepare_pictures
 from pipeline.run_dir import CHECKPOINT, RunDir
 from pipeline.search.task import TaskSettings, write_task
 from pipeline.search.variables import default_variables
-from pipeline.widths import TRACE_SIZE, stock_target
+from pipeline.widths import TRACE_SIZE, final_widths, stock_target
 from prune.criteria import Criterion
 from prune.layers import model_cost
 from prune.nni_backend import find_groups
@@ -57,7 +57,8 @@ def lay_out(config: Config, run: RunDir) -> Search:
     A search with other settings, another model or other pictures is set aside.
 
     Raises:
-        PipelineError: the run has no trained model, or there are too few identities.
+        PipelineError: the run has no trained model, there are too few identities, or a search with
+            other settings is running.
     """
     record = run.record("train")
     if record is None:
@@ -79,9 +80,12 @@ def lay_out(config: Config, run: RunDir) -> Search:
     }
     folder = run.path / SEARCH
     if folder.exists() and _begun(folder) != identity:
+        # Not from under a search that is running.
+        with RunDir(folder).locked():
+            aside = run.set_aside(SEARCH)
         logger.warning(
             "search: begun with other settings, model or pictures; what was there lies in %s",
-            run.set_aside(SEARCH),
+            aside,
         )
     task = folder / TASK
     if not (folder / BEGUN).exists():
@@ -138,6 +142,8 @@ def _limit(config: Config, model: nn.Module, info: CheckpointInfo) -> int:
     if share is not None:
         return int(share * model_cost(model, example).macs)
     target = stock_target(config, "prune")
+    if target is not None:
+        final_widths(config, "prune", model)  # refuses one of another family
     if target is None:
         raise PipelineError(
             "search.macs: give the limit as a share of the full-width model's (search.macs=0.28), "

@@ -130,6 +130,29 @@ def test_the_plan_is_what_the_best_trial_scored(task: Task, tmp_path: Path) -> N
     assert outcome.table.row_count == 4
 
 
+def test_a_search_that_is_running_is_not_set_aside(
+    run: RunDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lay_out(load_config(run.config_path), run)
+    with RunDir(run.path / "search").locked():
+        assert main(["--run", str(run.path), "search.held_back=4"]) == 2
+    assert f"{run.path / 'search'}: in use by process" in " ".join(capsys.readouterr().err.split())
+    assert (run.path / "search" / "search.json").is_file()
+    assert not (run.path / "superseded").exists()
+
+
+def test_a_limit_of_another_family_is_refused(
+    tiny_market: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "tiny.yaml"
+    config.write_text(CONFIG.format(root=tiny_market).replace("osnet_x0_5", "resnet18_bnneck"))
+    arguments = ["--config", str(config), "--run", str(tmp_path / "run")]
+    assert run_pipeline([*arguments, "--stages", "train", "prune.target=resnet18_bnneck"]) == 0
+    capsys.readouterr()
+    assert main(["--run", str(tmp_path / "run"), "prune.target=osnet_x0_25"]) == 2
+    assert "osnet_x0_25 is no narrower resnet18_bnneck" in " ".join(capsys.readouterr().err.split())
+
+
 def test_the_same_settings_go_on_and_others_set_aside(run: RunDir) -> None:
     config = load_config(run.config_path)
     search = lay_out(config, run)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reid.data.paths import existing_folder, list_pictures
-from reid.data.prepared_record import has_cameras
+from reid.data.prepared_record import has_cameras, recorded_protocol
 from reid.data.records import Picture, ReidData
 from reid.errors import DataError
 
@@ -38,6 +38,9 @@ def read_market1501(root: Path) -> ReidData:
 def read_market_layout(root: Path, wrappings: Sequence[str]) -> ReidData:
     """Read a folder in the Market-1501 layout that may be wrapped in others.
 
+    In a folder that ``python -m reid prepare`` wrote, the protocol is that of the data set that it
+    was prepared from.
+
     Args:
         root: where to begin.
         wrappings: paths below ``root`` to look at, in this order; ``""`` is ``root`` itself.
@@ -49,7 +52,12 @@ def read_market_layout(root: Path, wrappings: Sequence[str]) -> ReidData:
     base = _find_base(root, wrappings)
     splits = {name: _read_split(base / folder) for name, folder in SPLITS.items()}
     return ReidData(
-        base, splits["train"], splits["query"], splits["gallery"], has_cameras=has_cameras(base)
+        base,
+        splits["train"],
+        splits["query"],
+        splits["gallery"],
+        protocol=recorded_protocol(base),
+        has_cameras=has_cameras(base),
     )
 
 

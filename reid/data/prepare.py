@@ -15,14 +15,13 @@ from reid.data.kaggle import fetch_from_kaggle
 from reid.data.market1501 import read_market1501
 from reid.data.market_writer import write_market_layout
 from reid.data.merging import split_by_identity
-from reid.data.prepared_record import HAS_CAMERAS, RECORD
+from reid.data.prepared_record import HAS_CAMERAS, PROTOCOL, RECORD
 from reid.data.published_counts import count, differing_counts
 from reid.data.records import Picture, ReidData, check_evaluable, count_persons
 from reid.data.sources import check_source, read_source
 from reid.errors import DataError
 from reid.progress import Progress
 
-MARKET_PROTOCOL = "market1501"
 FEWEST_IDENTITIES = 2
 # What is tested on where a data set has no test set of its own.
 TEST_SHARE, LARGEST_TEST_SHARE = 0.1, 0.4
@@ -76,13 +75,11 @@ def prepare(
         _check_counts(name, data, allow_other_counts)
         data = _with_test_set(_cut(data, max_ids))
         check_evaluable(data)
-        if data.protocol != MARKET_PROTOCOL:
-            logger.warning("evaluate by %s: the layout does not say so", data.protocol)
         with written_aside(target) as draft:
             write_market_layout(data, draft, link=ours, progress=start("writing"))
             record = {
                 **request,
-                "protocol": data.protocol,
+                PROTOCOL: data.protocol,
                 HAS_CAMERAS: data.has_cameras,
                 "counts": asdict(count(data)),
             }

@@ -2,9 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any, cast
+
+from reid.errors import DataError
+from reid.metrics.ranking import PROTOCOLS, Protocol
 
 RECORD = "prepared.json"
-HAS_CAMERAS = "has_cameras"
+HAS_CAMERAS, PROTOCOL = "has_cameras", "protocol"
 
 
 def has_cameras(folder: Path) -> bool:
@@ -12,8 +16,26 @@ def has_cameras(folder: Path) -> bool:
 
     They are unless the folder was prepared from a data set without cameras.
     """
+    return bool(_read(folder).get(HAS_CAMERAS, True))
+
+
+def recorded_protocol(folder: Path) -> Protocol:
+    """Tell by which protocol a folder's data set is evaluated: Market-1501's unless it is noted.
+
+    Raises:
+        DataError: what is noted is no protocol that is known.
+    """
+    protocol = _read(folder).get(PROTOCOL, PROTOCOLS[0])
+    if protocol not in PROTOCOLS:
+        raise DataError(
+            f"{folder / RECORD}: unknown protocol {protocol!r}, known are {', '.join(PROTOCOLS)}; "
+            "prepare the data set again"
+        )
+    return cast(Protocol, protocol)
+
+
+def _read(folder: Path) -> dict[str, Any]:
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        return bool(record.get(HAS_CAMERAS, True))
-    except (OSError, ValueError, AttributeError):
-        return True
+        return dict(json.loads((folder / RECORD).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}

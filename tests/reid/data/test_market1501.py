@@ -77,3 +77,19 @@ def test_no_query_with_a_match(market: Path) -> None:
     (gallery / "0001_c1s1_000976_02.jpg").rename(gallery / "0009_c2s1_000976_02.jpg")
     with pytest.raises(DataError, match="do not meet on different cameras"):
         check_evaluable(read_market1501(market))
+
+
+def test_the_protocol_that_is_noted(market: Path) -> None:
+    assert read_market1501(market).protocol == "market1501"
+    record = market / "prepared.json"
+    record.write_text('{"protocol": "single_gallery_shot"}')
+    assert read_market1501(market).protocol == "single_gallery_shot"
+    record.write_text('{"protocol": "two_shots"}')
+    with pytest.raises(
+        DataError,
+        match=r"prepared\.json: unknown protocol 'two_shots', known are market1501, .* again",
+    ):
+        read_market1501(market)
+    # Of no program that is known here; Market-1501's protocol is the layout's own.
+    record.write_text("[1]")
+    assert read_market1501(market).protocol == "market1501"

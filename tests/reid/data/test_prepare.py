@@ -14,6 +14,7 @@ from reid.data.market1501 import read_market1501
 from reid.data.prepare import prepare
 from reid.data.published_counts import PUBLISHED, Counts, count, differing_counts
 from reid.data.records import ReidData
+from reid.data.sources import read_source, recognise_source
 from reid.errors import DataError
 
 Paint = Callable[..., Path]
@@ -228,9 +229,7 @@ def test_a_place_that_cannot_be_written(market: Path, tmp_path: Path) -> None:
         prepare("market1501", market, tmp_path / "file" / "out", allow_other_counts=True)
 
 
-def test_the_classic_protocol_is_named(
-    paint: Paint, tmp_path: Path, target: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_classic_protocol_is_kept(paint: Paint, tmp_path: Path, target: Path) -> None:
     folder = tmp_path / "cuhk03" / "images_detected"
     files = ["1_001_1_01.png", "1_001_2_06.png", "1_002_1_01.png", "1_002_2_06.png"]
     for shade, name in enumerate(files):
@@ -240,5 +239,5 @@ def test_the_classic_protocol_is_named(
     (folder.parent / "splits_classic_detected.json").write_text(json.dumps(splits))
     data = prepare("cuhk03-classic-detected", folder.parent, target, options={"split": 0})
     assert labels(data) == [(1001, 1), (1001, 2), (1002, 1), (1002, 2), (1002, 1), (1002, 2)]
-    assert "evaluate by single_gallery_shot" in caplog.text
-    assert json.loads((target / "prepared.json").read_text())["protocol"] == "single_gallery_shot"
+    assert data.protocol == "single_gallery_shot"
+    assert read_source(recognise_source(target), target) == data

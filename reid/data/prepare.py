@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from reid.data.archives import unpack
@@ -15,8 +16,16 @@ from reid.data.kaggle import fetch_from_kaggle
 from reid.data.market1501 import read_market1501
 from reid.data.market_writer import write_market_layout
 from reid.data.merging import split_by_identity
-from reid.data.prepared_record import HAS_CAMERAS, PROTOCOL, RECORD
-from reid.data.published_counts import count, differing_counts
+from reid.data.prepared_record import (
+    HAS_CAMERAS,
+    PROTOCOL,
+    RECORD,
+    SOURCE,
+    SOURCE_COUNTS,
+    check_same_source,
+    describe_source,
+)
+from reid.data.published_counts import Counts, count, differing_counts
 from reid.data.records import Picture, ReidData, check_evaluable, count_persons
 from reid.data.sources import check_source, read_source
 from reid.errors import DataError
@@ -43,7 +52,8 @@ def prepare(
     """Make a data set ready: unpack, read, count, cut, write.
 
     A data set without a test set (faces, one's own list) gets one: a tenth of its identities, or
-    two of a few, the same each time. A target that an equal call has made already is left as it is.
+    two of a few, the same each time. A target that an equal call has made already is left as it
+    is; its counts are checked again.
 
     Args:
         name: a key of ``reid.data.sources.SOURCES``.
@@ -59,7 +69,7 @@ def prepare(
 
     Raises:
         DataError: the source is missing, unsafe or broken, the counts are others than the
-            published ones, or the target holds something else.
+            published ones, or the target holds something else, or was made from another source.
     """
     check_source(name)
     target = target.expanduser()
@@ -67,18 +77,25 @@ def prepare(
         raise DataError(f"max_ids {max_ids}: keep {FEWEST_IDENTITIES} identities or more")
     start = progress or (lambda _: lambda _done, _total: None)
     request = {"data_set": name, "max_ids": max_ids, "options": dict(options or {})}
-    if _is_prepared(target, request):
+    record = _record_of(target, request)
+    if record is not None:
+        check_same_source(target, record, source)
+        if SOURCE_COUNTS in record:
+            _check_counts(name, Counts(**record[SOURCE_COUNTS]), allow_other_counts)
         logger.info("is prepared already: %s", target)
         return read_market1501(target)
     with _obtained(name, source, target, start) as (folder, ours):
         data = read_source(name, folder, progress=start("extracting"), **dict(options or {}))
-        _check_counts(name, data, allow_other_counts)
+        found = count(data)
+        _check_counts(name, found, allow_other_counts)
         data = _with_test_set(_cut(data, max_ids))
         check_evaluable(data)
         with written_aside(target) as draft:
             write_market_layout(data, draft, link=ours, progress=start("writing"))
             record = {
                 **request,
+                SOURCE: describe_source(source),
+                SOURCE_COUNTS: asdict(found),
                 PROTOCOL: data.protocol,
                 HAS_CAMERAS: data.has_cameras,
                 "counts": asdict(count(data)),
@@ -87,17 +104,18 @@ def prepare(
     return read_market1501(target)
 
 
-def _is_prepared(target: Path, request: Mapping[str, object]) -> bool:
+def _record_of(target: Path, request: Mapping[str, object]) -> dict[str, Any] | None:
+    """Read what an equal request has noted, or return none where the target is still to be made."""
     if not target.exists():
-        return False
+        return None
     try:
-        record = json.loads((target / RECORD).read_text(encoding="utf-8"))
+        record = dict(json.loads((target / RECORD).read_text(encoding="utf-8")))
         if {key: record[key] for key in request} == request:
-            return True
+            return record
     except (OSError, ValueError, KeyError, TypeError):
         pass
     if target.is_dir() and not any(target.iterdir()):
-        return False
+        return None
     raise DataError(f"{target}: holds something else; remove it or give another folder with --to")
 
 
@@ -133,8 +151,8 @@ def _unwrap(folder: Path) -> Path:
     return folder
 
 
-def _check_counts(name: str, data: ReidData, allow_other_counts: bool) -> None:
-    difference = differing_counts(name, data)
+def _check_counts(name: str, found: Counts, allow_other_counts: bool) -> None:
+    difference = differing_counts(name, found)
     if difference is None:
         return
     if not allow_other_counts:

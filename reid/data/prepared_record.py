@@ -1,6 +1,7 @@
 """What ``python -m reid prepare`` notes beside the pictures that it wrote."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -8,7 +9,7 @@ from reid.errors import DataError
 from reid.metrics.ranking import PROTOCOLS, Protocol
 
 RECORD = "prepared.json"
-HAS_CAMERAS, PROTOCOL = "has_cameras", "protocol"
+HAS_CAMERAS, PROTOCOL, SOURCE, SOURCE_COUNTS = "has_cameras", "protocol", "source", "source_counts"
 
 
 def has_cameras(folder: Path) -> bool:
@@ -32,6 +33,48 @@ def recorded_protocol(folder: Path) -> Protocol:
             "prepare the data set again"
         )
     return cast(Protocol, protocol)
+
+
+def describe_source(source: Path | None) -> dict[str, str | int] | None:
+    """Say what tells a source from another: its place and, of a file, size and time of change.
+
+    Args:
+        source: an archive, a list or a folder, there or not; none stands for Kaggle.
+    """
+    if source is None:
+        return None
+    path = source.expanduser().resolve()
+    if not path.is_file():
+        return {"path": str(path)}
+    status = path.stat()
+    return {"path": str(path), "size": status.st_size, "modified_ns": status.st_mtime_ns}
+
+
+def check_same_source(folder: Path, record: Mapping[str, Any], source: Path | None) -> None:
+    """Check that a folder was prepared from this source, as far as its record says.
+
+    Args:
+        folder: for messages.
+        record: of the folder; one of an earlier version does not say.
+        source: as for `describe_source`. Of a file that is gone its place is compared alone.
+
+    Raises:
+        DataError: it was prepared from another one, or from this one before it changed.
+    """
+    if SOURCE not in record:
+        return
+    recorded, given = record[SOURCE], describe_source(source)
+    if recorded == given:
+        return
+    if recorded and given and recorded["path"] == given["path"]:
+        if given.items() <= recorded.items():
+            return
+        raise DataError(
+            f"{folder}: holds what was prepared from {given['path']} before that file changed; "
+            "choose another --to"
+        )
+    former = recorded["path"] if recorded else "Kaggle"
+    raise DataError(f"{folder}: holds what was prepared from {former}; choose another --to")
 
 
 def _read(folder: Path) -> dict[str, Any]:

@@ -58,15 +58,14 @@ def _count(pictures: Sequence[Picture]) -> tuple[int, int]:
     return len(pictures), count_persons(pictures)
 
 
-def differing_counts(name: str, data: ReidData) -> str | None:
+def differing_counts(name: str, found: Counts) -> str | None:
     """Say how a data set differs from what was published, or return none where it does not.
 
     Args:
         name: of the data set; of one that is not in ``PUBLISHED`` nothing is expected.
-        data: what was read.
+        found: in what was read.
     """
     published = PUBLISHED.get(name, ())
-    found = count(data)
     if not published or found in published:
         return None
     return f"{name} has {' or '.join(map(str, published))}; found {found}"

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -72,10 +73,40 @@ def test_the_record(market: Path, target: Path) -> None:
 def test_preparing_twice(market: Path, target: Path, caplog: pytest.LogCaptureFixture) -> None:
     first = prepare("market1501", market, target)
     with caplog.at_level(logging.INFO):
-        assert prepare("market1501", Path("nowhere"), target) == first
+        assert prepare("market1501", market, target) == first
     assert "is prepared already" in caplog.text
     with pytest.raises(DataError, match="out: holds something else; remove it or give another"):
         prepare("market1501", market, target, max_ids=2)
+
+
+@pytest.mark.usefixtures("published")
+def test_preparing_again_from_another_source(market: Path, target: Path) -> None:
+    prepare("market1501", market, target)
+    message = rf"out: holds what was prepared from {market}; choose another --to"
+    for other in (market.parent, None):
+        with pytest.raises(DataError, match=message):
+            prepare("market1501", other, target)
+
+
+@pytest.mark.usefixtures("published")
+def test_preparing_again_from_an_archive(market: Path, target: Path) -> None:
+    archive = Path(shutil.make_archive(str(market.parent / "a"), "zip", market))
+    first = prepare("market1501", archive, target)
+    os.utime(archive, ns=(0, 0))
+    with pytest.raises(DataError, match=r"from .*a\.zip before that file changed; choose another"):
+        prepare("market1501", archive, target)
+    # An archive need not be kept once it is prepared.
+    archive.unlink()
+    assert prepare("market1501", archive, target) == first
+
+
+@pytest.mark.usefixtures("published")
+def test_a_record_of_an_earlier_version(market: Path, target: Path) -> None:
+    first = prepare("market1501", market, target)
+    record = json.loads((target / "prepared.json").read_text())
+    del record["source"], record["source_counts"]
+    (target / "prepared.json").write_text(json.dumps(record))
+    assert prepare("market1501", Path("nowhere"), target) == first
 
 
 def test_a_target_that_is_somebodys(market: Path, target: Path) -> None:
@@ -97,14 +128,17 @@ def test_other_counts(market: Path, target: Path, caplog: pytest.LogCaptureFixtu
     assert not target.exists()
     prepare("market1501", market, target, allow_other_counts=True)
     assert "found 4 training pictures" in caplog.text
+    with pytest.raises(DataError, match=r"found 4 training .*; is the copy whole\?"):
+        prepare("market1501", market, target)
+    assert prepare("market1501", market, target, allow_other_counts=True).root == target
 
 
 def test_the_counts_that_were_published(market: Path) -> None:
     data = read_market1501(market)
     assert count(data) == Counts(4, 2, 2, 2, 3)
-    assert differing_counts("csv", data) is None
-    assert differing_counts("casia-webface", data) is not None
-    assert "of 10,575 identities or 490,623" in str(differing_counts("casia-webface", data))
+    found = count(data)
+    assert differing_counts("csv", found) is None
+    assert "of 10,575 identities or 490,623" in str(differing_counts("casia-webface", found))
 
 
 @pytest.mark.usefixtures("published")

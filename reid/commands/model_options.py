@@ -83,8 +83,8 @@ def load_model_of_index(options: argparse.Namespace, index: Path) -> Embedder:
     """Load the model that the options name, or else the one that an index was made with.
 
     Args:
-        options: of `add_model_options`. Where they name no model, input size and flip averaging
-            are the index's too.
+        options: of `add_model_options`. Where they name no model, architecture, input size and
+            flip averaging are the index's too.
         index: a gallery's folder.
 
     Raises:
@@ -98,7 +98,7 @@ def load_model_of_index(options: argparse.Namespace, index: Path) -> Embedder:
         return load_chosen_model(options)
     return load_embedder(
         path,
-        architecture=options.architecture,
+        architecture=options.architecture or space.architecture or None,
         input_size=parse_input_size(options.input_size) or space.input_size,
         flip_averaging=options.flip or space.flip_averaging,
     )

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from reid.data.pictures import load_picture, normalise
+from reid.data.transforms import IMAGENET_DEVIATION, IMAGENET_MEAN
 from reid.errors import ModelError
 from reid.inference.features import Embed, embed_batches
 from reid.progress import Progress
@@ -24,18 +25,29 @@ class EmbeddingSpace:
     """What two embeddings must have in common to be compared.
 
     Attributes:
-        file_hash: SHA-256 of the model's file in hexadecimal.
+        file_hash: SHA-256 of the model's file in hexadecimal, or, where weights lie in files
+            beside it, of the hashes of all.
         input_size: (height, width) in pixels that pictures are brought to.
         flip_averaging: whether an embedding is the mean of the picture's and its mirror image's.
+        architecture: that the weights were loaded into, or empty where an exported file does not
+            say.
+        mean: that is taken from each colour in [0, 1].
+        deviation: that each colour is divided by.
+        colour_order: "RGB" or "BGR".
     """
 
     file_hash: str
     input_size: tuple[int, int]
     flip_averaging: bool = False
+    architecture: str = ""
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    deviation: tuple[float, float, float] = IMAGENET_DEVIATION
+    colour_order: str = "RGB"
 
     def to_dict(self) -> dict[str, object]:
         """Give it as values that JSON has."""
-        return {**asdict(self), "input_size": list(self.input_size)}
+        values = asdict(self).items()
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in values}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -47,18 +59,39 @@ class EmbeddingSpace:
             ValueError: the same.
         """
         height, width = (int(side) for side in values["input_size"])
-        return cls(str(values["file_hash"]), (height, width), bool(values["flip_averaging"]))
+        mean, deviation = (_colours(values[key]) for key in ("mean", "deviation"))
+        return cls(
+            str(values["file_hash"]),
+            (height, width),
+            bool(values["flip_averaging"]),
+            str(values["architecture"]),
+            mean,
+            deviation,
+            str(values["colour_order"]),
+        )
 
     def difference(self, stored: "EmbeddingSpace") -> str | None:
         """Say in a few words how a stored space differs from this one; None if it does not."""
         if stored.file_hash != self.file_hash:
             return "another model file"
+        if stored.architecture != self.architecture:
+            names = [space.architecture or "unnamed" for space in (stored, self)]
+            return "another architecture ({}, not {})".format(*names)
+        if stored.colour_order != self.colour_order:
+            return f"colours as {stored.colour_order}, not {self.colour_order}"
+        if (stored.mean, stored.deviation) != (self.mean, self.deviation):
+            return "other means or deviations of the colours"
         if stored.input_size != self.input_size:
             sizes = ["{}x{}".format(*size) for size in (stored.input_size, self.input_size)]
             return "pictures of {}, not of {}".format(*sizes)
         if stored.flip_averaging != self.flip_averaging:
             return "flip averaging " + ("off" if self.flip_averaging else "on")
         return None
+
+
+def _colours(values: Sequence[Any]) -> tuple[float, float, float]:
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue
 
 
 @dataclass(frozen=True)
@@ -71,7 +104,8 @@ class Embedder:
         mean: of each colour in [0, 1], in the order of ``colour_order``.
         deviation: of each colour in [0, 1], in the order of ``colour_order``.
         colour_order: "RGB" or "BGR".
-        file_hash: SHA-256 of the model's file in hexadecimal.
+        file_hash: of the model's files, see `EmbeddingSpace`.
+        architecture: name, or empty where an exported file does not say.
         description: architecture and kind of file, in a few words.
         path: the model's file.
         flip_averaging: whether ``embed`` averages over the picture and its mirror image.
@@ -83,6 +117,7 @@ class Embedder:
     deviation: tuple[float, float, float]
     colour_order: str
     file_hash: str
+    architecture: str
     description: str
     path: Path
     flip_averaging: bool = False
@@ -90,7 +125,15 @@ class Embedder:
     @property
     def space(self) -> EmbeddingSpace:
         """What the embeddings can be compared with."""
-        return EmbeddingSpace(self.file_hash, self.input_size, self.flip_averaging)
+        return EmbeddingSpace(
+            self.file_hash,
+            self.input_size,
+            self.flip_averaging,
+            self.architecture,
+            self.mean,
+            self.deviation,
+            self.colour_order,
+        )
 
 
 class PreparedPictures(Dataset[Tensor]):

@@ -31,7 +31,7 @@ from reid.inference.gallery import Entry, Gallery
 
 CURRENT, INDEX, ENTRIES, MODEL = "current", "index.faiss", "entries.json", "model.json"
 GENERATION = re.compile(r"generation-(\d{6,})")
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 def is_gallery(folder: Path) -> bool:
@@ -59,8 +59,8 @@ def open_gallery(folder: Path, space: EmbeddingSpace) -> Gallery:
         space: of the model whose embeddings are to be compared with the gallery's.
 
     Raises:
-        DataError: there is no gallery, it is damaged, or it was made with another model, input
-            size or flip averaging.
+        DataError: there is no gallery, it is damaged or of another version of this program, or it
+            was made with another model, or with one used otherwise (see `EmbeddingSpace`).
     """
     with _locked_for_reading(folder):
         current = _current(folder)
@@ -139,7 +139,10 @@ def _read_model(generation: Path) -> dict[str, Any]:
     except (OSError, ValueError, TypeError) as error:
         raise DataError(f"{path}: cannot be read; enrol again") from error
     if model.get("format_version") != FORMAT_VERSION:
-        raise DataError(f"{path}: of another version of this program; enrol again")
+        raise DataError(
+            f"{path}: index format {model.get('format_version')}, this program's is "
+            f"{FORMAT_VERSION}; enrol again into another folder"
+        )
     if "model_file" not in model:
         raise DataError(f"{path}: damaged; enrol again")
     return model

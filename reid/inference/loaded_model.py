@@ -42,11 +42,13 @@ class LoadedModel:
         embed: from normalised pictures (N, 3, H, W) to embeddings (N, D).
         metadata: what the file says of it.
         kind: of file, in a few words.
+        weight_files: files beside it that hold weights, in an order that is the file's own.
     """
 
     embed: Embed
     metadata: Metadata
     kind: str
+    weight_files: tuple[Path, ...] = ()
 
 
 def parse_metadata(values: Mapping[str, Any], path: Path) -> Metadata:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from reid.errors import CheckpointError, ModelError
-from reid.files import hash_file
+from reid.files import hash_files
 from reid.inference.checkpoint_files import load_checkpoint_file
 from reid.inference.embedder import COLOUR_ORDERS, Embedder, average_over_flip
 from reid.inference.executorch_files import load_executorch_file
@@ -69,7 +69,8 @@ def load_embedder(
         mean=metadata.mean,
         deviation=metadata.deviation,
         colour_order=metadata.colour_order,
-        file_hash=hash_file(path),
+        file_hash=hash_files((path, *loaded.weight_files)),
+        architecture=metadata.architecture,
         description=f"{metadata.architecture or 'unnamed model'}, {loaded.kind}",
         path=path,
         flip_averaging=flip_averaging,

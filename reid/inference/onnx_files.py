@@ -1,11 +1,12 @@
 """ONNX files as models for inference, run by ONNX Runtime on the CPU."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import torch
 from torch import Tensor
@@ -47,7 +48,7 @@ def load_onnx_file(path: Path) -> LoadedModel:
         values["input_size"] = sides
     run = _runner(session, pictures.name, path)
     embed = _in_batches_of(batch, run) if isinstance(batch, int) else run
-    return LoadedModel(embed, parse_metadata(values, path), "ONNX")
+    return LoadedModel(embed, parse_metadata(values, path), "ONNX", _weight_files(path))
 
 
 def _runner(session: Any, name: str, path: Path) -> Embed:
@@ -73,6 +74,30 @@ def _in_batches_of(size: int, run: Callable[[Tensor], Tensor]) -> Embed:
         return embeddings[: len(pictures)]
 
     return embed
+
+
+def _weight_files(path: Path) -> tuple[Path, ...]:
+    """Name the files that the tensors of an ONNX file lie in, where they are not in it itself."""
+    tensors = _tensors(onnx.load(path, load_external_data=False))
+    return tuple(path.parent / name for name in sorted({
+        entry.value
+        for tensor in tensors
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }))  # fmt: skip
+
+
+def _tensors(message: Any) -> Iterator[onnx.TensorProto]:
+    """Go through all tensors of a protocol buffer: graphs hold graphs, functions and attributes."""
+    if isinstance(message, onnx.TensorProto):
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        for part in [value] if hasattr(value, "ListFields") else value:
+            yield from _tensors(part)
 
 
 def _read_metadata(stored: dict[str, str], path: Path) -> dict[str, Any]:

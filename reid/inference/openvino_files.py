@@ -54,7 +54,8 @@ def load_openvino_file(path: Path) -> LoadedModel:
         raise CheckpointError(f"{path}: its input has {len(dimensions)} dimensions, not 4")
     if "input_size" not in values and None not in dimensions[2:]:
         values["input_size"] = dimensions[2:]
-    return LoadedModel(_runner(core, model, path), parse_metadata(values, path), "OpenVINO")
+    metadata = parse_metadata(values, path)
+    return LoadedModel(_runner(core, model, path), metadata, "OpenVINO", (weights,))
 
 
 def _runner(core: Any, model: Any, path: Path) -> Embed:

@@ -1,7 +1,7 @@
 """The threshold that is stored with a model: above which similarity two pictures are one person.
 
-It lies beside the model file as ``<file>.threshold.json`` and holds for that file alone, at the
-input size and with the flip averaging it was measured with.
+It lies beside the model file as ``<file>.threshold.json`` and holds for that file alone, used as it
+was when it was measured: architecture, input size, colours and flip averaging.
 """
 
 import json
@@ -104,8 +104,8 @@ def read_threshold(embedder: Embedder) -> StoredThreshold:
     """Read the threshold that is stored with a model.
 
     Raises:
-        ModelError: there is none, it is damaged, or it was measured with another model file, input
-            size or flip averaging.
+        ModelError: there is none, it is damaged or of an earlier version of this program, or it was
+            measured with another model file, or one used otherwise (see `EmbeddingSpace`).
     """
     path = threshold_path(embedder.path)
     if not path.is_file():
@@ -119,7 +119,7 @@ def read_threshold(embedder: Embedder) -> StoredThreshold:
         stored = StoredThreshold(**content)
         valid = math.isfinite(stored.threshold)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{path}: damaged; {HOW_TO_MAKE_ONE}") from error
+        raise ModelError(f"{path}: damaged, or of an earlier version; {HOW_TO_MAKE_ONE}") from error
     if not valid:
         raise ModelError(f"{path}: damaged; {HOW_TO_MAKE_ONE}")
     difference = embedder.space.difference(space)

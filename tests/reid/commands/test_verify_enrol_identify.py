@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from reid.__main__ import main
 from reid.data.records import ReidData
@@ -155,6 +156,20 @@ def test_the_model_of_the_index(
     assert "made with pictures of 96x48, not of 64x32" in err
     code, out, _ = run(capsys, "enrol", "--gallery-dir", tiny_market / "query")
     assert (code, "pictures enrolled" in out) == (0, True)
+
+
+def test_the_architecture_of_the_index(
+    capsys: pytest.CaptureFixture[str],
+    weights: Path,
+    tiny_market: Path,
+    pictures: tuple[Path, Path],
+) -> None:
+    # As another program keeps them: neither the file nor its name says the architecture.
+    torch.save(torch.load(weights, weights_only=True)["state_dict"], weights)
+    gallery = ("--gallery-dir", tiny_market / "query", "--input-size", "64x32")
+    run(capsys, "enrol", *gallery, "--weights", weights, "--architecture", "osnet_x0_25")
+    code, _, _ = run(capsys, "identify", "--query", pictures[0], "--threshold", 0)
+    assert code == 0
 
 
 def test_no_index(

@@ -111,6 +111,13 @@ def test_of_another_model(folder: Path) -> None:
         (replace(SPACE, file_hash="b" * 64), "another model file"),
         (replace(SPACE, input_size=(96, 48)), "pictures of 64x32, not of 96x48"),
         (replace(SPACE, flip_averaging=True), "flip averaging off"),
+        (
+            replace(SPACE, architecture="resnet18"),
+            r"another architecture \(unnamed, not resnet18\)",
+        ),
+        (replace(SPACE, colour_order="BGR"), "colours as RGB, not BGR"),
+        (replace(SPACE, mean=(0.5, 0.5, 0.5)), "other means or deviations of the colours"),
+        (replace(SPACE, deviation=(1.0, 1.0, 1.0)), "other means or deviations of the colours"),
     ):
         with pytest.raises(DataError, match=f"index was made with {reason}, which cannot be comp"):
             open_gallery(folder, other)
@@ -143,7 +150,10 @@ def test_damage_is_noticed_before_it_is_read(folder: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": 2}, "of another version of this program; enrol again"),
+        (
+            {"format_version": 1},
+            r"model\.json: index format 1, this program's is 2; enrol again into another folder",
+        ),
         ({"dimensions": 8}, "not the flat index of 1 x 8 that it should be"),
         ({"kind": "hnsw"}, "not the hnsw index of 1 x 4 that it should be"),
         ({"kind": "tree"}, "unknown kind 'tree'"),
@@ -166,7 +176,7 @@ def test_damaged_folder(folder: Path, tmp_path: Path) -> None:
     for read in (model_of, lambda path: open_gallery(path, SPACE)):
         with pytest.raises(DataError, match=r"model\.json: cannot be read; enrol again"):
             read(folder)
-    (folder / "generation-000001" / "model.json").write_text('{"format_version": 1}')
+    (folder / "generation-000001" / "model.json").write_text('{"format_version": 2}')
     with pytest.raises(DataError, match=r"model\.json: damaged; enrol again"):
         model_of(folder)
     with pytest.raises(DataError, match=r"model\.json: damaged; enrol again"):

@@ -4,10 +4,11 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from reid.data.records import ReidData
 from reid.errors import CheckpointError, ModelError
@@ -86,3 +87,50 @@ def test_a_damaged_file(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(CheckpointError, match="not a readable ONNX file"):
         load_embedder(path)
+
+
+def save_scaled(path: Path, scale: float) -> Path:
+    """Write a model whose weights, one number for each colour, lie in a file beside it."""
+    weights = numpy_helper.from_array(np.full((1, 3, 1, 1), scale, np.float32), "scale")
+    nodes = [
+        helper.make_node("Mul", ["input", "scale"], ["scaled"]),
+        helper.make_node("GlobalAveragePool", ["scaled"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["output"]),
+    ]
+    given = helper.make_tensor_value_info("input", FLOAT, ["batch", 3, 64, 32])
+    made = helper.make_tensor_value_info("output", FLOAT, ["batch", 3])
+    graph = helper.make_graph(nodes, "scaled", [given], [made], [weights])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path.parent.mkdir()
+    onnx.save(model, path, save_as_external_data=True, location="model.onnx.data", size_threshold=0)
+    return path
+
+
+def test_weights_beside_the_file_are_part_of_the_model(tmp_path: Path) -> None:
+    one, same, other = (
+        save_scaled(tmp_path / name / "model.onnx", scale)
+        for name, scale in (("one", 1.0), ("same", 1.0), ("other", 2.0))
+    )
+    assert one.read_bytes() == other.read_bytes()
+    space = load_embedder(one).space
+    assert space.difference(load_embedder(same).space) is None
+    assert space.difference(load_embedder(other).space) == "another model file"
+
+
+def test_notes_beside_the_file_are_part_of_the_model(tmp_path: Path) -> None:
+    path = save_brightness(tmp_path / "model.onnx", ["batch", 3, 64, 32])
+    spaces = []
+    for notes in (
+        {},
+        {"colour_order": "BGR"},
+        {"mean": [0.5, 0.5, 0.5]},
+        {"architecture": "brightness"},
+    ):
+        path.with_suffix(".json").write_text(json.dumps(notes))
+        spaces.append(load_embedder(path).space)
+    assert [spaces[0].difference(space) for space in spaces] == [
+        None,
+        "colours as BGR, not RGB",
+        "other means or deviations of the colours",
+        "another architecture (brightness, not unnamed)",
+    ]

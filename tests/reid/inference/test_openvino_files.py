@@ -71,6 +71,19 @@ def test_weights_of_another_model(graph: Path) -> None:
         load_embedder(graph)
 
 
+def test_weights_are_part_of_the_model(openvino: Any, graph: Path) -> None:
+    model = openvino.Core().read_model(graph)
+    del model.rt_info[METADATA_SECTION]
+    plain = graph.with_name("plain.xml")
+    openvino.save_model(model, plain, compress_to_fp16=False)
+    space = load_embedder(plain).space
+    weights = plain.with_suffix(".bin")
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    assert load_embedder(plain).space.difference(space) == "another model file"
+
+
 def test_a_graph_cut_short(graph: Path) -> None:
     graph.write_text(graph.read_text()[:600])
     with pytest.raises(CheckpointError, match=r"model\.xml: not a readable OpenVINO file"):

@@ -67,7 +67,17 @@ def test_of_another_model(embedder: Embedder) -> None:
 )
 def test_damaged(embedder: Embedder, content: str) -> None:
     threshold_path(embedder.path).write_text(content)
-    with pytest.raises(ModelError, match="damaged; measure one with"):
+    with pytest.raises(ModelError, match="damaged, or of an earlier version; measure one with"):
+        read_threshold(embedder)
+
+
+def test_of_an_earlier_version(embedder: Embedder) -> None:
+    path = store_threshold(embedder, THRESHOLD)
+    content = json.loads(path.read_text())
+    # It did not say which architecture the weights were loaded into.
+    del content["model"]["architecture"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(ModelError, match="damaged, or of an earlier version; measure one with"):
         read_threshold(embedder)
 
 
@@ -75,7 +85,7 @@ def test_damaged_number(embedder: Embedder) -> None:
     path = store_threshold(embedder, THRESHOLD)
     for number in ("NaN", '"high"'):
         path.write_text(path.read_text().replace("0.625", number))
-        with pytest.raises(ModelError, match="damaged; measure one with"):
+        with pytest.raises(ModelError, match=r"damaged.*; measure one with"):
             read_threshold(embedder)
 
 

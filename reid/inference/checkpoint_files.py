@@ -16,7 +16,7 @@ from reid.models.pretrained import (
     extract_state,
     load_pretrained,
 )
-from reid.models.registry import build_model, check_architecture
+from reid.models.registry import MODELS, build_model, check_architecture
 
 # OSNet's and ResNet's.
 EMBEDDING_LAYERS = ("fc.0.weight", "embedding.0.weight")
@@ -30,7 +30,7 @@ def load_checkpoint_file(path: Path, architecture: str | None = None) -> LoadedM
     Args:
         path: a file of ``torch.save``; nothing in it is run.
         architecture: of a foreign checkpoint; by default it is read off the file's name, as in
-            ``osnet_x0_25_msmt17.pt``.
+            ``osnet_x0_25_msmt17.pt``. A ResNet's name does not tell its last stride.
 
     Raises:
         CheckpointError: the file is damaged or not safe, its weights do not fit, or nothing says
@@ -52,7 +52,7 @@ def _load_own(path: Path) -> LoadedModel:
 
 
 def _load_foreign(path: Path, state: dict[str, Tensor], architecture: str | None) -> LoadedModel:
-    name = check_architecture(architecture) if architecture else architecture_from_name(path)
+    name = check_architecture(architecture or _architecture_from_name(path, state))
     model = build_model(name, **_sizes(state))
     report = load_pretrained(model, path)
     # Training could begin with a random embedding layer; an embedding made by one means nothing.
@@ -64,6 +64,21 @@ def _load_foreign(path: Path, state: dict[str, Tensor], architecture: str | None
         )
     _log.info("%s", report)
     return LoadedModel(model.eval(), replace(Metadata(), architecture=name), "checkpoint")
+
+
+def _architecture_from_name(path: Path, state: Mapping[str, Tensor]) -> str:
+    name = architecture_from_name(path)
+    other = f"{name}_last_stride_2"
+    if other in MODELS and "bottleneck.weight" in state:
+        raise CheckpointError(
+            f"{path}: has a BNNeck, which {name} has not; give --architecture {name}_bnneck"
+        )
+    if other in MODELS:
+        raise CheckpointError(
+            f"{path}: neither the file nor its name says the last stride of its {name}, and the "
+            f"weights fit both; give --architecture {name} (stride 1) or {other} (torchreid's)"
+        )
+    return name
 
 
 def _sizes(state: Mapping[str, Tensor]) -> dict[str, int]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from reid.errors import CheckpointError
 from reid.models.checkpoint import read_torch_file
 from reid.models.registry import MODELS
+from reid.models.resnet import ResNet
 
 WRAPPERS = ("state_dict", "model", "model_state_dict")
 # DataParallel's, layumi's and FastReID's.
@@ -32,12 +33,14 @@ class LoadReport:
         dropped: names in the file that were not used (the head of another program or task, such
             as the classifier of other identities).
         missing: names of the model that the file does not have (they stay random).
+        last_stride: that the weights of a ResNet were put behind without the file saying it.
     """
 
     path: Path
     taken: tuple[str, ...]
     dropped: tuple[str, ...]
     missing: tuple[str, ...]
+    last_stride: int | None = None
 
     def __str__(self) -> str:
         """Say it in one line."""
@@ -45,10 +48,13 @@ class LoadReport:
         def names(items: tuple[str, ...]) -> str:
             return f"{len(items)}" + (f" ({', '.join(items)})" if items else "")
 
-        return (
+        taken = (
             f"{self.path.name}: {len(self.taken)} tensors taken, {names(self.dropped)} dropped, "
             f"{names(self.missing)} missing"
         )
+        if self.last_stride is None:
+            return taken
+        return f"{taken}; the file does not say its last stride, the model's is {self.last_stride}"
 
 
 def load_pretrained(model: nn.Module, path: Path) -> LoadReport:
@@ -68,7 +74,8 @@ def load_pretrained(model: nn.Module, path: Path) -> LoadReport:
         CheckpointError: the file is not safe or not readable, the backbone does not fit, or a head
             other than the classifier fits in part.
     """
-    state = extract_state(read_torch_file(path), path)
+    content = read_torch_file(path)
+    state = extract_state(content, path)
     own = model.state_dict()
     taken = {n: t for n, t in state.items() if n in own and own[n].shape == t.shape}
     dropped = sorted(name for name in state if name not in taken)
@@ -78,7 +85,10 @@ def load_pretrained(model: nn.Module, path: Path) -> LoadReport:
     if wrong:
         raise CheckpointError(f"{path}: does not fit the model: {_misfit(wrong[0], state, own)}")
     model.load_state_dict(taken, strict=False)
-    return LoadReport(path, tuple(taken), tuple(dropped), tuple(missing))
+    # Our own checkpoints name their architecture, and with it the stride.
+    says_it = "format_version" in content
+    last_stride = model.last_stride if isinstance(model, ResNet) and not says_it else None
+    return LoadReport(path, tuple(taken), tuple(dropped), tuple(missing), last_stride)
 
 
 def architecture_from_name(path: Path) -> str:

@@ -71,7 +71,8 @@ class ResNet(nn.Module):
             ResNet-18, 2048 for ResNet-50): the pooled features themselves; another: a linear
             embedding layer with BatchNorm.
         width: channels by those of the published architecture.
-        last_stride: of the last stage; 1 keeps its feature map at twice the published size.
+        last_stride: of the last stage; 1 keeps its feature map at twice the published size. The
+            weights of either fit the other, but give other embeddings there.
         bnneck: a BatchNorm without shift between embedding and classifier; behind an embedding
             layer it takes the place of that layer's own.
 
@@ -91,6 +92,7 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         kind = _depth(depth)
+        self.last_stride = last_stride
         features = STAGE_CHANNELS[-1] * kind.expansion
         self.embedding_dim = embedding_dim or features
         has_layer = self.embedding_dim != features

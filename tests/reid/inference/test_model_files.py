@@ -20,6 +20,7 @@ from reid.files import hash_file
 from reid.inference.embedder import embed_files
 from reid.inference.model_files import load_embedder, recognise_model_file
 from reid.models.checkpoint import load_checkpoint, read_torch_file
+from reid.models.registry import build_model
 
 
 class Brightness(nn.Module):
@@ -108,6 +109,29 @@ def test_random_embedding_layer_is_refused(checkpoint_file: Path, tmp_path: Path
     torch.save({name: t for name, t in state.items() if not name.startswith("fc.")}, path)
     with pytest.raises(CheckpointError, match=r"fc\.\d\.\w+' .*"):
         load_embedder(path)
+
+
+def test_plain_resnets_last_stride_has_to_be_said(tmp_path: Path) -> None:
+    path = tmp_path / "resnet18_market.pth.tar-60"
+    torch.save({"state_dict": build_model("resnet18_last_stride_2").state_dict()}, path)
+    with pytest.raises(
+        CheckpointError,
+        match=r"last stride of its resnet18, .* give --architecture resnet18 \(stride 1\) or "
+        r"resnet18_last_stride_2 \(torchreid's\)",
+    ):
+        load_embedder(path)
+    torch.save(build_model("resnet18_bnneck").state_dict(), tmp_path / "resnet18_own.pt")
+    with pytest.raises(CheckpointError, match=r"a BNNeck, .* give --architecture resnet18_bnneck"):
+        load_embedder(tmp_path / "resnet18_own.pt")
+    pictures = torch.rand(1, 3, 64, 32)
+    one, two = (
+        load_embedder(path, architecture=name) for name in ("resnet18", "resnet18_last_stride_2")
+    )
+    with torch.no_grad():
+        assert not torch.allclose(one.embed(pictures), two.embed(pictures))
+    assert one.space.difference(two.space) == (
+        "another architecture (resnet18_last_stride_2, not resnet18)"
+    )
 
 
 def test_torchscript(checkpoint_file: Path, tmp_path: Path, pictures: list[Path]) -> None:

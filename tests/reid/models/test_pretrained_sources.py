@@ -68,6 +68,7 @@ def test_layumi(tmp_path: Path) -> None:
         "classifier.classifier.0.weight", "fc.bias", "fc.weight",
     )  # fmt: skip
     assert report.missing == ("classifier.bias", "classifier.weight")
+    assert str(report).endswith("; the file does not say its last stride, the model's is 1")
     assert torch.equal(model.state_dict()["conv1.weight"], state["model.conv1.weight"])
 
 
@@ -149,6 +150,7 @@ def test_two_tensors_of_one_name_are_refused(tmp_path: Path) -> None:
         ("OSNet_x1_0.pth", "osnet_x1_0"),
         ("resnet50-0676ba61.pth", "resnet50"),
         ("resnet50_bnneck_x0_5.pt", "resnet50_bnneck_x0_5"),
+        ("resnet50_last_stride_2.pt", "resnet50_last_stride_2"),
     ],
 )
 def test_architecture_from_name(name: str, architecture: str) -> None:

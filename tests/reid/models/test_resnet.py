@@ -109,3 +109,14 @@ def test_impossible_ones_are_refused() -> None:
         ResNet(34)
     with pytest.raises(ModelError, match=r"width 0\.001 has layers without a channel"):
         ResNet(18, width=0.001)
+
+
+def test_last_stride() -> None:
+    shapes = {}
+    for name in ("resnet18", "resnet18_last_stride_2"):
+        model = build_model(name).eval()
+        model.global_avgpool.register_forward_pre_hook(
+            lambda _, maps, name=name: shapes.update({name: tuple(maps[0].shape)})
+        )
+        model(torch.zeros(1, 3, 64, 32))
+    assert shapes == {"resnet18": (1, 512, 4, 2), "resnet18_last_stride_2": (1, 512, 2, 1)}

@@ -19,8 +19,10 @@ PREFIXES = re.compile(r"^(?:(?:module|model|backbone)\.)+")
 CLASSIFIER = "classifier."
 # What comes behind the pooled features differs between programs and tasks.
 HEADS = (CLASSIFIER, "fc.", "embedding.", "bottleneck.", "heads.")
-# FastReID keeps its normalisation of the input with the weights.
+# FastReID keeps its normalisation of the input with the weights, for pixels of 0 to 255.
 INPUT_STATISTICS = ("pixel_mean", "pixel_std")
+# Of FastReID; averaging, which is all that there is here, has no tensors.
+POOLING = "heads.pool_layer."
 
 
 @dataclass(frozen=True)

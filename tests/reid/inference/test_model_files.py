@@ -134,6 +134,48 @@ def test_plain_resnets_last_stride_has_to_be_said(tmp_path: Path) -> None:
     )
 
 
+def fastreid_file(path: Path, **tensors: torch.Tensor) -> Path:
+    """What FastReID saves of a ResNet-18 with a BNNeck."""
+    state = {
+        f"heads.bottleneck.0.{name.removeprefix('bottleneck.')}"
+        if name.startswith("bottleneck.")
+        else f"backbone.{name}": value
+        for name, value in build_model("resnet18_bnneck").state_dict().items()
+        if not name.startswith("classifier.")
+    }
+    torch.save({"model": {**state, **tensors}}, path)
+    return path
+
+
+def test_statistics_of_fastreid_are_taken(tmp_path: Path) -> None:
+    halves = torch.full((1, 3, 1, 1), 127.5)
+    path = fastreid_file(tmp_path / "resnet18_bnneck.pth", pixel_mean=halves, pixel_std=halves)
+    embedder = load_embedder(path)
+    assert (embedder.mean, embedder.deviation) == ((0.5,) * 3, (0.5,) * 3)
+    usual = {
+        "pixel_mean": torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1) * 255,
+        "pixel_std": torch.tensor(IMAGENET_DEVIATION).view(1, 3, 1, 1) * 255,
+    }
+    embedder = load_embedder(fastreid_file(path, **usual))
+    assert (embedder.mean, embedder.deviation) == (IMAGENET_MEAN, IMAGENET_DEVIATION)
+    with pytest.raises(CheckpointError, match=r"'pixel_mean' is \[1\.0\], not a number for each"):
+        load_embedder(fastreid_file(path, pixel_mean=torch.ones(1)))
+
+
+def test_pooling_of_fastreid_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "resnet18_bnneck.pth"
+    for tensors in (
+        {"heads.pool_layer.p": torch.tensor([3.0])},
+        {"heads.pool_layer.attention.weight": torch.ones(1)},
+    ):
+        with pytest.raises(
+            CheckpointError, match=r"'heads\.pool_layer\..*' is of a pooling that is"
+        ):
+            load_embedder(fastreid_file(path, **tensors))
+    average = {"heads.pool_layer.p": torch.ones(1)}
+    assert load_embedder(fastreid_file(path, **average)).architecture == "resnet18_bnneck"
+
+
 def test_torchscript(checkpoint_file: Path, tmp_path: Path, pictures: list[Path]) -> None:
     model, info = load_checkpoint(checkpoint_file)
     metadata = {

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from PIL import Image
-
 from reid.data.check_report import (
     DataReport,
     PictureSizes,
@@ -18,12 +16,10 @@ from reid.data.check_report import (
 )
 from reid.data.market1501 import JUNK, SPLITS
 from reid.data.paths import list_pictures
-from reid.data.pictures import load_picture
+from reid.data.pictures import read_picture
 from reid.data.records import Picture, ReidData, count_persons
 from reid.errors import DataError
 from reid.progress import Progress
-
-SAMPLE = 8
 
 
 @dataclass(frozen=True)
@@ -83,13 +79,11 @@ def _look_at_all(data: ReidData, progress: Progress | None) -> Iterator[Looked]:
 
 def _look(path: Path) -> Looked:
     try:
-        load_picture(path, SAMPLE, SAMPLE)
-        with Image.open(path) as picture:
-            size = picture.size
+        size = read_picture(path).size
         return Looked(path, size, sha256(path.read_bytes()).hexdigest())
     except DataError as error:
         return Looked(path, reason=str(error).removeprefix(f"{path}: "))
-    except (OSError, Image.DecompressionBombError) as error:
+    except OSError as error:
         return Looked(path, reason=" ".join(str(error).split()))
 
 

@@ -5,11 +5,9 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
-
 from reid.data.market1501 import NAME, SPLITS, SUFFIXES
+from reid.data.pictures import read_picture
 from reid.data.records import Picture, ReidData
-from reid.errors import DataError
 from reid.progress import Progress
 
 
@@ -30,7 +28,8 @@ def write_market_layout(
         progress: called with (pictures done, pictures).
 
     Raises:
-        DataError: a picture cannot be decoded that has to be written in another format.
+        DataError: a picture cannot be decoded that has to be written in another format, or has
+            16-bit or float pixels.
         OSError: the folder cannot be written, or a picture not read.
     """
     splits = {"train": data.train, "query": data.query, "gallery": data.gallery}
@@ -69,7 +68,7 @@ def _name(picture: Picture, number: int, shift: int) -> str:
 
 def _write(path: Path, target: Path, link: bool) -> None:
     if path.suffix.lower() not in SUFFIXES:
-        _convert(path, target)
+        read_picture(path, keep_grey=True).save(target)
         return
     if link:
         try:
@@ -79,11 +78,3 @@ def _write(path: Path, target: Path, link: bool) -> None:
             # Not every file system has hard links.
             pass
     shutil.copyfile(path, target)
-
-
-def _convert(path: Path, target: Path) -> None:
-    try:
-        with Image.open(path) as picture:
-            picture.convert("L" if picture.mode == "L" else "RGB").save(target)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{path}: cannot be decoded ({error}); replace or remove it") from error

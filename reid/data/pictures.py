@@ -1,32 +1,38 @@
 """From a file to a tensor."""
 
+import struct
+from contextlib import suppress
 from pathlib import Path
 
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 from reid.errors import DataError
 
 
-def load_picture(path: Path, height: int, width: int) -> Tensor:
-    """Decode a picture and bring it to a size.
+def read_picture(path: Path, *, keep_grey: bool = False) -> Image.Image:
+    """Decode a picture whole and turn it the way its EXIF orientation says.
 
     Args:
-        path: any format that Pillow reads.
-        height: rows of the result.
-        width: columns of the result.
+        path: any format that Pillow reads, with 8 bits a channel.
+        keep_grey: leave an 8-bit greyscale picture as it is.
 
     Returns:
-        uint8 RGB (3, height, width), resized with Pillow's bilinear filter as torchreid does.
+        A picture of mode "RGB", or "L" if it is to be kept.
 
     Raises:
-        DataError: the file cannot be read whole.
+        DataError: the file cannot be read whole, or has 16-bit or float pixels.
     """
     try:
         with Image.open(path) as picture:
-            resized = picture.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
+            _refuse_wide_pixels(path, picture.mode)
+            picture.load()
+            _turn(picture)
+            return picture.convert("L" if keep_grey and picture.mode == "L" else "RGB")
+    except DataError:
+        raise
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such picture") from error
     except IsADirectoryError as error:
@@ -35,8 +41,39 @@ def load_picture(path: Path, height: int, width: int) -> Tensor:
         raise DataError(
             f"{path}: cannot be decoded ({_reason(error)}); replace the file or remove it"
         ) from error
+
+
+def load_picture(path: Path, height: int, width: int) -> Tensor:
+    """Decode a picture and bring it to a size.
+
+    Args:
+        path: what `read_picture` reads.
+        height: rows of the result.
+        width: columns of the result.
+
+    Returns:
+        uint8 RGB (3, height, width), resized with Pillow's bilinear filter as torchreid does.
+
+    Raises:
+        DataError: the file cannot be read whole, or has 16-bit or float pixels.
+    """
+    resized = read_picture(path).resize((width, height), Image.Resampling.BILINEAR)
     tensor: Tensor = functional.pil_to_tensor(resized)
     return tensor
+
+
+def _refuse_wide_pixels(path: Path, mode: str) -> None:
+    # Pillow would clip them to 0-255: a 16-bit picture comes out white, a float one black.
+    if mode.startswith(("I", "F")):
+        raise DataError(
+            f"{path}: 16-bit and float pictures cannot be used (mode {mode}); convert it to 8 bits"
+        )
+
+
+def _turn(picture: Image.Image) -> None:
+    # Damaged EXIF is no reason to refuse pixels that are whole.
+    with suppress(OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error):
+        ImageOps.exif_transpose(picture, in_place=True)
 
 
 def _reason(error: Exception) -> str:

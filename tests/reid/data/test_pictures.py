@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
+from torchvision.transforms.v2 import functional
 
-from reid.data.pictures import load_picture, normalise
+from reid.data.pictures import load_picture, normalise, read_picture
 from reid.data.transforms import IMAGENET_DEVIATION, IMAGENET_MEAN
 from reid.errors import DataError
 
@@ -41,3 +43,56 @@ def test_a_truncated_picture_is_named(tmp_path: Path) -> None:
         load_picture(tmp_path / "none.jpg", 8, 8)
     with pytest.raises(DataError, match="is a folder; expected a picture"):
         load_picture(tmp_path, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"), [("a.png", "I;16"), ("b.tif", "I;16"), ("c.pgm", "I"), ("d.tif", "F")]
+)
+def test_pixels_of_more_than_8_bits_are_refused(tmp_path: Path, name: str, mode: str) -> None:
+    kind = np.float32 if mode == "F" else np.uint16
+    wide = np.linspace(0, 1 if mode == "F" else 65535, 200).reshape(20, 10).astype(kind)
+    Image.fromarray(wide).save(tmp_path / name)
+    with Image.open(tmp_path / name) as picture:
+        assert picture.mode == mode
+    with pytest.raises(DataError) as caught:
+        load_picture(tmp_path / name, 8, 4)
+    assert str(caught.value) == (
+        f"{tmp_path / name}: 16-bit and float pictures cannot be used (mode {mode}); convert it to "
+        "8 bits"
+    )
+
+
+def test_grey_is_kept_where_asked_for(tmp_path: Path) -> None:
+    for mode, kept in (("L", "L"), ("RGB", "RGB"), ("P", "RGB")):
+        Image.new(mode, (4, 8)).save(tmp_path / "a.png")
+        assert read_picture(tmp_path / "a.png", keep_grey=True).mode == kept
+        assert read_picture(tmp_path / "a.png").mode == "RGB"
+
+
+def noise() -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 10, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_exif_orientation_is_followed(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    upright = noise()
+    # What a camera does that is held so: the pixels as they lie, and how to turn them.
+    undo = {6: 8, 8: 6}.get(orientation, orientation)
+    turned = upright.copy()
+    turned.getexif()[0x0112] = undo
+    lying = ImageOps.exif_transpose(turned)
+    lying.save(tmp_path / "a.png", exif=exif)
+    found = read_picture(tmp_path / "a.png")
+    assert np.array_equal(np.asarray(found), np.asarray(upright))
+    expected = functional.pil_to_tensor(upright.resize((4, 8), Image.Resampling.BILINEAR))
+    assert torch.equal(load_picture(tmp_path / "a.png", 8, 4), expected)
+
+
+@pytest.mark.parametrize("exif", [b"", b"Exif\0\0no TIFF header", b"Exif\0\0II*\0\xff\xff"])
+def test_without_an_orientation_the_pixels_are_pillows_own(tmp_path: Path, exif: bytes) -> None:
+    noise().save(tmp_path / "a.jpg", exif=exif)
+    with Image.open(tmp_path / "a.jpg") as picture:
+        resized = picture.convert("RGB").resize((4, 8), Image.Resampling.BILINEAR)
+    assert torch.equal(load_picture(tmp_path / "a.jpg", 8, 4), functional.pil_to_tensor(resized))

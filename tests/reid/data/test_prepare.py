@@ -235,7 +235,10 @@ def test_pictures_that_cannot_be_converted(paint: Paint, tmp_path: Path, target:
         paint(tmp_path / "own" / person / "1.pgm")
         paint(tmp_path / "own" / person / "2.pgm")
     (tmp_path / "own" / "b" / "2.pgm").write_bytes(b"P5 broken")
-    with pytest.raises(DataError, match=r"b/2.pgm: cannot be decoded \(.*replace or remove it"):
+    with pytest.raises(DataError, match=r"b/2.pgm: cannot be decoded \(.*replace the file or remo"):
+        prepare("folders", tmp_path / "own", target)
+    (tmp_path / "own" / "b" / "2.pgm").write_bytes(b"P5 1 1 65535 ab")
+    with pytest.raises(DataError, match=r"b/2.pgm: 16-bit and float pictures cannot be used"):
         prepare("folders", tmp_path / "own", target)
     assert not list(target.parent.iterdir())
 

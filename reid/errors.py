@@ -1,5 +1,9 @@
 """What a user of this package can be told in one line."""
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class ReidError(ValueError):
     """Base of every error whose message is meant for the user."""
@@ -19,3 +23,33 @@ class ModelError(ReidError):
 
 class TrainingError(ReidError):
     """Training settings that cannot be honoured with this data."""
+
+
+def error_in_traceback(text: str) -> ReidError | None:
+    """Return the error of this package that a printed traceback ends with, if it does."""
+    # One of a loader's worker begins with "Original", and may be within another one.
+    heading = re.compile(r"^(?:Original )?Traceback \(most recent call last\):\n", re.MULTILINE)
+    *_, last = heading.split(text)
+    found = re.search(rf"^{re.escape(__name__)}\.(\w+): (.*)", last, re.MULTILINE | re.DOTALL)
+    kind = globals().get(found[1]) if found else None
+    if found is None or not (isinstance(kind, type) and issubclass(kind, ReidError)):
+        return None
+    return kind(found[2].strip())
+
+
+@contextmanager
+def worker_errors_as_own() -> Iterator[None]:
+    """Tell an error of a loader's worker as if it were this process's own.
+
+    PyTorch raises it here with the worker's whole traceback as its message.
+
+    Raises:
+        ReidError: the same that the worker ended with.
+    """
+    try:
+        yield
+    except ReidError as error:
+        original = error_in_traceback(str(error))
+        if original is None:
+            raise
+        raise original from error

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from reid.data.loaders import evaluation_loader
 from reid.data.records import Picture
-from reid.errors import ModelError
+from reid.errors import ModelError, worker_errors_as_own
 
 Embed = Callable[[Tensor], Tensor]
 
@@ -24,6 +24,7 @@ def embed_batches(
         device: where the model runs.
 
     Raises:
+        DataError: a batch cannot be loaded.
         ModelError: an embedding is not finite.
     """
     # Depthwise and pointwise layers run faster with the channels innermost.
@@ -31,12 +32,13 @@ def embed_batches(
     if isinstance(model, nn.Module) and not isinstance(model, torch.jit.ScriptModule):
         model.eval().to(device)
         layout = torch.channels_last
-    embeddings = torch.cat(
-        [
-            model(batch.to(device).contiguous(memory_format=layout)).float().cpu()
-            for batch in batches
-        ]
-    )
+    with worker_errors_as_own():
+        embeddings = torch.cat(
+            [
+                model(batch.to(device).contiguous(memory_format=layout)).float().cpu()
+                for batch in batches
+            ]
+        )
     return check_finite(embeddings)
 
 

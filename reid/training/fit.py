@@ -11,7 +11,7 @@ from torch import nn
 
 from reid.data.loaders import training_loader
 from reid.data.records import Picture
-from reid.errors import TrainingError
+from reid.errors import TrainingError, worker_errors_as_own
 from reid.models.checkpoint import read_torch_file
 from reid.training.averaging import average_weights
 from reid.training.checkpoint_io import AtomicCheckpointIO, KeepBest
@@ -119,7 +119,7 @@ def fit(
             *(_keep_best(settings, folder) if validation is not None else ()),
         ]
         measured = validation and validation.loader(height=height, width=width, workers=workers)
-        with quiet_lightning(), one_log(devices) as inheritance:
+        with quiet_lightning(), worker_errors_as_own(), one_log(devices) as inheritance:
             trainer = _make_trainer(settings, accelerator, devices, [*inheritance, *hooks])
             trainer.fit(
                 module, loader, measured, ckpt_path=str(last) if done else None, weights_only=True

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import DDPStrategy
 from torch.multiprocessing.spawn import ProcessRaisedException
 
-from reid import errors
+from reid.errors import error_in_traceback
 from reid.training.settings import TrainingSettings
 
 PACKAGE = __name__.partition(".")[0]
@@ -101,17 +101,10 @@ def one_log(devices: int) -> Iterator[list[Callback]]:
     try:
         yield [InheritSettings(devices, records)]
     except ProcessRaisedException as error:
-        raise _translate(error) from error
+        original = error_in_traceback(str(error))
+        if original is None:
+            raise
+        raise original from error
     finally:
         listener.stop()
         records.close()
-
-
-def _translate(error: ProcessRaisedException) -> Exception:
-    """Return the error of this package that a process's traceback ends with, or the traceback."""
-    last = str(error).strip().splitlines()[-1]
-    name, _, message = last.partition(": ")
-    kind = getattr(errors, name.removeprefix(f"{errors.__name__}."), None)
-    if name.startswith(errors.__name__) and isinstance(kind, type):
-        return kind(message)  # type: ignore[no-any-return]
-    return error

@@ -118,6 +118,22 @@ def test_enrol_and_identify(
     assert ": unknown\n" in run(capsys, *question, tiny_market / "query")[1]
 
 
+def test_a_broken_picture_takes_one_line_whoever_decodes_it(
+    capsys: pytest.CaptureFixture[str], weights: Path, tiny_market: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_market / "query", tmp_path / "people")
+    broken = sorted((tmp_path / "people").iterdir())[1]
+    broken.write_bytes(broken.read_bytes()[:400])
+    told = [
+        run(capsys, "enrol", "--gallery-dir", "people", "--weights", weights, "--workers", workers)
+        for workers in (0, 1)
+    ]
+    assert told[0] == told[1]
+    code, out, err = told[1]
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"error: people/{broken.name}: cannot be decoded (")
+
+
 def test_index_of_another_model(
     capsys: pytest.CaptureFixture[str],
     weights: Path,

@@ -175,5 +175,18 @@ def test_an_error_of_a_process_is_told_as_ones_own() -> None:
 
     with pytest.raises(DataError, match=r"^x\.jpg: no such picture$"):
         fail("reid.errors.DataError: x.jpg: no such picture")
+    # What a worker of the process could not load.
+    with pytest.raises(DataError, match=r"^x\.jpg: no such picture$"):
+        fail(
+            "reid.errors.DataError: Caught DataError in DataLoader worker process 0.\nOriginal "
+            "Traceback (most recent call last):\n  ...\nreid.errors.DataError: x.jpg: no such "
+            "picture"
+        )
     with pytest.raises(ProcessRaisedException, match="ZeroDivisionError"):
         fail("ZeroDivisionError: division by zero")
+    with pytest.raises(ProcessRaisedException, match="ZeroDivisionError"):
+        fail(
+            "reid.errors.DataError: x.jpg: no such picture\n\nDuring handling of the above "
+            "exception, another exception occurred:\n\nTraceback (most recent call last):\n  ...\n"
+            "ZeroDivisionError: division by zero"
+        )

@@ -32,6 +32,7 @@ _MAGIC: dict[IndexKind, bytes] = {"flat": b"IxFI", "hnsw": b"IHNf", "ivf": b"IwF
 _HEADER = struct.Struct("<4siqqq?i")
 
 FloatMatrix = npt.NDArray[np.float32]
+IntegerMatrix = npt.NDArray[np.int64]
 
 
 def make_index(kind: IndexKind, embeddings: Tensor) -> faiss.Index:
@@ -83,21 +84,19 @@ def add_embeddings(index: faiss.Index, embeddings: Tensor) -> None:
     index.add(_vectors(embeddings))
 
 
-def search(index: faiss.Index, embeddings: Tensor, count: int) -> list[list[tuple[int, float]]]:
+def search(index: faiss.Index, embeddings: Tensor, count: int) -> tuple[FloatMatrix, IntegerMatrix]:
     """Find the most similar entries for each of the embeddings (N, D).
 
     Returns:
-        (place in the index, cosine similarity) for each, the most similar first, at most
-        ``count``; equally similar ones in the order they were added in.
+        Cosine similarities, and places in the index, each of shape (N, the lesser of ``count`` and
+        the index's entries): the most similar first, equally similar ones in the order they were
+        added in. Where an approximate index found fewer, the rest has similarity minus infinity
+        and place -1.
     """
     similarities, places = index.search(_vectors(embeddings), min(count, index.ntotal))
-    return [
-        sorted(
-            ((int(p), float(s)) for p, s in zip(row, found, strict=True) if p >= 0),
-            key=lambda pair: (-pair[1], pair[0]),
-        )
-        for row, found in zip(places, similarities, strict=True)
-    ]
+    similarities[places < 0] = -np.inf
+    order = np.lexsort((places, -similarities))
+    return np.take_along_axis(similarities, order, 1), np.take_along_axis(places, order, 1)
 
 
 def index_to_bytes(index: faiss.Index) -> bytes:

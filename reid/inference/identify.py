@@ -5,12 +5,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import faiss
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from reid.data.paths import list_pictures
 from reid.errors import DataError
 from reid.inference.faiss_index import search
 from reid.inference.gallery import Entry, Gallery
+
+BLOCK_BYTES = 64 * 2**20
+# A float32 similarity and an int64 place, found and sorted, and what they are sorted by.
+_BYTES_PER_PAIR = 36
+
+FloatArray = npt.NDArray[np.float32]
+IntegerArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -97,20 +106,51 @@ def _candidates(
     entries: Sequence[Entry], index: faiss.Index, embeddings: Tensor, count: int
 ) -> list[tuple[Candidate, ...]]:
     """Look at more and more pictures until there are enough persons, or no more pictures."""
+    persons = _numbers([entry.person for entry in entries])
+    # More than there are would be looked for among all pictures.
+    count = min(count, int(persons.max()) + 1)
     found: list[tuple[Candidate, ...]] = [()] * len(embeddings)
     wanting, depth = list(range(len(embeddings))), count
     while wanting:
         depth = min(4 * depth, len(entries))
-        rows = search(index, embeddings[wanting], depth)
-        for query, row in zip(wanting, rows, strict=True):
-            found[query] = _by_person(entries, row)[:count]
-        wanting = [q for q in wanting if len(found[q]) < count] if depth < len(entries) else []
+        rows = max(1, BLOCK_BYTES // (_BYTES_PER_PAIR * depth))
+        still_wanting = []
+        for start in range(0, len(wanting), rows):
+            block = wanting[start : start + rows]
+            similarities, places = search(index, embeddings[block], depth)
+            for row, query in enumerate(block):
+                best, enough = _best_by_person(persons, similarities[row], places[row], count)
+                found[query] = tuple(
+                    Candidate(entries[place].person, similarity, entries[place].file)
+                    for place, similarity in best
+                )
+                if not enough and depth < len(entries):
+                    still_wanting.append(query)
+        wanting = still_wanting
     return found
 
 
-def _by_person(entries: Sequence[Entry], row: Sequence[tuple[int, float]]) -> tuple[Candidate, ...]:
-    best: dict[str, Candidate] = {}
-    for place, similarity in row:
-        entry = entries[place]
-        best.setdefault(entry.person, Candidate(entry.person, similarity, entry.file))
-    return tuple(best.values())
+def _numbers(names: Sequence[str]) -> IntegerArray:
+    """Give each name a number from 0, equal names the same."""
+    known: dict[str, int] = {}
+    return np.array([known.setdefault(name, len(known)) for name in names], dtype=np.int64)
+
+
+def _best_by_person(
+    persons: IntegerArray, similarities: FloatArray, places: IntegerArray, count: int
+) -> tuple[list[tuple[int, float]], bool]:
+    """Give (place, similarity) of the best picture of each person, and whether these are final.
+
+    Args:
+        persons: the number of each entry's person.
+        similarities: of a query with entries, descending.
+        places: of these entries, -1 after the last one.
+        count: how many persons to give.
+    """
+    present = int((places >= 0).sum())
+    _, first = np.unique(persons[places[:present]], return_index=True)
+    first = np.sort(first)[:count]
+    # Of pictures as similar as the last one found, those enrolled earlier may not be among these.
+    enough = len(first) == count and similarities[first[-1]] > similarities[-1]
+    best = zip(places[first].tolist(), similarities[first].tolist(), strict=True)
+    return list(best), bool(enough)

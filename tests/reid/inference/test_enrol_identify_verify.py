@@ -4,19 +4,24 @@ import logging
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import faiss
 import pytest
 import torch
+from torch import Tensor
 
 from reid.data.records import ReidData
 from reid.errors import DataError
 from reid.inference.embedder import Embedder, embed_files
 from reid.inference.enrol import enrol
+from reid.inference.faiss_index import search
 from reid.inference.gallery import Entry, Gallery, append
 from reid.inference.gallery_folder import open_gallery
-from reid.inference.identify import identify, query_pictures
+from reid.inference.identify import Candidate, identify, query_pictures
 from reid.inference.model_files import load_embedder
 from reid.inference.verify import verify
+from reid.metrics.distances import unit_length
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +135,57 @@ def test_top_is_of_persons_however_many_pictures_one_has(gallery: Gallery) -> No
     assert [candidate.person for candidate in found.candidates] == ["ann", "bob"]
     assert found.candidates[1].similarity == pytest.approx(0.5403, abs=1e-4)
     assert len(identify(gallery, torch.ones(1, 2), count=50, threshold=0)[0].candidates) == 2
+
+
+def naively(gallery: Gallery, vectors: Tensor, query: Tensor, count: int) -> list[Candidate]:
+    """Every picture in order of similarity, then of enrolment; of a person the first one."""
+    similarities = (vectors @ query).tolist()
+    best: dict[str, Candidate] = {}
+    for place in sorted(range(len(vectors)), key=lambda place: -similarities[place]):
+        entry = gallery.entries[place]
+        best.setdefault(entry.person, Candidate(entry.person, similarities[place], entry.file))
+    return list(best.values())[:count]
+
+
+@pytest.mark.parametrize("persons", [1, 3, 40])
+@pytest.mark.parametrize("block_bytes", [1, 64 * 2**20])
+def test_the_same_as_looking_at_every_picture(
+    embedder: Embedder, monkeypatch: pytest.MonkeyPatch, persons: int, block_bytes: int
+) -> None:
+    monkeypatch.setattr("reid.inference.identify.BLOCK_BYTES", block_bytes)
+    generator = torch.Generator().manual_seed(persons)
+    # Few directions, so that many pictures tie; the first person has most of the pictures. Along
+    # an axis a similarity is one product, the same whatever order it is summed in.
+    directions = torch.randn(12, 4, generator=generator)
+    vectors = directions[torch.randint(12, (300,), generator=generator)]
+    whose = [int(n) for n in torch.randint(persons, (300,), generator=generator)]
+    whose = [person if place % 4 == 0 else 0 for place, person in enumerate(whose)]
+    entries = [Entry(f"p{n}", f"{place}.jpg", str(place)) for place, n in enumerate(whose)]
+    gallery = append(Gallery(embedder.space, "", "flat"), entries, vectors)
+    queries, unit = torch.cat((torch.eye(4), -torch.eye(4))), unit_length(vectors)
+    for count in (1, 5, 100):
+        found = identify(gallery, queries, count=count, threshold=0)
+        for query, identification in zip(queries, found, strict=True):
+            assert list(identification.candidates) == naively(gallery, unit, query, count)
+
+
+def test_few_persons_do_not_make_the_search_deep(
+    embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = [Entry("ann", f"{place}.jpg", str(place)) for place in range(1000)]
+    angles = torch.linspace(0, 1, 1000)
+    vectors = torch.stack((angles.cos(), angles.sin()), 1)
+    gallery = append(Gallery(embedder.space, "", "flat"), entries, vectors)
+    depths = []
+
+    def watch(index: faiss.Index, embeddings: Tensor, count: int) -> tuple[Any, Any]:
+        depths.append(count)
+        return search(index, embeddings, count)
+
+    monkeypatch.setattr("reid.inference.identify.search", watch)
+    found = identify(gallery, torch.tensor([[1.0, 0.0]] * 20), count=5, threshold=0)
+    assert [len(identification.candidates) for identification in found] == [1] * 20
+    assert depths == [4]
 
 
 def test_bad_questions(gallery: Gallery, tmp_path: Path) -> None:

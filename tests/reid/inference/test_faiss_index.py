@@ -1,5 +1,6 @@
 """FAISS indexes find what a matrix product finds, and are checked before they are read."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -29,18 +30,29 @@ def test_finds_the_nearest(kind: IndexKind) -> None:
     index = index_from_bytes(index_to_bytes(index), kind, 8, len(first) + 50)
     every, queries = unit_length(torch.cat((first, more))), embeddings(20, seed=2)
     similarities, places = (unit_length(queries) @ every.T).topk(5)
-    found = search(index, queries, 5)
+    found_similarities, found_places = search(index, queries, 5)
     right = sum(
-        len({place for place, _ in row} & set(expected.tolist()))
-        for row, expected in zip(found, places, strict=True)
+        len(set(row.tolist()) & set(expected.tolist()))
+        for row, expected in zip(found_places, places, strict=True)
     )
     assert right >= (100 if kind == "flat" else 90)
-    assert found[0][0][1] == pytest.approx(float(similarities[0, 0]), abs=1e-5)
+    assert found_similarities[0, 0] == pytest.approx(float(similarities[0, 0]), abs=1e-5)
 
 
 def test_ties_keep_the_order_of_enrolment_and_nothing_is_made_up() -> None:
     index = make_index("flat", torch.ones(3, 4))
-    assert [place for place, _ in search(index, torch.ones(1, 4), 10)[0]] == [0, 1, 2]
+    assert search(index, torch.ones(1, 4), 10)[1].tolist() == [[0, 1, 2]]
+
+
+def test_what_an_approximate_index_does_not_find_comes_last() -> None:
+    index = make_index("ivf", embeddings(IVF_MINIMUM_PICTURES))
+    index.nprobe = 1
+    similarities, places = search(index, embeddings(3, seed=2), IVF_MINIMUM_PICTURES)
+    assert places.shape == (3, IVF_MINIMUM_PICTURES)
+    missing = places < 0
+    assert missing.any(1).all()
+    assert ((similarities == -torch.inf) == missing).all()
+    assert (missing == np.sort(missing, 1)).all()
 
 
 def test_kinds_that_cannot_be_made() -> None:

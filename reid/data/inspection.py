@@ -60,7 +60,7 @@ def _stamp(path: Path) -> str:
 
 
 def _combine(data: ReidData, digests: dict[str, str]) -> str:
-    content = {stamp.split("\t")[0]: digest for stamp, digest in digests.items()}
+    content = {stamp.rsplit("\t", 2)[0]: digest for stamp, digest in digests.items()}
 
     def lines(split: Sequence[Picture]) -> list[list[str | int]]:
         return [[p.path.name, p.person, p.camera, content[str(p.path)]] for p in split]

@@ -171,7 +171,8 @@ def _read_generation(path: Path, model: dict[str, Any], space: EmbeddingSpace) -
 
 def _write_generation(path: Path, gallery: Gallery, index: bytes) -> None:
     path.mkdir()
-    entries = json.dumps([asdict(entry) for entry in gallery.entries], ensure_ascii=False).encode()
+    # In ASCII, since a file name need not be UTF-8.
+    entries = json.dumps([asdict(entry) for entry in gallery.entries]).encode()
     for name, content in ((INDEX, index), (ENTRIES, entries)):
         write_bytes(path / name, content)
     write_json(

@@ -1,6 +1,7 @@
 """``python -m reid``: exit codes, and one line for whatever is wrong."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,6 +60,16 @@ def test_check_finds_problems(capsys: pytest.CaptureFixture[str], market: Path) 
     # Not wrapped, whatever the terminal: a path has to stay whole.
     assert f"  {broken}: cannot be decoded" in out
     assert "problem: 1 pictures cannot be read" in out
+
+
+def test_check_names_what_is_not_utf_8(capsys: pytest.CaptureFixture[str], market: Path) -> None:
+    broken = market / "query" / os.fsdecode(b"0001_c1s1_000005_\xf6.jpg")
+    try:
+        broken.write_bytes(b"")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    code, out, _ = run(capsys, "check", market)
+    assert (code, "0001_c1s1_000005_\\udcf6.jpg: cannot be decoded" in out) == (1, True)
 
 
 def test_check_as_another_data_set(

@@ -1,6 +1,7 @@
 """``python -m reid verify | enrol | identify``: from pictures to verdicts and names."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -116,6 +117,27 @@ def test_enrol_and_identify(
     assert {result["person"] for result in record["results"]} == {None}
     assert len(record["results"][0]["candidates"]) == 4
     assert ": unknown\n" in run(capsys, *question, tiny_market / "query")[1]
+
+
+def test_names_that_are_not_utf_8(
+    capsys: pytest.CaptureFixture[str], weights: Path, pictures: tuple[Path, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "people" / os.fsdecode(b"J\xf6rg")
+    try:
+        folder.mkdir(parents=True)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    picture = shutil.copy(pictures[0], folder / "1.jpg")
+    code, _, _ = run(capsys, "enrol", "--gallery-dir", "people", "--weights", weights)
+    assert code == 0
+    code, out, err = run(capsys, "identify", "--query", picture, "--threshold", "0.9")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[1:] == [
+        f"{tmp_path}/people/J\\udcf6rg/1.jpg: J\\udcf6rg",
+        "  1. J\\udcf6rg  1.0000  J\\udcf6rg/1.jpg",
+    ]
+    code, _, err = run(capsys, "identify", "--query", folder / "2.jpg", "--threshold", "0.9")
+    assert (code, "J\\udcf6rg/2.jpg: no such picture or folder" in err) == (2, True)
 
 
 def test_a_broken_picture_takes_one_line_whoever_decodes_it(

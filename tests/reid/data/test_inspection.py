@@ -76,3 +76,9 @@ def test_progress_counts_every_picture(copied: Path) -> None:
     data, calls = read_market1501(copied), []
     inspect_data(data, progress=lambda done, total: calls.append((done, total)))
     assert calls[-1] == (len(data.pictures()), len(data.pictures()))
+
+
+def test_a_tab_in_a_name(copied: Path) -> None:
+    first, _ = inspect_data(read_market1501(copied))
+    moved = copied.rename(copied.with_name("a\tb"))
+    assert inspect_data(read_market1501(moved))[0] == first

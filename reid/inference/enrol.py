@@ -103,7 +103,7 @@ def _new_entries(
     known = {entry.content_hash: entry.person for entry in gallery.entries}
     new = []
     for picture in pictures:
-        content_hash = hash_file(picture.path)
+        content_hash = _hash(picture.path)
         if content_hash in known:
             if known[content_hash] != picture.person:
                 message = "%s: left out, the same picture is enrolled as %r"
@@ -113,3 +113,12 @@ def _new_entries(
         name = picture.path.relative_to(folder.expanduser()).as_posix()
         new.append((picture, Entry(picture.person, name, content_hash)))
     return new
+
+
+def _hash(picture: Path) -> str:
+    try:
+        return hash_file(picture)
+    except OSError as error:
+        raise DataError(
+            f"{picture}: cannot be read ({error.strerror}); replace the file or remove it"
+        ) from error

@@ -92,6 +92,18 @@ def test_nothing_is_written_unless_all_can_be_read(
     assert not (tmp_path / "index").exists()
 
 
+def test_what_is_no_file(embedder: Embedder, people: Path, tmp_path: Path) -> None:
+    link = sorted(people.iterdir())[0] / "gone.jpg"
+    link.symlink_to(tmp_path / "nowhere.jpg")
+    with pytest.raises(DataError, match=r"gone\.jpg: cannot be read \(No such file or directory\)"):
+        enrol(embedder, people, tmp_path / "index")
+    link.unlink()
+    link.mkdir()
+    with pytest.raises(DataError, match=r"gone\.jpg: cannot be read \(Is a directory\); replace"):
+        enrol(embedder, people, tmp_path / "index")
+    assert not (tmp_path / "index").exists()
+
+
 def test_kinds(embedder: Embedder, people: Path, tmp_path: Path) -> None:
     assert enrol(embedder, people, tmp_path / "hnsw", kind="hnsw").kind == "hnsw"
     assert enrol(embedder, people, tmp_path / "hnsw").kind == "hnsw"

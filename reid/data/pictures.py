@@ -11,6 +11,9 @@ from torchvision.transforms.v2 import functional
 
 from reid.errors import DataError
 
+# What Pillow raises on damaged files; the last three on those of TIFF, and on EXIF.
+_UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error)
+
 
 def read_picture(path: Path, *, keep_grey: bool = False) -> Image.Image:
     """Decode a picture whole and turn it the way its EXIF orientation says.
@@ -37,7 +40,7 @@ def read_picture(path: Path, *, keep_grey: bool = False) -> Image.Image:
         raise DataError(f"{path}: no such picture") from error
     except IsADirectoryError as error:
         raise DataError(f"{path}: is a folder; expected a picture") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (*_UNREADABLE, Image.DecompressionBombError) as error:
         raise DataError(
             f"{path}: cannot be decoded ({_reason(error)}); replace the file or remove it"
         ) from error
@@ -72,7 +75,7 @@ def _refuse_wide_pixels(path: Path, mode: str) -> None:
 
 def _turn(picture: Image.Image) -> None:
     # Damaged EXIF is no reason to refuse pixels that are whole.
-    with suppress(OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error):
+    with suppress(*_UNREADABLE):
         ImageOps.exif_transpose(picture, in_place=True)
 
 

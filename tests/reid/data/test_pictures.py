@@ -1,11 +1,12 @@
 """Decoding, sizes, colours, and files that are not whole."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin
 from torchvision.transforms.v2 import functional
 
 from reid.data.pictures import load_picture, normalise, read_picture
@@ -43,6 +44,19 @@ def test_a_truncated_picture_is_named(tmp_path: Path) -> None:
         load_picture(tmp_path / "none.jpg", 8, 8)
     with pytest.raises(DataError, match="is a folder; expected a picture"):
         load_picture(tmp_path, 8, 8)
+
+
+@pytest.mark.parametrize("error", [TypeError("bad operand"), KeyError(258), struct.error()])
+def test_whatever_a_reader_of_pillow_raises(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(_: object) -> None:
+        raise error
+
+    Image.new("RGB", (4, 8)).save(tmp_path / "a.tif")
+    monkeypatch.setattr(TiffImagePlugin.TiffImageFile, "load", fail)
+    with pytest.raises(DataError, match=r"a\.tif: cannot be decoded \("):
+        load_picture(tmp_path / "a.tif", 8, 8)
 
 
 @pytest.mark.parametrize(

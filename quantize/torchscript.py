@@ -122,7 +122,7 @@ def _read_metadata(path: Path) -> dict[str, str]:
             for name in archive.namelist():
                 if name.endswith(f"/extra/{METADATA_FILE}"):
                     return dict(json.loads(archive.read(name)))
-    except (zipfile.BadZipFile, ValueError) as error:
+    except (zipfile.BadZipFile, ValueError, TypeError) as error:
         with path.open("rb") as file:
             is_archive = file.read(4) == b"PK\x03\x04"
         problem = "cut short or damaged" if is_archive else "not a TorchScript file"

@@ -1,3 +1,4 @@
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -111,11 +112,14 @@ def test_unreadable_files_are_named(int8_file: Path, tmp_path: Path) -> None:
     contents = int8_file.read_bytes()
     torch.save({"weight": torch.zeros(1)}, tmp_path / "checkpoint.ts")
     (tmp_path / "text.ts").write_text("not a model")
+    with zipfile.ZipFile(tmp_path / "list.ts", "w") as archive:
+        archive.writestr("list/extra/metadata.json", "[1]")
     (tmp_path / "cut.ts").write_bytes(contents[: len(contents) // 2])
     expected = {
         "checkpoint.ts": "not a TorchScript file",
         "text.ts": "not a TorchScript file",
         "cut.ts": "cut short or damaged",
+        "list.ts": "cut short or damaged",
         "missing.ts": "no such file",
     }
     for name, problem in expected.items():

@@ -21,8 +21,10 @@ def written_aside(folder: Path) -> Iterator[Path]:
         folder: does not exist yet, or is an empty folder.
 
     Raises:
-        DataError: the folder is there already, or anything in the block cannot be read or written.
+        DataError: the folder is there already, it is the working folder, or anything in the block
+            cannot be read or written.
     """
+    check_replaceable(folder)
     draft = folder.with_name(f".{folder.name}.{uuid4().hex[:12]}.unfinished")
     try:
         draft.mkdir(parents=True)
@@ -36,6 +38,16 @@ def written_aside(folder: Path) -> Iterator[Path]:
     finally:
         # After success it is not there any more: it was renamed.
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def check_replaceable(folder: Path) -> None:
+    """Check that another folder can take the place of one.
+
+    Raises:
+        DataError: it is the working folder: whoever is in it would be left in a removed one.
+    """
+    if folder.is_dir() and folder.samefile("."):
+        raise DataError(f"{folder}: is the working folder; name a new folder in it")
 
 
 def _publish(draft: Path, folder: Path) -> None:

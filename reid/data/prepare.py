@@ -11,7 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 from reid.data.archives import unpack
-from reid.data.aside import written_aside
+from reid.data.aside import check_replaceable, written_aside
 from reid.data.kaggle import fetch_from_kaggle
 from reid.data.market1501 import read_market1501
 from reid.data.market_writer import write_market_layout
@@ -115,6 +115,7 @@ def _record_of(target: Path, request: Mapping[str, object]) -> dict[str, Any] | 
     except (OSError, ValueError, KeyError, TypeError):
         pass
     if target.is_dir() and not any(target.iterdir()):
+        check_replaceable(target)
         return None
     raise DataError(f"{target}: holds something else; remove it or give another folder with --to")
 

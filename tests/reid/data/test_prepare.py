@@ -243,6 +243,32 @@ def test_pictures_that_cannot_be_converted(paint: Paint, tmp_path: Path, target:
     assert not list(target.parent.iterdir())
 
 
+def test_into_the_working_folder(
+    market: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Path(shutil.make_archive(str(tmp_path / "a"), "zip", market.parent, market.name))
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    for target in (Path(), tmp_path / "empty", Path("../empty")):
+        for given in (market, source):
+            with pytest.raises(DataError) as caught:
+                prepare("market1501", given, target, allow_other_counts=True)
+            message = f"{target}: is the working folder; name a new folder in it"
+            assert str(caught.value) == message
+    assert not list((tmp_path / "empty").iterdir())
+
+
+def test_a_picture_too_large_to_convert(
+    paint: Paint, tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for person in "abc":
+        for number in (1, 2):
+            paint(tmp_path / "own" / person / f"{number}.pgm")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    with pytest.raises(DataError, match=r"\.pgm: cannot be decoded \(Image size .* exceeds limit"):
+        prepare("folders", tmp_path / "own", target)
+
+
 def test_sources_that_are_not_there(market: Path, tmp_path: Path, target: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere.zip: no such archive or folder"):
         prepare("market1501", tmp_path / "nowhere.zip", target)

@@ -13,6 +13,7 @@ from rich.table import Table
 from reid.commands.data_options import add_data_set_option
 from reid.commands.model_options import add_loading_options, add_model_options, load_chosen_model
 from reid.commands.progress_bars import progress_bars
+from reid.errors import DataError
 
 if TYPE_CHECKING:
     from reid.data.records import ReidData
@@ -60,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
 
     Raises:
         ReidError: the model or the data cannot be read, or there are too few pairs for the
-            threshold.
+            threshold, or none.
     """
     from reid.inference.evaluate import write_evaluation
     from reid.inference.thresholds import choose_threshold, parse_target, store_threshold
@@ -77,8 +78,11 @@ def run(options: argparse.Namespace) -> int:
     # What was measured has been shown by now, should there be no threshold or nowhere to write.
     if options.output is not None:
         write_evaluation(options.output, evaluation, record)
-        console.print(f"metrics.json, roc.csv and cmc.csv are in {options.output}", markup=False)
+        roc = "" if evaluation.verification is None else ", roc.csv"
+        console.print(f"metrics.json{roc} and cmc.csv are in {options.output}", markup=False)
     if target is not None:
+        if evaluation.verification is None:
+            raise DataError(f"{data.root}: no threshold: {_why_none(data, evaluation)}")
         chosen = choose_threshold(evaluation.verification, target, data.root.resolve().name)
         path = store_threshold(embedder, chosen)
         console.print(f"threshold {chosen.threshold:.4f} ({chosen}) is in {path}", markup=False)
@@ -137,11 +141,20 @@ def _show(console: Console, embedder: Embedder, data: ReidData, evaluation: Eval
         **{f"{name}, re-ranked": result for name, result in evaluation.re_ranked.items()},
     }
     console.print(_ranking_table(rows))
-    console.print(_verification_table(evaluation.verification, describe_pairs(data)))
+    if evaluation.verification is None:
+        console.print(f"no verification: {_why_none(data, evaluation)}", markup=False)
+    else:
+        console.print(_verification_table(evaluation.verification, describe_pairs(data)))
     if evaluation.pairs.sampled:
         console.print(
             f"impostor pairs: a sample of {evaluation.pairs.impostor_pairs:,}", markup=False
         )
+
+
+def _why_none(data: ReidData, evaluation: Evaluation) -> str:
+    from reid.inference.verification_pairs import describe_pairs
+
+    return f"there are no {evaluation.missing_pairs} pairs {describe_pairs(data)}"
 
 
 def _ranking_table(rows: dict[str, RankingResult]) -> Table:

@@ -43,25 +43,34 @@ class Evaluation:
         ranking: by distance; CMC at ranks 1 to 50.
         re_ranked: the same after re-ranking, or empty if it was not asked for.
         verification: over the pairs that the data set is verified on, see
-            :func:`reid.inference.verification_pairs.verification_pairs`.
+            :func:`reid.inference.verification_pairs.verification_pairs`; None where these are all
+            of one kind, as where there is one identity.
         pairs: their scores.
     """
 
     ranking: dict[str, RankingResult]
     re_ranked: dict[str, RankingResult]
-    verification: VerificationResult
+    verification: VerificationResult | None
     pairs: PairScores
+
+    @property
+    def missing_pairs(self) -> str | None:
+        """Which kind of pairs there are none of, "genuine" or "impostor"; None if neither."""
+        if not len(self.pairs.genuine):
+            return "genuine"
+        return None if len(self.pairs.impostor) else "impostor"
 
     def to_dict(self) -> dict[str, Any]:
         """Give the measures as values that JSON has, CMC at ranks 1, 5, 10 and 20."""
+        verification = self.verification and {
+            **self.verification.to_dict(),
+            "all_impostor_pairs": self.pairs.impostor_pairs,
+            "impostors_sampled": self.pairs.sampled,
+        }
         return {
             "ranking": {name: _headline(result) for name, result in self.ranking.items()},
             "re_ranked": {name: _headline(result) for name, result in self.re_ranked.items()},
-            "verification": {
-                **self.verification.to_dict(),
-                "all_impostor_pairs": self.pairs.impostor_pairs,
-                "impostors_sampled": self.pairs.sampled,
-            },
+            "verification": verification,
         }
 
 
@@ -108,17 +117,16 @@ def evaluate(
         for title, pictures in (("queries", data.query), ("gallery", data.gallery))
     )
     pairs = verification_pairs(data, query, gallery)
-    targets = list(dict.fromkeys((*TARGETS, *extra_targets)))
     return Evaluation(
         _rank(query, gallery, labels, rules),
         _rank_again(query, gallery, labels, rules, start_progress) if re_ranking else {},
-        evaluate_verification(pairs.scores, pairs.same, targets),
+        _verify(pairs, list(dict.fromkeys((*TARGETS, *extra_targets)))),
         pairs,
     )
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation, record: dict[str, Any]) -> None:
-    """Write ``metrics.json``, ``roc.csv`` and ``cmc.csv`` into a folder.
+    """Write ``metrics.json``, ``cmc.csv`` and, with a verification, ``roc.csv`` into a folder.
 
     Args:
         folder: is made if it is not there.
@@ -136,11 +144,21 @@ def write_evaluation(folder: Path, evaluation: Evaluation, record: dict[str, Any
         },
     }
     try:
-        write_roc(folder / ROC, roc_curve(evaluation.pairs))
+        if evaluation.verification is None:
+            # Not to be taken for this measurement's.
+            (folder / ROC).unlink(missing_ok=True)
+        else:
+            write_roc(folder / ROC, roc_curve(evaluation.pairs))
         write_cmc(folder / CMC, curves)
         write_json(folder / METRICS, record)
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error.strerror})") from error
+
+
+def _verify(pairs: PairScores, targets: Sequence[float]) -> VerificationResult | None:
+    if not len(pairs.genuine) or not len(pairs.impostor):
+        return None
+    return evaluate_verification(pairs.scores, pairs.same, targets)
 
 
 def _rank(

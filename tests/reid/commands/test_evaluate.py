@@ -75,6 +75,43 @@ def test_json_and_files(
     assert (out_folder / "roc.csv").read_text().startswith("threshold,false_accept_rate,")
 
 
+@pytest.fixture
+def one_person(tiny_market: Path, tiny_data: ReidData, tmp_path: Path) -> Path:
+    person = tiny_data.query[0].person
+    folder = Path(shutil.copytree(tiny_market, tmp_path / "one"))
+    for split in ("query", "bounding_box_test"):
+        for path in (folder / split).iterdir():
+            if not path.name.startswith(f"{person:04d}_"):
+                path.unlink()
+    return folder
+
+
+def test_one_person_is_ranked_and_not_verified(
+    capsys: pytest.CaptureFixture[str], weights: Path, one_person: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "roc.csv").write_text("of an earlier measurement")
+    code, out, err = run(
+        capsys, "--weights", weights, "--data", one_person, "--output", tmp_path / "out"
+    )
+    assert (code, err) == (0, "")
+    reason = "there are no impostor pairs of query and gallery from two cameras"
+    assert f"no verification: {reason}\n" in out
+    assert "mAP" in out
+    assert "EER" not in out
+    assert f"metrics.json and cmc.csv are in {tmp_path / 'out'}\n" in out
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["cmc.csv", "metrics.json"]
+    record = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert record["verification"] is None
+    assert record["ranking"]["cosine"]["mean_average_precision"] == 1
+
+    code, out, err = run(
+        capsys, "--weights", weights, "--data", one_person, "--store-threshold", "eer"
+    )
+    assert (code, err) == (2, f"error: {one_person}: no threshold: {reason}\n")
+    assert "mAP" in out
+
+
 def test_torchscript_gives_the_same(
     capsys: pytest.CaptureFixture[str], weights: Path, tiny_market: Path, tmp_path: Path
 ) -> None:

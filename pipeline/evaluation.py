@@ -53,7 +53,7 @@ def measure(query: Tensor, gallery: Tensor, data: ReidData) -> dict[str, Any]:
 
 def _verify(data: ReidData, query: Tensor, gallery: Tensor) -> dict[str, object] | None:
     pairs = verification_pairs(data, query, gallery)
-    if not len(pairs.genuine) or not len(pairs.impostor):
+    if pairs.missing is not None:
         return None
     result = evaluate_verification(pairs.scores, pairs.same)
     return {**result.to_dict(), "pairs": describe_pairs(data)}

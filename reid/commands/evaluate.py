@@ -154,7 +154,7 @@ def _show(console: Console, embedder: Embedder, data: ReidData, evaluation: Eval
 def _why_none(data: ReidData, evaluation: Evaluation) -> str:
     from reid.inference.verification_pairs import describe_pairs
 
-    return f"there are no {evaluation.missing_pairs} pairs {describe_pairs(data)}"
+    return f"there are no {evaluation.pairs.missing} pairs {describe_pairs(data)}"
 
 
 def _ranking_table(rows: dict[str, RankingResult]) -> Table:

@@ -53,13 +53,6 @@ class Evaluation:
     verification: VerificationResult | None
     pairs: PairScores
 
-    @property
-    def missing_pairs(self) -> str | None:
-        """Which kind of pairs there are none of, "genuine" or "impostor"; None if neither."""
-        if not len(self.pairs.genuine):
-            return "genuine"
-        return None if len(self.pairs.impostor) else "impostor"
-
     def to_dict(self) -> dict[str, Any]:
         """Give the measures as values that JSON has, CMC at ranks 1, 5, 10 and 20."""
         verification = self.verification and {
@@ -156,7 +149,7 @@ def write_evaluation(folder: Path, evaluation: Evaluation, record: dict[str, Any
 
 
 def _verify(pairs: PairScores, targets: Sequence[float]) -> VerificationResult | None:
-    if not len(pairs.genuine) or not len(pairs.impostor):
+    if pairs.missing is not None:
         return None
     return evaluate_verification(pairs.scores, pairs.same, targets)
 

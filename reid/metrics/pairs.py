@@ -46,6 +46,13 @@ class PairScores:
         return len(self.impostor) < self.impostor_pairs
 
     @property
+    def missing(self) -> str | None:
+        """Which kind of pairs there are none of, "genuine" or "impostor"; None if neither."""
+        if not len(self.genuine):
+            return "genuine"
+        return None if len(self.impostor) else "impostor"
+
+    @property
     def scores(self) -> Tensor:
         """All scores, the genuine ones first, shape (genuine + impostor,)."""
         return torch.cat((self.genuine, self.impostor))

@@ -38,17 +38,20 @@ def error_in_traceback(text: str) -> ReidError | None:
 
 
 @contextmanager
-def worker_errors_as_own() -> Iterator[None]:
-    """Tell an error of a loader's worker as if it were this process's own.
+def worker_errors_as_own(raised: type[Exception] = ReidError) -> Iterator[None]:
+    """Tell an error of another process as if it were this process's own.
 
-    PyTorch raises it here with the worker's whole traceback as its message.
+    PyTorch raises it here with the whole traceback there as its message.
+
+    Args:
+        raised: what PyTorch raises; of a loader's worker it is the same kind of error.
 
     Raises:
         ReidError: the same that the worker ended with.
     """
     try:
         yield
-    except ReidError as error:
+    except raised as error:
         original = error_in_traceback(str(error))
         if original is None:
             raise

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import DDPStrategy
 from torch.multiprocessing.spawn import ProcessRaisedException
 
-from reid.errors import error_in_traceback
+from reid.errors import worker_errors_as_own
 from reid.training.settings import TrainingSettings
 
 PACKAGE = __name__.partition(".")[0]
@@ -99,12 +99,8 @@ def one_log(devices: int) -> Iterator[list[Callback]]:
     listener = QueueListener(records, _Forward())
     listener.start()
     try:
-        yield [InheritSettings(devices, records)]
-    except ProcessRaisedException as error:
-        original = error_in_traceback(str(error))
-        if original is None:
-            raise
-        raise original from error
+        with worker_errors_as_own(ProcessRaisedException):
+            yield [InheritSettings(devices, records)]
     finally:
         listener.stop()
         records.close()

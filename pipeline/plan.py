@@ -219,8 +219,7 @@ def latest_cut(run: RunDir) -> StageName | None:
     made_by: dict[str | None, StageName] = {
         record.outputs.get(CHECKPOINT): stage
         for stage in CUTTING_STAGES
-        for record in records
-        if record.stage == stage
+        if (record := run.record(stage)) is not None
     }
     used = [
         (run.finished_at(record.stage), made_by[left])

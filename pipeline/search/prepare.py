@@ -142,13 +142,12 @@ def _limit(config: Config, model: nn.Module, info: CheckpointInfo) -> int:
     if share is not None:
         return int(share * model_cost(model, example).macs)
     target = stock_target(config, "prune")
-    if target is not None:
-        final_widths(config, "prune", model)  # refuses one of another family
     if target is None:
         raise PipelineError(
             "search.macs: give the limit as a share of the full-width model's (search.macs=0.28), "
             "prune.target is no architecture whose MACs could be taken"
         )
+    final_widths(config, "prune", model)  # refuses one of another family
     return model_cost(build_model(target, embedding_dim=info.embedding_dim), example).macs
 
 

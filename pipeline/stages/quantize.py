@@ -108,10 +108,9 @@ def run(context: StageContext) -> dict[str, Any]:
 
 
 def _reference(context: StageContext, model: nn.Module, drawn: CalibrationDraw) -> Reference | None:
-    if drawn.held_back:
-        return Reference(model, context.batches(drawn.held_back))
-    check_held_back(context.config.quantize, len(context.data.train), held_back=0)
-    return None
+    settings, pictures = context.config.quantize, len(context.data.train)
+    check_held_back(settings, pictures, held_back=len(drawn.held_back))
+    return Reference(model, context.batches(drawn.held_back)) if drawn.held_back else None
 
 
 def _metadata(context: StageContext, info: CheckpointInfo) -> dict[str, str]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 
 from torch import Tensor, fx, nn
 
+from prune.costs import output_layers
 from prune.errors import PruneError
 from prune.graph import layers_behind, trace
 from prune.layers import Widths, layer_widths
@@ -26,8 +27,9 @@ def check_supported(model: nn.Module, widths: Widths) -> None:
         widths: planned output channels by layer.
 
     Raises:
-        PruneError: a planned layer is not there or of a kind that is not cut, or channels would
-            go that a layer reads which cannot be narrowed; the message names the layer.
+        PruneError: a planned layer is not there, of a kind that is not cut or the model's output,
+            or channels would go that a layer reads which cannot be narrowed; the message names the
+            layer.
     """
     modules = dict(model.named_modules())
     now = layer_widths(model)
@@ -35,6 +37,11 @@ def check_supported(model: nn.Module, widths: Widths) -> None:
         if name not in now:
             raise PruneError(_not_a_layer(name, modules, now))
     cut = {name for name, width in widths.items() if width < now[name]}
+    for name in sorted(cut & output_layers(model)):
+        raise PruneError(
+            f"the channels of {name!r} are the model's output: cutting them would change its size; "
+            "leave the layer out of the plan"
+        )
     for node in trace(model).graph.nodes:
         obstacle = _obstacle(node, model, modules)
         touched = next((layer for layer in _layers_at(node, modules) if layer in cut), None)

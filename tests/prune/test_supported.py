@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from prune.costs import output_layers
 from prune.cut import cut
 from prune.errors import PruneError
 from prune.layers import layer_widths
@@ -42,6 +43,7 @@ REFUSED = [
     (nn.GroupNorm(2, 8), {"stem": 4}, "'odd' is a GroupNorm, which cannot be narrowed"),
     (Scale((8, 1, 1)), {"stem": 4}, "'odd.factor' is a tensor that the model uses outside"),
     (nn.ConvTranspose2d(8, 8, 2), {"odd": 4}, "names 'odd', a ConvTranspose2d: only Conv2d and"),
+    (nn.Identity(), {"head": 3}, "channels of 'head' are the model's output.* out of the plan"),
     (nn.Identity(), {"sten": 4}, "names 'sten', which is no layer .* did you mean 'stem'?"),
 ]
 
@@ -77,5 +79,9 @@ def test_a_group_that_the_plan_names_in_part_is_refused(small_net: nn.Module) ->
 def test_our_own_models_can_be_cut_everywhere() -> None:
     for name in ("osnet_x0_25", "osnet_ain_x0_5", "resnet18", "resnet50_bnneck"):
         model = build_model(name)
-        widths = {layer: max(1, width // 2) for layer, width in layer_widths(model).items()}
+        outputs = output_layers(model)
+        widths = {
+            layer: width if layer in outputs else max(1, width // 2)
+            for layer, width in layer_widths(model).items()
+        }
         check_supported(model, widths)

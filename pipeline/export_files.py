@@ -32,8 +32,8 @@ from reid.models.other_formats import (
 FLOAT_ONNX = "float.onnx"
 INT8_ONNX = "int8.onnx"
 CALIBRATION_FILE = "calibration.json"
-# Their readers build the model from its architecture's name.
-SHARED_FILES: frozenset[FileName] = frozenset({"torchreid", "boxmot", "boxmot_onnx"})
+# Their readers build the model from its architecture's name; that of an ONNX file runs its graph.
+SHARED_FILES: frozenset[FileName] = frozenset({"torchreid", "boxmot"})
 
 logger = logging.getLogger(__name__)
 

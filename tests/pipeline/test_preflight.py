@@ -66,6 +66,11 @@ def test_files_that_cannot_carry_the_model(settings: dict[str, object], words: s
     assert str(caught.value).startswith(words)
 
 
+def test_an_onnx_file_for_boxmot_carries_any_widths() -> None:
+    wanted = {"stages": ["train", "prune", "export"], "export": {"files": ["boxmot_onnx"]}}
+    check_settings(Config.model_validate({**wanted, "prune": {"target": 0.5}}))
+
+
 @pytest.mark.parametrize(
     ("settings", "refused"),
     [

@@ -63,9 +63,15 @@ def test_the_same_model_gives_the_same_bytes(
 
 @torch.inference_mode()
 def test_boxmot_runs_it(
-    osnet: nn.Module, float_file: Path, pictures: Tensor, tmp_path: Path
+    osnet: nn.Module,
+    float_file: Path,
+    pictures: Tensor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     backend = pytest.importorskip("boxmot.reid.backends.onnx_backend", exc_type=ImportError)
+    # It would install a version of its own over the one that these tests run on.
+    monkeypatch.setattr(backend.ONNXBackend, "_ensure_onnxruntime_installed", lambda _: None)
     path = tmp_path / "osnet_x0_25_own.onnx"
     shutil.copy(float_file, path)
     theirs = backend.ONNXBackend(path, torch.device("cpu"), half=False)

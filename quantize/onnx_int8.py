@@ -65,7 +65,8 @@ def quantize_onnx(
 
     Raises:
         QuantizeError: no calibration pictures, a float file that cannot be read, pictures of
-            another size than its input, or an int8 file that ONNX Runtime cannot run.
+            another size than its input, an activation that hardly varies over them, or an int8
+            file that ONNX Runtime cannot run.
     """
     model = read_onnx(float_file)
     _check_calibration(calibration, onnx_session(float_file), float_file)
@@ -73,19 +74,20 @@ def quantize_onnx(
         prepared, int8 = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
         quant_pre_process(model, str(prepared), skip_symbolic_shape=True)
         _write_pooling_as_convolution(prepared)
-        quantize_static(
-            str(prepared),
-            str(int8),
-            _Batches(calibration, progress),
-            quant_format=QuantFormat.QDQ,
-            per_channel=per_channel,
-            reduce_range=reduce_range,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=_METHODS[method],
-            # One batch at a time: without it, the tensors of all batches are kept in memory.
-            extra_options={"CalibPercentile": percentile, "CalibStridedMinMax": 1},
-        )
+        with _histograms_explained(float_file):
+            quantize_static(
+                str(prepared),
+                str(int8),
+                _Batches(calibration, progress),
+                quant_format=QuantFormat.QDQ,
+                per_channel=per_channel,
+                reduce_range=reduce_range,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                calibrate_method=_METHODS[method],
+                # One batch at a time: without it, the tensors of all batches are kept in memory.
+                extra_options={"CalibPercentile": percentile, "CalibStridedMinMax": 1},
+            )
         content = int8.read_bytes()
     content = with_metadata(
         content, read_onnx_metadata(float_file) if metadata is None else metadata
@@ -107,6 +109,21 @@ def _has_int8_weights(node: onnx.NodeProto, makers: dict[str, onnx.NodeProto]) -
     return all(
         name in makers and makers[name].op_type == "DequantizeLinear" for name in node.input[:2]
     )
+
+
+@contextmanager
+def _histograms_explained(float_file: Path) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        # NumPy's words for bins narrower than what float32 can tell apart.
+        if "Too many bins" not in str(error):
+            raise
+        raise QuantizeError(
+            f"{float_file}: an activation hardly varies over the calibration pictures, so there is "
+            "no histogram of it; is the model trained? If so, export.calibration=minmax takes the "
+            "range as it is"
+        ) from error
 
 
 def _write_pooling_as_convolution(path: Path) -> None:

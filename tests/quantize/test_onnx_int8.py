@@ -101,3 +101,15 @@ def test_bad_calibration_is_refused(small_file: Path, tmp_path: Path) -> None:
     ):
         quantize_onnx(small_file, [torch.zeros(2, 3, 16, 16)], path)
     assert not path.exists()
+
+
+def test_an_activation_that_hardly_varies(tmp_path: Path) -> None:
+    layer = nn.Conv2d(3, 8, 3)
+    nn.init.constant_(layer.weight, 1e-7)
+    nn.init.constant_(layer.bias, 1.0)
+    model = nn.Sequential(layer, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+    path, pictures = tmp_path / "flat.onnx", torch.rand(4, 3, 16, 8)
+    save_onnx(model.eval(), pictures[:1], path, {})
+    with pytest.raises(QuantizeError, match=r"flat\.onnx: .* hardly varies .*=minmax"):
+        quantize_onnx(path, [pictures], tmp_path / "int8.onnx")
+    quantize_onnx(path, [pictures], tmp_path / "int8.onnx", method="minmax")

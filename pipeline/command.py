@@ -15,6 +15,7 @@ from pipeline.config import STAGES, Config
 from pipeline.errors import USER_ERRORS, PipelineError, one_line
 from pipeline.run_dir import RunDir
 from pipeline.settings_io import load_config
+from reid.files import allow_any_file_name
 
 QUICKSTART = Path(__file__).resolve().parent.parent / "configs" / "quickstart.yaml"
 EXIT_BAD_INPUT = 2
@@ -58,6 +59,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def run_guarded(action: Callable[[], None]) -> int:
     """Do what a command is for, and say what is wrong in one line; return the exit code."""
+    allow_any_file_name()
     set_up_logging()
     try:
         action()

@@ -1,7 +1,6 @@
 """The command line ``python -m reid``."""
 
 import argparse
-import io
 import logging
 import os
 import sys
@@ -13,6 +12,7 @@ from rich.logging import RichHandler
 
 from reid.commands import check, enrol, evaluate, identify, models, prepare, verify
 from reid.errors import ReidError
+from reid.files import allow_any_file_name
 
 COMMANDS: dict[str, ModuleType] = {
     "models": models,
@@ -42,7 +42,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
 
 def main(arguments: Sequence[str]) -> int:
     """Run a command; return its exit code: its own, 2 for bad input, 130 when interrupted."""
-    _allow_any_file_name()
+    allow_any_file_name()
     options = parse_arguments(arguments)
     _set_up_logging()
     try:
@@ -55,13 +55,6 @@ def main(arguments: Sequence[str]) -> int:
         Console(stderr=True).print("interrupted")
         return EXIT_INTERRUPTED
     return code
-
-
-def _allow_any_file_name() -> None:
-    # A file name need not be UTF-8, and has to be shown all the same.
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
 
 
 def _set_up_logging() -> None:

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -44,3 +45,10 @@ def hash_files(paths: Sequence[Path]) -> str:
     """Return the SHA-256 of a file's content, or of several files' hashes in their order."""
     hashes = [hash_file(path) for path in paths]
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def allow_any_file_name() -> None:
+    """Let this process print file names that are not UTF-8, with a backslash for odd bytes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -237,3 +237,8 @@ def test_report_of_nothing(command: Command, tmp_path: Path) -> None:
     code, _, error = command("--report", config=False)
     assert code == 2
     assert "--report needs --run FOLDER" in error
+
+
+def test_a_name_that_is_not_utf_8(refused: Callable[..., str], tmp_path: Path) -> None:
+    missing = str(tmp_path / "J\udcf6rg.yaml")
+    assert "J\\udcf6rg.yaml: cannot read" in refused("--config", missing)

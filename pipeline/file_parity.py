@@ -13,10 +13,15 @@ from pipeline.context import StageContext
 from pipeline.evaluation import measure
 from quantize.errors import QuantizeError
 from quantize.parity import BATCH_SIZES, ParityLimits, batch_difference, compare, violations
-from reid.errors import ReidError
+from reid.errors import ModelError, ReidError
 from reid.inference.embedder import Embedder, PreparedPictures, embed_files
 from reid.inference.model_files import load_embedder, model_file_parts
-from reid.inference.thresholds import EQUAL_ERROR, StoredThreshold, store_threshold
+from reid.inference.thresholds import (
+    EQUAL_ERROR,
+    StoredThreshold,
+    read_threshold,
+    store_threshold,
+)
 
 REJECTED = "rejected-"
 
@@ -62,6 +67,8 @@ def embed_test_pictures(
 
 def check_file(path: Path, context: StageContext, model: Embedded, *, int8: bool) -> dict[str, Any]:
     """Compare a file with its model, and store its own EER threshold beside it if all is well.
+
+    A threshold for a false accept rate that was stored with the same file stays.
 
     Args:
         path: of the file.
@@ -146,5 +153,14 @@ def _store_threshold(embedder: Embedder, found: Embedded, context: StageContext)
         genuine_pairs=verification["genuine_pairs"],
         impostor_pairs=verification["impostor_pairs"],
     )
-    store_threshold(embedder, threshold)
+    if not _has_one_for_a_rate(embedder):
+        store_threshold(embedder, threshold)
     return threshold.threshold
+
+
+def _has_one_for_a_rate(embedder: Embedder) -> bool:
+    """Say whether somebody stored a threshold for a false accept rate with this very file."""
+    try:
+        return read_threshold(embedder).target != EQUAL_ERROR
+    except ModelError:
+        return False

@@ -59,7 +59,7 @@ class IterationReport:
     Attributes:
         iteration: from 1 to ``iterations``.
         iterations: K.
-        layers: one report a layer, in module order.
+        layers: one report a layer, in the order of the forward pass.
         parameters_before: of the whole embedding network.
         parameters_after: likewise.
         macs_before: of the whole embedding network, one picture.

@@ -1,5 +1,6 @@
 """Files that agree with the model, and what happens to one that does not."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from reid.data.records import ReidData
 from reid.files import hash_file
 from reid.inference.embedder import embed_files
 from reid.inference.model_files import load_embedder
-from reid.inference.thresholds import read_threshold
+from reid.inference.thresholds import read_threshold, store_threshold
 from reid.models import build_model
 
 CONFIG = """
@@ -118,6 +119,22 @@ def share_models(run: Path, other: Path) -> None:
     for stage in ("train", "quantize"):
         (other / stage).symlink_to(run / stage)
     (other / "config.yaml").write_text((run / "config.yaml").read_text())
+
+
+def test_a_threshold_for_a_rate_stays_with_a_file_that_is_checked_again(
+    run: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "quantize").mkdir()
+    for path in (run / "quantize").iterdir():
+        (tmp_path / "quantize" / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "train").symlink_to(run / "train")
+    (tmp_path / "config.yaml").write_text((run / "config.yaml").read_text())
+    embedder = load_embedder(tmp_path / "quantize" / "int8.pt")
+    chosen = dataclasses.replace(read_threshold(embedder), threshold=0.875, target=0.001)
+    store_threshold(embedder, chosen)
+    again = ["--run", str(tmp_path), "--stages", "export", "export.files=[torchscript_int8]"]
+    assert main(again) == 0
+    assert read_threshold(embedder) == chosen
 
 
 def _of_another_model(source: Source, path: Path) -> None:

@@ -126,8 +126,8 @@ def _record(embedder: Embedder, data: ReidData, evaluation: Evaluation) -> dict[
 def _show(console: Console, embedder: Embedder, data: ReidData, evaluation: Evaluation) -> None:
     from reid.inference.verification_pairs import describe_pairs
 
-    height, width = embedder.input_size
-    flip = ", flip averaging" if embedder.flip_averaging else ""
+    height, width = embedder.space.input_size
+    flip = ", flip averaging" if embedder.space.flip_averaging else ""
     first = next(iter(evaluation.ranking.values()))
     left_out = f", {first.queries_without_match} without a match left out"
     console.print(f"{embedder.path}: {embedder.description}, {height}x{width}{flip}", markup=False)

@@ -100,40 +100,15 @@ class Embedder:
 
     Attributes:
         embed: from normalised pictures (N, 3, H, W) to embeddings (N, D), not of unit length.
-        input_size: (height, width) in pixels.
-        mean: of each colour in [0, 1], in the order of ``colour_order``.
-        deviation: of each colour in [0, 1], in the order of ``colour_order``.
-        colour_order: "RGB" or "BGR".
-        file_hash: of the model's files, see `EmbeddingSpace`.
-        architecture: name, or empty where an exported file does not say.
+        space: input size, colours and all else that its embeddings must have in common with others.
         description: architecture and kind of file, in a few words.
         path: the model's file.
-        flip_averaging: whether ``embed`` averages over the picture and its mirror image.
     """
 
     embed: Embed
-    input_size: tuple[int, int]
-    mean: tuple[float, float, float]
-    deviation: tuple[float, float, float]
-    colour_order: str
-    file_hash: str
-    architecture: str
+    space: EmbeddingSpace
     description: str
     path: Path
-    flip_averaging: bool = False
-
-    @property
-    def space(self) -> EmbeddingSpace:
-        """What the embeddings can be compared with."""
-        return EmbeddingSpace(
-            self.file_hash,
-            self.input_size,
-            self.flip_averaging,
-            self.architecture,
-            self.mean,
-            self.deviation,
-            self.colour_order,
-        )
 
 
 class PreparedPictures(Dataset[Tensor]):
@@ -141,9 +116,9 @@ class PreparedPictures(Dataset[Tensor]):
 
     def __init__(self, paths: Sequence[Path], embedder: Embedder) -> None:
         self._paths = list(paths)
-        self._size = embedder.input_size
-        self._mean, self._deviation = embedder.mean, embedder.deviation
-        self._reverse = embedder.colour_order == "BGR"
+        self._size = embedder.space.input_size
+        self._mean, self._deviation = embedder.space.mean, embedder.space.deviation
+        self._reverse = embedder.space.colour_order == "BGR"
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -199,7 +174,7 @@ def average_over_flip(embed: Embed) -> Embed:
 
 
 def _embed_checked(embedder: Embedder, batch: Tensor) -> Tensor:
-    height, width = embedder.input_size
+    height, width = embedder.space.input_size
     try:
         embeddings = embedder.embed(batch)
     except RuntimeError as error:

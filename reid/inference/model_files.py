@@ -8,7 +8,12 @@ from typing import Literal
 from reid.errors import CheckpointError, ModelError
 from reid.files import hash_files
 from reid.inference.checkpoint_files import load_checkpoint_file
-from reid.inference.embedder import COLOUR_ORDERS, Embedder, average_over_flip
+from reid.inference.embedder import (
+    COLOUR_ORDERS,
+    Embedder,
+    EmbeddingSpace,
+    average_over_flip,
+)
 from reid.inference.executorch_files import load_executorch_file
 from reid.inference.loaded_model import LoadedModel
 from reid.inference.onnx_files import load_onnx_file
@@ -65,15 +70,17 @@ def load_embedder(
         )
     return Embedder(
         embed=average_over_flip(loaded.embed) if flip_averaging else loaded.embed,
-        input_size=size,
-        mean=metadata.mean,
-        deviation=metadata.deviation,
-        colour_order=metadata.colour_order,
-        file_hash=hash_files((path, *loaded.weight_files)),
-        architecture=metadata.architecture,
+        space=EmbeddingSpace(
+            file_hash=hash_files((path, *loaded.weight_files)),
+            input_size=size,
+            flip_averaging=flip_averaging,
+            architecture=metadata.architecture,
+            mean=metadata.mean,
+            deviation=metadata.deviation,
+            colour_order=metadata.colour_order,
+        ),
         description=f"{metadata.architecture or 'unnamed model'}, {loaded.kind}",
         path=path,
-        flip_averaging=flip_averaging,
     )
 
 

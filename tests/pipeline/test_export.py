@@ -65,7 +65,7 @@ def test_files_give_their_users_the_models_embeddings(run: Path, tiny_data: Reid
     expected = embed_files(load_embedder(run / "train" / "checkpoint.pt"), paths)
     for name in ("float.pt", "float.onnx"):
         embedder = load_embedder(run / "export" / name)
-        assert embedder.input_size == (64, 32)
+        assert embedder.space.input_size == (64, 32)
         cosines = torch.cosine_similarity(embed_files(embedder, paths), expected)
         assert cosines.min() > 0.9999
 
@@ -204,7 +204,7 @@ def test_openvino_files_are_checked_and_timed_like_the_others(run: Path, tmp_pat
     assert rows["float.xml"]["parity"]["lowest_cosine"] >= 0.9999
     for name in ("float", "int8"):
         embedder = load_embedder(tmp_path / "export" / f"{name}.xml")
-        assert embedder.input_size == (64, 32)
+        assert embedder.space.input_size == (64, 32)
         assert read_threshold(embedder).threshold == rows[f"{name}.xml"]["threshold"]
         graph = (tmp_path / "export" / f"{name}.xml").read_text()
         assert hash_file(run / "train" / "checkpoint.pt") in graph
@@ -225,7 +225,7 @@ def test_executorch_files_are_checked_and_timed_like_the_others(run: Path, tmp_p
     assert rows["float.pte"]["parity"]["lowest_cosine"] >= 0.9999
     for name, row in rows.items():
         embedder = load_embedder(tmp_path / "export" / name)
-        assert embedder.input_size == (64, 32)
+        assert embedder.space.input_size == (64, 32)
         assert read_threshold(embedder).threshold == row["threshold"]
     timed = json.loads((tmp_path / "benchmark" / "benchmark.json").read_text())
     assert timed["machine"]["executorch"]

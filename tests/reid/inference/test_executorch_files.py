@@ -35,7 +35,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_embeddings_and_metadata(written: Path) -> None:
     embedder = load_embedder(written)
     assert embedder.description == "doubled, ExecuTorch"
-    assert (embedder.input_size, embedder.colour_order) == ((64, 32), "BGR")
+    assert (embedder.space.input_size, embedder.space.colour_order) == ((64, 32), "BGR")
     first = torch.rand(1, 3, 64, 32)
     kept = embedder.embed(first)
     for size in (2, 7, 19):  # memory is planned for 8

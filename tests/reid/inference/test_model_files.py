@@ -46,10 +46,10 @@ def pictures(tiny_data: ReidData) -> list[Path]:
 
 def test_own_checkpoint(checkpoint_file: Path, pictures: list[Path]) -> None:
     embedder = load_embedder(checkpoint_file)
-    assert embedder.input_size == (64, 32)
-    assert embedder.colour_order == "RGB"
+    assert embedder.space.input_size == (64, 32)
+    assert embedder.space.colour_order == "RGB"
     assert embedder.description == "osnet_x0_25, checkpoint"
-    assert embedder.file_hash == hash_file(checkpoint_file)
+    assert embedder.space.file_hash == hash_file(checkpoint_file)
     model, _ = load_checkpoint(checkpoint_file)
     batch = torch.stack([load_picture(path, 64, 32) for path in pictures])
     with torch.no_grad():
@@ -85,7 +85,7 @@ def test_foreign_checkpoint_by_its_name(
     embedder = load_embedder(path, input_size=(64, 32))
     expected = embed_files(load_embedder(checkpoint_file), pictures)
     assert torch.equal(embed_files(embedder, pictures), expected)
-    assert load_embedder(path).input_size == (256, 128)
+    assert load_embedder(path).space.input_size == (256, 128)
 
 
 def test_foreign_checkpoint_by_option(checkpoint_file: Path, tmp_path: Path) -> None:
@@ -151,13 +151,13 @@ def test_statistics_of_fastreid_are_taken(tmp_path: Path) -> None:
     halves = torch.full((1, 3, 1, 1), 127.5)
     path = fastreid_file(tmp_path / "resnet18_bnneck.pth", pixel_mean=halves, pixel_std=halves)
     embedder = load_embedder(path)
-    assert (embedder.mean, embedder.deviation) == ((0.5,) * 3, (0.5,) * 3)
+    assert (embedder.space.mean, embedder.space.deviation) == ((0.5,) * 3, (0.5,) * 3)
     usual = {
         "pixel_mean": torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1) * 255,
         "pixel_std": torch.tensor(IMAGENET_DEVIATION).view(1, 3, 1, 1) * 255,
     }
     embedder = load_embedder(fastreid_file(path, **usual))
-    assert (embedder.mean, embedder.deviation) == (IMAGENET_MEAN, IMAGENET_DEVIATION)
+    assert (embedder.space.mean, embedder.space.deviation) == (IMAGENET_MEAN, IMAGENET_DEVIATION)
     with pytest.raises(CheckpointError, match=r"'pixel_mean' is \[1\.0\], not a number for each"):
         load_embedder(fastreid_file(path, pixel_mean=torch.ones(1)))
 
@@ -173,7 +173,7 @@ def test_pooling_of_fastreid_is_refused(tmp_path: Path) -> None:
         ):
             load_embedder(fastreid_file(path, **tensors))
     average = {"heads.pool_layer.p": torch.ones(1)}
-    assert load_embedder(fastreid_file(path, **average)).architecture == "resnet18_bnneck"
+    assert load_embedder(fastreid_file(path, **average)).space.architecture == "resnet18_bnneck"
 
 
 def test_torchscript(checkpoint_file: Path, tmp_path: Path, pictures: list[Path]) -> None:
@@ -187,7 +187,10 @@ def test_torchscript(checkpoint_file: Path, tmp_path: Path, pictures: list[Path]
         "parent_hash": "",
     }
     embedder = load_embedder(save_script(tmp_path / "traced.pt", model, metadata))
-    assert (embedder.input_size, embedder.description) == ((64, 32), "osnet_x0_25, TorchScript")
+    assert (embedder.space.input_size, embedder.description) == (
+        (64, 32),
+        "osnet_x0_25, TorchScript",
+    )
     expected = embed_files(load_embedder(checkpoint_file), pictures)
     assert torch.allclose(embed_files(embedder, pictures), expected, atol=1e-5)
 
@@ -207,7 +210,7 @@ def test_input_sizes_out_of_range(checkpoint_file: Path) -> None:
 
 def test_torchscript_without_metadata(tmp_path: Path) -> None:
     embedder = load_embedder(save_script(tmp_path / "bare.pt", Brightness()))
-    assert (embedder.input_size, embedder.description) == (
+    assert (embedder.space.input_size, embedder.description) == (
         (256, 128),
         "unnamed model, TorchScript",
     )

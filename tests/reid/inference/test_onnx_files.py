@@ -39,7 +39,7 @@ def save_brightness(
 def test_metadata_in_the_file(tmp_path: Path, tiny_data: ReidData) -> None:
     path = save_brightness(tmp_path / "model.onnx", ["batch", 3, 64, 32], METADATA)
     embedder = load_embedder(path)
-    assert (embedder.input_size, embedder.description) == ((64, 32), "brightness, ONNX")
+    assert (embedder.space.input_size, embedder.description) == ((64, 32), "brightness, ONNX")
     batch = torch.rand(3, 3, 64, 32)
     assert torch.allclose(embedder.embed(batch), batch.mean((2, 3)), atol=1e-6)
     embeddings = embed_files(embedder, [picture.path for picture in tiny_data.query])
@@ -49,10 +49,10 @@ def test_metadata_in_the_file(tmp_path: Path, tiny_data: ReidData) -> None:
 @pytest.mark.parametrize("name", ["model.json", "model.onnx.json"])
 def test_metadata_beside_the_file(tmp_path: Path, name: str) -> None:
     path = save_brightness(tmp_path / "model.onnx", ["batch", 3, "height", "width"])
-    assert load_embedder(path).input_size == (256, 128)
+    assert load_embedder(path).space.input_size == (256, 128)
     beside = path.with_name(name)
     beside.write_text(json.dumps({"architecture": "x", "input_size": [96, 48]}))
-    assert load_embedder(path).input_size == (96, 48)
+    assert load_embedder(path).space.input_size == (96, 48)
     beside.write_text("[")
     with pytest.raises(CheckpointError, match="not a readable JSON object"):
         load_embedder(path)
@@ -60,7 +60,7 @@ def test_metadata_beside_the_file(tmp_path: Path, name: str) -> None:
 
 def test_sizes_that_the_graph_fixes(tmp_path: Path) -> None:
     embedder = load_embedder(save_brightness(tmp_path / "model.onnx", [2, 3, 64, 32]))
-    assert embedder.input_size == (64, 32)
+    assert embedder.space.input_size == (64, 32)
     batch = torch.rand(5, 3, 64, 32)
     assert torch.allclose(embedder.embed(batch), batch.mean((2, 3)), atol=1e-6)
 

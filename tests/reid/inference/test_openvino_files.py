@@ -37,8 +37,8 @@ def graph(openvino: Any, tmp_path: Path) -> Path:
 def test_embeddings_and_metadata(graph: Path) -> None:
     embedder = load_embedder(graph)
     assert embedder.description == "doubled, OpenVINO"
-    assert (embedder.input_size, embedder.colour_order) == ((64, 32), "BGR")
-    assert embedder.mean == (0.5, 0.5, 0.5)
+    assert (embedder.space.input_size, embedder.space.colour_order) == ((64, 32), "BGR")
+    assert embedder.space.mean == (0.5, 0.5, 0.5)
     for size in (1, 2, 7):
         batch = torch.rand(size, 3, 64, 32)
         assert torch.allclose(embedder.embed(batch), 2 * batch.mean((2, 3)), atol=1e-5)
@@ -49,8 +49,8 @@ def test_a_file_without_notes_has_the_defaults(openvino: Any, graph: Path) -> No
     del model.rt_info[METADATA_SECTION]
     plain = graph.with_name("plain.xml")
     openvino.save_model(model, plain)
-    assert load_embedder(plain).colour_order == "RGB"
-    assert load_embedder(plain).input_size == (64, 32)
+    assert load_embedder(plain).space.colour_order == "RGB"
+    assert load_embedder(plain).space.input_size == (64, 32)
 
 
 def test_pictures_that_do_not_fit(graph: Path) -> None:

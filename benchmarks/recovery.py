@@ -1,7 +1,7 @@
 """How much of the full-width model's accuracy a compact model gets back, and by what.
 
     python -m benchmarks.recovery --teacher x1_0.pth --data cuhk03-dev --output runs/recovery
-    python -m benchmarks.recovery ... --rows ours,no_hints --seeds 0,1,2 --passes 10
+    python -m benchmarks.recovery ... --rows ours,hints --seeds 0,1,2 --passes 10
     python -m benchmarks.recovery --output runs/recovery --table
 
 Every row starts from the same full-width model and sees the training pictures equally often after

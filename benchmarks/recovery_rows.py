@@ -12,7 +12,7 @@ NO_TEACHER = (
 )  # fmt: skip
 NO_RECONSTRUCTION = ("prune.reconstruction_pictures=0",)
 NO_RECALIBRATION = ("prune.recalibration_pictures=0",)
-NO_HINTS = ("prune.distillation.hints=0", "finetune.distillation.hints=0")
+HINTS = ("prune.distillation.hints=1", "finetune.distillation.hints=1")
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Row:
 ROWS: Mapping[str, Row] = {
     "ours": Row("ours"),
     "no_reconstruction": Row("without reconstruction", NO_RECONSTRUCTION),
-    "no_hints": Row("without stage hints", NO_HINTS),
+    "hints": Row("with stage hints", HINTS),
     "no_distillation": Row("without any distillation", NO_TEACHER),
     "one_cut": Row("one cut instead of K", one_cut=True),
     "l2": Row("channels by L2, the rest as ours", ("prune.criterion=l2",)),

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 
 from torch import Tensor, fx, nn
 
-from prune.costs import output_layers
 from prune.errors import PruneError
 from prune.graph import layers_behind, trace
 from prune.layers import Widths, layer_widths
@@ -37,14 +36,14 @@ def check_supported(model: nn.Module, widths: Widths) -> None:
         if name not in now:
             raise PruneError(_not_a_layer(name, modules, now))
     cut = {name for name, width in widths.items() if width < now[name]}
-    for name in sorted(cut & output_layers(model)):
-        raise PruneError(
-            f"the channels of {name!r} are the model's output: cutting them would change its size; "
-            "leave the layer out of the plan"
-        )
     for node in trace(model).graph.nodes:
-        obstacle = _obstacle(node, model, modules)
         touched = next((layer for layer in _layers_at(node, modules) if layer in cut), None)
+        if touched and node.op == "output":
+            raise PruneError(
+                f"the channels of {touched!r} are the model's output: cutting them would change "
+                "its size; leave the layer out of the plan"
+            )
+        obstacle = _obstacle(node, model, modules)
         if obstacle and touched:
             raise PruneError(f"{obstacle}, so the channels of {touched!r} cannot be cut")
 

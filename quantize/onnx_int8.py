@@ -70,24 +70,23 @@ def quantize_onnx(
     """
     model = read_onnx(float_file)
     _check_calibration(calibration, onnx_session(float_file), float_file)
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, _quiet(), _histograms_explained(float_file):
         prepared, int8 = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
         quant_pre_process(model, str(prepared), skip_symbolic_shape=True)
         _write_pooling_as_convolution(prepared)
-        with _histograms_explained(float_file):
-            quantize_static(
-                str(prepared),
-                str(int8),
-                _Batches(calibration, progress),
-                quant_format=QuantFormat.QDQ,
-                per_channel=per_channel,
-                reduce_range=reduce_range,
-                activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
-                calibrate_method=_METHODS[method],
-                # One batch at a time: without it, the tensors of all batches are kept in memory.
-                extra_options={"CalibPercentile": percentile, "CalibStridedMinMax": 1},
-            )
+        quantize_static(
+            str(prepared),
+            str(int8),
+            _Batches(calibration, progress),
+            quant_format=QuantFormat.QDQ,
+            per_channel=per_channel,
+            reduce_range=reduce_range,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=_METHODS[method],
+            # One batch at a time: without it, the tensors of all batches are kept in memory.
+            extra_options={"CalibPercentile": percentile, "CalibStridedMinMax": 1},
+        )
         content = int8.read_bytes()
     content = with_metadata(
         content, read_onnx_metadata(float_file) if metadata is None else metadata

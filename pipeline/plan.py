@@ -215,15 +215,15 @@ def latest_cut(run: RunDir) -> StageName | None:
 
     A later stage that was made from what one of them left counts as a use.
     """
-    records = [record for stage in STAGES if (record := run.record(stage)) is not None]
+    records = {stage: record for stage in STAGES if (record := run.record(stage)) is not None}
     made_by: dict[str | None, StageName] = {
-        record.outputs.get(CHECKPOINT): stage
+        records[stage].outputs.get(CHECKPOINT): stage
         for stage in CUTTING_STAGES
-        if (record := run.record(stage)) is not None
+        if stage in records
     }
     used = [
         (run.finished_at(record.stage), made_by[left])
-        for record in records
+        for record in records.values()
         for left in (record.outputs.get(CHECKPOINT), record.inputs.get("parent"))
         if left in made_by
     ]

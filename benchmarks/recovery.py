@@ -142,8 +142,8 @@ def run_row(job: Job, options: argparse.Namespace) -> None:
         job.folder / RESULT,
         {
             "says": row.says + (f" ({options.label})" if options.label else ""),
-            "target": options.target,
-            "iterations": 1 if row.one_cut or row.from_scratch else options.iterations,
+            "target": config.model.architecture if row.uncut else options.target,
+            "iterations": 1 if row.one_cut or row.cuts_nothing else options.iterations,
             "passes": options.passes,
             "seed": config.seed,
             "settings": job.settings,
@@ -164,12 +164,13 @@ def make_config(row: Row, seed: int, options: argparse.Namespace) -> Config:
         "train.epochs=0", f"train.pretrained={options.teacher}",
         f"prune.target={options.target}", f"prune.iterations={cuts}",
         f"prune.tuning.epochs={tuning}", f"prune.tuning.{AUGMENTATION}",
-        f"finetune.epochs={options.passes if row.from_scratch else last}",
+        f"finetune.epochs={options.passes if row.cuts_nothing else last}",
         f"finetune.{AUGMENTATION}",
         f"prune.tuning.precision={options.precision}", f"finetune.precision={options.precision}",
         *row.overrides, *options.set,
     ]  # fmt: skip
-    return load_config(CONFIG, overrides, "train,prune,finetune")
+    stages = "train,finetune" if row.uncut else "train,prune,finetune"
+    return load_config(CONFIG, overrides, stages)
 
 
 @contextmanager

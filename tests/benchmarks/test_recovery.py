@@ -1,0 +1,66 @@
+"""The recovery table's rows, run for real on pictures that fit in a test."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import recovery
+from pipeline.errors import PipelineError
+from reid.models import build_model
+from reid.models.checkpoint import describe, load_checkpoint, save_checkpoint
+
+TRAININGS = ("prune.tuning", "finetune")
+SMALL = [
+    "model.architecture=osnet_x0_5",
+    "prune.reconstruction_pictures=8", "prune.recalibration_pictures=8",
+    *(f"{training}.identities_per_batch=4" for training in TRAININGS),
+    *(f"{training}.pictures_per_identity=2" for training in TRAININGS),
+    *(f"{training}.augmentation.crop_padding=2" for training in TRAININGS),
+]  # fmt: skip
+ROWS = {"one_cut": "osnet_x0_25", "uncut": "osnet_x0_5", "scratch": "osnet_x0_25"}
+
+
+def test_rows_end_where_they_say(
+    tiny_market: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = build_model("osnet_x0_5", num_classes=8)
+    teacher = tmp_path / "teacher.pt"
+    save_checkpoint(teacher, model, describe(model, "osnet_x0_5", input_size=(64, 32)))
+    output = tmp_path / "output"
+    arguments = [
+        "--teacher", str(teacher), "--data", str(tiny_market), "--output", str(output),
+        "--rows", ",".join(ROWS), "--target", "osnet_x0_25", "--size", "64,32",
+        "--iterations", "2", "--tuning", "1", "--passes", "2", "--precision", "32-true",
+        "--threads", str(torch.get_num_threads()),
+    ]  # fmt: skip
+    for setting in SMALL:
+        arguments += ["--set", setting]
+    monkeypatch.setattr("sys.argv", ["recovery", *arguments])
+    options = recovery.parse_options()
+    recovery.main(options)
+    capsys.readouterr()
+
+    for row, architecture in ROWS.items():
+        (folder,) = output.glob(f"{row}-*")
+        result = json.loads((folder / "recovery.json").read_text())
+        _, info = load_checkpoint(folder / "finetune" / "checkpoint.pt")
+        assert (info.architecture, info.widths) == (architecture, {})
+        assert result["target"] == architecture
+        assert result["passes"] == 2
+        assert len(result["by_iteration"]) == (1 if row == "one_cut" else 0)
+        assert 0 < result["result"]["mAP"] <= 1
+
+    def refuse(*_: object) -> None:
+        raise PipelineError("a row that is there was run again")
+
+    monkeypatch.setattr(recovery, "run_row", refuse)
+    monkeypatch.setenv("COLUMNS", "200")
+    recovery.main(options)
+    shown = capsys.readouterr().out
+    for row in ROWS:
+        assert recovery.ROWS[row].says in shown

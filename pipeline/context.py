@@ -12,6 +12,7 @@ from pipeline.config import Config
 from pipeline.run_dir import StageRecord
 from reid.data.loaders import stack_pictures
 from reid.data.records import Picture, ReidData, choose_over_cameras
+from reid.devices import choose_device
 from reid.models.checkpoint import CheckpointInfo, load_checkpoint
 from reid.seeding import derive_seed
 
@@ -49,9 +50,7 @@ class StageContext:
     @property
     def device(self) -> str:
         """Return "cuda" or "cpu"."""
-        if self.config.device == "auto":
-            return "cuda" if torch.cuda.is_available() else "cpu"
-        return self.config.device
+        return choose_device(self.config.device)
 
     def seed(self, *parts: int | str) -> int:
         """Return a seed that depends on the run's seed, the stage and the given names."""

@@ -18,6 +18,7 @@ from reid.inference.model_files import (
     model_file_parts,
     recognise_model_file,
 )
+from reid.models.checkpoint import load_checkpoint
 
 ON_PC: Engine = "onednn"
 
@@ -51,9 +52,9 @@ class ModelFile:
 
     def opener(self) -> Open:
         """Return what loads it, in whatever process it is called."""
-        if self.engine is None:
-            return partial(_open, self.path)
-        return partial(_open_int8, self.path, self.engine)
+        if self.engine is not None:
+            return partial(_open_int8, self.path, self.engine)
+        return partial(_open_eager if self.kind == "checkpoint" else _open, self.path)
 
 
 def model_files(run: Path, made: Mapping[str, StageRecord]) -> list[ModelFile]:
@@ -107,6 +108,12 @@ def meant_for(kind: FileKind, engine: Engine | None, *, int8: bool) -> str:
     if kind == "onnx":
         return "x86-64 with VNNI, ARM with dot products" if int8 else "any (ONNX Runtime)"
     return {"checkpoint": "training (eager PyTorch)"}.get(kind, "any (libtorch)")
+
+
+def _open_eager(path: Path) -> Call:
+    # As a tracker's code runs it, with pictures in PyTorch's usual layout.
+    model, _ = load_checkpoint(path)
+    return model
 
 
 def _open(path: Path) -> Call:

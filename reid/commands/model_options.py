@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reid.devices import DEVICES
 from reid.errors import ModelError
 
 if TYPE_CHECKING:
@@ -35,6 +36,11 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--flip", action="store_true", help="average each embedding over the mirror image"
     )
+    group.add_argument(
+        "--device", choices=DEVICES, default="auto",
+        help="where a checkpoint runs (default: auto, the GPU if there is one); exported files "
+        "run on the CPU",
+    )  # fmt: skip
 
 
 def add_loading_options(parser: argparse.ArgumentParser) -> None:
@@ -76,6 +82,7 @@ def load_chosen_model(options: argparse.Namespace) -> Embedder:
         architecture=options.architecture,
         input_size=parse_input_size(options.input_size),
         flip_averaging=options.flip,
+        device=options.device,
     )
 
 
@@ -101,6 +108,7 @@ def load_model_of_index(options: argparse.Namespace, index: Path) -> Embedder:
         architecture=options.architecture or space.architecture or None,
         input_size=parse_input_size(options.input_size) or space.input_size,
         flip_averaging=options.flip or space.flip_averaging,
+        device=options.device,
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -177,6 +178,11 @@ def _embed_checked(embedder: Embedder, batch: Tensor) -> Tensor:
     height, width = embedder.space.input_size
     try:
         embeddings = embedder.embed(batch)
+    except torch.OutOfMemoryError as error:
+        raise ModelError(
+            f"{embedder.path}: {len(batch)} pictures of {height}x{width} at a time do not fit into "
+            "the GPU's memory; give a smaller --batch-size"
+        ) from error
     except RuntimeError as error:
         # What TorchScript and ONNX Runtime say takes a page and names none of the user's files.
         _log.debug("the model fails", exc_info=error)

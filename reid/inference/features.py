@@ -21,25 +21,36 @@ def embed_batches(
     Args:
         model: a module (put into evaluation mode) or any function from pictures to embeddings.
         batches: normalised pictures.
-        device: where the model runs.
+        device: where a module runs; a function is given batches as they come.
 
     Raises:
         DataError: a batch cannot be loaded.
         ModelError: an embedding is not finite.
     """
-    # Depthwise and pointwise layers run faster with the channels innermost.
-    layout = torch.contiguous_format
+    embed = model
     if isinstance(model, nn.Module) and not isinstance(model, torch.jit.ScriptModule):
-        model.eval().to(device)
-        layout = torch.channels_last
+        embed = embed_on(model, device)
     with worker_errors_as_own():
-        embeddings = torch.cat(
-            [
-                model(batch.to(device).contiguous(memory_format=layout)).float().cpu()
-                for batch in batches
-            ]
-        )
+        embeddings = torch.cat([embed(batch).float().cpu() for batch in batches])
     return check_finite(embeddings)
+
+
+def embed_on(model: nn.Module, device: torch.device | str) -> Embed:
+    """Return a module, in evaluation mode, as a function of pictures wherever these are.
+
+    Args:
+        model: is moved.
+        device: where it runs, and where its embeddings are.
+    """
+    model.eval().to(device)
+
+    def embed(pictures: Tensor) -> Tensor:
+        # Depthwise and pointwise layers run faster with the channels innermost.
+        ordered = pictures.to(device).contiguous(memory_format=torch.channels_last)
+        embeddings: Tensor = model(ordered)
+        return embeddings
+
+    return embed
 
 
 def check_finite(embeddings: Tensor) -> Tensor:

@@ -5,6 +5,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
+from torch import nn
+
+from reid.devices import Device, choose_device
 from reid.errors import CheckpointError, ModelError
 from reid.files import hash_files
 from reid.inference.checkpoint_files import load_checkpoint_file
@@ -15,6 +18,7 @@ from reid.inference.embedder import (
     average_over_flip,
 )
 from reid.inference.executorch_files import load_executorch_file
+from reid.inference.features import Embed, embed_on
 from reid.inference.loaded_model import LoadedModel
 from reid.inference.onnx_files import load_onnx_file
 from reid.inference.openvino_files import load_openvino_file
@@ -39,8 +43,9 @@ def load_embedder(
     architecture: str | None = None,
     input_size: tuple[int, int] | None = None,
     flip_averaging: bool = False,
+    device: Device = "cpu",
 ) -> Embedder:
-    """Load a model file for inference on the CPU; nothing in it is unpickled.
+    """Load a model file for inference; nothing in it is unpickled.
 
     Args:
         path: a checkpoint of this program or of torchreid, FastReID or BoxMOT, a TorchScript file,
@@ -49,6 +54,7 @@ def load_embedder(
             the file says, it must be the same.
         input_size: (height, width) in pixels; by default the file's own, or 256 x 128.
         flip_averaging: average each embedding over the picture and its mirror image.
+        device: where a checkpoint runs; exported files run on the CPU, with "auto" too.
 
     Raises:
         CheckpointError: the file is missing, damaged, not safe, or of no kind that is known.
@@ -56,6 +62,7 @@ def load_embedder(
     """
     path = path.expanduser()
     loaded = _load(path, architecture)
+    embed = _placed(loaded, path, device)
     metadata = loaded.metadata
     if metadata.colour_order not in COLOUR_ORDERS:
         raise CheckpointError(
@@ -69,7 +76,7 @@ def load_embedder(
             f"an input of {size[0]}x{size[1]}: sides are of 1 to {LARGEST_SIDE} pixels"
         )
     return Embedder(
-        embed=average_over_flip(loaded.embed) if flip_averaging else loaded.embed,
+        embed=average_over_flip(embed) if flip_averaging else embed,
         space=EmbeddingSpace(
             file_hash=hash_files((path, *loaded.weight_files)),
             input_size=size,
@@ -130,6 +137,17 @@ def _load(path: Path, architecture: str | None) -> LoadedModel:
     if noted and architecture not in (None, noted):
         raise CheckpointError(f"{path}: is of {noted}, not of {architecture}")
     return loaded
+
+
+def _placed(loaded: LoadedModel, path: Path, device: Device) -> Embed:
+    if isinstance(loaded.embed, nn.Module):
+        return embed_on(loaded.embed, choose_device(device))
+    if device == "cuda":
+        raise ModelError(
+            f"{path}: a file of the kind {loaded.kind!r} runs on the CPU; leave the device out, or "
+            "give the checkpoint that it was exported from"
+        )
+    return loaded.embed
 
 
 def _kind_of_archive(path: Path) -> FileKind:

@@ -174,6 +174,10 @@ def test_too_few_pairs_for_a_threshold(
             "error: threshold target 'x': expected a false accept rate or 'eer'\n",
         ),
         (
+            ["--data", "{data}", "--weights", "{model}", "--device", "cuda"],
+            "error: device cuda: torch finds no GPU; choose cpu or auto\n",
+        ),
+        (
             ["--data", "{data}", "--weights", "{model}", "--workers", "-1"],
             "error: a batch is of 1 picture or more, and workers are 0 or more\n",
         ),
@@ -189,6 +193,7 @@ def test_bad_input_takes_one_line(
 ) -> None:
     monkeypatch.chdir(weights.parent)
     monkeypatch.delenv("REID_WEIGHTS", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     filled = [text.format(data=tiny_market, model=weights) for text in arguments]
     code, out, err = run(capsys, *filled)
     assert (code, out) == (2, "")

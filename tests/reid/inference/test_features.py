@@ -6,7 +6,7 @@ import torch
 from reid.data.loaders import stack_pictures
 from reid.data.records import ReidData
 from reid.errors import ModelError
-from reid.inference.features import embed_batches, embed_pictures
+from reid.inference.features import embed_batches, embed_on, embed_pictures
 from reid.models import build_model
 
 
@@ -25,6 +25,20 @@ def test_any_function_will_do() -> None:
         embed_batches(lambda x: x.mean((2, 3)), [torch.ones(2, 3, 4, 4)]).tolist()
         == [[1.0] * 3] * 2
     )
+
+
+def test_a_module_is_given_the_layout_it_is_quick_with() -> None:
+    seen: list[bool] = []
+    model = build_model("osnet_x0_25").train()
+    model.register_forward_pre_hook(
+        lambda _, inputs: seen.append(inputs[0].is_contiguous(memory_format=torch.channels_last))
+    )
+    pictures = torch.rand(2, 3, 64, 32)
+    with torch.no_grad():
+        embeddings = embed_on(model, "cpu")(pictures)
+        assert torch.allclose(embeddings, model(pictures), atol=1e-5)
+    assert not model.training
+    assert seen == [True, False]
 
 
 def test_embeddings_that_are_not_finite_are_an_error() -> None:

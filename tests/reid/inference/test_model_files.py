@@ -6,6 +6,7 @@ import shutil
 import warnings
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,37 @@ def test_another_input_size_is_another_space(checkpoint_file: Path, pictures: li
     assert small.space.difference(small.space) is None
     assert large.space.difference(small.space) == "pictures of 64x32, not of 96x48"
     assert not torch.allclose(embed_files(small, pictures), embed_files(large, pictures))
+
+
+def test_only_a_checkpoint_runs_on_a_gpu(
+    checkpoint_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = save_script(tmp_path / "model.torchscript", Brightness())
+    load_embedder(script, device="auto")
+    with pytest.raises(ModelError, match=r"model.torchscript: a file of the kind 'TorchScript' ru"):
+        load_embedder(script, device="cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    load_embedder(checkpoint_file, device="auto")
+    with pytest.raises(ModelError, match="device cuda: torch finds no GPU; choose cpu or auto"):
+        load_embedder(checkpoint_file, device="cuda")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_gpu_and_cpu_give_the_same(checkpoint_file: Path, pictures: list[Path]) -> None:
+    one, other = (
+        embed_files(load_embedder(checkpoint_file, device=device), pictures)
+        for device in ("auto", "cpu")
+    )
+    assert torch.cosine_similarity(one, other).min() > 0.999
+
+
+def test_what_does_not_fit_into_the_gpu(checkpoint_file: Path, pictures: list[Path]) -> None:
+    def full(_: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    embedder = replace(load_embedder(checkpoint_file), embed=full)
+    with pytest.raises(ModelError, match=r"3 pictures of 64x32 .* give a smaller --batch-size"):
+        embed_files(embedder, pictures)
 
 
 def test_flip_averaging(checkpoint_file: Path, pictures: list[Path]) -> None:

@@ -40,7 +40,7 @@ from quantize.machine import machine_description
 from quantize.onnx import INPUT, onnx_session, read_onnx, save_onnx
 from quantize.onnx_int8 import quantize_onnx
 from quantize.side_by_side import Measurement, Model, measure_side_by_side
-from quantize.worker import Call
+from quantize.worker import Call, Open
 from reid.models import build_model
 from reid.models.osnet import OSNet
 
@@ -60,9 +60,12 @@ def main(options: argparse.Namespace) -> None:
     console = Console(width=120)
     with tempfile.TemporaryDirectory() as folder:
         files = write_files(Path(folder), options.only, console)
-        models = {"x1.0, eager": Model(open_eager, (3, *SIZE))} | {
-            name: Model(partial(open_onnx, path), (3, *SIZE)) for name, path in files.items()
+        openers: dict[str, Open] = {
+            "x1.0, eager": partial(open_eager, torch.contiguous_format),
+            "x1.0, eager, channels last": partial(open_eager, torch.channels_last),
+            **{name: partial(open_onnx, path) for name, path in files.items()},
         }
+        models = {name: Model(opener, (3, *SIZE)) for name, opener in openers.items()}
         measured = measure_side_by_side(models, batches=(1,), rounds=options.rounds)
         console.print(latency_table(measured))
         console.print(str(machine_description()), highlight=False)
@@ -174,9 +177,10 @@ WRITERS: dict[str, Write] = {
 }
 
 
-def open_eager() -> Call:
-    """Open OSNet x1.0 in eager mode."""
-    return build_model("osnet_x1_0").eval()
+def open_eager(layout: torch.memory_format) -> Call:
+    """Open OSNet x1.0 in eager mode, with weights and pictures in a layout."""
+    model = build_model("osnet_x1_0").eval().to(memory_format=layout)
+    return lambda batch: model(batch.contiguous(memory_format=layout))
 
 
 def open_onnx(path: Path) -> Call:

@@ -3,7 +3,8 @@
     python -m benchmarks.onnx_int8 --model runs/osnet_x0_5/finetune/checkpoint.pt --data cuhk03-dev
 
 Every row is made of the same float ONNX file and calibrated on the same pictures. Latency is of
-batch 1 on one thread, all files in turn.
+batch 1 on one thread, all files in turn. ``--nncf`` adds the files that NNCF makes (``pip install
+nncf==3.4.0``).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks.command import make_parser
+from benchmarks.nncf_int8 import PRESETS, import_nncf, quantize_by_nncf
 from pipeline.command import run_guarded
 from quantize.latency import Candidate, measure_latency
 from quantize.onnx import INPUT, onnx_session, save_onnx
@@ -45,6 +47,8 @@ ROWS: dict[str, dict[str, Any]] = {
 
 def main(options: argparse.Namespace) -> None:
     """Make the files, measure each, print the table."""
+    if options.nncf:
+        import_nncf()
     model, info = load_checkpoint(options.model)
     data = read_market1501(options.data)
     size = info.input_size
@@ -60,6 +64,10 @@ def main(options: argparse.Namespace) -> None:
         for number, (name, choices) in enumerate(ROWS.items()):
             files[name] = Path(folder) / f"{number}.onnx"
             quantize_onnx(files["float"], calibration, files[name], **choices)
+        for preset in PRESETS if options.nncf else ():
+            name = f"NNCF, {preset}"
+            files[name] = Path(folder) / f"nncf_{preset}.onnx"
+            quantize_by_nncf(files["float"], calibration, files[name], preset=preset)
         embeddings = {name: embed(path, pictures) for name, path in files.items()}
         times = latencies(files, torch.zeros(1, 3, *size), options.rounds)
         sizes = {name: path.stat().st_size for name, path in files.items()}
@@ -74,6 +82,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--pictures", type=int, default=256, help="to calibrate on")
     parser.add_argument("--rounds", type=int, default=200, help="timed calls of each file")
     parser.add_argument("--seed", type=int, default=0, help="of the draw of these pictures")
+    parser.add_argument("--nncf", action="store_true", help="NNCF's int8 files as well")
     return parser.parse_args()
 
 

@@ -12,9 +12,11 @@ from torch import nn
 
 from benchmarks import recovery
 from benchmarks.command import is_there
+from benchmarks.nncf_int8 import import_nncf
 from benchmarks.torch_pruning_cut import torch_pruning_cut
 from pipeline.command import run_guarded
 from prune.errors import PruneError
+from quantize.errors import QuantizeError
 from reid.models import build_model
 from reid.models.checkpoint import describe, save_checkpoint
 
@@ -108,6 +110,12 @@ def test_a_result_of_other_settings_is_noticed(
         is_there(result, job("--tuning", "1", "--set", "finetune.epochs=4").settings)
     result.write_text(json.dumps({"result": {}}))  # of a version that kept no settings
     assert is_there(result, job("--tuning", "1").settings)
+
+
+def test_nncf_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    with pytest.raises(QuantizeError, match=r"nncf is not installed; pip install nncf==3.4.0"):
+        import_nncf()
 
 
 def test_torch_pruning_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,8 @@ from reid.training.schedule import Schedule, warmup_cosine, warmup_step
 from reid.training.settings import TrainingSettings
 from reid.training.validation import METRIC, Validation
 
+NECK = "bottleneck"
+
 
 class ReidModule(lightning.LightningModule):
     """Train a ReID model, alone or under a teacher's eye.
@@ -87,7 +89,9 @@ class ReidModule(lightning.LightningModule):
             return self._loss(logits, embeddings, classes)  # type: ignore[no-any-return]
         teacher = self._teacher[0]
         names = list(teacher.hints) if teacher.settings.hints else []
-        student_outputs = OutputRecorder(self.model, names)
+        # In training a model with a BNNeck returns what is before it; its teacher, what is behind.
+        neck = [NECK] if isinstance(getattr(self.model, NECK, None), nn.Module) else []
+        student_outputs = OutputRecorder(self.model, [*names, *neck])
         teacher_outputs = OutputRecorder(teacher.model, names)
         try:
             teacher_embeddings, teacher_logits = run_teacher(teacher.model, pictures)
@@ -95,7 +99,7 @@ class ReidModule(lightning.LightningModule):
             terms: dict[str, Tensor] = self._loss(logits, embeddings, classes)
             terms |= distillation_terms(
                 teacher.settings,
-                embeddings=embeddings,
+                embeddings=student_outputs.outputs.get(NECK, embeddings),
                 teacher_embeddings=teacher_embeddings,
                 logits=logits,
                 teacher_logits=teacher_logits,
@@ -121,11 +125,12 @@ class ReidModule(lightning.LightningModule):
 
 def make_schedule(settings: TrainingSettings, steps_per_epoch: int) -> Schedule:
     """Make the schedule that the settings name, from a step to the factor of the peak rate."""
-    warmup = round(settings.warmup_epochs * steps_per_epoch)
+    total = settings.epochs * steps_per_epoch
+    warmup = min(round(settings.warmup_epochs * steps_per_epoch), total // 2)
     if settings.schedule == "step":
         milestones = [epoch * steps_per_epoch for epoch in settings.milestones]
         return warmup_step(warmup_steps=warmup, milestones=milestones, gamma=settings.gamma)
-    return warmup_cosine(warmup_steps=warmup, total_steps=settings.epochs * steps_per_epoch)
+    return warmup_cosine(warmup_steps=warmup, total_steps=total)
 
 
 def make_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:

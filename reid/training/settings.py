@@ -85,7 +85,9 @@ class TrainingSettings(BaseModel):
         "layer, BNNeck); none: the same",
     )
     weight_decay: float = Field(5e-4, ge=0, description="weight decay")
-    warmup_epochs: float = Field(1.0, ge=0, description="epochs of linear warm-up")
+    warmup_epochs: float = Field(
+        1.0, ge=0, description="epochs of linear warm-up, at most half of all"
+    )
     schedule: Literal["cosine", "step"] = Field(
         "cosine", description="after warm-up: cosine (down to zero) or step (at the milestones)"
     )

@@ -1,11 +1,18 @@
 """What the settings make of the optimiser and of the learning rate."""
 
+import copy
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
 
-from reid.training.module import make_optimizer, make_schedule
-from reid.training.settings import TrainingSettings
+from reid.models import build_model
+from reid.training.distillation import Teacher
+from reid.training.module import ReidModule, make_optimizer, make_schedule
+from reid.training.settings import DistillationSettings, TrainingSettings
+
+Randomise = Callable[[nn.Module], None]
 
 
 @pytest.mark.parametrize(
@@ -38,6 +45,38 @@ def test_five_epochs_of_warm_up_then_steps() -> None:
     assert set(rates[20:40]) == {1.0}
     assert rates[40:60] == pytest.approx([0.1] * 20)
     assert rates[60:] == pytest.approx([0.01] * 20)
+
+
+def test_a_short_training_reaches_its_rate() -> None:
+    settings = TrainingSettings.model_validate(
+        {"epochs": 4, "warmup_epochs": 5, "schedule": "step", "milestones": [3]}
+    )
+    rates = [make_schedule(settings, steps_per_epoch=10)(step) for step in range(40)]
+    assert max(rates) == rates[20] == 1.0
+    assert rates[30] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("architecture", ["osnet_x0_25", "resnet18_x0_5", "resnet18_bnneck_x0_5"])
+def test_a_student_that_is_its_teacher_has_nothing_to_learn(
+    architecture: str, monkeypatch: pytest.MonkeyPatch, randomise_normalisation: Randomise
+) -> None:
+    student = build_model(architecture, num_classes=4)
+    randomise_normalisation(student)
+    weights = DistillationSettings(embedding=1, cosine=1, similarity=1, logits=1)
+    module = ReidModule(
+        student,
+        TrainingSettings(),
+        steps_per_epoch=1,
+        teacher=Teacher(copy.deepcopy(student), weights),
+    ).train()
+    for norm in student.modules():
+        if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
+            norm.eval()  # with statistics of the batch it would not compute what its teacher does
+    logged: dict[str, torch.Tensor] = {}
+    monkeypatch.setattr(module, "log", lambda name, value, **_: logged.update({name: value}))
+    module.training_step((torch.rand(4, 3, 64, 32), torch.tensor([0, 0, 1, 1])), 0)
+    for term in ("embedding", "cosine", "similarity", "logits"):
+        assert logged[f"loss/{term}"].item() == pytest.approx(0, abs=1e-5), term
 
 
 def test_warm_up_then_a_cosine_to_zero() -> None:

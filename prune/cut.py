@@ -20,7 +20,7 @@ class Cut:
     """What a cut made and what it found.
 
     Attributes:
-        model: the compact model, in evaluation mode.
+        model: the compact model, in evaluation mode; what learned before the cut learns.
         kept: indices of the channels of the model before the cut that stay, by layer.
         scores: importance of the channels before the cut (C,), by layer that was cut.
         groups: layers whose channels went together.
@@ -66,6 +66,7 @@ def cut(
     """
     clock = _Clock()
     source = copy.deepcopy(model).cpu().eval()
+    learns = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     check_supported(source, widths)
     if groups is None:
         groups = find_groups(source, example)
@@ -87,8 +88,8 @@ def cut(
     check_widths(source, widths)
     difference = masked_difference(masked.output, source, check_input)
     clock.stop("check")
-    for parameter in source.parameters():
-        parameter.requires_grad_(True)
+    for name, parameter in source.named_parameters():
+        parameter.requires_grad_(learns[name])
     return Cut(source.eval(), masked.kept, masked.scores, groups, difference, clock.seconds)
 
 

@@ -43,15 +43,18 @@ def rebase(model: nn.Module, batches: Iterable[Tensor]) -> None:
     Reconstruction solves for weights that fit the statistics of the full-width model. Outputs that
     are explained in part vary less than those, so that training, which normalises by the batch,
     would start from another model than the one that was solved for. Here the running statistics
-    become the present ones, and weight and shift take up the difference.
+    become the present ones, and weight and shift take up the difference. A BatchNorm whose shift is
+    fixed, as a BNNeck's at zero, could not, and stays as it is.
 
     Args:
-        model: any module with affine BatchNorms; it is left in evaluation mode.
+        model: any module; it is left in evaluation mode.
         batches: inputs (N, 3, H, W).
     """
     model.eval()
     norms = [
-        module for module in model.modules() if isinstance(module, BATCH_NORMS) and module.affine
+        module
+        for module in model.modules()
+        if isinstance(module, BATCH_NORMS) and module.affine and module.bias.requires_grad
     ]
     sums = [_Moments() for _ in norms]
     handles = [

@@ -83,6 +83,15 @@ def test_the_model_that_is_cut_stays_as_it_was(small_net: nn.Module) -> None:
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+def test_what_learned_before_the_cut_learns(small_net: nn.Module) -> None:
+    frozen, *_ = (name for name, _ in small_net.named_parameters())
+    small_net.get_parameter(frozen).requires_grad_(False)
+    source = layer_widths(small_net)
+    result = run_cut(small_net, {n: 5 if width == 8 else width for n, width in source.items()})
+    learning = {name: value.requires_grad for name, value in result.model.named_parameters()}
+    assert learning == {name: name != frozen for name, _ in small_net.named_parameters()}
+
+
 def test_a_cut_does_not_touch_the_random_state(small_net: nn.Module) -> None:
     torch.manual_seed(5)
     example, check_input = torch.randn(EXAMPLE), torch.randn(2, 3, 32, 32)

@@ -73,3 +73,21 @@ def test_rebasing_again_changes_nothing(
     assert all(
         torch.allclose(value, once[name], atol=1e-5) for name, value in model.state_dict().items()
     )
+
+
+def test_a_shift_that_is_fixed_stays_as_it_is(
+    randomise_normalisation: Callable[[nn.Module], None],
+) -> None:
+    model = make_net()
+    randomise_normalisation(model)
+    neck = model[-1]
+    neck.bias.data.zero_()
+    neck.bias.requires_grad_(False)
+    statistics = neck.running_mean.clone(), neck.running_var.clone()
+    pictures = 2 * torch.randn(16, 3, 6, 6) + 1
+    expected = model.eval()(pictures)
+    rebase(model, [pictures])
+    assert torch.equal(neck.bias, torch.zeros(6))
+    assert torch.equal(neck.running_mean, statistics[0])
+    assert torch.equal(neck.running_var, statistics[1])
+    assert torch.allclose(model(pictures), expected, atol=1e-5)

@@ -445,6 +445,7 @@ class SearchSettings(Settings):
     untouched: tuple[str, ...] = Field((), description="patterns of layers to leave alone")
     variables: dict[str, tuple[str, ...]] | None = Field(
         None,
+        min_length=1,
         description="patterns of the layers that share a proportion, by name; none: one a stage, "
         "and for OSNet one for the insides of all blocks",
     )
@@ -453,7 +454,7 @@ class SearchSettings(Settings):
         96, ge=1, description="training pictures for least squares after each cut"
     )
     held_back: int = Field(
-        40, ge=1, description="training identities to score on; the rest serves reconstruction"
+        40, ge=2, description="training identities to score on; the rest serves reconstruction"
     )
     concurrency: int = Field(1, ge=1, description="candidates that are scored at the same time")
     machines: tuple[SearchMachine, ...] = Field(

@@ -12,9 +12,15 @@ from torch import nn
 
 from pipeline.config import Config
 from pipeline.errors import PipelineError
-from pipeline.pictures import prepare_pictures
+from pipeline.pictures import prepare_pictures, split_validation
 from pipeline.run_dir import CHECKPOINT, RunDir
-from pipeline.search.task import TaskSettings, write_task
+from pipeline.search.task import (
+    TaskSettings,
+    read_settings,
+    search_space,
+    write_settings,
+    write_task,
+)
 from pipeline.search.variables import default_variables
 from pipeline.widths import TRACE_SIZE, final_widths, stock_target
 from prune.criteria import Criterion
@@ -59,6 +65,7 @@ def lay_out(config: Config, run: RunDir) -> Search:
     Raises:
         PipelineError: the run has no trained model, there are too few identities, or a search with
             other settings is running.
+        PruneError: no widths keep the limit, or a variable's pattern fits no layer.
     """
     record = run.record("train")
     if record is None:
@@ -67,9 +74,14 @@ def lay_out(config: Config, run: RunDir) -> Search:
             "it first (--stages train)"
         )
     checkpoint = run.stage_dir("train") / CHECKPOINT
-    data, data_hash = prepare_pictures(config, run)
+    whole, data_hash = prepare_pictures(config, run)
+    # The identities set apart judge epochs and budgets later on, so they have no say here.
+    data, _ = split_validation(config, whole)
     model, info = load_checkpoint(checkpoint)
     settings, pictures = _task_settings(config, model, info), _pictures(config, data)
+    # A limit that no widths keep, or a pattern that fits nothing, would fail in every trial.
+    space = search_space(settings, model, torch.zeros(1, 3, *info.input_size))
+    space.widths(dict.fromkeys(settings.variables, 1.0))
     identity = {
         "settings": settings.model_dump(mode="json", exclude={"threads"}),
         "input_size": list(info.input_size),
@@ -78,6 +90,8 @@ def lay_out(config: Config, run: RunDir) -> Search:
         "model": record.outputs[CHECKPOINT],
         "data": data_hash,
     }
+    if config.data.validation_share:
+        identity["validation_share"] = config.data.validation_share
     folder = run.path / SEARCH
     if folder.exists() and _begun(folder) != identity:
         # Not from under a search that is running.
@@ -91,6 +105,8 @@ def lay_out(config: Config, run: RunDir) -> Search:
     if not (folder / BEGUN).exists():
         write_task(task, settings, checkpoint, pictures, info.input_size)
         write_json(folder / BEGUN, identity)
+    elif read_settings(task) != settings:
+        write_settings(task, settings)  # how many threads a trial takes may change
     return Search(folder, task, settings)
 
 

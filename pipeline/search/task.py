@@ -95,17 +95,31 @@ class Task:
 
     def space(self) -> SearchSpace:
         """Return the search space."""
-        settings = self.settings
-        free = freedom(
-            self.model,
-            torch.zeros(2, 3, *TRACE_SIZE),
-            cost_example=torch.zeros(1, *self.reconstruction.shape[1:]),
-            untouched=settings.untouched,
-            multiple=settings.multiple,
-            groups=settings.groups,
-            section="search",
-        )
-        return make_space(free, settings.variables, settings.macs)
+        return search_space(self.settings, self.model, self.reconstruction[:1])
+
+
+def search_space(settings: TaskSettings, model: nn.Module, example: Tensor) -> SearchSpace:
+    """Return the space of a model's widths.
+
+    Args:
+        settings: say what moves, and below which limit.
+        model: at full width.
+        example: (1, 3, H, W), on which operations are counted.
+
+    Raises:
+        PruneError: a pattern meets no layer that may be cut, or layers that share their channels
+            would belong to two variables.
+    """
+    free = freedom(
+        model,
+        torch.zeros(2, 3, *TRACE_SIZE),
+        cost_example=example,
+        untouched=settings.untouched,
+        multiple=settings.multiple,
+        groups=settings.groups,
+        section="search",
+    )
+    return make_space(free, settings.variables, settings.macs)
 
 
 def write_task(
@@ -130,12 +144,22 @@ def write_task(
     write_torch(
         folder / PICTURES, {name: _pack(them, *input_size) for name, them in pictures.items()}
     )
+    write_settings(folder, settings)
+
+
+def write_settings(folder: Path, settings: TaskSettings) -> None:
+    """Write the settings of a task, in place of those that are there."""
     write_bytes(folder / SETTINGS, settings.model_dump_json(indent=2).encode())
+
+
+def read_settings(folder: Path) -> TaskSettings:
+    """Read the settings of a task."""
+    return TaskSettings.model_validate_json((folder / SETTINGS).read_bytes())
 
 
 def read_task(folder: Path) -> Task:
     """Read a task."""
-    settings = TaskSettings.model_validate_json((folder / SETTINGS).read_bytes())
+    settings = read_settings(folder)
     content = read_torch_file(folder / PICTURES)
     sets = {name: _unpack(packed) for name, packed in content.items()}
     model, info = load_checkpoint(folder / MODEL)

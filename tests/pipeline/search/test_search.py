@@ -10,12 +10,13 @@ import torch
 
 from pipeline.command import main as run_pipeline
 from pipeline.errors import PipelineError
+from pipeline.pictures import split_validation
 from pipeline.run_dir import RunDir
 from pipeline.search.command import main
 from pipeline.search.outcome import finish
 from pipeline.search.prepare import lay_out
 from pipeline.search.score import compact_model, mean_average_precision
-from pipeline.search.task import Task, read_task
+from pipeline.search.task import PICTURES, Task, read_task
 from pipeline.search.variables import default_variables
 from pipeline.settings_io import load_config
 from prune.errors import PruneError
@@ -25,6 +26,7 @@ from prune.search.history import Trial
 from prune.search.space import make_space
 from prune.targets import freedom
 from reid.data.market1501 import read_market1501
+from reid.models.checkpoint import read_torch_file
 from reid.models.registry import build_model
 
 CONFIG = """
@@ -163,6 +165,51 @@ def test_the_same_settings_go_on_and_others_set_aside(run: RunDir) -> None:
     lay_out(load_config(run.config_path, ["search.macs=0.5"]), run)
     assert not (search.folder / "trials.jsonl").exists()
     assert (run.path / "superseded" / "search-1" / "trials.jsonl").exists()
+
+
+def test_threads_may_change_when_a_search_goes_on(run: RunDir) -> None:
+    search = lay_out(load_config(run.config_path), run)
+    (search.folder / "trials.jsonl").write_text("")
+    again = lay_out(load_config(run.config_path, ["threads=2"]), run)
+    assert (search.folder / "trials.jsonl").exists()
+    assert read_task(again.task).settings.threads == 2
+
+
+def test_identities_set_apart_have_no_say(run: RunDir, tiny_market: Path) -> None:
+    config = load_config(run.config_path, ["data.validation_share=0.25"])
+    _, apart = split_validation(config, read_market1501(tiny_market))
+    assert apart is not None
+    judging = {picture.person for picture in (*apart.query, *apart.gallery)}
+    pictures = read_torch_file(lay_out(config, run).task / PICTURES)
+    seen = {person for packed in pictures.values() for person in packed["persons"].tolist()}
+    assert len(judging) == 2
+    assert len(seen) == 6
+    assert not seen & judging
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("search.macs=0.0001", "cannot be met: the narrowest model"),
+        ("search.variables={all: [conv9]}", "search variable 'all': 'conv9' fits no layer"),
+    ],
+)
+def test_what_no_trial_could_do_is_refused_at_once(run: RunDir, override: str, words: str) -> None:
+    with pytest.raises(PruneError, match=words):
+        lay_out(load_config(run.config_path, [override]), run)
+    assert not (run.path / "superseded").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("search.variables={}", "search.variables: .*at least 1"),
+        ("search.held_back=1", "search.held_back: .*greater than or equal to 2"),
+    ],
+)
+def test_settings_of_a_search_that_cannot_be(run: RunDir, override: str, words: str) -> None:
+    with pytest.raises(PipelineError, match=words):
+        load_config(run.config_path, [override])
 
 
 def test_a_limit_may_be_a_share_of_the_full_width(run: RunDir) -> None:

@@ -11,6 +11,7 @@ from pipeline.calibration import check_held_back
 from pipeline.config import Config, CutSettings, FinetuneStage, StageName, WidthBudget
 from pipeline.errors import PipelineError
 from pipeline.export_files import check_packages, check_published_widths, check_wanted
+from pipeline.unused import unused_in_stages, unused_in_training
 from pipeline.widths import (
     cutting_stage,
     final_widths,
@@ -62,6 +63,8 @@ def check_settings(config: Config) -> None:
         _check_exported(config)
     for training in _trainings(config):
         _check_training(config, training)
+    for line in unused_in_stages(config):
+        logger.warning("%s", line)
 
 
 def _trains_on_gpu(config: Config) -> bool:
@@ -132,7 +135,9 @@ def _check_training(config: Config, training: _Training) -> None:
             f"{key}.patience: there is no validation to lose patience with; give "
             "data.validation_share a value such as 0.1"
         )
-    if settings.frozen_epochs:
+    for line in unused_in_training(key, settings):
+        logger.warning("%s", line)
+    if settings.frozen_layers:
         learns = bool(taught.get("logits")) or settings.losses.cross_entropy > 0
         try:
             match_layers(_full_width(config), settings.frozen_layers, classifier_learns=learns)
@@ -209,11 +214,15 @@ def _trainings(config: Config) -> list[_Training]:
         return stage.distillation if stage.teacher else None
 
     transfer, prune, finetune = config.transfer, config.prune, config.finetune
+    finetune_taught = taught(finetune)
+    if finetune_taught and "train" in config.stages and cutting_stage(config) is None:
+        # Its model comes from train, so there are no kept channels to be hinted at.
+        finetune_taught = finetune_taught.model_copy(update={"hints": 0.0})
     found = {
         "train": _Training("train", config.train),
         "transfer": _Training("transfer.tuning", transfer.tuning, taught(transfer)),
         "prune": _Training("prune.tuning", prune.tuning, taught(prune)),
-        "finetune": _Training("finetune", finetune, taught(finetune)),
+        "finetune": _Training("finetune", finetune, finetune_taught),
         "resize": _Training("resize", config.resize),
     }
     if config.quantize.mode == "qat":

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from pipeline.config import PLAN_SUFFIX, Config, StageName, WidthBudget
 from pipeline.errors import PipelineError
 from prune.allocate import Measure, by_loss, energy_losses, uniform
+from prune.costs import output_layers
 from prune.criteria import rescore
 from prune.cut import cut
 from prune.errors import PruneError
@@ -28,6 +29,7 @@ CUTTING_STAGES: tuple[StageName, ...] = ("transfer", "prune")
 # Tracing and surgery are fast on small pictures, and their result does not depend on the size.
 TRACE_SIZE = (64, 32)
 LATENCY_ROUNDS = 40
+CLASSIFIER = "classifier"
 
 Pictures = Callable[[], Tensor]
 Groups = list[tuple[str, ...]]
@@ -160,6 +162,7 @@ def _widths_of_plan(
     unknown = sorted(set(plan.widths) - set(layer_widths(source)))
     if unknown:
         raise PipelineError(f"{path}: {unknown[0]!r} is no layer of {plan.architecture}")
+    _check_outputs(path, plan.widths, source)
     widths = {**layer_widths(source), **plan.widths}
     if groups is None:
         groups = find_groups(source, torch.zeros(2, 3, *TRACE_SIZE))
@@ -168,6 +171,20 @@ def _widths_of_plan(
     except PruneError as error:
         raise PipelineError(f"{path}: {error}; give both the same width") from error
     return widths
+
+
+def _check_outputs(path: Path, planned: Widths, source: nn.Module) -> None:
+    if CLASSIFIER in planned:
+        raise PipelineError(
+            f"{path}: {CLASSIFIER!r} has an output for each identity whatever the plan; take it out"
+        )
+    full = layer_widths(source)
+    for name in sorted(output_layers(source) & set(planned)):
+        if planned[name] != full[name]:
+            raise PipelineError(
+                f"{path}: {name!r} gives {planned[name]} channels and is the embedding, which has "
+                f"{full[name]} here; make model.embedding_dim the plan's, or take the layer out"
+            )
 
 
 def _freedom(config: Config, source: nn.Module, groups: Groups | None) -> Freedom:

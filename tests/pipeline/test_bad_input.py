@@ -123,8 +123,19 @@ def test_nothing_to_learn_from(refused: Callable[..., str]) -> None:
     assert "prune.tuning: nothing to learn from, every loss has weight 0" in line
 
 
-def test_layers_to_freeze_that_are_not_there(refused: Callable[..., str], tmp_path: Path) -> None:
-    line = refused("finetune.frozen_epochs=1", "finetune.frozen_layers=[cnov1]")
+def test_hints_alone_where_nothing_is_cut(refused: Callable[..., str], tmp_path: Path) -> None:
+    losses = [f"finetune.losses.{name}=0" for name in ("cross_entropy", "triplet")]
+    others = [f"finetune.distillation.{name}=0" for name in ("embedding", "cosine", "similarity")]
+    line = refused("--stages", "train,finetune", *losses, *others)
+    assert "finetune: nothing to learn from, every loss has weight 0" in line
+    assert not (tmp_path / "run" / "train").exists()
+
+
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_layers_to_freeze_that_are_not_there(
+    refused: Callable[..., str], tmp_path: Path, epochs: int
+) -> None:
+    line = refused(f"finetune.frozen_epochs={epochs}", "finetune.frozen_layers=[cnov1]")
     assert "finetune.frozen_layers: the model has no layer 'cnov1'; the nearest are " in line
     assert "conv1" in line
     assert not (tmp_path / "run" / "train").exists()

@@ -38,6 +38,39 @@ def test_bfloat16_where_it_is_slow(
     assert ("train.precision: bf16-mixed takes longer" in caplog.text) == warned
 
 
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        (
+            {"train": {"milestones": [3]}},
+            "train.milestones: not used, train.schedule is cosine",
+        ),
+        (
+            {"finetune": {"frozen_layers": ["conv1"]}},
+            "finetune.frozen_layers: not used, finetune.frozen_epochs is 0",
+        ),
+        (
+            {"prune": {"teacher": False, "distillation": {"cosine": 7}}},
+            "prune.distillation: not used, prune.teacher is false",
+        ),
+        (
+            {"prune": {"extra_tuning": 5}},
+            "prune.extra_tuning: not used, prune.accuracy_budget is not given",
+        ),
+        ({"prune": {"extra_tuning": 5, "accuracy_budget": 0.02}}, None),
+        ({"transfer": {"distillation": {"cosine": 7}}}, None),  # of a stage that does not run
+        ({"train": {"milestones": [3], "schedule": "step"}}, None),
+    ],
+)
+def test_settings_that_have_no_effect(
+    settings: dict[str, object], line: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    stages = ["train", "prune", "finetune"]
+    with caplog.at_level(logging.WARNING, "pipeline.preflight"):
+        check_settings(Config.model_validate({"stages": stages, **settings}))
+    assert [record.message for record in caplog.records] == ([] if line is None else [line])
+
+
 def test_what_pytorch_says_of_this_processor_is_understood() -> None:
     assert "architecture" in torch.cpu.get_capabilities()
 

@@ -132,6 +132,23 @@ def test_a_plan_file_that_splits_a_group_is_refused(
         widths_of(settings(f"prune.target={path}"))
 
 
+@pytest.mark.parametrize(
+    ("planned", "words"),
+    [
+        ({"fc.0": 16}, "'fc.0' gives 16 channels and is the embedding, which has 32 here"),
+        ({"classifier": 1}, "'classifier' has an output for each identity whatever the plan"),
+    ],
+)
+def test_a_plan_file_that_changes_the_output_is_refused(
+    settings: Callable[..., Config], tmp_path: Path, planned: dict[str, int], words: str
+) -> None:
+    path = plan_file(tmp_path, planned)
+    with pytest.raises(PipelineError, match=f"plan.json: {re.escape(words)}"):
+        widths_of(settings(f"prune.target={path}"))
+    plan_file(tmp_path, {"fc.0": 32, "conv5.conv": 77})
+    assert widths_of(settings(f"prune.target={path}"))["conv5.conv"] == 77
+
+
 @pytest.mark.parametrize("way", ["linear", "geometric"])
 def test_schedules_end_at_the_target(settings: Callable[..., Config], way: str) -> None:
     config = settings(f"prune.schedule={way}", "prune.iterations=4")

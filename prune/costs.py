@@ -6,6 +6,7 @@ from torch import Tensor, fx, nn
 
 from prune.graph import layers_behind, normalised_layers, trace
 from prune.layers import ModelCost, Widths, layer_costs, layer_widths, prunable_layers
+from prune.readers import channel_owners, full_width
 
 
 @dataclass(frozen=True)
@@ -18,12 +19,14 @@ class _Layer:
         bias: number of bias values.
         inputs: layers whose output channels it reads; empty if it reads the picture, or works on
             each channel alone.
+        other_inputs: channels that it reads beside them, and that are never cut.
     """
 
     macs: int
     weights: int
     bias: int
     inputs: tuple[str, ...]
+    other_inputs: int
 
 
 class CostModel:
@@ -43,7 +46,7 @@ class CostModel:
                 cost.macs,
                 modules[name].weight.numel(),
                 0 if modules[name].bias is None else self._full[name],
-                inputs[name],
+                *inputs[name],
             )
             for name, cost in layer_costs(model, example).items()
         }
@@ -80,19 +83,26 @@ class CostModel:
     def _input_share(self, layer: _Layer, widths: Widths) -> float:
         if not layer.inputs:
             return 1.0
-        full = sum(self._full[name] for name in layer.inputs)
-        return sum(widths[name] for name in layer.inputs) / full
+        full = layer.other_inputs + sum(self._full[name] for name in layer.inputs)
+        return (layer.other_inputs + sum(widths[name] for name in layer.inputs)) / full
 
 
-def _inputs(graph: fx.Graph, model: nn.Module) -> dict[str, tuple[str, ...]]:
+def _inputs(graph: fx.Graph, model: nn.Module) -> dict[str, tuple[tuple[str, ...], int]]:
+    """Return (layers whose channels it reads, other channels that it reads) of each layer."""
     modules = dict(model.named_modules())
-    found: dict[str, tuple[str, ...]] = {}
+    owners = channel_owners(graph, modules)
+    found: dict[str, tuple[tuple[str, ...], int]] = {}
     for node in graph.nodes:
         module = modules.get(str(node.target)) if node.op == "call_module" else None
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            alone = isinstance(module, nn.Conv2d) and module.groups > 1
-            behind = () if alone else tuple(dict.fromkeys(layers_behind(node, modules)))
-            found[str(node.target)] = behind
+        if isinstance(module, nn.Conv2d) and module.groups > 1:
+            found[str(node.target)] = (), 0
+        elif isinstance(module, nn.Conv2d | nn.Linear):
+            (source,) = node.all_input_nodes
+            inputs = module.in_channels if isinstance(module, nn.Conv2d) else module.in_features
+            counted = full_width(owners[source], modules)
+            # A linear layer behind a flattened map has several inputs a channel.
+            others = inputs - counted if counted and inputs % counted else 0
+            found[str(node.target)] = tuple(owners[source]), others
     return found
 
 

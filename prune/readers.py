@@ -46,10 +46,9 @@ def find_readers(
     graph = trace(model).graph
     modules = dict(model.named_modules())
     group_of = {name: members for members in groups for name in members}
-    owners: dict[fx.Node, list[str]] = {}
+    owners = channel_owners(graph, modules)
     readers: dict[tuple[str, ...], list[Reader]] = {}
     for node in graph.nodes:
-        owners[node] = _channel_owners(node, owners, modules)
         layer = modules.get(str(node.target)) if node.op == "call_module" else None
         if not isinstance(layer, nn.Conv2d | nn.Linear):
             continue
@@ -57,7 +56,7 @@ def find_readers(
         if isinstance(layer, nn.Conv2d) and layer.groups > 1:
             continue
         (source,) = node.all_input_nodes
-        channels = _width(owners[source], modules)
+        channels = full_width(owners[source], modules)
         inputs = layer.in_channels if isinstance(layer, nn.Conv2d) else layer.in_features
         if (
             channels == 0
@@ -75,10 +74,25 @@ def find_readers(
     return readers
 
 
-def _channel_owners(
+def channel_owners(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> dict[fx.Node, list[str]]:
+    """Return the layers whose channels the value of each node has, in the order of its channels.
+
+    Channels of another origin, such as the picture's or a ConvTranspose2d's, have no owner.
+    """
+    owners: dict[fx.Node, list[str]] = {}
+    for node in graph.nodes:
+        owners[node] = _owners_at(node, owners, modules)
+    return owners
+
+
+def full_width(owners: Sequence[str], modules: Mapping[str, nn.Module]) -> int:
+    """Return the output channels of some layers together."""
+    return sum(output_width(modules[name]) for name in owners)
+
+
+def _owners_at(
     node: fx.Node, owners: Mapping[fx.Node, list[str]], modules: Mapping[str, nn.Module]
 ) -> list[str]:
-    """Return the layers whose channels a node's value has, in the order of its channels."""
     if node.op == "call_module":
         module = modules[str(node.target)]
         if isinstance(module, nn.Conv2d | nn.Linear):
@@ -89,8 +103,4 @@ def _channel_owners(
         return [owner for source in node.all_input_nodes for owner in owners[source]]
     # Of a map and the one-channel mask that it is multiplied with, the map.
     candidates = [owners[source] for source in node.all_input_nodes]
-    return max(candidates, key=lambda found: _width(found, modules), default=[])
-
-
-def _width(owners: Sequence[str], modules: Mapping[str, nn.Module]) -> int:
-    return sum(output_width(modules[name]) for name in owners)
+    return max(candidates, key=lambda found: full_width(found, modules), default=[])

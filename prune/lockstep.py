@@ -1,6 +1,19 @@
 """Walk two networks of the same graph, computing each value once and forgetting it when used up."""
 
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
 from torch import Tensor, fx, nn
+
+INPLACE = "inplace"
+OUT_OF_PLACE: Mapping[Callable[..., Any], Callable[..., Any]] = {
+    operator.iadd: operator.add,
+    operator.isub: operator.sub,
+    operator.imul: operator.mul,
+    operator.itruediv: operator.truediv,
+}
 
 
 class _Walker:
@@ -9,23 +22,37 @@ class _Walker:
     def __init__(self, graph: fx.GraphModule, pictures: Tensor) -> None:
         self._nodes: dict[str, fx.Node] = {node.name: node for node in graph.graph.nodes}
         self._position = {node: index for index, node in enumerate(graph.graph.nodes)}
-        self._waiting = {node: len(node.users) for node in graph.graph.nodes}
+        self._computed: set[fx.Node] = set()
         self._interpreter = fx.Interpreter(graph, garbage_collect_values=False)
-        placeholder = next(node for node in graph.graph.nodes if node.op == "placeholder")
-        self._interpreter.env = {placeholder: pictures}
+        self._placeholder = next(n for n in graph.graph.nodes if n.op == "placeholder")
+        self._interpreter.env = {self._placeholder: pictures}
 
     def value(self, node: fx.Node) -> Tensor:
         """Return a node's value, computing what it needs first."""
         env = self._interpreter.env
-        for needed in self._missing(node):
+        missing = self._missing(node)
+        self._computed.difference_update(missing)
+        for needed in missing:
             env[needed] = self._interpreter.run_node(needed)
+            self._computed.add(needed)
             for source in needed.all_input_nodes:
-                self._waiting[source] -= 1
-                if self._waiting[source] == 0:
+                # From the pictures everything can be computed again.
+                if source is not self._placeholder and self._computed.issuperset(source.users):
                     del env[source]
         result = env[node]
         assert isinstance(result, Tensor)
         return result
+
+    def forget(self, nodes: Iterable[fx.Node]) -> None:
+        """Drop the values of nodes and of all that depends on them."""
+        open_nodes, found = list(nodes), set[fx.Node]()
+        while open_nodes:
+            current = open_nodes.pop()
+            if current not in found:
+                found.add(current)
+                self._interpreter.env.pop(current, None)
+                open_nodes.extend(current.users)
+        self._computed -= found
 
     def _missing(self, node: fx.Node) -> list[fx.Node]:
         """Return the nodes without a value that a node depends on, itself included, in order."""
@@ -56,23 +83,14 @@ class Lockstep:
     def __init__(
         self, compact_graph: fx.GraphModule, full_graph: fx.GraphModule, pictures: Tensor
     ) -> None:
-        self.compact_graph = compact_graph
+        self.compact_graph, self.full_graph = compact_graph, full_graph
         self._compact = _Walker(compact_graph, pictures)
         self._full = _Walker(full_graph, pictures)
-        self._calls: dict[str, list[fx.Node]] = {}
-        modules = dict(compact_graph.named_modules())
-        for node in compact_graph.graph.nodes:
-            if node.op == "call_module" and isinstance(
-                modules[str(node.target)], nn.Conv2d | nn.Linear
-            ):
-                # A module that is called several times takes the place of its last call: by then
-                # everything that its calls depend on is done.
-                calls = self._calls.pop(str(node.target), [])
-                self._calls[str(node.target)] = [*calls, node]
+        self._calls = layer_calls(compact_graph)
 
     def layer_order(self) -> list[str]:
         """Return the convolutions and linear layers in the order in which to change them."""
-        return list(self._calls)
+        return layer_order(self._calls)
 
     def calls(self, layer: str) -> list[fx.Node]:
         """Return the nodes that call a layer."""
@@ -86,3 +104,87 @@ class Lockstep:
     def full_output(self, call: fx.Node) -> Tensor:
         """Return what the same call returns in the full-width network."""
         return self._full.value(self._full.node(call.name))
+
+    def changed(self, layer: str) -> None:
+        """Forget what a layer of the compact network gave before it was changed."""
+        self._compact.forget(self._calls[layer])
+
+
+def layer_calls(graph: fx.GraphModule) -> dict[str, list[fx.Node]]:
+    """Return the nodes that call each convolution and linear layer, by their last calls."""
+    modules = dict(graph.named_modules())
+    calls: dict[str, list[fx.Node]] = {}
+    for node in graph.graph.nodes:
+        if node.op == "call_module" and isinstance(
+            modules[str(node.target)], nn.Conv2d | nn.Linear
+        ):
+            calls[str(node.target)] = [*calls.pop(str(node.target), []), node]
+    return calls
+
+
+def layer_order(calls: Mapping[str, Sequence[fx.Node]]) -> list[str]:
+    """Return layers so that each comes behind all that its calls depend on.
+
+    Where two depend on each other, as layers that are called in turns do, the one whose last call
+    comes first is first.
+    """
+    upstream = _layers_upstream(calls)
+    waiting, order = list(calls), list[str]()
+    while waiting:
+        ready = next((n for n in waiting if not _before(n, waiting, upstream)), waiting[0])
+        waiting.remove(ready)
+        order.append(ready)
+    return order
+
+
+def _before(name: str, waiting: Sequence[str], upstream: Mapping[str, set[str]]) -> list[str]:
+    """Return the layers still waiting that have to come before a layer."""
+    return [
+        other
+        for other in waiting
+        if other != name and other in upstream[name] and name not in upstream[other]
+    ]
+
+
+def _layers_upstream(calls: Mapping[str, Sequence[fx.Node]]) -> dict[str, set[str]]:
+    """Return, by layer, the layers that any of its calls depends on."""
+    layer_at = {call: name for name, nodes in calls.items() for call in nodes}
+    at: dict[fx.Node, set[str]] = {}
+    for node in next(iter(layer_at)).graph.nodes if layer_at else ():
+        found = set[str]()
+        for source in node.all_input_nodes:
+            found |= at[source]
+            found |= {layer_at[source]} if source in layer_at else set()
+        at[node] = found
+    return {name: set().union(*(at[call] for call in nodes)) for name, nodes in calls.items()}
+
+
+@contextmanager
+def out_of_place(*graphs: fx.GraphModule) -> Iterator[None]:
+    """Let no operation of a graph write over its input.
+
+    Values are computed when they are asked for, so an operation that comes first in the forward
+    pass may read its input after one that comes later and would have changed it.
+
+    Args:
+        graphs: are changed; the modules in them are in place again afterwards.
+    """
+    for graph in graphs:
+        for node in graph.graph.nodes:
+            if node.kwargs.get(INPLACE):
+                node.kwargs = {**node.kwargs, INPLACE: False}
+            if node.op == "call_function":
+                node.target = OUT_OF_PLACE.get(node.target, node.target)
+    modules = {
+        module: None
+        for graph in graphs
+        for module in graph.modules()
+        if getattr(module, INPLACE, False) is True
+    }
+    for module in modules:
+        setattr(module, INPLACE, False)
+    try:
+        yield
+    finally:
+        for module in modules:
+            setattr(module, INPLACE, True)

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from prune.graph import trace
 from prune.least_squares import RIDGE, solve
-from prune.lockstep import Lockstep
+from prune.lockstep import Lockstep, out_of_place
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,20 @@ def reconstruct(
     walk = Lockstep(trace(compact), trace(full), pictures)
     shifts = _shift_absorbers(walk.compact_graph)
     fits: dict[str, LayerFit] = {}
-    for name in walk.layer_order():
-        calls = walk.calls(name)
-        inputs = [walk.compact_input(call) for call in calls]
-        targets = [walk.full_output(call).index_select(1, kept[name]) for call in calls]
-        layer = compact.get_submodule(name)
-        fits[name] = _solve_layer(layer, shifts.get(name), compact, inputs, targets, ridge)
+    with out_of_place(walk.compact_graph, walk.full_graph):
+        for name in walk.layer_order():
+            calls, layer = walk.calls(name), compact.get_submodule(name)
+            inputs = [walk.compact_input(call) for call in calls]
+            outputs = [walk.full_output(call) for call in calls]
+            targets = [out.index_select(_channel_dim(layer), kept[name]) for out in outputs]
+            fits[name] = _solve_layer(layer, shifts.get(name), compact, inputs, targets, ridge)
+            walk.changed(name)
     return fits
+
+
+def _channel_dim(layer: nn.Module) -> int:
+    """Return where a layer's output has its channels: a linear layer may work on tokens."""
+    return -1 if isinstance(layer, nn.Linear) else 1
 
 
 def _shift_absorbers(graph: fx.GraphModule) -> dict[str, str]:
@@ -145,6 +152,6 @@ def _squared_error(
     for value, target in zip(inputs, targets, strict=True):
         output = layer(value)
         if shift is not None:
-            output = output + shift.view(1, -1, *[1] * (output.dim() - 2))
+            output = output + (shift if isinstance(layer, nn.Linear) else shift.view(1, -1, 1, 1))
         total += float(F.mse_loss(output, target, reduction="sum"))
     return total

@@ -67,6 +67,34 @@ def test_equals_lstsq(kind: str, shiftable: bool) -> None:
     assert torch.allclose(shift.double(), expected_shift.double(), atol=1e-4)
 
 
+@pytest.mark.parametrize("shiftable", [True, False])
+@pytest.mark.parametrize("kind", ["spatial", "grouped", "linear"])
+def test_fewer_rows_than_unknowns(
+    kind: str, shiftable: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    wide = {
+        "spatial": nn.Conv2d(16, 5, 3, bias=False),
+        "grouped": nn.Conv2d(32, 6, 3, groups=2),
+        "linear": nn.Linear(200, 3),
+    }
+    layer = wide[kind]
+    inputs = [
+        torch.randn(count, 200, generator=generator)
+        if kind == "linear"
+        else torch.randn(count, layer.in_channels, 5, 5, generator=generator)
+        for count in (5, 3)
+    ]
+    targets = [torch.randn(layer(value).shape, generator=generator).add(0.5) for value in inputs]
+    expected = solve(layer, inputs, targets, ridge=0.01, shiftable=shiftable)
+    monkeypatch.setattr("prune.least_squares.MANY_UNKNOWNS", 0)
+    monkeypatch.setattr("prune.least_squares._Sums", None)  # the other way is not gone
+    found = solve(layer, inputs, targets, ridge=0.01, shiftable=shiftable)
+    for value, wanted in zip(found, expected, strict=True):
+        assert value.shape == wanted.shape
+        assert torch.allclose(value, wanted, atol=1e-4)
+
+
 def test_a_strong_ridge_keeps_the_weights() -> None:
     generator = torch.Generator().manual_seed(0)
     layer = LAYERS["pointwise"]

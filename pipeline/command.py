@@ -71,15 +71,24 @@ def run_guarded(action: Callable[[], None]) -> int:
         reason = error.strerror or one_line(error)
         _say(f"error: {where}{reason}; make room or give rights there, then the same command again")
         return EXIT_BAD_INPUT
-    except (MemoryError, torch.OutOfMemoryError):
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
         _say(
-            "error: out of memory; lower data.evaluation_batch, or the stage's identities_per_batch"
+            "error: out of memory; lower data.evaluation_batch, the stage's identities_per_batch, "
+            "or its reconstruction_pictures where it cuts"
         )
         return EXIT_BAD_INPUT
     except (KeyboardInterrupt, SystemExit):  # Lightning turns the first into the second
         _say("interrupted; the same command goes on from here")
         return EXIT_INTERRUPTED
     return 0
+
+
+def _is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
+    # On the CPU torch raises a RuntimeError like any other.
+    words = "can't allocate memory"
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or words in str(error)
 
 
 def _say(line: str) -> None:

@@ -28,6 +28,23 @@ def test_an_error_without_words() -> None:
     assert one_line(DataError()) == "DataError"
 
 
+def test_memory_of_the_cpu_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    def take_it() -> None:
+        torch.empty(10**15)
+
+    assert run_guarded(take_it) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: out of memory; lower data.evaluation_batch, the stage's")
+
+
+def test_an_error_of_our_own_making_is_not_hidden() -> None:
+    def make_it() -> None:
+        torch.cat([torch.empty(2), torch.empty(3, 1)])
+
+    with pytest.raises(RuntimeError, match="number of dimensions"):
+        run_guarded(make_it)
+
+
 @pytest.mark.parametrize("kind", [MemoryError, torch.OutOfMemoryError])
 def test_memory_that_is_used_up(kind: type[Exception], capsys: pytest.CaptureFixture[str]) -> None:
     def use_up() -> None:
@@ -35,4 +52,4 @@ def test_memory_that_is_used_up(kind: type[Exception], capsys: pytest.CaptureFix
 
     assert run_guarded(use_up) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: out of memory; lower data.evaluation_batch, or the stage")
+    assert line.startswith("error: out of memory; lower data.evaluation_batch, the stage's")

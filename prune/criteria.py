@@ -47,8 +47,9 @@ def rescore(
         measured: scores (C,) by layer that were measured on pictures, for the criteria that are.
 
     Returns:
-        Scores of every channel (C,), by layer, each with a mean of one: pointwise, depthwise and
-        gate convolutions have different scales, and the largest would decide for its group alone.
+        Scores of every channel (C,), by layer, brought to a mean of one (but random ones, which
+        have one scale): pointwise, depthwise and gate convolutions have different scales, and the
+        largest would decide for its group alone.
 
     Raises:
         PruneError: the criterion is measured on pictures, and no scores of a layer were given.
@@ -83,7 +84,9 @@ def _batchnorm_scales(
     scales: Scores = {}
     for normalisation, layer in normalisations.items():
         module = model.get_submodule(normalisation)
-        if layer in scores and isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+        if not isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) or not module.affine:
+            continue
+        if layer in scores:
             scale = module.weight.detach().abs().cpu()
             scales[layer] = scale / scale.mean().clamp_min(1e-12)
     followers: Scores = {}

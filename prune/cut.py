@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from prune.criteria import Criterion, Scores
+from prune.divergence import first_difference
+from prune.errors import PruneError
 from prune.layers import Widths, layer_widths
 from prune.nni_backend import find_groups, mask_channels, remove_masked
 from prune.supported import check_supported
@@ -70,7 +72,8 @@ def cut(
     check_supported(source, widths)
     if groups is None:
         groups = find_groups(source, example)
-    check_groups({**layer_widths(source), **widths}, groups)
+    now = layer_widths(source)
+    check_groups({**now, **widths}, _of_one_width(groups, now, widths))
     clock.stop("groups")
     masked = mask_channels(
         source,
@@ -85,12 +88,37 @@ def cut(
     clock.stop("masks")
     remove_masked(source, masked.masks, example)
     clock.stop("surgery")
-    check_widths(source, widths)
-    difference = masked_difference(masked.output, source, check_input)
+    try:
+        check_widths(source, widths)
+        difference = masked_difference(masked.output, source, check_input)
+    except PruneError as error:
+        place = first_difference(model, source, masked.kept, check_input)
+        raise PruneError(f"{error}; {place}" if place else str(error)) from error
     clock.stop("check")
     for name, parameter in source.named_parameters():
         parameter.requires_grad_(learns[name])
     return Cut(source.eval(), masked.kept, masked.scores, groups, difference, clock.seconds)
+
+
+def _of_one_width(
+    groups: list[tuple[str, ...]], now: Widths, planned: Widths
+) -> list[tuple[str, ...]]:
+    """Return the groups whose layers share all their channels.
+
+    Raises:
+        PruneError: layers that share a part of them are to be cut.
+    """
+    found = []
+    for members in groups:
+        other = next((name for name in members if now[name] != now[members[0]]), None)
+        if other is None:
+            found.append(members)
+        elif any(planned.get(name, now[name]) < now[name] for name in members):
+            raise PruneError(
+                f"{members[0]!r} and {other!r} share a part of their channels, by a slice or a "
+                "concatenation: such layers cannot be cut, leave them all untouched"
+            )
+    return found
 
 
 class _Clock:

@@ -1,23 +1,30 @@
 """Questions about a model's graph that NNI does not answer."""
 
+import inspect
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from torch import fx, nn
 
 from prune.errors import PruneError
 
+# How a trace makes sure that an argument is at its default.
+CHECKS = ("eq", "_assert", "_assert_is_none")
 NORMALISATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.InstanceNorm2d)
 
 
 def trace(model: nn.Module) -> fx.GraphModule:
-    """Trace a model in evaluation mode with ``torch.fx``.
+    """Trace a model in evaluation mode with ``torch.fx``, as it runs on pictures alone.
+
+    Further arguments of its forward pass are at their defaults.
 
     Raises:
-        PruneError: the model's forward pass depends on data, so it has no single graph.
+        PruneError: the model's forward pass depends on data, so it has no single graph, or needs
+            more than one input.
     """
     was_training = model.training
     try:
-        return fx.symbolic_trace(model.eval())
+        graph = fx.symbolic_trace(model.eval(), concrete_args=_defaults(model))
     except (fx.proxy.TraceError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise PruneError(
@@ -26,6 +33,42 @@ def trace(model: nn.Module) -> fx.GraphModule:
         ) from error
     finally:
         model.train(was_training)
+    _take_out_defaults(graph, model)
+    return graph
+
+
+def _defaults(model: nn.Module) -> dict[str, Any] | None:
+    """Return the arguments that a trace is made for; None where there are none."""
+    parameters = inspect.signature(model.forward).parameters.values()
+    found = {
+        parameter.name: parameter.default
+        for parameter in parameters
+        if isinstance(parameter.default, bool | int | float | str | None)
+    }
+    return found or None
+
+
+def _take_out_defaults(graph: fx.GraphModule, model: nn.Module) -> None:
+    """Take out the inputs that a trace was specialised for, and the checks that they are those."""
+    _pictures, *others = (node for node in graph.graph.nodes if node.op == "placeholder")
+    for node in others:
+        checks = _users(node)
+        if any(getattr(check.target, "__name__", "") not in CHECKS for check in checks):
+            raise PruneError(
+                f"{type(model).__name__} needs {node.target!r} besides pictures: pruning needs a "
+                "forward pass of one input"
+            )
+        for unneeded in (*reversed(checks), node):
+            graph.graph.erase_node(unneeded)
+    graph.recompile()
+
+
+def _users(node: fx.Node) -> list[fx.Node]:
+    """Return the nodes that depend on a node, each behind those that it depends on."""
+    found = dict[fx.Node, None]()
+    for user in node.users:
+        found |= dict.fromkeys([user, *_users(user)])
+    return sorted(found, key=list(node.graph.nodes).index)
 
 
 def normalised_layers(model: nn.Module) -> dict[str, str]:
@@ -48,7 +91,8 @@ def normalised_layers(model: nn.Module) -> dict[str, str]:
 def layers_behind(node: fx.Node, modules: Mapping[str, nn.Module]) -> Iterator[str]:
     """Yield the convolutions and linear layers whose outputs a node reads, depth first.
 
-    Only operators that are no such layer themselves (sums, normalisations, pooling) lie between.
+    Only operators that keep the channels (sums, normalisations, pooling) lie between; behind a
+    layer of another kind, such as a ConvTranspose2d, are channels of its own.
 
     Args:
         node: of a trace.
@@ -64,5 +108,9 @@ def layers_behind(node: fx.Node, modules: Mapping[str, nn.Module]) -> Iterator[s
             modules[str(source.target)], nn.Conv2d | nn.Linear
         ):
             yield str(source.target)
-        else:
+        elif not (source.op == "call_module" and _makes_channels(modules[str(source.target)])):
             waiting.extend(reversed(source.all_input_nodes))
+
+
+def _makes_channels(module: nn.Module) -> bool:
+    return any(parameter.dim() > 1 for parameter in module.parameters())

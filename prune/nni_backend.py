@@ -11,7 +11,6 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any
 
 import torch
@@ -41,7 +40,7 @@ class Masked:
     masks: Masks
     scores: dict[str, Tensor]
     kept: dict[str, Tensor]
-    output: Tensor
+    output: object
 
 
 @contextlib.contextmanager
@@ -84,7 +83,7 @@ def find_groups(model: nn.Module, example: Tensor) -> list[tuple[str, ...]]:
     was_training = model.training
     with _quiet_and_seeded():
         # NNI would trace twice, and let PyTorch trace each a second time to compare.
-        traced = torch.jit.trace(model.eval(), example, strict=False, check_trace=False)  # type: ignore[no-untyped-call]
+        traced = _jit_traced(model.eval(), example)
         dependency = ChannelDependency(model, example, traced)
         dependency.build_dependency()  # sees what depends on each other through a third layer
     model.train(was_training)
@@ -93,7 +92,23 @@ def find_groups(model: nn.Module, example: Tensor) -> list[tuple[str, ...]]:
     for name in prunable_layers(model):
         if name in group_of:
             members[group_of[name]].append(name)
+    now = layer_widths(model)
+    for names in members.values():
+        # A mask of one channel goes with every one of those that it is multiplied with.
+        wide = [name for name in names if now[name] > 1]
+        names[:] = wide or names
     return sorted(tuple(sorted(names)) for names in members.values() if len(names) > 1)
+
+
+def _jit_traced(model: nn.Module, example: Tensor) -> Any:
+    try:
+        return torch.jit.trace(model, example, strict=False, check_trace=False)  # type: ignore[no-untyped-call]
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise PruneError(
+            f"{type(model).__name__} cannot be traced by torch.jit ({reason}): pruning needs a "
+            "forward pass from one tensor to tensors"
+        ) from error
 
 
 def mask_channels(
@@ -130,7 +145,7 @@ def mask_channels(
     normalisations = normalised_layers(model)
 
     def scores_of(norms: Scores) -> Scores:
-        return rescore(
+        scores = rescore(
             criterion,
             norms,
             model=model,
@@ -139,14 +154,16 @@ def mask_channels(
             seed=seed,
             measured=measured,
         )
+        # Not by NNI, which cannot average those of a convolution and a linear layer.
+        return _fused(scores, groups)
 
-    configs = _pruning_config(model, widths, groups, normalisations)
+    configs = _pruning_config(model, widths, normalisations)
     pruner = _make_pruner(model, configs, criterion, scores_of)
     try:
         with _quiet_and_seeded(), torch.no_grad():
             pruner.track_forward(example)
             _, raw_masks = pruner.compress()
-            scores = _fused(_scores(pruner), groups)
+            scores = _scores(pruner)
             output = model.eval()(check_input)
     finally:
         pruner.unwrap_model()
@@ -193,25 +210,16 @@ def _make_pruner(
 def _pruning_config(
     model: nn.Module,
     widths: Widths,
-    groups: list[tuple[str, ...]],
     normalisations: Mapping[str, str],
 ) -> list[dict[str, Any]]:
     now = layer_widths(model)
-    group_ids = {
-        name: sha256("\n".join(members).encode()).hexdigest()
-        for members in groups
-        for name in members
-    }
     configs: list[dict[str, Any]] = []
     cut = [name for name in now if widths.get(name, now[name]) < now[name]]
     for name in cut:
         # NNI removes int(n * ratio) channels; half a channel more than the whole number keeps
         # rounding from removing one too few.
         ratio = (now[name] - widths[name] + 0.5) / now[name]
-        config: dict[str, Any] = {"op_names": [name], "sparse_ratio": min(ratio, 1 - 1e-9)}
-        if name in group_ids:
-            config["dependency_group_id"] = group_ids[name]
-        configs.append(config)
+        configs.append({"op_names": [name], "sparse_ratio": min(ratio, 1 - 1e-9)})
     for normalisation, owner in normalisations.items():
         if owner in cut:
             configs.append(_follow(normalisation, owner))
@@ -302,5 +310,5 @@ def remove_masked(
                 graph_module=trace(model),
                 logger=silent,
             ).speedup_model()
-        except (AssertionError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        except Exception as error:  # NNI's own, such as EmptyLayerError, have no common base
             raise PruneError(f"NNI's surgery failed: {type(error).__name__}: {error}") from error

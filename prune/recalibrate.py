@@ -54,7 +54,10 @@ def rebase(model: nn.Module, batches: Iterable[Tensor]) -> None:
     norms = [
         module
         for module in model.modules()
-        if isinstance(module, BATCH_NORMS) and module.affine and module.bias.requires_grad
+        if isinstance(module, BATCH_NORMS)
+        and module.affine
+        and module.bias.requires_grad
+        and module.running_mean is not None
     ]
     sums = [_Moments() for _ in norms]
     handles = [

@@ -6,14 +6,25 @@ from collections.abc import Iterator, Mapping
 from torch import Tensor, fx, nn
 
 from prune.errors import PruneError
-from prune.graph import layers_behind, trace
-from prune.layers import Widths, layer_widths
+from prune.graph import NORMALISATIONS, layers_behind, trace
+from prune.layers import Widths, layer_widths, output_width
 
 # Layers with weights a channel that NNI's surgery narrows, and our masks agree with.
 NARROWED = (
     nn.Conv2d, nn.Linear, nn.ConvTranspose2d, nn.PReLU,
     nn.BatchNorm1d, nn.BatchNorm2d, nn.InstanceNorm2d,
 )  # fmt: skip
+# What computes with several channels at once, or moves them about.
+MIXING_MODULES = (
+    nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm, nn.PixelShuffle, nn.PixelUnshuffle,
+    nn.ChannelShuffle, nn.GLU, nn.Fold,
+)  # fmt: skip
+MIXING_OPERATORS = (
+    "group_norm", "layer_norm", "local_response_norm", "pixel_shuffle", "pixel_unshuffle",
+    "channel_shuffle", "glu",
+)  # fmt: skip
+DIVIDING_OPERATORS = ("chunk", "split", "tensor_split")
+CHANNEL_DIMENSIONS = (1, -3)
 
 
 def check_supported(model: nn.Module, widths: Widths) -> None:
@@ -45,7 +56,10 @@ def check_supported(model: nn.Module, widths: Widths) -> None:
             )
         obstacle = _obstacle(node, model, modules)
         if obstacle and touched:
-            raise PruneError(f"{obstacle}, so the channels of {touched!r} cannot be cut")
+            raise PruneError(
+                f"{obstacle}, so the channels of {touched!r} cannot be cut; leave the layer "
+                "untouched"
+            )
 
 
 def _not_a_layer(name: str, modules: Mapping[str, nn.Module], now: Widths) -> str:
@@ -64,14 +78,41 @@ def _obstacle(node: fx.Node, model: nn.Module, modules: Mapping[str, nn.Module])
         value = _attribute(model, name)
         if isinstance(value, Tensor) and value.numel() > 1:
             return f"{name!r} is a tensor that the model uses outside of a layer"
-    if node.op != "call_module":
-        return None
-    module = modules[name]
+    if node.op in ("call_function", "call_method"):
+        return _operator_obstacle(node)
+    return _module_obstacle(node, modules) if node.op == "call_module" else None
+
+
+def _operator_obstacle(node: fx.Node) -> str | None:
+    called = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    dimension = node.kwargs.get("dim", node.args[2] if len(node.args) > 2 else 0)
+    divides = called in DIVIDING_OPERATORS and dimension in CHANNEL_DIMENSIONS
+    if divides or called in MIXING_OPERATORS:
+        return f"{called!r} does not treat channels one by one"
+    return None
+
+
+def _module_obstacle(node: fx.Node, modules: Mapping[str, nn.Module]) -> str | None:
+    name, module = str(node.target), modules[str(node.target)]
+    kind = type(module).__name__
     if isinstance(module, nn.Conv2d) and not _keeps_its_groups(module):
         return f"{name!r} is a convolution of {module.groups} groups that is not depthwise"
+    if isinstance(module, nn.ConvTranspose2d) and module.groups > 1:
+        return f"{name!r} is a transposed convolution of {module.groups} groups"
     if any(True for _ in module.parameters()) and not isinstance(module, NARROWED):
-        return f"{name!r} is a {type(module).__name__}, which cannot be narrowed"
+        return f"{name!r} is a {kind}, which cannot be narrowed"
+    if isinstance(module, MIXING_MODULES):
+        return f"{name!r} is a {kind}, which does not treat channels one by one"
+    if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.running_mean is None:
+        return f"{name!r} is a {kind} without running statistics, which cannot be narrowed"
+    if isinstance(module, NORMALISATIONS) and _reads_several_layers(node, module, modules):
+        return f"{name!r} normalises channels of several layers side by side"
     return None
+
+
+def _reads_several_layers(node: fx.Node, norm: nn.Module, modules: Mapping[str, nn.Module]) -> bool:
+    first = next(layers_behind(node, modules), None)
+    return first is not None and output_width(modules[first]) != norm.num_features
 
 
 def _keeps_its_groups(conv: nn.Conv2d) -> bool:
@@ -84,8 +125,17 @@ def _layers_at(node: fx.Node, modules: Mapping[str, nn.Module]) -> Iterator[str]
         yield str(node.target)
     yield from layers_behind(node, modules)
     if node.op == "get_attr":
-        for user in node.users:
+        for user in _first_combinations(node, modules):
             yield from layers_behind(user, modules)
+
+
+def _first_combinations(node: fx.Node, modules: Mapping[str, nn.Module]) -> Iterator[fx.Node]:
+    """Yield where a node's value meets that of a layer, also behind a view of it."""
+    for user in node.users:
+        if any(True for _ in layers_behind(user, modules)):
+            yield user
+        else:
+            yield from _first_combinations(user, modules)
 
 
 def _attribute(model: nn.Module, name: str) -> object:

@@ -96,7 +96,10 @@ def freedom(
     units = [
         Unit(tuple(members), full[members[0]])
         for members in [*groups, *alone]
-        if not fixed & set(members) and all(name in position for name in members)
+        if not fixed & set(members)
+        and all(name in position for name in members)
+        # Of other widths: they share channels in part, by a slice or a concatenation.
+        and len({full[name] for name in members}) == 1
     ]
     if not units:
         raise PruneError("nothing is left to cut: every layer is untouched or the model's output")

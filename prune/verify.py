@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from prune.errors import PruneError
 from prune.layers import Widths, layer_widths
@@ -28,22 +29,33 @@ def check_widths(model: nn.Module, planned: Widths) -> None:
 
 
 @torch.no_grad()
-def masked_difference(masked_output: Tensor, compact: nn.Module, check_input: Tensor) -> float:
+def masked_difference(masked_output: object, compact: nn.Module, check_input: Tensor) -> float:
     """Return max |masked - compact| / max |masked| on an input, in evaluation mode.
+
+    Of a model with several outputs, in a tuple or a dictionary, that of the one that differs most.
 
     Raises:
         PruneError: the compact model does not run, or the difference is above ``TOLERANCE``.
     """
     try:
         output = compact.eval()(check_input)
-    except RuntimeError as error:
+    except (RuntimeError, IndexError, TypeError, ValueError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise PruneError(f"the compact model does not run after the surgery: {reason}") from error
-    scale = masked_output.abs().max().clamp_min(1e-12)
-    difference = float((output - masked_output).abs().max() / scale)
+    pairs = zip(tree_leaves(output), tree_leaves(masked_output), strict=True)
+    difference = max(_difference(compact, masked) for compact, masked in pairs)
     if not difference <= TOLERANCE:
         raise PruneError(
             f"masked and compact model differ by {difference:.1e} (at most {TOLERANCE:.0e} is "
             "rounding): the surgery removed or kept the wrong channels"
         )
     return difference
+
+
+def _difference(compact: Tensor, masked: Tensor) -> float:
+    if compact.shape != masked.shape:
+        raise PruneError(
+            f"the compact model's output is of shape {tuple(compact.shape)}, where the masked "
+            f"one's is of {tuple(masked.shape)}"
+        )
+    return float((compact - masked).abs().max() / masked.abs().max().clamp_min(1e-12))

@@ -1,0 +1,298 @@
+"""Networks of other people's making: cut rightly, or refused with the layer's name."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from prune.costs import CostModel
+from prune.cut import Cut, cut
+from prune.errors import PruneError
+from prune.layers import layer_widths, model_cost
+from prune.reconstruct import reconstruct
+from prune.supported import check_supported
+
+Randomise = Callable[[nn.Module], None]
+
+
+def conv(inputs: int, outputs: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs))
+
+
+class Net(nn.Module):
+    """A stem, what a test is about, a linear head."""
+
+    def __init__(self, **layers: nn.Module) -> None:
+        super().__init__()
+        self.stem = conv(3, 16)
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+        self.last = conv(16, 16)
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.finish(self.middle(F.relu(self.stem(x))))
+
+    def middle(self, x: Tensor) -> Tensor:
+        return x
+
+    def finish(self, x: Tensor) -> Tensor:
+        return self.head(F.relu(self.last(x)).mean((2, 3)))
+
+
+def run_cut(model: nn.Module, plan: dict[str, int]) -> Cut:
+    torch.manual_seed(0)
+    pictures = torch.rand(4, 3, 16, 16)
+    return cut(model.eval(), plan, example=pictures[:2], check_input=pictures)
+
+
+class TwoOutputs(Net):
+    def finish(self, x: Tensor) -> Tensor:
+        return {"head": super().finish(x), "maps": self.last(x)}  # type: ignore[return-value]
+
+
+class LinearGate(Net):
+    """Squeeze-and-excitation as its authors wrote it, with linear layers."""
+
+    def __init__(self) -> None:
+        super().__init__(a=conv(16, 16), down=nn.Linear(16, 4), up=nn.Linear(4, 16))
+
+    def middle(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        gate = torch.sigmoid(self.up(F.relu(self.down(x.mean((2, 3))))))
+        return x * gate[:, :, None, None]
+
+
+class Tokens(nn.Module):
+    """A linear layer on tokens, (N, T, C), with a residual sum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(3, 12, 4, stride=4)
+        self.wide, self.narrow = nn.Linear(12, 24), nn.Linear(24, 12)
+        self.head = nn.Linear(12, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.patch(x).flatten(2).transpose(1, 2)
+        return self.head((tokens + self.narrow(F.relu(self.wide(tokens)))).mean(1))
+
+
+class Upsampled(Net):
+    def __init__(self) -> None:
+        super().__init__(
+            a=nn.Conv2d(16, 12, 3, stride=2, padding=1),
+            t=nn.ConvTranspose2d(12, 10, 2, stride=2),
+            n=nn.BatchNorm2d(10),
+            c=conv(10, 16),
+        )
+
+    def middle(self, x: Tensor) -> Tensor:
+        return self.c(F.relu(self.n(self.t(self.a(x)))))
+
+
+class OneChannelGate(Net):
+    def __init__(self) -> None:
+        super().__init__(a=conv(16, 16), gate=nn.Conv2d(16, 1, 1))
+
+    def middle(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        return x * torch.sigmoid(self.gate(x))
+
+
+class PictureToo(Net):
+    """Reads the picture beside the stem's channels."""
+
+    def __init__(self) -> None:
+        super().__init__(c=conv(19, 16))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.finish(self.c(torch.cat([F.relu(self.stem(x)), x], dim=1)))
+
+
+class Optional(Net):
+    """The signature of torchreid's OSNet, and a mask that is seldom given."""
+
+    def forward(
+        self, x: Tensor, return_featuremaps: bool = False, mask: Tensor | None = None
+    ) -> Tensor:
+        x = F.relu(self.stem(x))
+        if return_featuremaps:
+            return x
+        return self.finish(x if mask is None else x * mask)
+
+
+@pytest.mark.parametrize(
+    ("make", "plan"),
+    [
+        (TwoOutputs, {"stem.0": 9}),
+        (LinearGate, {"stem.0": 9, "a.0": 7, "up": 7, "down": 2}),
+        (Tokens, {"patch": 7, "narrow": 7, "wide": 11}),
+        (Upsampled, {"stem.0": 9, "a": 5, "c.0": 7}),
+        (OneChannelGate, {"stem.0": 9, "a.0": 7}),
+        (PictureToo, {"stem.0": 9, "c.0": 7}),
+        (Optional, {"stem.0": 9, "last.0": 7}),
+    ],
+)
+def test_what_is_cut_rightly(
+    make: Callable[[], nn.Module], plan: dict[str, int], randomise_normalisation: Randomise
+) -> None:
+    torch.manual_seed(1)
+    model = make()
+    randomise_normalisation(model)
+    result = run_cut(model, plan)
+    assert result.difference < 1e-5
+    assert {name: layer_widths(result.model)[name] for name in plan} == plan
+    pictures = torch.rand(64, 3, 16, 16)
+    planned = CostModel(model, pictures[:1]).cost(plan)
+    assert planned.macs == model_cost(result.model, pictures[:1]).macs
+    fits = reconstruct(result.model, model, result.kept, pictures)
+    assert all(fit.after <= fit.before for fit in fits.values())
+    assert any(fit.after < 0.9 * fit.before for fit in fits.values())
+
+
+class Joined(Net):
+    def __init__(self) -> None:
+        super().__init__(a=nn.Conv2d(16, 8, 1), b=nn.Conv2d(16, 8, 1), n=nn.BatchNorm2d(16))
+
+    def middle(self, x: Tensor) -> Tensor:
+        return self.n(torch.cat([self.a(x), self.b(x)], dim=1))
+
+
+class Halves(Net):
+    def __init__(self) -> None:
+        super().__init__(a=conv(16, 16), b=conv(8, 8))
+
+    def middle(self, x: Tensor) -> Tensor:
+        first, second = self.a(x).chunk(2, dim=1)
+        return torch.cat([first, self.b(second)], dim=1)
+
+
+class Sliced(Net):
+    def __init__(self) -> None:
+        super().__init__(a=conv(16, 32), b=conv(16, 16))
+
+    def middle(self, x: Tensor) -> Tensor:
+        return self.a(x)[:, :16] + self.b(x)
+
+
+class Shuffled(Net):
+    def __init__(self) -> None:
+        super().__init__(a=conv(16, 16))
+
+    def middle(self, x: Tensor) -> Tensor:
+        return self.a(x).unflatten(1, (2, 8)).transpose(1, 2).flatten(1, 2)
+
+
+class Applied(Net):
+    def __init__(self, odd: Callable[[Tensor], Tensor]) -> None:
+        super().__init__(**({"odd": odd} if isinstance(odd, nn.Module) else {}))
+        self._odd = odd
+
+    def middle(self, x: Tensor) -> Tensor:
+        return self._odd(x)
+
+
+class View(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.rand(16))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gamma.view(1, 16, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("model", "plan", "words"),
+    [
+        (Joined(), {"a": 4, "b": 4}, "'n' normalises channels of several layers .* of 'a' cannot"),
+        (
+            Halves(),
+            {"a.0": 8},
+            "'chunk' does not treat channels one by one, so the .* 'a.0' cannot",
+        ),
+        (Applied(nn.PixelShuffle(1)), {"stem.0": 8}, "'odd' is a PixelShuffle, which does not"),
+        (Applied(nn.LocalResponseNorm(3)), {"stem.0": 8}, "'odd' is a LocalResponseNorm, which"),
+        (
+            Applied(nn.GroupNorm(4, 16, affine=False)),
+            {"stem.0": 8},
+            "'odd' is a GroupNorm, which does not treat",
+        ),
+        (
+            Applied(nn.BatchNorm2d(16, track_running_stats=False)),
+            {"stem.0": 8},
+            "'odd' is a BatchNorm2d without running statistics",
+        ),
+        (
+            Applied(nn.ConvTranspose2d(16, 16, 1, groups=16)),
+            {"stem.0": 8},
+            "'odd' is a transposed convolution of 16 groups",
+        ),
+        (
+            Applied(lambda x: F.layer_norm(x, (16, 16, 16))),
+            {"stem.0": 8},
+            "'layer_norm' does not treat channels one by one, so the channels of 'stem.0'",
+        ),
+        (Applied(View()), {"stem.0": 8}, "'odd.gamma' is a tensor that the model uses outside of"),
+        # These show only when the surgery was wrong.
+        (Shuffled(), {"a.0": 8}, "the first difference is at 'unflatten', behind 'a.0'"),
+        (Applied(lambda x: x.softmax(1)), {"stem.0": 8}, "is at 'last.0', behind 'stem.0'"),
+    ],
+)
+def test_what_is_refused(model: nn.Module, plan: dict[str, int], words: str) -> None:
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(PruneError, match=words) as error:
+        run_cut(model, plan)
+    assert "\n" not in str(error.value)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_layers_that_share_a_part_of_their_channels() -> None:
+    with pytest.raises(PruneError, match=r"'a.0' and 'b.0' share a part of their channels, by a"):
+        run_cut(Sliced(), {"b.0": 8})
+    assert run_cut(Sliced(), {"stem.0": 8, "last.0": 8}).difference < 1e-5
+
+
+def test_outputs_that_torch_jit_does_not_trace() -> None:
+    class Nested(Net):
+        def finish(self, x: Tensor) -> Tensor:
+            return {"head": super().finish(x), "maps": [(x, None)]}  # type: ignore[return-value]
+
+    with pytest.raises(PruneError, match=r"^Nested cannot be traced by torch.jit .*: ") as error:
+        run_cut(Nested(), {"last.0": 8})
+    assert "\n" not in str(error.value)
+
+
+def test_a_model_of_two_inputs_is_refused() -> None:
+    class Both(Net):
+        def forward(self, x: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
+            return super().forward(x * mask)
+
+    with pytest.raises(PruneError, match="Both needs 'mask' besides pictures"):
+        check_supported(Both(), {"stem.0": 8})
+
+
+class Overwritten(Net):
+    """Reads the stem's output twice, the second time through an operation in place."""
+
+    def __init__(self, *, inplace: bool) -> None:
+        super().__init__(side=conv(16, 16), a=conv(16, 16), relu=nn.ReLU(inplace=inplace))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        side = self.side(x)
+        return self.finish(self.a(self.relu(x)) + side)
+
+
+def test_what_works_in_place_is_reconstructed_alike(randomise_normalisation: Randomise) -> None:
+    left: list[dict[str, Tensor]] = []
+    for inplace in (True, False):
+        torch.manual_seed(2)
+        model = Overwritten(inplace=inplace)
+        randomise_normalisation(model)
+        result = run_cut(model, {"stem.0": 9, "side.0": 10, "a.0": 10})
+        reconstruct(result.model, model, result.kept, torch.rand(32, 3, 16, 16))
+        left.append(result.model.state_dict())
+        assert model.relu.inplace == result.model.get_submodule("relu").inplace == inplace
+    assert all(torch.equal(value, left[1][name]) for name, value in left[0].items())

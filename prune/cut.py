@@ -54,7 +54,8 @@ def cut(
     Args:
         model: any module that ``torch.fx`` traces; it is left as it was.
         widths: planned output channels by layer; layers that are not named stay as they are.
-        example: input (2, 3, H, W) for tracing; small is fast, the result does not depend on it.
+        example: input (2, 3, H, W) for tracing; small is fast, and the result does not depend on it
+            as long as no map shrinks to a few pixels.
         check_input: input (N, 3, H, W) on which masked and compact model are compared.
         criterion: what ranks channels, see :mod:`prune.criteria`.
         seed: of the random criterion.

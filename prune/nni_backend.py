@@ -80,11 +80,24 @@ def find_groups(model: nn.Module, example: Tensor) -> list[tuple[str, ...]]:
     """
     from nni.compression.utils.shape_dependency import ChannelDependency
 
+    class EveryNodeOnce(ChannelDependency):  # type: ignore[misc]
+        def _depthwise_get_parent(self, node: Any) -> list[str]:
+            # NNI takes every path, of which there are very many behind a few channel shuffles.
+            waiting, seen, found = [node], {node}, []
+            while waiting:
+                for name in self.graph.find_predecessors(waiting.pop().unique_name):
+                    parent = self.graph.name_to_node[name]
+                    if parent not in seen:
+                        seen.add(parent)
+                        is_layer = parent.op_type in ("Conv2d", "ConvTranspose2d", "Linear")
+                        (found if is_layer else waiting).append(parent)
+            return [layer.name for layer in found]
+
     was_training = model.training
     with _quiet_and_seeded():
         # NNI would trace twice, and let PyTorch trace each a second time to compare.
         traced = _jit_traced(model.eval(), example)
-        dependency = ChannelDependency(model, example, traced)
+        dependency = EveryNodeOnce(model, example, traced)
         dependency.build_dependency()  # sees what depends on each other through a third layer
     model.train(was_training)
     group_of = {name: i for i, names in enumerate(dependency.dependency_sets) for name in names}

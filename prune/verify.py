@@ -24,7 +24,8 @@ def check_widths(model: nn.Module, planned: Widths) -> None:
         name = wrong[0]
         raise PruneError(
             f"after the surgery {name!r} has {found.get(name)} channels where {planned[name]} were "
-            f"planned ({len(wrong)} layers differ); this model's graph is not supported"
+            f"planned ({len(wrong)} layers differ): this model's graph is not supported, or the "
+            "example is so small that NNI takes a channel of a map of one pixel for unused"
         )
 
 

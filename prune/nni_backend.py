@@ -83,7 +83,8 @@ def find_groups(model: nn.Module, example: Tensor) -> list[tuple[str, ...]]:
     class EveryNodeOnce(ChannelDependency):  # type: ignore[misc]
         def _depthwise_get_parent(self, node: Any) -> list[str]:
             # NNI takes every path, of which there are very many behind a few channel shuffles.
-            waiting, seen, found = [node], {node}, []
+            waiting, seen = [node], {node}
+            found: list[Any] = []
             while waiting:
                 for name in self.graph.find_predecessors(waiting.pop().unique_name):
                     parent = self.graph.name_to_node[name]

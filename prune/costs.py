@@ -101,7 +101,8 @@ def _inputs(graph: fx.Graph, model: nn.Module) -> dict[str, tuple[tuple[str, ...
             inputs = module.in_channels if isinstance(module, nn.Conv2d) else module.in_features
             counted = full_width(owners[source], modules)
             # A linear layer behind a flattened map has several inputs a channel.
-            others = inputs - counted if counted and inputs % counted else 0
+            flattened = isinstance(module, nn.Linear) and counted and inputs % counted == 0
+            others = 0 if flattened or not counted else max(inputs - counted, 0)
             found[str(node.target)] = tuple(owners[source]), others
     return found
 

@@ -69,7 +69,9 @@ def cut(
     """
     clock = _Clock()
     source = copy.deepcopy(model).cpu().eval()
-    learns = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    # By all names of a parameter: of a module with two names the surgery replaces one.
+    parameters = model.named_parameters(remove_duplicate=False)
+    learns = {name: parameter.requires_grad for name, parameter in parameters}
     check_supported(source, widths)
     if groups is None:
         groups = find_groups(source, example)

@@ -7,6 +7,7 @@ from typing import Any
 from torch import fx, nn
 
 from prune.errors import PruneError
+from prune.layers import output_width
 
 # How a trace makes sure that an argument is at its default.
 CHECKS = ("eq", "_assert", "_assert_is_none")
@@ -39,7 +40,7 @@ def trace(model: nn.Module) -> fx.GraphModule:
 
 def _defaults(model: nn.Module) -> dict[str, Any] | None:
     """Return the arguments that a trace is made for; None where there are none."""
-    parameters = inspect.signature(model.forward).parameters.values()
+    _pictures, *parameters = inspect.signature(model.forward).parameters.values()
     found = {
         parameter.name: parameter.default
         for parameter in parameters
@@ -82,9 +83,12 @@ def normalised_layers(model: nn.Module) -> dict[str, str]:
     owners: dict[str, str] = {}
     for node in graph.nodes:
         if node.op == "call_module" and isinstance(modules[node.target], NORMALISATIONS):
-            owner = next(layers_behind(node, modules), None)
-            if owner is not None:
-                owners[node.target] = owner
+            behind = list(layers_behind(node, modules))
+            channels = modules[node.target].num_features
+            # Not a mask of one channel that a map was multiplied with.
+            fitting = (name for name in behind if output_width(modules[name]) == channels)
+            if behind:
+                owners[node.target] = next(fitting, behind[0])
     return owners
 
 

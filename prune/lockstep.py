@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 
 INPLACE = "inplace"
@@ -159,6 +160,17 @@ def _layers_upstream(calls: Mapping[str, Sequence[fx.Node]]) -> dict[str, set[st
     return {name: set().union(*(at[call] for call in nodes)) for name, nodes in calls.items()}
 
 
+def _out_of_place(operation: Any) -> Any:
+    """Return the operation that gives what one in place gives; others as they are."""
+    if isinstance(operation, str):
+        plain = operation.removesuffix("_")
+        return plain if not operation.endswith("__") and hasattr(Tensor, plain) else operation
+    name = getattr(operation, "__name__", "")
+    if name.endswith("_") and not name.endswith("__"):
+        return getattr(torch, name.removesuffix("_"), operation)
+    return OUT_OF_PLACE.get(operation, operation)
+
+
 @contextmanager
 def out_of_place(*graphs: fx.GraphModule) -> Iterator[None]:
     """Let no operation of a graph write over its input.
@@ -173,8 +185,8 @@ def out_of_place(*graphs: fx.GraphModule) -> Iterator[None]:
         for node in graph.graph.nodes:
             if node.kwargs.get(INPLACE):
                 node.kwargs = {**node.kwargs, INPLACE: False}
-            if node.op == "call_function":
-                node.target = OUT_OF_PLACE.get(node.target, node.target)
+            if node.op in ("call_function", "call_method"):
+                node.target = _out_of_place(node.target)
     modules = {
         module: None
         for graph in graphs

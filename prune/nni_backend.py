@@ -324,5 +324,8 @@ def remove_masked(
                 graph_module=trace(model),
                 logger=silent,
             ).speedup_model()
+        except PruneError:
+            raise
         except Exception as error:  # NNI's own, such as EmptyLayerError, have no common base
-            raise PruneError(f"NNI's surgery failed: {type(error).__name__}: {error}") from error
+            reason = " ".join(str(error).split())[:200]
+            raise PruneError(f"NNI's surgery failed: {type(error).__name__}: {reason}") from error

@@ -24,7 +24,6 @@ MIXING_OPERATORS = (
     "channel_shuffle", "glu",
 )  # fmt: skip
 DIVIDING_OPERATORS = ("chunk", "split", "tensor_split")
-CHANNEL_DIMENSIONS = (1, -3)
 
 
 def check_supported(model: nn.Module, widths: Widths) -> None:
@@ -54,8 +53,8 @@ def check_supported(model: nn.Module, widths: Widths) -> None:
                 f"the channels of {touched!r} are the model's output: cutting them would change "
                 "its size; leave the layer out of the plan"
             )
-        obstacle = _obstacle(node, model, modules)
-        if obstacle and touched:
+        obstacle = _obstacle(node, model, modules, touched) if touched else None
+        if obstacle:
             raise PruneError(
                 f"{obstacle}, so the channels of {touched!r} cannot be cut; leave the layer "
                 "untouched"
@@ -71,22 +70,26 @@ def _not_a_layer(name: str, modules: Mapping[str, nn.Module], now: Widths) -> st
     return f"the plan names {name!r}, which is no layer of the model{hint}"
 
 
-def _obstacle(node: fx.Node, model: nn.Module, modules: Mapping[str, nn.Module]) -> str | None:
-    """Say what is wrong with a node that has to keep its channels; None if nothing is."""
+def _obstacle(
+    node: fx.Node, model: nn.Module, modules: Mapping[str, nn.Module], touched: str
+) -> str | None:
+    """Say why a node cannot do with fewer channels of a layer that it touches; None if it can."""
     name = str(node.target)
     if node.op == "get_attr":
         value = _attribute(model, name)
         if isinstance(value, Tensor) and value.numel() > 1:
             return f"{name!r} is a tensor that the model uses outside of a layer"
     if node.op in ("call_function", "call_method"):
-        return _operator_obstacle(node)
+        return _operator_obstacle(node, modules[touched])
     return _module_obstacle(node, modules) if node.op == "call_module" else None
 
 
-def _operator_obstacle(node: fx.Node) -> str | None:
+def _operator_obstacle(node: fx.Node, layer: nn.Module) -> str | None:
     called = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
     dimension = node.kwargs.get("dim", node.args[2] if len(node.args) > 2 else 0)
-    divides = called in DIVIDING_OPERATORS and dimension in CHANNEL_DIMENSIONS
+    # A linear layer may work on tokens (N, T, C), whose second dimension is no channel's.
+    channels = (-1,) if isinstance(layer, nn.Linear) else (1, -3)
+    divides = called in DIVIDING_OPERATORS and dimension in channels
     if divides or called in MIXING_OPERATORS:
         return f"{called!r} does not treat channels one by one"
     return None
@@ -105,14 +108,14 @@ def _module_obstacle(node: fx.Node, modules: Mapping[str, nn.Module]) -> str | N
         return f"{name!r} is a {kind}, which does not treat channels one by one"
     if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.running_mean is None:
         return f"{name!r} is a {kind} without running statistics, which cannot be narrowed"
-    if isinstance(module, NORMALISATIONS) and _reads_several_layers(node, module, modules):
-        return f"{name!r} normalises channels of several layers side by side"
+    if isinstance(module, NORMALISATIONS) and _fits_no_layer(node, module, modules):
+        return f"{name!r} does not normalise the channels of one layer (a concatenation, say)"
     return None
 
 
-def _reads_several_layers(node: fx.Node, norm: nn.Module, modules: Mapping[str, nn.Module]) -> bool:
-    first = next(layers_behind(node, modules), None)
-    return first is not None and output_width(modules[first]) != norm.num_features
+def _fits_no_layer(node: fx.Node, norm: nn.Module, modules: Mapping[str, nn.Module]) -> bool:
+    behind = [output_width(modules[name]) for name in layers_behind(node, modules)]
+    return bool(behind) and norm.num_features not in behind
 
 
 def _keeps_its_groups(conv: nn.Conv2d) -> bool:

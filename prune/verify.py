@@ -44,7 +44,9 @@ def masked_difference(masked_output: object, compact: nn.Module, check_input: Te
         reason = str(error).splitlines()[0]
         raise PruneError(f"the compact model does not run after the surgery: {reason}") from error
     pairs = zip(tree_leaves(output), tree_leaves(masked_output), strict=True)
-    difference = max(_difference(compact, masked) for compact, masked in pairs)
+    differences = [_difference(ours, theirs) for ours, theirs in pairs]
+    # Unlike Python's, torch's maximum of numbers with a NaN is NaN.
+    difference = float(torch.tensor(differences, dtype=torch.float64).max())
     if not difference <= TOLERANCE:
         raise PruneError(
             f"masked and compact model differ by {difference:.1e} (at most {TOLERANCE:.0e} is "

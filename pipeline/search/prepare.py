@@ -106,7 +106,8 @@ def lay_out(config: Config, run: RunDir) -> Search:
         write_task(task, settings, checkpoint, pictures, info.input_size)
         write_json(folder / BEGUN, identity)
     elif read_settings(task) != settings:
-        write_settings(task, settings)  # how many threads a trial takes may change
+        with RunDir(folder).locked():
+            write_settings(task, settings)  # how many threads a trial takes may change
     return Search(folder, task, settings)
 
 

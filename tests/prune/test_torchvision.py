@@ -62,7 +62,7 @@ def test_what_is_cut(
     [
         ("regnet_y_400mf", 32, "'trunk_output.*' is a convolution of 6 groups that is not depthw"),
         ("shufflenet_v2_x0_5", 32, "'chunk' does not treat channels one by one, so the channels"),
-        ("densenet121", 32, "'features.*' normalises channels of several layers side by side, so"),
+        ("densenet121", 32, "'features.*' does not normalise the channels of one layer .*, so the"),
         ("convnext_tiny", 64, "'features.*' is .*, so the channels of 'features.*' cannot be cut"),
         ("efficientnet_b0", 32, "the example is so small that NNI takes a channel of a map of one"),
     ],

@@ -173,6 +173,12 @@ def test_threads_may_change_when_a_search_goes_on(run: RunDir) -> None:
     again = lay_out(load_config(run.config_path, ["threads=2"]), run)
     assert (search.folder / "trials.jsonl").exists()
     assert read_task(again.task).settings.threads == 2
+    with (
+        RunDir(search.folder).locked(),
+        pytest.raises(PipelineError, match="in use by process"),
+    ):
+        lay_out(load_config(run.config_path, ["threads=3"]), run)
+    assert read_task(again.task).settings.threads == 2
 
 
 def test_identities_set_apart_have_no_say(run: RunDir, tiny_market: Path) -> None:

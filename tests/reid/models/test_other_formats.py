@@ -45,7 +45,8 @@ def test_our_own_loader_reads_both(
     assert {key: content[key] for key in ("epoch", "rank1")} == {"epoch": 3, "rank1": 0.5}
     for name in ("model.pth.tar", "osnet_x0_25_market1501.pt"):
         embed = load_embedder(tmp_path / name, architecture=NAME).embed
-        assert torch.equal(embed(pictures), model(pictures))
+        # The layout that checkpoints are run in decides the order of sums, and so the last bits.
+        assert torch.equal(embed(pictures), model(pictures.to(memory_format=torch.channels_last)))
 
 
 @torch.inference_mode()

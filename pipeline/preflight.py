@@ -23,6 +23,7 @@ from quantize.engine import check_engine
 from quantize.layer_names import check_layer_names
 from reid.data.records import ReidData, relabel
 from reid.data.sampling import EpochSampler
+from reid.devices import choose_device
 from reid.errors import ModelError, TrainingError
 from reid.models.checkpoint import CheckpointInfo
 from reid.models.pretrained import load_pretrained
@@ -68,7 +69,7 @@ def check_settings(config: Config) -> None:
 
 
 def _trains_on_gpu(config: Config) -> bool:
-    return config.device != "cpu" and torch.cuda.is_available()
+    return choose_device(config.device) == "cuda"
 
 
 def _check_widths(config: Config, stage: StageName) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, fx, nn
 
 from prune.errors import PruneError
 from prune.graph import layers_behind, normalised_layers, trace
-from prune.layers import prunable_layers
+from prune.layers import channel_dimension, prunable_layers
 from prune.verify import TOLERANCE
 
 
@@ -81,8 +81,7 @@ def _agree(
     kept: Mapping[str, Tensor],
     modules: Mapping[str, nn.Module],
 ) -> bool:
-    channels = -1 if isinstance(modules[layer], nn.Linear) else 1
-    wanted = expected.index_select(channels, kept[layer])
+    wanted = expected.index_select(channel_dimension(modules[layer]), kept[layer])
     if output.shape != wanted.shape:
         return False
     return bool((output - wanted).abs().max() <= TOLERANCE * wanted.abs().max())

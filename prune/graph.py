@@ -112,9 +112,10 @@ def layers_behind(node: fx.Node, modules: Mapping[str, nn.Module]) -> Iterator[s
             modules[str(source.target)], nn.Conv2d | nn.Linear
         ):
             yield str(source.target)
-        elif not (source.op == "call_module" and _makes_channels(modules[str(source.target)])):
+        elif not (source.op == "call_module" and makes_channels(modules[str(source.target)])):
             waiting.extend(reversed(source.all_input_nodes))
 
 
-def _makes_channels(module: nn.Module) -> bool:
+def makes_channels(module: nn.Module) -> bool:
+    """Return whether a module's output has channels of its own, not those of its input."""
     return any(parameter.dim() > 1 for parameter in module.parameters())

@@ -19,6 +19,11 @@ def prunable_layers(model: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:
     }
 
 
+def channel_dimension(layer: nn.Module) -> int:
+    """Return where a layer's output has its channels: a linear layer may work on tokens."""
+    return -1 if isinstance(layer, nn.Linear) else 1
+
+
 def output_width(layer: nn.Module) -> int:
     """Return the output channels of a convolution or linear layer."""
     return layer.out_channels if isinstance(layer, nn.Conv2d) else int(layer.out_features)  # type: ignore[arg-type]

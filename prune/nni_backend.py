@@ -201,7 +201,7 @@ def _make_pruner(
     criterion: Criterion,
     scores_of: Callable[[Scores], Scores],
 ) -> Any:
-    """Make NNI's pruner of a criterion, its metrics turned into scores before they are fused."""
+    """Make NNI's pruner of a criterion, its metrics turned into scores."""
     with _quiet_and_seeded():
         from nni.compression import pruning
         from nni.compression.base.setting import PruningSetting
@@ -261,7 +261,7 @@ def _scores(pruner: Any) -> Scores:
 
 
 def _fused(scores: Scores, groups: list[tuple[str, ...]]) -> Scores:
-    """Average the scores over each group, as NNI does when it makes the masks."""
+    """Average the scores over each group, so that its members lose the same channels."""
     fused = dict(scores)
     for group in groups:
         members = [name for name in group if name in scores]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import fx, nn
 
-from prune.graph import trace
+from prune.graph import makes_channels, trace
 from prune.layers import output_width
 
 CONCATENATIONS = (torch.cat, torch.concat, torch.concatenate)
@@ -97,7 +97,7 @@ def _owners_at(
         module = modules[str(node.target)]
         if isinstance(module, nn.Conv2d | nn.Linear):
             return [str(node.target)]
-        if any(parameter.dim() > 1 for parameter in module.parameters()):
+        if makes_channels(module):
             return []
     if node.target in CONCATENATIONS:
         return [owner for source in node.all_input_nodes for owner in owners[source]]

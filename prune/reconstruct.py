@@ -19,6 +19,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from prune.graph import trace
+from prune.layers import channel_dimension
 from prune.least_squares import RIDGE, solve
 from prune.lockstep import Lockstep, out_of_place
 
@@ -73,15 +74,10 @@ def reconstruct(
             calls, layer = walk.calls(name), compact.get_submodule(name)
             inputs = [walk.compact_input(call) for call in calls]
             outputs = [walk.full_output(call) for call in calls]
-            targets = [out.index_select(_channel_dim(layer), kept[name]) for out in outputs]
+            targets = [out.index_select(channel_dimension(layer), kept[name]) for out in outputs]
             fits[name] = _solve_layer(layer, shifts.get(name), compact, inputs, targets, ridge)
             walk.changed(name)
     return fits
-
-
-def _channel_dim(layer: nn.Module) -> int:
-    """Return where a layer's output has its channels: a linear layer may work on tokens."""
-    return -1 if isinstance(layer, nn.Linear) else 1
 
 
 def _shift_absorbers(graph: fx.GraphModule) -> dict[str, str]:

@@ -126,9 +126,11 @@ class ReidModule(lightning.LightningModule):
 def make_schedule(settings: TrainingSettings, steps_per_epoch: int) -> Schedule:
     """Make the schedule that the settings name, from a step to the factor of the peak rate."""
     total = settings.epochs * steps_per_epoch
-    warmup = min(round(settings.warmup_epochs * steps_per_epoch), total // 2)
+    warmup = round(settings.warmup_epochs * steps_per_epoch)
     if settings.schedule == "step":
         milestones = [epoch * steps_per_epoch for epoch in settings.milestones]
+        # As warmup_cosine does, which knows all steps.
+        warmup = min(warmup, total // 2)
         return warmup_step(warmup_steps=warmup, milestones=milestones, gamma=settings.gamma)
     return warmup_cosine(warmup_steps=warmup, total_steps=total)
 

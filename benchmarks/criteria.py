@@ -27,9 +27,11 @@ from torch import Tensor, nn
 
 from benchmarks.command import is_there, listed, logger, make_parser
 from pipeline.command import run_guarded
-from pipeline.config import Config, DataSettings, PruneStage
+from pipeline.config import Config
 from pipeline.context import StageContext
 from pipeline.errors import PipelineError
+from pipeline.settings.cut import PruneStage
+from pipeline.settings.data import DataSettings
 from pipeline.stages.channel_scores import measure_channels
 from pipeline.widths import TRACE_SIZE
 from prune.criteria import CRITERIA, Criterion

@@ -7,9 +7,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import QuantizeStage
 from pipeline.context import StageContext
 from pipeline.errors import PipelineError
+from pipeline.settings.quantize import QuantizeStage
 from reid.data.records import Picture
 from reid.files import hash_file
 

@@ -11,9 +11,10 @@ import torch
 from rich.console import Console
 from rich.logging import RichHandler
 
-from pipeline.config import STAGES, Config
+from pipeline.config import Config
 from pipeline.errors import USER_ERRORS, PipelineError, one_line
 from pipeline.run_dir import RunDir
+from pipeline.settings.stage_names import STAGES
 from pipeline.settings_io import load_config
 from reid.files import allow_any_file_name
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from pipeline.calibration import describe_pictures, draw_calibration
-from pipeline.config import FileName
 from pipeline.context import StageContext
 from pipeline.errors import PipelineError
+from pipeline.settings.export import FileName
 from quantize.executorch import save_executorch, save_executorch_int8
 from quantize.fold import folded_copy
 from quantize.onnx import save_onnx
@@ -201,7 +201,7 @@ def _boxmot_name(source: Source) -> str:
     return boxmot_name(source.info.architecture, source.context.data.root.resolve().name)
 
 
-# In the order in which they are made: some are made of others, see pipeline.config.MADE_OF.
+# In the order in which they are made: some are made of others, see MADE_OF.
 FILE_KINDS: Mapping[FileName, FileKind] = {
     "torchscript": FileKind(lambda _: "float.pt", _write_torchscript),
     "onnx": FileKind(lambda _: FLOAT_ONNX, _write_onnx),

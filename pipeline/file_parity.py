@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.config import ParitySettings
 from pipeline.context import StageContext
 from pipeline.evaluation import measure
+from pipeline.settings.export import ParitySettings
 from quantize.errors import QuantizeError
 from quantize.parity import BATCH_SIZES, ParityLimits, batch_difference, compare, violations
 from reid.errors import ModelError, ReidError

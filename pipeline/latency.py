@@ -6,9 +6,10 @@ from typing import Any
 
 from torch import Tensor, nn, zeros
 
-from pipeline.config import STAGES, Config
+from pipeline.config import Config
 from pipeline.model_files import ON_PC
 from pipeline.run_dir import RunDir, StageRecord
+from pipeline.settings.stage_names import STAGES
 from quantize.engine import Engine, supported_engines
 from quantize.latency import Candidate, measure_latency
 from quantize.machine import machine_description

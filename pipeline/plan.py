@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.config import STAGES, Config, StageName, WidthBudget
+from pipeline.config import Config
 from pipeline.errors import PipelineError
 from pipeline.fingerprint import describe_changes, fingerprint
 from pipeline.run_dir import CHECKPOINT, INT8_FILE, KEPT, RunDir, StageRecord
+from pipeline.settings.stage_names import STAGES, StageName
+from pipeline.settings.target import WidthBudget
 from pipeline.widths import CUTTING_STAGES, cutting_stage, plan_path
 from reid.files import hash_file, write_json
 

@@ -8,9 +8,13 @@ import torch
 from torch import nn
 
 from pipeline.calibration import check_held_back
-from pipeline.config import Config, CutSettings, FinetuneStage, StageName, WidthBudget
+from pipeline.config import Config
 from pipeline.errors import PipelineError
 from pipeline.export_files import check_packages, check_published_widths, check_wanted
+from pipeline.settings.cut import CutSettings
+from pipeline.settings.stage_names import StageName
+from pipeline.settings.target import WidthBudget
+from pipeline.settings.train import FinetuneStage
 from pipeline.unused import unused_in_stages, unused_in_training
 from pipeline.widths import (
     cutting_stage,

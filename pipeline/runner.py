@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from pipeline.config import STAGES, Config
+from pipeline.config import Config
 from pipeline.context import StageContext
 from pipeline.fingerprint import fingerprint, library_versions
 from pipeline.pictures import prepare_pictures, split_validation
@@ -23,6 +23,7 @@ from pipeline.plan import (
 )
 from pipeline.preflight import check_batches, check_files, check_settings
 from pipeline.run_dir import CHECKPOINT, KEPT, RunDir, StageRecord
+from pipeline.settings.stage_names import STAGES
 from pipeline.settings_io import write_config
 from pipeline.stages import benchmark, export, finetune, prune, quantize, resize, train, transfer
 from pipeline.widths import CUTTING_STAGES, cutting_stage

@@ -8,8 +8,10 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from pipeline.config import DEFAULT_STAGES, PLAN_SUFFIX, STAGES, TAG_MARK, Config
+from pipeline.config import Config
 from pipeline.errors import PipelineError
+from pipeline.settings.stage_names import DEFAULT_STAGES, STAGES
+from pipeline.settings.target import PLAN_SUFFIX, TAG_MARK
 from reid.errors import ModelError
 from reid.models.registry import check_architecture
 

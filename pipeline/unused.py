@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 
-from pipeline.config import Config, CutSettings, FinetuneStage, PruneStage
+from pipeline.config import Config
+from pipeline.settings.cut import CutSettings, PruneStage
+from pipeline.settings.train import FinetuneStage
 from reid.training.settings import TrainingSettings
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from pipeline.config import PLAN_SUFFIX, Config, StageName, WidthBudget
+from pipeline.config import Config
 from pipeline.errors import PipelineError
+from pipeline.settings.stage_names import StageName
+from pipeline.settings.target import PLAN_SUFFIX, WidthBudget
 from prune.allocate import Measure, by_loss, energy_losses, uniform
 from prune.costs import output_layers
 from prune.criteria import rescore

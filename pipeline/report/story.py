@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import STAGES, Config
+from pipeline.config import Config
 from pipeline.evaluation import headline
 from pipeline.latency import model_records, read_latency
 from pipeline.plan import stale_records
 from pipeline.run_dir import RunDir, StageRecord
+from pipeline.settings.stage_names import STAGES
 from pipeline.widths import CUTTING_STAGES
 from prune.report import IterationReport
 from reid.files import write_json

@@ -7,12 +7,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from pipeline.command import Parser, resolve, run_guarded
-from pipeline.config import Config, SearchSettings
+from pipeline.config import Config
 from pipeline.report.show import wide_console
 from pipeline.run_dir import RunDir
 from pipeline.search.outcome import finish
 from pipeline.search.prepare import Search, lay_out
 from pipeline.search.task import read_task
+from pipeline.settings.search import SearchSettings
 from prune.search.experiment import run_search
 from prune.search.history import Trial, best_trial
 from prune.search.job import Job

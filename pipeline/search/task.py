@@ -13,7 +13,7 @@ import pipeline
 import prune
 import quantize
 import reid
-from pipeline.config import Settings
+from pipeline.settings.base import Settings
 from pipeline.widths import TRACE_SIZE
 from prune.criteria import Criterion
 from prune.search.space import SearchSpace, make_space

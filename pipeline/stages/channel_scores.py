@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.config import CutSettings
 from pipeline.context import StageContext
+from pipeline.settings.cut import CutSettings
 from prune.criteria import Scores
 from prune.layers import Widths
 from prune.reconstruction_scores import reconstruction_scores

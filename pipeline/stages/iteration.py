@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.config import CutSettings, PruneStage
 from pipeline.context import StageContext
 from pipeline.run_dir import CHECKPOINT, KEPT, METRICS
+from pipeline.settings.cut import CutSettings, PruneStage
 from pipeline.widths import TRACE_SIZE
 from prune.hints import hint_channels
 from prune.report import IterationReport

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.config import PruneStage, TransferStage
 from pipeline.context import StageContext
 from pipeline.evaluation import evaluate
 from pipeline.run_dir import KEPT, PLAN
+from pipeline.settings.cut import PruneStage, TransferStage
 from pipeline.stages.common import finish_model
 from pipeline.stages.iteration import Iteration, State, load_state, write_kept
 from pipeline.stages.prune_iteration import run_iteration

@@ -12,8 +12,8 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, fx, nn
 
-from pipeline.config import QatSettings
 from pipeline.context import StageContext
+from pipeline.settings.quantize import QatSettings
 from quantize.agreement import Reference
 from quantize.calibrate import Calibrated
 from quantize.qat import freeze_batchnorm, freeze_observers, prepare_qat, trained_calibration

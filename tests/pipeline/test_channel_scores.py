@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.config import Config, DataSettings, PruneStage
+from pipeline.config import Config
 from pipeline.context import StageContext
+from pipeline.settings.cut import PruneStage
+from pipeline.settings.data import DataSettings
 from pipeline.stages.channel_scores import _labelled_batches, measure_channels
 from prune.criteria import MEASURED, Criterion
 from prune.layers import layer_widths

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import DEFAULT_STAGES, STAGES, Config
+from pipeline.config import Config
 from pipeline.errors import PipelineError
 from pipeline.plan import (
     latest_cut,
@@ -17,6 +17,7 @@ from pipeline.plan import (
     stale_records,
 )
 from pipeline.run_dir import CHECKPOINT, STAGE_FILE, RunDir, StageRecord
+from pipeline.settings.stage_names import DEFAULT_STAGES, STAGES
 from prune.plan_file import PlanFile, write_plan
 from reid.files import hash_file
 

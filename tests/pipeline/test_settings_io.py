@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Config, WidthBudget
+from pipeline.config import Config
 from pipeline.errors import PipelineError
 from pipeline.preflight import check_settings
+from pipeline.settings.target import WidthBudget
 from pipeline.settings_doc import settings_page
 from pipeline.settings_io import load_config, setting_keys, write_config
 

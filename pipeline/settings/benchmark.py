@@ -1,0 +1,22 @@
+"""Sections ``benchmark`` and ``latency``: what is timed, and how."""
+
+from pydantic import Field
+
+from pipeline.settings.base import Settings
+
+
+class BenchmarkStage(Settings):
+    """Stage ``benchmark``: every model file of the run, side by side."""
+
+    rounds: int = Field(30, ge=2, description="timed calls of each file, in turn")
+    batches: tuple[int, ...] = Field((1, 8), min_length=1, description="pictures in a call")
+    threads: tuple[int, ...] | None = Field(
+        None, min_length=1, description="threads of a call; none: 1, and all that there are"
+    )
+
+
+class LatencySettings(Settings):
+    """The closing measurement."""
+
+    rounds: int = Field(30, ge=2, description="timed calls of each file, in turn")
+    threads: int = Field(1, ge=1, description="threads of each call")

@@ -1,0 +1,53 @@
+"""Section ``data``: pictures and how they are read."""
+
+from pydantic import Field
+
+from pipeline.settings.base import FilePath, Settings
+
+
+class SyntheticPictures(Settings):
+    """The pictures that the program draws itself when ``data.root`` is not given."""
+
+    train_identities: int = Field(96, ge=2, description="identities to train on")
+    test_identities: int = Field(64, ge=2, description="identities in query and gallery")
+    cameras: int = Field(4, ge=2, description="cameras")
+    pictures_per_camera: int = Field(4, ge=2, description="pictures of an identity on a camera")
+    seed: int = Field(0, ge=0, description="all pictures are a function of it")
+
+
+class TrainingSource(Settings):
+    """One more data set to train on."""
+
+    format: str = Field("market1501", description="how it is laid out, as data.format")
+    root: FilePath = Field(description="its folder")
+
+
+class DataSettings(Settings):
+    """Pictures and how they are read."""
+
+    root: FilePath | None = Field(
+        None, description="folder of the data set; none: synthetic pedestrians"
+    )
+    format: str = Field(
+        "market1501",
+        description="how it is laid out: market1501, dukemtmc-reid, cuhk03-detected, "
+        "cuhk03-labelled, msmt17, csv, folders, ...",
+    )
+    also_train_on: tuple[TrainingSource, ...] = Field(
+        (), description="more data sets ({format, root}) whose training pictures are added"
+    )
+    test_share: float = Field(
+        0.2, gt=0, lt=1, description="identities set apart where a set has no query and gallery"
+    )
+    validation_share: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="training identities set apart to choose the best epoch of every training by; "
+        "0: all are trained on, and the last epoch counts",
+    )
+    synthetic: SyntheticPictures = SyntheticPictures()
+    height: int = Field(256, ge=16, description="input rows")
+    width: int = Field(128, ge=16, description="input columns")
+    workers: int = Field(2, ge=0, description="processes that load pictures")
+    evaluation_batch: int = Field(64, ge=1, description="pictures embedded at once")

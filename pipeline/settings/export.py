@@ -1,0 +1,71 @@
+"""Section ``export``: which files, and what they have to keep to."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from pipeline.settings.base import Settings
+
+FileName = Literal[
+    "torchscript", "torchscript_int8", "onnx", "onnx_int8", "openvino", "openvino_int8",
+    "executorch", "executorch_int8", "torchreid", "boxmot", "boxmot_onnx",
+]  # fmt: skip
+# Files that are made of another file.
+MADE_OF: dict[FileName, FileName] = {
+    "onnx_int8": "onnx", "openvino": "onnx", "openvino_int8": "onnx_int8",
+}  # fmt: skip
+
+
+class ParitySettings(Settings):
+    """What an exported file has to keep to, measured on query and gallery."""
+
+    float_cosine: float = Field(
+        0.999, ge=-1, le=1, description="lowest cosine to the model of any picture, float files"
+    )
+    int8_cosine: float = Field(
+        0.98, ge=-1, le=1, description="mean cosine to the model over the pictures, int8 files"
+    )
+    int8_lowest_cosine: float = Field(
+        0.9, ge=-1, le=1, description="lowest cosine to the model of any picture, int8 files"
+    )
+    loss: float = Field(
+        0.015, ge=0, le=1, description="mAP (or, with faces, EER) that a file may lose"
+    )
+    spread: float = Field(
+        0.5, ge=0, le=1, description="least variance of the embeddings, as a share of the model's"
+    )
+    batch_difference: float = Field(
+        1e-4, ge=0, description="difference that batches of 1, 2 and 7 may make to an embedding"
+    )
+
+
+class ExportStage(Settings):
+    """Stage ``export``: files of the latest float model, each checked against it."""
+
+    files: tuple[FileName, ...] = Field(
+        ("torchscript", "torchscript_int8", "onnx", "onnx_int8"),
+        min_length=1,
+        description="torchscript, torchscript_int8 (that of quantize is checked), onnx, "
+        "onnx_int8, openvino, openvino_int8, executorch, executorch_int8, torchreid, boxmot, "
+        "boxmot_onnx",
+    )
+    calibration_pictures: int = Field(
+        256, ge=1, description="training pictures for the ranges of int8 files, over the cameras"
+    )
+    calibration: Literal["percentile", "minmax", "entropy"] = Field(
+        "percentile", description="how ONNX Runtime finds activation ranges"
+    )
+    percentile: float = Field(
+        99.999, gt=50, le=100, description="share of values within the range, in per cent"
+    )
+    reduce_range: bool = Field(
+        False, description="onnx_int8 with 7-bit weights, for x86 processors without VNNI"
+    )
+    parity: ParitySettings = ParitySettings()
+
+    @model_validator(mode="after")
+    def _what_files_are_made_of(self) -> Self:
+        for name, source in MADE_OF.items():
+            if name in self.files and source not in self.files:
+                raise ValueError(f"{name} is made of {source}: put {source} in files as well")
+        return self

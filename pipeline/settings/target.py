@@ -1,0 +1,48 @@
+"""Where ``prune`` ends: an architecture, a share, a budget or a plan."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+
+from pipeline.settings.base import Settings, Share, expand
+
+PLAN_SUFFIX = ".json"
+Budget = Annotated[float, Field(gt=0)]
+
+
+class WidthBudget(Settings):
+    """The most that the compact model may cost; one of the three is given."""
+
+    macs: Budget | None = None
+    parameters: Budget | None = None
+    latency: Share | None = None
+    widths: Literal["by_loss", "uniform"] = "by_loss"
+
+    @model_validator(mode="after")
+    def _names_one(self) -> "WidthBudget":
+        if sum(value is not None for value in (self.macs, self.parameters, self.latency)) != 1:
+            raise ValueError("a budget names one of macs, parameters and latency")
+        return self
+
+
+# Pydantic puts the tag of a union's member among the keys of an error; this tells it from a key.
+TAG_MARK = "("
+NAME, SHARE, BUDGET = "(name)", "(share)", "(budget)"
+
+
+def _kind_of_target(value: object) -> str:
+    if isinstance(value, bool | str):
+        return NAME
+    return SHARE if isinstance(value, int | float) else BUDGET
+
+
+def _expand_plan(value: str) -> str:
+    return str(expand(value)) if value.endswith(PLAN_SUFFIX) else value
+
+
+Target = Annotated[
+    Annotated[str, AfterValidator(_expand_plan), Tag(NAME)]
+    | Annotated[Share, Tag(SHARE)]
+    | Annotated[WidthBudget, Tag(BUDGET)],
+    Discriminator(_kind_of_target),
+]

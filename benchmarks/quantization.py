@@ -27,8 +27,8 @@ from benchmarks.command import is_there, logger, make_parser
 from pipeline.command import run_guarded
 from pipeline.config import Config
 from pipeline.context import StageContext
+from pipeline.dependencies import stage_settings
 from pipeline.evaluation import evaluate, headline
-from pipeline.plan import stage_settings
 from pipeline.stages import quantize
 from reid.data.sources import read_source
 from reid.files import hash_file, write_json

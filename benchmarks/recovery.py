@@ -34,11 +34,12 @@ from benchmarks.torch_pruning_cut import torch_pruning_cut
 from pipeline.command import run_guarded
 from pipeline.config import Config
 from pipeline.context import StageContext
+from pipeline.dependencies import stage_settings
 from pipeline.errors import PipelineError
 from pipeline.evaluation import headline
 from pipeline.fingerprint import fingerprint
 from pipeline.pictures import prepare_pictures, split_validation
-from pipeline.plan import can_continue, mark_begun, stage_settings
+from pipeline.reuse import can_continue, mark_begun
 from pipeline.run_dir import CHECKPOINT, METRICS, RunDir
 from pipeline.runner import run_stages
 from pipeline.settings_io import load_config

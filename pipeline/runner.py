@@ -10,18 +10,13 @@ import torch
 
 from pipeline.config import Config
 from pipeline.context import StageContext
+from pipeline.dependencies import stage_inputs
 from pipeline.fingerprint import fingerprint, library_versions
+from pipeline.parents import latest_cut
 from pipeline.pictures import prepare_pictures, split_validation
-from pipeline.plan import (
-    Plan,
-    Step,
-    can_continue,
-    latest_cut,
-    make_plan,
-    mark_begun,
-    stage_inputs,
-)
+from pipeline.plan import Plan, Step, make_plan
 from pipeline.preflight import check_batches, check_files, check_settings
+from pipeline.reuse import can_continue, mark_begun
 from pipeline.run_dir import CHECKPOINT, KEPT, RunDir, StageRecord
 from pipeline.settings.stage_names import STAGES
 from pipeline.settings_io import write_config

@@ -7,7 +7,7 @@ from typing import Any
 from pipeline.config import Config
 from pipeline.evaluation import headline
 from pipeline.latency import model_records, read_latency
-from pipeline.plan import stale_records
+from pipeline.reuse import stale_records
 from pipeline.run_dir import RunDir, StageRecord
 from pipeline.settings.stage_names import STAGES
 from pipeline.widths import CUTTING_STAGES

@@ -12,12 +12,8 @@ from pipeline.context import StageContext
 from pipeline.progress import progress_bar
 from quantize.agreement import Agreement, Reference
 from quantize.calibrate import Calibrated, spare_layers
-from quantize.sensitivity import (
-    BudgetStep,
-    Sensitivity,
-    leave_dearest_in_float,
-    measure_sensitivity,
-)
+from quantize.float_budget import BudgetStep, leave_dearest_in_float
+from quantize.sensitivity import Sensitivity, measure_sensitivity
 from quantize.static import convert_calibrated
 
 SCAN_PICTURES = 64

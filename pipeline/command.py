@@ -10,6 +10,7 @@ from typing import NoReturn
 import torch
 from rich.console import Console
 from rich.logging import RichHandler
+from torch.multiprocessing.spawn import ProcessRaisedException
 
 from pipeline.config import Config
 from pipeline.errors import USER_ERRORS, PipelineError, one_line
@@ -21,6 +22,7 @@ from reid.files import allow_any_file_name
 QUICKSTART = Path(__file__).resolve().parent.parent / "configs" / "quickstart.yaml"
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141  # as a program ends that SIGPIPE killed
 LOG_WIDTH = 160
 
 logger = logging.getLogger("pipeline")
@@ -72,24 +74,44 @@ def run_guarded(action: Callable[[], None]) -> int:
         reason = error.strerror or one_line(error)
         _say(f"error: {where}{reason}; make room or give rights there, then the same command again")
         return EXIT_BAD_INPUT
-    except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+    except (MemoryError, RuntimeError, ProcessRaisedException) as error:
+        line = _what_ran_out(error)
+        if line is None:
             raise
-        _say(
-            "error: out of memory; lower data.evaluation_batch, the stage's identities_per_batch, "
-            "or its reconstruction_pictures where it cuts"
-        )
+        _say(f"error: {line}")
         return EXIT_BAD_INPUT
-    except (KeyboardInterrupt, SystemExit):  # Lightning turns the first into the second
+    except (KeyboardInterrupt, SystemExit) as error:  # Lightning turns the first into the second
+        if isinstance(error.__context__, BrokenPipeError):
+            return EXIT_BROKEN_PIPE  # what reads our tables, such as head, has seen enough
         _say("interrupted; the same command goes on from here")
         return EXIT_INTERRUPTED
     return 0
 
 
-def _is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
-    # On the CPU torch raises a RuntimeError like any other.
-    words = "can't allocate memory"
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or words in str(error)
+def _what_ran_out(error: MemoryError | RuntimeError | ProcessRaisedException) -> str | None:
+    """Say what there is too little of, or return None if it is something else.
+
+    On the CPU, and in another process, torch tells it by the words alone.
+    """
+    text = str(error)
+    spawned = isinstance(error, ProcessRaisedException)
+    if (
+        isinstance(error, MemoryError | torch.OutOfMemoryError)
+        or "can't allocate memory" in text
+        or (spawned and ("OutOfMemoryError" in text or "MemoryError" in text))
+    ):
+        return (
+            "out of memory; lower data.evaluation_batch, the stage's identities_per_batch, or its "
+            "reconstruction_pictures where it cuts"
+        )
+    if spawned and "No space left on device" in text:
+        return "no space left on the device; make room, then the same command again"
+    if text.startswith("DataLoader worker"):
+        return (
+            "a process that loads pictures was killed, as happens where shared memory is small; "
+            "give more of it (docker run --shm-size=2g), or data.workers=0"
+        )
+    return None
 
 
 def _say(line: str) -> None:
@@ -100,7 +122,7 @@ def _dispatch(options: argparse.Namespace) -> None:
     if options.report:
         from pipeline.report.show import show_report
 
-        show_report(_run_dir_for_report(options))
+        show_report(_run_dir_for_report(options), options.overrides)
         return
     config, run = resolve(options)
     _check_restart(options.restart)
@@ -149,6 +171,12 @@ def _check_restart(stage: str | None) -> None:
 def _run_dir_for_report(options: argparse.Namespace) -> RunDir:
     if options.run is None:
         raise PipelineError("--report needs --run FOLDER, the run to report on")
+    for name in ("config", "stages", "restart"):
+        if getattr(options, name) is not None:
+            flag = "from" if name == "restart" else name
+            raise PipelineError(
+                f"--{flag}: --report shows what the run has, with its own settings; leave it out"
+            )
     run = RunDir(options.run)
     if not run.config_path.is_file():
         raise PipelineError(f"{options.run}: no run there (no config.yaml in it)")

@@ -1,4 +1,4 @@
-"""All settings of a run; the sections are in ``pipeline.settings``."""
+"""All settings of a run; each section is in ``pipeline.settings``."""
 
 from typing import Annotated, Literal
 
@@ -10,6 +10,7 @@ from pipeline.settings.cut import PruneStage, TransferStage
 from pipeline.settings.data import DataSettings
 from pipeline.settings.evaluation import EvaluationSettings
 from pipeline.settings.export import ExportStage
+from pipeline.settings.model import ModelSettings
 from pipeline.settings.quantize import QuantizeStage
 from pipeline.settings.search import SearchSettings
 from pipeline.settings.stage_names import DEFAULT_STAGES, STAGES, StageName
@@ -19,13 +20,6 @@ from reid.training.settings import MetricFormat
 
 def _split(value: object) -> object:
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
-
-
-class ModelSettings(Settings):
-    """The full-width model."""
-
-    architecture: str = Field("osnet_x1_0", description="architecture before pruning")
-    embedding_dim: int = Field(512, ge=8, description="size of the embedding")
 
 
 class Config(Settings):

@@ -14,7 +14,7 @@ from pipeline.widths import plan_path
 from reid.files import hash_file
 
 # Inputs that settings name.
-PRETRAINED, PLAN = "pretrained", "plan"
+PRETRAINED_INPUT, PLAN_INPUT = "pretrained", "plan"
 MADE_ANEW = "made anew"
 NEEDS_TEACHER = ("finetune",)
 NEEDS_INT8 = ("export",)
@@ -75,9 +75,9 @@ def named_files(config: Config, stage: str) -> list[NamedFile]:
     """Return the files that the settings of a stage name."""
     found = []
     if stage == "train" and config.train.pretrained is not None:
-        found.append(NamedFile(PRETRAINED, "train.pretrained", config.train.pretrained))
+        found.append(NamedFile(PRETRAINED_INPUT, "train.pretrained", config.train.pretrained))
     if stage == "prune" and (plan := plan_path(config)) is not None:
-        found.append(NamedFile(PLAN, "prune.target", plan))
+        found.append(NamedFile(PLAN_INPUT, "prune.target", plan))
     return found
 
 

@@ -25,7 +25,7 @@ from pipeline.widths import (
 )
 from quantize.engine import check_engine
 from quantize.layer_names import check_layer_names
-from reid.data.records import ReidData, relabel
+from reid.data.records import ReidData, count_persons, relabel
 from reid.data.sampling import EpochSampler
 from reid.devices import choose_device
 from reid.errors import ModelError, TrainingError
@@ -37,6 +37,8 @@ from reid.training.settings import DistillationSettings, TrainingSettings
 
 logger = logging.getLogger(__name__)
 
+# How the program writes the pictures that it draws itself.
+DRAWN_FORMAT = "market1501"
 # Quantization-aware training runs on one device.
 QAT = "quantize.qat"
 
@@ -56,6 +58,11 @@ def check_settings(config: Config) -> None:
         raise PipelineError(
             f"devices: {config.devices} were asked for, but torch finds "
             f"{torch.cuda.device_count()} GPU(s); give as many, or device=cpu"
+        )
+    if config.data.root is None and config.data.format != DRAWN_FORMAT:
+        raise PipelineError(
+            f"data.format: {config.data.format} is how a folder is laid out, and there is none; "
+            "give data.root=FOLDER"
         )
     stage = cutting_stage(config)
     if stage is not None:
@@ -190,16 +197,25 @@ def check_batches(config: Config, data: ReidData) -> None:
     Raises:
         PipelineError: a training set is too small; the message names the setting.
     """
+    quantize, pictures = config.quantize, len(data.train)
+    left = max(pictures - quantize.calibration_pictures, 0)
+    held_back = min(quantize.held_back_pictures, left)
     if "quantize" in config.stages:
-        quantize, pictures = config.quantize, len(data.train)
-        left = max(pictures - quantize.calibration_pictures, 0)
-        held_back = min(quantize.held_back_pictures, left)
         check_held_back(quantize, pictures, held_back=held_back)
     classes = relabel(data.train)
     for training in _trainings(config):
         key, settings = training.key, training.settings
         if settings.epochs == 0:
             continue
+        # An identity's only picture is not held back.
+        trained_on = max(pictures - held_back, count_persons(data.train))
+        batch = settings.identities_per_batch * settings.pictures_per_identity
+        if key == QAT and trained_on < batch:
+            raise PipelineError(
+                f"{key}: a batch takes {batch} pictures, and of {pictures} training pictures "
+                f"{held_back} are held back to judge int8 by; lower quantize.held_back_pictures "
+                "or choose smaller batches"
+            )
         try:
             EpochSampler(
                 classes,

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.dependencies import PLAN, PRETRAINED, files_of, named_files, stage_settings
+from pipeline.dependencies import stage_inputs, stage_settings
+from pipeline.errors import PipelineError
 from pipeline.fingerprint import describe_changes
-from pipeline.run_dir import CHECKPOINT, RunDir, StageRecord
+from pipeline.parents import parent_of
+from pipeline.run_dir import CHECKPOINT, STAGE_FILE, RunDir, StageRecord
 from pipeline.settings.stage_names import STAGES
 from reid.files import hash_file, write_json
 
@@ -22,24 +24,32 @@ def why_not_reusable(
     record = run.record(stage)
     if record is None:
         return "not made yet"
+    for name, digest in record.outputs.items():
+        path = run.stage_dir(stage) / name
+        if not path.is_file() or hash_file(path) != digest:
+            return what_changed(record, settings, inputs) or f"{path} is missing or was changed"
+    return what_changed(record, settings, inputs)
+
+
+def what_changed(
+    record: StageRecord, settings: Mapping[str, Any], inputs: Mapping[str, str]
+) -> str | None:
+    """Say in what settings and inputs are others than a stage was made with, or return None."""
     changes = describe_changes(record.settings, settings)
     if changes:
         return "; ".join(changes)
     changed = [name for name in inputs if inputs[name] != record.inputs.get(name)]
     gone = [name for name in record.inputs if name not in inputs]
-    if changed or gone:
-        return f"its input changed: {', '.join([*changed, *gone])}"
-    for name, digest in record.outputs.items():
-        path = run.stage_dir(stage) / name
-        if not path.is_file() or hash_file(path) != digest:
-            return f"{path} is missing or was changed"
-    return None
+    return f"its input changed: {', '.join([*changed, *gone])}" if changed or gone else None
 
 
 def can_continue(run: RunDir, stage: str, wanted: str) -> bool:
-    """Tell whether an interrupted stage was begun with the same settings and inputs."""
+    """Tell whether an interrupted stage was begun with the same settings and inputs.
+
+    One whose record is there was finished, whether the record can be read or not.
+    """
     path = run.stage_dir(stage) / BEGUN_FILE
-    if run.record(stage) is not None or not path.is_file():
+    if (run.stage_dir(stage) / STAGE_FILE).exists() or not path.is_file():
         return False
     try:
         return bool(json.loads(path.read_text()).get("fingerprint") == wanted)
@@ -53,44 +63,31 @@ def mark_begun(folder: Path, wanted: str) -> None:
 
 
 def stale_records(config: Config, run: RunDir) -> dict[str, str]:
-    """Say which finished stages do not fit the settings, or what they were made from, any more.
+    """Say which finished stages the next plan would make anew, and why.
 
     The pictures are not looked at; a stage that was made from others than the newest one was is
     stale. A file that a setting names and that is no longer there counts as it was.
     """
     stale: dict[str, str] = {}
-    checkpoints: set[str] = set()
-    files: dict[str, str] = {}
+    made: dict[str, Mapping[str, str]] = {}
     records = [record for stage in STAGES if (record := run.record(stage)) is not None]
     newest = max(records, key=lambda record: run.finished_at(record.stage), default=None)
     for record in records:
-        changes = describe_changes(record.settings, stage_settings(config, record.stage))
-        parent = record.inputs.get("parent")
-        if changes:
-            stale[record.stage] = "; ".join(changes)
-        elif changed := _changed_files(config, record):
-            stale[record.stage] = f"its input changed: {', '.join(changed)}"
-        elif newest is not None and record.inputs["data"] != newest.inputs["data"]:
-            stale[record.stage] = "made from other pictures"
-        elif parent is not None and parent not in checkpoints:
+        assert newest is not None, "there is a newest of some"
+        try:
+            parent = parent_of(record.stage, config, run)
+        except PipelineError:
             stale[record.stage] = "the model it was made from is gone"
-        elif not _files_in(record).items() <= files.items():
-            stale[record.stage] = "files that it measured are gone"
+            continue
+        inputs = stage_inputs(
+            config, record.stage, data_hash=newest.inputs["data"],
+            parent=made.get(parent) if parent else None,
+            teacher=made["train"][CHECKPOINT] if "train" in made else None,
+            made=made, former=record.inputs,
+        )  # fmt: skip
+        reason = what_changed(record, stage_settings(config, record.stage), inputs)
+        if reason is None:
+            made[record.stage] = record.outputs
         else:
-            checkpoints.add(record.outputs.get(CHECKPOINT, ""))
-            files |= files_of({record.stage: record.outputs})
+            stale[record.stage] = reason
     return stale
-
-
-def _changed_files(config: Config, record: StageRecord) -> list[str]:
-    """Return the files that a setting names and that are others than a stage was made from."""
-    before = record.inputs
-    now = {
-        file.name: hash_file(file.path) if file.path.is_file() else before.get(file.name)
-        for file in named_files(config, record.stage)
-    }
-    return [name for name in (PRETRAINED, PLAN) if now.get(name) != before.get(name)]
-
-
-def _files_in(record: StageRecord) -> dict[str, str]:
-    return {name: digest for name, digest in record.inputs.items() if "/" in name}

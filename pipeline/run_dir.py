@@ -4,6 +4,7 @@ import fcntl
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -151,7 +152,8 @@ class RunDir:
             return None
         shelf = self.path / SUPERSEDED
         shelf.mkdir(exist_ok=True)
-        numbers = [int(path.name.rpartition("-")[2]) for path in shelf.glob(f"{stage}-[0-9]*")]
+        names = [re.fullmatch(rf"{stage}-(\d+)", path.name) for path in shelf.iterdir()]
+        numbers = [int(name[1]) for name in names if name is not None]
         target = shelf / f"{stage}-{1 + max(numbers, default=0)}"
         folder.rename(target)
         return target

@@ -17,6 +17,10 @@ def unused_in_training(key: str, settings: TrainingSettings) -> Iterator[str]:
     """
     if settings.milestones and settings.schedule != "step":
         yield f"{key}.milestones: not used, {key}.schedule is {settings.schedule}"
+    elif settings.epochs and any(epoch >= settings.epochs for epoch in settings.milestones):
+        yield f"{key}.milestones: some are never reached, {key}.epochs is {settings.epochs}"
+    if settings.epochs and settings.frozen_epochs >= settings.epochs:
+        yield f"{key}.frozen_epochs: the layers never learn, {key}.epochs is {settings.epochs}"
     if settings.frozen_layers and not settings.frozen_epochs:
         yield f"{key}.frozen_layers: not used, {key}.frozen_epochs is 0"
 

@@ -1,5 +1,6 @@
 """What the commands print."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -72,9 +73,14 @@ def finish_run(config: Config, run: RunDir) -> None:
     console.print(f"page: {page}", highlight=False, soft_wrap=True)
 
 
-def show_report(run: RunDir) -> None:
-    """Print the sparsity report of every iteration and the closing table."""
-    config = load_config(run.config_path)
+def show_report(run: RunDir, overrides: Sequence[str] = ()) -> None:
+    """Print the sparsity report of every iteration and the closing table.
+
+    Args:
+        run: the run's folder; it is only read.
+        overrides: other settings than those of the run, such as the distance of the columns.
+    """
+    config = load_config(run.config_path, overrides)
     console = wide_console()
     for report in iteration_reports(run):
         console.print(report.table())
@@ -82,7 +88,9 @@ def show_report(run: RunDir) -> None:
         console.print()
     story = collect(config, run)
     _print_story(console, story)
-    console.print(f"page: {run.path / REPORT_PAGE}", highlight=False, soft_wrap=True)
+    page = run.path / REPORT_PAGE
+    if page.is_file():
+        console.print(f"page: {page}", highlight=False, soft_wrap=True)
 
 
 def _print_story(console: Console, story: dict[str, Any]) -> None:

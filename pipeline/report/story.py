@@ -90,9 +90,11 @@ def iteration_reports(run: RunDir) -> list[IterationReport]:
     found: list[Path] = []
     for stage in CUTTING_STAGES:
         paths = run.stage_dir(stage).glob("iteration_*/report.json")
-        found += sorted(paths, key=_number)
+        found += sorted((path for path in paths if _number(path)), key=_number)
     return [IterationReport.from_dict(json.loads(path.read_text())) for path in found]
 
 
 def _number(path: Path) -> int:
-    return int(path.parent.name.rpartition("_")[2])
+    """Return which cut a report is of, or 0 if its folder is none of ours."""
+    number = path.parent.name.removeprefix("iteration_")
+    return int(number) if number.isdecimal() else 0

@@ -78,7 +78,10 @@ def lay_out(config: Config, run: RunDir) -> Search:
     # The identities set apart judge epochs and budgets later on, so they have no say here.
     data, _ = split_validation(config, whole)
     model, info = load_checkpoint(checkpoint)
-    settings, pictures = _task_settings(config, model, info), _pictures(config, data)
+    folder = run.path / SEARCH
+    begun = _begun(folder)
+    limit = begun["settings"]["macs"] if begun else None
+    settings, pictures = _task_settings(config, model, info, limit), _pictures(config, data)
     # A limit that no widths keep, or a pattern that fits nothing, would fail in every trial.
     space = search_space(settings, model, torch.zeros(1, 3, *info.input_size))
     space.widths(dict.fromkeys(settings.variables, 1.0))
@@ -92,8 +95,7 @@ def lay_out(config: Config, run: RunDir) -> Search:
     }
     if config.data.validation_share:
         identity["validation_share"] = config.data.validation_share
-    folder = run.path / SEARCH
-    if folder.exists() and _begun(folder) != identity:
+    if folder.exists() and begun != identity:
         # Not from under a search that is running.
         with RunDir(folder).locked():
             aside = run.set_aside(SEARCH)
@@ -118,7 +120,9 @@ def _begun(folder: Path) -> Any:
         return None
 
 
-def _task_settings(config: Config, model: nn.Module, info: CheckpointInfo) -> TaskSettings:
+def _task_settings(
+    config: Config, model: nn.Module, info: CheckpointInfo, begun: int | None
+) -> TaskSettings:
     search, example = config.search, torch.zeros(1, 3, *info.input_size)
     groups = find_groups(model, torch.zeros(2, 3, *TRACE_SIZE))
     if search.variables is not None:
@@ -135,7 +139,7 @@ def _task_settings(config: Config, model: nn.Module, info: CheckpointInfo) -> Ta
         variables = default_variables(info.architecture, free)
     return TaskSettings(
         variables={name: tuple(patterns) for name, patterns in variables.items()},
-        macs=_limit(config, model, info),
+        macs=_limit(config, model, info, begun),
         multiple=search.multiple,
         untouched=search.untouched,
         groups=tuple(groups),
@@ -154,11 +158,18 @@ def _criterion(config: Config) -> Criterion:
     return "l2"
 
 
-def _limit(config: Config, model: nn.Module, info: CheckpointInfo) -> int:
+def _limit(config: Config, model: nn.Module, info: CheckpointInfo, begun: int | None) -> int:
+    """Return how many MACs a candidate may take.
+
+    Once its plan is what ``prune`` ends at, a search goes on under the limit that it began with.
+    """
     share, example = config.search.macs, torch.zeros(1, 3, *info.input_size)
     if share is not None:
         return int(share * model_cost(model, example).macs)
     target = stock_target(config, "prune")
+    if target is None and begun is not None:
+        logger.info("search: the limit is that of the search that was begun, %d MACs", begun)
+        return begun
     if target is None:
         raise PipelineError(
             "search.macs: give the limit as a share of the full-width model's (search.macs=0.28), "

@@ -1,1 +1,1 @@
-"""The sections of a configuration, a file each."""
+"""The sections of a configuration, each file holding those of one idea."""

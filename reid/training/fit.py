@@ -124,9 +124,8 @@ def fit(
             trainer.fit(
                 module, loader, measured, ckpt_path=str(last) if done else None, weights_only=True
             )
-    model.cpu().to(memory_format=torch.contiguous_format)
-    if teacher is not None:
-        teacher.model.cpu()
+    for used in (model, *(() if teacher is None else (teacher.model,))):
+        used.cpu().to(memory_format=torch.contiguous_format)
     load_weights(model, folder / (BEST if validation is not None else LAST))
 
 

@@ -1,7 +1,12 @@
 """A message is one line, also when it comes from a worker process."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
+from torch.multiprocessing.spawn import ProcessRaisedException
 from torch.utils.data import DataLoader, Dataset
 
 from pipeline.command import run_guarded
@@ -53,3 +58,48 @@ def test_memory_that_is_used_up(kind: type[Exception], capsys: pytest.CaptureFix
     assert run_guarded(use_up) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: out of memory; lower data.evaluation_batch, the stage's")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            ProcessRaisedException("-- Process 1\ntorch.OutOfMemoryError: CUDA ...", 1, 2),
+            "out of memory; lower",
+        ),
+        (
+            ProcessRaisedException("OSError: [Errno 28] No space left on device: 'x'", 1, 2),
+            "no space left on the device",
+        ),
+        (
+            RuntimeError(
+                "DataLoader worker (pid 7) is killed by signal: Bus error. It is possible"
+            ),
+            "a process that loads pictures was killed",
+        ),
+    ],
+)
+def test_what_runs_out_in_another_process(
+    error: Exception, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise error
+
+    assert run_guarded(fail) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {words}")
+
+
+def test_a_reader_that_has_seen_enough_is_no_interruption() -> None:
+    program = Path(__file__).parents[2] / "run_pipeline.py"
+    plan = [sys.executable, str(program), "--plan", "--run", "none", "--stages", "train,prune"]
+    read, write = subprocess.PIPE, subprocess.PIPE
+    running = subprocess.Popen(
+        [*plan, "--config", str(program.parent / "configs" / "quickstart.yaml")],
+        stdout=read, stderr=write, text=True,
+    )  # fmt: skip
+    assert running.stdout is not None
+    running.stdout.close()
+    assert running.stderr is not None
+    assert "interrupted" not in running.stderr.read()
+    assert running.wait() == 141

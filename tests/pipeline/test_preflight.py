@@ -60,6 +60,14 @@ def test_bfloat16_where_it_is_slow(
         ({"prune": {"extra_tuning": 5, "accuracy_budget": 0.02}}, None),
         ({"transfer": {"distillation": {"cosine": 7}}}, None),  # of a stage that does not run
         ({"train": {"milestones": [3], "schedule": "step"}}, None),
+        (
+            {"train": {"milestones": [3, 9], "schedule": "step", "epochs": 9}},
+            "train.milestones: some are never reached, train.epochs is 9",
+        ),
+        (
+            {"train": {"frozen_layers": ["conv1"], "frozen_epochs": 4, "epochs": 4}},
+            "train.frozen_epochs: the layers never learn, train.epochs is 4",
+        ),
     ],
 )
 def test_settings_that_have_no_effect(
@@ -129,3 +137,25 @@ def test_int8_that_nothing_could_judge(
         return
     with pytest.raises(PipelineError, match=f"{refused}: no pictures are left to judge by"):
         check_batches(config, data)
+
+
+def test_a_layout_needs_a_folder() -> None:
+    config = Config.model_validate({"stages": ["train"], "data": {"format": "csv"}})
+    with pytest.raises(PipelineError, match=r"^data.format: csv is how .*; give data.root=FOLDER"):
+        check_settings(config)
+
+
+def test_training_int8_gets_what_is_not_held_back(tiny_market: Path) -> None:
+    data = read_market1501(tiny_market)
+    pictures = len(data.train)
+    batch = {"identities_per_batch": 4, "pictures_per_identity": 3}
+    for held_back, fits in ((pictures - 12, True), (pictures - 11, False)):
+        settings = {
+            "mode": "qat", "calibration_pictures": 8, "held_back_pictures": held_back, "qat": batch,
+        }  # fmt: skip
+        config = Config.model_validate({"stages": ["quantize"], "quantize": settings})
+        if fits:
+            check_batches(config, data)
+            continue
+        with pytest.raises(PipelineError, match=r"^quantize.qat: .*lower quantize.held_back_pict"):
+            check_batches(config, data)

@@ -48,6 +48,13 @@ def test_nothing_made_is_lost(run: RunDir) -> None:
     assert not run.stage_dir("train").exists()
 
 
+def test_what_was_set_aside_may_be_renamed(run: RunDir) -> None:
+    for name in ("train-1 baseline", "train-x", "train-7"):
+        (run.path / "superseded" / name).mkdir(parents=True)
+    run.stage_dir("train").mkdir()
+    assert run.set_aside("train") == run.path / "superseded" / "train-8"
+
+
 def test_a_second_process_is_kept_out(run: RunDir) -> None:
     program = (
         "import sys; from pathlib import Path; from pipeline.run_dir import RunDir\n"

@@ -167,6 +167,15 @@ def test_the_same_settings_go_on_and_others_set_aside(run: RunDir) -> None:
     assert (run.path / "superseded" / "search-1" / "trials.jsonl").exists()
 
 
+def test_a_search_goes_on_when_its_plan_is_the_target(run: RunDir) -> None:
+    search = lay_out(load_config(run.config_path), run)
+    (search.folder / "trials.jsonl").write_text("")
+    plan = ["search.trials=9", f"prune.target={search.folder / 'plan.json'}"]
+    again = lay_out(load_config(run.config_path, plan), run)
+    assert again.settings == search.settings
+    assert (search.folder / "trials.jsonl").exists()
+
+
 def test_threads_may_change_when_a_search_goes_on(run: RunDir) -> None:
     search = lay_out(load_config(run.config_path), run)
     (search.folder / "trials.jsonl").write_text("")

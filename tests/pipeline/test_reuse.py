@@ -1,0 +1,113 @@
+"""What a run has that the next plan would make anew."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import Config
+from pipeline.dependencies import stage_inputs, stage_settings
+from pipeline.parents import parent_of
+from pipeline.plan import make_plan
+from pipeline.reuse import can_continue, mark_begun, stale_records
+from pipeline.run_dir import CHECKPOINT, STAGE_FILE, RunDir, StageRecord
+from pipeline.settings.stage_names import STAGES
+from reid.files import hash_file
+
+
+class Made:
+    """A run in which stages are finished as a command would finish them, without the work."""
+
+    def __init__(self, path: Path) -> None:
+        self.run = RunDir(path)
+        self.clock = 0
+
+    def make(self, *stages: str, anew: str = "") -> Config:
+        """Finish the stages that are not there; return the settings of that command."""
+        config = Config.model_validate({"stages": stages})
+        for stage in stages:
+            if stage == anew or self.run.record(stage) is None:
+                self._finish(config, stage)
+        return config
+
+    def _finish(self, config: Config, stage: str) -> None:
+        made = {
+            name: record.outputs
+            for name in STAGES[: STAGES.index(stage)]
+            if (record := self.run.record(name)) is not None
+        }
+        parent = parent_of(stage, config, self.run)
+        inputs = stage_inputs(
+            config, stage, data_hash="d", parent=made[parent] if parent else None,
+            teacher=made.get("train", {}).get(CHECKPOINT), made=made,
+        )  # fmt: skip
+        self.clock += 1
+        model = self.run.stage_dir(stage) / ("int8.pt" if stage == "quantize" else CHECKPOINT)
+        model.parent.mkdir(parents=True, exist_ok=True)
+        model.write_text(f"{stage} {self.clock}")
+        outputs = {model.name: hash_file(model)}
+        settings = stage_settings(config, stage)
+        self.run.finish(StageRecord(stage, "", settings, inputs, outputs, {}, 0, 0.0))
+        os.utime(self.run.stage_dir(stage) / STAGE_FILE, ns=(self.clock, self.clock))
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Made:
+    return Made(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "stale"),
+    [
+        (["train", "prune", "finetune", "quantize"], ["quantize"], []),
+        (["train", "prune", "quantize"], ["finetune"], ["quantize"]),
+        (["train", "prune", "finetune", "quantize"], ["train", "transfer"],
+         ["finetune", "quantize"]),
+        (["train", "prune", "finetune", "export"], ["quantize"], ["export"]),
+        (["train", "prune", "finetune", "benchmark"], ["quantize"], ["benchmark"]),
+    ],
+)  # fmt: skip
+def test_the_report_and_the_plan_agree_on_what_is_stale(
+    made: Made, first: list[str], second: list[str], stale: list[str]
+) -> None:
+    made.make(*first)
+    config = made.make(*second)
+    assert list(stale_records(config, made.run)) == stale
+    plan = make_plan(config, made.run, data_hash="d")
+    assert list(plan.stale) == stale
+    assert {step.action for step in plan.steps} == {"reuse"}
+
+
+def test_all_that_came_from_a_model_that_is_made_anew_is_stale(made: Made) -> None:
+    made.make("train", "prune", "finetune")
+    config = made.make("train", anew="train")
+    assert list(stale_records(config, made.run)) == ["prune", "finetune"]
+
+
+def test_what_was_made_of_a_model_that_is_gone_is_stale(made: Made) -> None:
+    config = made.make("train", "quantize")
+    (made.run.stage_dir("train") / STAGE_FILE).unlink()
+    assert stale_records(config, made.run) == {"quantize": "its input changed: parent"}
+    later = config.model_copy(update={"stages": ("quantize",)})
+    assert stale_records(later, made.run) == {"quantize": "the model it was made from is gone"}
+
+
+def test_what_is_made_of_other_pictures_than_the_newest_is_stale(made: Made) -> None:
+    config = made.make("train", "prune")
+    record = made.run.record("prune")
+    assert record is not None
+    record.inputs["data"] = "others"
+    made.run.finish(record)
+    assert stale_records(config, made.run)["train"] == "its input changed: data"
+
+
+def test_only_what_is_unfinished_goes_on(made: Made) -> None:
+    folder = made.run.stage_dir("train")
+    assert not can_continue(made.run, "train", "wanted")
+    folder.mkdir(parents=True)
+    mark_begun(folder, "wanted")
+    assert can_continue(made.run, "train", "wanted")
+    assert not can_continue(made.run, "train", "other")
+    # A record that cannot be read was one: what the stage made is set aside, not written over.
+    (folder / STAGE_FILE).write_text("{")
+    assert not can_continue(made.run, "train", "wanted")

@@ -237,19 +237,20 @@ def accuracies(run: RunDir, config: Config) -> dict[str, Any]:
 
 def table(output: Path) -> Table:
     """Return what the folder holds, one line a row, seeds averaged."""
-    found: dict[tuple[str, str, int, int], list[dict[str, Any]]] = {}
+    found: dict[tuple[str, str, int, int, str], dict[int, dict[str, Any]]] = {}
     for path in sorted(output.glob(f"*/{RESULT}")):
         content = json.loads(path.read_text())
-        key = content["target"], content["says"], content["iterations"], content["passes"]
-        found.setdefault(key, []).append(content)
+        what = content["target"], content["says"], content["iterations"], content["passes"]
+        found.setdefault((*what, _experiment(content)), {})[content["seed"]] = content
     if not found:
         raise PipelineError(f"{output}: no rows there yet; leave --table out to run some")
     shown = Table(title="Accuracy after the cut", title_justify="left")
     for heading in ("target", "row", "K", "passes", "seeds", "full width", "mAP", "rank-1"):
         shown.add_column(heading, justify="left" if heading in ("target", "row") else "right")
     shown.add_column("mAP after each cut")
-    for key, contents in sorted(found.items(), key=lambda item: -_mean(item[1], "mAP")):
-        target, says, iterations, passes = key
+    rows = [(key, list(by_seed.values())) for key, by_seed in found.items()]
+    for key, contents in sorted(rows, key=lambda row: -_mean(row[1], "mAP")):
+        target, says, iterations, passes, _ = key
         shown.add_row(
             target, says, str(iterations), str(passes), str(len(contents)),
             f"{mean(c['teacher']['mAP'] for c in contents):.1%}",
@@ -257,6 +258,14 @@ def table(output: Path) -> Table:
             _steps(contents[0]),
         )  # fmt: skip
     return shown
+
+
+def _experiment(content: dict[str, Any]) -> str:
+    """Return what two results have in common that differ in the seed alone."""
+    # How many cuts there would have been says nothing where none was made.
+    without = {"seed"} if content["by_iteration"] else {"seed", "prune"}
+    settings = {key: value for key, value in content["settings"].items() if key not in without}
+    return fingerprint(settings, {})
 
 
 def _mean(contents: list[dict[str, Any]], key: str) -> float:

@@ -64,3 +64,31 @@ def test_rows_end_where_they_say(
     shown = capsys.readouterr().out
     for row in ROWS:
         assert recovery.ROWS[row].says in shown
+
+
+def test_only_seeds_of_one_experiment_are_averaged(tmp_path: Path) -> None:
+    def write(folder: str, seed: int, epochs: int, cuts: int, accuracy: float) -> None:
+        content = {
+            "says": "a row", "target": "osnet_x0_5", "iterations": 1, "passes": 10, "seed": seed,
+            "settings": {"seed": seed, "prune": {"cuts": folder}, "finetune": {"epochs": epochs}},
+            "teacher": {"mAP": 0.9}, "result": {"mAP": accuracy, "rank1": accuracy},
+            "by_iteration": [{"after_surgery": {"mAP": 0.1}}] * cuts,
+        }  # fmt: skip
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "recovery.json").write_text(json.dumps(content))
+
+    def cells() -> list[tuple[str, str]]:
+        shown = recovery.table(tmp_path)
+        seeds, accuracy = ([*shown.columns[index].cells] for index in (4, 6))
+        return [(str(s), str(a)) for s, a in zip(seeds, accuracy, strict=True)]
+
+    # What was never cut is the same whatever the cuts would have been.
+    write("k3-seed0", seed=0, epochs=4, cuts=0, accuracy=0.5)
+    write("k8-seed0", seed=0, epochs=4, cuts=0, accuracy=0.5)
+    write("k3-seed1", seed=1, epochs=4, cuts=0, accuracy=0.7)
+    assert cells() == [("2", "60.0 ± 14.1")]
+    write("other", seed=2, epochs=8, cuts=0, accuracy=0.3)
+    assert cells() == [("2", "60.0 ± 14.1"), ("1", "30.0")]
+    write("cut-a", seed=0, epochs=4, cuts=1, accuracy=0.2)
+    write("cut-b", seed=1, epochs=4, cuts=1, accuracy=0.1)
+    assert cells()[2:] == [("1", "20.0"), ("1", "10.0")]

@@ -250,6 +250,22 @@ def test_report_of_nothing(command: Command, tmp_path: Path) -> None:
     assert "--report needs --run FOLDER" in error
 
 
+@pytest.mark.parametrize("flag", [["--stages", "train"], ["--from", "train"]])
+def test_a_report_takes_no_other_stages(command: Command, tmp_path: Path, flag: list[str]) -> None:
+    run = RunDir(tmp_path / "run")
+    run.create()
+    run.write_config("name: run\n")
+    code, _, error = command("--report", "--run", str(run.path), *flag, config=False)
+    assert code == 2
+    assert f"error: {flag[0]}: --report shows what the run has" in error
+    code, out, error = command("--report", "--run", str(run.path), "no.such=1", config=False)
+    assert code == 2
+    assert "unknown setting 'no.such'" in error
+    code, out, error = command("--report", "--run", str(run.path), config=False)
+    assert code == 0
+    assert "page:" not in out
+
+
 def test_a_name_that_is_not_utf_8(refused: Callable[..., str], tmp_path: Path) -> None:
     missing = str(tmp_path / "J\udcf6rg.yaml")
     assert "J\\udcf6rg.yaml: cannot read" in refused("--config", missing)

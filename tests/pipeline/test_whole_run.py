@@ -129,6 +129,9 @@ def test_the_report_command(finished: Path, capsys: pytest.CaptureFixture[str]) 
     assert "Iteration 2 of 2" in text
     assert "conv4.1.conv2d.3.conv2" in text
     assert "Run whole" in text
+    assert "cosine distance" in text
+    assert main(["--run", str(finished), "--report", "evaluation.distance=euclidean"]) == 0
+    assert "euclidean distance" in capsys.readouterr().out
 
 
 def test_the_page_holds_every_layer_of_every_iteration(finished: Path) -> None:

@@ -336,6 +336,7 @@ def test_a_teacher_pulls_the_student_towards_it(tiny_data: ReidData, tmp_path: P
     torch.manual_seed(9)
     teacher_model = SmallModel().eval()
     before = {name: value.clone() for name, value in teacher_model.state_dict().items()}
+    layouts = [value.stride() for value in teacher_model.state_dict().values()]
     hints = {"conv1": None, "conv5": torch.arange(16)}
     teacher = Teacher(teacher_model, DistillationSettings(embedding=20, similarity=1), hints)
     alone, taught = make_model(), make_model()
@@ -349,6 +350,8 @@ def test_a_teacher_pulls_the_student_towards_it(tiny_data: ReidData, tmp_path: P
         ]
     assert distances[1] < distances[0]
     assert all(torch.equal(v, before[name]) for name, v in teacher_model.state_dict().items())
+    # A teacher that is saved later on has the same bytes as one that never taught.
+    assert [value.stride() for value in teacher_model.state_dict().values()] == layouts
 
 
 def test_no_epochs_change_nothing(tiny_data: ReidData, tmp_path: Path) -> None:

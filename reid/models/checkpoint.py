@@ -73,8 +73,11 @@ def describe(
 
 
 def save_checkpoint(path: Path, model: nn.Module, info: CheckpointInfo) -> None:
-    """Write a checkpoint, whole or not at all."""
-    state = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+    """Write a checkpoint, whole or not at all; the same bytes whatever the memory layout."""
+    state = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in model.state_dict().items()
+    }
     write_torch(path, {**asdict(info), "state_dict": state})
 
 

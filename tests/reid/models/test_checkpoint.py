@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from reid.errors import CheckpointError
+from reid.files import hash_file
 from reid.models import build_model
 from reid.models.checkpoint import describe, load_checkpoint, read_torch_file, save_checkpoint
 from reid.models.resize import apply_widths, match_normalisation, widths_of
@@ -32,6 +33,14 @@ def narrowed() -> nn.Module:
     apply_widths(model, {"conv5.conv": [128, 100], "fc.0": [100, 512]})
     match_normalisation(model, {"conv5.bn.weight": torch.ones(100)})
     return model.eval()
+
+
+def test_the_memory_layout_does_not_count(tmp_path: Path) -> None:
+    model = build_model("osnet_x0_25", num_classes=4)
+    info = describe(model, "osnet_x0_25", input_size=SIZE)
+    save_checkpoint(tmp_path / "rows.pt", model, info)
+    save_checkpoint(tmp_path / "channels.pt", model.to(memory_format=torch.channels_last), info)
+    assert hash_file(tmp_path / "rows.pt") == hash_file(tmp_path / "channels.pt")
 
 
 def test_a_stock_model_comes_back(tmp_path: Path) -> None:

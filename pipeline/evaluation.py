@@ -24,8 +24,9 @@ def evaluate(model: Embed, context: StageContext, *, device: str | None = None) 
         device: where the model runs; by default where the stage trains.
 
     Returns:
-        As plain data: ranking by "cosine" and "euclidean" distance, and "verification" by cosine
-        similarity, None where the test pictures have no pairs of one of the two kinds.
+        As plain data: ranking by "cosine" and "euclidean" distance, whether the data set
+        "has_cameras", and "verification" by cosine similarity, None where the test pictures have
+        no pairs of one of the two kinds.
     """
     features = {
         name: _embed(model, pictures, context, device or context.device)
@@ -48,7 +49,8 @@ def measure(query: Tensor, gallery: Tensor, data: ReidData) -> dict[str, Any]:
         ).to_dict()
         for distance in get_args(Distance)
     }
-    return ranking | {"verification": _verify(data, query, gallery)}
+    verification = _verify(data, query, gallery)
+    return ranking | {"has_cameras": data.has_cameras, "verification": verification}
 
 
 def _verify(data: ReidData, query: Tensor, gallery: Tensor) -> dict[str, object] | None:

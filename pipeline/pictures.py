@@ -11,7 +11,7 @@ from pipeline.progress import progress_bar
 from pipeline.run_dir import RunDir
 from reid.data.inspection import inspect_data
 from reid.data.merging import merge_training, split_by_identity
-from reid.data.records import ReidData, check_evaluable
+from reid.data.records import NO_CAMERAS, ReidData, check_evaluable
 from reid.data.sources import read_source
 from reid.data.synthetic import SyntheticSettings, write_synthetic_market1501
 from reid.files import write_json
@@ -37,6 +37,10 @@ def prepare_pictures(config: Config, run: RunDir) -> tuple[ReidData, str]:
     if config.data.root is None:
         draw_synthetic(config, synthetic_folder(config, run))
     data, digest, stamps = _inspect(config, run)
+    if not data.has_cameras:
+        # Faces have none; of people it may be a name that was not understood.
+        level = logging.WARNING if config.evaluation.task == "person" else logging.INFO
+        logger.log(level, "%s: %s", data.root, NO_CAMERAS)
     write_json(run.path / INSPECTION, stamps)
     return data, digest
 

@@ -5,6 +5,8 @@ from typing import Any
 
 from rich.table import Table
 
+from reid.data.records import NO_CAMERAS
+
 Row = dict[str, Any]
 Column = tuple[str, Callable[[Row], float | None]]
 
@@ -88,6 +90,8 @@ def describe_accuracy(story: dict[str, Any]) -> str:
     """Return the line below the closing table: what was measured, on what."""
     on = f"{story['pictures']}, seed {story['seed']}"
     ranking = f"{story['distance']} distance, {PROTOCOLS[story['protocol']]}"
+    if not story["has_cameras"]:
+        ranking += f" ({NO_CAMERAS})"
     result = next((row["verification"] for row in story["rows"] if row["verification"]), None)
     if story["task"] != "face" or result is None:
         return f"accuracy: {ranking}, {on}"

@@ -34,6 +34,7 @@ def collect(config: Config, run: RunDir) -> dict[str, Any]:
         "task": config.evaluation.task,
         "distance": config.evaluation.distance,
         "protocol": _protocol(run, config),
+        "has_cameras": _has_cameras(run),
         "pictures": str(config.data.root) if config.data.root else "synthetic pedestrians",
         "rows": [
             _row(record, config, latency) | {"stale": stale.get(record.stage, "")}
@@ -56,6 +57,11 @@ def collect(config: Config, run: RunDir) -> dict[str, Any]:
 def _protocol(run: RunDir, config: Config) -> str:
     metrics = [record.result["metrics"] for record in model_records(run)]
     return next((m[config.evaluation.distance]["protocol"] for m in metrics), "market1501")
+
+
+def _has_cameras(run: RunDir) -> bool:
+    # A run of an earlier version has not noted it.
+    return all(record.result["metrics"].get("has_cameras", True) for record in model_records(run))
 
 
 def write_story(run: RunDir, story: dict[str, Any]) -> None:

@@ -117,6 +117,7 @@ def _record(embedder: Embedder, data: ReidData, evaluation: Evaluation) -> dict[
         "model": embedder.description,
         **embedder.space.to_dict(),
         "data": str(data.root),
+        "has_cameras": data.has_cameras,
         "query_pictures": len(data.query),
         "gallery_pictures": len(data.gallery),
         **evaluation.to_dict(),
@@ -124,6 +125,7 @@ def _record(embedder: Embedder, data: ReidData, evaluation: Evaluation) -> dict[
 
 
 def _show(console: Console, embedder: Embedder, data: ReidData, evaluation: Evaluation) -> None:
+    from reid.data.records import NO_CAMERAS
     from reid.inference.verification_pairs import describe_pairs
 
     height, width = embedder.space.input_size
@@ -140,6 +142,8 @@ def _show(console: Console, embedder: Embedder, data: ReidData, evaluation: Eval
         **evaluation.ranking,
         **{f"{name}, re-ranked": result for name, result in evaluation.re_ranked.items()},
     }
+    if not data.has_cameras:
+        console.print(NO_CAMERAS, markup=False)
     console.print(_ranking_table(rows))
     if evaluation.verification is None:
         console.print(f"no verification: {_why_none(data, evaluation)}", markup=False)

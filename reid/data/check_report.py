@@ -8,6 +8,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from reid.data.records import NO_CAMERAS
+
 LISTED = 10
 MOST_CAMERAS = 20
 
@@ -69,7 +71,8 @@ class DataReport:
         distractors: gallery pictures of identities that no query asks for.
         distractor_identities: how many identities these are.
         junk: pictures of person -1, which are not read.
-        stand_in_cameras: no identity has two pictures on one camera, as where there are no cameras.
+        has_cameras: as that of :class:`reid.data.records.ReidData`.
+        stand_in_cameras: there are cameras, but no identity has two pictures on one of them.
         unreadable: pictures that cannot be decoded.
         duplicates: (training picture, test picture) that are equal byte for byte.
         shared_identities: identities in both training and test set.
@@ -83,6 +86,7 @@ class DataReport:
     distractors: int
     distractor_identities: int
     junk: int
+    has_cameras: bool
     stand_in_cameras: bool
     unreadable: tuple[UnreadablePicture, ...]
     duplicates: tuple[tuple[Path, Path], ...]
@@ -161,6 +165,8 @@ class DataReport:
             )
         if self.junk:
             notes.append(f"junk, not read: {self.junk:,} pictures of person -1")
+        if not self.has_cameras:
+            notes.append(NO_CAMERAS)
         if self.stand_in_cameras:
             notes.append("no identity has two pictures on one camera: these may be no real cameras")
         if not any(split.pictures for split in self.splits if split.name != "train"):

@@ -52,7 +52,8 @@ def check_data(data: ReidData, progress: Progress | None = None) -> DataReport:
         distractors=len(distractors) if asked else 0,
         distractor_identities=count_persons(distractors) if asked else 0,
         junk=_count_junk(data.root),
-        stand_in_cameras=_has_stand_in_cameras(data),
+        has_cameras=data.has_cameras,
+        stand_in_cameras=data.has_cameras and _has_stand_in_cameras(data),
         unreadable=tuple(
             UnreadablePicture(found.path, found.reason) for found in looked.values() if found.reason
         ),

@@ -1,6 +1,7 @@
 """One's own pictures, listed in CSV files: ``img_path,person_id[,camera_id]``."""
 
 import csv
+import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,11 @@ from reid.errors import DataError
 SPLITS = ("train", "query", "gallery")
 JUNK = "-1"
 PATH, PERSON, CAMERA = "img_path", "person_id", "camera_id"
+# The short ones are torchreid's.
+ALIASES = {
+    "pid": PERSON, "camid": CAMERA, "cam_id": CAMERA, "camera": CAMERA,
+}  # fmt: skip
+CAMERA_LIKENESS = 0.75
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,8 @@ def read_csv_lists(root: Path) -> ReidData:
     """Read pictures that CSV files list.
 
     Paths are relative to the folder of the CSV file and stay within it. Persons and cameras may
-    be numbers or words, the same in all files.
+    be numbers or words, the same in all files. Columns are named in capitals or small letters;
+    ``pid`` is ``person_id``; ``camid``, ``cam_id`` and ``camera`` are ``camera_id``.
 
     Without ``camera_id`` no two pictures of a person share a camera (see `stand_in_cameras`), so
     that the protocol drops nothing but a query's own picture. Person ``-1`` is junk, as in
@@ -40,8 +47,9 @@ def read_csv_lists(root: Path) -> ReidData:
             together; or one CSV file, or a folder with just one: all of it is training set then.
 
     Raises:
-        DataError: a file, a column or a picture is missing, a path leads out of the folder, a
-            picture is listed twice, or only some lines name a camera.
+        DataError: a file, a column or a picture is missing, a column is named nearly as that of
+            the cameras is, a path leads out of the folder, a picture is listed twice, or only some
+            lines name a camera.
     """
     root = root.expanduser()
     files = _find_files(root)
@@ -87,7 +95,7 @@ def _read_rows(file: Path, base: Path) -> Iterator[Row]:
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream, skipinitialspace=True)
-            _check_columns(file, reader.fieldnames or [])
+            reader.fieldnames = _read_columns(file, reader.fieldnames or [])
             for line in reader:
                 row = _parse(line, base, f"{file} line {reader.line_num}")
                 if row.path in seen:
@@ -101,12 +109,37 @@ def _read_rows(file: Path, base: Path) -> Iterator[Row]:
         raise DataError(f"{file}: no pictures in it")
 
 
-def _check_columns(file: Path, names: Sequence[str]) -> None:
+def _read_columns(file: Path, written: Sequence[str]) -> list[str]:
+    """Name the columns as this module does, the others as they are."""
+    plain = [name.strip().casefold() for name in written]
+    names = [ALIASES.get(name, name) for name in plain]
     missing = [name for name in (PATH, PERSON) if name not in names]
     if missing:
         raise DataError(
             f"{file}: no column {' and '.join(missing)} in the first line; "
-            f"expected {PATH},{PERSON} and perhaps {CAMERA}, found {','.join(names) or 'nothing'}"
+            f"expected {PATH},{PERSON} and perhaps {CAMERA}, found {','.join(written) or 'nothing'}"
+        )
+    for name in (PATH, PERSON, CAMERA):
+        meant = [text for text, read in zip(written, names, strict=True) if read == name]
+        if len(meant) > 1:
+            raise DataError(f"{file}: columns {' and '.join(meant)} all mean {name}; keep one")
+    if CAMERA not in names:
+        _refuse_like_camera(file, plain)
+    return names
+
+
+def _refuse_like_camera(file: Path, names: Sequence[str]) -> None:
+    """Refuse what may be the cameras: passed over, figures would be far too good, and no one told.
+
+    Raises:
+        DataError: a column's name is like ``camera_id``.
+    """
+    near = difflib.get_close_matches(CAMERA, names, n=1, cutoff=CAMERA_LIKENESS)
+    like = [name for name in names if "cam" in name] or near
+    if like:
+        raise DataError(
+            f"{file}: column {like[0]!r} is not known; name it {CAMERA} if it has the cameras, "
+            "otherwise take it out or give it a name unlike that"
         )
 
 

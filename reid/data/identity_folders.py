@@ -11,16 +11,21 @@ from reid.errors import DataError
 TRAIN, TRAIN_ALL, VALIDATION, QUERY, GALLERY = "train", "train_all", "val", "query", "gallery"
 JUNK = "-1"
 # Not within a word: neither "pic2.jpg" nor "c3po.jpg" names a camera, "0002_c1s1_000451.jpg" does.
-CAMERA = re.compile(r"(?<![A-Za-z0-9])c(\d+)(?:s\d|(?![A-Za-z0-9]))")
+CAMERA = re.compile(
+    r"(?<![a-z0-9])(?:c|cam(?:era)?[ _-]?)(\d+)(?:s\d|(?![a-z0-9]))"
+    r"|^[\d-]{4}c(\d)t\d+f\d+$",  # MARS: 0001C1T0001F001.jpg
+    re.IGNORECASE,
+)
 
 
 def read_identity_folders(root: Path, *, train_all: bool = False) -> ReidData:
     """Read pictures that lie in a folder per identity.
 
     The folder's name is the identity, a number or a word. A picture's name may have the camera in
-    it as ``c`` and a number (``0002_c1s1_000451_03.jpg``, ``c3_17.png``). If none has, no two
-    pictures of a person share a camera (see `stand_in_cameras`). A folder named ``-1`` is junk, as
-    in Market-1501, and is not read.
+    it as ``c``, ``cam`` or ``camera`` and a number, in small letters or capitals
+    (``0002_c1s1_000451_03.jpg``, ``c3_17.png``, ``Cam2-0001.jpg``), or as MARS has it
+    (``0001C1T0001F001.jpg``). If none has, no two pictures of a person share a camera (see
+    `stand_in_cameras`). A folder named ``-1`` is junk, as in Market-1501, and is not read.
 
     Args:
         root: a folder with ``train``, ``query`` and ``gallery`` in it, each with a folder per
@@ -78,7 +83,11 @@ def _list_split(folders: list[Path]) -> list[tuple[str, Path]]:
 
 def _read_cameras(root: Path, members: list[tuple[str, Path]]) -> dict[Path, int]:
     """Read cameras off the names; there are none or all of them."""
-    cameras = {path: int(match[1]) for _, path in members if (match := CAMERA.search(path.stem))}
+    cameras = {
+        path: int(match[1] or match[2])
+        for _, path in members
+        if (match := CAMERA.search(path.stem))
+    }
     if cameras and len(cameras) < len(members):
         bare = next(path for _, path in members if path not in cameras)
         raise DataError(

@@ -11,6 +11,9 @@ from torch import Tensor
 from reid.errors import DataError
 from reid.metrics.ranking import Protocol
 
+# What is said of a set whose `ReidData.has_cameras` is false.
+NO_CAMERAS = "no cameras: pictures of the same camera are not dropped"
+
 
 @dataclass(frozen=True, order=True)
 class Picture:

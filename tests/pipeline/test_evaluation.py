@@ -67,6 +67,7 @@ def test_the_task_changes_what_is_shown_not_what_is_measured(faces: ReidData) ->
     as_face, as_person = (context(faces, task) for task in ("face", "person"))
     metrics = evaluate(colours, as_face, device="cpu")
     assert evaluate(colours, as_person, device="cpu") == metrics
+    assert metrics["has_cameras"] is False
     assert headline(metrics, as_face.config)["EER"] == metrics["verification"]["equal_error_rate"]
 
 
@@ -131,11 +132,15 @@ def test_rates_are_shown_with_their_thresholds() -> None:
 def test_the_line_below_the_table() -> None:
     story = {
         "task": "face", "distance": "cosine", "protocol": "market1501", "pictures": "faces",
-        "seed": 3, "rows": [ROW],
+        "has_cameras": True, "seed": 3, "rows": [ROW],
     }  # fmt: skip
     assert "450 genuine and 4,500 impostor pairs of all test pictures" in describe_accuracy(story)
     assert describe_accuracy({**story, "task": "person"}) == (
         "accuracy: cosine distance, Market-1501 protocol, faces, seed 3"
+    )
+    assert (
+        "Market-1501 protocol (no cameras: pictures of the same camera are not dropped), faces"
+        in describe_accuracy({**story, "task": "person", "has_cameras": False})
     )
     classic = {**story, "task": "person", "protocol": "single_gallery_shot"}
     assert "classic CUHK03 protocol (one gallery picture an identity)" in describe_accuracy(classic)

@@ -49,15 +49,19 @@ def test_training_sets_are_merged(run: RunDir, tiny_market: Path, tmp_path: Path
     assert digest != other_digest
 
 
-def test_a_set_without_test_pictures_sets_identities_apart(run: RunDir, tmp_path: Path) -> None:
+def test_a_set_without_test_pictures_sets_identities_apart(
+    run: RunDir, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     for person in range(6):
         for number in range(4):
             path = tmp_path / "faces" / f"p{person}" / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (8, 8), (40 * person, 60 * number, 0)).save(path)
-    data, _ = prepare_pictures(
-        config(root=tmp_path / "faces", format="folders", test_share=0.34), run
-    )
+    with caplog.at_level("WARNING", logger="pipeline"):
+        data, _ = prepare_pictures(
+            config(root=tmp_path / "faces", format="folders", test_share=0.34), run
+        )
+    assert "faces: no cameras: pictures of the same camera are not dropped" in caplog.text
     trained = {picture.person for picture in data.train}
     tested = {picture.person for picture in data.query}
     assert len(trained) == 4

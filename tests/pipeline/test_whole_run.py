@@ -97,7 +97,7 @@ def test_records_name_their_inputs(finished: Path) -> None:
     assert set(found["train"]["versions"]) >= {"python", "torch", "nni"}  # type: ignore[call-overload]
     for stage in STAGES:
         metrics = json.loads((finished / stage / "metrics.json").read_text())
-        assert set(metrics) == {"cosine", "euclidean", "verification"}
+        assert set(metrics) == {"cosine", "euclidean", "has_cameras", "verification"}
         assert set(metrics["cosine"]["cumulative_matching"]) >= {"1", "5", "10"}
 
 

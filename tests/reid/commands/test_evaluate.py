@@ -58,6 +58,7 @@ def test_json_and_files(
     assert record == json.loads((out_folder / "metrics.json").read_text())
     assert (record["input_size"], record["flip_averaging"]) == ([64, 32], True)
     assert record["gallery_pictures"] == len(tiny_data.gallery)
+    assert record["has_cameras"] is True
     for part in ("ranking", "re_ranked"):
         assert list(record[part]) == ["cosine", "euclidean"]
         assert record[part]["cosine"]["protocol"] == "single_gallery_shot"
@@ -73,6 +74,22 @@ def test_json_and_files(
         matching = record[part][name.removesuffix("_re_ranked")]["cumulative_matching"]
         assert float(rows[4][name]) == matching["5"]
     assert (out_folder / "roc.csv").read_text().startswith("threshold,false_accept_rate,")
+
+
+def test_a_set_without_cameras_says_so(
+    capsys: pytest.CaptureFixture[str], weights: Path, tiny_market: Path, tmp_path: Path
+) -> None:
+    said = "no cameras: pictures of the same camera are not dropped"
+    code, out, _ = run(capsys, "--weights", weights, "--data", tiny_market)
+    assert code == 0
+    assert said not in out
+    folder = Path(shutil.copytree(tiny_market, tmp_path / "bare"))
+    (folder / "prepared.json").write_text('{"has_cameras": false}')
+    arguments = ["--weights", weights, "--data", folder, "--output", tmp_path / "out"]
+    code, out, _ = run(capsys, *arguments)
+    assert code == 0
+    assert said in out
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["has_cameras"] is False
 
 
 @pytest.fixture

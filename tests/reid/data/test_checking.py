@@ -1,6 +1,7 @@
 """What looking a data set over finds, and what it says."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,12 @@ def test_training_set_alone_without_cameras(tmp_path: Path, paint: Paint) -> Non
     assert "these may be no real cameras" in shown
     assert "no query and no gallery: the set can be trained on, not evaluated" in shown
     assert report.problems() == []
+
+
+def test_a_set_without_cameras(market: Path) -> None:
+    shown = text(check_data(replace(read_market1501(market), has_cameras=False)))
+    assert "no cameras: pictures of the same camera are not dropped" in shown
+    assert "no cameras" not in text(look(market))
 
 
 def test_one_picture_in_query_and_gallery_is_read_once(tmp_path: Path, paint: Paint) -> None:

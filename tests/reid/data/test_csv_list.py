@@ -46,6 +46,46 @@ def test_one_list_is_training_set(pictures: Path) -> None:
     assert not data.gallery
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        "img_path,pid,camid", "IMG_PATH,Person_ID,Camera_ID", "img_path ,person_id, camera_id ",
+        "img_path,person_id,cam_id", "img_path,person_id,Camera",
+    ],
+)  # fmt: skip
+def test_other_spellings_of_the_columns(pictures: Path, header: str) -> None:
+    write(pictures, "query.csv", header, "a/1.jpg,7,3", "b/1.jpg,8,3")
+    write(pictures, "gallery.csv", "img_path,person_id,camera_id", "a/2.jpg,7,3", "b/2.jpg,8,4")
+    data = read_csv_lists(pictures)
+    assert data.has_cameras
+    assert [(p.person, p.camera) for p in (*data.query, *data.gallery)] == [
+        (7, 3), (8, 3), (7, 3), (8, 4),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("column", ["cameraid", "Cam", "caemra_id", "camera name", "kamera_id"])
+def test_a_column_like_the_cameras_is_not_passed_over(pictures: Path, column: str) -> None:
+    write(pictures, "train.csv", f"img_path,person_id,{column}", "a/1.jpg,7,3")
+    with pytest.raises(
+        DataError, match=rf"train.csv: column '{column.lower()}' is not known; name it camera_id if"
+    ):
+        read_csv_lists(pictures)
+    # With the cameras known it is no more than one of the others.
+    write(pictures, "train.csv", f"img_path,person_id,{column},camid", "a/1.jpg,7,3,5")
+    assert read_csv_lists(pictures).train[0].camera == 5
+
+
+def test_other_columns_are_passed_over(pictures: Path) -> None:
+    write(pictures, "train.csv", "img_path,person_id,sequence,time", "a/1.jpg,7,3,4")
+    assert not read_csv_lists(pictures).has_cameras
+
+
+def test_two_columns_that_mean_the_same(pictures: Path) -> None:
+    write(pictures, "train.csv", "img_path,person_id,camid,camera_id", "a/1.jpg,7,3,4")
+    with pytest.raises(DataError, match="columns camid and camera_id all mean camera_id; keep one"):
+        read_csv_lists(pictures)
+
+
 def test_without_cameras_every_match_counts_but_the_picture_itself(pictures: Path) -> None:
     write(pictures, "query.csv", "img_path,person_id", "a/1.jpg,s1")
     write(pictures, "gallery.csv", "img_path,person_id", "a/1.jpg,s1", "a/2.jpg,s1", "b/1.jpg,s2")

@@ -53,6 +53,24 @@ def test_train_all(tmp_path: Path) -> None:
     assert len(read_identity_folders(tmp_path, train_all=True).train) == 3
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cam3_1.jpg", "C3_1.jpg", "Camera3-1.jpg", "cam_3_0001.jpg", "0002_C3S1_000451_03.jpg",
+        "0001C3T0001F001.jpg", "00-1C3T0001F001.jpg", "person7_CAM3.jpg", "camera 3 (1).jpg",
+    ],
+)  # fmt: skip
+def test_other_spellings_of_a_camera(tmp_path: Path, name: str) -> None:
+    data = read_identity_folders(touch(tmp_path, f"ann/{name}", "bob/c3_1.jpg"))
+    assert [p.camera for p in data.train] == [3, 3]
+    assert data.has_cameras
+
+
+@pytest.mark.parametrize("name", ["cameraman2.jpg", "webcam3.jpg", "C3PO.jpg", "camera.jpg"])
+def test_other_words_are_no_cameras(tmp_path: Path, name: str) -> None:
+    assert not read_identity_folders(touch(tmp_path, f"ann/{name}")).has_cameras
+
+
 @pytest.mark.parametrize("name", ["pic2.jpg", "c3po.jpg", "abc12.jpg", "c.jpg"])
 def test_words_are_no_cameras(tmp_path: Path, name: str) -> None:
     touch(tmp_path, f"ann/{name}", "ann/zz.jpg")

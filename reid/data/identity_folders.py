@@ -4,11 +4,13 @@ import re
 from pathlib import Path
 
 from reid.data.numbering import number_names, stand_in_cameras
-from reid.data.paths import existing_folder, list_pictures
+from reid.data.paths import existing_folder, holds_pictures, inner_folders, list_pictures
 from reid.data.records import Picture, ReidData
 from reid.errors import DataError
 
 TRAIN, TRAIN_ALL, VALIDATION, QUERY, GALLERY = "train", "train_all", "val", "query", "gallery"
+# The last is made by layumi's Person_reID too, and not read here.
+SPLITS = frozenset((TRAIN, TRAIN_ALL, VALIDATION, QUERY, GALLERY, "multi-query"))
 JUNK = "-1"
 # Not within a word: neither "pic2.jpg" nor "c3po.jpg" names a camera, "0002_c1s1_000451.jpg" does.
 CAMERA = re.compile(
@@ -35,8 +37,9 @@ def read_identity_folders(root: Path, *, train_all: bool = False) -> ReidData:
             instead of ``train`` alone.
 
     Raises:
-        DataError: there are no folders or no pictures in them, or only some of the names have a
-            camera.
+        DataError: there are no folders or no pictures in them, only some of the names have a
+            camera, or there are pictures that would not be read: in another folder beside these,
+            or in a folder within that of an identity.
     """
     root = existing_folder(root)
     folders = _find_splits(root, train_all)
@@ -58,6 +61,7 @@ def _find_splits(root: Path, train_all: bool) -> dict[str, list[Path]]:
     there = {path.name for path in root.iterdir() if path.is_dir()}
     if not there & {TRAIN, TRAIN_ALL, QUERY, GALLERY}:
         return {TRAIN: [root]}
+    _refuse_other_folders(root)
     if (QUERY in there) != (GALLERY in there):
         raise DataError(f"{root}: query and gallery go together; one of the folders is missing")
     splits = {split: [root / split] for split in (QUERY, GALLERY) if split in there}
@@ -68,17 +72,38 @@ def _find_splits(root: Path, train_all: bool) -> dict[str, list[Path]]:
     return {TRAIN: train, **splits} if train else splits
 
 
+def _refuse_other_folders(root: Path) -> None:
+    for folder in inner_folders(root):
+        if folder.name not in SPLITS and holds_pictures(folder):
+            raise DataError(
+                f"{folder}: has pictures and is not read; the folders are named {TRAIN}, "
+                f"{QUERY} and {GALLERY}, a test set is the last two; rename it or move it away"
+            )
+
+
 def _list_split(folders: list[Path]) -> list[tuple[str, Path]]:
     members = [
         (identity.name, path)
         for folder in folders
-        for identity in sorted(folder.iterdir())
-        if identity.is_dir() and identity.name != JUNK and not identity.name.startswith(".")
-        for path in list_pictures(identity)
+        for identity in inner_folders(folder)
+        if identity.name != JUNK
+        for path in _list_identity(identity)
     ]
     if not members:
         raise DataError(f"{folders[0]}: no folder with pictures in it; expected one per identity")
     return members
+
+
+def _list_identity(folder: Path) -> list[Path]:
+    for inner in inner_folders(folder):
+        if holds_pictures(inner):
+            raise DataError(
+                f"{inner}: has pictures and is not read, being a folder within that of an "
+                f"identity, {folder.name!r}; put the pictures of each identity into one folder, "
+                "with the camera in their names, such as 'c2_1.jpg'; sets of identities are "
+                f"folders named {TRAIN}, {QUERY} and {GALLERY}"
+            )
+    return list_pictures(folder)
 
 
 def _read_cameras(root: Path, members: list[tuple[str, Path]]) -> dict[Path, int]:

@@ -1,5 +1,6 @@
 """Paths that come from a data file or an archive: they must not lead out of the data."""
 
+import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
@@ -92,6 +93,29 @@ def find_base(
         if is_base(root / wrapping):
             return root / wrapping
     raise DataError(f"{root}: expected {expected}")
+
+
+def inner_folders(folder: Path) -> list[Path]:
+    """List the folders in a folder by name, without those that are no data.
+
+    These are the hidden ones, and those that network drives and archives add (``@eaDir``,
+    ``__MACOSX``).
+    """
+    with os.scandir(folder) as entries:
+        return sorted(Path(entry) for entry in entries if entry.is_dir() and _is_data(entry.name))
+
+
+def holds_pictures(folder: Path) -> bool:
+    """Tell whether there is a picture in a folder or, at any depth, in a folder within it."""
+    for _, folders, names in os.walk(folder):
+        folders[:] = filter(_is_data, folders)
+        if any(_is_data(name) and name.lower().endswith(PICTURE_SUFFIXES) for name in names):
+            return True
+    return False
+
+
+def _is_data(name: str) -> bool:
+    return not name.startswith(".") and name not in ("@eaDir", "__MACOSX")
 
 
 def list_pictures(folder: Path, suffixes: Iterable[str] = PICTURE_SUFFIXES) -> list[Path]:

@@ -77,6 +77,44 @@ def test_words_are_no_cameras(tmp_path: Path, name: str) -> None:
     assert [p.camera for p in read_identity_folders(tmp_path).train] == [1, 2]
 
 
+def test_a_folder_beside_the_splits_is_not_passed_over(tmp_path: Path) -> None:
+    touch(tmp_path, "train/ann/1.jpg", "test/bob/day/1.JPG")
+    with pytest.raises(
+        DataError, match=r"/test: has pictures and is not read; .* train, query and gallery, a test"
+    ):
+        read_identity_folders(tmp_path)
+
+
+def test_folders_beside_the_splits_that_may_be_there(tmp_path: Path) -> None:
+    touch(
+        tmp_path, "train/ann/1.jpg", "val/ann/2.jpg", "multi-query/eve/1.jpg", ".cache/1.jpg",
+        "@eaDir/1.jpg", "__MACOSX/train/1.jpg", "notes/read.me", "test/.thumbs/1.jpg",
+        "test/._1.jpg", "train/@ann/1.jpg",
+    )  # fmt: skip
+    assert len(read_identity_folders(tmp_path).train) == 2
+
+
+@pytest.mark.parametrize("beside", ["bob/1.jpg", "ann/1.jpg"])
+def test_folders_within_an_identity_are_not_passed_over(tmp_path: Path, beside: str) -> None:
+    touch(tmp_path, beside, "bob/cam1/1.jpg")
+    with pytest.raises(
+        DataError,
+        match=r"/bob/cam1: has pictures and is not read, .* that of an identity, 'bob'; put the",
+    ):
+        read_identity_folders(tmp_path)
+
+
+def test_folders_within_an_identity_that_may_be_there(tmp_path: Path) -> None:
+    touch(tmp_path, "ann/1.jpg", "ann/.thumbs/1.jpg", "ann/@eaDir/1.jpg", "ann/raw/1.txt")
+    assert len(read_identity_folders(tmp_path).train) == 1
+
+
+@pytest.mark.parametrize("names", [("Train/ann/1.jpg", "Query/eve/1.jpg"), ("test/eve/1.jpg",)])
+def test_splits_by_other_names_are_no_identities(tmp_path: Path, names: tuple[str, ...]) -> None:
+    with pytest.raises(DataError, match="folders named train, query and gallery"):
+        read_identity_folders(touch(tmp_path, *names))
+
+
 def test_cameras_in_some_names_only(tmp_path: Path) -> None:
     touch(tmp_path, "ann/c1.jpg", "ann/front.jpg")
     with pytest.raises(

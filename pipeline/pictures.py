@@ -11,7 +11,7 @@ from pipeline.progress import progress_bar
 from pipeline.run_dir import RunDir
 from reid.data.inspection import inspect_data
 from reid.data.merging import merge_training, split_by_identity
-from reid.data.records import NO_CAMERAS, ReidData, check_evaluable
+from reid.data.records import NO_CAMERAS, ReidData, check_evaluable, check_trainable
 from reid.data.sources import read_source
 from reid.data.synthetic import SyntheticSettings, write_synthetic_market1501
 from reid.files import write_json
@@ -91,6 +91,7 @@ def _read(config: Config, root: Path) -> ReidData:
 
 def _inspect(config: Config, run: RunDir) -> tuple[ReidData, str, dict[str, str]]:
     data = _read(config, config.data.root or synthetic_folder(config, run))
+    check_trainable(data)
     check_evaluable(data)
     known = _read_inspection(run.path / INSPECTION)
     with progress_bar("checking pictures") as progress:

@@ -171,6 +171,8 @@ class DataReport:
             notes.append("no identity has two pictures on one camera: these may be no real cameras")
         if not any(split.pictures for split in self.splits if split.name != "train"):
             notes.append("no query and no gallery: the set can be trained on, not evaluated")
+        if not any(split.pictures for split in self.splits if split.name == "train"):
+            notes.append("no training pictures: the set can be evaluated, not trained on")
         return notes
 
 

@@ -105,7 +105,8 @@ def _find_base(root: Path, boxes: Boxes) -> Path:
 
 
 def _is_market_layout(base: Path, boxes: Boxes) -> bool:
-    return (base / SPELLING[boxes] / SPLITS["train"]).is_dir()
+    folder = base / SPELLING[boxes]
+    return any((folder / SPLITS[split]).is_dir() for split in ("train", "gallery"))
 
 
 def _find_release(base: Path) -> Path | None:

@@ -27,7 +27,8 @@ def read_market1501(root: Path) -> ReidData:
 
     Args:
         root: the folder with ``bounding_box_train``, ``query`` and ``bounding_box_test``, or one
-            that wraps it the way torchreid does.
+            that wraps it the way torchreid does. Where the first is missing there is nothing to
+            train on.
 
     Raises:
         DataError: a folder is missing or empty, or a name cannot be read.
@@ -50,24 +51,26 @@ def read_market_layout(root: Path, wrappings: Sequence[str]) -> ReidData:
     """
     root = existing_folder(root)
     base = _find_base(root, wrappings)
-    splits = {name: _read_split(base / folder) for name, folder in SPLITS.items()}
+    train, query, gallery = (base / SPLITS[split] for split in ("train", "query", "gallery"))
     return ReidData(
         base,
-        splits["train"],
-        splits["query"],
-        splits["gallery"],
+        _read_split(train) if train.exists() else (),
+        _read_split(query),
+        _read_split(gallery),
         protocol=recorded_protocol(base),
         has_cameras=has_cameras(base),
     )
 
 
 def _find_base(root: Path, wrappings: Sequence[str]) -> Path:
-    for wrapping in wrappings:
-        if (root / wrapping / SPLITS["train"]).is_dir():
-            return root / wrapping
+    # A test set alone is enough to measure on.
+    for split in ("train", "gallery"):
+        for wrapping in wrappings:
+            if (root / wrapping / SPLITS[split]).is_dir():
+                return root / wrapping
     raise DataError(
-        f"{root}: no folder {SPLITS['train']!r} in it; expected the Market-1501 layout: "
-        + ", ".join(SPLITS.values())
+        f"{root}: no folder {SPLITS['train']!r} in it, nor {SPLITS['gallery']!r}; expected the "
+        f"Market-1501 layout: {', '.join(SPLITS.values())}"
     )
 
 

@@ -75,6 +75,20 @@ def count_persons(pictures: Sequence[Picture]) -> int:
     return len({picture.person for picture in pictures})
 
 
+def check_trainable(data: ReidData) -> None:
+    """Check that there is something to train on.
+
+    Raises:
+        DataError: there are no training pictures.
+    """
+    if not data.train:
+        raise DataError(
+            f"{data.root}: no training pictures, and every run trains or calibrates on some (in "
+            "the Market-1501 layout those of bounding_box_train); a model is measured on a test "
+            "set alone with: python -m reid evaluate"
+        )
+
+
 def check_evaluable(data: ReidData) -> None:
     """Check that the Market-1501 protocol leaves at least one query with a match.
 

@@ -34,14 +34,17 @@ SOURCES: dict[str, Reader] = {
     "folders": read_identity_folders,
 }
 
+# In the Market-1501 layout either may be missing.
+_TRAIN, _GALLERY = SPLITS["train"], SPLITS["gallery"]
 # What is found only in a data set's folder, or in the folder that torchreid wraps it in.
 MARKS = {
-    "market1501": (SPLITS["train"], f"Market-1501-v15.09.15/{SPLITS['train']}"),
-    "dukemtmc-reid": (f"DukeMTMC-reID/{SPLITS['train']}",),
+    "market1501": (_TRAIN, _GALLERY, f"Market-1501-v15.09.15/{_TRAIN}",
+                   f"Market-1501-v15.09.15/{_GALLERY}"),
+    "dukemtmc-reid": (f"DukeMTMC-reID/{_TRAIN}", f"DukeMTMC-reID/{_GALLERY}"),
     "msmt17": ("list_train.txt", "MSMT17_V1/list_train.txt", "MSMT17_V2/list_train.txt"),
     "cuhk03-detected": ("images_detected", "cuhk-03.mat", "cuhk03_release/cuhk-03.mat",
-                        "detected/bounding_box_train"),
-    "cuhk03-labelled": ("images_labeled", "labeled/bounding_box_train"),
+                        f"detected/{_TRAIN}", f"detected/{_GALLERY}"),
+    "cuhk03-labelled": ("images_labeled", f"labeled/{_TRAIN}", f"labeled/{_GALLERY}"),
     "casia-webface": ("train.rec",),
     "csv": ("*.csv",),
 }  # fmt: skip

@@ -69,6 +69,16 @@ def test_a_set_without_test_pictures_sets_identities_apart(
     assert not trained & tested
 
 
+def test_a_test_set_alone_is_not_run_on(run: RunDir, tiny_market: Path, tmp_path: Path) -> None:
+    alone = Path(shutil.copytree(tiny_market, tmp_path / "alone"))
+    shutil.rmtree(alone / "bounding_box_train")
+    for asked in (config(root=alone), config(root=alone, validation_share=0.25)):
+        with pytest.raises(DataError, match=r"alone: no training pictures, and every run trains"):
+            prepare_pictures(asked, run)
+    merged, _ = prepare_pictures(config(root=alone, also_train_on=[{"root": tiny_market}]), run)
+    assert len({picture.person for picture in merged.train}) == 8
+
+
 def test_an_unknown_format(run: RunDir, tiny_market: Path) -> None:
     with pytest.raises(DataError, match=r"unknown data set 'market'"):
         prepare_pictures(config(root=tiny_market, format="market"), run)

@@ -92,6 +92,19 @@ def test_a_set_without_cameras_says_so(
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["has_cameras"] is False
 
 
+def test_a_test_set_alone_gives_the_same(
+    capsys: pytest.CaptureFixture[str], weights: Path, tiny_market: Path, tmp_path: Path
+) -> None:
+    alone = Path(shutil.copytree(tiny_market, tmp_path / "alone"))
+    shutil.rmtree(alone / "bounding_box_train")
+    records = []
+    for folder in (tiny_market, alone):
+        code, out, _ = run(capsys, "--weights", weights, "--data", folder, "--json")
+        assert code == 0
+        records.append(json.loads(out))
+    assert records[0]["ranking"] == records[1]["ranking"]
+
+
 @pytest.fixture
 def one_person(tiny_market: Path, tiny_data: ReidData, tmp_path: Path) -> Path:
     person = tiny_data.query[0].person

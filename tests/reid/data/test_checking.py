@@ -1,5 +1,6 @@
 """What looking a data set over finds, and what it says."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -116,6 +117,14 @@ def test_training_set_alone_without_cameras(tmp_path: Path, paint: Paint) -> Non
     assert "these may be no real cameras" in shown
     assert "no query and no gallery: the set can be trained on, not evaluated" in shown
     assert report.problems() == []
+
+
+def test_a_test_set_alone(market: Path) -> None:
+    assert "no training pictures" not in text(look(market))
+    shutil.rmtree(market / "bounding_box_train")
+    report = look(market)
+    assert report.problems() == []
+    assert "no training pictures: the set can be evaluated, not trained on" in text(report)
 
 
 def test_a_set_without_cameras(market: Path) -> None:

@@ -1,11 +1,13 @@
 """The Market-1501 layout, and what is said when it is not there."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from reid.data.market1501 import read_market1501
-from reid.data.records import check_evaluable
+from reid.data.records import check_evaluable, check_trainable
+from reid.data.sources import recognise_source
 from reid.errors import DataError
 
 FILES = {
@@ -57,6 +59,30 @@ def test_a_missing_or_empty_split(market: Path) -> None:
         read_market1501(market)
     (market / "query").rmdir()
     with pytest.raises(DataError, match="query: no such folder"):
+        read_market1501(market)
+
+
+@pytest.mark.parametrize("wrapping", ["", "Market-1501-v15.09.15"])
+def test_a_test_set_alone(market: Path, tmp_path: Path, wrapping: str) -> None:
+    whole = read_market1501(market)
+    shutil.rmtree(market / "bounding_box_train")
+    target = tmp_path / "root" / wrapping
+    target.parent.mkdir(parents=True, exist_ok=True)
+    market.rename(target)
+    assert recognise_source(tmp_path / "root") == "market1501"
+    data = read_market1501(tmp_path / "root")
+    assert data.train == ()
+    for found, expected in ((data.query, whole.query), (data.gallery, whole.gallery)):
+        assert [p.path.name for p in found] == [p.path.name for p in expected]
+    check_evaluable(data)
+    with pytest.raises(DataError, match=r"no training pictures, .* with: python -m reid evaluate"):
+        check_trainable(data)
+
+
+def test_an_empty_training_set_is_refused(market: Path) -> None:
+    for path in (market / "bounding_box_train").iterdir():
+        path.unlink()
+    with pytest.raises(DataError, match="bounding_box_train: no pictures in it"):
         read_market1501(market)
 
 

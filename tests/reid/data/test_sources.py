@@ -46,7 +46,10 @@ def test_unknown_options(tmp_path: Path) -> None:
     [
         ("bounding_box_train/", "market1501"),
         ("Market-1501-v15.09.15/bounding_box_train/", "market1501"),
+        ("bounding_box_test/", "market1501"),
         ("DukeMTMC-reID/bounding_box_train/", "dukemtmc-reid"),
+        ("DukeMTMC-reID/bounding_box_test/", "dukemtmc-reid"),
+        ("labeled/bounding_box_test/", "cuhk03-labelled"),
         ("list_train.txt", "msmt17"),
         ("MSMT17_V2/list_train.txt", "msmt17"),
         ("cuhk03_release/cuhk-03.mat", "cuhk03-detected"),

@@ -10,7 +10,8 @@ from reid.metrics import PairScores, pair_scores, pair_scores_within
 def verification_pairs(data: ReidData, query: Tensor, gallery: Tensor) -> PairScores:
     """Score the pairs that a data set is verified on.
 
-    With cameras: every query against every gallery picture from another camera, as in ranking.
+    With cameras: every query against every gallery picture, but not against those of its person
+    from its camera, as in ranking. Strangers on one camera are compared, since they are in use too.
     Without, as with faces: every test picture against every other one, each pair once; which of
     them are queries does not matter then.
 
@@ -44,4 +45,6 @@ def verification_pairs(data: ReidData, query: Tensor, gallery: Tensor) -> PairSc
 
 def describe_pairs(data: ReidData) -> str:
     """Say which pairs these are, for a table."""
-    return "of query and gallery from two cameras" if data.has_cameras else "of all test pictures"
+    if data.has_cameras:
+        return "of query and gallery (genuine ones from two cameras)"
+    return "of all test pictures"

@@ -90,8 +90,9 @@ def pair_scores(
         query_ids: integers, shape (queries,).
         gallery_features: shape (gallery, dimensions).
         gallery_ids: integers, shape (gallery,).
-        query_cameras: if given, with the gallery's, pairs of one camera are left out, both
-            genuine and impostor; integers, shape (queries,).
+        query_cameras: if given, with the gallery's, genuine pairs of one camera are left out, as
+            in ranking. Impostor pairs of one camera stay: strangers pass the same camera, and they
+            are more alike than those of two. Integers, shape (queries,).
         gallery_cameras: integers, shape (gallery,).
         maximum_impostors: how many impostor scores to keep at most.
         block_bytes: memory for a block of similarities; at least one query is worked on at a time.
@@ -116,7 +117,7 @@ def pair_scores(
     refuse_different_widths(queries.features, gallery.features)
     pairs = len(queries) * len(gallery)
     drawn = None if pairs <= maximum_impostors else _draw(pairs, maximum_impostors, seed)
-    counts = _two_cameras if query_cameras is not None else None
+    counts = _no_junk if query_cameras is not None else None
     return _score(_blocks(queries, gallery, counts, block_bytes), drawn, device)
 
 
@@ -193,11 +194,12 @@ class _Block:
 _Rule = Callable[[int, LabelledFeatures, LabelledFeatures], npt.NDArray[np.bool_]]
 
 
-def _two_cameras(
+def _no_junk(
     _start: int, block: LabelledFeatures, gallery: LabelledFeatures
 ) -> npt.NDArray[np.bool_]:
-    differ: npt.NDArray[np.bool_] = block.cameras[:, None] != gallery.cameras
-    return differ
+    counted: npt.NDArray[np.bool_] = block.cameras[:, None] != gallery.cameras
+    counted |= block.ids[:, None] != gallery.ids
+    return counted
 
 
 def _later_ones(

@@ -125,7 +125,7 @@ def test_one_person_is_ranked_and_not_verified(
         capsys, "--weights", weights, "--data", one_person, "--output", tmp_path / "out"
     )
     assert (code, err) == (0, "")
-    reason = "there are no impostor pairs of query and gallery from two cameras"
+    reason = "there are no impostor pairs of query and gallery (genuine ones from two cameras)"
     assert f"no verification: {reason}\n" in out
     assert "mAP" in out
     assert "EER" not in out

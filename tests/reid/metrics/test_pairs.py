@@ -1,6 +1,9 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import roc_curve
 
 from reid.errors import DataError
 from reid.metrics import evaluate_verification, pair_scores, pair_scores_within
@@ -34,14 +37,46 @@ def test_scores_all_pairs(block_bytes):
     assert not pairs.sampled
 
 
-def test_pairs_of_one_camera_are_left_out_if_cameras_are_given():
-    sets, (query_cameras, gallery_cameras) = random_sets()
-    pairs = pair_scores(*sets, query_cameras=query_cameras, gallery_cameras=gallery_cameras)
-    scores, same = plain_scores(sets), sets[1][:, None] == sets[3]
-    across = query_cameras[:, None] != gallery_cameras
-    torch.testing.assert_close(pairs.genuine, scores[same & across])
-    torch.testing.assert_close(pairs.impostor, scores[~same & across])
-    assert pairs.impostor_pairs == int((~same & across).sum())
+@pytest.mark.parametrize("block_bytes", [1, 5000, 2**26])
+def test_genuine_pairs_of_one_camera_are_left_out_if_cameras_are_given(block_bytes):
+    sets, cameras = random_sets()
+    pairs = pair_scores(
+        *sets, query_cameras=cameras[0], gallery_cameras=cameras[1], block_bytes=block_bytes
+    )
+    queries, query_ids, gallery, gallery_ids = sets
+    genuine, impostor = [], []
+    for i, j in itertools.product(range(len(queries)), range(len(gallery))):
+        score = torch.cosine_similarity(queries[i], gallery[j], dim=0)
+        if query_ids[i] != gallery_ids[j]:
+            impostor.append(score)
+        elif cameras[0][i] != cameras[1][j]:
+            genuine.append(score)
+    torch.testing.assert_close(pairs.genuine, torch.stack(genuine))
+    torch.testing.assert_close(pairs.impostor, torch.stack(impostor))
+    assert pairs.impostor_pairs == len(impostor)
+
+
+def test_a_threshold_bounds_false_accepts_on_the_same_camera_too():
+    sets, cameras = random_sets(queries=60)
+    same = sets[1][:, None] == sets[3]
+    one_camera = cameras[0][:, None] == cameras[1]
+    # Strangers who share a camera are more alike: its light and background are in the features.
+    for features, of in ((sets[0], cameras[0]), (sets[2], cameras[1])):
+        features += 3 * torch.eye(8)[of]
+    scores = plain_scores(sets)
+    pairs = pair_scores(*sets, query_cameras=cameras[0], gallery_cameras=cameras[1])
+    result = evaluate_verification(pairs.scores, pairs.same, targets=(0.05,))
+    kept = ~(same & one_camera)
+    accepts, trues, thresholds = roc_curve(same[kept], scores[kept], drop_intermediate=False)
+    at = np.flatnonzero(accepts <= 0.05)[-1]
+    point = result.operating_points[0]
+    assert point.threshold == pytest.approx(thresholds[at], abs=1e-6)
+    assert point.true_accept_rate == pytest.approx(trues[at])
+    assert (scores[~same] >= point.threshold - 1e-6).double().mean() <= 0.05
+    # What the pairs of two cameras alone would give lets in more strangers than it promises.
+    across = evaluate_verification(scores[~one_camera], same[~one_camera], targets=(0.05,))
+    optimistic = across.operating_points[0].threshold
+    assert (scores[~same] >= optimistic).double().mean() > 0.06
 
 
 def test_pairs_are_ready_for_verification():

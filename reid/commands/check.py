@@ -7,6 +7,7 @@ from rich.console import Console
 
 from reid.commands.data_options import add_data_set_option
 from reid.commands.progress_bars import progress_bars
+from reid.commands.reading import read_as
 
 HELP = "look a data set over: counts, unreadable pictures, queries with no match and why"
 EXIT_PROBLEMS = 1
@@ -31,13 +32,11 @@ def run(options: argparse.Namespace) -> int:
         DataError: the folder cannot be read as a data set.
     """
     from reid.data.checking import check_data
-    from reid.data.sources import read_source, recognise_source
 
-    name = options.name or recognise_source(options.folder)
     with progress_bars() as start:
-        data = read_source(name, options.folder, progress=start("extracting"))
+        data, reading = read_as(options.name, options.folder, start("extracting"))
         report = check_data(data, start("reading pictures"))
     console = Console(soft_wrap=True, highlight=False)
-    console.print(f"read as {name}", markup=False)
+    console.print(str(reading), markup=False)
     console.print(report)
     return EXIT_PROBLEMS if report.problems() else 0

@@ -13,6 +13,7 @@ from rich.table import Table
 from reid.commands.data_options import add_data_set_option
 from reid.commands.model_options import add_loading_options, add_model_options, load_chosen_model
 from reid.commands.progress_bars import progress_bars
+from reid.commands.reading import Reading, read_as
 from reid.errors import DataError
 
 if TYPE_CHECKING:
@@ -33,6 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a data set with query and gallery pictures",
     )  # fmt: skip
     add_data_set_option(parser)
+    parser.add_argument(
+        "--split", type=int, metavar="N",
+        help="which of CUHK03's 20 classic splits, 0 to 19 (default: 0)",
+    )  # fmt: skip
     parser.add_argument(
         "--protocol", metavar="NAME",
         help="market1501 or single_gallery_shot (default: the data set's)",
@@ -68,13 +73,13 @@ def run(options: argparse.Namespace) -> int:
 
     target = parse_target(options.store_threshold) if options.store_threshold else None
     embedder = load_chosen_model(options)
-    data, evaluation = _measure(options, embedder, target)
-    record = _record(embedder, data, evaluation)
+    data, reading, evaluation = _measure(options, embedder, target)
+    record = _record(embedder, data, reading, evaluation)
     console = Console(soft_wrap=True, highlight=False, stderr=options.json)
     if options.json:
         print(json.dumps(record, indent=2, allow_nan=False))  # noqa: T201
     else:
-        _show(console, embedder, data, evaluation)
+        _show(console, embedder, data, reading, evaluation)
     # What was measured has been shown by now, should there be no threshold or nowhere to write.
     if options.output is not None:
         write_evaluation(options.output, evaluation, record)
@@ -91,13 +96,13 @@ def run(options: argparse.Namespace) -> int:
 
 def _measure(
     options: argparse.Namespace, embedder: Embedder, target: float | str | None
-) -> tuple[ReidData, Evaluation]:
-    from reid.data.sources import read_source, recognise_source
+) -> tuple[ReidData, Reading, Evaluation]:
     from reid.inference.evaluate import evaluate
 
     with progress_bars() as start:
-        name = options.name or recognise_source(options.data)
-        data = read_source(name, options.data, progress=start("extracting"))
+        data, reading = read_as(
+            options.name, options.data, start("extracting"), split=options.split
+        )
         evaluation = evaluate(
             embedder,
             data,
@@ -108,15 +113,18 @@ def _measure(
             workers=options.workers,
             start_progress=start,
         )
-    return data, evaluation
+    return data, reading, evaluation
 
 
-def _record(embedder: Embedder, data: ReidData, evaluation: Evaluation) -> dict[str, Any]:
+def _record(
+    embedder: Embedder, data: ReidData, reading: Reading, evaluation: Evaluation
+) -> dict[str, Any]:
     return {
         "model_file": str(embedder.path),
         "model": embedder.description,
         **embedder.space.to_dict(),
         "data": str(data.root),
+        **reading.to_dict(),
         "has_cameras": data.has_cameras,
         "query_pictures": len(data.query),
         "gallery_pictures": len(data.gallery),
@@ -124,7 +132,13 @@ def _record(embedder: Embedder, data: ReidData, evaluation: Evaluation) -> dict[
     }
 
 
-def _show(console: Console, embedder: Embedder, data: ReidData, evaluation: Evaluation) -> None:
+def _show(
+    console: Console,
+    embedder: Embedder,
+    data: ReidData,
+    reading: Reading,
+    evaluation: Evaluation,
+) -> None:
     from reid.data.records import NO_CAMERAS
     from reid.inference.verification_pairs import describe_pairs
 
@@ -133,6 +147,7 @@ def _show(console: Console, embedder: Embedder, data: ReidData, evaluation: Eval
     first = next(iter(evaluation.ranking.values()))
     left_out = f", {first.queries_without_match} without a match left out"
     console.print(f"{embedder.path}: {embedder.description}, {height}x{width}{flip}", markup=False)
+    console.print(f"{data.root}: {reading}", markup=False)
     console.print(
         f"{first.queries} queries{left_out if first.queries_without_match else ''}, "
         f"protocol {first.protocol}",

@@ -20,6 +20,20 @@ def has_cameras(folder: Path) -> bool:
     return bool(_read(folder).get(HAS_CAMERAS, True))
 
 
+def recorded_origin(folder: Path) -> tuple[str, int | None] | None:
+    """Tell which data set a folder was prepared from, and which of its splits if it was named.
+
+    Returns:
+        A key of ``reid.data.sources.SOURCES`` and the split; none where it was not prepared.
+    """
+    record = _read(folder)
+    name, options = record.get("data_set"), record.get("options")
+    split = options.get("split") if isinstance(options, dict) else None
+    if not isinstance(name, str):
+        return None
+    return name, split if isinstance(split, int) else None
+
+
 def recorded_protocol(folder: Path) -> Protocol:
     """Tell by which protocol a folder's data set is evaluated: Market-1501's unless it is noted.
 

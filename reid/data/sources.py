@@ -87,31 +87,54 @@ def read_source(
     return reader(root, **options)
 
 
+def chosen_split(name: str, split: int | None = None) -> int | None:
+    """Return which of its splits a data set is read with, or none where it has but one.
+
+    Args:
+        name: a key of ``SOURCES``.
+        split: the one that was asked for, if any.
+    """
+    option = inspect.signature(SOURCES[check_source(name)]).parameters.get("split")
+    if option is None or split is not None:
+        return split
+    return int(option.default)
+
+
 def recognise_source(root: Path) -> str:
-    """Tell by what lies in a folder which data set it is.
+    """Tell by what lies in a folder which data set it is: the first of `recognise_sources`.
+
+    Raises:
+        DataError: it does not look like any.
+    """
+    return recognise_sources(root)[0]
+
+
+def recognise_sources(root: Path) -> list[str]:
+    """Tell by what lies in a folder which data sets it can be read as.
 
     Args:
         root: the data set's folder.
 
     Returns:
-        A key of ``SOURCES``.
+        Keys of ``SOURCES``, the one that it is read as first. There are several where, say,
+        CUHK03's pictures of both kinds of boxes are there.
 
     Raises:
         DataError: it does not look like any.
     """
     root = root.expanduser()
     if root.is_file() and root.suffix == ".csv":
-        return "csv"
+        return ["csv"]
     if root.is_file() and is_archive(root):
         raise DataError(
             f"{root}: an archive; unpack it with: python -m reid prepare NAME --from {root}"
         )
     root = existing_folder(root)
-    for name, marks in MARKS.items():
-        if any(any(root.glob(mark)) for mark in marks):
-            return name
+    found = [name for name, marks in MARKS.items() if any(any(root.glob(mark)) for mark in marks)]
+    if found:
+        return found
     if any(path.is_dir() and not path.name.startswith(".") for path in root.iterdir()):
-        return "folders"
+        return ["folders"]
     raise DataError(
         f"{root}: looks like no data set that is known; name one of {', '.join(SOURCES)}"
     )

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,7 @@ def test_tables(
     code, out, err = run(capsys, "--weights", weights, "--data", tiny_market)
     assert (code, err) == (0, "")
     assert f"{weights}: osnet_x0_25, checkpoint, 64x32\n" in out
+    assert f"{tiny_market}: read as market1501\n" in out
     for text in ("protocol market1501", "mAP", "mINP", "rank-20", "euclidean", "EER", "FAR 0.1 "):
         assert text in out
     assert "re-ranked" not in out
@@ -58,7 +60,7 @@ def test_json_and_files(
     assert record == json.loads((out_folder / "metrics.json").read_text())
     assert (record["input_size"], record["flip_averaging"]) == ([64, 32], True)
     assert record["gallery_pictures"] == len(tiny_data.gallery)
-    assert record["has_cameras"] is True
+    assert (record["format"], record["split"], record["has_cameras"]) == ("market1501", None, True)
     for part in ("ranking", "re_ranked"):
         assert list(record[part]) == ["cosine", "euclidean"]
         assert record[part]["cosine"]["protocol"] == "single_gallery_shot"
@@ -90,6 +92,28 @@ def test_a_set_without_cameras_says_so(
     assert code == 0
     assert said in out
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["has_cameras"] is False
+
+
+def test_a_classic_split(
+    capsys: pytest.CaptureFixture[str], weights: Path, tmp_path: Path, paint: Callable[..., Path]
+) -> None:
+    names = [f"1_00{person}_{view}_0{view}.png" for person in range(1, 6) for view in (1, 2)]
+    for number, name in enumerate(names):
+        paint(tmp_path / "set" / "images_detected" / name, 500 * number)
+    splits = [
+        {"train": [], "query": [[name, 0, 0] for name in names[:tested]], "gallery": []}
+        for tested in (4, 6)
+    ]
+    (tmp_path / "set" / "splits_classic_detected.json").write_text(json.dumps(splits))
+    arguments = ["--weights", weights, "--data", tmp_path / "set"]
+    arguments += ["--as", "cuhk03-classic-detected", "--json"]
+    for asked, split, pictures in (([], 0, 4), (["--split", 1], 1, 6)):
+        code, out, _ = run(capsys, *arguments, *asked)
+        assert code == 0
+        record = json.loads(out)
+        assert (record["split"], record["query_pictures"]) == (split, pictures)
+        assert record["ranking"]["cosine"]["protocol"] == "single_gallery_shot"
+    assert run(capsys, *arguments, "--split", 2)[0] == 2
 
 
 def test_a_test_set_alone_gives_the_same(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from reid.data.market1501 import read_market1501
-from reid.data.sources import SOURCES, read_source, recognise_source
+from reid.data.sources import SOURCES, read_source, recognise_source, recognise_sources
 from reid.errors import DataError
 
 
@@ -68,6 +68,14 @@ def test_a_folder_is_recognised(tmp_path: Path, entry: str, name: str) -> None:
         path.touch()
     assert recognise_source(tmp_path) == name
     assert name in SOURCES
+
+
+def test_what_a_folder_can_be_read_as(tmp_path: Path) -> None:
+    for boxes in ("labeled", "detected"):
+        (tmp_path / f"images_{boxes}").mkdir()
+    assert recognise_sources(tmp_path) == ["cuhk03-detected", "cuhk03-labelled"]
+    (tmp_path / "images_detected").rmdir()
+    assert recognise_sources(tmp_path) == ["cuhk03-labelled"]
 
 
 def test_a_csv_file_is_recognised(tmp_path: Path) -> None:

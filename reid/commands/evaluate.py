@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--output", type=Path, metavar="FOLDER",
-        help="write metrics.json, roc.csv and cmc.csv there",
+        help="write metrics.json, roc.csv, cmc.csv and queries.csv (what each query finds) there",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
     add_loading_options(parser)
@@ -82,9 +82,11 @@ def run(options: argparse.Namespace) -> int:
         _show(console, embedder, data, reading, evaluation)
     # What was measured has been shown by now, should there be no threshold or nowhere to write.
     if options.output is not None:
-        write_evaluation(options.output, evaluation, record)
-        roc = "" if evaluation.verification is None else ", roc.csv"
-        console.print(f"metrics.json{roc} and cmc.csv are in {options.output}", markup=False)
+        write_evaluation(options.output, data, evaluation, record)
+        roc = "" if evaluation.verification is None else "roc.csv, "
+        console.print(
+            f"metrics.json, {roc}cmc.csv and queries.csv are in {options.output}", markup=False
+        )
     if target is not None:
         if evaluation.verification is None:
             raise DataError(f"{data.root}: no threshold: {_why_none(data, evaluation)}")
@@ -109,6 +111,7 @@ def _measure(
             protocol=options.protocol,
             re_ranking=options.re_rank,
             extra_targets=[target] if isinstance(target, float) else [],
+            each_query=options.output is not None,
             batch_size=options.batch_size,
             workers=options.workers,
             start_progress=start,

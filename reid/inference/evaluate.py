@@ -11,6 +11,7 @@ from reid.data.records import ReidData, check_evaluable, label_tensors
 from reid.errors import DataError
 from reid.files import write_json
 from reid.inference.embedder import Embedder, embed_files
+from reid.inference.query_list import write_query_list
 from reid.inference.verification_pairs import verification_pairs
 from reid.metrics import (
     Distance,
@@ -22,6 +23,7 @@ from reid.metrics import (
     evaluate_verification,
 )
 from reid.metrics.curves import roc_curve, write_cmc, write_roc
+from reid.metrics.query_rankings import QueryRanking, rank_queries
 from reid.metrics.ranking import check_options
 from reid.metrics.ranking_by_distances import evaluate_distances
 from reid.metrics.reranking import rerank
@@ -30,7 +32,7 @@ from reid.progress import Progress
 
 RANKS = (1, 5, 10, 20)
 CURVE_RANKS = 50
-METRICS, ROC, CMC = "metrics.json", "roc.csv", "cmc.csv"
+METRICS, ROC, CMC, QUERIES = "metrics.json", "roc.csv", "cmc.csv", "queries.csv"
 
 StartProgress = Callable[[str], Progress]
 
@@ -46,12 +48,14 @@ class Evaluation:
             :func:`reid.inference.verification_pairs.verification_pairs`; None where these are all
             of one kind, as where there is one identity.
         pairs: their scores.
+        queries: what each query finds by cosine distance, in order; empty if not asked for.
     """
 
     ranking: dict[str, RankingResult]
     re_ranked: dict[str, RankingResult]
     verification: VerificationResult | None
     pairs: PairScores
+    queries: tuple[QueryRanking, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Give the measures as values that JSON has, CMC at ranks 1, 5, 10 and 20."""
@@ -74,6 +78,7 @@ def evaluate(
     protocol: Protocol | None = None,
     re_ranking: bool = False,
     extra_targets: Sequence[float] = (),
+    each_query: bool = False,
     batch_size: int = 32,
     workers: int = 0,
     start_progress: StartProgress,
@@ -86,6 +91,7 @@ def evaluate(
         protocol: "market1501" or "single_gallery_shot"; by default the data set's own.
         re_ranking: measure after k-reciprocal re-ranking (20, 6, 0.3) as well.
         extra_targets: false accept rates beyond 1e-1, 1e-2, 1e-3 and 1e-4.
+        each_query: keep what each query finds.
         batch_size: pictures that go through the model together.
         workers: processes that decode pictures; 0 decodes them in this one.
         start_progress: from the title of a piece of work to what reports on it.
@@ -98,16 +104,17 @@ def evaluate(
     # Before the minutes that embedding takes.
     check_evaluable(data)
     check_options(RANKS, rules)
-    labels = (*label_tensors(data.query), *label_tensors(data.gallery))
+    queries, pictures = label_tensors(data.query), label_tensors(data.gallery)
+    labels = (*queries, *pictures)
     query, gallery = (
         embed_files(
             embedder,
-            [picture.path for picture in pictures],
+            [picture.path for picture in split],
             batch_size=batch_size,
             workers=workers,
             progress=start_progress(title),
         )
-        for title, pictures in (("queries", data.query), ("gallery", data.gallery))
+        for title, split in (("queries", data.query), ("gallery", data.gallery))
     )
     pairs = verification_pairs(data, query, gallery)
     return Evaluation(
@@ -115,15 +122,21 @@ def evaluate(
         _rank_again(query, gallery, labels, rules, start_progress) if re_ranking else {},
         _verify(pairs, list(dict.fromkeys((*TARGETS, *extra_targets)))),
         pairs,
+        tuple(rank_queries(query, *queries, gallery, *pictures)) if each_query else (),
     )
 
 
-def write_evaluation(folder: Path, evaluation: Evaluation, record: dict[str, Any]) -> None:
-    """Write ``metrics.json``, ``cmc.csv`` and, with a verification, ``roc.csv`` into a folder.
+def write_evaluation(
+    folder: Path, data: ReidData, evaluation: Evaluation, record: dict[str, Any]
+) -> None:
+    """Write ``metrics.json``, the curves and what each query finds into a folder.
+
+    The files are ``cmc.csv``, ``roc.csv`` if there is a verification, and ``queries.csv``.
 
     Args:
         folder: is made if it is not there.
-        evaluation: gives the curves.
+        data: what was measured on.
+        evaluation: gives the curves, and what each query finds.
         record: what goes into ``metrics.json``.
 
     Raises:
@@ -143,6 +156,7 @@ def write_evaluation(folder: Path, evaluation: Evaluation, record: dict[str, Any
         else:
             write_roc(folder / ROC, roc_curve(evaluation.pairs))
         write_cmc(folder / CMC, curves)
+        write_query_list(folder / QUERIES, data, evaluation.queries)
         write_json(folder / METRICS, record)
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error.strerror})") from error

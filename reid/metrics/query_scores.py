@@ -57,7 +57,7 @@ def score_queries(
         draws: galleries for the cumulative matching; None measures it on the whole gallery.
         block_bytes: memory for a block; at least one query is worked on at a time.
     """
-    rows = max(1, block_bytes // (_BYTES_PER_DISTANCE * len(index)))
+    rows = max(1, block_bytes // bytes_per_query(len(index)))
     scores = [
         _score_block(queries[start : start + rows], values, index, ranks, draws, block_bytes // 2)
         for start in range(0, len(queries), rows)
@@ -67,6 +67,11 @@ def score_queries(
         np.concatenate([score.inverse_negative_penalty for score in scores]),
         np.concatenate([score.cumulative_matching for score in scores]),
     )
+
+
+def bytes_per_query(gallery: int) -> int:
+    """Return how much memory it takes to rank a gallery of so many pictures for one query."""
+    return _BYTES_PER_DISTANCE * gallery
 
 
 def _score_block(
@@ -97,9 +102,24 @@ def _found_by(
 
 
 def _scores(places: IntegerArray, matches: Pairs, found_by: npt.NDArray[np.float64]) -> QueryScores:
-    """Score each query from the ranks of its matches, which come in any order."""
+    return QueryScores(*score_places(places, matches), found_by)
+
+
+def score_places(
+    places: IntegerArray, matches: Pairs
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Score each query from the ranks of its matches.
+
+    Args:
+        places: ranks from 1, in any order within a query, shape (pairs,).
+        matches: whose ranks these are.
+
+    Returns:
+        Average precision and inverse negative penalty of the queries that have a match, each of
+        shape (queries with a match,).
+    """
     rows, first, counts = matches.groups()
     ascending = places[np.lexsort((places, matches.rows))]
     hits = np.arange(1, len(places) + 1) - np.repeat(first, counts)
     precision = np.bincount(matches.rows, weights=hits / ascending)[rows]
-    return QueryScores(precision / counts, counts / ascending[first + counts - 1], found_by)
+    return precision / counts, counts / ascending[first + counts - 1]

@@ -76,6 +76,14 @@ def test_json_and_files(
         matching = record[part][name.removesuffix("_re_ranked")]["cumulative_matching"]
         assert float(rows[4][name]) == matching["5"]
     assert (out_folder / "roc.csv").read_text().startswith("threshold,false_accept_rate,")
+    with (out_folder / "queries.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    expected = [f"query/{picture.path.name}" for picture in tiny_data.query]
+    assert [row["query"] for row in rows] == expected
+    precisions = [float(row["average_precision"]) for row in rows]
+    cosine = record["ranking"]["cosine"]
+    assert sum(precisions) / len(rows) == pytest.approx(cosine["mean_average_precision"])
+    assert (tiny_market / rows[0]["nearest_1"]).is_file()
 
 
 def test_a_set_without_cameras_says_so(
@@ -153,8 +161,9 @@ def test_one_person_is_ranked_and_not_verified(
     assert f"no verification: {reason}\n" in out
     assert "mAP" in out
     assert "EER" not in out
-    assert f"metrics.json and cmc.csv are in {tmp_path / 'out'}\n" in out
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["cmc.csv", "metrics.json"]
+    assert f"metrics.json, cmc.csv and queries.csv are in {tmp_path / 'out'}\n" in out
+    written = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert written == ["cmc.csv", "metrics.json", "queries.csv"]
     record = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert record["verification"] is None
     assert record["ranking"]["cosine"]["mean_average_precision"] == 1

@@ -7,6 +7,7 @@ from typing import Any
 from torch import fx, nn
 
 from prune.errors import PruneError
+from prune.in_place import read_what_was_written
 from prune.layers import output_width
 
 # How a trace makes sure that an argument is at its default.
@@ -17,7 +18,8 @@ NORMALISATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.InstanceNorm2d)
 def trace(model: nn.Module) -> fx.GraphModule:
     """Trace a model in evaluation mode with ``torch.fx``, as it runs on pictures alone.
 
-    Further arguments of its forward pass are at their defaults.
+    Further arguments of its forward pass are at their defaults. What reads a value that an
+    operation in place wrote over reads the operation's result (see :mod:`prune.in_place`).
 
     Raises:
         PruneError: the model's forward pass depends on data, so it has no single graph, or needs
@@ -35,6 +37,8 @@ def trace(model: nn.Module) -> fx.GraphModule:
     finally:
         model.train(was_training)
     _take_out_defaults(graph, model)
+    read_what_was_written(graph.graph, dict(graph.named_modules()))
+    graph.recompile()
     return graph
 
 
@@ -61,7 +65,6 @@ def _take_out_defaults(graph: fx.GraphModule, model: nn.Module) -> None:
             )
         for unneeded in (*reversed(checks), node):
             graph.graph.erase_node(unneeded)
-    graph.recompile()
 
 
 def _users(node: fx.Node) -> list[fx.Node]:

@@ -1,20 +1,8 @@
 """Walk two networks of the same graph, computing each value once and forgetting it when used up."""
 
-import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
-import torch
 from torch import Tensor, fx, nn
-
-INPLACE = "inplace"
-OUT_OF_PLACE: Mapping[Callable[..., Any], Callable[..., Any]] = {
-    operator.iadd: operator.add,
-    operator.isub: operator.sub,
-    operator.imul: operator.mul,
-    operator.itruediv: operator.truediv,
-}
 
 
 class _Walker:
@@ -154,45 +142,3 @@ def _layers_upstream(calls: Mapping[str, Sequence[fx.Node]]) -> dict[str, set[st
             found |= {layer_at[source]} if source in layer_at else set()
         at[node] = found
     return {name: set().union(*(at[call] for call in nodes)) for name, nodes in calls.items()}
-
-
-def _out_of_place(operation: Any) -> Any:
-    """Return the operation that gives what one in place gives; others as they are."""
-    if isinstance(operation, str):
-        plain = operation.removesuffix("_")
-        return plain if not operation.endswith("__") and hasattr(Tensor, plain) else operation
-    name = getattr(operation, "__name__", "")
-    if name.endswith("_") and not name.endswith("__"):
-        return getattr(torch, name.removesuffix("_"), operation)
-    return OUT_OF_PLACE.get(operation, operation)
-
-
-@contextmanager
-def out_of_place(*graphs: fx.GraphModule) -> Iterator[None]:
-    """Let no operation of a graph write over its input.
-
-    Values are computed when they are asked for, so an operation that comes first in the forward
-    pass may read its input after one that comes later and would have changed it.
-
-    Args:
-        graphs: are changed; the modules in them are in place again afterwards.
-    """
-    for graph in graphs:
-        for node in graph.graph.nodes:
-            if node.kwargs.get(INPLACE):
-                node.kwargs = {**node.kwargs, INPLACE: False}
-            if node.op in ("call_function", "call_method"):
-                node.target = _out_of_place(node.target)
-    modules = {
-        module: None
-        for graph in graphs
-        for module in graph.modules()
-        if getattr(module, INPLACE, False) is True
-    }
-    for module in modules:
-        setattr(module, INPLACE, False)
-    try:
-        yield
-    finally:
-        for module in modules:
-            setattr(module, INPLACE, True)

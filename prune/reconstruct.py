@@ -18,10 +18,15 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from prune.errors import PruneError
 from prune.graph import trace
+from prune.in_place import out_of_place
 from prune.layers import channel_dimension
 from prune.least_squares import RIDGE, solve
-from prune.lockstep import Lockstep, out_of_place
+from prune.lockstep import Lockstep
+from prune.verify import TOLERANCE, largest_difference
+
+CHECKED = 2  # pictures on which a trace is compared with its model
 
 
 @dataclass(frozen=True)
@@ -63,13 +68,18 @@ def reconstruct(
 
     Returns:
         The fit of every layer that was solved, in the order of the forward pass.
+
+    Raises:
+        PruneError: the model's trace does not compute what the model does.
     """
     compact.eval()
     full.eval()
+    expected = full(pictures[:CHECKED])
     walk = Lockstep(trace(compact), trace(full), pictures)
     shifts = _shift_absorbers(walk.compact_graph)
     fits: dict[str, LayerFit] = {}
     with out_of_place(walk.compact_graph, walk.full_graph):
+        _check_trace(walk.full_graph, pictures[:CHECKED], expected)
         for name in walk.layer_order():
             calls, layer = walk.calls(name), compact.get_submodule(name)
             inputs = [walk.compact_input(call) for call in calls]
@@ -78,6 +88,21 @@ def reconstruct(
             fits[name] = _solve_layer(layer, shifts.get(name), compact, inputs, targets, ridge)
             walk.changed(name)
     return fits
+
+
+def _check_trace(graph: fx.GraphModule, pictures: Tensor, expected: object) -> None:
+    """Check that the nodes of a trace have the values that are fitted to.
+
+    Raises:
+        PruneError: they have not; the compact model would be made to imitate something else.
+    """
+    difference = largest_difference(fx.Interpreter(graph).run(pictures), expected)
+    if not difference <= TOLERANCE:
+        raise PruneError(
+            "the weights cannot be solved for: the model and its torch.fx trace differ by "
+            f"{difference:.1e}; does its forward pass change a tensor in place (+=, relu_) that it "
+            "reads again under another name?"
+        )
 
 
 def _shift_absorbers(graph: fx.GraphModule) -> dict[str, str]:

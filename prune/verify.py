@@ -43,16 +43,25 @@ def masked_difference(masked_output: object, compact: nn.Module, check_input: Te
     except (RuntimeError, IndexError, TypeError, ValueError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise PruneError(f"the compact model does not run after the surgery: {reason}") from error
-    pairs = zip(tree_leaves(output), tree_leaves(masked_output), strict=True)
-    differences = [_difference(ours, theirs) for ours, theirs in pairs]
-    # Unlike Python's, torch's maximum of numbers with a NaN is NaN.
-    difference = float(torch.tensor(differences, dtype=torch.float64).max())
+    difference = largest_difference(output, masked_output)
     if not difference <= TOLERANCE:
         raise PruneError(
             f"masked and compact model differ by {difference:.1e} (at most {TOLERANCE:.0e} is "
             "rounding): the surgery removed or kept the wrong channels"
         )
     return difference
+
+
+def largest_difference(output: object, expected: object) -> float:
+    """Return max |output - expected| / max |expected|; of several tensors, the largest one.
+
+    Raises:
+        PruneError: two tensors are of different shapes.
+    """
+    pairs = zip(tree_leaves(output), tree_leaves(expected), strict=True)
+    differences = [_difference(ours, theirs) for ours, theirs in pairs]
+    # Unlike Python's, torch's maximum of numbers with a NaN is NaN.
+    return float(torch.tensor(differences, dtype=torch.float64).max())
 
 
 def _difference(compact: Tensor, masked: Tensor) -> float:

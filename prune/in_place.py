@@ -1,0 +1,98 @@
+"""Operations that write over their input, in a graph whose values are read in another order."""
+
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+INPLACE = "inplace"
+OUT_OF_PLACE: Mapping[Callable[..., Any], Callable[..., Any]] = {
+    operator.iadd: operator.add,
+    operator.isub: operator.sub,
+    operator.imul: operator.mul,
+    operator.itruediv: operator.truediv,
+}
+
+
+def read_what_was_written(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> None:
+    """Let what stands behind an operation in place read its result, not what it wrote over.
+
+    A trace names the overwritten value where the forward pass does. In the order of the forward
+    pass both are one tensor; to whoever asks where a value is from they are not, and an operation
+    that is written as a statement (``x.relu_()``) would have no reader at all.
+
+    Args:
+        graph: of a trace; its nodes are changed.
+        modules: of the traced model, by name.
+    """
+    position = {node: index for index, node in enumerate(graph.nodes)}
+    for node in graph.nodes:
+        written = _written_over(node, modules)
+        if written is not None:
+            behind = [user for user in written.users if position[user] > position[node]]
+            for user in behind:
+                user.replace_input_with(written, node)
+
+
+def _written_over(node: fx.Node, modules: Mapping[str, nn.Module]) -> fx.Node | None:
+    """Return the node whose value an operation writes over; None of one that makes a new value."""
+    if node.op == "call_module":
+        in_place = getattr(modules[str(node.target)], INPLACE, False) is True
+    elif node.op in ("call_function", "call_method"):
+        in_place = bool(node.kwargs.get(INPLACE)) or _is_in_place(node.target)
+    else:
+        return None
+    written = node.args[0] if node.args else node.kwargs.get("input")
+    return written if in_place and isinstance(written, fx.Node) else None
+
+
+def _is_in_place(operation: Any) -> bool:
+    name = operation if isinstance(operation, str) else getattr(operation, "__name__", "")
+    # Those of Python's that end so, as operator.and_, are words of the language.
+    is_named_so = name.endswith("_") and not name.endswith("__") and not hasattr(operator, name)
+    return is_named_so or operation in OUT_OF_PLACE
+
+
+@contextmanager
+def out_of_place(*graphs: fx.GraphModule) -> Iterator[None]:
+    """Let no operation of a graph write over its input.
+
+    Values are computed when they are asked for, so an operation that comes first in the forward
+    pass may read its input after one that comes later and would have changed it.
+
+    Args:
+        graphs: are changed; the modules in them are in place again afterwards.
+    """
+    for graph in graphs:
+        for node in graph.graph.nodes:
+            if node.kwargs.get(INPLACE):
+                node.kwargs = {**node.kwargs, INPLACE: False}
+            if node.op in ("call_function", "call_method"):
+                node.target = _out_of_place(node.target)
+    modules = {
+        module: None
+        for graph in graphs
+        for module in graph.modules()
+        if getattr(module, INPLACE, False) is True
+    }
+    for module in modules:
+        setattr(module, INPLACE, False)
+    try:
+        yield
+    finally:
+        for module in modules:
+            setattr(module, INPLACE, True)
+
+
+def _out_of_place(operation: Any) -> Any:
+    """Return the operation that gives what one in place gives; others as they are."""
+    if not _is_in_place(operation):
+        return operation
+    if isinstance(operation, str):
+        plain = operation.removesuffix("_")
+        return plain if callable(getattr(Tensor, plain, None)) else operation
+    name = getattr(operation, "__name__", "")
+    return OUT_OF_PLACE.get(operation) or getattr(torch, name.removesuffix("_"), operation)

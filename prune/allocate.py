@@ -50,7 +50,7 @@ def by_loss(
         measure: of a model's cost.
 
     Raises:
-        PruneError: the budget is below what can be reached.
+        PruneError: the budget is below what can be reached, or nothing is known of a unit's losses.
     """
     by_unit = {unit: _losses_of(unit, losses) for unit in free.units}
     savings = {unit: _saving_a_channel(free, unit, measure) for unit in free.units}
@@ -68,7 +68,14 @@ def by_loss(
 
 
 def _losses_of(unit: Unit, losses: Mapping[str, Tensor]) -> Tensor:
-    return next(losses[name] for name in unit.layers if name in losses).double()
+    known = next((losses[name] for name in unit.layers if name in losses), None)
+    if known is None:
+        raise PruneError(
+            f"nothing is known of what is lost without channels of {unit.layers[0]!r}; if a slice "
+            "of them is read, what it costs cannot be measured: leave the layer untouched, or give "
+            "all layers one share"
+        )
+    return known.double()
 
 
 def energy_losses(free: Freedom, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,12 +1,13 @@
 """What a model would cost at other widths, counted without building it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, fx, nn
 
 from prune.graph import layers_behind, normalised_layers, trace
 from prune.layers import ModelCost, Widths, layer_costs, layer_widths, prunable_layers
-from prune.readers import channel_owners, full_width
+from prune.readers import Segment, channel_owners, input_width, known_width, segments_read
 
 
 @dataclass(frozen=True)
@@ -98,13 +99,23 @@ def _inputs(graph: fx.Graph, model: nn.Module) -> dict[str, tuple[tuple[str, ...
             found[str(node.target)] = (), 0
         elif isinstance(module, nn.Conv2d | nn.Linear):
             (source,) = node.all_input_nodes
-            inputs = module.in_channels if isinstance(module, nn.Conv2d) else module.in_features
-            counted = full_width(owners[source], modules)
-            # A linear layer behind a flattened map has several inputs a channel.
-            flattened = isinstance(module, nn.Linear) and counted and inputs % counted == 0
-            others = 0 if flattened or not counted else max(inputs - counted, 0)
-            found[str(node.target)] = tuple(owners[source]), others
+            found[str(node.target)] = _inputs_of(module, owners[source])
     return found
+
+
+def _inputs_of(
+    layer: nn.Conv2d | nn.Linear, segments: Sequence[Segment]
+) -> tuple[tuple[str, ...], int]:
+    owned = [segment for segment in segments if segment.owner is not None]
+    read = segments_read(layer, segments)
+    if read is not None:
+        others = known_width([segment for segment in read if segment.owner is None])
+    else:  # a slice, say: what cannot be cut, or cannot be told better
+        counted = known_width(owned)
+        # A linear layer behind a flattened map has several inputs a channel.
+        flattened = isinstance(layer, nn.Linear) and counted and input_width(layer) % counted == 0
+        others = 0 if flattened or not counted else max(input_width(layer) - counted, 0)
+    return tuple(segment.owner for segment in owned if segment.owner is not None), others
 
 
 def _normalisation_parameters(model: nn.Module) -> list[tuple[str, int]]:

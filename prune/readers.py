@@ -1,7 +1,8 @@
 """Which layers read the channels of a group, and where among their inputs."""
 
+import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import fx, nn
@@ -10,6 +11,23 @@ from prune.graph import makes_channels, trace
 from prune.layers import output_width
 
 CONCATENATIONS = (torch.cat, torch.concat, torch.concatenate)
+# Of a map (N, C, H, W) those of other dimensions put places beside places.
+CHANNEL_DIMENSIONS = (1, -1, -3)
+SHAPES = ("size", "dim", "ndimension", "numel", "shape", "ndim")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Channels that lie side by side in a value.
+
+    Attributes:
+        owner: the layer whose output channels they are; None for others, such as the picture's
+            or a ConvTranspose2d's.
+        width: how many; None if the graph does not tell.
+    """
+
+    owner: str | None
+    width: int | None
 
 
 @dataclass(frozen=True)
@@ -20,12 +38,13 @@ class Reader:
         name: of the layer.
         channels: how many it reads, of all groups together; a linear layer behind a flattened
             map has several inputs a channel.
-        first: place of the group's first channel among them; not 0 behind a concatenation.
+        first: place of the group's first channel among them; not 0 behind a concatenation. None
+            if the graph does not tell, as behind a slice.
     """
 
     name: str
     channels: int
-    first: int
+    first: int | None
 
 
 def find_readers(
@@ -34,7 +53,7 @@ def find_readers(
     """Find the layers that read the output channels of every group.
 
     A depthwise convolution passes channels on one by one; it is a member of their group and no
-    reader. What reads channels in a way that is not understood is left out.
+    reader.
 
     Args:
         model: any module that ``torch.fx`` traces.
@@ -56,51 +75,113 @@ def find_readers(
         if isinstance(layer, nn.Conv2d) and layer.groups > 1:
             continue
         (source,) = node.all_input_nodes
-        channels = full_width(owners[source], modules)
-        inputs = layer.in_channels if isinstance(layer, nn.Conv2d) else layer.in_features
-        if (
-            channels == 0
-            or inputs % channels
-            or (inputs != channels and isinstance(layer, nn.Conv2d))
-        ):
-            continue
-        first = 0
-        for owner in owners[source]:
+        for owner, reader in _readings(str(node.target), layer, owners[source]):
             found = readers[group_of.get(owner, (owner,))]
-            reader = Reader(str(node.target), channels, first)
             if reader not in found:
                 found.append(reader)
-            first += output_width(modules[owner])
     return readers
 
 
-def channel_owners(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> dict[fx.Node, list[str]]:
-    """Return the layers whose channels the value of each node has, in the order of its channels.
+def _readings(
+    name: str, layer: nn.Conv2d | nn.Linear, segments: Sequence[Segment]
+) -> list[tuple[str, Reader]]:
+    """Return (owner, how the layer reads its channels) of all that a layer reads."""
+    read = segments_read(layer, segments)
+    if read is None:
+        inputs = input_width(layer)
+        return [(s.owner, Reader(name, inputs, None)) for s in segments if s.owner is not None]
+    widths = [segment.width or 0 for segment in read]
+    places = itertools.accumulate(widths, initial=0)
+    return [
+        (segment.owner, Reader(name, sum(widths), first))
+        for segment, first in zip(read, places, strict=False)
+        if segment.owner is not None
+    ]
 
-    Channels of another origin, such as the picture's or a ConvTranspose2d's, have no owner.
+
+def segments_read(
+    layer: nn.Conv2d | nn.Linear, segments: Sequence[Segment]
+) -> list[Segment] | None:
+    """Return the segments of a layer's input with all their widths.
+
+    Args:
+        layer: that mixes channels.
+        segments: of the value that it is given, as :func:`channel_owners` found them.
+
+    Returns:
+        Segments, whose widths are together the layer's inputs, or, for a linear layer behind a
+        flattened map, a divisor of them; None if these are not the channels that it reads, or
+        the graph does not tell where among them each is.
     """
-    owners: dict[fx.Node, list[str]] = {}
+    inputs, known = input_width(layer), known_width(segments)
+    unknown = [segment for segment in segments if segment.width is None]
+    if not unknown:
+        flattened = isinstance(layer, nn.Linear) and known and inputs % known == 0
+        return list(segments) if inputs == known or flattened else None
+    rest = inputs - known
+    # Where nothing is left the others were added, or concatenated as tokens are. Of a linear
+    # layer's inputs the rest may be places of a flattened map.
+    told = rest == 0 or (rest > 0 and len(unknown) == 1 and isinstance(layer, nn.Conv2d))
+    if not told:
+        return None
+    return [replace(s, width=rest) if s.width is None else s for s in segments]
+
+
+def input_width(layer: nn.Conv2d | nn.Linear) -> int:
+    """Return the input channels of a convolution or linear layer."""
+    return layer.in_channels if isinstance(layer, nn.Conv2d) else layer.in_features
+
+
+def known_width(segments: Sequence[Segment]) -> int:
+    """Return the channels of the segments of known width together."""
+    return sum(segment.width or 0 for segment in segments)
+
+
+def channel_owners(
+    graph: fx.Graph, modules: Mapping[str, nn.Module]
+) -> dict[fx.Node, list[Segment]]:
+    """Return where the channels of each node's value are from, in their order.
+
+    Empty for a value that is no tensor, such as a size.
+    """
+    owners: dict[fx.Node, list[Segment]] = {}
     for node in graph.nodes:
         owners[node] = _owners_at(node, owners, modules)
     return owners
 
 
-def full_width(owners: Sequence[str], modules: Mapping[str, nn.Module]) -> int:
-    """Return the output channels of some layers together."""
-    return sum(output_width(modules[name]) for name in owners)
-
-
 def _owners_at(
-    node: fx.Node, owners: Mapping[fx.Node, list[str]], modules: Mapping[str, nn.Module]
-) -> list[str]:
+    node: fx.Node, owners: Mapping[fx.Node, list[Segment]], modules: Mapping[str, nn.Module]
+) -> list[Segment]:
     if node.op == "call_module":
         module = modules[str(node.target)]
         if isinstance(module, nn.Conv2d | nn.Linear):
-            return [str(node.target)]
+            return [Segment(str(node.target), output_width(module))]
         if makes_channels(module):
-            return []
-    if node.target in CONCATENATIONS:
-        return [owner for source in node.all_input_nodes for owner in owners[source]]
-    # Of a map and the one-channel mask that it is multiplied with, the map.
-    candidates = [owners[source] for source in node.all_input_nodes]
-    return max(candidates, key=lambda found: full_width(found, modules), default=[])
+            return [Segment(None, getattr(module, "out_channels", None))]
+    if not node.all_input_nodes:
+        return [Segment(None, None)]
+    asked = node.args[1] if node.target is getattr else node.target
+    if node.op in ("call_function", "call_method") and asked in SHAPES:
+        return []
+    parts = _concatenated(node)
+    if parts is not None:
+        return [segment for part in parts for segment in owners[part]]
+    # Of a map and the one-channel mask that it is multiplied with, the map; of a sum with what
+    # has no owner, the layers.
+    return max((owners[source] for source in node.all_input_nodes), key=_weight)
+
+
+def _concatenated(node: fx.Node) -> list[fx.Node] | None:
+    """Return the values whose channels a node puts side by side, also one that occurs twice."""
+    if node.target not in CONCATENATIONS:
+        return None
+    parts = node.args[0] if node.args else node.kwargs["tensors"]
+    dimension = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
+    if dimension not in CHANNEL_DIMENSIONS or not isinstance(parts, list | tuple):
+        return None
+    return [part for part in parts if isinstance(part, fx.Node)]
+
+
+def _weight(segments: Sequence[Segment]) -> tuple[int, int]:
+    return known_width(segments), sum(segment.owner is not None for segment in segments)

@@ -8,12 +8,15 @@ from torch import Tensor, nn
 
 from prune.criteria import Scores
 from prune.elimination import Elimination, Regression, eliminate, regression
+from prune.errors import PruneError
 from prune.layers import Widths, layer_widths
 from prune.least_squares import RIDGE, choose_places
 from prune.readers import Reader, find_readers
 
 PICTURES_AT_ONCE = 32
 PLACES_A_PICTURE = 64
+
+Readers = dict[tuple[str, ...], list[Reader]]
 
 
 @torch.no_grad()
@@ -42,9 +45,14 @@ def reconstruction_scores(
     Returns:
         Scores of every output channel (C,), by layer that is cut, from 1 for the first to go to
         C; those of a group are equal. Layers that the forward pass does not reach are left out.
+
+    Raises:
+        PruneError: where a layer reads the channels of one that is cut cannot be told.
     """
+    readers = _readers_of_cut(model, widths, groups)
+    _check_places(readers)
     scores: Scores = {}
-    for members, found in _eliminations(model, pictures, widths=widths, groups=groups).items():
+    for members, found in _eliminations(model, pictures, readers).items():
         score = torch.ones(len(found.order))
         score[found.order] = torch.arange(1.0, len(found.order) + 1)
         scores |= dict.fromkeys(members, score)
@@ -64,30 +72,48 @@ def reconstruction_errors(
 
     Returns:
         Squared error (C,) with n channels gone, n from 0, in units of the readers' energy, summed
-        over the readers, by layer; those of a group are equal.
+        over the readers, by layer; those of a group are equal. Layers whose place among the inputs
+        of a reader cannot be told are left out, and so are those that are not reached.
     """
     nothing = dict.fromkeys(layer_widths(model), 0)
+    readers = {
+        members: found
+        for members, found in _readers_of_cut(model, nothing, groups).items()
+        if all(reader.first is not None for reader in found)
+    }
     errors: dict[str, Tensor] = {}
-    for members, found in _eliminations(model, pictures, widths=nothing, groups=groups).items():
+    for members, found in _eliminations(model, pictures, readers).items():
         lost = torch.cat([torch.zeros(1, dtype=torch.float64), found.errors[:-1]])
         errors |= dict.fromkeys(members, lost)
     return errors
 
 
-def _eliminations(
-    model: nn.Module,
-    pictures: Tensor,
-    *,
-    widths: Widths,
-    groups: Sequence[tuple[str, ...]],
-) -> dict[tuple[str, ...], Elimination]:
-    """Order the channels of every group that is to be cut."""
+def _readers_of_cut(model: nn.Module, widths: Widths, groups: Sequence[tuple[str, ...]]) -> Readers:
+    """Return what reads the channels of each group that is to be cut."""
     now = layer_widths(model)
-    readers = {
+    return {
         members: found
         for members, found in find_readers(model, groups).items()
         if any(widths.get(name, now[name]) < now[name] for name in members)
     }
+
+
+def _check_places(readers: Readers) -> None:
+    for members, found in readers.items():
+        lost = next((reader.name for reader in found if reader.first is None), None)
+        if lost is not None:
+            raise PruneError(
+                f"criterion 'reconstruction' cannot tell where among its inputs {lost!r} reads the "
+                f"channels of {members[0]!r} (behind a slice, say): leave that layer untouched, or "
+                "take another criterion"
+            )
+
+
+def _eliminations(
+    model: nn.Module, pictures: Tensor, readers: Readers
+) -> dict[tuple[str, ...], Elimination]:
+    """Order the channels of groups by what reads them."""
+    now = layer_widths(model)
     inputs = {reader.name: reader.channels for found in readers.values() for reader in found}
     unread = {members[0]: now[members[0]] for members, found in readers.items() if not found}
     read, left = _measure(model, pictures, inputs, unread)
@@ -108,6 +134,7 @@ def _free_of_cost(width: int) -> Elimination:
 
 
 def _regression(model: nn.Module, reader: Reader, width: int, moments: Tensor) -> Regression | None:
+    assert reader.first is not None
     layer = model.get_submodule(reader.name)
     weight: Tensor = layer.weight  # type: ignore[assignment]
     by_channel = weight.reshape(len(weight), reader.channels, -1)

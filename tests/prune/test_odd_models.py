@@ -145,6 +145,16 @@ class PictureToo(Net):
         return self.finish(self.c(torch.cat([F.relu(self.stem(x)), x], dim=1)))
 
 
+class SameTwice(Net):
+    """Reads every channel of the stem twice."""
+
+    def __init__(self) -> None:
+        super().__init__(c=conv(32, 16))
+
+    def middle(self, x: Tensor) -> Tensor:
+        return self.c(torch.cat([x, x], dim=1))
+
+
 class Optional(Net):
     """The signature of torchreid's OSNet, and a mask that is seldom given."""
 
@@ -169,6 +179,7 @@ class Optional(Net):
         (MaskFirst, {"stem.0": 9, "a.0": 7}),
         (TwoNames, {"stem.0": 9, "a.0": 7}),
         (PictureToo, {"stem.0": 9, "c.0": 7}),
+        (SameTwice, {"stem.0": 9, "c.0": 7}),
         (Optional, {"stem.0": 9, "last.0": 7}),
     ],
 )

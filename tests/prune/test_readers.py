@@ -66,3 +66,37 @@ def test_every_layer_of_a_mobilenet_but_the_last_is_read() -> None:
     model = mobilenet_v2(weights=None, num_classes=10).eval()
     found = find_readers(model, find_groups(model, torch.zeros(2, 3, 64, 32)))
     assert [members for members, readers in found.items() if not readers] == [("classifier.1",)]
+
+
+class BesideOthers(nn.Module):
+    """A stem that is read beside channels that no layer of a plan owns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.up = nn.ConvTranspose2d(8, 4, 1)
+        self.behind_up = nn.Conv2d(12, 5, 1)
+        self.behind_picture = nn.Conv2d(11, 5, 1)
+        self.twice = nn.Conv2d(16, 5, 1)
+        self.part = nn.Conv2d(4, 5, 1)
+        self.head = nn.Linear(5 * 4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        stem = self.stem(x)
+        total = self.behind_up(torch.cat([self.up(stem), stem], 1))
+        total = total + self.behind_picture(torch.cat((x, stem), dim=1))
+        total = total + self.twice(torch.cat(tensors=[stem, stem], dim=1))
+        total = total + self.part(stem[:, :4])
+        return self.head(nn.functional.adaptive_avg_pool2d(total, 2).view(stem.size(0), -1))
+
+
+def test_every_place_counts_also_behind_channels_of_no_layer() -> None:
+    found = find_readers(BesideOthers(), [])
+    assert found["stem",] == [
+        Reader("behind_up", 12, 4),
+        Reader("behind_picture", 11, 3),
+        Reader("twice", 16, 0),
+        Reader("twice", 16, 8),
+        Reader("part", 4, None),
+    ]
+    assert found["behind_up",] == [Reader("head", 5, 0)]

@@ -5,12 +5,16 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import mobilenet_v2
 
+from prune.allocate import by_loss
+from prune.costs import CostModel
 from prune.cut import cut
+from prune.errors import PruneError
 from prune.layers import layer_widths
 from prune.nni_backend import find_groups
 from prune.readers import Reader, find_readers
 from prune.reconstruct import reconstruct
-from prune.reconstruction_scores import reconstruction_scores
+from prune.reconstruction_scores import reconstruction_errors, reconstruction_scores
+from prune.targets import Freedom, Unit
 from reid.models import build_model
 
 
@@ -51,6 +55,54 @@ def test_outputs_that_nothing_reads_are_scored_by_themselves() -> None:
     scores = reconstruction_scores(net, pictures, widths={"2": 3}, groups=[])
     assert scores["2"].argmin() in (0, 3)
     assert "0" not in scores
+
+
+class Skip(nn.Module):
+    """A stem that is read by itself, and beside what a transposed convolution gives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 1, bias=False)
+        self.alone = nn.Conv2d(16, 8, 1)
+        self.up = nn.ConvTranspose2d(8, 4, 1)
+        self.joined = nn.Conv2d(20, 8, 1)
+        with torch.no_grad():
+            self.alone.weight[:, :8] *= 0.01
+            self.joined.weight[:, 8:16] = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        stem = torch.relu(self.stem(x))
+        return self.joined(torch.cat([stem, self.up(self.alone(stem))], 1))
+
+
+def test_what_is_read_beside_channels_of_no_layer_counts() -> None:
+    torch.manual_seed(0)
+    net, pictures = Skip().eval(), torch.randn(16, 3, 8, 8)
+    (scores,) = reconstruction_scores(net, pictures, widths={"stem": 8}, groups=[]).values()
+    # Both readers lose by their own half, so channels of both stay.
+    assert 2 <= int((scores.topk(8).indices < 8).sum()) <= 6
+
+
+class Sliced(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.part = nn.Conv2d(3, 8, 1), nn.Conv2d(4, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.part(self.stem(x)[:, :4])
+
+
+def test_readers_of_an_unknown_place_are_no_silent_guess() -> None:
+    net, pictures = Sliced().eval(), torch.randn(4, 3, 8, 8)
+    with pytest.raises(PruneError, match=r"'part' reads the channels of 'stem' .* untouched"):
+        reconstruction_scores(net, pictures, widths={"stem": 4}, groups=[])
+    assert reconstruction_scores(net, pictures, widths={"part": 4}, groups=[]).keys() == {"part"}
+    errors = reconstruction_errors(net, pictures, groups=[])
+    assert errors.keys() == {"part"}
+    unit = Unit(("stem",), 8)
+    free = Freedom((unit,), layer_widths(net), CostModel(net, pictures[:1]))
+    with pytest.raises(PruneError, match="is lost without channels of 'stem'"):
+        by_loss(free, errors, 1.0, lambda cost: cost.macs)
 
 
 def test_what_is_far_from_zero_is_scored_by_how_it_varies() -> None:

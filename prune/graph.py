@@ -1,17 +1,16 @@
 """Questions about a model's graph that NNI does not answer."""
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from torch import fx, nn
 
-from prune.errors import PruneError
+from prune.errors import PruneError, reason_of
 from prune.in_place import read_what_was_written
 from prune.layers import output_width
+from prune.modes import evaluating
 
-# How a trace makes sure that an argument is at its default.
-CHECKS = ("eq", "_assert", "_assert_is_none")
 NORMALISATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.InstanceNorm2d)
 
 
@@ -25,54 +24,43 @@ def trace(model: nn.Module) -> fx.GraphModule:
         PruneError: the model's forward pass depends on data, so it has no single graph, or needs
             more than one input.
     """
-    was_training = model.training
     try:
-        graph = fx.symbolic_trace(model.eval(), concrete_args=_defaults(model))
-    except (fx.proxy.TraceError, TypeError) as error:
-        reason = str(error).splitlines()[0]
+        with evaluating(model):
+            tracer = _PicturesAlone()
+            nodes = tracer.trace(model)
+            graph = fx.GraphModule(tracer.root, nodes, type(model).__name__)
+    except PruneError:
+        raise
+    except Exception as error:  # whatever a forward pass does with what is no tensor
         raise PruneError(
-            f"{type(model).__name__} cannot be traced by torch.fx ({reason}): "
-            "pruning needs a forward pass without data-dependent branches"
+            f"{type(model).__name__} cannot be traced by torch.fx ({reason_of(error)}): "
+            "pruning needs a forward pass without branches or loops that depend on its input"
         ) from error
-    finally:
-        model.train(was_training)
-    _take_out_defaults(graph, model)
     read_what_was_written(graph.graph, dict(graph.named_modules()))
     graph.recompile()
     return graph
 
 
-def _defaults(model: nn.Module) -> dict[str, Any] | None:
-    """Return the arguments that a trace is made for; None where there are none."""
-    _pictures, *parameters = inspect.signature(model.forward).parameters.values()
-    found = {
-        parameter.name: parameter.default
-        for parameter in parameters
-        if isinstance(parameter.default, bool | int | float | str | None)
-    }
-    return found or None
+class _PicturesAlone(fx.Tracer):
+    """Calls a forward pass with its first argument alone, whatever the others' defaults are."""
 
-
-def _take_out_defaults(graph: fx.GraphModule, model: nn.Module) -> None:
-    """Take out the inputs that a trace was specialised for, and the checks that they are those."""
-    _pictures, *others = (node for node in graph.graph.nodes if node.op == "placeholder")
-    for node in others:
-        checks = _users(node)
-        if any(getattr(check.target, "__name__", "") not in CHECKS for check in checks):
-            raise PruneError(
-                f"{type(model).__name__} needs {node.target!r} besides pictures: pruning needs a "
-                "forward pass of one input"
-            )
-        for unneeded in (*reversed(checks), node):
-            graph.graph.erase_node(unneeded)
-
-
-def _users(node: fx.Node) -> list[fx.Node]:
-    """Return the nodes that depend on a node, each behind those that it depends on."""
-    found = dict[fx.Node, None]()
-    for user in node.users:
-        found |= dict.fromkeys([user, *_users(user)])
-    return sorted(found, key=list(node.graph.nodes).index)
+    def create_args_for_root(
+        self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
+    ) -> tuple[Callable[..., Any], list[Any]]:
+        """Return the forward function and its arguments: the model, and the pictures."""
+        del is_module, concrete_args
+        model = self.root
+        pictures, *others = inspect.signature(model.forward).parameters.values()
+        for other in others:
+            if other.default is other.empty and other.kind not in (
+                other.VAR_POSITIONAL,
+                other.VAR_KEYWORD,
+            ):
+                raise PruneError(
+                    f"{type(model).__name__} needs {other.name!r} besides pictures: pruning needs "
+                    "a forward pass of one input"
+                )
+        return root_fn, [model, self.create_proxy("placeholder", pictures.name, (), {})]
 
 
 def normalised_layers(model: nn.Module) -> dict[str, str]:

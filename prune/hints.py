@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
+from prune.modes import evaluating
+
 
 def hint_channels(
     model: nn.Module, example: Tensor, kept: Mapping[str, Tensor]
@@ -31,12 +33,10 @@ def hint_channels(
             if isinstance(module, nn.Conv2d):
                 handles.append(module.register_forward_hook(_note(last_layer, child_name, name)))
         handles.append(child.register_forward_hook(_note_channels(channels, child_name)))
-    was_training = model.training
     try:
-        with torch.no_grad():
-            model.eval()(example)
+        with evaluating(model), torch.no_grad():
+            model(example)
     finally:
-        model.train(was_training)
         for handle in handles:
             handle.remove()
     return {
@@ -61,6 +61,7 @@ def hint_errors(
     Returns:
         ||compact - full||^2 / ||full||^2 of every stage's output at the kept channels.
     """
+    compact.eval()
     ours, theirs = (_stage_outputs(model, list(hints), pictures) for model in (compact, full))
     errors = {}
     for stage, kept in hints.items():
@@ -81,7 +82,8 @@ def _stage_outputs(model: nn.Module, stages: list[str], pictures: Tensor) -> dic
 
     handles = [model.get_submodule(stage).register_forward_hook(keep(stage)) for stage in stages]
     try:
-        model.eval()(pictures)
+        with evaluating(model):
+            model(pictures)
     finally:
         for handle in handles:
             handle.remove()

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from prune.modes import evaluating
+
 Widths = Mapping[str, int]
 
 
@@ -61,13 +63,10 @@ def layer_costs(model: nn.Module, example: Tensor) -> dict[str, LayerCost]:
     macs: dict[str, int] = {}
     layers = prunable_layers(model)
     handles = [_count_calls(layer, name, macs) for name, layer in layers.items()]
-    was_training = model.training
     try:
-        model.eval()
-        with torch.inference_mode():
+        with evaluating(model), torch.inference_mode():
             model(example[:1])
     finally:
-        model.train(was_training)
         for handle in handles:
             handle.remove()
     return {

@@ -17,9 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from prune.criteria import Criterion, Scores, rescore
-from prune.errors import PruneError
+from prune.device import check_on_cpu
+from prune.errors import PruneError, reason_of
 from prune.graph import normalised_layers, trace
 from prune.layers import Widths, layer_widths, output_width, prunable_layers
+from prune.modes import evaluating
 
 Masks = dict[str, dict[str, Tensor]]
 
@@ -77,6 +79,10 @@ def find_groups(model: nn.Module, example: Tensor) -> list[tuple[str, ...]]:
 
     Returns:
         Groups of at least two layer names, each sorted, in a fixed order.
+
+    Raises:
+        PruneError: the model's forward pass needs more than pictures or cannot be traced, or it is
+            not on the CPU.
     """
     from nni.compression.utils.shape_dependency import ChannelDependency
 
@@ -94,13 +100,12 @@ def find_groups(model: nn.Module, example: Tensor) -> list[tuple[str, ...]]:
                         (found if is_layer else waiting).append(parent)
             return [layer.name for layer in found]
 
-    was_training = model.training
-    with _quiet_and_seeded():
+    check_on_cpu(model, example)
+    with evaluating(model), _quiet_and_seeded():
         # NNI would trace twice, and let PyTorch trace each a second time to compare.
-        traced = _jit_traced(model.eval(), example)
+        traced = _jit_traced(model, example)
         dependency = EveryNodeOnce(model, example, traced)
         dependency.build_dependency()  # sees what depends on each other through a third layer
-    model.train(was_training)
     group_of = {name: i for i, names in enumerate(dependency.dependency_sets) for name in names}
     members: dict[int, list[str]] = defaultdict(list)
     for name in prunable_layers(model):
@@ -117,11 +122,11 @@ def find_groups(model: nn.Module, example: Tensor) -> list[tuple[str, ...]]:
 def _jit_traced(model: nn.Module, example: Tensor) -> Any:
     try:
         return torch.jit.trace(model, example, strict=False, check_trace=False)  # type: ignore[no-untyped-call]
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
+    except Exception as error:  # whatever a forward pass says of its input
+        trace(model)  # says better what is missing, if it cannot be traced at all
         raise PruneError(
-            f"{type(model).__name__} cannot be traced by torch.jit ({reason}): pruning needs a "
-            "forward pass from one tensor to tensors"
+            f"{type(model).__name__} cannot be traced by torch.jit ({reason_of(error)}): pruning "
+            "needs a forward pass from one tensor to tensors"
         ) from error
 
 
@@ -172,15 +177,16 @@ def mask_channels(
         return _fused(scores, groups)
 
     configs = _pruning_config(model, widths, normalisations)
-    pruner = _make_pruner(model, configs, criterion, scores_of)
-    try:
-        with _quiet_and_seeded(), torch.no_grad():
-            pruner.track_forward(example)
-            _, raw_masks = pruner.compress()
-            scores = _scores(pruner)
-            output = model.eval()(check_input)
-    finally:
-        pruner.unwrap_model()
+    with evaluating(model):
+        pruner = _make_pruner(model, configs, criterion, scores_of)
+        try:
+            with _quiet_and_seeded(), torch.no_grad():
+                pruner.track_forward(example)
+                _, raw_masks = pruner.compress()
+                scores = _scores(pruner)
+                output = model.eval()(check_input)  # NNI's wrappers too
+        finally:
+            pruner.unwrap_model()
     masks = {
         name: {target: mask for target, mask in targets.items() if mask is not None}
         for name, targets in raw_masks.items()
@@ -218,7 +224,7 @@ def _make_pruner(
 
         # NNI does not know InstanceNorm as something to mask.
         PruningSetting.register("InstanceNorm2d", PruningSetting.default_setting)
-        return ScoredPruner(model.eval(), configs)
+        return ScoredPruner(model, configs)
 
 
 def _pruning_config(
@@ -295,6 +301,7 @@ def remove_masked(
     Raises:
         PruneError: NNI cannot take this model apart; the message names the layer if NNI does.
     """
+    names = _names_of_shared(model)
     silent = logging.getLogger("prune.nni_speedup")
     silent.setLevel(logging.CRITICAL)
     plain = {name: dict(targets) for name, targets in masks.items()}
@@ -327,5 +334,27 @@ def remove_masked(
         except PruneError:
             raise
         except Exception as error:  # NNI's own, such as EmptyLayerError, have no common base
-            reason = " ".join(str(error).split())[:200]
-            raise PruneError(f"NNI's surgery failed: {type(error).__name__}: {reason}") from error
+            raise PruneError(f"NNI's surgery failed: {reason_of(error)}") from error
+    _give_all_names(model, names)
+
+
+def _names_of_shared(model: nn.Module) -> list[tuple[nn.Module, list[str]]]:
+    """Return the modules that have several names in a model, with these."""
+    names: dict[nn.Module, list[str]] = defaultdict(list)
+    for name, module in model.named_modules(remove_duplicate=False):
+        names[module].append(name)
+    return [(module, found) for module, found in names.items() if len(found) > 1]
+
+
+def _give_all_names(model: nn.Module, names: list[tuple[nn.Module, list[str]]]) -> None:
+    """Put what stands for a module under one of its names under all of them.
+
+    NNI replaces a layer under the name that its trace has, which need not be the one by which the
+    forward pass calls it.
+    """
+    for former, aliases in names:
+        found = [model.get_submodule(name) for name in aliases]
+        made = next((module for module in found if module is not former), None)
+        for name in aliases if made is not None else ():
+            parent, _, attribute = name.rpartition(".")
+            setattr(model.get_submodule(parent), attribute, made)

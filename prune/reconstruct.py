@@ -18,12 +18,14 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from prune.device import check_on_cpu
 from prune.errors import PruneError
 from prune.graph import trace
 from prune.in_place import out_of_place
 from prune.layers import channel_dimension
 from prune.least_squares import RIDGE, solve
 from prune.lockstep import Lockstep
+from prune.modes import evaluating
 from prune.verify import TOLERANCE, largest_difference
 
 CHECKED = 2  # pictures on which a trace is compared with its model
@@ -59,8 +61,9 @@ def reconstruct(
 
     Args:
         compact: the model after surgery; it is left in evaluation mode.
-        full: the model that it was cut from; its normalisations have to be the compact model's
-            still, since the layers in front of them are made to fit what these expect.
+        full: the model that it was cut from, which is left as it was; its normalisations have to
+            be the compact model's still, since the layers in front of them are made to fit what
+            these expect.
         kept: indices of that model's output channels that are left, by layer.
         pictures: inputs (N, 3, H, W); 96 to 512 are enough.
         ridge: weight of the pull towards the present weights, as a share of the mean diagonal of
@@ -70,10 +73,23 @@ def reconstruct(
         The fit of every layer that was solved, in the order of the forward pass.
 
     Raises:
-        PruneError: the model's trace does not compute what the model does.
+        PruneError: the model's trace does not compute what the model does, or models and pictures
+            are not on the CPU.
     """
+    check_on_cpu(compact, full, pictures)
     compact.eval()
-    full.eval()
+    with evaluating(full):
+        return _walk(compact, full, kept, pictures, ridge)
+
+
+def _walk(
+    compact: nn.Module,
+    full: nn.Module,
+    kept: Mapping[str, Tensor],
+    pictures: Tensor,
+    ridge: float,
+) -> dict[str, LayerFit]:
+    """Solve layer after layer; both models are in evaluation mode."""
     expected = full(pictures[:CHECKED])
     walk = Lockstep(trace(compact), trace(full), pictures)
     shifts = _shift_absorbers(walk.compact_graph)

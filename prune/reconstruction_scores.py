@@ -7,10 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from prune.criteria import Scores
+from prune.device import check_on_cpu
 from prune.elimination import Elimination, Regression, eliminate, regression
 from prune.errors import PruneError
 from prune.layers import Widths, layer_widths
 from prune.least_squares import RIDGE, choose_places
+from prune.modes import evaluating
 from prune.readers import Reader, find_readers
 
 PICTURES_AT_ONCE = 32
@@ -113,6 +115,7 @@ def _eliminations(
     model: nn.Module, pictures: Tensor, readers: Readers
 ) -> dict[tuple[str, ...], Elimination]:
     """Order the channels of groups by what reads them."""
+    check_on_cpu(model, pictures)
     now = layer_widths(model)
     inputs = {reader.name: reader.channels for found in readers.values() for reader in found}
     unread = {members[0]: now[members[0]] for members, found in readers.items() if not found}
@@ -163,12 +166,11 @@ def _measure(
         model.get_submodule(name).register_forward_hook(partial(_see_output, moments))
         for name, moments in left.items()
     ]
-    was_training = model.training
     try:
-        for part in torch.split(pictures, PICTURES_AT_ONCE):
-            model.eval()(part)
+        with evaluating(model):
+            for part in torch.split(pictures, PICTURES_AT_ONCE):
+                model(part)
     finally:
-        model.train(was_training)
         for handle in handles:
             handle.remove()
     return tuple({n: m.covariance() for n, m in seen.items()} for seen in (read, left))  # type: ignore[return-value]

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from prune.errors import PruneError
+from prune.errors import PruneError, reason_of
 from prune.layers import Widths, layer_widths
 
 TOLERANCE = 1e-4
@@ -40,9 +40,10 @@ def masked_difference(masked_output: object, compact: nn.Module, check_input: Te
     """
     try:
         output = compact.eval()(check_input)
-    except (RuntimeError, IndexError, TypeError, ValueError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise PruneError(f"the compact model does not run after the surgery: {reason}") from error
+    except Exception as error:  # whatever an operation says of sizes that do not fit
+        raise PruneError(
+            f"the compact model does not run after the surgery: {reason_of(error)}"
+        ) from error
     difference = largest_difference(output, masked_output)
     if not difference <= TOLERANCE:
         raise PruneError(

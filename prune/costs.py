@@ -47,7 +47,8 @@ class CostModel:
                 cost.macs,
                 modules[name].weight.numel(),
                 0 if modules[name].bias is None else self._full[name],
-                *inputs[name],
+                # One of a class of its own, which is never cut, is no node of the trace.
+                *inputs.get(name, ((), 0)),
             )
             for name, cost in layer_costs(model, example).items()
         }

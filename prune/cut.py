@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from prune.criteria import Criterion, Scores
 from prune.divergence import first_difference
-from prune.errors import PruneError
+from prune.errors import PruneError, reason_of
 from prune.layers import Widths, layer_widths
 from prune.nni_backend import find_groups, mask_channels, remove_masked
 from prune.supported import check_supported
@@ -68,11 +68,12 @@ def cut(
             apart, or the result is not what was planned.
     """
     clock = _Clock()
-    source = copy.deepcopy(model).cpu().eval()
+    check_supported(model, widths)
+    source = _copy(model)
+    example, check_input = example.cpu(), check_input.cpu()
     # By all names of a parameter: of a module with two names the surgery replaces one.
     parameters = model.named_parameters(remove_duplicate=False)
     learns = {name: parameter.requires_grad for name, parameter in parameters}
-    check_supported(source, widths)
     if groups is None:
         groups = find_groups(source, example)
     now = layer_widths(source)
@@ -101,6 +102,17 @@ def cut(
     for name, parameter in source.named_parameters():
         parameter.requires_grad_(learns[name])
     return Cut(source.eval(), masked.kept, masked.scores, groups, difference, clock.seconds)
+
+
+def _copy(model: nn.Module) -> nn.Module:
+    """Return a copy of a model, on the CPU and in evaluation mode."""
+    try:
+        return copy.deepcopy(model).cpu().eval()
+    except Exception as error:  # whatever is in it
+        raise PruneError(
+            f"{type(model).__name__} cannot be copied ({reason_of(error)}); weights that are "
+            "computed, as those of weight_norm are, have to be made plain parameters first"
+        ) from error
 
 
 def _of_one_width(

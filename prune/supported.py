@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from torch import Tensor, fx, nn
 
 from prune.errors import PruneError
-from prune.graph import NORMALISATIONS, layers_behind, trace
+from prune.graph import NORMALISATIONS, layers_behind, makes_channels, trace
 from prune.layers import Widths, layer_widths, output_width
 
 # Layers with weights a channel that NNI's surgery narrows, and our masks agree with.
@@ -46,7 +46,17 @@ def check_supported(model: nn.Module, widths: Widths) -> None:
         if name not in now:
             raise PruneError(_not_a_layer(name, modules, now))
     cut = {name for name, width in widths.items() if width < now[name]}
-    for node in trace(model).graph.nodes:
+    graph = trace(model).graph
+    called = {str(node.target) for node in graph.nodes if node.op == "call_module"}
+    for name in now:
+        if name in cut:
+            _check_kind(name, modules[name], called=name in called)
+        if cut and name in called and _computes_its_weight(modules[name]):
+            raise PruneError(
+                f"{name!r} computes its weight from others (weight_norm, say), which the surgery "
+                "does not know: make it a plain parameter first"
+            )
+    for node in graph.nodes:
         touched = next((layer for layer in _layers_at(node, modules) if layer in cut), None)
         if touched and node.op == "output":
             raise PruneError(
@@ -59,6 +69,27 @@ def check_supported(model: nn.Module, widths: Widths) -> None:
                 f"{obstacle}, so the channels of {touched!r} cannot be cut; leave the layer "
                 "untouched"
             )
+
+
+def _check_kind(name: str, layer: nn.Module, *, called: bool) -> None:
+    """Check that a layer is one that NNI knows, not one that only inherits from it.
+
+    Raises:
+        PruneError: it is of another class, or is not called.
+    """
+    if type(layer) not in (nn.Conv2d, nn.Linear):
+        kind = type(layer).__name__
+        problem = f"is a {kind}: only torch.nn's own Conv2d and Linear can be cut"
+    elif not called:
+        problem = "is not called in the forward pass, so its channels cannot be cut"
+    else:
+        return
+    raise PruneError(f"{name!r} {problem}; leave the layer untouched")
+
+
+def _computes_its_weight(layer: nn.Module) -> bool:
+    # Of parametrised layers, which have a class of their own, NNI leaves those alone that stay.
+    return type(layer) in (nn.Conv2d, nn.Linear) and "weight" not in layer._parameters
 
 
 def _not_a_layer(name: str, modules: Mapping[str, nn.Module], now: Widths) -> str:
@@ -133,11 +164,15 @@ def _layers_at(node: fx.Node, modules: Mapping[str, nn.Module]) -> Iterator[str]
 
 
 def _first_combinations(node: fx.Node, modules: Mapping[str, nn.Module]) -> Iterator[fx.Node]:
-    """Yield where a node's value meets that of a layer, also behind a view of it."""
+    """Yield where a node's value meets that of a layer, also behind a view of it.
+
+    A layer that reads the value, as the first one does of a picture that was normalised with it,
+    makes channels of its own.
+    """
     for user in node.users:
         if any(True for _ in layers_behind(user, modules)):
             yield user
-        else:
+        elif not (user.op == "call_module" and makes_channels(modules[str(user.target)])):
             yield from _first_combinations(user, modules)
 
 

@@ -145,6 +145,34 @@ class PictureToo(Net):
         return self.finish(self.c(torch.cat([F.relu(self.stem(x)), x], dim=1)))
 
 
+class NormalisesItself(Net):
+    """Takes pictures as they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.rand(1, 3, 1, 1))
+        self.register_buffer("std", 1 + torch.rand(1, 3, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward((x - self.mean) / self.std)
+
+
+class CalledByItsSecondName(Net):
+    """A layer that the forward pass finds in a list."""
+
+    def __init__(self) -> None:
+        super().__init__(a=nn.Conv2d(16, 16, 3, padding=1))
+        self.layers = nn.ModuleList([self.a])
+
+    def middle(self, x: Tensor) -> Tensor:
+        return self.layers[0](x)
+
+
+class CalledByItsFirstName(CalledByItsSecondName):
+    def middle(self, x: Tensor) -> Tensor:
+        return self.a(x)
+
+
 class SameTwice(Net):
     """Reads every channel of the stem twice."""
 
@@ -180,6 +208,9 @@ class Optional(Net):
         (TwoNames, {"stem.0": 9, "a.0": 7}),
         (PictureToo, {"stem.0": 9, "c.0": 7}),
         (SameTwice, {"stem.0": 9, "c.0": 7}),
+        (NormalisesItself, {"stem.0": 9, "last.0": 7}),
+        (CalledByItsSecondName, {"stem.0": 9, "a": 7}),
+        (CalledByItsFirstName, {"stem.0": 9, "a": 7}),
         (Optional, {"stem.0": 9, "last.0": 7}),
     ],
 )
@@ -198,6 +229,14 @@ def test_what_is_cut_rightly(
     fits = reconstruct(result.model, model, result.kept, pictures)
     assert all(fit.after <= fit.before for fit in fits.values())
     assert any(fit.after < 0.9 * fit.before for fit in fits.values())
+
+
+@pytest.mark.parametrize("make", [CalledByItsSecondName, CalledByItsFirstName])
+def test_a_layer_of_two_names_stays_one(make: Callable[[], Net]) -> None:
+    result = run_cut(make(), {"stem.0": 9, "a": 7})
+    assert result.model.get_submodule("layers.0") is result.model.get_submodule("a")
+    again = run_cut(result.model, {"stem.0": 8, "a": 5})
+    assert layer_widths(again.model) == layer_widths(result.model) | {"stem.0": 8, "a": 5}
 
 
 class Joined(Net):

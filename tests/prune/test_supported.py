@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from prune.costs import output_layers
 from prune.cut import cut
 from prune.errors import PruneError
-from prune.layers import layer_widths
+from prune.layers import layer_widths, model_cost
 from prune.supported import check_supported
+from prune.targets import freedom
 from reid.models import build_model
 
 
@@ -54,6 +55,57 @@ def test_refusals(odd: nn.Module, plan: dict[str, int], words: str) -> None:
     with pytest.raises(PruneError, match=words) as error:
         cut(model, plan, example=torch.zeros(2, 3, 8, 8), check_input=torch.zeros(2, 3, 8, 8))
     assert "\n" not in str(error.value)
+
+
+class SameConv(nn.Conv2d):
+    """As in code bases of other people: not torch.nn's own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(nn.functional.pad(x, (1, 1, 1, 1)))
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        (SameConv(8, 8, 3), "'odd' is a SameConv: only torch.nn's own Conv2d and Linear"),
+        (
+            nn.utils.parametrizations.weight_norm(nn.Conv2d(8, 8, 1)),
+            "'odd' is a ParametrizedConv2d: only torch.nn's own",
+        ),
+    ],
+)
+def test_layers_of_another_make_are_refused_or_left_alone(layer: nn.Module, words: str) -> None:
+    model, pictures = Odd(layer).eval(), torch.randn(2, 3, 8, 8)
+    with pytest.raises(PruneError, match=rf"^{words}.* leave the layer untouched"):
+        cut(model, {"odd": 4}, example=pictures, check_input=pictures)
+    free = freedom(model, pictures, cost_example=pictures[:1], untouched=["odd", "stem"])
+    assert [unit.layers for unit in free.units] == [("mixer",)]
+    widths = free.widths(dict.fromkeys(free.units, 0.5))
+    result = cut(model, widths, example=pictures, check_input=pictures)
+    planned = free.costs.cost(widths).macs
+    assert planned == model_cost(result.model, pictures[:1]).macs
+
+
+def test_a_layer_that_is_not_called_is_refused() -> None:
+    model, pictures = Odd(nn.Identity()), torch.randn(2, 3, 8, 8)
+    model.unused = nn.Linear(8, 8)
+    with pytest.raises(PruneError, match="'unused' is not called in the forward pass"):
+        cut(model, {"unused": 4}, example=pictures, check_input=pictures)
+
+
+@pytest.mark.parametrize("plan", [{"odd": 4}, {"mixer": 4}])
+def test_weights_that_are_computed_are_refused(plan: dict[str, int]) -> None:
+    model, pictures = Odd(nn.utils.weight_norm(nn.Conv2d(8, 8, 1))), torch.randn(2, 3, 8, 8)
+    with pytest.raises(PruneError, match="'odd' computes its weight from others"):
+        cut(model, plan, example=pictures, check_input=pictures)
+
+
+def test_a_model_that_cannot_be_copied_is_refused_in_words() -> None:
+    model = Odd(nn.utils.weight_norm(nn.ConvTranspose2d(8, 8, 1)))
+    pictures = torch.randn(2, 3, 8, 8)
+    model(pictures)  # from now on a weight depends on others
+    with pytest.raises(PruneError, match=r"^Odd cannot be copied .* those of weight_norm"):
+        cut(model, {"mixer": 4}, example=pictures, check_input=pictures)
 
 
 @pytest.mark.parametrize(

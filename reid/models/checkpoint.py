@@ -159,7 +159,9 @@ def _numpy_scalars() -> list[Any]:
     from numpy._core.multiarray import scalar
 
     kinds = {type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32)}
-    return [scalar, np.dtype, *kinds]
+    # One function, by the name that numpy 2 pickles it under and by that of numpy 1.
+    scalars = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("_core", "core")]
+    return [*scalars, np.dtype, *kinds]
 
 
 def _unsafe_reason(error: Exception) -> str:

@@ -2,8 +2,10 @@
 
 import copy
 import pickle
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -87,6 +89,42 @@ def test_pickled_code_is_refused_and_not_run(tmp_path: Path, protocol: int) -> N
         assert str(tmp_path / name) in str(caught.value)
         assert "\n" not in str(caught.value)
     assert not mark.exists()
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int64])
+def test_scalars_of_numpy_1(tmp_path: Path, kind: type[np.generic]) -> None:
+    torch.save({"state_dict": {"w": torch.ones(2)}, "rank1": kind(1)}, tmp_path / "new.pth.tar-60")
+    with (
+        zipfile.ZipFile(tmp_path / "new.pth.tar-60") as new,
+        zipfile.ZipFile(tmp_path / "old.pth.tar-60", "w") as old,
+    ):
+        for name in new.namelist():
+            content = new.read(name)
+            # All in which their pickles differ is the module of the function that makes a scalar.
+            old.writestr(name, content.replace(b"cnumpy._core.mult", b"cnumpy.core.mult"))
+    assert b"cnumpy.core.multiarray\nscalar\n" in (tmp_path / "old.pth.tar-60").read_bytes()
+    found = read_torch_file(tmp_path / "old.pth.tar-60")
+    assert (found["rank1"], type(found["rank1"])) == (1, kind)
+    assert torch.equal(found["state_dict"]["w"], torch.ones(2))
+
+
+def test_what_numpy_1_wrote(tmp_path: Path) -> None:
+    # pickle.dumps({"rank1": np.float32(0.5)}, 2) of numpy 1.26.4, between what torch writes.
+    written = (
+        b"\x80\x02}q\x00X\x05\x00\x00\x00rank1q\x01cnumpy.core.multiarray\nscalar\nq\x02cnumpy\n"
+        b"dtype\nq\x03X\x02\x00\x00\x00f4q\x04\x89\x88\x87q\x05Rq\x06(K\x03X\x01\x00\x00\x00<q\x07"
+        b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tq\x08bc_codecs\nencode\nq\tX\x04\x00\x00\x00"
+        b"\x00\x00\x00?q\nX\x06\x00\x00\x00latin1q\x0b\x86q\x0cRq\r\x86q\x0eRq\x0fs."
+    )
+    torch.save({}, tmp_path / "empty.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "empty.pt") as empty,
+        zipfile.ZipFile(tmp_path / "model.pth.tar-60", "w") as file,
+    ):
+        for name in empty.namelist():
+            content = written if name.endswith("/data.pkl") else empty.read(name)
+            file.writestr(name, content)
+    assert read_torch_file(tmp_path / "model.pth.tar-60") == {"rank1": 0.5}
 
 
 def test_damaged_files_are_named(tmp_path: Path) -> None:

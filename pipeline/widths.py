@@ -26,6 +26,7 @@ from prune.targets import Freedom, freedom, shares_by_pattern
 from prune.widths import SCHEDULES, check_groups
 from quantize.latency import Candidate, measure_latency
 from reid.models.registry import MODELS, build_model
+from reid.models.resize import differing_form
 
 CUTTING_STAGES: tuple[StageName, ...] = ("transfer", "prune")
 # Tracing and surgery are fast on small pictures, and their result does not depend on the size.
@@ -148,6 +149,13 @@ def _stock_widths(config: Config, stage: str, source: nn.Module, name: str) -> d
         raise PipelineError(
             f"{stage}.target: {name} is no narrower {config.model.architecture}: {differing[0]!r} "
             "is in one of them only; choose a target of the same family"
+        )
+    layer = differing_form(source, narrow)
+    if layer is not None:
+        raise PipelineError(
+            f"{stage}.target: {name} is no narrower {config.model.architecture}: {layer!r} has "
+            "another stride or padding there; choose a target of the same family, or a share of "
+            "the channels, such as prune.target=0.5"
         )
     return layer_widths(narrow)
 

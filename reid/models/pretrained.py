@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from reid.errors import CheckpointError
 from reid.models.checkpoint import read_torch_file
+from reid.models.departures import check_pooling, find_departures
+from reid.models.input_statistics import INPUT_STATISTICS, Colours, input_statistics
 from reid.models.registry import MODELS
 from reid.models.resnet import ResNet
 
@@ -19,10 +21,8 @@ PREFIXES = re.compile(r"^(?:(?:module|model|backbone)\.)+")
 CLASSIFIER = "classifier."
 # What comes behind the pooled features differs between programs and tasks.
 HEADS = (CLASSIFIER, "fc.", "embedding.", "bottleneck.", "heads.")
-# FastReID keeps its normalisation of the input with the weights, for pixels of 0 to 255.
-INPUT_STATISTICS = ("pixel_mean", "pixel_std")
-# Of FastReID; averaging, which is all that there is here, has no tensors.
-POOLING = "heads.pool_layer."
+# FastReID's model has these two parts.
+FASTREID = ("backbone.", "heads.")
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class LoadReport:
         dropped: names in the file that were not used (the head of another program or task, such
             as the classifier of other identities).
         missing: names of the model that the file does not have (they stay random).
+        statistics: mean and deviation of colours in [0, 1] that the file's program feeds them.
+        departures: what the model computes otherwise than that program, a clause for each.
         last_stride: that the weights of a ResNet were put behind without the file saying it.
     """
 
@@ -42,7 +44,14 @@ class LoadReport:
     taken: tuple[str, ...]
     dropped: tuple[str, ...]
     missing: tuple[str, ...]
+    statistics: tuple[Colours, Colours]
+    departures: tuple[str, ...] = ()
     last_stride: int | None = None
+
+    @property
+    def random(self) -> tuple[str, ...]:
+        """Return the names of tensors that embeddings depend on and that stay random."""
+        return tuple(name for name in self.missing if not name.startswith(CLASSIFIER))
 
     def __str__(self) -> str:
         """Say it in one line."""
@@ -70,14 +79,16 @@ def load_pretrained(model: nn.Module, path: Path) -> LoadReport:
         path: a file of ``torch.save``, see :func:`extract_state`.
 
     Returns:
-        Which tensors were taken, dropped and missing.
+        Which tensors were taken, dropped and missing, and whether the model now computes what the
+        program that the file is from does.
 
     Raises:
-        CheckpointError: the file is not safe or not readable, the backbone does not fit, or a head
-            other than the classifier fits in part.
+        CheckpointError: the file is not safe or not readable, the backbone does not fit, a head
+            other than the classifier fits in part, or features were not averaged there.
     """
     content = read_torch_file(path)
     state = extract_state(content, path)
+    check_pooling(path, state)
     own = model.state_dict()
     taken = {n: t for n, t in state.items() if n in own and own[n].shape == t.shape}
     dropped = sorted(name for name in state if name not in taken)
@@ -90,7 +101,16 @@ def load_pretrained(model: nn.Module, path: Path) -> LoadReport:
     # Our own checkpoints name their architecture, and with it the stride.
     says_it = "format_version" in content
     last_stride = model.last_stride if isinstance(model, ResNet) and not says_it else None
-    return LoadReport(path, tuple(taken), tuple(dropped), tuple(missing), last_stride)
+    fastreid = is_fastreids(content, path)
+    return LoadReport(
+        path,
+        tuple(taken),
+        tuple(dropped),
+        tuple(missing),
+        statistics=input_statistics(path, state),
+        departures=tuple(find_departures(model, content, fastreid=fastreid, dropped=dropped)),
+        last_stride=last_stride,
+    )
 
 
 def architecture_from_name(path: Path) -> str:
@@ -124,6 +144,26 @@ def extract_state(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: there are no tensors in it, or two of them get the same name.
     """
+    state: dict[str, Tensor] = {}
+    for name, value in _tensors(content, path).items():
+        short = PREFIXES.sub("", name)
+        if short in state:
+            raise CheckpointError(f"{path}: holds {short!r} twice; save one model alone")
+        state[short] = value
+    return _with_fastreid_head(state)
+
+
+def is_fastreids(content: Mapping[str, Any], path: Path) -> bool:
+    """Tell by the names of its tensors whether a file is of FastReID.
+
+    Raises:
+        CheckpointError: there are no tensors in it.
+    """
+    names = [re.sub(r"^(?:(?:module|model)\.)+", "", name) for name in _tensors(content, path)]
+    return all(any(name.startswith(part) for name in names) for part in FASTREID)
+
+
+def _tensors(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     for wrapper in WRAPPERS:
         if isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -131,13 +171,7 @@ def extract_state(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     found = {name: value for name, value in content.items() if isinstance(value, Tensor)}
     if not found:
         raise CheckpointError(f"{path}: no weights in it; expected a state dictionary")
-    state: dict[str, Tensor] = {}
-    for name, value in found.items():
-        short = PREFIXES.sub("", name)
-        if short in state:
-            raise CheckpointError(f"{path}: holds {short!r} twice; save one model alone")
-        state[short] = value
-    return _with_fastreid_head(state)
+    return found
 
 
 def _with_fastreid_head(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -27,6 +27,9 @@ MODELS: dict[str, Factory] = {
     # The strides of torchvision, and of torchreid's, BoxMOT's and layumi's plain ResNets.
     "resnet18_last_stride_2": partial(ResNet, 18, last_stride=2),
     "resnet50_last_stride_2": partial(ResNet, 50, last_stride=2),
+    # What FastReID builds: a BNNeck, and a first pooling without padding.
+    "resnet18_fastreid": partial(ResNet, 18, bnneck=True, padded_stem=False),
+    "resnet50_fastreid": partial(ResNet, 50, bnneck=True, padded_stem=False),
     # Not published sizes: what the models above become when they are pruned to half their width.
     "osnet_ibn_x0_5": partial(OSNet, (32, 128, 192, 256), instance_norm=True),
     "osnet_ain_x0_5": partial(OSNetAIN, (32, 128, 192, 256)),

@@ -26,6 +26,29 @@ def differing_widths(model: nn.Module, stock: nn.Module) -> Widths:
     return {name: pair for name, pair in widths_of(model).items() if pair != reference.get(name)}
 
 
+def differing_form(model: nn.Module, other: nn.Module) -> str | None:
+    """Return the first layer that has another stride, padding or the like in another model.
+
+    Such layers have the same weights and compute something else; widths are not compared.
+    """
+    layers = dict(other.named_modules())
+    return next(
+        (
+            name
+            for name, module in model.named_modules()
+            if name in layers and _form(module) != _form(layers[name])
+        ),
+        None,
+    )
+
+
+def _form(module: nn.Module) -> tuple[object, ...]:
+    settings: tuple[object, ...] = ()
+    if isinstance(module, nn.Conv2d | nn.MaxPool2d):
+        settings = (module.kernel_size, module.stride, module.padding, module.dilation)
+    return (*settings, module.ceil_mode) if isinstance(module, nn.MaxPool2d) else settings
+
+
 def apply_widths(model: nn.Module, widths: Mapping[str, list[int]]) -> None:
     """Give layers other widths, in place; their weights are random afterwards.
 

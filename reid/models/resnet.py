@@ -75,6 +75,8 @@ class ResNet(nn.Module):
             weights of either fit the other, but give other embeddings there.
         bnneck: a BatchNorm without shift between embedding and classifier; behind an embedding
             layer it takes the place of that layer's own.
+        padded_stem: the first pooling sees a border around its maps, as torchvision's; without, it
+            begins at their corner, as FastReID's. Sizes and weights are the same, embeddings not.
 
     Raises:
         ModelError: the depth is not known, or a layer is left without a channel.
@@ -89,10 +91,12 @@ class ResNet(nn.Module):
         width: float = 1.0,
         last_stride: int = 1,
         bnneck: bool = False,
+        padded_stem: bool = True,
     ) -> None:
         super().__init__()
         kind = _depth(depth)
         self.last_stride = last_stride
+        self.padded_stem = padded_stem
         features = STAGE_CHANNELS[-1] * kind.expansion
         self.embedding_dim = embedding_dim or features
         has_layer = self.embedding_dim != features
@@ -100,7 +104,10 @@ class ResNet(nn.Module):
         self.conv1 = nn.Conv2d(3, widths[0].inputs, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0].inputs)
         self.relu = nn.ReLU(inplace=True)
-        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        # Without padding, the last window may reach over the edge, so that no size is lost.
+        self.maxpool = nn.MaxPool2d(
+            3, stride=2, padding=1 if padded_stem else 0, ceil_mode=not padded_stem
+        )
         self.layer1 = _make_stage(kind, 1, widths[0], stride=1)
         self.layer2 = _make_stage(kind, 2, widths[1], stride=2)
         self.layer3 = _make_stage(kind, 3, widths[2], stride=2)

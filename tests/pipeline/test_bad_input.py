@@ -107,6 +107,15 @@ def test_a_target_of_another_family(refused: Callable[..., str]) -> None:
     assert "prune.target: osnet_x0_5 is no narrower osnet_ibn_x1_0: 'conv1.bn." in line
 
 
+def test_a_target_with_another_stem_or_stride(refused: Callable[..., str]) -> None:
+    for source, target, layer in (
+        ("resnet18_fastreid", "resnet18_bnneck_x0_5", "maxpool"),
+        ("resnet18_last_stride_2", "resnet18_x0_5", "layer4.0.conv1"),
+    ):
+        line = refused(f"model.architecture={source}", f"prune.target={target}")
+        assert f"prune.target: {target} is no narrower {source}: '{layer}' has another" in line
+
+
 def test_a_stage_without_a_model(refused: Callable[..., str]) -> None:
     assert "prune needs a model" in refused("--stages", "prune")
 

@@ -1,6 +1,7 @@
 """Every architecture goes to half its width and is mended, not OSNet alone."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from prune.reconstruct import reconstruct
 from prune.verify import TOLERANCE
 from prune.widths import linear_plan
 from reid.models import build_model
+from reid.models.checkpoint import describe, load_checkpoint, save_checkpoint
 
 Randomise = Callable[[nn.Module], None]
 SIZE = (64, 32)
@@ -84,6 +86,24 @@ def test_half_width_is_the_stock_architecture(
     found = hint_channels(compact, pictures, kept)
     assert {stage: len(channels) for stage, channels in found.items()} == stages
     check_reconstruction(compact, full, kept)
+
+
+def test_a_first_pooling_without_padding_stays(
+    tmp_path: Path, randomise_normalisation: Randomise
+) -> None:
+    torch.manual_seed(0)
+    name = "resnet18_fastreid"
+    full = build_model(name, embedding_dim=64).eval()
+    randomise_normalisation(full)
+    target = layer_widths(build_model("resnet18_bnneck_x0_5", embedding_dim=64))
+    pictures = torch.randn(4, 3, *SIZE)
+    compact = cut(full, target, example=pictures[:2], check_input=pictures).model
+    save_checkpoint(tmp_path / "m.pt", compact, describe(compact, name, input_size=SIZE))
+    loaded, info = load_checkpoint(tmp_path / "m.pt")
+    assert info.widths["conv1"] == [3, 32]
+    assert loaded.get_submodule("maxpool").ceil_mode
+    with torch.no_grad():
+        assert torch.equal(loaded(pictures), compact(pictures))
 
 
 def test_half_of_a_mobilenet(randomise_normalisation: Randomise) -> None:

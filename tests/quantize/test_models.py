@@ -19,6 +19,7 @@ pytestmark = pytest.mark.skipif("qnnpack" not in supported_engines(), reason="ne
     [
         ("resnet18", 64, 20, 1, ["global_avgpool"]),
         ("resnet18_bnneck", 64, 20, 1, ["global_avgpool"]),
+        ("resnet18_fastreid", 64, 20, 1, ["global_avgpool"]),
         # Pooled features have no layer in front of the neck that it could be folded into.
         ("resnet18_bnneck", None, 20, 0, ["bottleneck"]),
         ("osnet_ain_x0_5", None, 151, 1, ["global_avgpool"]),

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from quantize.errors import QuantizeError
 from quantize.onnx import INPUT, onnx_session, read_onnx, read_onnx_metadata, save_onnx
 from quantize.onnx_int8 import Calibration, int8_convolutions, quantize_onnx
+from reid.models import build_model
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +64,24 @@ def test_other_batches(int8_file: Path, pictures: Tensor) -> None:
         for some in (pictures[:7], pictures[:1], pictures[1:3])
     )
     assert np.array_equal(np.concatenate(parts), whole[:3])
+
+
+def test_a_first_pooling_without_padding(pictures: Tensor, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    # FastReID's; at an odd size its last window reaches over the edge.
+    odd = torch.nn.functional.pad(pictures, (0, 2, 0, 2))
+    model = build_model("resnet18_fastreid", embedding_dim=64).train()
+    with torch.no_grad():
+        for _ in range(3):
+            model(odd)
+    paths = tmp_path / "float.onnx", tmp_path / "int8.onnx"
+    save_onnx(model.eval(), odd[:1], paths[0], {})
+    quantize_onnx(paths[0], [odd], paths[1])
+    exact, rounded = (embed(path, odd) for path in paths)
+    with torch.inference_mode():
+        assert torch.allclose(nn.functional.normalize(model(odd)), exact, atol=1e-5)
+    assert (exact * rounded).sum(1).min() > 0.95
+    assert int8_convolutions(paths[1]) == (20, 20)
 
 
 @pytest.fixture

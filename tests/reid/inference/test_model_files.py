@@ -5,12 +5,13 @@ import pickle
 import shutil
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 from reid.data.pictures import load_picture, normalise
@@ -21,6 +22,7 @@ from reid.files import hash_file
 from reid.inference.embedder import embed_files
 from reid.inference.model_files import load_embedder, recognise_model_file
 from reid.models.checkpoint import load_checkpoint, read_torch_file
+from reid.models.pretrained import load_pretrained
 from reid.models.registry import build_model
 
 
@@ -179,6 +181,53 @@ def fastreid_file(path: Path, **tensors: torch.Tensor) -> Path:
     return path
 
 
+class FastReID(nn.Module):
+    """FastReID's ResNet-18 with its BNNeck, written down a second time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = torchvision.models.resnet18(weights=None)
+        for layer in ("conv1", "downsample.0"):
+            self.backbone.layer4[0].get_submodule(layer).stride = (1, 1)
+        self.backbone.maxpool = nn.MaxPool2d(3, stride=2, ceil_mode=True)
+        self.backbone.fc = nn.Identity()
+        self.heads = nn.Module()
+        self.heads.bottleneck = nn.Sequential(nn.BatchNorm2d(512))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.heads.bottleneck(self.backbone(x)[..., None, None])[..., 0, 0]
+
+
+@pytest.mark.parametrize("size", [(256, 128), (64, 32), (70, 33)])
+@torch.inference_mode()
+def test_fastreids_first_pooling(
+    tmp_path: Path, size: tuple[int, int], randomise_normalisation: Callable[[nn.Module], None]
+) -> None:
+    torch.manual_seed(0)
+    theirs = FastReID().eval()
+    randomise_normalisation(theirs)
+    path = tmp_path / "resnet18_market.pth"
+    torch.save({"model": theirs.state_dict()}, path)
+    embedder = load_embedder(path)
+    assert embedder.space.architecture == "resnet18_fastreid"
+    pictures = torch.randn(2, 3, *size)
+    expected = theirs(pictures.contiguous(memory_format=torch.channels_last))
+    assert torch.allclose(embedder.embed(pictures), expected, rtol=1e-4, atol=1e-4)
+    padded = build_model("resnet18_bnneck").eval()
+    load_pretrained(padded, path)
+    assert not torch.allclose(padded(pictures), expected, atol=0.1)
+
+
+def test_fastreids_file_as_another_resnet(tmp_path: Path) -> None:
+    path = fastreid_file(tmp_path / "resnet18.pth")
+    for name in ("resnet18_bnneck", "resnet18"):
+        with pytest.raises(CheckpointError, match=r"padding; give --architecture resnet18_fastr"):
+            load_embedder(path, architecture=name)
+    torch.save(build_model("resnet18_bnneck").state_dict(), tmp_path / "own.pth")
+    with pytest.raises(CheckpointError, match=r"own\.pth: it is not FastReID's, whose first pool"):
+        load_embedder(tmp_path / "own.pth", architecture="resnet18_fastreid")
+
+
 def test_statistics_of_fastreid_are_taken(tmp_path: Path) -> None:
     halves = torch.full((1, 3, 1, 1), 127.5)
     path = fastreid_file(tmp_path / "resnet18_bnneck.pth", pixel_mean=halves, pixel_std=halves)
@@ -205,7 +254,7 @@ def test_pooling_of_fastreid_is_refused(tmp_path: Path) -> None:
         ):
             load_embedder(fastreid_file(path, **tensors))
     average = {"heads.pool_layer.p": torch.ones(1)}
-    assert load_embedder(fastreid_file(path, **average)).space.architecture == "resnet18_bnneck"
+    assert load_embedder(fastreid_file(path, **average)).space.architecture == "resnet18_fastreid"
 
 
 def test_torchscript(checkpoint_file: Path, tmp_path: Path, pictures: list[Path]) -> None:

@@ -93,7 +93,9 @@ def test_half_widths(name: str, embedding_dim: int | None, widths: dict[str, lis
 
 
 @pytest.mark.parametrize("embedding_dim", [None, 32])
-@pytest.mark.parametrize("name", ["resnet18", "resnet18_bnneck", "resnet50_x0_5"])
+@pytest.mark.parametrize(
+    "name", ["resnet18", "resnet18_bnneck", "resnet18_fastreid", "resnet50_x0_5"]
+)
 def test_a_checkpoint_comes_back(tmp_path: Path, name: str, embedding_dim: int | None) -> None:
     model = build_model(name, num_classes=3, embedding_dim=embedding_dim).eval()
     info = describe(model, name, input_size=SIZE)

@@ -11,6 +11,7 @@ from pipeline.calibration import check_held_back
 from pipeline.config import Config
 from pipeline.errors import PipelineError
 from pipeline.export_files import check_packages, check_published_widths, check_wanted
+from pipeline.pretrained import load_start
 from pipeline.settings.cut import CutSettings
 from pipeline.settings.stage_names import StageName
 from pipeline.settings.target import WidthBudget
@@ -30,7 +31,6 @@ from reid.data.sampling import EpochSampler
 from reid.devices import choose_device
 from reid.errors import ModelError, TrainingError
 from reid.models.checkpoint import CheckpointInfo
-from reid.models.pretrained import load_pretrained
 from reid.models.registry import build_model
 from reid.training.layers import match_layers
 from reid.training.settings import DistillationSettings, TrainingSettings
@@ -182,13 +182,14 @@ def check_files(config: Config, stages: Sequence[str]) -> None:
         stages: those that will run.
 
     Raises:
-        CheckpointError: the pretrained weights cannot be read or do not fit.
+        CheckpointError: the pretrained weights cannot be read or do not fit, or would be measured
+            untrained though the model computes something else than the program they are from.
     """
     if "train" in stages and config.train.pretrained is not None:
         model = build_model(
             config.model.architecture, num_classes=2, embedding_dim=config.model.embedding_dim
         )
-        load_pretrained(model, config.train.pretrained)
+        load_start(model, config.train)
 
 
 def check_batches(config: Config, data: ReidData) -> None:

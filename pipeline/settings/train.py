@@ -10,7 +10,9 @@ class TrainStage(TrainingSettings):
     """Stage ``train``: the full-width model."""
 
     pretrained: FilePath | None = Field(
-        None, description="weights to start from; only the classifier may be missing"
+        None,
+        description="weights to start from; what is behind the backbone may be missing, with "
+        "epochs 0 the classifier alone",
     )
 
 

@@ -77,6 +77,18 @@ def test_checkpoint_of_another_architecture(refused: Callable[..., str], tmp_pat
     assert "x1.pth: does not fit the model" in line
 
 
+def test_checkpoint_without_the_embedding_layer(
+    refused: Callable[..., str], tmp_path: Path
+) -> None:
+    torch.save(build_model("resnet18_last_stride_2").state_dict(), tmp_path / "resnet18.pth")
+    line = refused(
+        "model.architecture=resnet18_last_stride_2", f"train.pretrained={tmp_path}/resnet18.pth",
+        "train.epochs=0", "prune.target=0.5",
+    )  # fmt: skip
+    assert "resnet18.pth: train.epochs=0 takes it as it is, but 'embedding.0.weight'" in line
+    assert not (tmp_path / "run" / "train").exists()
+
+
 def test_checkpoint_with_a_pickle(refused: Callable[..., str], tmp_path: Path) -> None:
     torch.save(build_model("osnet_x0_25"), tmp_path / "module.pth")
     assert "module.pth: holds pickled Python objects" in refused(

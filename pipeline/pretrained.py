@@ -1,0 +1,59 @@
+"""The weights that ``train`` starts from."""
+
+import logging
+
+from torch import nn
+
+from pipeline.settings.train import TrainStage
+from reid.errors import CheckpointError
+from reid.models.input_statistics import are_imagenets
+from reid.models.pretrained import LoadReport, load_pretrained
+
+logger = logging.getLogger(__name__)
+
+
+def load_start(model: nn.Module, settings: TrainStage) -> LoadReport | None:
+    """Load ``train.pretrained`` into a model, in place, if it is given.
+
+    Raises:
+        CheckpointError: the file cannot be read or does not fit; or it is not to be trained, and
+            the model gives other embeddings than in the program that the file is from.
+    """
+    if settings.pretrained is None:
+        return None
+    report = load_pretrained(model, settings.pretrained)
+    if settings.epochs:
+        return report
+    reasons = _differences(report)
+    if report.random:
+        random = f"{report.random[0]!r} of the model is not in the file and stays random"
+        reasons.insert(0, f"{random}; give the file's model.architecture and model.embedding_dim")
+    if reasons:
+        raise CheckpointError(
+            f"{report.path}: train.epochs=0 takes it as it is, but {reasons[0]}; otherwise train "
+            "it, with train.epochs"
+        )
+    return report
+
+
+def log_start(report: LoadReport | None) -> None:
+    """Say what was loaded, and what the run does with it otherwise than where it is from."""
+    if report is None:
+        return
+    logger.info("train: %s", report)
+    for difference in _differences(report):
+        logger.warning("train: %s: %s", report.path.name, difference)
+
+
+def _differences(report: LoadReport) -> list[str]:
+    """Say what a run does with weights otherwise than the program they are from, a clause each."""
+    found = list(report.departures)
+    if not are_imagenets(report.statistics):
+        mean, deviation = (
+            " ".join(f"{value:.3f}" for value in colours) for colours in report.statistics
+        )
+        found.append(
+            f"it is for colours with a mean of {mean} taken off and divided by {deviation}, and "
+            "runs take ImageNet's values"
+        )
+    return found

@@ -27,7 +27,7 @@ def load_start(model: nn.Module, settings: TrainStage) -> LoadReport | None:
     reasons = _differences(report)
     if report.random:
         random = f"{report.random[0]!r} of the model is not in the file and stays random"
-        reasons.insert(0, f"{random}; give the file's model.architecture and model.embedding_dim")
+        reasons.append(f"{random}; give the file's model.architecture and model.embedding_dim")
     if reasons:
         raise CheckpointError(
             f"{report.path}: train.epochs=0 takes it as it is, but {reasons[0]}; otherwise train "

@@ -60,14 +60,14 @@ def _load_foreign(path: Path, content: Mapping[str, Any], architecture: str | No
         name = check_architecture(architecture or _architecture_from_name(path, state))
     model = build_model(name, **_sizes(state))
     report = load_pretrained(model, path)
+    if report.departures:
+        raise CheckpointError(f"{path}: {report.departures[0]}")
     # Training could begin with a random embedding layer; an embedding made by one means nothing.
     if report.random:
         raise CheckpointError(
             f"{path}: {report.random[0]!r} of {name} is not in the file, so it gives no "
             "embeddings; choose the architecture of the file"
         )
-    if report.departures:
-        raise CheckpointError(f"{path}: {report.departures[0]}")
     _log.info("%s", report)
     mean, deviation = report.statistics
     metadata = Metadata(architecture=name, mean=mean, deviation=deviation)

@@ -257,6 +257,28 @@ def test_pooling_of_fastreid_is_refused(tmp_path: Path) -> None:
     assert load_embedder(fastreid_file(path, **average)).space.architecture == "resnet18_fastreid"
 
 
+@pytest.mark.parametrize(
+    "layer", ["classifier.add_block.0.weight", "fc.0.weight"], ids=["layumi", "torchreid's fc512"]
+)
+def test_an_embedding_layer_that_is_not_built_is_refused(tmp_path: Path, layer: str) -> None:
+    path, name = tmp_path / "net_last.pth", "resnet18_last_stride_2"
+    backbone = {
+        f"model.{name}": value
+        for name, value in build_model(name).state_dict().items()
+        if not name.startswith("classifier.")
+    }
+    # What torchvision's ResNet has behind its features is in layumi's files, and of no use there.
+    head = {"model.fc.weight": torch.ones(9, 512), "classifier.classifier.0.bias": torch.ones(9)}
+    torch.save(backbone | head, path)
+    assert load_embedder(path, architecture=name).space.architecture == name
+    torch.save(backbone | head | {layer: torch.ones(64, 512)}, path)
+    with pytest.raises(
+        CheckpointError,
+        match=rf"net_last\.pth: '{layer}' is part of the embedding there and is not",
+    ):
+        load_embedder(path, architecture=name)
+
+
 def test_torchscript(checkpoint_file: Path, tmp_path: Path, pictures: list[Path]) -> None:
     model, info = load_checkpoint(checkpoint_file)
     metadata = {

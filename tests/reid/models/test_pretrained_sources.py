@@ -45,6 +45,7 @@ def test_imagenet_weights_are_a_backbone(tmp_path: Path, name: str) -> None:
     model = build_model(name, num_classes=4, embedding_dim=64)
     report = load_pretrained(model, tmp_path / "w.pth")
     assert report.dropped == ("fc.bias", "fc.weight")
+    assert report.departures == ()
     assert {item.split(".")[0] for item in report.missing} == (
         {"classifier", "embedding", "bottleneck"} if "bnneck" in name
         else {"classifier", "embedding"}
@@ -70,6 +71,9 @@ def test_layumi(tmp_path: Path) -> None:
     assert report.missing == ("classifier.bias", "classifier.weight")
     assert str(report).endswith("; the file does not say its last stride, the model's is 1")
     assert torch.equal(model.state_dict()["conv1.weight"], state["model.conv1.weight"])
+    # A training begins without it; its embeddings are there, so that nothing else can.
+    (departure,) = report.departures
+    assert departure.startswith("'classifier.add_block.0.bias' is part of the embedding there and")
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])
@@ -99,6 +103,9 @@ def test_fastreid_without_a_neck_here(tmp_path: Path) -> None:
     torch.save({"model": fastreid_state()}, tmp_path / "model_best.pth")
     report = load_pretrained(build_model("resnet50", num_classes=4), tmp_path / "model_best.pth")
     assert "bottleneck.weight" in report.dropped
+    assert [departure.partition(" ")[0] for departure in report.departures] == [
+        "'bottleneck.bias'", "FastReID's",
+    ]  # fmt: skip
     assert report.missing == ("classifier.bias",)
 
 

@@ -14,7 +14,7 @@ from reid.commands.model_options import (
     add_loading_options,
     add_model_options,
     add_threshold_option,
-    chosen_threshold,
+    chosen_threshold_if_any,
     load_model_of_index,
 )
 from reid.commands.progress_bars import progress_bars
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from reid.inference.identify import Identification
 
 UNKNOWN = "unknown"
+NO_VERDICT = "no verdict"
 HELP = "say who of the enrolled persons is on a picture, or on each picture of a folder"
 
 
@@ -41,27 +42,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_options(parser)
     parser.epilog = (
         "Without --weights it is the model that the index was made with, if it is still there, and "
-        "pictures are brought to it in the same way."
+        "pictures are brought to it in the same way. Without a threshold the most similar persons "
+        "are shown, and nobody is named."
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print who is on each picture.
+    """Print who is on each picture; without a threshold, who is most similar.
 
     Returns:
         0.
 
     Raises:
-        ReidError: the model, the index or a picture cannot be read, the index is another model's,
-            or there is no threshold.
+        ReidError: the model, the index or a picture cannot be read, or the index or the stored
+            threshold is another model's.
     """
     from reid.inference.embedder import embed_files
     from reid.inference.gallery_folder import open_gallery
     from reid.inference.identify import identify, query_pictures
+    from reid.inference.thresholds import no_threshold
 
     embedder = load_model_of_index(options, options.index)
     gallery = open_gallery(options.index, embedder.space)
-    threshold, origin = chosen_threshold(options, embedder)
+    threshold, origin = chosen_threshold_if_any(options, embedder) or (None, None)
     pictures = query_pictures(options.query)
     with progress_bars() as start:
         embeddings = embed_files(
@@ -81,14 +84,18 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(record, indent=2))  # noqa: T201
         return 0
     console = Console(soft_wrap=True, highlight=False)
-    console.print(f"threshold {threshold:.4f} ({origin})", markup=False)
+    if threshold is None:
+        heading, nobody = f"{NO_VERDICT}: {no_threshold(embedder.path)}", NO_VERDICT
+    else:
+        heading, nobody = f"threshold {threshold:.4f} ({origin})", UNKNOWN
+    console.print(heading, markup=False)
     for picture, result in zip(pictures, found, strict=True):
-        _show(console, picture, result)
+        _show(console, picture, result, nobody)
     return 0
 
 
-def _show(console: Console, picture: Path, result: Identification) -> None:
-    verdict = UNKNOWN if result.person is None else result.person
+def _show(console: Console, picture: Path, result: Identification, nobody: str) -> None:
+    verdict = nobody if result.person is None else result.person
     console.print(f"{picture}: {verdict}", markup=False)
     for place, candidate in enumerate(result.candidates, start=1):
         console.print(

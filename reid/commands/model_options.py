@@ -135,6 +135,21 @@ def chosen_threshold(options: argparse.Namespace, embedder: Embedder) -> tuple[f
     return float(options.threshold), "--threshold"
 
 
+def chosen_threshold_if_any(
+    options: argparse.Namespace, embedder: Embedder
+) -> tuple[float, str] | None:
+    """Give what :func:`chosen_threshold` gives, or None where there is no threshold to choose.
+
+    Raises:
+        ModelError: the option is no cosine similarity, or what is stored does not fit the model.
+    """
+    from reid.inference.thresholds import threshold_path
+
+    if options.threshold is None and not threshold_path(embedder.path).is_file():
+        return None
+    return chosen_threshold(options, embedder)
+
+
 def parse_input_size(text: str | None) -> tuple[int, int] | None:
     """Read ``256x128`` as (height, width).
 

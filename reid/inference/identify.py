@@ -42,7 +42,8 @@ class Identification:
     """Who is on a picture.
 
     Attributes:
-        person: the most similar person, or None if the similarity is below the threshold.
+        person: the most similar person, or None if the similarity is below the threshold, or
+            there is none.
         candidates: persons, the most similar first, each once.
     """
 
@@ -55,7 +56,7 @@ class Identification:
 
 
 def identify(
-    gallery: Gallery, embeddings: Tensor, *, count: int, threshold: float
+    gallery: Gallery, embeddings: Tensor, *, count: int, threshold: float | None
 ) -> list[Identification]:
     """Find who is on each picture.
 
@@ -66,7 +67,8 @@ def identify(
         gallery: with at least one entry.
         embeddings: of the pictures, shape (N, D).
         count: how many persons to give for each.
-        threshold: the least cosine similarity at which somebody counts as recognised.
+        threshold: the least cosine similarity at which somebody counts as recognised; none: the
+            candidates alone, nobody is recognised.
 
     Raises:
         DataError: ``count`` is below 1, or the embeddings have another number of dimensions.
@@ -97,9 +99,10 @@ def query_pictures(query: Path) -> list[Path]:
     return pictures
 
 
-def _decide(candidates: tuple[Candidate, ...], threshold: float) -> Identification:
-    recognised = bool(candidates) and candidates[0].similarity >= threshold
-    return Identification(candidates[0].person if recognised else None, candidates)
+def _decide(candidates: tuple[Candidate, ...], threshold: float | None) -> Identification:
+    if threshold is None or not candidates or candidates[0].similarity < threshold:
+        return Identification(None, candidates)
+    return Identification(candidates[0].person, candidates)
 
 
 def _candidates(

@@ -86,6 +86,11 @@ def threshold_path(model_file: Path) -> Path:
     return model_file.with_name(model_file.name + ".threshold.json")
 
 
+def no_threshold(model_file: Path) -> str:
+    """Say that none is stored with a model file, and how to get one."""
+    return f"{model_file}: no threshold is stored with it; {HOW_TO_MAKE_ONE}; or give --threshold"
+
+
 def store_threshold(embedder: Embedder, threshold: StoredThreshold) -> Path:
     """Write a threshold beside its model file, whole or not at all; return where.
 
@@ -109,10 +114,7 @@ def read_threshold(embedder: Embedder) -> StoredThreshold:
     """
     path = threshold_path(embedder.path)
     if not path.is_file():
-        raise ModelError(
-            f"{embedder.path}: no threshold is stored with it; {HOW_TO_MAKE_ONE}; "
-            "or give --threshold"
-        )
+        raise ModelError(no_threshold(embedder.path))
     try:
         content = dict(json.loads(path.read_text(encoding="utf-8")))
         space = EmbeddingSpace.from_dict(content.pop("model"))

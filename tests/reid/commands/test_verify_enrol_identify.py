@@ -119,6 +119,35 @@ def test_enrol_and_identify(
     assert ": unknown\n" in run(capsys, *question, tiny_market / "query")[1]
 
 
+def test_identify_without_a_threshold_names_nobody(
+    capsys: pytest.CaptureFixture[str],
+    weights: Path,
+    tiny_market: Path,
+    pictures: tuple[Path, Path],
+) -> None:
+    run(capsys, "enrol", "--gallery-dir", tiny_market / "bounding_box_test", "--weights", weights)
+    code, out, err = run(capsys, "identify", "--query", pictures[0], "--top", 3)
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[:2] == [
+        f"no verdict: {weights}: no threshold is stored with it; measure one with: python -m reid "
+        "evaluate ... --store-threshold 1e-3; or give --threshold",
+        f"{pictures[0]}: no verdict",
+    ]
+    assert [line[:5] for line in lines[2:]] == ["  1. ", "  2. ", "  3. "]
+    code, out, err = run(capsys, "identify", "--query", pictures[0], "--json")
+    assert (code, err) == (0, "")
+    record = json.loads(out)
+    assert (record["threshold"], record["threshold_from"]) == (None, None)
+    assert record["results"][0]["person"] is None
+    assert len(record["results"][0]["candidates"]) == 4
+    # One that is there and cannot be used is no reason to go without.
+    weights.with_name("model.pt.threshold.json").write_text("{}")
+    code, out, err = run(capsys, "identify", "--query", pictures[0])
+    assert (code, out) == (2, "")
+    assert "model.pt.threshold.json: damaged, or of an earlier version; measure one with" in err
+
+
 def test_names_that_are_not_utf_8(
     capsys: pytest.CaptureFixture[str], weights: Path, pictures: tuple[Path, Path], tmp_path: Path
 ) -> None:

@@ -141,6 +141,8 @@ def test_threshold_decides(gallery: Gallery) -> None:
     stranger = identify(gallery, between, count=1, threshold=0.5)[0]
     assert stranger.person is None
     assert stranger.candidates[0].person == "ann"
+    undecided = identify(gallery, query, count=1, threshold=None)[0]
+    assert (undecided.person, undecided.candidates) == (None, known.candidates)
 
 
 def test_top_is_of_persons_however_many_pictures_one_has(gallery: Gallery) -> None:

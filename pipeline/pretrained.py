@@ -39,6 +39,7 @@ def load_start(model: nn.Module, settings: TrainStage) -> LoadReport | None:
 def log_start(report: LoadReport | None) -> None:
     """Say what was loaded, and what the run does with it otherwise than where it is from."""
     if report is None:
+        logger.info("train: from random weights; ImageNet or ReID weights: train.pretrained=FILE")
         return
     logger.info("train: %s", report)
     for difference in _differences(report):

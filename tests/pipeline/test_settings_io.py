@@ -11,6 +11,7 @@ from pipeline.preflight import check_settings
 from pipeline.settings.target import WidthBudget
 from pipeline.settings_doc import settings_page
 from pipeline.settings_io import load_config, setting_keys, write_config
+from reid.data.transforms import AugmentationSettings
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -156,6 +157,9 @@ def test_the_page_on_training_names_settings_that_are_there(tmp_path: Path) -> N
     recipe = load_config(write(tmp_path, re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)[0]))
     check_settings(recipe)
     assert recipe.train.milestones == (60,)
+    # Flips alone, from ImageNet weights: what else the defaults have is not torchreid's.
+    assert recipe.train.pretrained is not None
+    assert recipe.train.augmentation == AugmentationSettings(crop_padding=0)
 
 
 def test_every_setting_has_a_description() -> None:

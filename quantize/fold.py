@@ -52,7 +52,7 @@ def fold_batchnorm(graph: fx.GraphModule, *, layers: Sequence[type[nn.Module]] =
         layer, norm = modules[str(source.target)], modules[str(node.target)]
         # The exact types: a subclass may compute something else.
         if type(layer) in layers and type(norm) in _NORMS and _has_statistics(norm):
-            _fold(layer, norm)
+            fold_into(layer, norm)
             node.replace_all_uses_with(source)
             graph.graph.erase_node(node)
             folded += 1
@@ -66,7 +66,11 @@ def _has_statistics(norm: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def _fold(layer: nn.Module, norm: nn.Module) -> None:
+def fold_into(layer: nn.Module, norm: nn.Module) -> None:
+    """Make a BatchNorm with statistics part of the layer in front of it, in place.
+
+    The layer gets new parameters: those that it had may be another call's too.
+    """
     assert isinstance(layer, _LAYERS)
     assert isinstance(norm, _NORMS)
     assert norm.running_mean is not None

@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.ao.nn.intrinsic.modules.fused import _FusedModule
 from torch.ao.quantization import FakeQuantizeBase
 from torch.ao.quantization.observer import FixedQParamsObserver, UniformQuantizationObserverBase
+
+from quantize.fused import layer_and_norm
 
 Observer = UniformQuantizationObserverBase | FixedQParamsObserver
 
@@ -38,7 +39,7 @@ def weighted_layers(prepared: fx.GraphModule) -> Iterator[WeightedLayer]:
         if node.op != "call_module" or getattr(modules[str(node.target)], "qconfig", None) is None:
             continue
         called = modules[str(node.target)]
-        layer = called[0] if isinstance(called, _FusedModule) else called
+        layer, _ = layer_and_norm(called)
         source = node.args[0] if node.args else None
         observer = modules.get(str(source.target)) if isinstance(source, fx.Node) else None
         if isinstance(layer, nn.Conv2d | nn.Linear) and isinstance(observer, Observer):

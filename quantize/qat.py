@@ -20,6 +20,7 @@ from torch.ao.quantization import (
     FusedMovingAvgObsFakeQuantize,
     MovingAverageMinMaxObserver,
     MovingAveragePerChannelMinMaxObserver,
+    ObserverBase,
     QConfig,
     QConfigMapping,
     get_default_qat_qconfig_mapping,
@@ -32,8 +33,14 @@ from quantize.calibrate import Calibrated, Scheme, leave_in_float
 from quantize.call_sites import call_sites, split_call_sites
 from quantize.engine import quantized_engine, uses_reduced_range
 from quantize.fold import fold_batchnorm
+from quantize.fused import folded_layer, layer_and_norm
 from quantize.pooling import keep_pooling_in_float, prepare_custom_config
-from quantize.prepared import fixed_range, observed_nodes, quantization_of, weighted_layers
+from quantize.prepared import (
+    fixed_range,
+    observed_nodes,
+    quantization_of,
+    weighted_layers,
+)
 from quantize.quiet import torch_notices_silenced
 
 # FX divides by a BatchNorm's scale to undo it; a channel that training switched off has none.
@@ -97,15 +104,15 @@ def freeze_batchnorm(qat: nn.Module) -> None:
 def trained_calibration(qat: fx.GraphModule, calibrated: Calibrated) -> Calibrated:
     """Return a copy of a calibrated model with the weights and ranges that training found.
 
+    Layers that stay in float are trained like the others, so their weights come along.
+
     Args:
         qat: what ``prepare_qat`` made from ``calibrated``, trained; it is left as it is.
         calibrated: what training started from.
     """
     trained = copy.deepcopy(qat).cpu()
     prepared = copy.deepcopy(calibrated.prepared)
-    for weighted in weighted_layers(prepared):
-        learned = _folded(trained.get_submodule(str(weighted.node.target)))
-        weighted.layer.load_state_dict(learned.state_dict())
+    _take_weights(prepared, trained)
     ranges = observed_nodes(trained)
     for producer, name in observed_nodes(prepared).items():
         fake: Any = trained.get_submodule(ranges[producer])
@@ -144,9 +151,11 @@ def _share_parameters(qat: fx.GraphModule, sites: dict[str, str]) -> None:
     for site, module in sites.items():
         # A ReLU may be part of the layer before it at one call and not at another.
         if site != module and site in modules and module in modules:
-            for name, parameter in modules[module].named_parameters():
-                owner, _, last = name.rpartition(".")
-                setattr(modules[site].get_submodule(owner), last, parameter)
+            own, first = layer_and_norm(modules[site]), layer_and_norm(modules[module])
+            for part, shared in zip(own, first, strict=True):
+                if part is not None and shared is not None:
+                    for name, parameter in shared.named_parameters(recurse=False):
+                        setattr(part, name, parameter)
 
 
 @torch.no_grad()
@@ -181,7 +190,7 @@ def _take_biases(qat: fx.GraphModule, prepared: fx.GraphModule) -> None:
         if weighted.layer.bias is None:
             continue
         layer: Any = qat.get_submodule(str(weighted.node.target))
-        now = _folded(layer).bias
+        now: Any = folded_layer(layer).bias
         shift = weighted.layer.bias - (0 if now is None else now)
         calls[id(layer.weight)].append((getattr(layer, "bn", layer), shift))
     for of_one_layer in calls.values():
@@ -192,7 +201,17 @@ def _take_biases(qat: fx.GraphModule, prepared: fx.GraphModule) -> None:
             owner.bias = shared
 
 
-def _folded(layer: Any) -> Any:
-    """Return the convolution or linear layer that a layer in training stands for."""
-    folded = layer.to_float()
-    return folded[0] if isinstance(folded, nn.Sequential) else folded
+@torch.no_grad()
+def _take_weights(prepared: fx.GraphModule, trained: fx.GraphModule) -> None:
+    """Take all that was learned over, int8 or not, in place: weights, biases and statistics."""
+    modules = dict(prepared.named_modules(remove_duplicate=False))
+    for node in prepared.graph.nodes:
+        name = str(node.target)
+        if node.op == "call_module" and not isinstance(modules[name], ObserverBase):
+            layer, _ = layer_and_norm(modules[name])
+            layer.load_state_dict(folded_layer(trained.get_submodule(name)).state_dict())
+        elif node.op == "get_attr":
+            # A parameter of a module that is no layer of torch.nn, such as an exponent of pooling.
+            owner, _, last = name.rpartition(".")
+            value = getattr(prepared.get_submodule(owner), last)
+            value.copy_(getattr(trained.get_submodule(owner), last))

@@ -176,6 +176,64 @@ def test_layers_left_in_float_stay_there(small: nn.Module, pictures: Tensor) -> 
     assert [layer.name for layer in report.left_in_float if layer.reason == "asked for"] == ["gate"]
 
 
+class Normalised(nn.Module):
+    """Layers that QAT trains and that do not become int8, or not all of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+        self.instance = nn.InstanceNorm2d(8, affine=True)
+        self.gate = nn.Conv2d(8, 8, 1)
+        self.last = nn.Sequential(nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8))
+        self.exponent = nn.Parameter(torch.tensor(1.5))
+        self.neck = nn.BatchNorm1d(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.instance(self.stem(x))
+        x = x * torch.sigmoid(self.gate(x)) + torch.relu(self.gate(2 * x))
+        x = self.last(x).relu().pow(self.exponent)
+        return self.neck(x.mean((2, 3)))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("float_layers", [(), ("stem", "gate"), ("last",)])
+def test_all_that_was_trained_arrives(pictures: Tensor, float_layers: tuple[str, ...]) -> None:
+    torch.manual_seed(0)
+    model = Normalised().train()
+    with torch.no_grad():
+        for _ in range(20):
+            model(pictures)
+    calibrated = calibrate(model.eval(), [pictures], Scheme(float_layers=float_layers))
+    qat = prepare_qat(model, calibrated)
+    assert sum(p.numel() for p in qat.parameters()) == sum(p.numel() for p in model.parameters())
+    with torch.no_grad():
+        for trained in (model, qat):
+            for parameter in trained.parameters():
+                parameter.mul_(1.25)
+            for name, buffer in trained.named_buffers():
+                if name.endswith("running_mean"):
+                    buffer.sub_(0.5)
+    expected = calibrate(model, [pictures], Scheme(float_layers=float_layers)).prepared.state_dict()
+    found = trained_calibration(qat, calibrated).prepared.state_dict()
+    weights = [name for name in expected if name.endswith(("weight", "bias", "mean", "exponent"))]
+    assert len(weights) == 14
+    for name in weights:
+        torch.testing.assert_close(found[name], expected[name])
+
+
+def test_float_layers_are_judged_as_they_were_trained(osnet: nn.Module, pictures: Tensor) -> None:
+    calibrated = calibrate(osnet, [pictures], Scheme(float_layers=("conv1", "conv3.0.gate")))
+    qat = prepare_qat(osnet, calibrated)
+    with torch.no_grad():
+        for parameter in qat.parameters():
+            parameter.mul_(1.05)
+    freeze_observers(qat)
+    freeze_batchnorm(qat)
+    int8 = convert_calibrated(trained_calibration(qat, calibrated), bias_correction=False)
+    with torch.no_grad(), quantized_engine("qnnpack"):
+        simulated, real = qat(pictures), int8(pictures)
+    assert float((simulated - real).norm() / real.norm()) < 0.03
+
+
 @pytest.mark.skipif("x86" not in supported_engines(), reason="needs the x86 engine")
 def test_x86_trains_with_seven_bits(small: nn.Module, pictures: Tensor) -> None:
     calibrated = calibrate(small, [pictures], Scheme(engine="x86"))

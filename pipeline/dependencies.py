@@ -89,6 +89,7 @@ def stage_inputs(
     parent: Mapping[str, str] | None,
     teacher: str | None,
     made: Mapping[str, Mapping[str, str]],
+    made_from: Mapping[str, str] | None = None,
     former: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Return the hashes of what a stage is made from, by name.
@@ -100,6 +101,7 @@ def stage_inputs(
         parent: hashes of what the stage before it made, by file name.
         teacher: hash of the full-width model.
         made: hashes of what the stages before it made, by stage and file name.
+        made_from: hash of the model that each of them started from, by stage.
         former: what the stage was made from, if it is not to be made again; of a file that is no
             longer there, the hash that it had counts.
 
@@ -115,7 +117,9 @@ def stage_inputs(
         inputs["teacher"] = teacher
     for file in named_files(config, stage):
         inputs[file.name] = _hash_named(file, stage, former or {})
-    if stage in NEEDS_INT8 and "quantize" in made:
+    # An int8 file of another model is neither checked nor needed.
+    int8_model = (made_from or {}).get("quantize") if "quantize" in made else None
+    if stage in NEEDS_INT8 and int8_model is not None and int8_model == inputs.get("parent"):
         inputs[f"quantize/{INT8_FILE}"] = made["quantize"].get(INT8_FILE, MADE_ANEW)
     if stage in NEEDS_ALL_FILES:
         inputs |= files_of(made)

@@ -71,6 +71,7 @@ def make_plan(
     if run.restarted_from() == restart_from:
         restart_from = None
     outputs: dict[str, Mapping[str, str]] = {}
+    made_from: dict[str, str] = {}
     steps: list[Step] = []
     stale: dict[str, str] = {}
     for stage in STAGES:
@@ -82,8 +83,10 @@ def make_plan(
             config, stage, data_hash=data_hash,
             parent=outputs.get(parent) if parent else None,
             teacher=outputs["train"][CHECKPOINT] if "train" in outputs else None,
-            made=outputs, former=record.inputs if record is not None and not requested else None,
+            made=outputs, made_from=made_from,
+            former=record.inputs if record is not None and not requested else None,
         )  # fmt: skip
+        made_from[stage] = inputs.get("parent", "")
         settings = stage_settings(config, stage)
         reason = why_not_reusable(run, stage, settings, inputs)
         forced = restart_from is not None and STAGES.index(stage) >= STAGES.index(restart_from)

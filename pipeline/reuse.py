@@ -70,6 +70,7 @@ def stale_records(config: Config, run: RunDir) -> dict[str, str]:
     """
     stale: dict[str, str] = {}
     made: dict[str, Mapping[str, str]] = {}
+    made_from: dict[str, str] = {}
     records = [record for stage in STAGES if (record := run.record(stage)) is not None]
     newest = max(records, key=lambda record: run.finished_at(record.stage), default=None)
     for record in records:
@@ -83,8 +84,9 @@ def stale_records(config: Config, run: RunDir) -> dict[str, str]:
             config, record.stage, data_hash=newest.inputs["data"],
             parent=made.get(parent) if parent else None,
             teacher=made["train"][CHECKPOINT] if "train" in made else None,
-            made=made, former=record.inputs,
+            made=made, made_from=made_from, former=record.inputs,
         )  # fmt: skip
+        made_from[record.stage] = inputs.get("parent", "")
         reason = what_changed(record, stage_settings(config, record.stage), inputs)
         if reason is None:
             made[record.stage] = record.outputs

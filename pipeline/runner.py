@@ -126,6 +126,7 @@ def _run_stage(
         parent=parent.outputs if parent else None,
         teacher=teacher.outputs[CHECKPOINT] if teacher else None,
         made={stage: record.outputs for stage, record in made.items()},
+        made_from={stage: record.inputs.get("parent", "") for stage, record in made.items()},
     )
     wanted = fingerprint(step.settings, inputs)
     folder = run.stage_dir(step.stage)

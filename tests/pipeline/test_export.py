@@ -137,6 +137,31 @@ def test_a_threshold_for_a_rate_stays_with_a_file_that_is_checked_again(
     assert read_threshold(embedder) == chosen
 
 
+def test_an_int8_file_of_another_model_is_not_checked(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "train").symlink_to(run / "train")
+    (tmp_path / "config.yaml").write_text((run / "config.yaml").read_text())
+    # Trained so fast that what its int8 file gives is far from the model before.
+    short = ("epochs=1", "learning_rate=0.1", "identities_per_batch=4", "pictures_per_identity=3")
+    command = ["--run", str(tmp_path), *(f"finetune.{setting}" for setting in short)]
+    files = "export.files=[torchscript,torchscript_int8]"
+    assert main([*command, "--stages", "finetune,quantize"]) == 0
+    capsys.readouterr()
+    export = [*command, files, "--stages", "train,export"]
+    assert main(export) == 0
+    told = "int8.pt was made from another model than these files; not checked"
+    assert told in " ".join(capsys.readouterr().err.split())
+    record = json.loads((tmp_path / "export" / "stage.json").read_text())
+    assert record["inputs"]["parent"] == hash_file(run / "train" / "checkpoint.pt")
+    assert [row["name"] for row in record["result"]["files"]] == ["float.pt"]
+    assert "quantize/int8.pt" not in record["inputs"]
+    assert main([*export, "--plan"]) == 0
+    assert capsys.readouterr().out.count("reuse") == 2
+    assert main([*command, files, "--stages", "quantize,export", "--plan"]) == 0
+    assert "parent, quantize/int8.pt" in " ".join(capsys.readouterr().out.split())
+
+
 def _of_another_model(source: Source, path: Path) -> None:
     info = source.info
     other = build_model(

@@ -87,11 +87,11 @@ def load_chosen_model(options: argparse.Namespace) -> Embedder:
 
 
 def load_model_of_index(options: argparse.Namespace, index: Path) -> Embedder:
-    """Load the model that the options name, or else the one that an index was made with.
+    """Load the model that ``--weights`` names, or else the one that an index was made with.
 
     Args:
         options: of `add_model_options`. Where they name no model, architecture, input size and
-            flip averaging are the index's too.
+            flip averaging are the index's too, whatever the environment names.
         index: a gallery's folder.
 
     Raises:
@@ -101,7 +101,7 @@ def load_model_of_index(options: argparse.Namespace, index: Path) -> Embedder:
     from reid.inference.model_files import load_embedder
 
     path, space = model_of(index)
-    if _named_model(options) is not None:
+    if options.weights is not None:
         return load_chosen_model(options)
     return load_embedder(
         path,

@@ -210,6 +210,7 @@ def test_the_model_of_the_index(
     weights: Path,
     tiny_market: Path,
     pictures: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     gallery = ("--gallery-dir", tiny_market / "bounding_box_test")
     run(capsys, "enrol", *gallery, "--weights", weights, "--input-size", "96x48", "--flip")
@@ -223,6 +224,9 @@ def test_the_model_of_the_index(
     assert "made with pictures of 96x48, not of 64x32" in err
     code, out, _ = run(capsys, "enrol", "--gallery-dir", tiny_market / "query")
     assert (code, "pictures enrolled" in out) == (0, True)
+    monkeypatch.setenv("REID_WEIGHTS", "another.pt")
+    assert run(capsys, *question)[0] == 0
+    assert run(capsys, "enrol", "--gallery-dir", tiny_market / "query")[0] == 0
 
 
 def test_the_architecture_of_the_index(

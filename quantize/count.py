@@ -13,6 +13,9 @@ from quantize.call_sites import call_sites
 from quantize.layer_names import is_inside
 from quantize.pooling import FloatPooling
 
+# Reason of a layer that is in float because somebody named it, or what it is in.
+ASKED_FOR = "asked for"
+
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _INT8_PACKAGES = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized")
 # What computes nothing in evaluation mode is not worth a line in a report.
@@ -191,7 +194,7 @@ def _float_layers(
 def _reason(node: fx.Node, layer: str, asked_for: Sequence[str]) -> str:
     if node.op == "call_module":
         if is_inside(layer, asked_for):
-            return "asked for"
+            return ASKED_FOR
         if isinstance(node.graph.owning_module.get_submodule(str(node.target)), FloatPooling):  # type: ignore[union-attr]
             return "int8 would keep the range of the map, too wide for its means"
     return "FX has no int8 form of it here"

@@ -1,6 +1,7 @@
 """Which layers of the stage ``quantize`` stay in float, and what each of them costs."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -10,9 +11,12 @@ from torch import nn
 
 from pipeline.context import StageContext
 from pipeline.progress import progress_bar
+from pipeline.settings.quantize import QuantizeStage
 from quantize.agreement import Agreement, Reference
 from quantize.calibrate import Calibrated, spare_layers
+from quantize.count import ASKED_FOR, QuantizationReport
 from quantize.float_budget import BudgetStep, leave_dearest_in_float
+from quantize.layer_names import is_inside
 from quantize.sensitivity import Sensitivity, measure_sensitivity
 from quantize.static import convert_calibrated
 
@@ -70,8 +74,22 @@ def choose_float_layers(
     )
     chosen = min(steps, key=lambda step: step.agreement.mean_cosine_error)
     told["budget"] = {"mean_cosine_error": budget, "steps": [step.to_dict() for step in steps]}
-    _tell(chosen, budget)
+    _tell(chosen, budget, _advice(settings, ranked))
     return FloatChoice(spare_layers(model, calibrated, chosen.float_layers), told)
+
+
+def warn_of_ignored(asked_for: Sequence[str], report: QuantizationReport) -> None:
+    """Warn of names in ``quantize.float_layers`` that leave nothing in float.
+
+    FX takes what has no weights into int8 together with what is around it.
+    """
+    left = [layer.name for layer in report.left_in_float if layer.reason == ASKED_FOR]
+    for name in asked_for:
+        if not any(is_inside(layer, [name]) for layer in left):
+            logger.warning(
+                "quantize.float_layers: %s on its own leaves nothing in float; name the module "
+                "around it, or a layer with weights", name,
+            )  # fmt: skip
 
 
 def _scan(model: nn.Module, calibrated: Calibrated, reference: Reference) -> Sensitivity:
@@ -86,7 +104,17 @@ def _scan(model: nn.Module, calibrated: Calibrated, reference: Reference) -> Sen
         )
 
 
-def _tell(chosen: BudgetStep, budget: float) -> None:
+def _advice(settings: QuantizeStage, ranked: Sequence[str]) -> str:
+    """Return what may help where the budget is missed."""
+    ways = []
+    if len(ranked) > settings.max_float_layers:
+        ways.append("raise quantize.max_float_layers")
+    if settings.mode != "qat":
+        ways.append("try quantize.mode=qat")
+    return f"; {', or '.join(ways)}" if ways else ""
+
+
+def _tell(chosen: BudgetStep, budget: float, advice: str) -> None:
     error = chosen.agreement.mean_cosine_error
     names = ", ".join(chosen.float_layers) or "no layer"
     if error <= budget:
@@ -97,5 +125,5 @@ def _tell(chosen: BudgetStep, budget: float) -> None:
     else:
         logger.warning(
             "quantize: mean 1 - cosine %.5f with %s left in float misses quantize.accuracy_budget "
-            "%.5f; raise quantize.max_float_layers, or try quantize.mode=qat", error, names, budget,
+            "%.5f%s", error, names, budget, advice,
         )  # fmt: skip

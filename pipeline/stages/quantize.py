@@ -16,7 +16,7 @@ from pipeline.calibration import (
 from pipeline.context import StageContext
 from pipeline.evaluation import evaluate, headline
 from pipeline.run_dir import INT8_FILE, METRICS
-from pipeline.stages.float_layers import choose_float_layers
+from pipeline.stages.float_layers import choose_float_layers, warn_of_ignored
 from pipeline.stages.qat_training import train_qat
 from prune.layers import model_cost
 from quantize.agreement import Agreement, Reference
@@ -80,6 +80,7 @@ def run(context: StageContext) -> dict[str, Any]:
     }
     kept = _choose(files)
     chosen = files[kept]
+    warn_of_ignored(settings.float_layers, chosen.report)
     path = context.folder / INT8_FILE
     if chosen.name != INT8_FILE:
         write_bytes(path, (context.folder / chosen.name).read_bytes())

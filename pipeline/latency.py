@@ -26,15 +26,18 @@ logger = logging.getLogger(__name__)
 def measure_run(config: Config, run: RunDir) -> None:
     """Time the model of every finished stage that made one at batch 1 and write ``latency.json``.
 
-    Nothing is measured again while the files and the settings are the same.
+    Nothing is measured again while the files, the settings, the processor and PyTorch are the same;
+    without the file, it is.
     """
     records = model_records(run)
     measured = {
         "outputs": {record.stage: record.outputs for record in records},
         "settings": config.latency.model_dump(mode="json"),
     }
+    machine = machine_description() | {"threads": config.latency.threads}
     former = read_latency(run)
-    if all(former.get(key) == value for key, value in measured.items()):
+    same_machine = _what_counts(former.get("machine")) == _what_counts(machine)
+    if same_machine and all(former.get(key) == value for key, value in measured.items()):
         return
     logger.info("latency: %d rounds over %d models", config.latency.rounds, len(records))
     candidates: dict[str, Candidate] = {}
@@ -55,7 +58,7 @@ def measure_run(config: Config, run: RunDir) -> None:
             }
             for name, latency in times.items()
         },
-        "machine": machine_description() | {"threads": config.latency.threads},
+        "machine": machine,
     }
     write_json(run.path / LATENCY_FILE, content)
 
@@ -73,6 +76,15 @@ def read_latency(run: RunDir) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def _what_counts(machine: object) -> list[Any] | None:
+    """Return what times depend on of a machine's description; None where there is none.
+
+    All models run in PyTorch here. The number of cores may be another in every shell.
+    """
+    counts = ("cpu", "architecture", "flags", "torch", "torch_capability")
+    return [machine.get(key) for key in counts] if isinstance(machine, dict) else None
 
 
 def _candidates(run: RunDir, record: StageRecord, example: Tensor) -> dict[str, Candidate]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pipeline.run_dir import StageRecord
 from quantize.engine import Engine, quantized_engine, supported_engines
-from quantize.torchscript import load_torchscript
+from quantize.torchscript import load_torchscript, read_torchscript_metadata
 from quantize.worker import Call, Open
 from reid.inference.model_files import (
     FileKind,
@@ -33,7 +33,8 @@ class ModelFile:
         kind: of file.
         engine: int8 engine of PyTorch that runs it; None for all others.
         input_size: (height, width).
-        metrics: its accuracy by distance, as ``pipeline.evaluation.evaluate`` gives it.
+        metrics: its accuracy by distance, as ``pipeline.evaluation.evaluate`` gives it; None where
+            it was not measured on this engine.
         meant_for: the machine that it is made for.
     """
 
@@ -42,7 +43,7 @@ class ModelFile:
     kind: FileKind
     engine: Engine | None
     input_size: tuple[int, int]
-    metrics: dict[str, Any]
+    metrics: dict[str, Any] | None
     meant_for: str
 
     @property
@@ -79,7 +80,7 @@ def model_files(run: Path, made: Mapping[str, StageRecord]) -> list[ModelFile]:
 def _on_engines(run: Path, record: StageRecord, entry: Mapping[str, Any]) -> list[ModelFile]:
     path = run / entry["file"]
     kind = recognise_model_file(path)
-    own = load_torchscript(path)[1].get("engine") if kind == "torchscript" else None
+    own = read_torchscript_metadata(path).get("engine") if kind == "torchscript" else None
     engines: list[Any] = [own]
     if own is not None and own != ON_PC and ON_PC in supported_engines():
         engines.append(ON_PC)
@@ -90,7 +91,7 @@ def _on_engines(run: Path, record: StageRecord, entry: Mapping[str, Any]) -> lis
             kind=kind,
             engine=engine,
             input_size=record.input_size,
-            metrics=entry["metrics"],
+            metrics=entry["metrics"] if engine == own else None,
             meant_for=meant_for(kind, engine, int8=bool(entry.get("int8"))),
         )
         for engine in engines

@@ -83,7 +83,7 @@ def load_torchscript(
     Raises:
         QuantizeError: the file is missing, cut short, or not TorchScript; the message names it.
     """
-    metadata = _read_metadata(path)
+    metadata = read_torchscript_metadata(path)
     made_for = cast(Engine | None, metadata.get("engine"))
     engine = engine or made_for
     if made_for and engine and uses_reduced_range(engine) and not uses_reduced_range(made_for):
@@ -113,8 +113,12 @@ def _check_trace(model: nn.Module, traced: nn.Module, example: Tensor) -> None:
             raise QuantizeError(f"the traced model differs from the model on {which}")
 
 
-def _read_metadata(path: Path) -> dict[str, str]:
-    """Return the metadata of a file, before the file is loaded; empty if it has none."""
+def read_torchscript_metadata(path: Path) -> dict[str, str]:
+    """Return the metadata of a TorchScript file without loading its model; empty if it has none.
+
+    Raises:
+        QuantizeError: the file is missing, cut short, or not TorchScript; the message names it.
+    """
     if not path.is_file():
         raise QuantizeError(f"{path}: no such file")
     try:

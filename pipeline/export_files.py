@@ -81,14 +81,15 @@ class FileKind:
         write: writes it.
         int8: whether it is.
         timed: whether the stage benchmark times it; the others are weights, or a copy.
-        package: that it needs beside the requirements, if any; it is named as pip names it.
+        packages: that it needs beside the requirements, if any, named as pip names them; the first
+            one's requirements list all of them.
     """
 
     name: Callable[[Source], str]
     write: Callable[[Source, Path], None]
     int8: bool = False
     timed: bool = True
-    package: str | None = None
+    packages: tuple[str, ...] = ()
 
 
 def check_packages(wanted: Sequence[FileName]) -> None:
@@ -98,10 +99,11 @@ def check_packages(wanted: Sequence[FileName]) -> None:
         PipelineError: one is not; the message names the setting and how to install it.
     """
     for name, kind in FILE_KINDS.items():
-        if name in wanted and kind.package is not None and find_spec(kind.package) is None:
+        missing = [package for package in kind.packages if find_spec(package) is None]
+        if name in wanted and missing:
             raise PipelineError(
-                f"export.files: {name} needs the package {kind.package}: "
-                f"pip install -r requirements-{kind.package}.txt"
+                f"export.files: {name} needs the package {' and '.join(missing)}: "
+                f"pip install -r requirements-{kind.packages[0]}.txt"
             )
 
 
@@ -201,18 +203,21 @@ def _boxmot_name(source: Source) -> str:
     return boxmot_name(source.info.architecture, source.context.data.root.resolve().name)
 
 
+_OPENVINO = ("openvino",)
+_EXECUTORCH = ("executorch", "torchao")
+
 # In the order in which they are made: some are made of others, see MADE_OF.
 FILE_KINDS: Mapping[FileName, FileKind] = {
     "torchscript": FileKind(lambda _: "float.pt", _write_torchscript),
     "onnx": FileKind(lambda _: FLOAT_ONNX, _write_onnx),
     "onnx_int8": FileKind(lambda _: INT8_ONNX, _write_onnx_int8, int8=True),
-    "openvino": FileKind(lambda _: "float.xml", _write_openvino, package="openvino"),
+    "openvino": FileKind(lambda _: "float.xml", _write_openvino, packages=_OPENVINO),
     "openvino_int8": FileKind(
-        lambda _: "int8.xml", _write_openvino_int8, int8=True, package="openvino"
+        lambda _: "int8.xml", _write_openvino_int8, int8=True, packages=_OPENVINO
     ),
-    "executorch": FileKind(lambda _: "float.pte", _write_executorch, package="executorch"),
+    "executorch": FileKind(lambda _: "float.pte", _write_executorch, packages=_EXECUTORCH),
     "executorch_int8": FileKind(
-        lambda _: "int8.pte", _write_executorch_int8, int8=True, package="executorch"
+        lambda _: "int8.pte", _write_executorch_int8, int8=True, packages=_EXECUTORCH
     ),
     "torchreid": FileKind(lambda _: TORCHREID_FILE, _write_torchreid, timed=False),
     "boxmot": FileKind(lambda source: f"{_boxmot_name(source)}.pt", _write_boxmot, timed=False),

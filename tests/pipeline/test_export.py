@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from pipeline.command import main
-from pipeline.export_files import FILE_KINDS, FileKind, Source
+from pipeline.errors import PipelineError
+from pipeline.export_files import FILE_KINDS, FileKind, Source, check_packages
 from pipeline.file_parity import accuracy_loss, reject
 from quantize.onnx import read_onnx_metadata, save_onnx
 from quantize.torchscript import load_torchscript
@@ -279,6 +280,17 @@ def test_a_missing_package_is_named_before_any_stage_runs(
             "pip install -r requirements-openvino.txt"
         )
     assert not (tmp_path / "export").exists()
+
+
+def test_executorch_files_need_torchao_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(package: str) -> bool | None:
+        return True if package != "torchao" else None
+
+    monkeypatch.setattr("pipeline.export_files.find_spec", found)
+    check_packages(["onnx", "openvino"])
+    message = "executorch_int8 needs the package torchao: pip install -r requirements-executorch.t"
+    with pytest.raises(PipelineError, match=message):
+        check_packages(["executorch_int8"])
 
 
 def test_what_is_wrong_with_the_settings(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,11 +6,14 @@ one another's numbers.
 
 import multiprocessing
 import os
+import signal
+import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
@@ -61,6 +64,8 @@ class Worker:
         self._name = name
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(_LIBRARIES)
+        with _interrupts_ignored():
+            forkserver.ensure_running()
         self._connection, theirs = context.Pipe()
         self._process = context.Process(
             target=_serve, args=(theirs, open_model, shape), daemon=True
@@ -127,8 +132,29 @@ class Worker:
         return answer
 
 
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Let processes that are begun meanwhile ignore Ctrl-C for good; it takes milliseconds.
+
+    Only the main thread can say what a signal does; in another one they are begun as they are.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
+
+
 def _serve(connection: Connection, open_model: Open, shape: tuple[int, int, int]) -> None:
-    """Answer requests until the other side hangs up."""
+    """Answer requests until the other side hangs up.
+
+    Ctrl-C reaches all processes of a terminal. It is the other side that ends on it, and this one
+    with it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     for library in _LIBRARIES:
         with suppress(ImportError):
             import_module(library)
@@ -141,13 +167,16 @@ def _serve(connection: Connection, open_model: Open, shape: tuple[int, int, int]
     while True:
         try:
             request, number = connection.recv()
-        except (EOFError, KeyboardInterrupt):
+        except (EOFError, OSError):
             return
         try:
             answer: tuple[bool, object] = (True, answers[request](number))
         except Exception as error:  # whatever it is, it is told on the other side
             answer = (False, f"{type(error).__name__}: {' '.join(str(error).split())}")
-        connection.send(answer)
+        try:
+            connection.send(answer)
+        except OSError:
+            return
 
 
 class _Served:

@@ -1,4 +1,7 @@
 import os
+import signal
+import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -90,6 +93,40 @@ def test_a_process_that_dies_is_told_and_one_that_hangs_is_ended() -> None:
     hangs.__exit__(None, None, None)
     assert time.monotonic() - start < 60
     assert not hangs._process.is_alive()
+
+
+MEASURING = """
+import sys
+from functools import partial
+import torch
+from quantize.side_by_side import Model, measure_side_by_side
+
+models = {n: Model(partial(torch.jit.load, sys.argv[1]), (3, 8, 8)) for n in ("one", "another")}
+try:
+    measure_side_by_side(models, rounds=10**7, progress=lambda line: print(line, flush=True))
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.parametrize("moment", ["opening", "batch 1"])
+def test_an_interrupt_ends_all_processes_without_a_word(
+    files: dict[str, Path], moment: str
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", MEASURING, str(files["small"])],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env=os.environ | {"PYTHONWARNINGS": "ignore"},
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith(moment):
+                break
+        time.sleep(2)  # the libraries are being loaded, or models called in turns
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does on Ctrl-C
+        # Ends when the last process has: all of them hold the pipes.
+        out, err = process.communicate(timeout=120)
+    assert (out, err, process.returncode) == ("interrupted\n", "", 0)
 
 
 def test_refusals(files: dict[str, Path]) -> None:

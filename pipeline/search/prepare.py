@@ -22,7 +22,7 @@ from pipeline.search.task import (
     write_task,
 )
 from pipeline.search.variables import default_variables
-from pipeline.widths import TRACE_SIZE, final_widths, stock_target
+from pipeline.widths import TRACE_SIZE, final_widths, plan_path, stock_target
 from prune.criteria import Criterion
 from prune.layers import model_cost
 from prune.nni_backend import find_groups
@@ -167,7 +167,7 @@ def _limit(config: Config, model: nn.Module, info: CheckpointInfo, begun: int | 
     if share is not None:
         return int(share * model_cost(model, example).macs)
     target = stock_target(config, "prune")
-    if target is None and begun is not None:
+    if plan_path(config) is not None and begun is not None:
         logger.info("search: the limit is that of the search that was begun, %d MACs", begun)
         return begun
     if target is None:

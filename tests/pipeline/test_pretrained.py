@@ -137,10 +137,7 @@ def test_our_own_of_another_stride(tmp_path: Path, start: Start, refused: Refuse
     assert start("resnet18", path, 0) == []
 
 
-def test_random_weights_are_named(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logging.getLogger("pipeline"), "propagate", True)
+def test_random_weights_are_named(caplog: pytest.LogCaptureFixture) -> None:
     assert load_start(build_model("osnet_x0_25"), TrainStage(epochs=0)) is None
     with caplog.at_level(logging.INFO, "pipeline.pretrained"):
         log_start(None)

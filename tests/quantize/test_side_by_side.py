@@ -96,11 +96,14 @@ def test_a_process_that_dies_is_told_and_one_that_hangs_is_ended() -> None:
 
 
 MEASURING = """
+import signal
 import sys
 from functools import partial
 import torch
 from quantize.side_by_side import Model, measure_side_by_side
 
+# A shell lets what it starts in the background ignore Ctrl-C, and so would this.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 models = {n: Model(partial(torch.jit.load, sys.argv[1]), (3, 8, 8)) for n in ("one", "another")}
 try:
     measure_side_by_side(models, rounds=10**7, progress=lambda line: print(line, flush=True))
@@ -124,8 +127,12 @@ def test_an_interrupt_ends_all_processes_without_a_word(
                 break
         time.sleep(2)  # the libraries are being loaded, or models called in turns
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does on Ctrl-C
-        # Ends when the last process has: all of them hold the pipes.
-        out, err = process.communicate(timeout=120)
+        try:
+            # Ends when the last process has: all of them hold the pipes.
+            out, err = process.communicate(timeout=120)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
     assert (out, err, process.returncode) == ("interrupted\n", "", 0)
 
 

@@ -8,13 +8,14 @@ from typing import Any
 
 from pipeline.config import Config
 from pipeline.errors import PipelineError
-from pipeline.run_dir import CHECKPOINT, INT8_FILE, KEPT
+from pipeline.run_dir import CHECKPOINT, INT8_FILE, KEPT, StageRecord
 from pipeline.settings.target import WidthBudget
 from pipeline.widths import plan_path
 from reid.files import hash_file
 
 # Inputs that settings name.
 PRETRAINED_INPUT, PLAN_INPUT = "pretrained", "plan"
+PARENT_INPUT = "parent"
 MADE_ANEW = "made anew"
 NEEDS_TEACHER = ("finetune",)
 NEEDS_INT8 = ("export",)
@@ -81,15 +82,31 @@ def named_files(config: Config, stage: str) -> list[NamedFile]:
     return found
 
 
+@dataclass(frozen=True)
+class Made:
+    """What a stage made.
+
+    Attributes:
+        outputs: hashes of its files, by name.
+        parent: hash of the model that it started from; empty if it starts from none.
+    """
+
+    outputs: Mapping[str, str]
+    parent: str = ""
+
+    @classmethod
+    def by(cls, record: StageRecord) -> "Made":
+        """Return what a finished stage made."""
+        return cls(record.outputs, record.inputs.get(PARENT_INPUT, ""))
+
+
 def stage_inputs(
     config: Config,
     stage: str,
     *,
     data_hash: str,
-    parent: Mapping[str, str] | None,
-    teacher: str | None,
-    made: Mapping[str, Mapping[str, str]],
-    made_from: Mapping[str, str] | None = None,
+    parent: str | None,
+    made: Mapping[str, Made],
     former: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Return the hashes of what a stage is made from, by name.
@@ -98,10 +115,8 @@ def stage_inputs(
         config: all settings.
         stage: its name.
         data_hash: of the pictures.
-        parent: hashes of what the stage before it made, by file name.
-        teacher: hash of the full-width model.
-        made: hashes of what the stages before it made, by stage and file name.
-        made_from: hash of the model that each of them started from, by stage.
+        parent: the stage that it starts from, if any.
+        made: what the stages before it made, as far as it fits, by stage.
         former: what the stage was made from, if it is not to be made again; of a file that is no
             longer there, the hash that it had counts.
 
@@ -109,20 +124,21 @@ def stage_inputs(
         PipelineError: a file that a setting names is not there.
     """
     inputs = {"data": data_hash}
-    if parent is not None:
-        inputs["parent"] = parent[CHECKPOINT]
-        if stage == "finetune" and KEPT in parent:
-            inputs["kept"] = parent[KEPT]
-    if teacher is not None and stage in NEEDS_TEACHER:
-        inputs["teacher"] = teacher
+    if parent is not None and parent in made:
+        outputs = made[parent].outputs
+        inputs[PARENT_INPUT] = outputs[CHECKPOINT]
+        if stage == "finetune" and KEPT in outputs:
+            inputs["kept"] = outputs[KEPT]
+    if "train" in made and stage in NEEDS_TEACHER:
+        inputs["teacher"] = made["train"].outputs[CHECKPOINT]
     for file in named_files(config, stage):
         inputs[file.name] = _hash_named(file, stage, former or {})
+    int8 = made.get("quantize")
     # An int8 file of another model is neither checked nor needed.
-    int8_model = (made_from or {}).get("quantize") if "quantize" in made else None
-    if stage in NEEDS_INT8 and int8_model is not None and int8_model == inputs.get("parent"):
-        inputs[f"quantize/{INT8_FILE}"] = made["quantize"].get(INT8_FILE, MADE_ANEW)
+    if stage in NEEDS_INT8 and int8 is not None and int8.parent == inputs.get(PARENT_INPUT):
+        inputs[f"quantize/{INT8_FILE}"] = int8.outputs.get(INT8_FILE, MADE_ANEW)
     if stage in NEEDS_ALL_FILES:
-        inputs |= files_of(made)
+        inputs |= _files_of(made)
     return inputs
 
 
@@ -138,6 +154,10 @@ def _hash_named(file: NamedFile, stage: str, former: Mapping[str, str]) -> str:
     return former[file.name]
 
 
-def files_of(made: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+def _files_of(made: Mapping[str, Made]) -> dict[str, str]:
     """Return the hashes of the files that stages made, by ``stage/file``."""
-    return {f"{stage}/{name}": digest for stage in made for name, digest in made[stage].items()}
+    return {
+        f"{stage}/{name}": digest
+        for stage, what in made.items()
+        for name, digest in what.outputs.items()
+    }

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pipeline.config import Config
-from pipeline.dependencies import MADE_ANEW, stage_inputs, stage_settings
+from pipeline.dependencies import MADE_ANEW, PARENT_INPUT, Made, stage_inputs, stage_settings
 from pipeline.errors import PipelineError
 from pipeline.fingerprint import fingerprint
 from pipeline.parents import parent_of
 from pipeline.reuse import can_continue, why_not_reusable
-from pipeline.run_dir import CHECKPOINT, KEPT, RunDir, StageRecord
+from pipeline.run_dir import CHECKPOINT, KEPT, RunDir
 from pipeline.settings.stage_names import STAGES
 
 ANEW: Mapping[str, str] = {CHECKPOINT: MADE_ANEW, KEPT: MADE_ANEW}
@@ -70,8 +70,7 @@ def make_plan(
         )
     if run.restarted_from() == restart_from:
         restart_from = None
-    outputs: dict[str, Mapping[str, str]] = {}
-    made_from: dict[str, str] = {}
+    made: dict[str, Made] = {}
     steps: list[Step] = []
     stale: dict[str, str] = {}
     for stage in STAGES:
@@ -80,21 +79,17 @@ def make_plan(
             continue
         parent = parent_of(stage, config, run)
         inputs = stage_inputs(
-            config, stage, data_hash=data_hash,
-            parent=outputs.get(parent) if parent else None,
-            teacher=outputs["train"][CHECKPOINT] if "train" in outputs else None,
-            made=outputs, made_from=made_from,
+            config, stage, data_hash=data_hash, parent=parent, made=made,
             former=record.inputs if record is not None and not requested else None,
         )  # fmt: skip
-        made_from[stage] = inputs.get("parent", "")
         settings = stage_settings(config, stage)
         reason = why_not_reusable(run, stage, settings, inputs)
         forced = restart_from is not None and STAGES.index(stage) >= STAGES.index(restart_from)
         if not requested:
             if reason is not None:
                 stale[stage] = reason
-            else:
-                outputs[stage] = _outputs(record)
+            elif record is not None:
+                made[stage] = Made.by(record)
             continue
         if parent in stale:
             raise PipelineError(
@@ -103,7 +98,10 @@ def make_plan(
             )
         step = _step(run, stage, settings, inputs, parent, reason, forced)
         steps.append(step)
-        outputs[stage] = _outputs(record) if step.action == "reuse" else ANEW
+        if step.action == "reuse" and record is not None:
+            made[stage] = Made.by(record)
+        else:
+            made[stage] = Made(ANEW, inputs.get(PARENT_INPUT, ""))
     return Plan(tuple(steps), stale)
 
 
@@ -123,8 +121,3 @@ def _step(
     if can_continue(run, stage, fingerprint(settings, inputs)):
         return Step(stage, "continue", "was interrupted", parent, settings)
     return Step(stage, "run", reason or "", parent, settings)
-
-
-def _outputs(record: StageRecord | None) -> Mapping[str, str]:
-    assert record is not None
-    return record.outputs

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.dependencies import stage_inputs, stage_settings
+from pipeline.dependencies import Made, stage_inputs, stage_settings
 from pipeline.errors import PipelineError
 from pipeline.fingerprint import describe_changes
 from pipeline.parents import parent_of
-from pipeline.run_dir import CHECKPOINT, STAGE_FILE, RunDir, StageRecord
+from pipeline.run_dir import STAGE_FILE, RunDir, StageRecord
 from pipeline.settings.stage_names import STAGES
 from reid.files import hash_file, write_json
 
@@ -69,8 +69,7 @@ def stale_records(config: Config, run: RunDir) -> dict[str, str]:
     stale. A file that a setting names and that is no longer there counts as it was.
     """
     stale: dict[str, str] = {}
-    made: dict[str, Mapping[str, str]] = {}
-    made_from: dict[str, str] = {}
+    made: dict[str, Made] = {}
     records = [record for stage in STAGES if (record := run.record(stage)) is not None]
     newest = max(records, key=lambda record: run.finished_at(record.stage), default=None)
     for record in records:
@@ -81,15 +80,12 @@ def stale_records(config: Config, run: RunDir) -> dict[str, str]:
             stale[record.stage] = "the model it was made from is gone"
             continue
         inputs = stage_inputs(
-            config, record.stage, data_hash=newest.inputs["data"],
-            parent=made.get(parent) if parent else None,
-            teacher=made["train"][CHECKPOINT] if "train" in made else None,
-            made=made, made_from=made_from, former=record.inputs,
+            config, record.stage, data_hash=newest.inputs["data"], parent=parent, made=made,
+            former=record.inputs,
         )  # fmt: skip
-        made_from[record.stage] = inputs.get("parent", "")
         reason = what_changed(record, stage_settings(config, record.stage), inputs)
         if reason is None:
-            made[record.stage] = record.outputs
+            made[record.stage] = Made.by(record)
         else:
             stale[record.stage] = reason
     return stale

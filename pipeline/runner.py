@@ -10,7 +10,7 @@ import torch
 
 from pipeline.config import Config
 from pipeline.context import StageContext
-from pipeline.dependencies import stage_inputs
+from pipeline.dependencies import Made, stage_inputs
 from pipeline.fingerprint import fingerprint, library_versions
 from pipeline.parents import latest_cut
 from pipeline.pictures import prepare_pictures, split_validation
@@ -123,10 +123,8 @@ def _run_stage(
         config,
         step.stage,
         data_hash=data_hash,
-        parent=parent.outputs if parent else None,
-        teacher=teacher.outputs[CHECKPOINT] if teacher else None,
-        made={stage: record.outputs for stage, record in made.items()},
-        made_from={stage: record.inputs.get("parent", "") for stage, record in made.items()},
+        parent=step.parent,
+        made={stage: Made.by(record) for stage, record in made.items()},
     )
     wanted = fingerprint(step.settings, inputs)
     folder = run.stage_dir(step.stage)

@@ -45,7 +45,7 @@ def test_a_plan_file_counts_by_its_content(tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.chdir(folder)
         config = Config.model_validate({"prune": {"target": "plan.json"}})
         monkeypatch.chdir(tmp_path)  # the run may go on from elsewhere
-        inputs = stage_inputs(config, "prune", data_hash="", parent=None, teacher=None, made={})
+        inputs = stage_inputs(config, "prune", data_hash="", parent=None, made={})
         return inputs, stage_settings(config, "prune")
 
     (first, settings), (second, settings_again) = count(7), count(8)

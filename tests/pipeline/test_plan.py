@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import Config
-from pipeline.dependencies import stage_inputs, stage_settings
+from pipeline.dependencies import Made, stage_inputs, stage_settings
 from pipeline.errors import PipelineError
 from pipeline.parents import parent_of
 from pipeline.plan import make_plan
@@ -26,19 +26,17 @@ def named(tmp_path: Path) -> Callable[..., tuple[Config, RunDir]]:
         stages = tuple(dict.fromkeys(("train", stage, *others)))
         run = RunDir(tmp_path / "run")
         config = Config.model_validate({"stages": stages, stage: section})
-        made: dict[str, dict[str, str]] = {}
+        made: dict[str, Made] = {}
         for name in stages:
-            parent = made.get(parent_of(name, config, run) or "")
-            inputs = stage_inputs(
-                config, name, data_hash="d", parent=parent, teacher=None, made=made
-            )
+            parent = parent_of(name, config, run)
+            inputs = stage_inputs(config, name, data_hash="d", parent=parent, made=made)
             model = run.stage_dir(name) / "checkpoint.pt"
             model.parent.mkdir(parents=True)
             model.write_text(name)
-            made[name] = {"checkpoint.pt": hash_file(model)}
-            run.finish(
-                StageRecord(name, "", stage_settings(config, name), inputs, made[name], {}, 0, 0.0)
-            )
+            outputs, settings = {"checkpoint.pt": hash_file(model)}, stage_settings(config, name)
+            record = StageRecord(name, "", settings, inputs, outputs, {}, 0, 0.0)
+            run.finish(record)
+            made[name] = Made.by(record)
         return config, run
 
     return make

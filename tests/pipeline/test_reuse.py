@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import Config
-from pipeline.dependencies import stage_inputs, stage_settings
+from pipeline.dependencies import Made, stage_inputs, stage_settings
 from pipeline.parents import parent_of
 from pipeline.plan import make_plan
 from pipeline.reuse import can_continue, mark_begun, stale_records
@@ -15,7 +15,7 @@ from pipeline.settings.stage_names import STAGES
 from reid.files import hash_file
 
 
-class Made:
+class Commands:
     """A run in which stages are finished as a command would finish them, without the work."""
 
     def __init__(self, path: Path) -> None:
@@ -32,14 +32,13 @@ class Made:
 
     def _finish(self, config: Config, stage: str) -> None:
         made = {
-            name: record.outputs
+            name: Made.by(record)
             for name in STAGES[: STAGES.index(stage)]
             if (record := self.run.record(name)) is not None
         }
         parent = parent_of(stage, config, self.run)
         inputs = stage_inputs(
-            config, stage, data_hash="d", parent=made[parent] if parent else None,
-            teacher=made.get("train", {}).get(CHECKPOINT), made=made,
+            config, stage, data_hash="d", parent=parent, made=made
         )  # fmt: skip
         self.clock += 1
         model = self.run.stage_dir(stage) / ("int8.pt" if stage == "quantize" else CHECKPOINT)
@@ -52,8 +51,8 @@ class Made:
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Made:
-    return Made(tmp_path / "run")
+def made(tmp_path: Path) -> Commands:
+    return Commands(tmp_path / "run")
 
 
 @pytest.mark.parametrize(
@@ -68,7 +67,7 @@ def made(tmp_path: Path) -> Made:
     ],
 )  # fmt: skip
 def test_the_report_and_the_plan_agree_on_what_is_stale(
-    made: Made, first: list[str], second: list[str], stale: list[str]
+    made: Commands, first: list[str], second: list[str], stale: list[str]
 ) -> None:
     made.make(*first)
     config = made.make(*second)
@@ -78,13 +77,13 @@ def test_the_report_and_the_plan_agree_on_what_is_stale(
     assert {step.action for step in plan.steps} == {"reuse"}
 
 
-def test_all_that_came_from_a_model_that_is_made_anew_is_stale(made: Made) -> None:
+def test_all_that_came_from_a_model_that_is_made_anew_is_stale(made: Commands) -> None:
     made.make("train", "prune", "finetune")
     config = made.make("train", anew="train")
     assert list(stale_records(config, made.run)) == ["prune", "finetune"]
 
 
-def test_what_was_made_of_a_model_that_is_gone_is_stale(made: Made) -> None:
+def test_what_was_made_of_a_model_that_is_gone_is_stale(made: Commands) -> None:
     config = made.make("train", "quantize")
     (made.run.stage_dir("train") / STAGE_FILE).unlink()
     assert stale_records(config, made.run) == {"quantize": "its input changed: parent"}
@@ -92,7 +91,7 @@ def test_what_was_made_of_a_model_that_is_gone_is_stale(made: Made) -> None:
     assert stale_records(later, made.run) == {"quantize": "the model it was made from is gone"}
 
 
-def test_what_is_made_of_other_pictures_than_the_newest_is_stale(made: Made) -> None:
+def test_what_is_made_of_other_pictures_than_the_newest_is_stale(made: Commands) -> None:
     config = made.make("train", "prune")
     record = made.run.record("prune")
     assert record is not None
@@ -101,7 +100,7 @@ def test_what_is_made_of_other_pictures_than_the_newest_is_stale(made: Made) -> 
     assert stale_records(config, made.run)["train"] == "its input changed: data"
 
 
-def test_only_what_is_unfinished_goes_on(made: Made) -> None:
+def test_only_what_is_unfinished_goes_on(made: Commands) -> None:
     folder = made.run.stage_dir("train")
     assert not can_continue(made.run, "train", "wanted")
     folder.mkdir(parents=True)

@@ -70,6 +70,26 @@ def labelled_features(
     )
 
 
+def query_and_gallery(
+    query_features: Tensor,
+    query_ids: Tensor,
+    query_cameras: Tensor | None,
+    gallery_features: Tensor,
+    gallery_ids: Tensor,
+    gallery_cameras: Tensor | None,
+) -> tuple[LabelledFeatures, LabelledFeatures]:
+    """Check two sets and bring them to the device of the queries, as `labelled_features` does.
+
+    Raises:
+        DataError: as that, or if their features have different numbers of dimensions.
+    """
+    device = query_features.device
+    queries = labelled_features("query", query_features, query_ids, query_cameras, device)
+    gallery = labelled_features("gallery", gallery_features, gallery_ids, gallery_cameras, device)
+    refuse_different_widths(queries.features, gallery.features)
+    return queries, gallery
+
+
 def refuse_non_finite(name: str, features: Tensor) -> None:
     """Raise DataError if any row of features holds a value that float32 has no finite number for.
 

@@ -15,7 +15,7 @@ from reid.metrics.checks import (
     IntegerArray,
     LabelledFeatures,
     labelled_features,
-    refuse_different_widths,
+    query_and_gallery,
 )
 from reid.metrics.distances import unit_length
 from reid.metrics.inner_products import float32_arithmetic, inner_products_with
@@ -112,9 +112,9 @@ def pair_scores(
             f"at most {maximum_impostors} impostor pairs are asked for; expected 1 or more"
         )
     device = query_features.device
-    queries = labelled_features("query", query_features, query_ids, query_cameras, device)
-    gallery = labelled_features("gallery", gallery_features, gallery_ids, gallery_cameras, device)
-    refuse_different_widths(queries.features, gallery.features)
+    queries, gallery = query_and_gallery(
+        query_features, query_ids, query_cameras, gallery_features, gallery_ids, gallery_cameras
+    )
     pairs = len(queries) * len(gallery)
     drawn = None if pairs <= maximum_impostors else _draw(pairs, maximum_impostors, seed)
     counts = _no_junk if query_cameras is not None else None

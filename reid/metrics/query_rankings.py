@@ -11,12 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from reid.metrics.checks import (
-    IntegerArray,
-    LabelledFeatures,
-    labelled_features,
-    refuse_different_widths,
-)
+from reid.metrics.checks import IntegerArray, LabelledFeatures, query_and_gallery
 from reid.metrics.distances import Distance, ranking_values
 from reid.metrics.inner_products import float32_arithmetic
 from reid.metrics.matches import GalleryIndex
@@ -73,9 +68,9 @@ def rank_queries(
         DataError: if a set is empty, shapes do not belong together or features are not finite.
     """
     device = query_features.device
-    queries = labelled_features("query", query_features, query_ids, query_cameras, device)
-    gallery = labelled_features("gallery", gallery_features, gallery_ids, gallery_cameras, device)
-    refuse_different_widths(queries.features, gallery.features)
+    queries, gallery = query_and_gallery(
+        query_features, query_ids, query_cameras, gallery_features, gallery_ids, gallery_cameras
+    )
     index = GalleryIndex.build(gallery.ids, gallery.cameras)
     rows = max(1, block_bytes // bytes_per_query(len(index)))
     with float32_arithmetic(device):

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from reid.errors import DataError
-from reid.metrics.checks import LabelledFeatures, labelled_features, refuse_different_widths
+from reid.metrics.checks import LabelledFeatures, query_and_gallery
 from reid.metrics.distances import Distance, ranking_values
 from reid.metrics.inner_products import float32_arithmetic
 from reid.metrics.matches import GalleryIndex
@@ -112,9 +112,9 @@ def evaluate_ranking(
     """
     check_options(ranks, protocol)
     device = query_features.device
-    queries = labelled_features("query", query_features, query_ids, query_cameras, device)
-    gallery = labelled_features("gallery", gallery_features, gallery_ids, gallery_cameras, device)
-    refuse_different_widths(queries.features, gallery.features)
+    queries, gallery = query_and_gallery(
+        query_features, query_ids, query_cameras, gallery_features, gallery_ids, gallery_cameras
+    )
     index = GalleryIndex.build(gallery.ids, gallery.cameras)
     draws = GalleryDraws(index, seed) if protocol == "single_gallery_shot" else None
     with float32_arithmetic(device):

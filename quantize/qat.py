@@ -35,12 +35,7 @@ from quantize.engine import quantized_engine, uses_reduced_range
 from quantize.fold import fold_batchnorm
 from quantize.fused import folded_layer, layer_and_norm
 from quantize.pooling import keep_pooling_in_float, prepare_custom_config
-from quantize.prepared import (
-    fixed_range,
-    observed_nodes,
-    quantization_of,
-    weighted_layers,
-)
+from quantize.prepared import fixed_range, observed_nodes, quantization_of, weighted_layers
 from quantize.quiet import torch_notices_silenced
 
 # FX divides by a BatchNorm's scale to undo it; a channel that training switched off has none.

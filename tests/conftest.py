@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from reid.data.market1501 import read_market1501
 from reid.data.records import ReidData
 from reid.data.synthetic import SyntheticSettings, write_synthetic_market1501
+from reid.models.registry import build_model
 
 
 @pytest.fixture(autouse=True)
@@ -61,3 +62,21 @@ def randomise_normalisation() -> Callable[[nn.Module], None]:
                     module.running_var.uniform_(0.5, 2, generator=generator)
 
     return randomise
+
+
+@pytest.fixture(scope="session")
+def fastreid_file() -> Callable[..., Path]:
+    """Write what FastReID saves of a ResNet-18 with a BNNeck, with further tensors by name."""
+
+    def write(path: Path, **tensors: Tensor) -> Path:
+        state = {
+            f"heads.bottleneck.0.{name.removeprefix('bottleneck.')}"
+            if name.startswith("bottleneck.")
+            else f"backbone.{name}": value
+            for name, value in build_model("resnet18_fastreid").state_dict().items()
+            if not name.startswith("classifier.")
+        }
+        torch.save({"model": {**state, **tensors}}, path)
+        return path
+
+    return write

@@ -24,18 +24,6 @@ def torchreids(path: Path) -> Path:
     return path
 
 
-def fastreids(path: Path, **tensors: Tensor) -> Path:
-    state = {
-        name.replace("bottleneck.", "heads.bottleneck.0.")
-        if name.startswith("bottleneck.")
-        else f"backbone.{name}": value
-        for name, value in build_model("resnet18_fastreid").state_dict().items()
-        if not name.startswith("classifier.")
-    }
-    torch.save({"model": {**state, **tensors}}, path)
-    return path
-
-
 def layumis(path: Path) -> Path:
     state = {f"model.{n}": t for n, t in build_model("resnet18_last_stride_2").state_dict().items()}
     block = {"classifier.add_block.0.weight": torch.randn(64, 512)}
@@ -45,6 +33,7 @@ def layumis(path: Path) -> Path:
 
 Start = Callable[..., list[str]]
 Refused = Callable[..., str]
+FastReIDFile = Callable[..., Path]
 
 
 @pytest.fixture
@@ -91,22 +80,28 @@ def test_a_random_embedding_layer_is_trained_or_refused(
     assert start("resnet18_last_stride_2", path, 0) == []
 
 
-def test_another_first_pooling(tmp_path: Path, start: Start, refused: Refused) -> None:
-    path = fastreids(tmp_path / "model_best.pth")
+def test_another_first_pooling(
+    tmp_path: Path, fastreid_file: FastReIDFile, start: Start, refused: Refused
+) -> None:
+    path = fastreid_file(tmp_path / "model_best.pth")
     assert "first pooling without padding; choose resnet18_f" in refused("resnet18_bnneck", path)
     assert len(start("resnet18_bnneck", path, 1)) == 1
     assert start("resnet18_fastreid", path, 0) == []
 
 
 @pytest.mark.parametrize("epochs", [0, 1])
-def test_another_pooling_is_refused(tmp_path: Path, start: Start, epochs: int) -> None:
-    path = fastreids(tmp_path / "sbs.pth", **{"heads.pool_layer.p": torch.tensor([3.0])})
+def test_another_pooling_is_refused(
+    tmp_path: Path, fastreid_file: FastReIDFile, start: Start, epochs: int
+) -> None:
+    path = fastreid_file(tmp_path / "sbs.pth", **{"heads.pool_layer.p": torch.tensor([3.0])})
     with pytest.raises(CheckpointError, match=r"'heads\.pool_layer\.p' is of a pooling that"):
         start("resnet18_fastreid", path, epochs)
 
 
-def test_other_input_statistics(tmp_path: Path, start: Start, refused: Refused) -> None:
-    path = fastreids(tmp_path / "halves.pth", pixel_mean=HALVES, pixel_std=HALVES)
+def test_other_input_statistics(
+    tmp_path: Path, fastreid_file: FastReIDFile, start: Start, refused: Refused
+) -> None:
+    path = fastreid_file(tmp_path / "halves.pth", pixel_mean=HALVES, pixel_std=HALVES)
     said = (
         "it is for colours with a mean of 0.500 0.500 0.500 taken off and divided by 0.500 0.500 "
         "0.500, and runs take ImageNet's values"
@@ -117,7 +112,7 @@ def test_other_input_statistics(tmp_path: Path, start: Start, refused: Refused) 
         "pixel_mean": torch.tensor([123.7, 116.3, 103.5]).view(1, 3, 1, 1),
         "pixel_std": torch.tensor([58.4, 57.1, 57.4]).view(1, 3, 1, 1),
     }
-    assert start("resnet18_fastreid", fastreids(path, **imagenets), 0) == []
+    assert start("resnet18_fastreid", fastreid_file(path, **imagenets), 0) == []
 
 
 def test_an_embedding_that_is_not_built(tmp_path: Path, start: Start, refused: Refused) -> None:

@@ -76,15 +76,20 @@ def test_untrained_it_is_the_calibrated_model(
     assert quantization_report(osnet, trained) == quantization_report(osnet, static)
 
 
-def test_rounding_in_training_is_that_of_the_engine(
-    qat: fx.GraphModule, calibrated: Calibrated, pictures: Tensor
-) -> None:
+def check_rounding(qat: fx.GraphModule, calibrated: Calibrated, pictures: Tensor) -> None:
+    """Check that rounding in training is that of the engine."""
     freeze_observers(qat)
     freeze_batchnorm(qat)
     int8 = convert_calibrated(trained_calibration(qat, calibrated), bias_correction=False)
     with torch.no_grad(), quantized_engine("qnnpack"):
         simulated, real = qat(pictures), int8(pictures)
     assert float((simulated - real).norm() / real.norm()) < 0.03
+
+
+def test_rounding_in_training_is_that_of_the_engine(
+    qat: fx.GraphModule, calibrated: Calibrated, pictures: Tensor
+) -> None:
+    check_rounding(qat, calibrated, pictures)
 
 
 def test_each_call_has_its_own_ranges_and_shares_its_weights(
@@ -226,12 +231,7 @@ def test_float_layers_are_judged_as_they_were_trained(osnet: nn.Module, pictures
     with torch.no_grad():
         for parameter in qat.parameters():
             parameter.mul_(1.05)
-    freeze_observers(qat)
-    freeze_batchnorm(qat)
-    int8 = convert_calibrated(trained_calibration(qat, calibrated), bias_correction=False)
-    with torch.no_grad(), quantized_engine("qnnpack"):
-        simulated, real = qat(pictures), int8(pictures)
-    assert float((simulated - real).norm() / real.norm()) < 0.03
+    check_rounding(qat, calibrated, pictures)
 
 
 @pytest.mark.skipif("x86" not in supported_engines(), reason="needs the x86 engine")

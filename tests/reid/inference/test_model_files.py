@@ -168,19 +168,6 @@ def test_plain_resnets_last_stride_has_to_be_said(tmp_path: Path) -> None:
     )
 
 
-def fastreid_file(path: Path, **tensors: torch.Tensor) -> Path:
-    """What FastReID saves of a ResNet-18 with a BNNeck."""
-    state = {
-        f"heads.bottleneck.0.{name.removeprefix('bottleneck.')}"
-        if name.startswith("bottleneck.")
-        else f"backbone.{name}": value
-        for name, value in build_model("resnet18_bnneck").state_dict().items()
-        if not name.startswith("classifier.")
-    }
-    torch.save({"model": {**state, **tensors}}, path)
-    return path
-
-
 class FastReID(nn.Module):
     """FastReID's ResNet-18 with its BNNeck, written down a second time."""
 
@@ -218,7 +205,9 @@ def test_fastreids_first_pooling(
     assert not torch.allclose(padded(pictures), expected, atol=0.1)
 
 
-def test_fastreids_file_as_another_resnet(tmp_path: Path) -> None:
+def test_fastreids_file_as_another_resnet(
+    tmp_path: Path, fastreid_file: Callable[..., Path]
+) -> None:
     path = fastreid_file(tmp_path / "resnet18.pth")
     for name in ("resnet18_bnneck", "resnet18"):
         with pytest.raises(CheckpointError, match=r"padding; give --architecture resnet18_fastr"):
@@ -228,7 +217,9 @@ def test_fastreids_file_as_another_resnet(tmp_path: Path) -> None:
         load_embedder(tmp_path / "own.pth", architecture="resnet18_fastreid")
 
 
-def test_statistics_of_fastreid_are_taken(tmp_path: Path) -> None:
+def test_statistics_of_fastreid_are_taken(
+    tmp_path: Path, fastreid_file: Callable[..., Path]
+) -> None:
     halves = torch.full((1, 3, 1, 1), 127.5)
     path = fastreid_file(tmp_path / "resnet18_bnneck.pth", pixel_mean=halves, pixel_std=halves)
     embedder = load_embedder(path)
@@ -243,7 +234,7 @@ def test_statistics_of_fastreid_are_taken(tmp_path: Path) -> None:
         load_embedder(fastreid_file(path, pixel_mean=torch.ones(1)))
 
 
-def test_pooling_of_fastreid_is_refused(tmp_path: Path) -> None:
+def test_pooling_of_fastreid_is_refused(tmp_path: Path, fastreid_file: Callable[..., Path]) -> None:
     path = tmp_path / "resnet18_bnneck.pth"
     for tensors in (
         {"heads.pool_layer.p": torch.tensor([3.0])},

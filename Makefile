@@ -28,7 +28,7 @@ demo: .venv/installed
 	$(BIN)/python run_pipeline.py --config configs/quickstart.yaml
 
 test: .venv/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: .venv/installed-dev
 	$(BIN)/python -m pytest -m slow

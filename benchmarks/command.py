@@ -48,6 +48,17 @@ def whole_numbers(text: str) -> list[int]:
     return [int(part) for part in parts]
 
 
+def at_least(least: int) -> Callable[[str], int]:
+    """Return what reads a whole number that is not below ``least``."""
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise ArgumentTypeError(f"expected a whole number from {least} up, found {text!r}")
+        return int(text)
+
+    return read
+
+
 def size(text: str) -> tuple[int, int]:
     """Read ``height,width``."""
     numbers = whole_numbers(text)

@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from benchmarks.command import is_there, listed, logger, make_parser
+from benchmarks.command import at_least, is_there, listed, logger, make_parser
 from pipeline.command import run_guarded
 from pipeline.config import Config
 from pipeline.context import StageContext
@@ -89,9 +89,11 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument(
         "--targets", type=listed("architecture", MODELS), default=["osnet_x0_75", "osnet_x0_5"]
     )
-    parser.add_argument("--iterations", type=int, default=3, help="K")
-    parser.add_argument("--pictures", type=int, default=128, help="for scores and reconstruction")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--iterations", type=at_least(1), default=3, help="K")
+    parser.add_argument(
+        "--pictures", type=at_least(2), default=128, help="for scores and reconstruction"
+    )
+    parser.add_argument("--threads", type=at_least(1), default=torch.get_num_threads())
     parser.add_argument("--table", action="store_true", help="only print what is there")
     options = parser.parse_args()
     if not options.table and (options.model is None or options.data is None):

@@ -33,7 +33,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from benchmarks.command import make_parser
+from benchmarks.command import at_least, make_parser
 from benchmarks.latency_variants import one_gate_call, stem_on_blocks, streams_side_by_side
 from pipeline.command import run_guarded
 from quantize.machine import machine_description
@@ -77,7 +77,7 @@ def main(options: argparse.Namespace) -> None:
 def parse_options() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__)
-    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--rounds", type=at_least(2), default=60)
     parser.add_argument("--only", action="append", choices=list(WRITERS), help="may be repeated")
     parser.add_argument("--profile", action="store_true", help="per kind of operator")
     return parser.parse_args()

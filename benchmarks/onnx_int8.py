@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks.command import make_parser
+from benchmarks.command import at_least, make_parser
 from benchmarks.nncf_int8 import PRESETS, import_nncf, quantize_by_nncf
 from pipeline.command import run_guarded
 from quantize.latency import Candidate, measure_latency
@@ -79,8 +79,8 @@ def parse_options() -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.add_argument("--model", type=Path, required=True, help="a checkpoint of a run")
     parser.add_argument("--data", type=Path, required=True, help="in the Market-1501 layout")
-    parser.add_argument("--pictures", type=int, default=256, help="to calibrate on")
-    parser.add_argument("--rounds", type=int, default=200, help="timed calls of each file")
+    parser.add_argument("--pictures", type=at_least(1), default=256, help="to calibrate on")
+    parser.add_argument("--rounds", type=at_least(2), default=200, help="timed calls of each file")
     parser.add_argument("--seed", type=int, default=0, help="of the draw of these pictures")
     parser.add_argument("--nncf", action="store_true", help="NNCF's int8 files as well")
     return parser.parse_args()

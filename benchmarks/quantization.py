@@ -23,7 +23,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.command import is_there, logger, make_parser
+from benchmarks.command import at_least, is_there, logger, make_parser
 from pipeline.command import run_guarded
 from pipeline.config import Config
 from pipeline.context import StageContext
@@ -67,13 +67,13 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="folder of the data set")
     parser.add_argument("--format", default="market1501", help="how it is laid out")
     parser.add_argument("--output", type=Path, required=True, help="where results are kept")
-    parser.add_argument("--seeds", type=int, default=3, help="draws of every row")
-    parser.add_argument("--epochs", type=int, default=2, help="of training")
+    parser.add_argument("--seeds", type=at_least(1), default=3, help="draws of every row")
+    parser.add_argument("--epochs", type=at_least(1), default=2, help="of training")
     parser.add_argument("--learning-rate", type=float, default=1e-4, help="of training")
     parser.add_argument("--only", choices=sorted(ROWS), action="append", help="rows")
     parser.add_argument("--scan", action="store_true", help="layer by layer, with seed 0")
-    parser.add_argument("--layers", type=int, default=20, help="rows of the scan's table")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--layers", type=at_least(1), default=20, help="rows of the scan's table")
+    parser.add_argument("--threads", type=at_least(1), default=1)
     return parser.parse_args()
 
 

@@ -14,14 +14,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,20 +30,21 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from benchmarks.command import at_least, make_parser
+from pipeline.command import run_guarded
+from quantize.memory import forget_peak, memory
+
 ROOT = Path(__file__).resolve().parents[1]
 MEBIBYTE = 2**20
 RANKS = (1, 5, 10, 20)
 
 Measured = tuple[float, float]
+Result = dict[str, Any]
 Arguments = list[Tensor]
 
 
-def main() -> None:
+def main(options: argparse.Namespace) -> None:
     """Measure in turn and print the medians."""
-    options = parse_options()
-    if options.measure:
-        sys.stdout.write(json.dumps(measure(options.measure, options.data)))
-        return
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "sets.npz"
         np.savez(data, **synthetic_sets(options.queries, options.gallery, options.dim))  # type: ignore[arg-type]
@@ -52,12 +54,12 @@ def main() -> None:
 
 def parse_options() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--queries", type=int, default=3368)
-    parser.add_argument("--gallery", type=int, default=15913)
-    parser.add_argument("--dim", type=int, default=512)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1, help="of every implementation")
+    parser = make_parser(__doc__)
+    parser.add_argument("--queries", type=at_least(1), default=3368)
+    parser.add_argument("--gallery", type=at_least(1), default=15913)
+    parser.add_argument("--dim", type=at_least(1), default=512)
+    parser.add_argument("--repeats", type=at_least(1), default=5)
+    parser.add_argument("--threads", type=at_least(1), default=1, help="of every implementation")
     parser.add_argument("--only", choices=sorted(IMPLEMENTATIONS), action="append")
     parser.add_argument("--measure", choices=sorted(IMPLEMENTATIONS), help=argparse.SUPPRESS)
     parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
@@ -135,7 +137,7 @@ IMPLEMENTATIONS: dict[str, Callable[[Arguments], Measured]] = {
 }
 
 
-def measure(name: str, data: Path) -> dict[str, float | str]:
+def measure(name: str, data: Path) -> Result:
     """Time one implementation in this process."""
     evaluate = IMPLEMENTATIONS[name]
     arguments = [torch.from_numpy(array) for array in np.load(data).values()]
@@ -143,41 +145,30 @@ def measure(name: str, data: Path) -> dict[str, float | str]:
         evaluate([part[:500] for part in arguments])
     except ImportError as error:
         return {"missing": str(error)}
-    before = resident_bytes()
+    forget_peak()
+    before = memory("VmRSS")
     start = time.perf_counter()
     precision, first = evaluate(arguments)
+    seconds, peak = time.perf_counter() - start, memory("VmHWM")
     return {
-        "seconds": time.perf_counter() - start,
-        "mebibytes": (peak_bytes() - before) / MEBIBYTE,
+        "seconds": seconds,
+        "mebibytes": None if before is None or peak is None else (peak - before) / MEBIBYTE,
         "precision": precision,
         "first": first,
     }
 
 
-def resident_bytes() -> int:
-    """Memory this process holds now."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
-
-
-def peak_bytes() -> int:
-    """Most memory this process ever held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def measure_in_turn(
-    options: argparse.Namespace, data: Path
-) -> dict[str, list[dict[str, float | str]]]:
+def measure_in_turn(options: argparse.Namespace, data: Path) -> dict[str, list[Result]]:
     """Run every implementation once, and that as often as asked for."""
     names = options.only or list(IMPLEMENTATIONS)
-    results: dict[str, list[dict[str, float | str]]] = {name: [] for name in names}
+    results: dict[str, list[Result]] = {name: [] for name in names}
     for _ in range(options.repeats):
         for name in names:
             results[name].append(run_process(name, data, options.threads))
     return results
 
 
-def run_process(name: str, data: Path, threads: int) -> dict[str, float | str]:
+def run_process(name: str, data: Path, threads: int) -> Result:
     """Measure in a fresh process."""
     limits = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     finished = subprocess.run(
@@ -191,11 +182,11 @@ def run_process(name: str, data: Path, threads: int) -> dict[str, float | str]:
     if finished.returncode != 0:
         last = finished.stderr.strip().splitlines()[-1:] or ["killed, most likely out of memory"]
         return {"missing": last[0]}
-    measured: dict[str, float | str] = json.loads(finished.stdout.splitlines()[-1])
+    measured: Result = json.loads(finished.stdout.splitlines()[-1])
     return measured
 
 
-def table(options: argparse.Namespace, results: dict[str, list[dict[str, float | str]]]) -> Table:
+def table(options: argparse.Namespace, results: dict[str, list[Result]]) -> Table:
     """Lay the medians out, and how many times as fast as each other one ours is."""
     title = (
         f"{options.queries} queries x {options.gallery} gallery pictures x {options.dim}, "
@@ -209,7 +200,7 @@ def table(options: argparse.Namespace, results: dict[str, list[dict[str, float |
     return laid_out
 
 
-def table_rows(results: dict[str, list[dict[str, float | str]]]) -> Iterator[tuple[str, ...]]:
+def table_rows(results: dict[str, list[Result]]) -> Iterator[tuple[str, ...]]:
     """Give a row of the table for each implementation."""
     ours = next(iter(results.get("reid.metrics", [])), {})
     reference = median_of(results["reid.metrics"], "seconds") if "seconds" in ours else None
@@ -218,20 +209,26 @@ def table_rows(results: dict[str, list[dict[str, float | str]]]) -> Iterator[tup
             yield name, str(next(run["missing"] for run in runs if "missing" in run))
             continue
         seconds = median_of(runs, "seconds")
+        peaks = [float(run["mebibytes"]) for run in runs if run["mebibytes"] is not None]
+        peak = max(peaks, default=None)
         yield (
             name,
             f"{seconds:.3f}",
             f"{seconds / reference:.1f} x" if reference else "",
-            f"{max(float(run['mebibytes']) for run in runs):.0f}",
+            "-" if peak is None else f"{peak:.0f}",
             f"{median_of(runs, 'precision'):.5f}",
             f"{median_of(runs, 'first'):.5f}",
         )
 
 
-def median_of(runs: list[dict[str, float | str]], key: str) -> float:
+def median_of(runs: list[Result], key: str) -> float:
     """Give the median of one number over the runs."""
     return median(float(run[key]) for run in runs)
 
 
 if __name__ == "__main__":
-    main()
+    given = parse_options()
+    if given.measure:
+        sys.stdout.write(json.dumps(measure(given.measure, given.data)))
+    else:
+        sys.exit(run_guarded(partial(main, given)))

@@ -28,7 +28,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.command import is_there, listed, logger, make_parser, size, whole_numbers
+from benchmarks.command import at_least, is_there, listed, logger, make_parser, size, whole_numbers
 from benchmarks.recovery_rows import ROWS, Row
 from benchmarks.torch_pruning_cut import torch_pruning_cut
 from pipeline.command import run_guarded
@@ -91,20 +91,20 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--rows", type=listed("row", ROWS), default=list(ROWS))
     parser.add_argument("--seeds", type=whole_numbers, default=[0], help="comma-separated")
     parser.add_argument("--target", default="osnet_x0_5")
-    parser.add_argument("--iterations", type=int, default=3, help="K")
-    parser.add_argument("--passes", type=int, default=10, help="over the pictures, after a cut")
-    parser.add_argument("--tuning", type=int, default=2, help="of them after each cut")
+    parser.add_argument("--iterations", type=at_least(1), default=3, help="K")
+    parser.add_argument(
+        "--passes", type=at_least(0), default=10, help="over the pictures, after a cut"
+    )
+    parser.add_argument("--tuning", type=at_least(0), default=2, help="of them after each cut")
     parser.add_argument("--size", type=size, default=(128, 64), help="height,width")
     parser.add_argument("--precision", default="bf16-mixed")
     parser.add_argument("--label", default="", help="tells variants of a row apart")
     parser.add_argument("--set", action="append", default=[], help="key.path=value for all rows")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--threads", type=at_least(1), default=torch.get_num_threads())
     parser.add_argument("--table", action="store_true", help="only print what is there")
     options = parser.parse_args()
     if not options.table and (options.teacher is None or options.data is None):
         parser.error("--teacher and --data are needed to run rows")
-    if options.iterations < 1 or options.tuning < 0:
-        parser.error("--iterations has to be at least 1, and --tuning no less than 0")
     if options.passes < options.iterations * options.tuning:
         parser.error(
             f"--passes {options.passes} are fewer than {options.iterations} cuts with --tuning "

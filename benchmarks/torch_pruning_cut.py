@@ -41,7 +41,7 @@ def torch_pruning_cut(
     Raises:
         PruneError: Torch-Pruning is not installed, or leaves other widths than planned.
     """
-    torch_pruning = _torch_pruning()
+    torch_pruning = import_torch_pruning()
     started = time.perf_counter()
     compact = copy.deepcopy(model).cpu().eval()
     layers, now = prunable_layers(compact), layer_widths(compact)
@@ -77,7 +77,12 @@ def torch_pruning_cut(
     return Cut(compact.eval(), kept, {}, [], difference, seconds)
 
 
-def _torch_pruning() -> Any:
+def import_torch_pruning() -> Any:
+    """Return the package.
+
+    Raises:
+        PruneError: it is not installed.
+    """
     try:
         import torch_pruning
     except ImportError as error:

@@ -5,7 +5,6 @@ one another's numbers.
 """
 
 import multiprocessing
-import os
 import signal
 import threading
 import time
@@ -15,14 +14,14 @@ from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from quantize.errors import QuantizeError
+from quantize.memory import forget_peak, memory
 
 Call = Callable[[Tensor], object]
 Open = Callable[[], Call]
@@ -30,9 +29,6 @@ Open = Callable[[], Call]
 # What models run in. It is loaded before memory is counted, and once for all processes: they are
 # forked off a process that has loaded it and has run nothing yet.
 _LIBRARIES = ["torch", "torchvision", "onnxruntime", "openvino", "executorch.runtime"]
-_STATUS = Path("/proc/self/status")
-_CLEAR = Path("/proc/self/clear_refs")
-_CLEAR_PEAK = "5"  # see proc_pid_clear_refs(5)
 _PATIENCE_S = 1.0
 
 
@@ -186,8 +182,9 @@ class _Served:
         self._open_model = open_model
         self._shape = shape
         self._call: Call | None = None
-        _forget_peak()
-        self._resident = _memory("VmRSS")
+        # At what is held now, not at what loading the libraries took.
+        forget_peak()
+        self._resident = memory("VmRSS")
 
     def open(self, threads: int) -> None:
         torch.set_num_threads(threads)
@@ -205,21 +202,5 @@ class _Served:
         return Elapsed(wall / 1e6, cpu / 1e6)
 
     def peak(self, _: int) -> int | None:
-        peak = _memory("VmHWM")
+        peak = memory("VmHWM")
         return None if peak is None or self._resident is None else peak - self._resident
-
-
-def _forget_peak() -> None:
-    """Let the peak begin at what is held now, not at what loading the libraries took."""
-    if os.access(_CLEAR, os.W_OK):
-        _CLEAR.write_text(_CLEAR_PEAK)
-
-
-def _memory(field: str) -> int | None:
-    """Return a field of the process's status in bytes."""
-    if not _STATUS.is_file():
-        return None
-    fields: dict[str, Any] = dict(
-        line.split(":", 1) for line in _STATUS.read_text().splitlines() if ":" in line
-    )
-    return int(fields[field].split()[0]) * 1024 if field in fields else None

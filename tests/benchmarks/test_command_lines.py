@@ -44,7 +44,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("recovery", [*RECOVERY, "--rows", "ours,best"], "no row 'best'; there are ours, no_recon"),
         ("recovery", [*RECOVERY, "--seeds", "0,x"], "--seeds: expected whole numbers such as 0,1"),
         ("recovery", [*RECOVERY, "--size", "128"], "--size: expected height,width such as 128,64"),
-        ("recovery", [*RECOVERY, "--iterations", "0"], "--iterations has to be at least 1"),
+        (
+            "recovery",
+            [*RECOVERY, "--iterations", "0"],
+            "--iterations: expected a whole number from 1 up",
+        ),
+        ("recovery", [*RECOVERY, "--tuning", "-1"], "--tuning: expected a whole number from 0 up"),
         ("recovery", [*RECOVERY, "--passes", "5"], "--passes 5 are fewer than 3 cuts with --tuni"),
         (
             "recovery",
@@ -65,7 +70,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("quantization", [*QUANTIZATION, "--data", "/no"], "/no: no such folder"),
         ("onnx_int8", [*ONNX, "--model", "/no/x.pt"], "/no/x.pt: no such file"),
         ("onnx_int8", [*ONNX, "--data", "/no"], "/no: no such folder"),
+        ("criteria", [*CRITERIA, "--pictures", "1"], "--pictures: expected a whole number from 2"),
+        ("quantization", [*QUANTIZATION, "--seeds", "0"], "--seeds: expected a whole number from"),
+        ("onnx_int8", [*ONNX, "--rounds", "1"], "--rounds: expected a whole number from 2 up"),
+        ("latency", ["--rounds", "1"], "--rounds: expected a whole number from 2 up, found '1'"),
+        ("ranking", ["--repeats", "0"], "--repeats: expected a whole number from 1 up, found '0'"),
+        ("ranking", ["--threads", "x"], "--threads: expected a whole number from 1 up, found 'x'"),
         ("surgery", ["--target", "osnet"], "unknown architecture 'osnet'"),
+        ("surgery", ["--repeats", "0"], "--repeats: expected a whole number from 1 up, found '0'"),
     ],
 )
 def test_bad_input_is_one_line(

@@ -1,5 +1,7 @@
 """Two networks in step: every value right, and every layer behind what it depends on."""
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -48,25 +50,31 @@ def test_a_layer_comes_behind_all_that_it_depends_on() -> None:
     assert order(model) == list(layer_calls(trace(model)))
 
 
+@torch.no_grad()
+def calls_of(model: nn.Module, name: str, pictures: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Return input and output of every call of a layer."""
+    seen: list[tuple[Tensor, Tensor]] = []
+    handle = model.get_submodule(name).register_forward_hook(
+        lambda _, inputs, output: seen.append((inputs[0], output))
+    )
+    model(pictures)
+    handle.remove()
+    return seen
+
+
 @pytest.mark.parametrize("model", [Turns(), Early()])
 def test_values_are_those_of_the_network_as_it_is_now(model: nn.Module) -> None:
     torch.manual_seed(0)
     pictures = torch.rand(4, 3, 5, 5)
-    walk = Lockstep(trace(model), trace(model), pictures)
+    full = copy.deepcopy(model)
+    walk = Lockstep(trace(model), trace(full), pictures)
     for name in walk.layer_order():
-        layer = model.get_submodule(name)
-        seen: list[tuple[Tensor, Tensor]] = []
-        handle = layer.register_forward_hook(
-            lambda _, inputs, output, seen=seen: seen.append((inputs[0], output))
-        )
-        with torch.no_grad():
-            model(pictures)
-        handle.remove()
-        for call, (given, result) in zip(walk.calls(name), seen, strict=True):
+        seen, wanted = (calls_of(network, name, pictures) for network in (model, full))
+        for call, (given, _), (_, output) in zip(walk.calls(name), seen, wanted, strict=True):
             assert torch.equal(walk.compact_input(call), given)
-            assert walk.full_output(call).shape == result.shape
+            assert torch.equal(walk.full_output(call), output)
         with torch.no_grad():
-            layer.weight.mul_(1.5)
+            model.get_submodule(name).weight.mul_(1.5)
         walk.changed(name)
 
 

@@ -3,6 +3,7 @@
 import json
 from io import StringIO
 
+import pytest
 import torch
 from rich.console import Console
 from torch import nn
@@ -38,14 +39,24 @@ def test_layers_and_totals(small_net: nn.Module) -> None:
     assert set(report.seconds) == {"groups", "masks", "surgery", "check"}
 
 
-def test_norms_at_the_cut(small_net: nn.Module) -> None:
-    report = make_report(small_net)
-    for layer in report.layers:
-        if layer.score_at_cut is None:
-            continue
-        norms = small_net.get_submodule(layer.name).weight.flatten(1).norm(dim=1)
-        assert layer.largest_removed_norm in norms.tolist()
-        assert layer.smallest_kept_norm in norms.tolist()
+def test_norms_and_scores_at_the_cut(small_net: nn.Module) -> None:
+    example = torch.randn(2, 3, 8, 8)
+    result = cut(small_net, WIDTHS, example=example, check_input=example)
+    report = report_cut(
+        small_net, result, WIDTHS, example=example[:1], iteration=1, iterations=2
+    )  # fmt: skip
+    layers = {layer.name: layer for layer in report.layers}
+    for name in WIDTHS:
+        kept = result.kept[name].tolist()
+        removed = [channel for channel in range(8) if channel not in kept]
+        rows = small_net.get_submodule(name).weight.detach()
+        norms = [float(row.pow(2).sum().sqrt()) for row in rows]
+        scores = result.scores[name].tolist()
+        layer = layers[name]
+        assert layer.largest_removed_norm == pytest.approx(max(norms[c] for c in removed))
+        assert layer.smallest_kept_norm == pytest.approx(min(norms[c] for c in kept))
+        assert layer.score_at_cut == pytest.approx(max(scores[c] for c in removed))
+    assert layers["head"].score_at_cut is None
 
 
 def test_reconstruction_errors_find_their_layers(small_net: nn.Module) -> None:

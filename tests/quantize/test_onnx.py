@@ -110,3 +110,6 @@ def test_files_that_cannot_be_read_are_named(float_file: Path, tmp_path: Path) -
         read_onnx_metadata(cut)
     with pytest.raises(QuantizeError, match=r"missing\.onnx: no such file"):
         read_onnx_metadata(tmp_path / "missing.onnx")
+    with pytest.raises(QuantizeError, match="ONNX Runtime cannot run the model: ") as refused:
+        onnx_session(cut)
+    assert "\n" not in str(refused.value)

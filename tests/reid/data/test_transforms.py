@@ -49,6 +49,41 @@ def test_every_setting_varies_by_the_seed_alone(settings: dict[str, object]) -> 
     assert not all(torch.equal(picture, first[0]) for picture in first)
 
 
+def test_a_flip_mirrors_left_and_right() -> None:
+    mirrored = UNVARIED.flip(-1)
+    assert torch.equal(vary(0, flip=1.0), mirrored)
+    found = [vary(seed, flip=0.5) for seed in range(12)]
+    flipped = sum(torch.equal(picture, mirrored) for picture in found)
+    assert flipped + sum(torch.equal(picture, UNVARIED) for picture in found) == 12
+    assert 2 <= flipped <= 10
+
+
+def test_a_crop_is_a_window_of_the_picture_in_a_black_frame() -> None:
+    framed = torch.nn.functional.pad(PICTURE, (4, 4, 4, 4))
+    windows = {
+        (y, x): normalise(framed[:, y : y + 32, x : x + 16], IMAGENET_MEAN, IMAGENET_DEVIATION)
+        for y in range(9)
+        for x in range(9)
+    }
+    places = []
+    for seed in range(12):
+        picture = vary(seed, crop_padding=4)
+        places += [place for place, window in windows.items() if torch.equal(window, picture)]
+    assert len(places) == 12
+    assert len({y for y, _ in places}) > 3
+    assert len({x for _, x in places}) > 3
+
+
+def test_erasing_leaves_a_rectangle_of_the_mean_colour() -> None:
+    for seed in range(12):
+        picture = vary(seed, erasing=1.0)
+        erased = (picture != UNVARIED).any(0)
+        rows, columns = erased.any(1), erased.any(0)
+        assert torch.equal(erased, rows[:, None] & columns)
+        assert 0 < erased.float().mean() < 0.4
+        assert torch.equal(picture[:, erased], torch.zeros(3, int(erased.sum())))
+
+
 def test_a_picture_stays_as_it_is_without_any() -> None:
     assert torch.equal(vary(0), UNVARIED)
 

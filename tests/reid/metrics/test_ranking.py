@@ -70,7 +70,7 @@ def assert_equals_naive(case, distance, **options):
     distances = naive_distances(arrays[0], arrays[3], distance)
     expected = naive_ranking(distances, *arrays[1:3], *arrays[4:6], RANKS)
     if expected is None:
-        with pytest.raises(DataError):
+        with pytest.raises(DataError, match=r"none of the \d+ queries"):
             evaluate_ranking(*case, distance=distance, **options)
         return
     result = evaluate_ranking(*case, distance=distance, **options)

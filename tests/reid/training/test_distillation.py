@@ -1,5 +1,7 @@
 """What the student is asked to copy."""
 
+from math import log
+
 import pytest
 import torch
 from torch import nn
@@ -42,6 +44,33 @@ def test_terms_against_loops() -> None:
             b = torch.cosine_similarity(teacher[i], teacher[j], dim=0)
             total += float(a - b) ** 2
     assert float(similarity_error(student, teacher)) == pytest.approx(total / 9, rel=1e-4)
+
+
+def test_weighted_terms_against_loops() -> None:
+    generator = torch.Generator().manual_seed(1)
+    student, teacher = torch.randn(2, 3, 4, generator=generator)
+    logits, wanted = torch.randn(2, 3, 5, generator=generator)
+    terms = distillation_terms(
+        DistillationSettings(embedding=0.5, cosine=2, similarity=3, logits=0.25),
+        embeddings=student, teacher_embeddings=teacher, logits=logits, teacher_logits=wanted,
+    )  # fmt: skip
+    cosine = divergence = 0.0
+    for a, b in zip(student, teacher, strict=True):
+        cosine += 1 - float(torch.dot(a, b) / (a.norm() * b.norm()))
+    for row, target in zip(logits, wanted, strict=True):
+        # How surprised the student is by what the teacher expects, not the other way round.
+        found, expected = (values.exp() / values.exp().sum() for values in (row, target))
+        for p, q in zip(expected.tolist(), found.tolist(), strict=True):
+            divergence += p * log(p / q)
+    assert {name: float(term) for name, term in terms.items()} == pytest.approx(
+        {
+            "embedding": 0.5 * float(relative_squared_error(student, teacher)),
+            "cosine": 2 * cosine / 3,
+            "similarity": 3 * float(similarity_error(student, teacher)),
+            "logits": 0.25 * divergence / 3,
+        },
+        rel=1e-4,
+    )
 
 
 def test_hints_look_at_the_kept_channels_only() -> None:

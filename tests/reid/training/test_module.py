@@ -79,6 +79,27 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn(
         assert logged[f"loss/{term}"].item() == pytest.approx(0, abs=1e-5), term
 
 
+def test_hints_compare_stages_at_the_kept_channels(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    student = build_model("osnet_x0_25", num_classes=4)
+    wider = build_model("osnet_x0_5", num_classes=4)
+    kept = torch.arange(0, 32, 2)
+    teacher = Teacher(wider, DistillationSettings(hints=2), {"conv1": kept})
+    module = ReidModule(student, TrainingSettings(), steps_per_epoch=1, teacher=teacher).train()
+    logged: dict[str, torch.Tensor] = {}
+    monkeypatch.setattr(module, "log", lambda name, value, **_: logged.update({name: value}))
+    pictures = torch.rand(4, 3, 64, 32)
+    loss = module.training_step((pictures, torch.tensor([0, 0, 1, 1])), 0)
+    with torch.no_grad():
+        found = student.get_submodule("conv1")(pictures)
+        wanted = wider.eval().get_submodule("conv1")(pictures)[:, kept]
+    expected = 2 * float((found - wanted).pow(2).sum() / wanted.pow(2).sum())
+    assert expected > 0.1
+    assert logged["loss/hint/conv1"].item() == pytest.approx(expected, rel=1e-4)
+    terms = [value.item() for name, value in logged.items() if name.startswith("loss/")]
+    assert loss.item() == logged["loss"].item() == pytest.approx(sum(terms), rel=1e-5)
+
+
 def test_warm_up_then_a_cosine_to_zero() -> None:
     settings = TrainingSettings.model_validate({"epochs": 20, "warmup_epochs": 5})
     factor = make_schedule(settings, steps_per_epoch=4)

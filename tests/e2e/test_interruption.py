@@ -16,14 +16,14 @@ name: kill
 threads: 1
 data: {{root: {root}, height: 64, width: 32, workers: 2}}
 model: {{architecture: osnet_x0_5, embedding_dim: 32}}
-train: {{epochs: 3, identities_per_batch: 4, pictures_per_identity: 3}}
+train: {{epochs: 2, identities_per_batch: 4, pictures_per_identity: 3}}
 prune:
   target: osnet_x0_25
   iterations: 2
   reconstruction_pictures: 16
   recalibration_pictures: 16
-  tuning: {{epochs: 3, identities_per_batch: 4, pictures_per_identity: 3}}
-finetune: {{epochs: 3, identities_per_batch: 4, pictures_per_identity: 3}}
+  tuning: {{epochs: 2, identities_per_batch: 4, pictures_per_identity: 3}}
+finetune: {{epochs: 2, identities_per_batch: 4, pictures_per_identity: 3}}
 quantize: {{calibration_pictures: 8}}
 latency: {{rounds: 2}}
 """

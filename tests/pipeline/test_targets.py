@@ -197,7 +197,7 @@ def test_a_model_of_its_own_widths_goes_through_every_stage(
 ) -> None:
     run = tmp_path / "run"
     code, output, errors = command(
-        "--run", str(run), "prune.target={macs: 0.5}", "prune.multiple=4", "train.epochs=1",
+        "--run", str(run), "prune.target={macs: 0.5}", "prune.multiple=4", "train.epochs=0",
         "prune.criterion=reconstruction", "prune.criterion_pictures=16",
         "prune.tuning.epochs=1", "finetune.epochs=1",
     )  # fmt: skip

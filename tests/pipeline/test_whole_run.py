@@ -210,9 +210,14 @@ def test_models_of_other_settings_are_marked_in_the_table(
         (finished / "config.yaml").write_text(config)
 
 
-def test_a_restart_that_was_interrupted_goes_on(
-    finished: Path, times: dict[str, float], monkeypatch: pytest.MonkeyPatch
+def test_from_runs_again_from_there_and_goes_on_where_it_was_interrupted(
+    finished: Path,
+    times: dict[str, float],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    weights = hash_file(finished / "finetune" / "checkpoint.pt")
+
     def stop(_: object) -> None:
         raise KeyboardInterrupt
 
@@ -221,19 +226,16 @@ def test_a_restart_that_was_interrupted_goes_on(
         patch.setitem(STAGE_FUNCTIONS, "quantize", stop)
         assert main(arguments) == 130
     finetuned = (finished / "finetune" / "stage.json").stat().st_mtime_ns
-    assert finetuned != times["finetune"]
-    assert main(arguments) == 0
-    assert (finished / "finetune" / "stage.json").stat().st_mtime_ns == finetuned
-    assert main([*arguments, "--plan"]) == 0
-
-
-def test_from_runs_again_from_there(finished: Path, times: dict[str, float]) -> None:
-    weights = hash_file(finished / "finetune" / "checkpoint.pt")
-    assert main(["--run", str(finished), "--from", "finetune"]) == 0
-    after = {s: (finished / s / "stage.json").stat().st_mtime_ns for s in STAGES}
-    assert [s for s in STAGES if after[s] != times[s]] == ["finetune", "quantize"]
     # The same settings give the same bits.
     assert hash_file(finished / "finetune" / "checkpoint.pt") == weights
+    assert main(arguments) == 0
+    after = {s: (finished / s / "stage.json").stat().st_mtime_ns for s in STAGES}
+    assert [s for s in STAGES if after[s] != times[s]] == ["finetune", "quantize"]
+    assert after["finetune"] == finetuned
+    capsys.readouterr()
+    # That restart is done: the same command would be another one.
+    assert main([*arguments, "--plan"]) == 0
+    assert capsys.readouterr().out.count("asked for with --from") == 2
 
 
 def test_a_file_that_was_changed_is_made_anew(finished: Path, times: dict[str, float]) -> None:

@@ -21,11 +21,11 @@ Randomise = Callable[[nn.Module], None]
 SIZE = (64, 32)
 
 
-def cut_thrice(full: nn.Module, target: dict[str, int]) -> tuple[nn.Module, dict[str, Tensor]]:
-    """Cut in three iterations, checking each; return the compact model and what it kept."""
+def cut_twice(full: nn.Module, target: dict[str, int]) -> tuple[nn.Module, dict[str, Tensor]]:
+    """Cut in two iterations, checking each; return the compact model and what it kept."""
     model = full
     kept = {name: torch.arange(width) for name, width in layer_widths(full).items()}
-    for widths in linear_plan(layer_widths(full), target, 3):
+    for widths in linear_plan(layer_widths(full), target, 2):
         example, check_input = torch.randn(2, 3, *SIZE), torch.randn(4, 3, *SIZE)
         result = cut(model, widths, example=example, check_input=check_input)
         assert result.difference <= TOLERANCE
@@ -79,7 +79,7 @@ def test_half_width_is_the_stock_architecture(
         for name in (source, target)
     )
     randomise_normalisation(full)
-    compact, kept = cut_thrice(full, layer_widths(stock))
+    compact, kept = cut_twice(full, layer_widths(stock))
     stock.load_state_dict(compact.state_dict(), strict=True)
     pictures = torch.randn(3, 3, *SIZE)
     assert torch.equal(stock(pictures), compact(pictures))
@@ -114,7 +114,7 @@ def test_half_of_a_mobilenet(randomise_normalisation: Randomise) -> None:
         name: width if name == "classifier.1" else width // 2
         for name, width in layer_widths(full).items()
     }
-    compact, kept = cut_thrice(full, target)
+    compact, kept = cut_twice(full, target)
     found = hint_channels(compact, torch.randn(2, 3, *SIZE), kept)
     assert {stage: len(channels) for stage, channels in found.items()} == {"features": 640}
     check_reconstruction(compact, full, kept)

@@ -1,6 +1,7 @@
 """Whatever the plan, every cut lands at its widths and computes what the masks promised."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import pytest
 import torch
@@ -61,10 +62,15 @@ def draw_target(draw: Draw, model: nn.Module, groups: Groups) -> dict[str, int]:
     return target
 
 
+@cache
+def stock_widths(name: str) -> dict[str, int]:
+    return layer_widths(build_model(name))
+
+
 @pytest.mark.parametrize("iterations", range(1, 9))
 @pytest.mark.parametrize(("source", "target"), PAIRS)
 def test_plans_of_stock_targets(source: str, target: str, iterations: int) -> None:
-    before, wanted = layer_widths(build_model(source)), layer_widths(build_model(target))
+    before, wanted = stock_widths(source), stock_widths(target)
     plan = linear_plan(before, wanted, iterations)
     assert len(plan) == iterations
     assert plan[-1] == wanted

@@ -31,7 +31,7 @@ def load_checkpoint_file(path: Path, architecture: str | None = None) -> LoadedM
         path: a file of ``torch.save``; nothing in it is run.
         architecture: of a foreign checkpoint; by default it is read off the file's name, as in
             ``osnet_x0_25_msmt17.pt``. A ResNet's name does not tell its last stride; FastReID's
-            is taken for 1.
+            is taken for 1. The input size is that of BoxMOT's ``img_size``, if there is one.
 
     Raises:
         CheckpointError: the file is damaged or not safe, its weights do not fit, nothing says
@@ -70,7 +70,7 @@ def _load_foreign(path: Path, content: Mapping[str, Any], architecture: str | No
         )
     _log.info("%s", report)
     mean, deviation = report.statistics
-    metadata = Metadata(architecture=name, mean=mean, deviation=deviation)
+    metadata = Metadata(name, _boxmots_input_size(content), mean, deviation)
     return LoadedModel(model.eval(), metadata, "checkpoint")
 
 
@@ -101,6 +101,14 @@ def _architecture_from_name(path: Path, state: Mapping[str, Tensor]) -> str:
             f"weights fit both; give --architecture {name} (stride 1) or {other} (torchreid's)"
         )
     return name
+
+
+def _boxmots_input_size(content: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Return the (height, width) that BoxMOT brings crops to, where its checkpoint says it."""
+    match content.get("img_size"):
+        case [int(height), int(width)]:
+            return height, width
+    return None
 
 
 def _sizes(state: Mapping[str, Tensor]) -> dict[str, int]:

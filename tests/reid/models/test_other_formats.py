@@ -49,6 +49,15 @@ def test_our_own_loader_reads_both(
         assert torch.equal(embed(pictures), model(pictures.to(memory_format=torch.channels_last)))
 
 
+def test_our_own_loader_takes_the_input_size_that_boxmots_says(
+    model: nn.Module, info: CheckpointInfo, tmp_path: Path
+) -> None:
+    path = tmp_path / f"{boxmot_name(NAME, 'own')}.pt"
+    save_boxmot(path, model, info)
+    assert load_embedder(path).space.input_size == (64, 32)
+    assert load_embedder(path, input_size=(96, 48)).space.input_size == (96, 48)
+
+
 @torch.inference_mode()
 def test_torchreid_loads_it_strictly(
     model: nn.Module, info: CheckpointInfo, pictures: torch.Tensor, tmp_path: Path

@@ -32,7 +32,9 @@ class Config(Settings):
     stages: tuple[StageName, ...] = Field(
         DEFAULT_STAGES, description=f"stages to run, in this order; there are {', '.join(STAGES)}"
     )
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where to train: cpu, cuda, or auto, the GPU if there is one"
+    )
     devices: int = Field(
         1,
         ge=1,

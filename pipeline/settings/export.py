@@ -53,7 +53,8 @@ class ExportStage(Settings):
         256, ge=1, description="training pictures for the ranges of int8 files, over the cameras"
     )
     calibration: Literal["percentile", "minmax", "entropy"] = Field(
-        "percentile", description="how ONNX Runtime finds activation ranges"
+        "percentile",
+        description="how ONNX Runtime finds activation ranges: percentile, minmax or entropy",
     )
     percentile: float = Field(
         99.999, gt=50, le=100, description="share of values within the range, in per cent"

@@ -45,7 +45,8 @@ class QuantizeStage(Settings):
     )
     per_channel: bool = Field(True, description="weight scales by output channel")
     observer: Literal["histogram", "minmax", "moving_average"] = Field(
-        "histogram", description="how activation ranges are found"
+        "histogram",
+        description="how activation ranges are found: histogram, minmax or moving_average",
     )
     bias_correction: bool = Field(
         True, description="take back the mean error that rounding leaves in every channel"

@@ -22,7 +22,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
     group.add_argument(
         "--weights", type=Path, metavar="FILE",
-        help="checkpoint, TorchScript or ONNX file "
+        help="checkpoint, TorchScript, ONNX or ExecuTorch file, or the .xml of an OpenVINO file "
         f"(default: the environment variable {WEIGHTS_VARIABLE})",
     )  # fmt: skip
     group.add_argument(

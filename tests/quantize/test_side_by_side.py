@@ -129,7 +129,7 @@ def test_an_interrupt_ends_all_processes_without_a_word(
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does on Ctrl-C
         try:
             # Ends when the last process has: all of them hold the pipes.
-            out, err = process.communicate(timeout=120)
+            out, err = process.communicate(timeout=600)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             raise

@@ -26,7 +26,7 @@ def run(script: str, **environment: str) -> str:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=600,
     )
     return done.stdout.strip()
 

@@ -1,6 +1,7 @@
 """Which stage's model a stage starts from."""
 
 from pipeline.config import Config
+from pipeline.dependencies import PARENT_INPUT
 from pipeline.errors import PipelineError
 from pipeline.run_dir import CHECKPOINT, RunDir
 from pipeline.settings.stage_names import STAGES, StageName
@@ -56,7 +57,7 @@ def latest_cut(run: RunDir) -> StageName | None:
     used = [
         (run.finished_at(record.stage), made_by[left])
         for record in records.values()
-        for left in (record.outputs.get(CHECKPOINT), record.inputs.get("parent"))
+        for left in (record.outputs.get(CHECKPOINT), record.inputs.get(PARENT_INPUT))
         if left in made_by
     ]
     return max(used)[1] if used else None

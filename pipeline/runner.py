@@ -10,7 +10,7 @@ import torch
 
 from pipeline.config import Config
 from pipeline.context import StageContext
-from pipeline.dependencies import Made, stage_inputs
+from pipeline.dependencies import PARENT_INPUT, Made, stage_inputs
 from pipeline.fingerprint import fingerprint, library_versions
 from pipeline.parents import latest_cut
 from pipeline.pictures import prepare_pictures, split_validation
@@ -117,8 +117,7 @@ def _run_stage(
     data_hash: str,
     made: dict[str, StageRecord],
 ) -> None:
-    parent = run.record(step.parent) if step.parent else None
-    teacher = run.record("train")
+    parent = made.get(step.parent) if step.parent else None
     inputs = stage_inputs(
         config,
         step.stage,
@@ -138,8 +137,8 @@ def _run_stage(
         folder=folder,
         data=data,
         parent=run.stage_dir(step.parent) / CHECKPOINT if step.parent else None,
-        teacher=run.stage_dir("train") / CHECKPOINT if teacher else None,
-        parent_hash=inputs.get("parent", ""),
+        teacher=run.stage_dir("train") / CHECKPOINT if "train" in made else None,
+        parent_hash=inputs.get(PARENT_INPUT, ""),
         input_size=_input_size(config, step.stage, parent),
         validation=validation,
         made=made,

@@ -4,6 +4,7 @@ import logging
 from typing import Any
 
 from pipeline.context import StageContext
+from pipeline.dependencies import PARENT_INPUT
 from pipeline.errors import PipelineError
 from pipeline.export_files import FILE_KINDS, FileKind, Source, check_wanted
 from pipeline.file_parity import Embedded, check_file, embed_test_pictures, reject
@@ -59,7 +60,7 @@ def _check_int8_torchscript(context: StageContext, reference: Embedded) -> list[
         logger.info("export: no torchscript_int8 to check, the stage quantize has made none")
         return []
     path = context.folder.parent / "quantize" / INT8_FILE
-    if context.made["quantize"].inputs.get("parent") != context.parent_hash:
+    if context.made["quantize"].inputs.get(PARENT_INPUT) != context.parent_hash:
         logger.info("export: %s was made from another model than these files; not checked", path)
         return []
     row = check_file(path, context, reference, int8=True)

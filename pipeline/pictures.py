@@ -61,15 +61,18 @@ def split_validation(config: Config, data: ReidData) -> tuple[ReidData, ReidData
     return replace(data, train=apart.train), apart
 
 
-def look_at_pictures(config: Config, run: RunDir) -> str:
-    """Return the hash of the pictures as they are now, and write nothing.
+def look_at_pictures(config: Config, run: RunDir) -> tuple[ReidData | None, str]:
+    """Read the pictures as they are now, and write nothing.
+
+    Returns:
+        The data, and its hash; no data if the program has not drawn it yet.
 
     Raises:
         DataError: the folder, a name or a picture is not as it has to be.
     """
     if config.data.root is None and not synthetic_folder(config, run).exists():
-        return NOT_DRAWN
-    return _inspect(config, run)[1]
+        return None, NOT_DRAWN
+    return _inspect(config, run)[:2]
 
 
 def synthetic_folder(config: Config, run: RunDir) -> Path:

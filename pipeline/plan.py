@@ -49,6 +49,11 @@ class Plan:
     steps: tuple[Step, ...]
     stale: dict[str, str]
 
+    @property
+    def to_run(self) -> tuple[str, ...]:
+        """Return the stages that will run, from their start or from where they stopped."""
+        return tuple(step.stage for step in self.steps if step.action != "reuse")
+
 
 def make_plan(
     config: Config, run: RunDir, *, data_hash: str, restart_from: str | None = None

@@ -63,7 +63,7 @@ def run_stages(config: Config, run: RunDir, *, restart_from: str | None = None) 
     data, validation = split_validation(config, whole)
     check_batches(config, data)
     plan = make_plan(config, run, data_hash=data_hash, restart_from=restart_from)
-    check_files(config, [step.stage for step in plan.steps if step.action != "reuse"])
+    check_files(config, plan.to_run)
     # Only now: a command that is refused leaves the run as it was.
     run.write_config(write_config(_with_all_stages(config, run)))
     if restart_from is not None and run.restarted_from() != restart_from:

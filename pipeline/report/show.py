@@ -7,9 +7,9 @@ from rich.console import Console
 
 from pipeline.config import Config
 from pipeline.latency import measure_run
-from pipeline.pictures import look_at_pictures
+from pipeline.pictures import look_at_pictures, split_validation
 from pipeline.plan import Plan, make_plan
-from pipeline.preflight import check_settings
+from pipeline.preflight import check_batches, check_files, check_settings
 from pipeline.report.accuracy import verification_table
 from pipeline.report.benchmark import benchmark_footnotes, benchmark_table
 from pipeline.report.files import files_table
@@ -32,10 +32,16 @@ WIDE = 150  # columns of the widest table; a pipe or a file has no width of its 
 
 
 def show_plan(config: Config, run: RunDir, *, restart_from: str | None = None) -> None:
-    """Print what would run and why, and the widths by iteration; run nothing."""
+    """Print what would run and why, and the widths by iteration; run nothing.
+
+    What the run would refuse is refused here with the same words.
+    """
     check_settings(config)
-    data_hash = look_at_pictures(config, run)
+    data, data_hash = look_at_pictures(config, run)
+    if data is not None:
+        check_batches(config, split_validation(config, data)[0])
     plan = make_plan(config, run, data_hash=data_hash, restart_from=restart_from)
+    check_files(config, plan.to_run)
     stage = cutting_stage(config)
     widths = _planned_widths(config, run, plan, stage) if stage is not None else None
     for table in plan_table(plan, widths):

@@ -132,6 +132,13 @@ def test_a_stage_without_a_model(refused: Callable[..., str]) -> None:
     assert "prune needs a model" in refused("--stages", "prune")
 
 
+@pytest.mark.parametrize(
+    "wrong", ["finetune.identities_per_batch=64", "train.pretrained=/no/file.pth"]
+)
+def test_a_plan_refuses_what_the_run_would(refused: Callable[..., str], wrong: str) -> None:
+    assert refused("--plan", wrong) == refused(wrong)
+
+
 def test_batches_that_cannot_be_filled(refused: Callable[..., str], tmp_path: Path) -> None:
     line = refused("finetune.identities_per_batch=64")
     assert "finetune: identities_per_batch is 64, but the training set has only 8" in line

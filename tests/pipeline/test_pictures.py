@@ -25,12 +25,12 @@ def config(**data: object) -> Config:
 
 def test_synthetic_pictures_are_drawn_into_the_run(run: RunDir) -> None:
     small = {"train_identities": 2, "test_identities": 2, "cameras": 2, "pictures_per_camera": 2}
-    assert look_at_pictures(config(synthetic=small), run) == NOT_DRAWN
+    assert look_at_pictures(config(synthetic=small), run) == (None, NOT_DRAWN)
     data, digest = prepare_pictures(config(synthetic=small), run)
     assert data.root.parent == run.path
-    assert look_at_pictures(config(synthetic=small), run) == digest
+    assert look_at_pictures(config(synthetic=small), run) == (data, digest)
     other = config(synthetic={**small, "seed": 1})
-    assert look_at_pictures(other, run) == NOT_DRAWN
+    assert look_at_pictures(other, run) == (None, NOT_DRAWN)
     other_data, other_digest = prepare_pictures(other, run)
     assert other_digest != digest
     assert data.root.is_dir()

@@ -1,6 +1,7 @@
 """How a model is trained."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -128,6 +129,19 @@ class TrainingSettings(BaseModel):
     losses: LossSettings = LossSettings()
     augmentation: AugmentationSettings = AugmentationSettings()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _refine_defaults(cls, content: Any) -> Any:
+        """Give what a section leaves out the default of this training, not of all trainings."""
+        if not isinstance(content, Mapping):
+            return content
+        return {
+            name: {**default.model_dump(), **value}
+            if isinstance(value, Mapping) and isinstance(default := _default(cls, name), BaseModel)
+            else value
+            for name, value in content.items()
+        }
+
     @field_validator("milestones")
     @classmethod
     def _check_order(cls, milestones: tuple[int, ...]) -> tuple[int, ...]:
@@ -142,3 +156,8 @@ class TrainingSettings(BaseModel):
         if self.frozen_epochs and not self.frozen_layers:
             raise ValueError("frozen_epochs needs frozen_layers, such as [conv1, conv2]")
         return self
+
+
+def _default(settings: type[BaseModel], name: object) -> object:
+    entry = settings.model_fields.get(str(name))
+    return None if entry is None else entry.default

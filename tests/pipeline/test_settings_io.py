@@ -162,6 +162,14 @@ def test_the_page_on_training_names_settings_that_are_there(tmp_path: Path) -> N
     assert recipe.train.augmentation == AugmentationSettings(crop_padding=0)
 
 
+def test_a_setting_given_its_default_changes_nothing(tmp_path: Path) -> None:
+    rows = re.findall(r"^\| `([a-z_.0-9]+)` \| `(.*?)` \|", settings_page(), re.MULTILINE)
+    assert [key for key, _ in rows] == list(setting_keys())
+    path = write(tmp_path, "")
+    for key, default in rows:
+        assert load_config(path, [f"{key}={default}"]) == Config(), key
+
+
 def test_every_setting_has_a_description() -> None:
     def check(model: type, prefix: str) -> None:
         for name, entry in model.model_fields.items():  # type: ignore[attr-defined]

@@ -8,7 +8,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 
 def expand(value: object) -> object:
     """Return a path as it is meant from where the command was given, anything else unchanged."""
-    return Path(value).expanduser().absolute() if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    try:
+        return Path(value).expanduser().absolute()
+    except RuntimeError as error:
+        raise ValueError(f"{value!r}: no such home folder; give the whole path") from error
 
 
 FilePath = Annotated[Path, BeforeValidator(expand), PlainSerializer(str)]

@@ -92,6 +92,9 @@ WRONG = {
     "quantize.qat.patience=2": r"quantize.qat.patience: .*less than or equal to 0, found 2",
     "quantize.qat.ema_decay=0.9": r"quantize.qat.ema_decay: .* less than or equal to 0, found 0.9",
     "quantize.qat.frozen_epochs=1": r"qat.frozen_epochs: .*less than or equal to 0, found 1",
+    "data.root=~nobody-here/x": r"data.root: '~nobody-here/x': nobody knows this home folder; give",
+    "benchmark.batches=[0]": r"benchmark.batches.0: input should be greater than or equal to 1",
+    "benchmark.threads=[0]": r"benchmark.threads.0: input should be greater than or equal to 1",
     "quantize.qat.head_learning_rate=1": r"qat.head_learning_rate: input should be None, found 1",
 }
 

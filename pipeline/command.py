@@ -10,7 +10,7 @@ from typing import NoReturn
 import torch
 from rich.console import Console
 from rich.logging import RichHandler
-from torch.multiprocessing.spawn import ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessException, ProcessExitedException
 
 from pipeline.config import Config
 from pipeline.errors import USER_ERRORS, PipelineError, one_line
@@ -74,7 +74,7 @@ def run_guarded(action: Callable[[], None]) -> int:
         reason = error.strerror or one_line(error)
         _say(f"error: {where}{reason}; make room or give rights there, then the same command again")
         return EXIT_BAD_INPUT
-    except (MemoryError, RuntimeError, ProcessRaisedException) as error:
+    except (MemoryError, RuntimeError, ProcessException) as error:
         line = _what_ran_out(error)
         if line is None:
             raise
@@ -88,13 +88,13 @@ def run_guarded(action: Callable[[], None]) -> int:
     return 0
 
 
-def _what_ran_out(error: MemoryError | RuntimeError | ProcessRaisedException) -> str | None:
+def _what_ran_out(error: MemoryError | RuntimeError | ProcessException) -> str | None:
     """Say what there is too little of, or return None if it is something else.
 
     On the CPU, and in another process, torch tells it by the words alone.
     """
     text = str(error)
-    spawned = isinstance(error, ProcessRaisedException)
+    spawned = isinstance(error, ProcessException)
     if (
         isinstance(error, MemoryError | torch.OutOfMemoryError)
         or "can't allocate memory" in text
@@ -106,6 +106,11 @@ def _what_ran_out(error: MemoryError | RuntimeError | ProcessRaisedException) ->
         )
     if spawned and "No space left on device" in text:
         return "no space left on the device; make room, then the same command again"
+    if isinstance(error, ProcessExitedException):
+        return (
+            f"one of the processes that train together ended ({text}), as happens where memory is "
+            "small; lower the stage's identities_per_batch or devices, then the same command again"
+        )
     if text.startswith("DataLoader worker"):
         return (
             "a process that loads pictures was killed, as happens where shared memory is small; "

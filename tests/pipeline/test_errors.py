@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.multiprocessing.spawn import ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 from torch.utils.data import DataLoader, Dataset
 
 from pipeline.command import run_guarded
@@ -70,6 +70,10 @@ def test_memory_that_is_used_up(kind: type[Exception], capsys: pytest.CaptureFix
         (
             ProcessRaisedException("OSError: [Errno 28] No space left on device: 'x'", 1, 2),
             "no space left on the device",
+        ),
+        (
+            ProcessExitedException("process 1 terminated with signal SIGKILL", 1, 2, -9, "SIGKILL"),
+            "one of the processes that train together ended (process 1 terminated with signal",
         ),
         (
             RuntimeError(

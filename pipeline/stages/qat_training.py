@@ -94,7 +94,9 @@ class KeepNearest(Callback):
     ) -> None:
         """Judge, and keep the weights if no epoch before was as good."""
         del trainer, pl_module
-        error = self._judge(self._student.embed)
+        judged = self._judge(self._student.embed)
+        # Statistics that overflowed give no number, and no number is the smallest.
+        error = judged if math.isfinite(judged) else math.inf
         if error < min(self.errors, default=math.inf):
             write_torch(self._path, {"state_dict": self._student.embed.state_dict()})
         self.errors.append(error)

@@ -44,7 +44,13 @@ def test_a_student_gives_logits_only_while_it_learns() -> None:
 
 
 @pytest.mark.parametrize(
-    ("errors", "kept"), [([3.0, 1.0, 2.0], 2), ([1.0, 1.0, math.inf], 1), ([math.inf, 5.0, 7.0], 2)]
+    ("errors", "kept"),
+    [
+        ([3.0, 1.0, 2.0], 2),
+        ([1.0, 1.0, math.inf], 1),
+        ([math.inf, 5.0, 7.0], 2),
+        ([math.nan, 5.0, 7.0], 2),
+    ],
 )
 def test_the_nearest_epoch_comes_back(errors: list[float], kept: int, tmp_path: Path) -> None:
     student = make_student()

@@ -1,6 +1,5 @@
 """The same test pictures after every stage."""
 
-import logging
 from typing import Any, get_args
 
 from torch import Tensor
@@ -11,8 +10,6 @@ from reid.data.records import Picture, ReidData, label_tensors
 from reid.inference.features import Embed, embed_pictures
 from reid.inference.verification_pairs import describe_pairs, verification_pairs
 from reid.metrics import Distance, evaluate_ranking, evaluate_verification
-
-logger = logging.getLogger(__name__)
 
 
 def evaluate(model: Embed, context: StageContext, *, device: str | None = None) -> dict[str, Any]:

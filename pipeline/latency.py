@@ -2,6 +2,7 @@
 
 import json
 import logging
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn, zeros
@@ -27,9 +28,10 @@ def measure_run(config: Config, run: RunDir) -> None:
     """Time the model of every finished stage that made one at batch 1 and write ``latency.json``.
 
     Nothing is measured again while the files, the settings, the processor and PyTorch are the same;
-    without the file, it is.
+    without the file, it is. A model that is gone, which may be that of a stage that no longer fits,
+    is left out.
     """
-    records = model_records(run)
+    records = [record for record in model_records(run) if _is_there(run, record)]
     measured = {
         "outputs": {record.stage: record.outputs for record in records},
         "settings": config.latency.model_dump(mode="json"),
@@ -63,10 +65,31 @@ def measure_run(config: Config, run: RunDir) -> None:
     write_json(run.path / LATENCY_FILE, content)
 
 
+def _is_there(run: RunDir, record: StageRecord) -> bool:
+    path: Path = run.path / record.result["file"]
+    if not path.is_file():
+        logger.warning("latency: %s is gone and is not timed", path)
+    return path.is_file()
+
+
 def model_records(run: RunDir) -> list[StageRecord]:
     """Return the records of the finished stages that made one model each."""
     records = (run.record(stage) for stage in STAGES)
     return [record for record in records if record is not None and "file" in record.result]
+
+
+def valid_latency(run: RunDir) -> dict[str, Any]:
+    """Return what was measured of files that are still there, or an empty dictionary.
+
+    Ratios are to the first model, so without that one nothing counts.
+    """
+    content = read_latency(run)
+    timed, stages = content.get("outputs", {}), content.get("stages", {})
+    same = {r.stage for r in model_records(run) if timed.get(r.stage) == r.outputs}
+    if next(iter(stages), None) not in same:
+        return {}
+    of = {name: name.partition(", ")[0] for name in stages}
+    return content | {"stages": {name: stages[name] for name in stages if of[name] in same}}
 
 
 def read_latency(run: RunDir) -> dict[str, Any]:
@@ -88,7 +111,7 @@ def _what_counts(machine: object) -> list[Any] | None:
 
 
 def _candidates(run: RunDir, record: StageRecord, example: Tensor) -> dict[str, Candidate]:
-    path = run.path / record.result["file"]
+    path: Path = run.path / record.result["file"]
     if record.stage != "quantize":
         return {record.stage: Candidate(_call(load_checkpoint(path)[0], example))}
     engine: Engine = record.settings["quantize"]["engine"]

@@ -57,7 +57,8 @@ def write_page(run: RunDir, story: dict[str, Any]) -> Path:
         file_headings=FILE_HEADINGS,
     )
     path = run.path / REPORT_PAGE
-    write_bytes(path, text.encode())
+    # A folder's name may be no text, and the browser has to show something.
+    write_bytes(path, text.encode(errors="backslashreplace"))
     return path
 
 

@@ -58,7 +58,7 @@ def _planned_widths(
 ) -> list[dict[str, int]] | None:
     """Return the widths by iteration, or None if only a trained model can tell."""
     source = full_width_model(config)
-    if not depends_on_weights(config):
+    if stage != "prune" or not depends_on_weights(config):
         return schedule(config, stage, source, final_widths(config, stage, source))
     written = run.stage_dir(stage) / PLAN
     anew = any(step.stage == stage and step.action == "run" for step in plan.steps)
@@ -75,8 +75,8 @@ def finish_run(config: Config, run: RunDir) -> None:
     page = write_page(run, story)
     console = wide_console()
     _print_story(console, story)
-    console.print(f"run: {run.path}", highlight=False, soft_wrap=True)
-    console.print(f"page: {page}", highlight=False, soft_wrap=True)
+    _print_path(console, f"run: {run.path}")
+    _print_path(console, f"page: {page}")
 
 
 def show_report(run: RunDir, overrides: Sequence[str] = ()) -> None:
@@ -86,17 +86,17 @@ def show_report(run: RunDir, overrides: Sequence[str] = ()) -> None:
         run: the run's folder; it is only read.
         overrides: other settings than those of the run, such as the distance of the columns.
     """
-    config = load_config(run.config_path, overrides)
     console = wide_console()
     for report in iteration_reports(run):
         console.print(report.table())
         console.print(report.summary(), highlight=False)
         console.print()
-    story = collect(config, run)
+    shown = load_config(run.config_path, overrides)
+    story = collect(load_config(run.config_path), run, shown=shown)
     _print_story(console, story)
     page = run.path / REPORT_PAGE
     if page.is_file():
-        console.print(f"page: {page}", highlight=False, soft_wrap=True)
+        _print_path(console, f"page: {page}")
 
 
 def _print_story(console: Console, story: dict[str, Any]) -> None:
@@ -115,6 +115,10 @@ def _print_story(console: Console, story: dict[str, Any]) -> None:
 def _print_lines(console: Console, lines: list[str]) -> None:
     for line in lines:
         console.print(line, markup=False, highlight=False, style="dim")
+
+
+def _print_path(console: Console, line: str) -> None:
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def wide_console() -> Console:

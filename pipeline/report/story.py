@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.config import Config
 from pipeline.evaluation import headline
-from pipeline.latency import model_records, read_latency
+from pipeline.latency import model_records, valid_latency
 from pipeline.reuse import stale_records
 from pipeline.run_dir import RunDir, StageRecord
 from pipeline.settings.stage_names import STAGES
@@ -17,16 +17,18 @@ from reid.files import write_json
 REPORT_JSON = "report.json"
 
 
-def collect(config: Config, run: RunDir) -> dict[str, Any]:
+def collect(config: Config, run: RunDir, *, shown: Config | None = None) -> dict[str, Any]:
     """Gather the rows of the closing table, the iterations, the int8 report and the latency.
 
     Args:
-        config: the run's settings; it chooses the distance of the accuracy columns.
+        config: the run's settings, by which a stage may be stale.
         run: the run's folder.
+        shown: other settings that choose the accuracy columns and their distance.
     """
     records = [record for stage in STAGES if (record := run.record(stage)) is not None]
-    latency = read_latency(run)
+    latency = valid_latency(run)
     stale = stale_records(config, run)
+    config = shown or config
     measured = [r for r in records if r.stage == "benchmark" and r.stage not in stale]
     exported = [r for r in records if r.stage == "export" and r.stage not in stale]
     return {

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from pipeline.plan import Plan
@@ -10,7 +11,7 @@ from pipeline.report.accuracy import accuracy_columns, describe_accuracy, percen
 
 def closing_table(story: dict[str, Any]) -> Table:
     """Return one row a stage: size, accuracy, latency."""
-    table = Table(title=f"Run {story['name']}", title_justify="left")
+    table = Table(title=escape(f"Run {story['name']}"), title_justify="left")
     table.add_column("stage", no_wrap=True)
     accuracy = accuracy_columns(story["task"])
     names = [name for name, _ in accuracy]
@@ -99,9 +100,9 @@ def plan_table(plan: Plan, widths: list[dict[str, int]] | None) -> list[Table]:
     for heading in ("stage", "action", "why", "starts from"):
         table.add_column(heading)
     for step in plan.steps:
-        table.add_row(step.stage, step.action, step.reason, step.parent or "")
+        table.add_row(step.stage, step.action, escape(step.reason), step.parent or "")
     for stage, reason in plan.stale.items():
-        table.add_row(stage, "stale, not asked for", reason, "")
+        table.add_row(stage, "stale, not asked for", escape(reason), "")
     return [table] if widths is None else [table, widths_table(widths)]
 
 

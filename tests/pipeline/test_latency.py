@@ -1,12 +1,14 @@
 """Latency is measured once on a machine, and again on another one."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pipeline.config import Config
-from pipeline.latency import LATENCY_FILE, measure_run
+from pipeline.latency import LATENCY_FILE, measure_run, valid_latency
 from pipeline.run_dir import RunDir, StageRecord
 from reid.models import build_model
 from reid.models.checkpoint import describe, save_checkpoint
@@ -50,3 +52,25 @@ def test_it_is_measured_again_without_its_file(run: RunDir) -> None:
     (run.path / LATENCY_FILE).unlink()
     measure_run(CONFIG, run)
     assert (run.path / LATENCY_FILE).is_file()
+
+
+def test_what_was_measured_of_former_files_says_nothing(run: RunDir) -> None:
+    assert list(valid_latency(run)["stages"]) == ["train"]
+    shutil.copytree(run.stage_dir("train"), run.stage_dir("finetune"))
+    first = run.record("train")
+    assert first is not None
+    later = replace(first, stage="finetune", result={"file": "finetune/checkpoint.pt"})
+    run.finish(later)
+    measure_run(CONFIG, run)
+    assert list(valid_latency(run)["stages"]) == ["train", "finetune"]
+    # The last stage is made anew, and before its end the run is looked at.
+    run.finish(replace(later, outputs={"checkpoint.pt": "another hash"}))
+    assert list(valid_latency(run)["stages"]) == ["train"]
+    run.finish(later)
+    (run.path / "finetune" / "checkpoint.pt").unlink()
+    measure_run(CONFIG, run)
+    assert list(valid_latency(run)["stages"]) == ["train"]
+    # Ratios are to the first.
+    run.finish(later)
+    run.finish(replace(first, outputs={"checkpoint.pt": "another hash"}))
+    assert valid_latency(run) == {}

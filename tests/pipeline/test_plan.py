@@ -4,12 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from pipeline.config import Config
 from pipeline.dependencies import Made, stage_inputs, stage_settings
 from pipeline.errors import PipelineError
 from pipeline.parents import parent_of
-from pipeline.plan import make_plan
+from pipeline.plan import Plan, Step, make_plan
+from pipeline.report.tables import plan_table
 from pipeline.reuse import stale_records
 from pipeline.run_dir import RunDir, StageRecord
 from reid.files import hash_file
@@ -77,3 +79,13 @@ def test_a_named_file_that_changed_makes_stale_what_was_made_from_it(
     assert stale_records(config, run)[stage] == f"its input changed: {name}"
     without = config.model_copy(update={stage: type(getattr(config, stage))()})
     assert stage in stale_records(without, run)
+
+
+def test_a_reason_with_brackets_is_shown_as_it_is() -> None:
+    step = Step("train", "run", "runs/x[lr=0.1]/train/checkpoint.pt is missing", None, {})
+    (table,) = plan_table(Plan((step,), {"prune": "runs/x[lr=0.1] changed"}), None)
+    console = Console(width=150)
+    with console.capture() as captured:
+        console.print(table)
+    assert step.reason in captured.get()
+    assert "runs/x[lr=0.1] changed" in captured.get()

@@ -119,7 +119,17 @@ def test_another_size_makes_resize_and_what_follows_anew(
     assert "its input changed: parent" in text
 
 
+def test_a_plan_of_transfer_shows_its_widths_whatever_prune_would_end_at(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--run", str(finished), "--plan", "prune.target={macs: 0.5}"]) == 0
+    text = capsys.readouterr().out
+    assert "Channels by iteration" in text
+    assert "depend on the trained weights" not in text
+
+
 def test_prune_instead_of_transfer(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--run", str(finished), "--plan", "--stages", "train,prune"]
-    assert main([*arguments, "prune.target=osnet_x0_25"]) == 0
+    changed = ["prune.target=osnet_x0_25", "prune.tuning.identities_per_batch=4"]
+    assert main([*arguments, *changed]) == 0
     assert "prune │ run │ not made yet │ train" in " ".join(capsys.readouterr().out.split())

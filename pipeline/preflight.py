@@ -9,9 +9,11 @@ from torch import nn
 
 from pipeline.calibration import check_held_back
 from pipeline.config import Config
+from pipeline.dependencies import named_files
 from pipeline.errors import PipelineError
 from pipeline.export_files import check_packages, check_published_widths, check_wanted
 from pipeline.pretrained import load_start
+from pipeline.run_dir import RunDir
 from pipeline.settings.cut import CutSettings
 from pipeline.settings.stage_names import StageName
 from pipeline.settings.target import WidthBudget
@@ -174,17 +176,27 @@ def _full_width(config: Config) -> nn.Module:
     return build_model(config.model.architecture, embedding_dim=config.model.embedding_dim)
 
 
-def check_files(config: Config, stages: Sequence[str]) -> None:
+def check_files(config: Config, run: RunDir, stages: Sequence[str]) -> None:
     """Check the files that stages start from, so that a wrong one displaces nothing made before.
 
     Args:
         config: all settings.
+        run: the run's folder.
         stages: those that will run.
 
     Raises:
+        PipelineError: a file is one that these stages made, and will be moved away.
         CheckpointError: the pretrained weights cannot be read or do not fit, or would be measured
             untrained though the model computes something else than the program they are from.
     """
+    folders = {run.stage_dir(stage).resolve(): stage for stage in stages}
+    for file in (file for stage in stages for file in named_files(config, stage)):
+        for folder in file.path.resolve().parents:
+            if folder in folders:
+                raise PipelineError(
+                    f"{file.path}: {file.key} names a file of the stage {folders[folder]}, which "
+                    "is made anew; copy it out of the run first, or give the new run another --run"
+                )
     if "train" in stages and config.train.pretrained is not None:
         model = build_model(
             config.model.architecture, num_classes=2, embedding_dim=config.model.embedding_dim

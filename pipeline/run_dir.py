@@ -82,17 +82,25 @@ class RunDir:
         """The resolved configuration."""
         return self.path / "config.yaml"
 
-    def create(self) -> None:
-        """Make the folder, or take it as it is if it is a run's.
+    def check(self) -> None:
+        """Check that the folder is a run's, or free to become one.
 
         Raises:
-            PipelineError: it cannot be made, or holds something else than a run.
+            PipelineError: it holds something else than a run.
         """
         marks = (self.path / LOCK, self.config_path)
         if self.path.is_dir() and any(self.path.iterdir()) and not any(m.exists() for m in marks):
             raise PipelineError(
                 f"{self.path}: holds files, but no run; choose a new folder with --run"
             )
+
+    def create(self) -> None:
+        """Make the folder, or take it as it is if it is a run's.
+
+        Raises:
+            PipelineError: it cannot be made, or holds something else than a run.
+        """
+        self.check()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -17,7 +17,7 @@ from pipeline.pictures import prepare_pictures, split_validation
 from pipeline.plan import Plan, Step, make_plan
 from pipeline.preflight import check_batches, check_files, check_settings
 from pipeline.reuse import can_continue, mark_begun
-from pipeline.run_dir import CHECKPOINT, KEPT, RunDir, StageRecord
+from pipeline.run_dir import CHECKPOINT, KEPT, LAST_MODEL, RunDir, StageRecord
 from pipeline.settings.stage_names import STAGES
 from pipeline.settings_io import write_config
 from pipeline.stages import benchmark, export, finetune, prune, quantize, resize, train, transfer
@@ -63,7 +63,7 @@ def run_stages(config: Config, run: RunDir, *, restart_from: str | None = None) 
     data, validation = split_validation(config, whole)
     check_batches(config, data)
     plan = make_plan(config, run, data_hash=data_hash, restart_from=restart_from)
-    check_files(config, plan.to_run)
+    check_files(config, run, plan.to_run)
     # Only now: a command that is refused leaves the run as it was.
     run.write_config(write_config(_with_all_stages(config, run)))
     if restart_from is not None and run.restarted_from() != restart_from:
@@ -176,7 +176,8 @@ def _input_size(config: Config, stage: str, parent: StageRecord | None) -> tuple
 
 
 def _hash_outputs(folder: Path) -> dict[str, str]:
-    """Return the hashes of the files that later stages start from."""
-    models = [path for path in sorted(folder.glob("*")) if path.suffix in MODEL_SUFFIXES]
+    """Return the hashes of the files that later stages start from or measure."""
+    found = [path for path in sorted(folder.glob("*")) if path.suffix in MODEL_SUFFIXES]
+    models = [path for path in found if path.name != LAST_MODEL]
     paths = [*models, folder / KEPT]
     return {path.name: hash_file(path) for path in paths if path.is_file()}

@@ -36,12 +36,13 @@ def show_plan(config: Config, run: RunDir, *, restart_from: str | None = None) -
 
     What the run would refuse is refused here with the same words.
     """
+    run.check()
     check_settings(config)
     data, data_hash = look_at_pictures(config, run)
     if data is not None:
         check_batches(config, split_validation(config, data)[0])
     plan = make_plan(config, run, data_hash=data_hash, restart_from=restart_from)
-    check_files(config, plan.to_run)
+    check_files(config, run, plan.to_run)
     stage = cutting_stage(config)
     widths = _planned_widths(config, run, plan, stage) if stage is not None else None
     for table in plan_table(plan, widths):

@@ -220,7 +220,8 @@ def test_a_float_layer_that_is_not_there(refused: Callable[..., str], tmp_path: 
 def test_a_folder_with_other_things(refused: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "run" / "prune").mkdir(parents=True)
     (tmp_path / "run" / "prune" / "mine.py").touch()
-    assert "holds files, but no run" in refused()
+    for arguments in ([], ["--plan"]):
+        assert "holds files, but no run" in refused(*arguments)
     assert (tmp_path / "run" / "prune" / "mine.py").exists()
 
 

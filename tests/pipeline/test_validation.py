@@ -37,4 +37,6 @@ def test_a_stage_ends_with_its_best_epoch_and_leaves_the_last(
     assert same == (scores[1] > scores[0])
     assert not list(folder.rglob("*.ckpt"))
     record = json.loads((folder / "train" / "stage.json").read_text())
+    # Nothing starts from the last epoch, so it may be thrown away.
+    assert list(record["outputs"]) == ["checkpoint.pt"]
     assert record["settings"]["data"]["validation_share"] == 0.25

@@ -2,14 +2,18 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
 from pipeline.command import main
+from pipeline.report.page import write_page
+from pipeline.report.story import collect
 from pipeline.run_dir import RunDir
 from pipeline.runner import STAGE_FUNCTIONS
+from pipeline.settings_io import load_config
 from prune.layers import layer_widths
 from quantize.torchscript import load_torchscript
 from reid.files import hash_file
@@ -131,13 +135,31 @@ def test_the_report_command(finished: Path, capsys: pytest.CaptureFixture[str]) 
     assert "Run whole" in text
     assert "cosine distance" in text
     assert main(["--run", str(finished), "--report", "evaluation.distance=euclidean"]) == 0
-    assert "euclidean distance" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "euclidean distance" in text
+    # Another view changes nothing in the run.
+    assert "stale" not in text
 
 
 def test_the_page_holds_every_layer_of_every_iteration(finished: Path) -> None:
     page = (finished / "report.html").read_text()
     assert page.count("<td>conv4.1.conv2d.3.conv2</td>") == 2
     assert not re.search(r"(src|href)=", page)  # it needs nothing but itself
+
+
+def test_a_page_names_a_folder_whose_name_is_no_text(finished: Path, tmp_path: Path) -> None:
+    config = load_config(finished / "config.yaml")
+    story = collect(config, RunDir(finished)) | {"pictures": "/data/J\udcf6rg"}
+    page = write_page(RunDir(tmp_path), story).read_text()
+    assert "/data/J\\udcf6rg" in page
+
+
+def test_a_folder_with_brackets_is_named_as_it_is(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = shutil.copytree(finished, tmp_path / "x[lr=0.1]")
+    assert main(["--run", str(run), "--report"]) == 0
+    assert "x[lr=0.1]/report.html" in capsys.readouterr().out
 
 
 def test_the_same_command_reuses_everything(finished: Path, times: dict[str, float]) -> None:
@@ -184,6 +206,26 @@ def test_a_wrong_file_displaces_nothing(
     config = (finished / "config.yaml").read_text()
     torch.save(build_model("osnet_x1_0").state_dict(), tmp_path / "x1.pth")
     assert main(["--run", str(finished), f"train.pretrained={tmp_path}/x1.pth"]) == 2
+    assert {s: (finished / s / "stage.json").stat().st_mtime_ns for s in STAGES} == times
+    assert (finished / "config.yaml").read_text() == config
+
+
+@pytest.mark.parametrize(
+    ("key", "file"),
+    [("train.pretrained", "train/checkpoint.pt"), ("prune.target", "prune/plan.json")],
+)
+def test_what_a_run_made_is_no_start_of_the_stage_that_makes_it_anew(
+    finished: Path,
+    times: dict[str, float],
+    capsys: pytest.CaptureFixture[str],
+    key: str,
+    file: str,
+) -> None:
+    stage = file.partition("/")[0]
+    config = (finished / "config.yaml").read_text()
+    assert main(["--run", str(finished), f"{key}={finished / file}"]) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert f"{file}: {key} names a file of the stage {stage}, which is made anew; copy" in error
     assert {s: (finished / s / "stage.json").stat().st_mtime_ns for s in STAGES} == times
     assert (finished / "config.yaml").read_text() == config
 

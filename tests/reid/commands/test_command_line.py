@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -124,6 +126,12 @@ def test_bad_input_takes_one_line(
     assert err.startswith(message)
     assert err.count("\n") == 1
     assert sorted(path.name for path in tmp_path.rglob("*.*")) == ["a.zip"]
+
+
+def test_options_are_read_before_torch_is_loaded() -> None:
+    code = "import sys, reid.__main__; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_prepare(

@@ -16,6 +16,7 @@ from reid.data.kaggle import fetch_from_kaggle
 from reid.data.market1501 import read_market1501
 from reid.data.market_writer import write_market_layout
 from reid.data.merging import split_by_identity
+from reid.data.paths import home_written_out
 from reid.data.prepared_record import (
     HAS_CAMERAS,
     PROTOCOL,
@@ -72,7 +73,7 @@ def prepare(
             published ones, or the target holds something else, or was made from another source.
     """
     check_source(name)
-    target = target.expanduser()
+    target = home_written_out(target)
     if max_ids is not None and max_ids < FEWEST_IDENTITIES:
         raise DataError(f"max_ids {max_ids}: keep {FEWEST_IDENTITIES} identities or more")
     start = progress or (lambda _: lambda _done, _total: None)
@@ -128,7 +129,7 @@ def _obtained(
     if source is None:
         yield _unwrap(fetch_from_kaggle(name)), False
         return
-    source = source.expanduser()
+    source = home_written_out(source)
     if not source.exists():
         raise DataError(f"{source}: no such archive or folder")
     if source.is_dir() or source.suffix.lower() == ".csv":

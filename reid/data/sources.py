@@ -14,7 +14,7 @@ from reid.data.duke import read_dukemtmc_reid
 from reid.data.identity_folders import read_identity_folders
 from reid.data.market1501 import SPLITS, read_market1501
 from reid.data.msmt17 import read_msmt17
-from reid.data.paths import existing_folder
+from reid.data.paths import existing_folder, home_written_out
 from reid.data.records import ReidData
 from reid.errors import DataError
 from reid.progress import Progress
@@ -122,7 +122,7 @@ def recognise_sources(root: Path) -> list[str]:
     Raises:
         DataError: it does not look like any.
     """
-    root = root.expanduser()
+    root = home_written_out(root)
     if root.is_file() and root.suffix == ".csv":
         return ["csv"]
     if root.is_file() and is_archive(root):

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from reid.data.paths import list_pictures
+from reid.data.paths import home_written_out, list_pictures
 from reid.errors import DataError
 from reid.inference.faiss_index import search
 from reid.inference.gallery import Entry, Gallery
@@ -88,7 +88,7 @@ def query_pictures(query: Path) -> list[Path]:
     Raises:
         DataError: there is neither.
     """
-    query = query.expanduser()
+    query = home_written_out(query)
     if query.is_file():
         return [query]
     if not query.is_dir():

@@ -73,13 +73,22 @@ def identify(
     Raises:
         DataError: ``count`` is below 1, or the embeddings have another number of dimensions.
     """
-    if count < 1:
-        raise DataError(f"the top {count} are asked for; expected 1 or more")
+    check_count(count)
     index = gallery.index
     if index is None or embeddings.shape[1] != index.d:
         raise DataError("the embeddings do not belong to this gallery")
     found = _candidates(gallery.entries, index, embeddings, count)
     return [_decide(candidates, threshold) for candidates in found]
+
+
+def check_count(count: int) -> None:
+    """Check how many persons are asked for.
+
+    Raises:
+        DataError: fewer than 1.
+    """
+    if count < 1:
+        raise DataError(f"the top {count} are asked for; expected 1 or more")
 
 
 def query_pictures(query: Path) -> list[Path]:

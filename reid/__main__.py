@@ -5,12 +5,14 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 
 from rich.console import Console
 from rich.logging import RichHandler
 
 from reid.commands import check, enrol, evaluate, identify, models, prepare, verify
+from reid.data.paths import home_written_out
 from reid.errors import ReidError
 from reid.files import allow_any_file_name
 
@@ -46,15 +48,31 @@ def main(arguments: Sequence[str]) -> int:
     options = parse_arguments(arguments)
     _set_up_logging()
     try:
+        _write_out_homes(options)
         code: int = COMMANDS[options.command].run(options)
     except ReidError as error:
-        message = " ".join(str(error).split())
-        Console(stderr=True, soft_wrap=True).print(f"error: {message}", markup=False)
+        _say_error(str(error))
+        return EXIT_BAD_INPUT
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _say_error(f"{where}{error.strerror or error}")
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         Console(stderr=True).print("interrupted")
         return EXIT_INTERRUPTED
     return code
+
+
+def _write_out_homes(options: argparse.Namespace) -> None:
+    """Write out ``~``, which a shell leaves as it is in ``--index=~/people``."""
+    for name, value in vars(options).items():
+        if isinstance(value, Path):
+            setattr(options, name, home_written_out(value))
+
+
+def _say_error(message: str) -> None:
+    line = " ".join(message.split())
+    Console(stderr=True, soft_wrap=True).print(f"error: {line}", markup=False)
 
 
 def _set_up_logging() -> None:

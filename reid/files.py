@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """Write a file aside, flush it to the disk, rename it into place."""
@@ -30,6 +28,8 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_torch(path: Path, value: Any) -> None:
     """Write a value as ``torch.save`` does, whole or not at all."""
+    import torch  # takes seconds, and the commands need this module for less
+
     buffer = io.BytesIO()
     torch.save(value, buffer)
     write_bytes(path, buffer.getbuffer())

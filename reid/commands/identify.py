@@ -59,9 +59,10 @@ def run(options: argparse.Namespace) -> int:
     """
     from reid.inference.embedder import embed_files
     from reid.inference.gallery_folder import open_gallery
-    from reid.inference.identify import identify, query_pictures
+    from reid.inference.identify import check_count, identify, query_pictures
     from reid.inference.thresholds import no_threshold
 
+    check_count(options.top)  # before all pictures are embedded
     embedder = load_model_of_index(options, options.index)
     gallery = open_gallery(options.index, embedder.space)
     threshold, origin = chosen_threshold_if_any(options, embedder) or (None, None)

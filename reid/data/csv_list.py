@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reid.data.numbering import number_names, stand_in_cameras
-from reid.data.paths import picture_inside
+from reid.data.paths import home_written_out, picture_inside
 from reid.data.records import Picture, ReidData
 from reid.errors import DataError
 
@@ -51,7 +51,7 @@ def read_csv_lists(root: Path) -> ReidData:
             the cameras is, a path leads out of the folder, a picture is listed twice, or only some
             lines name a camera.
     """
-    root = root.expanduser()
+    root = home_written_out(root)
     files = _find_files(root)
     base = next(iter(files.values())).parent.resolve()
     rows = {split: list(_read_rows(file, base)) for split, file in files.items()}

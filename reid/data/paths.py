@@ -58,13 +58,27 @@ def picture_inside(root: Path, text: str, where: str) -> Path:
     return path
 
 
+def home_written_out(path: Path) -> Path:
+    """Return a path with the ``~`` or ``~user`` that it may begin with written out.
+
+    Raises:
+        DataError: there is no such user.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise DataError(
+            f"{path}: '{path.parts[0]}' is the home of nobody here; write the path out"
+        ) from error
+
+
 def existing_folder(path: Path) -> Path:
     """Return the path of a folder that is there, with ``~`` written out.
 
     Raises:
         DataError: there is none; or it is a file, the message says so.
     """
-    folder = path.expanduser()
+    folder = home_written_out(path)
     if not folder.is_dir():
         raise DataError(
             f"{folder}: is a file; expected a folder"

@@ -19,7 +19,7 @@ def read_picture(path: Path, *, keep_grey: bool = False) -> Image.Image:
     """Decode a picture whole and turn it the way its EXIF orientation says.
 
     Args:
-        path: any format that Pillow reads, with 8 bits a channel.
+        path: any format that Pillow reads but PostScript, with 8 bits a channel.
         keep_grey: leave an 8-bit greyscale picture as it is.
 
     Returns:
@@ -30,6 +30,7 @@ def read_picture(path: Path, *, keep_grey: bool = False) -> Image.Image:
     """
     try:
         with Image.open(path) as picture:
+            _refuse_postscript(path, picture.format)
             _refuse_wide_pixels(path, picture.mode)
             picture.load()
             _turn(picture)
@@ -63,6 +64,12 @@ def load_picture(path: Path, height: int, width: int) -> Tensor:
     resized = read_picture(path).resize((width, height), Image.Resampling.BILINEAR)
     tensor: Tensor = functional.pil_to_tensor(resized)
     return tensor
+
+
+def _refuse_postscript(path: Path, kind: str | None) -> None:
+    # Whatever the file's name: Pillow would start Ghostscript on it, and PostScript is a program.
+    if kind == "EPS":
+        raise DataError(f"{path}: PostScript cannot be used; convert it to PNG or JPEG")
 
 
 def _refuse_wide_pixels(path: Path, mode: str) -> None:

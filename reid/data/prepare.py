@@ -16,6 +16,7 @@ from reid.data.kaggle import fetch_from_kaggle
 from reid.data.market1501 import read_market1501
 from reid.data.market_writer import write_market_layout
 from reid.data.merging import split_by_identity
+from reid.data.paths import home_written_out
 from reid.data.prepared_record import (
     HAS_CAMERAS,
     PROTOCOL,
@@ -27,7 +28,7 @@ from reid.data.prepared_record import (
 )
 from reid.data.published_counts import Counts, count, differing_counts
 from reid.data.records import Picture, ReidData, check_evaluable, count_persons
-from reid.data.sources import check_source, read_source
+from reid.data.sources import check_source, looks_like, read_source
 from reid.errors import DataError
 from reid.progress import Progress
 
@@ -72,7 +73,7 @@ def prepare(
             published ones, or the target holds something else, or was made from another source.
     """
     check_source(name)
-    target = target.expanduser()
+    target = home_written_out(target)
     if max_ids is not None and max_ids < FEWEST_IDENTITIES:
         raise DataError(f"max_ids {max_ids}: keep {FEWEST_IDENTITIES} identities or more")
     start = progress or (lambda _: lambda _done, _total: None)
@@ -126,25 +127,25 @@ def _obtained(
 ) -> Iterator[tuple[Path, bool]]:
     """Yield the folder of the data set, and whether it is ours to take pictures from."""
     if source is None:
-        yield _unwrap(fetch_from_kaggle(name)), False
+        yield _unwrap(name, fetch_from_kaggle(name)), False
         return
-    source = source.expanduser()
+    source = home_written_out(source)
     if not source.exists():
         raise DataError(f"{source}: no such archive or folder")
     if source.is_dir() or source.suffix.lower() == ".csv":
-        yield _unwrap(source), False
+        yield _unwrap(name, source), False
         return
     unpacked = target.with_name(f".{target.name}.{uuid4().hex[:12]}.unpacked")
     try:
         unpack(source, unpacked, progress=start("unpacking"))
-        yield _unwrap(unpacked), True
+        yield _unwrap(name, unpacked), True
     finally:
         shutil.rmtree(unpacked, ignore_errors=True)
 
 
-def _unwrap(folder: Path) -> Path:
-    """Go down while a folder has nothing in it but one folder."""
-    while folder.is_dir():
+def _unwrap(name: str, folder: Path) -> Path:
+    """Go down while a folder has nothing in it but one folder that is no part of the data set."""
+    while folder.is_dir() and not looks_like(name, folder):
         inside = [path for path in folder.iterdir() if not path.name.startswith(".")]
         if len(inside) != 1 or not inside[0].is_dir():
             break

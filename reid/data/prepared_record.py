@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from reid.data.paths import home_written_out
 from reid.errors import DataError
 from reid.metrics.ranking import PROTOCOLS, Protocol
 
@@ -57,7 +58,7 @@ def describe_source(source: Path | None) -> dict[str, str | int] | None:
     """
     if source is None:
         return None
-    path = source.expanduser().resolve()
+    path = home_written_out(source).resolve()
     if not path.is_file():
         return {"path": str(path)}
     status = path.stat()

@@ -14,7 +14,7 @@ from reid.data.duke import read_dukemtmc_reid
 from reid.data.identity_folders import read_identity_folders
 from reid.data.market1501 import SPLITS, read_market1501
 from reid.data.msmt17 import read_msmt17
-from reid.data.paths import existing_folder
+from reid.data.paths import existing_folder, home_written_out
 from reid.data.records import ReidData
 from reid.errors import DataError
 from reid.progress import Progress
@@ -100,6 +100,11 @@ def chosen_split(name: str, split: int | None = None) -> int | None:
     return int(option.default)
 
 
+def looks_like(name: str, folder: Path) -> bool:
+    """Tell whether something lies in a folder that only that of this data set has."""
+    return any(any(folder.glob(mark)) for mark in MARKS.get(name, ()))
+
+
 def recognise_source(root: Path) -> str:
     """Tell by what lies in a folder which data set it is: the first of `recognise_sources`.
 
@@ -122,7 +127,7 @@ def recognise_sources(root: Path) -> list[str]:
     Raises:
         DataError: it does not look like any.
     """
-    root = root.expanduser()
+    root = home_written_out(root)
     if root.is_file() and root.suffix == ".csv":
         return ["csv"]
     if root.is_file() and is_archive(root):
@@ -130,7 +135,7 @@ def recognise_sources(root: Path) -> list[str]:
             f"{root}: an archive; unpack it with: python -m reid prepare NAME --from {root}"
         )
     root = existing_folder(root)
-    found = [name for name, marks in MARKS.items() if any(any(root.glob(mark)) for mark in marks)]
+    found = [name for name in MARKS if looks_like(name, root)]
     if found:
         return found
     if any(path.is_dir() and not path.name.startswith(".") for path in root.iterdir()):

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from reid.data.pictures import load_picture, normalise
 from reid.data.transforms import IMAGENET_DEVIATION, IMAGENET_MEAN
-from reid.errors import ModelError
+from reid.errors import ModelError, ReidError
 from reid.inference.features import Embed, embed_batches
 from reid.progress import Progress
 
@@ -171,7 +171,16 @@ def embed_files(
 
 def average_over_flip(embed: Embed) -> Embed:
     """Average a model's embeddings over each picture and its mirror image."""
-    return lambda pictures: (embed(pictures) + embed(pictures.flip(-1))) / 2
+
+    def average(pictures: Tensor) -> Tensor:
+        plain, mirrored = embed(pictures), embed(pictures.flip(-1))
+        try:
+            return (plain + mirrored) / 2
+        except TypeError:
+            # A tuple or a dictionary: `embed_files` says that these are no embeddings.
+            return plain
+
+    return average
 
 
 def _embed_checked(embedder: Embedder, batch: Tensor) -> Tensor:
@@ -183,7 +192,9 @@ def _embed_checked(embedder: Embedder, batch: Tensor) -> Tensor:
             f"{embedder.path}: {len(batch)} pictures of {height}x{width} at a time do not fit into "
             "the GPU's memory; give a smaller --batch-size"
         ) from error
-    except RuntimeError as error:
+    except ReidError:
+        raise
+    except (RuntimeError, ValueError) as error:  # the second is instance normalisation's
         # What TorchScript and ONNX Runtime say takes a page and names none of the user's files.
         _log.debug("the model fails", exc_info=error)
         raise ModelError(

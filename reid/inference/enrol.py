@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from reid.data.paths import home_written_out
 from reid.errors import DataError
 from reid.files import hash_file
 from reid.inference.embedder import Embedder, embed_files
@@ -110,7 +111,7 @@ def _new_entries(
                 _log.warning(message, picture.path, known[content_hash])
             continue
         known[content_hash] = picture.person
-        name = picture.path.relative_to(folder.expanduser()).as_posix()
+        name = picture.path.relative_to(home_written_out(folder)).as_posix()
         new.append((picture, Entry(picture.person, name, content_hash)))
     return new
 

@@ -131,7 +131,8 @@ def write_evaluation(
 ) -> None:
     """Write ``metrics.json``, the curves and what each query finds into a folder.
 
-    The files are ``cmc.csv``, ``roc.csv`` if there is a verification, and ``queries.csv``.
+    The files are ``cmc.csv``, ``roc.csv`` if there is a verification, and ``queries.csv`` if what
+    each query finds was asked for.
 
     Args:
         folder: is made if it is not there.
@@ -150,13 +151,16 @@ def write_evaluation(
         },
     }
     try:
+        # A file that is left out is not to be taken for this measurement's.
         if evaluation.verification is None:
-            # Not to be taken for this measurement's.
             (folder / ROC).unlink(missing_ok=True)
         else:
             write_roc(folder / ROC, roc_curve(evaluation.pairs))
         write_cmc(folder / CMC, curves)
-        write_query_list(folder / QUERIES, data, evaluation.queries)
+        if evaluation.queries:
+            write_query_list(folder / QUERIES, data, evaluation.queries)
+        else:
+            (folder / QUERIES).unlink(missing_ok=True)
         write_json(folder / METRICS, record)
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error.strerror})") from error

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from reid.data.identity_folders import JUNK
 from reid.data.market1501 import NAME, SPLITS
-from reid.data.paths import existing_folder, list_pictures
+from reid.data.paths import existing_folder, holds_pictures, inner_folders, list_pictures
 from reid.errors import DataError
 
 # Market-1501's: -1 is no person, 0000 are many persons without a name.
@@ -40,7 +40,8 @@ def read_gallery_folder(folder: Path) -> list[NamedPicture]:
     - other pictures, whose name without the ending is the person's (``ann.jpg``).
 
     Raises:
-        DataError: there is no such folder, it has no pictures, or the layouts are mixed.
+        DataError: there is no such folder, it has no pictures, the layouts are mixed, or there
+            are pictures that would not be read, in a folder within that of a person.
     """
     folder = existing_folder(folder)
     if (folder / SPLITS["gallery"]).is_dir():
@@ -48,7 +49,9 @@ def read_gallery_folder(folder: Path) -> list[NamedPicture]:
             f"{folder}: a whole data set; give one of its folders, such as "
             f"{folder / SPLITS['gallery']}"
         )
-    flat, by_person = list_pictures(folder), _list_folders(folder)
+    # A person's folder may have a name like a picture's.
+    flat = [path for path in list_pictures(folder) if not path.is_dir()]
+    by_person = _list_folders(folder)
     if flat and by_person:
         raise DataError(
             f"{folder}: pictures beside folders with pictures; give a folder per person, or "
@@ -63,10 +66,20 @@ def read_gallery_folder(folder: Path) -> list[NamedPicture]:
 def _list_folders(folder: Path) -> list[NamedPicture]:
     return [
         NamedPicture(path, person.name)
-        for person in sorted(folder.iterdir())
-        if person.is_dir() and person.name != JUNK and not person.name.startswith(".")
-        for path in list_pictures(person)
+        for person in inner_folders(folder)
+        if person.name != JUNK
+        for path in _list_person(person)
     ]
+
+
+def _list_person(folder: Path) -> list[Path]:
+    for inner in inner_folders(folder):
+        if holds_pictures(inner):
+            raise DataError(
+                f"{inner}: has pictures and is not read, being a folder within that of a person, "
+                f"{folder.name!r}; put the pictures of each person into one folder"
+            )
+    return list_pictures(folder)
 
 
 def _name_flat(folder: Path, paths: Sequence[Path]) -> list[NamedPicture]:

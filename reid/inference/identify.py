@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from reid.data.paths import list_pictures
+from reid.data.paths import home_written_out, list_pictures
 from reid.errors import DataError
 from reid.inference.faiss_index import search
 from reid.inference.gallery import Entry, Gallery
@@ -73,13 +73,22 @@ def identify(
     Raises:
         DataError: ``count`` is below 1, or the embeddings have another number of dimensions.
     """
-    if count < 1:
-        raise DataError(f"the top {count} are asked for; expected 1 or more")
+    check_count(count)
     index = gallery.index
     if index is None or embeddings.shape[1] != index.d:
         raise DataError("the embeddings do not belong to this gallery")
     found = _candidates(gallery.entries, index, embeddings, count)
     return [_decide(candidates, threshold) for candidates in found]
+
+
+def check_count(count: int) -> None:
+    """Check how many persons are asked for.
+
+    Raises:
+        DataError: fewer than 1.
+    """
+    if count < 1:
+        raise DataError(f"the top {count} are asked for; expected 1 or more")
 
 
 def query_pictures(query: Path) -> list[Path]:
@@ -88,7 +97,7 @@ def query_pictures(query: Path) -> list[Path]:
     Raises:
         DataError: there is neither.
     """
-    query = query.expanduser()
+    query = home_written_out(query)
     if query.is_file():
         return [query]
     if not query.is_dir():

@@ -7,6 +7,7 @@ from typing import Literal
 
 from torch import nn
 
+from reid.data.paths import home_written_out
 from reid.devices import Device, choose_device
 from reid.errors import CheckpointError, ModelError
 from reid.files import hash_files
@@ -58,9 +59,10 @@ def load_embedder(
 
     Raises:
         CheckpointError: the file is missing, damaged, not safe, or of no kind that is known.
+        DataError: its path begins with the home of nobody.
         ModelError: the architecture is not known, or the model cannot be run here.
     """
-    path = path.expanduser()
+    path = home_written_out(path)
     loaded = _load(path, architecture)
     embed = _placed(loaded, path, device)
     metadata = loaded.metadata

@@ -17,8 +17,9 @@ HEADING = (
 def write_query_list(path: Path, data: ReidData, rankings: Iterable[QueryRanking]) -> None:
     """Write a line for each query; whole or not at all.
 
-    Pictures are named by their paths from the data set's folder. Average precision and the rank of
-    the first match are empty for a query that has none.
+    Pictures are named by their paths from the data set's folder, with a backslash for bytes that
+    are not UTF-8, as they are printed. Average precision and the rank of the first match are empty
+    for a query that has none.
 
     Args:
         path: of the file.
@@ -42,4 +43,4 @@ def write_query_list(path: Path, data: ReidData, rankings: Iterable[QueryRanking
         writer.writerow(
             [name(query.path), ranking.average_precision, ranking.first_match, *nearest, *blanks]
         )
-    write_bytes(path, text.getvalue().encode())
+    write_bytes(path, text.getvalue().encode(errors="backslashreplace"))

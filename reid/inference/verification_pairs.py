@@ -35,8 +35,9 @@ def verification_pairs(data: ReidData, query: Tensor, gallery: Tensor) -> PairSc
             gallery_cameras=gallery_cameras,
         )
     pictures = [*data.query, *data.gallery]
-    # A picture that is in both splits is one picture.
-    rows = {picture.path: row for row, picture in enumerate(pictures)}.values()
+    # A picture in both splits is one picture. Its stand-in camera tells it, where `prepare` has
+    # written it into both folders and its path no longer does.
+    rows = {(picture.person, picture.camera): row for row, picture in enumerate(pictures)}.values()
     return pair_scores_within(
         torch.cat((query, gallery))[list(rows)],
         torch.tensor([pictures[row].person for row in rows]),

@@ -102,15 +102,12 @@ def pair_scores(
         The scores, on the CPU.
 
     Raises:
-        DataError: if a set is empty, shapes do not belong together, features are not finite, or
-            cameras are given for one set only.
+        DataError: if a set is empty, shapes do not belong together, features are not finite,
+            cameras are given for one set only, or the maximum is below 1.
     """
     if (query_cameras is None) != (gallery_cameras is None):
         raise DataError("cameras are given for one of query and gallery; give both or neither")
-    if maximum_impostors < 1:
-        raise DataError(
-            f"at most {maximum_impostors} impostor pairs are asked for; expected 1 or more"
-        )
+    _check_maximum(maximum_impostors)
     device = query_features.device
     queries, gallery = query_and_gallery(
         query_features, query_ids, query_cameras, gallery_features, gallery_ids, gallery_cameras
@@ -145,12 +142,19 @@ def pair_scores_within(
         The scores, on the CPU.
 
     Raises:
-        DataError: if the set is empty, shapes do not belong together, or features are not finite.
+        DataError: if the set is empty, shapes do not belong together, features are not finite, or
+            the maximum is below 1.
     """
+    _check_maximum(maximum_impostors)
     pictures = labelled_features("test", features, ids, None, features.device)
     pairs = len(pictures) ** 2
     drawn = None if pairs <= maximum_impostors else _draw(pairs, maximum_impostors, seed)
     return _score(_blocks(pictures, pictures, _later_ones, block_bytes), drawn, features.device)
+
+
+def _check_maximum(impostors: int) -> None:
+    if impostors < 1:
+        raise DataError(f"at most {impostors} impostor pairs are asked for; expected 1 or more")
 
 
 def _score(
@@ -230,7 +234,10 @@ def _blocks(
 
 def _draw(pairs: int, count: int, seed: int) -> IntegerArray:
     """Draw one number of each of `count` equal stretches of the numbers below `pairs`."""
-    edges = np.arange(count + 1, dtype=np.int64) * pairs // count
+    width, rest = divmod(pairs, count)
+    numbers = np.arange(count + 1, dtype=np.int64)
+    # Number * pairs // count, which could be too large for 64 bits on the way.
+    edges = numbers * width + numbers * rest // count
     widths = np.diff(edges)
     steps: IntegerArray = (np.random.default_rng(seed).random(count) * widths).astype(np.int64)
     drawn: IntegerArray = edges[:-1] + np.minimum(steps, widths - 1)

@@ -56,7 +56,7 @@ def measure_complexity(name: str, height: int, width: int) -> Complexity:
     try:
         with torch.no_grad():
             embedding = model(picture)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:  # the second is instance normalisation's
         raise ModelError(f"{name} cannot take an input of {height} x {width}") from error
     finally:
         for hook in hooks:

@@ -84,7 +84,8 @@ def load_pretrained(model: nn.Module, path: Path) -> LoadReport:
 
     Raises:
         CheckpointError: the file is not safe or not readable, the backbone does not fit, a head
-            other than the classifier fits in part, or features were not averaged there.
+            other than the classifier fits in part, or features were not averaged there, as far as
+            that pooling has weights (FastReID's others leave no trace in the file).
     """
     content = read_torch_file(path)
     state = extract_state(content, path)

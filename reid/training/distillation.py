@@ -67,7 +67,9 @@ def similarity_error(embeddings: Tensor, target: Tensor) -> Tensor:
     """
     student = F.normalize(embeddings.float(), dim=1)
     teacher = F.normalize(target.float(), dim=1)
-    return F.mse_loss(student @ student.T, teacher @ teacher.T)
+    # A product would be one of half precision again.
+    with torch.autocast(embeddings.device.type, enabled=False):
+        return F.mse_loss(student @ student.T, teacher @ teacher.T)
 
 
 def distillation_terms(

@@ -20,7 +20,8 @@ from pipeline.report.accuracy import (
     verification_table,
 )
 from reid.data.loaders import stack_pictures
-from reid.data.records import ReidData
+from reid.data.numbering import stand_in_cameras
+from reid.data.records import Picture, ReidData
 
 
 def colours(pictures: Tensor) -> Tensor:
@@ -35,7 +36,18 @@ def context(data: ReidData, task: str) -> StageContext:
 
 @pytest.fixture
 def faces(tiny_data: ReidData) -> ReidData:
-    return replace(tiny_data, has_cameras=False)
+    pictures = (*tiny_data.query, *tiny_data.gallery)
+    cameras = stand_in_cameras((picture.person, picture.path) for picture in pictures)
+
+    def bare(split: tuple[Picture, ...]) -> tuple[Picture, ...]:
+        return tuple(replace(picture, camera=cameras[picture.path]) for picture in split)
+
+    return replace(
+        tiny_data,
+        query=bare(tiny_data.query),
+        gallery=bare(tiny_data.gallery),
+        has_cameras=False,
+    )
 
 
 def test_verification_without_cameras_equals_scikit_learn_on_all_pairs(faces: ReidData) -> None:

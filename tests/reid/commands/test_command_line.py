@@ -1,7 +1,10 @@
 """``python -m reid``: exit codes, and one line for whatever is wrong."""
 
+import errno
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -124,6 +127,50 @@ def test_bad_input_takes_one_line(
     assert err.startswith(message)
     assert err.count("\n") == 1
     assert sorted(path.name for path in tmp_path.rglob("*.*")) == ["a.zip"]
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "/root/set"),
+         "error: /root/set: Permission denied\n"),
+        (OSError("no device"), "error: no device\n"),
+    ],
+)  # fmt: skip
+def test_the_file_systems_errors_take_one_line(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: OSError,
+    message: str,
+) -> None:
+    def fail(_options: object) -> int:
+        raise error
+
+    monkeypatch.setattr(models, "run", fail)
+    assert run(capsys, "models") == (2, "", message)
+
+
+def test_paths_that_cannot_be(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "check", 300 * "a")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"error: {300 * 'a'}: ")
+    for arguments in (["check", "~nobody-here/set"], ["prepare", "csv", "--to=~nobody-here/set"]):
+        line = "error: ~nobody-here/set: '~nobody-here' is the home of nobody here; write the path "
+        assert run(capsys, *arguments) == (2, "", f"{line}out\n")
+
+
+def test_a_home_is_written_out_for_every_option(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    _, _, err = run(capsys, "identify", "--query=~/a.jpg", "--index=~/people")
+    assert err.startswith(f"error: {tmp_path}/people: no such folder; make an index with")
+
+
+def test_options_are_read_before_torch_is_loaded() -> None:
+    code = "import sys, reid.__main__; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_prepare(

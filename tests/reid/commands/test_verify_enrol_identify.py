@@ -269,6 +269,10 @@ def test_no_index(
             ["verify", "--img1", ".", "--img2", "b.jpg", "--threshold", "0"],
             "error: .: is a folder; expected a picture\n",
         ),
+        (
+            ["identify", "--query", "a.jpg", "--top", "0"],
+            "error: the top 0 are asked for; expected 1 or more\n",
+        ),
     ],
 )
 def test_bad_input_takes_one_line(

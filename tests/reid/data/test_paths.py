@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reid.data.paths import find_base, list_pictures, picture_inside, relative_path
+from reid.data.paths import (
+    find_base,
+    home_written_out,
+    list_pictures,
+    picture_inside,
+    relative_path,
+)
 from reid.errors import DataError
 
 
@@ -84,3 +90,11 @@ def test_pictures_are_listed_by_name(tmp_path: Path) -> None:
     for name in ("b.JPG", "a.png", "._a.png", "notes.txt"):
         (tmp_path / name).touch()
     assert [path.name for path in list_pictures(tmp_path)] == ["a.png", "b.JPG"]
+
+
+def test_homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert home_written_out(Path("~/set")) == tmp_path / "set"
+    assert home_written_out(Path("a/~b")) == Path("a/~b")
+    with pytest.raises(DataError, match="'~nobody-here' is the home of nobody here; write the"):
+        home_written_out(Path("~nobody-here/set"))

@@ -9,6 +9,7 @@ import torch
 from PIL import Image, ImageOps, TiffImagePlugin
 from torchvision.transforms.v2 import functional
 
+from reid.data.paths import PICTURE_SUFFIXES
 from reid.data.pictures import load_picture, normalise, read_picture
 from reid.data.transforms import IMAGENET_DEVIATION, IMAGENET_MEAN
 from reid.errors import DataError
@@ -30,6 +31,19 @@ def test_other_modes_become_rgb(tmp_path: Path, mode: str) -> None:
     suffix = "jpg" if mode == "CMYK" else "png"
     Image.new(mode, (10, 20)).save(tmp_path / f"a.{suffix}")
     assert load_picture(tmp_path / f"a.{suffix}", 20, 10).shape == (3, 20, 10)
+
+
+@pytest.mark.parametrize("suffix", PICTURE_SUFFIXES)
+def test_every_format_is_read(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    Image.new("L" if suffix == ".pgm" else "RGB", (10, 20)).save(path)
+    assert load_picture(path, 20, 10).shape == (3, 20, 10)
+
+
+def test_no_program_is_started_on_postscript(tmp_path: Path) -> None:
+    Image.new("RGB", (10, 20)).save(tmp_path / "a.jpg", format="EPS")
+    with pytest.raises(DataError, match=r"a\.jpg: PostScript cannot be used; convert it to PNG"):
+        load_picture(tmp_path / "a.jpg", 20, 10)
 
 
 def test_a_truncated_picture_is_named(tmp_path: Path) -> None:

@@ -304,3 +304,17 @@ def test_the_classic_protocol_is_kept(paint: Paint, tmp_path: Path, target: Path
     assert labels(data) == [(1001, 1), (1001, 2), (1002, 1), (1002, 2), (1002, 1), (1002, 2)]
     assert data.protocol == "single_gallery_shot"
     assert read_source(recognise_source(target), target) == data
+
+
+@pytest.mark.parametrize("wrapping", ["", "CUHK03-NP"])
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_one_kind_of_boxes_alone(
+    paint: Paint, tmp_path: Path, target: Path, wrapping: str, kind: str
+) -> None:
+    source = tmp_path / "source"
+    for name in ("bounding_box_train/0001_c1", "query/0002_c1", "bounding_box_test/0002_c2"):
+        paint(source / wrapping / "labeled" / f"{name}_1.png")
+    if kind == "zip":
+        source = Path(shutil.make_archive(str(tmp_path / "a"), "zip", source))
+    data = prepare("cuhk03-labelled", source, target, allow_other_counts=True)
+    assert labels(data) == [(1, 1), (2, 1), (2, 2)]

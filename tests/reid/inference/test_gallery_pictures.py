@@ -35,6 +35,27 @@ def test_names_of_persons(tmp_path: Path, paint: Paint) -> None:
     assert names(tmp_path) == [("ann.lee.jpg", "ann.lee"), ("bob.png", "bob")]
 
 
+def test_folders_that_are_no_data(tmp_path: Path, paint: Paint) -> None:
+    paint(tmp_path / "ann.jpg")
+    for name in ("@eaDir/ann.jpg/thumb.jpg", "@eaDir/thumb.jpg", "__MACOSX/ann.jpg"):
+        paint(tmp_path / name)
+    assert names(tmp_path) == [("ann.jpg", "ann")]
+
+
+def test_a_folder_named_as_a_picture_is_a_persons(tmp_path: Path, paint: Paint) -> None:
+    paint(tmp_path / "ann.jpg" / "1.jpg")
+    paint(tmp_path / "ann.jpg" / "@eaDir" / "1.jpg" / "thumb.jpg")
+    assert names(tmp_path) == [("ann.jpg/1.jpg", "ann.jpg")]
+
+
+def test_pictures_in_a_folder_within_a_persons_are_refused(tmp_path: Path, paint: Paint) -> None:
+    paint(tmp_path / "ann" / "1.jpg")
+    paint(tmp_path / "ann" / "old" / "2.jpg")
+    message = r"ann/old: has pictures and is not read, being a folder within .* 'ann'; put the pic"
+    with pytest.raises(DataError, match=message):
+        read_gallery_folder(tmp_path)
+
+
 def test_refused(tmp_path: Path, paint: Paint, market: Path) -> None:
     with pytest.raises(DataError, match="no such folder"):
         read_gallery_folder(tmp_path / "nowhere")

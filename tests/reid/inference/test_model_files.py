@@ -33,6 +33,13 @@ class Brightness(nn.Module):
         return x.mean((2, 3))
 
 
+class Pair(nn.Module):
+    """A model that gives something beside its embeddings."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return x.mean((2, 3)), x
+
+
 def save_script(path: Path, module: nn.Module, metadata: object = None) -> Path:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -385,6 +392,31 @@ def test_torchscript_with_bad_metadata(tmp_path: Path, metadata: object, message
 def test_model_that_gives_no_embeddings(tmp_path: Path, pictures: list[Path]) -> None:
     embedder = load_embedder(save_script(tmp_path / "identity.pt", nn.Identity()))
     with pytest.raises(ModelError, match=r"gives \(3, 3, 256, 128\) for 3 pictures"):
+        embed_files(embedder, pictures)
+
+
+def test_model_that_gives_several_things(tmp_path: Path, pictures: list[Path]) -> None:
+    path = save_script(tmp_path / "pair.pt", Pair())
+    for flip_averaging in (False, True):
+        embedder = load_embedder(path, flip_averaging=flip_averaging)
+        with pytest.raises(ModelError, match=r"pair.pt: gives tuple for 3 pictures; expected one"):
+            embed_files(embedder, pictures)
+
+
+def test_instance_normalisation_of_one_pixel(checkpoint_file: Path, pictures: list[Path]) -> None:
+    embedder = load_embedder(checkpoint_file)
+    normalised = replace(embedder, embed=nn.InstanceNorm2d(3))
+    tiny = replace(normalised, space=replace(embedder.space, input_size=(1, 1)))
+    with pytest.raises(ModelError, match="the model fails on pictures of 1x1; it may be made for"):
+        embed_files(tiny, pictures)
+
+
+def test_what_the_model_says_itself_is_kept(checkpoint_file: Path, pictures: list[Path]) -> None:
+    def refuse(_pictures: torch.Tensor) -> torch.Tensor:
+        raise ModelError("no engine here")
+
+    embedder = replace(load_embedder(checkpoint_file), embed=refuse)
+    with pytest.raises(ModelError, match=r"^no engine here$"):
         embed_files(embedder, pictures)
 
 

@@ -1,9 +1,12 @@
 """Which pairs count: all but one person's on one camera, or all where there are no cameras."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
+from reid.data.csv_list import read_csv_lists
+from reid.data.prepare import prepare
 from reid.data.records import Picture, ReidData
 from reid.inference.verification_pairs import describe_pairs, verification_pairs
 
@@ -14,6 +17,8 @@ def picture(name: str, person: int, camera: int) -> Picture:
 
 QUERY = (picture("a", 1, 1), picture("b", 2, 1))
 GALLERY = (picture("c", 1, 2), picture("d", 2, 1), picture("e", 2, 2), picture("f", 3, 1))
+# As `stand_in_cameras` numbers them: no two pictures of a person share one.
+FACES = (picture("c", 1, 2), picture("d", 2, 2), picture("e", 2, 3), picture("f", 3, 1))
 
 
 def one_hot(count: int, first: int = 0) -> torch.Tensor:
@@ -32,7 +37,7 @@ def test_with_cameras_genuine_pairs_are_of_two_cameras() -> None:
 
 
 def test_without_cameras_every_picture_meets_every_other_one() -> None:
-    data = ReidData(Path(), (), QUERY, GALLERY, has_cameras=False)
+    data = ReidData(Path(), (), QUERY, FACES, has_cameras=False)
     pairs = verification_pairs(data, one_hot(2), one_hot(4, 2))
     # 15 pairs in all; persons 1, 2 and 3 have 2, 3 and 1 pictures.
     assert len(pairs.genuine) == 1 + 3
@@ -41,8 +46,24 @@ def test_without_cameras_every_picture_meets_every_other_one() -> None:
 
 
 def test_a_picture_is_not_compared_with_itself() -> None:
-    data = ReidData(Path(), (), GALLERY, GALLERY, has_cameras=False)
+    data = ReidData(Path(), (), FACES, FACES, has_cameras=False)
     pairs = verification_pairs(data, one_hot(4), one_hot(4))
     assert len(pairs.genuine) == 1
     assert pairs.genuine.item() == 0.0
     assert len(pairs.impostor) == 5
+
+
+def test_a_picture_in_query_and_gallery_stays_one_when_it_is_prepared(
+    paint: Callable[..., Path], tmp_path: Path
+) -> None:
+    own = tmp_path / "own"
+    names = [f"{person}{number}.png" for person in "abcd" for number in (1, 2)]
+    for shade, name in enumerate(names):
+        paint(own / name, shade)
+    for split, listed in (("train", names[4:]), ("query", names[:4:2]), ("gallery", names[:4])):
+        lines = ["img_path,person_id", *(f"{name},{name[0]}" for name in listed)]
+        (own / f"{split}.csv").write_text("\n".join(lines) + "\n")
+    for data in (read_csv_lists(own), prepare("csv", own, tmp_path / "prepared")):
+        pairs = verification_pairs(data, one_hot(4)[::2], one_hot(4))
+        assert pairs.genuine.tolist() == [0.0, 0.0]
+        assert len(pairs.impostor) == pairs.impostor_pairs == 4

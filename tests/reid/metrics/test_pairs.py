@@ -7,6 +7,7 @@ from sklearn.metrics import roc_curve
 
 from reid.errors import DataError
 from reid.metrics import evaluate_verification, pair_scores, pair_scores_within
+from reid.metrics.pairs import _draw
 
 
 def random_sets(seed=0, queries=20, gallery=90, identities=7):
@@ -151,6 +152,15 @@ class TestSample:
             drawn += np.isin(scores, sample)
         assert drawn / 200 == pytest.approx(np.full(len(scores), 0.3), abs=0.15)
 
+    @pytest.mark.parametrize("pairs", [1001, 10**6 - 1, 10**16 + 3])
+    def test_one_pair_of_each_stretch_is_drawn(self, pairs):
+        drawn = _draw(pairs, 1000, seed=0).tolist()
+        edges = [number * pairs // 1000 for number in range(1001)]
+        assert all(
+            first <= pair < after
+            for first, pair, after in zip(edges[:-1], drawn, edges[1:], strict=True)
+        )
+
 
 class TestRefusals:
     def refused(self, *arguments, **options):
@@ -174,3 +184,5 @@ class TestRefusals:
     def test_an_impossible_maximum(self):
         sets, _ = random_sets()
         assert "expected 1 or more" in self.refused(*sets, maximum_impostors=0)
+        with pytest.raises(DataError, match=r"at most 0 impostor pairs .* expected 1 or more"):
+            pair_scores_within(*sets[:2], maximum_impostors=0)

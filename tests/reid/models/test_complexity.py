@@ -47,5 +47,8 @@ def test_inputs_and_names_that_cannot_be() -> None:
         measure_complexity("osnet_x0_25", 0, 128)
     with pytest.raises(ModelError, match="osnet_x0_25 cannot take an input of 4 x 4"):
         measure_complexity("osnet_x0_25", 4, 4)
+    # Instance normalisation has an error of its own for a single pixel.
+    with pytest.raises(ModelError, match="osnet_ain_x0_5 cannot take an input of 16 x 16"):
+        measure_complexity("osnet_ain_x0_5", 16, 16)
     with pytest.raises(ModelError, match="unknown architecture 'osnet'"):
         measure_complexity("osnet", 256, 128)

@@ -28,6 +28,22 @@ def test_a_perfect_copy_costs_nothing() -> None:
     assert all(float(term) == pytest.approx(0, abs=1e-5) for term in terms.values())
 
 
+def test_half_precision_embeddings_are_compared_in_full() -> None:
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = torch.randn(2, 6, 8, generator=generator).bfloat16()
+    logits, wanted = torch.randn(2, 6, 3, generator=generator).bfloat16()
+    given = {
+        "embeddings": student, "teacher_embeddings": teacher,
+        "logits": logits, "teacher_logits": wanted,
+    }  # fmt: skip
+    with torch.autocast("cpu", torch.bfloat16):
+        half = distillation_terms(ALL, **given)
+        hints = hint_terms(1, {"a": None}, {"a": student}, {"a": teacher})
+    full = distillation_terms(ALL, **{name: value.float() for name, value in given.items()})
+    assert half == full
+    assert hints["hint/a"] == relative_squared_error(student.float(), teacher.float())
+
+
 def test_terms_against_loops() -> None:
     generator = torch.Generator().manual_seed(0)
     student, teacher = torch.randn(2, 3, 4, generator=generator)

@@ -17,6 +17,8 @@ from pipeline.errors import USER_ERRORS, PipelineError, one_line
 from pipeline.run_dir import RunDir
 from pipeline.settings.stage_names import STAGES
 from pipeline.settings_io import load_config
+from reid.data.paths import home_written_out
+from reid.errors import DataError
 from reid.files import allow_any_file_name
 
 QUICKSTART = Path(__file__).resolve().parent.parent / "configs" / "quickstart.yaml"
@@ -36,13 +38,21 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         epilog="Without --config it runs configs/quickstart.yaml on pictures that it draws itself.",
     )
     parser.add_argument("--stages", help=f"comma-separated, in order: {','.join(STAGES)}")
-    parser.add_argument("--config", type=Path, help="YAML file with settings, see configs/")
-    parser.add_argument("--run", type=Path, help="the run's folder (default: runs/<name>)")
+    parser.add_argument("--config", type=written_path, help="YAML file with settings, see configs/")
+    parser.add_argument("--run", type=written_path, help="the run's folder (default: runs/<name>)")
     parser.add_argument("--from", dest="restart", metavar="STAGE", help="run anew from this stage")
     parser.add_argument("--plan", action="store_true", help="show what would run and why")
     parser.add_argument("--report", action="store_true", help="show the tables of the run")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="settings")
     return parser.parse_intermixed_args(arguments)
+
+
+def written_path(text: str) -> Path:
+    """Return a path with ``~`` written out, which a shell leaves as it is in ``--run=~/x``."""
+    try:
+        return home_written_out(Path(text))
+    except DataError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 class Parser(argparse.ArgumentParser):

@@ -4,9 +4,8 @@ import logging
 from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
 
-from pipeline.command import Parser, resolve, run_guarded
+from pipeline.command import Parser, resolve, run_guarded, written_path
 from pipeline.config import Config
 from pipeline.report.show import wide_console
 from pipeline.run_dir import RunDir
@@ -41,8 +40,10 @@ def _parse(arguments: Sequence[str]) -> Namespace:
         "search/plan.json in the run's folder. The same command again goes on, after an "
         "interruption or with more search.trials.",
     )
-    parser.add_argument("--config", type=Path, help="YAML file with settings, see configs/")
-    parser.add_argument("--run", type=Path, required=True, help="a run whose stage train is done")
+    parser.add_argument("--config", type=written_path, help="YAML file with settings, see configs/")
+    parser.add_argument(
+        "--run", type=written_path, required=True, help="a run whose stage train is done"
+    )
     parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="settings")
     parser.set_defaults(stages=None)
     return parser.parse_intermixed_args(arguments)

@@ -5,15 +5,12 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
+from reid.data.paths import home_written_out
+
 
 def expand(value: object) -> object:
     """Return a path as it is meant from where the command was given, anything else unchanged."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return Path(value).expanduser().absolute()
-    except RuntimeError as error:
-        raise ValueError(f"{value!r}: no such home folder; give the whole path") from error
+    return home_written_out(Path(value)).absolute() if isinstance(value, str) else value
 
 
 FilePath = Annotated[Path, BeforeValidator(expand), PlainSerializer(str)]

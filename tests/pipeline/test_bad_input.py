@@ -298,3 +298,16 @@ def test_a_report_takes_no_other_stages(command: Command, tmp_path: Path, flag: 
 def test_a_name_that_is_not_utf_8(refused: Callable[..., str], tmp_path: Path) -> None:
     missing = str(tmp_path / "J\udcf6rg.yaml")
     assert "J\\udcf6rg.yaml: cannot read" in refused("--config", missing)
+
+
+def test_a_home_in_an_option(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(["--report", "--run=~/x"]) == 2
+    assert f"{tmp_path}/x: no run there" in "".join(capsys.readouterr().err.splitlines())
+    with pytest.raises(SystemExit):
+        main(["--report", "--run=~nobody-here/x"])
+    assert "argument --run: ~nobody-here/x: '~nobody-here' is the home of nobody" in " ".join(
+        capsys.readouterr().err.split()
+    )

@@ -7,21 +7,29 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, fx, nn
 
-from quantize.call_sites import trace
+from quantize.call_sites import CHECKED, check_trace, trace
 
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
-def folded_copy(model: nn.Module) -> fx.GraphModule:
+def folded_copy(model: nn.Module, example: Tensor) -> fx.GraphModule:
     """Return a copy of a model in evaluation mode as a graph with its BatchNorms folded.
 
     Modules that are called several times stay shared, so that a file holds their weights once.
 
+    Args:
+        model: any ``torch.fx`` traceable module; it is left as it is.
+        example: (N, 3, H, W); on random pictures of its size the graph is compared with the model.
+
     Raises:
-        QuantizeError: the model cannot be traced.
+        QuantizeError: the model cannot be traced, or its trace computes something else.
     """
-    graph = trace(copy.deepcopy(model).cpu().eval())
+    evaluated = copy.deepcopy(model).cpu().eval()
+    graph = trace(evaluated)
+    generator = torch.Generator().manual_seed(0)
+    pictures = torch.randn((CHECKED, *example.shape[1:]), generator=generator)
+    check_trace(graph, evaluated, pictures)
     fold_batchnorm(graph)
     return graph
 

@@ -7,6 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+from prune.errors import PruneError
 
 INPLACE = "inplace"
 OUT_OF_PLACE: Mapping[Callable[..., Any], Callable[..., Any]] = {
@@ -65,6 +68,9 @@ def out_of_place(*graphs: fx.GraphModule) -> Iterator[None]:
 
     Args:
         graphs: are changed; the modules in them are in place again afterwards.
+
+    Raises:
+        PruneError: an operation works in place only.
     """
     for graph in graphs:
         for node in graph.graph.nodes:
@@ -88,11 +94,24 @@ def out_of_place(*graphs: fx.GraphModule) -> Iterator[None]:
 
 
 def _out_of_place(operation: Any) -> Any:
-    """Return the operation that gives what one in place gives; others as they are."""
-    if not _is_in_place(operation):
+    """Return the operation that gives what one in place gives; others as they are.
+
+    Raises:
+        PruneError: an operation works in place only, as ``zero_`` does.
+    """
+    if not _is_in_place(operation) or operation == "requires_grad_":
         return operation
+    if operation in OUT_OF_PLACE:
+        return OUT_OF_PLACE[operation]
+    name = operation if isinstance(operation, str) else operation.__name__
+    plain = name.removesuffix("_")
     if isinstance(operation, str):
-        plain = operation.removesuffix("_")
-        return plain if callable(getattr(Tensor, plain, None)) else operation
-    name = getattr(operation, "__name__", "")
-    return OUT_OF_PLACE.get(operation) or getattr(torch, name.removesuffix("_"), operation)
+        found = plain if callable(getattr(Tensor, plain, None)) else None
+    else:
+        found = getattr(torch, plain, None) or getattr(F, plain, None)
+    if found is None:
+        raise PruneError(
+            f"the weights cannot be solved for: the forward pass calls {name!r}, which works in "
+            "place only; make a new tensor there"
+        )
+    return found

@@ -1,7 +1,7 @@
 """Operations that write over their input, in a graph whose values are read in another order."""
 
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,12 +12,6 @@ from torch.nn import functional as F
 from prune.errors import PruneError
 
 INPLACE = "inplace"
-OUT_OF_PLACE: Mapping[Callable[..., Any], Callable[..., Any]] = {
-    operator.iadd: operator.add,
-    operator.isub: operator.sub,
-    operator.imul: operator.mul,
-    operator.itruediv: operator.truediv,
-}
 
 
 def read_what_was_written(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> None:
@@ -55,8 +49,7 @@ def _written_over(node: fx.Node, modules: Mapping[str, nn.Module]) -> fx.Node | 
 def _is_in_place(operation: Any) -> bool:
     name = operation if isinstance(operation, str) else getattr(operation, "__name__", "")
     # Those of Python's that end so, as operator.and_, are words of the language.
-    is_named_so = name.endswith("_") and not name.endswith("__") and not hasattr(operator, name)
-    return is_named_so or operation in OUT_OF_PLACE
+    return name.endswith("_") and not name.endswith("__") and not hasattr(operator, name)
 
 
 @contextmanager
@@ -99,10 +92,9 @@ def _out_of_place(operation: Any) -> Any:
     Raises:
         PruneError: an operation works in place only, as ``zero_`` does.
     """
+    # A trace has x + y for x += y.
     if not _is_in_place(operation) or operation == "requires_grad_":
         return operation
-    if operation in OUT_OF_PLACE:
-        return OUT_OF_PLACE[operation]
     name = operation if isinstance(operation, str) else operation.__name__
     plain = name.removesuffix("_")
     if isinstance(operation, str):

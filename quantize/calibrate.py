@@ -19,11 +19,12 @@ from torch.ao.quantization import (
 )
 from torch.ao.quantization.quantize_fx import prepare_fx
 
-from quantize.call_sites import call_sites, check_trace, split_call_sites, trace
+from quantize.call_sites import call_sites, split_call_sites
 from quantize.engine import Engine, quantized_engine, uses_reduced_range
 from quantize.errors import QuantizeError
 from quantize.even_sample import EvenSample
 from quantize.fold import fold_batchnorm
+from quantize.graph import check_trace, trace
 from quantize.layer_names import check_layer_names, is_inside
 from quantize.pooling import keep_pooling_in_float, prepare_custom_config
 from quantize.prepared import fix_ranges, observed_nodes

@@ -16,10 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from quantize.call_sites import check_trace, split_call_sites
+from quantize.call_sites import split_call_sites
 from quantize.errors import QuantizeError
 from quantize.extras import import_extra
 from quantize.fold import fold_batchnorm, folded_copy
+from quantize.graph import check_trace
 from quantize.writing import written_whole
 
 # A method of the file that takes nothing and returns the metadata as JSON text.

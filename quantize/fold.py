@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, fx, nn
 
-from quantize.call_sites import CHECKED, check_trace, trace
+from quantize.errors import QuantizeError
+from quantize.graph import CHECKED, check_trace, trace
 
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -47,6 +48,9 @@ def fold_batchnorm(graph: fx.GraphModule, *, layers: Sequence[type[nn.Module]] =
 
     Returns:
         The number of BatchNorms folded.
+
+    Raises:
+        QuantizeError: one behind a linear layer does not normalise its channels.
     """
     modules = dict(graph.named_modules())
     calls = Counter(str(node.target) for node in graph.graph.nodes if node.op == "call_module")
@@ -60,6 +64,7 @@ def fold_batchnorm(graph: fx.GraphModule, *, layers: Sequence[type[nn.Module]] =
         layer, norm = modules[str(source.target)], modules[str(node.target)]
         # The exact types: a subclass may compute something else.
         if type(layer) in layers and type(norm) in _NORMS and _has_statistics(norm):
+            _check_width(layer, norm, source, node)
             fold_into(layer, norm)
             node.replace_all_uses_with(source)
             graph.graph.erase_node(node)
@@ -71,6 +76,15 @@ def fold_batchnorm(graph: fx.GraphModule, *, layers: Sequence[type[nn.Module]] =
 
 def _has_statistics(norm: nn.Module) -> bool:
     return isinstance(norm.running_mean, Tensor) and isinstance(norm.running_var, Tensor)
+
+
+def _check_width(layer: nn.Module, norm: nn.Module, source: fx.Node, node: fx.Node) -> None:
+    width = layer.out_features if isinstance(layer, nn.Linear) else norm.num_features
+    if norm.num_features != width:
+        raise QuantizeError(
+            f"{str(node.target)!r} normalises {norm.num_features} tokens, not the {width} channels "
+            f"of {str(source.target)!r}: it cannot become a part of that layer"
+        )
 
 
 @torch.no_grad()

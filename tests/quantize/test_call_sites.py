@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
-from quantize.call_sites import call_sites, check_trace, split_call_sites, trace
+from quantize.call_sites import call_sites, split_call_sites
 from quantize.errors import QuantizeError
 from reid.models import build_model
 
@@ -27,43 +27,6 @@ class Siamese(nn.Module):
 class Branching(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x if x.sum() > 0 else -x
-
-
-class Labelled(nn.Module):
-    """Embeddings of pictures alone, logits where a label comes with them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embed = nn.Sequential(nn.Conv2d(3, 8, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        self.classify = nn.Linear(8, 5)
-
-    def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
-        embeddings: Tensor = self.embed(x)
-        return embeddings if label is None else self.classify(embeddings)
-
-
-class WithCamera(nn.Module):
-    def forward(self, x: Tensor, camera: Tensor) -> Tensor:
-        return x * camera
-
-
-class AsksForTheDevice(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x[{"cpu": 0}[x.device]]  # type: ignore[index]
-
-
-class WrittenOver(nn.Module):
-    """``first`` is the sum too; to torch.fx it is what was there before."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 3, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.conv(x)
-        first = y
-        y += 1
-        return self.conv(y) + first  # type: ignore[no-any-return]
 
 
 def test_each_call_has_a_name_of_its_own() -> None:
@@ -127,30 +90,3 @@ def test_a_graph_module_can_be_split() -> None:
 def test_a_model_that_cannot_be_traced_is_refused() -> None:
     with pytest.raises(QuantizeError, match=r"^Branching cannot be traced by torch\.fx: .+$"):
         split_call_sites(Branching())
-
-
-def test_further_arguments_stay_at_their_defaults() -> None:
-    model = Labelled().eval()
-    pictures = torch.randn(4, 3, 8, 8)
-    assert torch.equal(split_call_sites(model)(pictures), model(pictures))
-    assert "classify" not in call_sites(model)
-
-
-def test_a_model_that_needs_more_than_pictures_is_refused() -> None:
-    with pytest.raises(QuantizeError, match=r"^WithCamera needs 'camera' besides pictures: "):
-        split_call_sites(WithCamera())
-
-
-def test_whatever_a_forward_pass_raises_is_told_in_one_line() -> None:
-    with pytest.raises(QuantizeError, match=r"^AsksForTheDevice cannot be traced .*: .+$"):
-        trace(AsksForTheDevice())
-
-
-def test_a_trace_that_computes_something_else_is_found() -> None:
-    pictures = torch.randn(3, 3, 8, 4)
-    siamese, written_over = Siamese(), WrittenOver()
-    before = pictures.clone()
-    check_trace(trace(siamese), siamese, pictures)
-    with pytest.raises(QuantizeError, match=r"^WrittenOver and its torch\.fx trace .* in place"):
-        check_trace(trace(written_over), written_over, pictures)
-    assert torch.equal(pictures, before)

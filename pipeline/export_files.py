@@ -132,9 +132,10 @@ def check_published_widths(wanted: Sequence[FileName]) -> None:
 
 
 def _write_torchscript(source: Source, path: Path) -> None:
+    example = source.context.example()
     save_torchscript(
-        folded_copy(source.model),
-        source.context.example(),
+        folded_copy(source.model, example),
+        example,
         path,
         source.float_metadata(),
         freeze=True,

@@ -14,7 +14,7 @@ from prune.layers import Widths, layer_widths
 from prune.nni_backend import find_groups, mask_channels, remove_masked
 from prune.supported import check_supported
 from prune.verify import check_widths, masked_difference
-from prune.widths import check_groups
+from prune.widths import check_groups, groups_of_one_width
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def cut(
     if groups is None:
         groups = find_groups(source, example)
     now = layer_widths(source)
-    check_groups({**now, **widths}, _of_one_width(groups, now, widths))
+    check_groups({**now, **widths}, groups_of_one_width(groups, now, widths))
     clock.stop("groups")
     masked = mask_channels(
         source,
@@ -113,27 +113,6 @@ def _copy(model: nn.Module) -> nn.Module:
             f"{type(model).__name__} cannot be copied ({reason_of(error)}); weights that are "
             "computed, as those of weight_norm are, have to be made plain parameters first"
         ) from error
-
-
-def _of_one_width(
-    groups: list[tuple[str, ...]], now: Widths, planned: Widths
-) -> list[tuple[str, ...]]:
-    """Return the groups whose layers share all their channels.
-
-    Raises:
-        PruneError: layers that share a part of them are to be cut.
-    """
-    found = []
-    for members in groups:
-        other = next((name for name in members if now[name] != now[members[0]]), None)
-        if other is None:
-            found.append(members)
-        elif any(planned.get(name, now[name]) < now[name] for name in members):
-            raise PruneError(
-                f"{members[0]!r} and {other!r} share a part of their channels, by a slice or a "
-                "concatenation: such layers cannot be cut, leave them all untouched"
-            )
-    return found
 
 
 class _Clock:

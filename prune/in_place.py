@@ -1,20 +1,17 @@
 """Operations that write over their input, in a graph whose values are read in another order."""
 
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+from prune.errors import PruneError
 
 INPLACE = "inplace"
-OUT_OF_PLACE: Mapping[Callable[..., Any], Callable[..., Any]] = {
-    operator.iadd: operator.add,
-    operator.isub: operator.sub,
-    operator.imul: operator.mul,
-    operator.itruediv: operator.truediv,
-}
 
 
 def read_what_was_written(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> None:
@@ -52,8 +49,7 @@ def _written_over(node: fx.Node, modules: Mapping[str, nn.Module]) -> fx.Node | 
 def _is_in_place(operation: Any) -> bool:
     name = operation if isinstance(operation, str) else getattr(operation, "__name__", "")
     # Those of Python's that end so, as operator.and_, are words of the language.
-    is_named_so = name.endswith("_") and not name.endswith("__") and not hasattr(operator, name)
-    return is_named_so or operation in OUT_OF_PLACE
+    return name.endswith("_") and not name.endswith("__") and not hasattr(operator, name)
 
 
 @contextmanager
@@ -65,6 +61,9 @@ def out_of_place(*graphs: fx.GraphModule) -> Iterator[None]:
 
     Args:
         graphs: are changed; the modules in them are in place again afterwards.
+
+    Raises:
+        PruneError: an operation works in place only.
     """
     for graph in graphs:
         for node in graph.graph.nodes:
@@ -88,11 +87,23 @@ def out_of_place(*graphs: fx.GraphModule) -> Iterator[None]:
 
 
 def _out_of_place(operation: Any) -> Any:
-    """Return the operation that gives what one in place gives; others as they are."""
-    if not _is_in_place(operation):
+    """Return the operation that gives what one in place gives; others as they are.
+
+    Raises:
+        PruneError: an operation works in place only, as ``zero_`` does.
+    """
+    # A trace has x + y for x += y.
+    if not _is_in_place(operation) or operation == "requires_grad_":
         return operation
+    name = operation if isinstance(operation, str) else operation.__name__
+    plain = name.removesuffix("_")
     if isinstance(operation, str):
-        plain = operation.removesuffix("_")
-        return plain if callable(getattr(Tensor, plain, None)) else operation
-    name = getattr(operation, "__name__", "")
-    return OUT_OF_PLACE.get(operation) or getattr(torch, name.removesuffix("_"), operation)
+        found = plain if callable(getattr(Tensor, plain, None)) else None
+    else:
+        found = getattr(torch, plain, None) or getattr(F, plain, None)
+    if found is None:
+        raise PruneError(
+            f"the weights cannot be solved for: the forward pass calls {name!r}, which works in "
+            "place only; make a new tensor there"
+        )
+    return found

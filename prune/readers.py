@@ -11,8 +11,14 @@ from prune.graph import makes_channels, trace
 from prune.layers import output_width
 
 CONCATENATIONS = (torch.cat, torch.concat, torch.concatenate)
+# Along the second dimension of whatever has two.
+BESIDE_EACH_OTHER = (torch.hstack, torch.column_stack)
 # Of a map (N, C, H, W) those of other dimensions put places beside places.
 CHANNEL_DIMENSIONS = (1, -1, -3)
+FLATTENINGS = ("flatten", "reshape", "view")
+TRANSPOSITIONS = (
+    "permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "mT",
+)  # fmt: skip
 SHAPES = ("size", "dim", "ndimension", "numel", "shape", "ndim")
 
 
@@ -24,10 +30,16 @@ class Segment:
         owner: the layer whose output channels they are; None for others, such as the picture's
             or a ConvTranspose2d's.
         width: how many; None if the graph does not tell.
+        flattened: places of their map may lie beside each other, as channels do.
+        scattered: behind a flattening, the places of a channel need not lie side by side, or not
+            as many as of the channels beside it: a transposition or a concatenation of flattened
+            maps was before.
     """
 
     owner: str | None
     width: int | None
+    flattened: bool = False
+    scattered: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,7 +128,8 @@ def segments_read(
     inputs, known = input_width(layer), known_width(segments)
     unknown = [segment for segment in segments if segment.width is None]
     if not unknown:
-        flattened = isinstance(layer, nn.Linear) and known and inputs % known == 0
+        places_known = known and not any(segment.scattered for segment in segments)
+        flattened = isinstance(layer, nn.Linear) and places_known and inputs % known == 0
         return list(segments) if inputs == known or flattened else None
     rest = inputs - known
     # Where nothing is left the others were added, or concatenated as tokens are. Of a linear
@@ -166,18 +179,37 @@ def _owners_at(
         return []
     parts = _concatenated(node)
     if parts is not None:
-        return [segment for part in parts for segment in owners[part]]
+        beside = [segment for part in parts for segment in owners[part]]
+        return [replace(s, scattered=s.scattered or s.flattened) for s in beside]
     # Of a map and the one-channel mask that it is multiplied with, the map; of a sum with what
     # has no owner, the layers.
-    return max((owners[source] for source in node.all_input_nodes), key=_weight)
+    passed = max((owners[source] for source in node.all_input_nodes), key=_weight)
+    name = _operation(node, modules)
+    if name in FLATTENINGS:
+        return [replace(segment, flattened=True) for segment in passed]
+    return [replace(s, scattered=True) for s in passed] if name in TRANSPOSITIONS else passed
+
+
+def _operation(node: fx.Node, modules: Mapping[str, nn.Module]) -> str:
+    """Return the name of what a node does to a value."""
+    if node.op == "call_module":
+        return "flatten" if isinstance(modules[str(node.target)], nn.Flatten) else ""
+    if node.target is getattr:
+        return str(node.args[1])
+    return str(getattr(node.target, "__name__", node.target))
 
 
 def _concatenated(node: fx.Node) -> list[fx.Node] | None:
     """Return the values whose channels a node puts side by side, also one that occurs twice."""
-    if node.target not in CONCATENATIONS:
+    if node.target not in (*CONCATENATIONS, *BESIDE_EACH_OTHER):
         return None
     parts = node.args[0] if node.args else node.kwargs["tensors"]
-    dimension = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
+    if node.target in BESIDE_EACH_OTHER:
+        dimension: object = 1
+    elif len(node.args) > 1:
+        dimension = node.args[1]
+    else:
+        dimension = node.kwargs.get("dim", node.kwargs.get("axis", 0))
     if dimension not in CHANNEL_DIMENSIONS or not isinstance(parts, list | tuple):
         return None
     return [part for part in parts if isinstance(part, fx.Node)]

@@ -14,6 +14,7 @@ from prune.layers import Widths, layer_widths
 from prune.least_squares import RIDGE, choose_places
 from prune.modes import evaluating
 from prune.readers import Reader, find_readers
+from prune.widths import groups_of_one_width
 
 PICTURES_AT_ONCE = 32
 PLACES_A_PICTURE = 64
@@ -49,8 +50,10 @@ def reconstruction_scores(
         C; those of a group are equal. Layers that the forward pass does not reach are left out.
 
     Raises:
-        PruneError: where a layer reads the channels of one that is cut cannot be told.
+        PruneError: where a layer reads the channels of one that is cut cannot be told, or it
+            shares a part of them with others.
     """
+    groups_of_one_width(groups, layer_widths(model), widths)
     readers = _readers_of_cut(model, widths, groups)
     _check_places(readers)
     scores: Scores = {}
@@ -75,7 +78,8 @@ def reconstruction_errors(
     Returns:
         Squared error (C,) with n channels gone, n from 0, in units of the readers' energy, summed
         over the readers, by layer; those of a group are equal. Layers whose place among the inputs
-        of a reader cannot be told are left out, and so are those that are not reached.
+        of a reader cannot be told are left out, and so are those that are not reached or share a
+        part of their channels with others.
     """
     nothing = dict.fromkeys(layer_widths(model), 0)
     readers = {
@@ -91,12 +95,13 @@ def reconstruction_errors(
 
 
 def _readers_of_cut(model: nn.Module, widths: Widths, groups: Sequence[tuple[str, ...]]) -> Readers:
-    """Return what reads the channels of each group that is to be cut."""
+    """Return what reads the channels of each group of one width that is to be cut."""
     now = layer_widths(model)
     return {
         members: found
         for members, found in find_readers(model, groups).items()
-        if any(widths.get(name, now[name]) < now[name] for name in members)
+        if len({now[name] for name in members}) == 1
+        and any(widths.get(name, now[name]) < now[name] for name in members)
     }
 
 

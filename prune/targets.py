@@ -116,7 +116,10 @@ def matching(patterns: Sequence[str], layers: Sequence[str], key: str) -> list[s
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in layers):
             near = difflib.get_close_matches(pattern, layers, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; the first one is {layers[0]!r}"
+            if near:
+                hint = f"; did you mean {near[0]!r}?"
+            else:
+                hint = f"; the first one is {layers[0]!r}" if layers else ": the model has none"
             raise PruneError(f"{key}: {pattern!r} fits no layer that can be cut{hint}")
     return [name for name in layers if any(fnmatchcase(name, p) for p in patterns)]
 

@@ -100,3 +100,29 @@ def check_groups(widths: Widths, groups: Sequence[Sequence[str]]) -> None:
                     f"{members[0]!r} and {name!r} share their channels, so they cannot have "
                     f"{widths[members[0]]} and {widths[name]} of them"
                 )
+
+
+def groups_of_one_width(
+    groups: Sequence[tuple[str, ...]], now: Widths, planned: Widths
+) -> list[tuple[str, ...]]:
+    """Return the groups whose layers share all their channels.
+
+    Args:
+        groups: layers whose channels go together.
+        now: output channels by layer.
+        planned: output channels of those that are to be cut, and of any others.
+
+    Raises:
+        PruneError: layers that share a part of their channels are to be cut.
+    """
+    found = []
+    for members in groups:
+        other = next((name for name in members if now[name] != now[members[0]]), None)
+        if other is None:
+            found.append(members)
+        elif any(planned.get(name, now[name]) < now[name] for name in members):
+            raise PruneError(
+                f"{members[0]!r} and {other!r} share a part of their channels, by a slice or a "
+                "concatenation: such layers cannot be cut, leave them all untouched"
+            )
+    return found

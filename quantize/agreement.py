@@ -1,5 +1,6 @@
 """How far the embeddings of an int8 model are from those of its float model."""
 
+import copy
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 
@@ -36,7 +37,7 @@ class Reference:
     """The float model's embeddings of some pictures, to compare int8 models with.
 
     Args:
-        model: the float model; it runs in evaluation mode on the CPU, and is left as it is.
+        model: the float model; a copy of it runs in evaluation mode on the CPU.
         batches: (N, 3, H, W) each; kept in memory.
 
     Raises:
@@ -47,9 +48,7 @@ class Reference:
         self.batches = list(batches)
         if not self.batches:
             raise QuantizeError("no pictures to compare int8 embeddings with float ones on")
-        training = model.training
-        self.embeddings = _embed(model.cpu().eval(), self.batches)
-        model.train(training)
+        self.embeddings = _embed(copy.deepcopy(model).cpu().eval(), self.batches)
 
     def agreement(self, model: Callable[[Tensor], Tensor], engine: Engine) -> Agreement:
         """Compare an int8 model with the float model; it runs on the engine it was made for."""

@@ -27,9 +27,7 @@ def correct_bias(prepared: fx.GraphModule, pictures: Tensor) -> None:
     for node in prepared.graph.nodes:
         weighted = layers.get(node.name)
         if weighted is not None:
-            shift = _channel_means(rounded.layer_output(node)) - _channel_means(
-                exact.layer_output(node)
-            )
+            shift = rounded.channel_means(node) - exact.channel_means(node)
             for layer in (weighted.layer, _layer(rounded.module(node))):
                 bias = torch.zeros_like(shift) if layer.bias is None else layer.bias
                 layer.bias = nn.Parameter(bias - shift, requires_grad=False)
@@ -54,19 +52,18 @@ class _Walk:
     def module(self, node: fx.Node) -> nn.Module:
         return self._interpreter.fetch_attr(str(node.target))  # type: ignore[no-any-return]
 
-    def layer_output(self, node: fx.Node) -> Tensor:
-        """Return what a layer gives before the ReLU it may be fused with."""
+    def channel_means(self, node: fx.Node) -> Tensor:
+        """Return the means (C,) of what a layer gives before the ReLU it may be fused with."""
         source = self._nodes[node.name].args[0]
         assert isinstance(source, fx.Node)
-        return _layer(self.module(node))(self._interpreter.env[source])  # type: ignore[no-any-return]
+        layer = _layer(self.module(node))
+        output: Tensor = layer(self._interpreter.env[source])
+        # (N, ..., C) from a linear layer, (N, C, H, W) from a convolution.
+        linear = isinstance(layer, nn.Linear)
+        return output.flatten(0, -2).mean(0) if linear else output.mean((0, 2, 3))
 
 
 def _layer(module: nn.Module) -> nn.Conv2d | nn.Linear:
     layer = module[0] if isinstance(module, nn.Sequential) else module
     assert isinstance(layer, nn.Conv2d | nn.Linear)
     return layer
-
-
-def _channel_means(output: Tensor) -> Tensor:
-    """Return the means (C,) of (N, C, H, W), or of (N, ..., C) from a linear layer."""
-    return output.mean((0, 2, 3)) if output.dim() == 4 else output.flatten(0, -2).mean(0)

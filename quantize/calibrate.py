@@ -24,6 +24,7 @@ from quantize.engine import Engine, quantized_engine, uses_reduced_range
 from quantize.errors import QuantizeError
 from quantize.even_sample import EvenSample
 from quantize.fold import fold_batchnorm
+from quantize.graph import check_trace, trace
 from quantize.layer_names import check_layer_names, is_inside
 from quantize.pooling import keep_pooling_in_float, prepare_custom_config
 from quantize.prepared import fix_ranges, observed_nodes
@@ -97,13 +98,14 @@ def calibrate(
     Raises:
         QuantizeError: no calibration pictures, or not tensors of finite numbers; an unknown
             observer or layer, or an engine that is not supported here; a model that cannot be
-            traced.
+            traced, or whose trace computes something else.
     """
     _check_observer(scheme.observer)
     check_layer_names(model, scheme.float_layers)
     with quantized_engine(scheme.engine), torch_notices_silenced():
         prepared = _prepare(model, scheme)
-        sample = _observe(prepared, calibration, progress)
+        evaluated = copy.deepcopy(model).cpu().eval()
+        sample = _observe(prepared, evaluated, calibration, progress)
         fix_ranges(prepared)
     return Calibrated(prepared, sample, scheme)
 
@@ -177,14 +179,20 @@ def _qconfig_mapping(scheme: Scheme) -> QConfigMapping:
 @torch.inference_mode()
 def _observe(
     prepared: fx.GraphModule,
+    model: nn.Module,
     calibration: Iterable[Tensor],
     progress: Callable[[int], None] | None,
 ) -> Tensor:
-    """Show all batches to the observers; return a sample of the pictures."""
+    """Show all batches to the observers; return a sample of the pictures.
+
+    The first batch is what the model's trace is compared with the model on.
+    """
     sample, seen = EvenSample(BIAS_PICTURES), 0
     size: torch.Size | None = None
     for index, batch in enumerate(calibration):
         pictures = _checked(batch, index, size)
+        if size is None:
+            check_trace(trace(model), model, pictures)
         size = pictures.shape[1:]
         prepared(pictures)
         sample.add(pictures)

@@ -10,7 +10,7 @@ from collections import Counter
 
 from torch import fx, nn
 
-from quantize.errors import QuantizeError
+from quantize.graph import trace
 
 
 def call_sites(model: nn.Module) -> dict[str, str]:
@@ -48,21 +48,6 @@ def split_call_sites(model: nn.Module) -> fx.GraphModule:
             node.target = site
     graph.recompile()
     return graph
-
-
-def trace(model: nn.Module) -> fx.GraphModule:
-    """Return a model as a graph, which shares its modules.
-
-    Raises:
-        QuantizeError: the model cannot be traced.
-    """
-    try:
-        return fx.symbolic_trace(model)
-    except (fx.proxy.TraceError, TypeError, RuntimeError, NotImplementedError) as error:
-        reason = str(error).partition("\n")[0]
-        raise QuantizeError(
-            f"{type(model).__name__} cannot be traced by torch.fx: {reason}"
-        ) from error
 
 
 def _named_sites(graph: fx.GraphModule) -> dict[fx.Node, str]:

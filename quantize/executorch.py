@@ -20,6 +20,7 @@ from quantize.call_sites import split_call_sites
 from quantize.errors import QuantizeError
 from quantize.extras import import_extra
 from quantize.fold import fold_batchnorm, folded_copy
+from quantize.graph import check_trace
 from quantize.writing import written_whole
 
 # A method of the file that takes nothing and returns the metadata as JSON text.
@@ -44,7 +45,7 @@ def save_executorch(
             written.
     """
     with _quiet(), _told_in_one_line(), _any_batch():
-        content = _lowered(_exported(folded_copy(model), example), metadata)
+        content = _lowered(_exported(folded_copy(model, example), example), metadata)
     with written_whole(path) as file:
         file.write(content)
 
@@ -69,7 +70,9 @@ def save_executorch_int8(
     if not calibration:
         raise QuantizeError("no calibration pictures: int8 ranges cannot be chosen without them")
     with _quiet(), _told_in_one_line():
-        graph = split_call_sites(copy.deepcopy(model).cpu().eval())
+        evaluated = copy.deepcopy(model).cpu().eval()
+        graph = split_call_sites(evaluated)
+        check_trace(graph, evaluated, calibration[0])
         fold_batchnorm(graph)
         with _any_batch():
             exported = _exported(graph, calibration[0])

@@ -7,21 +7,30 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, fx, nn
 
-from quantize.call_sites import trace
+from quantize.errors import QuantizeError
+from quantize.graph import CHECKED, check_trace, trace
 
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
-def folded_copy(model: nn.Module) -> fx.GraphModule:
+def folded_copy(model: nn.Module, example: Tensor) -> fx.GraphModule:
     """Return a copy of a model in evaluation mode as a graph with its BatchNorms folded.
 
     Modules that are called several times stay shared, so that a file holds their weights once.
 
+    Args:
+        model: any ``torch.fx`` traceable module; it is left as it is.
+        example: (N, 3, H, W); on random pictures of its size the graph is compared with the model.
+
     Raises:
-        QuantizeError: the model cannot be traced.
+        QuantizeError: the model cannot be traced, or its trace computes something else.
     """
-    graph = trace(copy.deepcopy(model).cpu().eval())
+    evaluated = copy.deepcopy(model).cpu().eval()
+    graph = trace(evaluated)
+    generator = torch.Generator().manual_seed(0)
+    pictures = torch.randn((CHECKED, *example.shape[1:]), generator=generator)
+    check_trace(graph, evaluated, pictures)
     fold_batchnorm(graph)
     return graph
 
@@ -39,6 +48,9 @@ def fold_batchnorm(graph: fx.GraphModule, *, layers: Sequence[type[nn.Module]] =
 
     Returns:
         The number of BatchNorms folded.
+
+    Raises:
+        QuantizeError: one behind a linear layer does not normalise its channels.
     """
     modules = dict(graph.named_modules())
     calls = Counter(str(node.target) for node in graph.graph.nodes if node.op == "call_module")
@@ -52,6 +64,7 @@ def fold_batchnorm(graph: fx.GraphModule, *, layers: Sequence[type[nn.Module]] =
         layer, norm = modules[str(source.target)], modules[str(node.target)]
         # The exact types: a subclass may compute something else.
         if type(layer) in layers and type(norm) in _NORMS and _has_statistics(norm):
+            _check_width(layer, norm, source, node)
             fold_into(layer, norm)
             node.replace_all_uses_with(source)
             graph.graph.erase_node(node)
@@ -63,6 +76,15 @@ def fold_batchnorm(graph: fx.GraphModule, *, layers: Sequence[type[nn.Module]] =
 
 def _has_statistics(norm: nn.Module) -> bool:
     return isinstance(norm.running_mean, Tensor) and isinstance(norm.running_var, Tensor)
+
+
+def _check_width(layer: nn.Module, norm: nn.Module, source: fx.Node, node: fx.Node) -> None:
+    width = layer.out_features if isinstance(layer, nn.Linear) else norm.num_features
+    if norm.num_features != width:
+        raise QuantizeError(
+            f"{str(node.target)!r} normalises {norm.num_features} tokens, not the {width} channels "
+            f"of {str(source.target)!r}: it cannot become a part of that layer"
+        )
 
 
 @torch.no_grad()

@@ -59,7 +59,7 @@ def save_onnx(model: nn.Module, example: Tensor, path: Path, metadata: Mapping[s
         QuantizeError: the model cannot be traced or exported, the file gives other embeddings, or
             it cannot be written.
     """
-    network = UnitLength(folded_copy(model)).eval()
+    network = UnitLength(folded_copy(model, example)).eval()
     content = with_metadata(_export(network, example), metadata)
     _check(network, content, example, path)
     with written_whole(path) as file:

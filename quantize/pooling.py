@@ -10,6 +10,7 @@ from torch.ao.quantization.fx.custom_config import PrepareCustomConfig
 
 # What may lie between the pooling and the layer that reads it.
 RESHAPING = {"flatten", "reshape", "view", "squeeze"}
+PASSING = (nn.Flatten, nn.Identity, nn.Dropout)
 
 
 class FloatPooling(nn.Module):
@@ -42,7 +43,9 @@ def prepare_custom_config() -> PrepareCustomConfig:
 def _feeds_linear(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
     for user in node.users:
         if user.op == "call_module":
-            found = isinstance(modules[str(user.target)], nn.Linear)
+            module = modules[str(user.target)]
+            passes = isinstance(module, PASSING) and _feeds_linear(user, modules)
+            found = isinstance(module, nn.Linear) or passes
         else:
             name = str(getattr(user.target, "__name__", user.target))
             found = name in RESHAPING and _feeds_linear(user, modules)

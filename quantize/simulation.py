@@ -136,7 +136,8 @@ class Simulation:
         counted: list[tuple[str, int]] = []
 
         def count(weight: _Weight, output: Tensor) -> None:
-            positions = output[0].numel() // output.shape[1]
+            channels = output.shape[-1 if isinstance(weight.layer, nn.Linear) else 1]
+            positions = output[0].numel() // channels
             counted.append((weight.name, weight.exact.numel() * positions))
 
         handles = [

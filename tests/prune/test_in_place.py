@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from prune.cut import cut
 from prune.errors import PruneError
 from prune.graph import trace
+from prune.in_place import out_of_place
 from prune.reconstruct import reconstruct
 
 Middle = Callable[[nn.Module, Tensor], Tensor]
@@ -71,6 +72,18 @@ def plain_steps(net: nn.Module, x: Tensor) -> Tensor:
     return net.b(x.clamp(-1, 1) * 2.0) + net.a(x)
 
 
+def functional_steps(net: nn.Module, x: Tensor) -> Tensor:
+    side = net.a(x)
+    F.leaky_relu_(x, 0.5)
+    F.elu_(x)
+    F.hardtanh_(x, -0.5, 1.5)
+    return net.b(x) + side
+
+
+def plain_functional_steps(net: nn.Module, x: Tensor) -> Tensor:
+    return net.b(F.hardtanh(F.elu(F.leaky_relu(x, 0.5)), -0.5, 1.5)) + net.a(x)
+
+
 def after_cut_and_reconstruction(
     middle: Middle, randomise_normalisation: Callable[[nn.Module], None]
 ) -> dict[str, Tensor]:
@@ -95,6 +108,7 @@ def after_cut_and_reconstruction(
         (activation_as_a_statement, plain_activation),
         (activation_first, plain_activation),
         (several_steps, plain_steps),
+        (functional_steps, plain_functional_steps),
     ],
 )
 def test_what_works_in_place_is_reconstructed_like_what_does_not(
@@ -125,6 +139,19 @@ def test_a_trace_that_is_not_the_model_is_refused(middle: Middle) -> None:
     result = cut(model, plan, example=pictures[:2], check_input=pictures[:2])
     with pytest.raises(PruneError, match=r"the model and its torch.fx trace differ by .* in place"):
         reconstruct(result.model, model, result.kept, pictures)
+
+
+def zeroed(net: nn.Module, x: Tensor) -> Tensor:
+    side = net.a(x)
+    x.zero_()
+    return net.b(x) + side
+
+
+def test_what_works_in_place_only_is_refused() -> None:
+    graph = trace(Net(zeroed))
+    refused = pytest.raises(PruneError, match="calls 'zero_', which works in place only")
+    with refused, out_of_place(graph):
+        pass
 
 
 def test_python_words_are_not_in_place() -> None:

@@ -1,5 +1,6 @@
 """What reads a group's channels is found through sums, gates, concatenations and flattening."""
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torchvision.models import mobilenet_v2
@@ -100,3 +101,70 @@ def test_every_place_counts_also_behind_channels_of_no_layer() -> None:
         Reader("part", 4, None),
     ]
     assert found["behind_up",] == [Reader("head", 5, 0)]
+
+
+class Joined(nn.Module):
+    """Two maps that are concatenated in one of the ways there are, and read."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.left, self.right = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 6, 1)
+        self.mix = nn.Conv2d(10, 5, 1)
+        self._way = way
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = [self.left(x), self.right(x)]
+        if self._way == "axis":
+            return self.mix(torch.concatenate(parts, axis=1))
+        return self.mix(torch.hstack(parts) if self._way == "hstack" else torch.column_stack(parts))
+
+
+@pytest.mark.parametrize("way", ["axis", "hstack", "column_stack"])
+def test_every_way_to_concatenate_is_known(way: str) -> None:
+    found = find_readers(Joined(way), [])
+    assert found["left",] == [Reader("mix", 10, 0)]
+    assert found["right",] == [Reader("mix", 10, 4)]
+
+
+class Flattened(nn.Module):
+    """A linear layer behind one or several flattened maps."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.stem, self.side = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 8, 1)
+        inputs = {"pyramid": 4 * (1 + 4 + 16), "transposed": 4 * 16, "together": 12 * 16}[way]
+        self.head = nn.Linear(inputs, 2)
+        self._way = way
+
+    def forward(self, x: Tensor) -> Tensor:
+        stem = torch.relu(self.stem(x))
+        if self._way == "together":
+            return self.head(torch.cat([stem, self.side(x)], 1).flatten(1))
+        if self._way == "transposed":
+            return self.head(stem.permute(0, 2, 3, 1).flatten(1))
+        pooled = [nn.functional.adaptive_avg_pool2d(stem, size) for size in (1, 2, 4)]
+        return self.head(torch.cat([torch.flatten(part, 1) for part in pooled], 1))
+
+
+def test_flattened_maps_are_read_where_their_places_lie_in_one_order_only() -> None:
+    together = find_readers(Flattened("together"), [])
+    assert together["stem",] == [Reader("head", 12, 0)]
+    assert together["side",] == [Reader("head", 12, 4)]
+    assert find_readers(Flattened("transposed"), [])["stem",] == [Reader("head", 64, None)]
+    # Of the maps of a pyramid one channel has 1, another one 16 places.
+    assert find_readers(Flattened("pyramid"), [])["stem",] == [Reader("head", 84, None)]
+
+
+class OnTokens(nn.Module):
+    """A linear layer on the places of a map as tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.mix = nn.Conv2d(3, 4, 1), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mix(self.stem(x).flatten(2).transpose(1, 2))
+
+
+def test_channels_of_tokens_are_read_one_by_one() -> None:
+    assert find_readers(OnTokens(), [])["stem",] == [Reader("mix", 4, 0)]

@@ -105,6 +105,33 @@ def test_readers_of_an_unknown_place_are_no_silent_guess() -> None:
         by_loss(free, errors, 1.0, lambda cost: cost.macs)
 
 
+class JoinedInFront(nn.Module):
+    """A depthwise convolution behind a concatenation: its channels are those of two layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 1)
+        self.left, self.right = nn.Conv2d(6, 4, 1), nn.Conv2d(6, 8, 1)
+        self.depthwise = nn.Conv2d(12, 12, 3, padding=1, groups=12)
+        self.head = nn.Conv2d(12, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        stem = torch.relu(self.stem(x))
+        return self.head(self.depthwise(torch.cat([self.left(stem), self.right(stem)], 1)))
+
+
+def test_layers_that_share_a_part_of_their_channels_are_left_out_or_refused() -> None:
+    torch.manual_seed(0)
+    net, pictures = JoinedInFront().eval(), torch.randn(4, 3, 8, 8)
+    groups = find_groups(net, pictures[:2])
+    assert groups == [("depthwise", "left", "right")]
+    assert reconstruction_errors(net, pictures, groups=groups).keys() == {"stem", "head"}
+    scores = reconstruction_scores(net, pictures, widths={"stem": 4}, groups=groups)
+    assert scores.keys() == {"stem"}
+    with pytest.raises(PruneError, match="'depthwise' and 'left' share a part of their channels"):
+        reconstruction_scores(net, pictures, widths={"left": 2}, groups=groups)
+
+
 def test_what_is_far_from_zero_is_scored_by_how_it_varies() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 6, 1), nn.Conv2d(6, 5, 1)).eval()

@@ -65,6 +65,8 @@ def test_a_pattern_that_fits_nothing_is_refused(free: Freedom, model: nn.Module)
         shares_by_pattern(free, 0.5, {"conv9.*": 0.5})
     with pytest.raises(PruneError, match=r"prune.untouched: 'conv5.con' fits .* 'conv5.conv'"):
         freedom(model, SMALL, cost_example=EXAMPLE, untouched=["conv5.con"])
+    with pytest.raises(PruneError, match="'conv1' fits no layer that can be cut: the model has no"):
+        freedom(nn.ReLU(), SMALL, cost_example=EXAMPLE, untouched=["conv1"], groups=[])
 
 
 def test_untouched_layers_keep_their_channels_and_so_do_those_tied_to_them(

@@ -37,7 +37,11 @@ def test_equal_embeddings_have_no_error() -> None:
 
 def test_the_float_model_is_run_in_evaluation_mode_and_left_in_its_own(pictures: Tensor) -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten()).train()
+    model[1].eval()  # frozen
     reference = Reference(model, pictures.split(5))
+    assert [module.training for module in model] == [True, False, True]
+    with pytest.raises(RuntimeError):
+        Reference(model, [pictures[:, :2]])
     assert model.training
     assert torch.equal(reference.embeddings, model.eval()(pictures).detach())
     assert reference.agreement(model, "qnnpack").mean_relative_error == 0

@@ -1,8 +1,10 @@
 import copy
 
+import pytest
 import torch
 from torch import Tensor, fx, nn
 
+from quantize.errors import QuantizeError
 from quantize.fold import fold_batchnorm, folded_copy
 from reid.models import build_model
 
@@ -99,8 +101,27 @@ def test_what_is_called_twice_is_left_alone() -> None:
 def test_a_folded_copy_leaves_the_model_and_shares_what_it_shares() -> None:
     model = _with_statistics(build_model("osnet_x0_25"))
     before = copy.deepcopy(model.state_dict())
-    graph = folded_copy(model)
+    graph = folded_copy(model, torch.zeros(1, 3, 64, 32))
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     calls = [node.target for node in graph.graph.nodes if str(node.target).endswith("gate.fc1")]
     assert len(calls) == 24
     assert len(set(calls)) == 6
+
+
+class WrittenOver(nn.Module):
+    """``first`` is the sum too; to torch.fx it is what was there before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        first = y
+        y += 1
+        return y + first  # type: ignore[no-any-return]
+
+
+def test_a_graph_that_computes_something_else_is_not_folded() -> None:
+    with pytest.raises(QuantizeError, match=r"^WrittenOver and its torch\.fx trace .* in place"):
+        folded_copy(WrittenOver(), torch.zeros(1, 3, 8, 4))

@@ -1,3 +1,4 @@
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -36,9 +37,21 @@ def test_wrapping_changes_no_bit() -> None:
         assert torch.equal(graph(pictures), model(pictures))
 
 
-def test_small_means_of_large_maps_keep_their_levels() -> None:
+class PeaksByModules(Peaks):
+    """The same, written with modules."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.between = nn.Sequential(nn.Flatten(), nn.Identity(), nn.Dropout(0.5))
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.between(self.global_avgpool(F.relu(self.conv(pictures)))))
+
+
+@pytest.mark.parametrize("kind", [Peaks, PeaksByModules])
+def test_small_means_of_large_maps_keep_their_levels(kind: type[Peaks]) -> None:
     torch.manual_seed(0)
-    model = Peaks().eval()
+    model = kind().eval()
     pictures = 20 * torch.rand(64, 3, 16, 16) * (torch.rand(64, 3, 16, 16) < 0.05)
     int8 = quantize_static(model, [pictures], bias_correction=False)
     with torch.inference_mode():

@@ -86,6 +86,25 @@ def test_the_layer_that_int8_hurts_comes_first(found: Sensitivity) -> None:
     assert next(c.macs for c in found.layers if c.layer == "fc") == 8 * 7 * 3 * 16
 
 
+class OnTokens(nn.Module):
+    """A linear layer on every place of a map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.mix = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mix(self.stem(x).flatten(2).transpose(1, 2)).mean(1)  # type: ignore[no-any-return]
+
+
+def test_the_macs_of_a_linear_layer_on_tokens(pictures: Tensor) -> None:
+    model = OnTokens().eval()
+    calibrated = calibrate(model, [pictures], Scheme(observer="minmax"))
+    layers = measure_sensitivity(model, calibrated, [pictures]).layers
+    macs = {cost.layer: cost.macs for cost in layers}
+    assert macs == {"stem": 64 * 32 * 3 * 8 * 9, "mix": 64 * 32 * 8 * 5}
+
+
 def test_parts_add_up_to_about_the_whole(found: Sensitivity) -> None:
     parts = found.picture + found.operators + sum(cost.alone for cost in found.layers)
     assert parts == pytest.approx(found.everything, rel=0.5)

@@ -66,7 +66,7 @@ def test_a_frozen_model_has_only_constants_and_is_close(
     osnet: nn.Module, pictures: Tensor, tmp_path: Path
 ) -> None:
     path = tmp_path / "frozen.ts"
-    save_torchscript(folded_copy(osnet), pictures[:1], path, {"name": "x"}, freeze=True)
+    save_torchscript(folded_copy(osnet, pictures), pictures[:1], path, {"name": "x"}, freeze=True)
     loaded, metadata = load_torchscript(path)
     assert metadata == {"name": "x"}
     assert list(loaded.parameters()) == []

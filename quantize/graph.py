@@ -1,0 +1,117 @@
+"""A model as a graph, as it runs on pictures alone."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_leaves
+
+from quantize.errors import QuantizeError
+
+CHECKED = 2  # pictures on which a trace is compared with its model
+TOLERANCE = 1e-4
+
+
+def trace(model: nn.Module) -> fx.GraphModule:
+    """Return a model, as it runs on pictures alone, as a graph, which shares its modules.
+
+    Further arguments of its forward pass are at their defaults.
+
+    Raises:
+        QuantizeError: the model cannot be traced, or needs more than one input.
+    """
+    try:
+        tracer = _PicturesAlone()
+        graph = tracer.trace(model)
+        return fx.GraphModule(tracer.root, graph, type(model).__name__)
+    except QuantizeError:
+        raise
+    except Exception as error:  # whatever a forward pass does with what is no tensor
+        reason = " ".join(str(error).partition("\n")[0].split()) or type(error).__name__
+        raise QuantizeError(
+            f"{type(model).__name__} cannot be traced by torch.fx: {reason}"
+        ) from error
+
+
+class _PicturesAlone(fx.Tracer):
+    """Calls a forward pass with its first argument alone, whatever the others' defaults are."""
+
+    def create_args_for_root(
+        self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
+    ) -> tuple[Callable[..., Any], list[Any]]:
+        """Return the forward function and its arguments: the model, and the pictures."""
+        del is_module, concrete_args
+        model = self.root
+        pictures, *others = inspect.signature(model.forward).parameters.values()
+        for other in others:
+            if other.default is other.empty and other.kind not in (
+                other.VAR_POSITIONAL,
+                other.VAR_KEYWORD,
+            ):
+                raise QuantizeError(
+                    f"{type(model).__name__} needs {other.name!r} besides pictures: int8 and files "
+                    "for deployment need a forward pass of one input"
+                )
+        annotation = None if pictures.annotation is pictures.empty else pictures.annotation
+        proxy = self.create_proxy("placeholder", pictures.name, (), {}, type_expr=annotation)
+        return root_fn, [model, proxy]
+
+
+@torch.no_grad()
+def check_trace(graph: fx.GraphModule, model: nn.Module, pictures: Tensor) -> None:
+    """Check that a model's graph computes what the model does.
+
+    Args:
+        graph: that ``trace`` made of the model, or one that should give the same.
+        model: on the CPU, in evaluation mode.
+        pictures: (N, 3, H, W); two of them are looked at.
+
+    Raises:
+        QuantizeError: it does not, or would not with its BatchNorms folded; what is made of the
+            graph would be another model.
+    """
+    few = pictures[:CHECKED]
+    # Copies, since a forward pass may write over what it is given.
+    found = tree_leaves(_NormalisingVectors(graph).run(few.clone()))
+    expected = tree_leaves(model(few.clone()))
+    if len(found) != len(expected) or not all(map(_same, found, expected)):
+        raise QuantizeError(
+            f"{type(model).__name__} and its torch.fx trace give different outputs; does its "
+            "forward pass change a tensor in place (+=, relu_) that it reads again under another "
+            "name? There, make a new one (y = y + x instead of y += x)"
+        )
+
+
+class _NormalisingVectors(fx.Interpreter):
+    """Runs a graph, and sees that a linear layer's BatchNorm can be folded into it."""
+
+    def __init__(self, graph: fx.GraphModule) -> None:
+        super().__init__(graph)
+        self.extra_traceback = False  # errors in one line
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Return the value of a node."""
+        value: Any = super().run_node(n)
+        source: Any = n.args[0] if n.args else None
+        if self._called(n, nn.BatchNorm1d) and self._called(source, nn.Linear) and value.dim() > 2:
+            raise QuantizeError(
+                f"{n.target!r} normalises {value.shape[1]} tokens, not the {value.shape[2]} "
+                f"channels of {source.target!r}: it cannot become a part of that layer"
+            )
+        return value
+
+    def _called(self, node: Any, kind: type[nn.Module]) -> bool:
+        is_call = isinstance(node, fx.Node) and node.op == "call_module"
+        return is_call and isinstance(self.fetch_attr(str(node.target)), kind)
+
+
+def _same(found: object, expected: object) -> bool:
+    if not isinstance(found, Tensor) or not isinstance(expected, Tensor):
+        return bool(found == expected)
+    if found.shape != expected.shape:
+        return False
+    if torch.equal(found, expected):
+        return True
+    return bool((found - expected).abs().max() <= TOLERANCE * expected.abs().max())

@@ -1,0 +1,97 @@
+"""A graph computes what its model does on pictures alone, or is refused."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from quantize.calibrate import Scheme
+from quantize.errors import QuantizeError
+from quantize.fold import folded_copy
+from quantize.graph import check_trace, trace
+from quantize.static import quantize_static
+
+
+class Labelled(nn.Module):
+    """Embeddings of pictures alone, logits where a label comes with them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Sequential(nn.Conv2d(3, 8, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.classify = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+        embeddings: Tensor = self.embed(x)
+        return embeddings if label is None else self.classify(embeddings)
+
+
+class WithCamera(nn.Module):
+    def forward(self, x: Tensor, camera: Tensor) -> Tensor:
+        return x * camera
+
+
+class AsksForTheDevice(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x[{"cpu": 0}[x.device]]  # type: ignore[index]
+
+
+class WrittenOver(nn.Module):
+    """``first`` is the sum too; to torch.fx it is what was there before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        first = y
+        y += 1
+        return self.conv(y) + first  # type: ignore[no-any-return]
+
+
+def test_further_arguments_stay_at_their_defaults() -> None:
+    model = Labelled().eval()
+    pictures = torch.randn(4, 3, 8, 8)
+    graph = trace(model)
+    assert torch.equal(graph(pictures), model(pictures))
+    assert "classify" not in {node.target for node in graph.graph.nodes}
+
+
+def test_a_model_that_needs_more_than_pictures_is_refused() -> None:
+    with pytest.raises(QuantizeError, match=r"^WithCamera needs 'camera' besides pictures: "):
+        trace(WithCamera())
+
+
+def test_whatever_a_forward_pass_raises_is_told_in_one_line() -> None:
+    with pytest.raises(QuantizeError, match=r"^AsksForTheDevice cannot be traced .*: .+$"):
+        trace(AsksForTheDevice())
+
+
+def test_a_trace_that_computes_something_else_is_found() -> None:
+    pictures = torch.randn(3, 3, 8, 4)
+    labelled, written_over = Labelled(), WrittenOver()
+    before = pictures.clone()
+    check_trace(trace(labelled), labelled, pictures)
+    with pytest.raises(QuantizeError, match=r"^WrittenOver and its torch\.fx trace .* in place"):
+        check_trace(trace(written_over), written_over, pictures)
+    assert torch.equal(pictures, before)
+
+
+class NormalisedTokens(nn.Module):
+    """A BatchNorm over the tokens of a linear layer, of which there are 8."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.mix, self.norm = nn.Linear(3, channels), nn.BatchNorm1d(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.mix(x.flatten(2).transpose(1, 2)))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("channels", [8, 5])
+def test_a_batchnorm_over_tokens_is_not_folded(channels: int) -> None:
+    model, pictures = NormalisedTokens(channels).eval(), torch.randn(4, 3, 4, 2)
+    words = f"^'norm' normalises 8 tokens, not the {channels} channels of 'mix': .*layer$"
+    with pytest.raises(QuantizeError, match=words):
+        folded_copy(model, pictures)
+    with pytest.raises(QuantizeError, match=words):
+        quantize_static(model, [pictures], Scheme(observer="minmax"))

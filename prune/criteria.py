@@ -59,10 +59,16 @@ def rescore(
         return {name: torch.rand(len(value), generator=generator) for name, value in norms.items()}
     if criterion in MEASURED:
         norms = {name: _measured(criterion, name, measured or {}) for name in norms}
-    scores = {name: value / value.mean().clamp_min(1e-12) for name, value in norms.items()}
+    scores = {name: _of_mean_one(value) for name, value in norms.items()}
     if criterion == "batchnorm_scale":
         scores |= _batchnorm_scales(scores, model, normalisations, groups)
     return scores
+
+
+def _of_mean_one(scores: Tensor) -> Tensor:
+    # However small: those of taylor are, in a model that has learned its pictures.
+    mean = scores.mean()
+    return scores / mean if mean > 0 else scores
 
 
 def _measured(criterion: Criterion, layer: str, measured: Mapping[str, Tensor]) -> Tensor:
@@ -87,8 +93,7 @@ def _batchnorm_scales(
         if not isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) or not module.affine:
             continue
         if layer in scores:
-            scale = module.weight.detach().abs().cpu()
-            scales[layer] = scale / scale.mean().clamp_min(1e-12)
+            scales[layer] = _of_mean_one(module.weight.detach().abs().cpu())
     followers: Scores = {}
     for members in groups:
         known = [scales[name] for name in members if name in scales]

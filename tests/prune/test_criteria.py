@@ -93,3 +93,11 @@ def test_a_layer_of_zeros_does_not_divide_by_zero(small_net: nn.Module) -> None:
     scores = rescore("l2", {"stem": torch.zeros(8)}, model=small_net, normalisations={}, groups=[],
                      seed=0)  # fmt: skip
     assert torch.equal(scores["stem"], torch.zeros(8))
+
+
+def test_small_scores_are_brought_to_one_scale_too(small_net: nn.Module) -> None:
+    measured = {"stem": torch.rand(8) * 1e-15, "gate": torch.rand(8) * 1e-9}
+    scores = rescore("taylor", measured, model=small_net, normalisations={}, groups=[], seed=0,
+                     measured=measured)  # fmt: skip
+    for score in scores.values():
+        assert score.mean() == pytest.approx(1)

@@ -1,8 +1,9 @@
 """The ranges of int8: a float model looks at pictures, and observers remember what they saw."""
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from typing import Any, Literal, get_args
 
 import torch
@@ -24,7 +25,7 @@ from quantize.engine import Engine, quantized_engine, uses_reduced_range
 from quantize.errors import QuantizeError
 from quantize.even_sample import EvenSample
 from quantize.fold import fold_batchnorm
-from quantize.graph import check_trace, trace
+from quantize.graph import check_trace
 from quantize.layer_names import check_layer_names, is_inside
 from quantize.pooling import keep_pooling_in_float, prepare_custom_config
 from quantize.prepared import fix_ranges, observed_nodes
@@ -103,9 +104,10 @@ def calibrate(
     _check_observer(scheme.observer)
     check_layer_names(model, scheme.float_layers)
     with quantized_engine(scheme.engine), torch_notices_silenced():
-        prepared = _prepare(model, scheme)
-        evaluated = copy.deepcopy(model).cpu().eval()
-        sample = _observe(prepared, evaluated, calibration, progress)
+        batches = _checked_batches(calibration)
+        first = list(islice(batches, 1))
+        prepared = _prepare(model, scheme, *first)
+        sample = _observe(prepared, chain(first, batches), progress)
         fix_ranges(prepared)
     return Calibrated(prepared, sample, scheme)
 
@@ -137,9 +139,12 @@ def spare_layers(
     return Calibrated(prepared, calibrated.sample, scheme)
 
 
-def _prepare(model: nn.Module, scheme: Scheme) -> fx.GraphModule:
+def _prepare(model: nn.Module, scheme: Scheme, pictures: Tensor | None = None) -> fx.GraphModule:
+    """Return a model's graph with observers; with pictures, it is compared with the model first."""
     evaluated = copy.deepcopy(model).cpu().eval()
     graph = split_call_sites(evaluated)
+    if pictures is not None:
+        check_trace(graph, evaluated, pictures)
     fold_batchnorm(graph)
     keep_pooling_in_float(graph)
     mapping = leave_in_float(_qconfig_mapping(scheme), evaluated, scheme.float_layers)
@@ -179,21 +184,12 @@ def _qconfig_mapping(scheme: Scheme) -> QConfigMapping:
 @torch.inference_mode()
 def _observe(
     prepared: fx.GraphModule,
-    model: nn.Module,
-    calibration: Iterable[Tensor],
+    batches: Iterable[Tensor],
     progress: Callable[[int], None] | None,
 ) -> Tensor:
-    """Show all batches to the observers; return a sample of the pictures.
-
-    The first batch is what the model's trace is compared with the model on.
-    """
+    """Show all batches to the observers; return a sample of the pictures."""
     sample, seen = EvenSample(BIAS_PICTURES), 0
-    size: torch.Size | None = None
-    for index, batch in enumerate(calibration):
-        pictures = _checked(batch, index, size)
-        if size is None:
-            check_trace(trace(model), model, pictures)
-        size = pictures.shape[1:]
+    for pictures in batches:
         prepared(pictures)
         sample.add(pictures)
         seen += len(pictures)
@@ -202,6 +198,14 @@ def _observe(
     if seen == 0:
         raise QuantizeError("no calibration pictures: int8 ranges cannot be chosen without them")
     return sample.pictures()
+
+
+def _checked_batches(calibration: Iterable[Tensor]) -> Iterator[Tensor]:
+    size: torch.Size | None = None
+    for index, batch in enumerate(calibration):
+        pictures = _checked(batch, index, size)
+        size = pictures.shape[1:]
+        yield pictures
 
 
 def _checked(batch: object, index: int, size: torch.Size | None) -> Tensor:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, fx, nn
 
-from quantize.errors import QuantizeError
 from quantize.graph import CHECKED, check_trace, trace
 
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
@@ -44,13 +43,11 @@ def fold_batchnorm(graph: fx.GraphModule, *, layers: Sequence[type[nn.Module]] =
     precision.
 
     Args:
-        graph: a graph in evaluation mode.
+        graph: a graph in evaluation mode, in which a linear layer's BatchNorm normalises its
+            channels, see :func:`quantize.graph.check_trace`.
 
     Returns:
         The number of BatchNorms folded.
-
-    Raises:
-        QuantizeError: one behind a linear layer does not normalise its channels.
     """
     modules = dict(graph.named_modules())
     calls = Counter(str(node.target) for node in graph.graph.nodes if node.op == "call_module")
@@ -64,7 +61,6 @@ def fold_batchnorm(graph: fx.GraphModule, *, layers: Sequence[type[nn.Module]] =
         layer, norm = modules[str(source.target)], modules[str(node.target)]
         # The exact types: a subclass may compute something else.
         if type(layer) in layers and type(norm) in _NORMS and _has_statistics(norm):
-            _check_width(layer, norm, source, node)
             fold_into(layer, norm)
             node.replace_all_uses_with(source)
             graph.graph.erase_node(node)
@@ -76,15 +72,6 @@ def fold_batchnorm(graph: fx.GraphModule, *, layers: Sequence[type[nn.Module]] =
 
 def _has_statistics(norm: nn.Module) -> bool:
     return isinstance(norm.running_mean, Tensor) and isinstance(norm.running_var, Tensor)
-
-
-def _check_width(layer: nn.Module, norm: nn.Module, source: fx.Node, node: fx.Node) -> None:
-    width = layer.out_features if isinstance(layer, nn.Linear) else norm.num_features
-    if norm.num_features != width:
-        raise QuantizeError(
-            f"{str(node.target)!r} normalises {norm.num_features} tokens, not the {width} channels "
-            f"of {str(source.target)!r}: it cannot become a part of that layer"
-        )
 
 
 @torch.no_grad()

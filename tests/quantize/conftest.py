@@ -27,3 +27,23 @@ def osnet(pictures: Tensor) -> nn.Module:
 @pytest.fixture(scope="session")
 def int8_osnet(osnet: nn.Module, pictures: Tensor) -> fx.GraphModule:
     return quantize_static(osnet, pictures.split(4))
+
+
+class WrittenOver(nn.Module):
+    """``first`` is the sum too; to torch.fx it is what was there before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        first = y
+        y += 1
+        return self.conv(y) + first  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def written_over() -> nn.Module:
+    """A network whose trace by torch.fx computes something else."""
+    return WrittenOver()

@@ -108,20 +108,6 @@ def test_a_folded_copy_leaves_the_model_and_shares_what_it_shares() -> None:
     assert len(set(calls)) == 6
 
 
-class WrittenOver(nn.Module):
-    """``first`` is the sum too; to torch.fx it is what was there before."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 4, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.conv(x)
-        first = y
-        y += 1
-        return y + first  # type: ignore[no-any-return]
-
-
-def test_a_graph_that_computes_something_else_is_not_folded() -> None:
+def test_a_graph_that_computes_something_else_is_not_folded(written_over: nn.Module) -> None:
     with pytest.raises(QuantizeError, match=r"^WrittenOver and its torch\.fx trace .* in place"):
-        folded_copy(WrittenOver(), torch.zeros(1, 3, 8, 4))
+        folded_copy(written_over, torch.zeros(1, 3, 8, 4))

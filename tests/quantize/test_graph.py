@@ -34,20 +34,6 @@ class AsksForTheDevice(nn.Module):
         return x[{"cpu": 0}[x.device]]  # type: ignore[index]
 
 
-class WrittenOver(nn.Module):
-    """``first`` is the sum too; to torch.fx it is what was there before."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 3, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.conv(x)
-        first = y
-        y += 1
-        return self.conv(y) + first  # type: ignore[no-any-return]
-
-
 def test_further_arguments_stay_at_their_defaults() -> None:
     model = Labelled().eval()
     pictures = torch.randn(4, 3, 8, 8)
@@ -66,9 +52,9 @@ def test_whatever_a_forward_pass_raises_is_told_in_one_line() -> None:
         trace(AsksForTheDevice())
 
 
-def test_a_trace_that_computes_something_else_is_found() -> None:
+def test_a_trace_that_computes_something_else_is_found(written_over: nn.Module) -> None:
     pictures = torch.randn(3, 3, 8, 4)
-    labelled, written_over = Labelled(), WrittenOver()
+    labelled = Labelled()
     before = pictures.clone()
     check_trace(trace(labelled), labelled, pictures)
     with pytest.raises(QuantizeError, match=r"^WrittenOver and its torch\.fx trace .* in place"):

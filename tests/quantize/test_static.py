@@ -185,23 +185,11 @@ def test_refusals(
     assert torch.backends.quantized.engine == before
 
 
-class WrittenOver(nn.Module):
-    """``first`` is the sum too; to torch.fx it is what was there before."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 3, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.conv(x)
-        first = y
-        y += 1
-        return self.conv(y) + first  # type: ignore[no-any-return]
-
-
-def test_a_model_whose_trace_computes_something_else_is_refused(pictures: Tensor) -> None:
+def test_a_model_whose_trace_computes_something_else_is_refused(
+    written_over: nn.Module, pictures: Tensor
+) -> None:
     with pytest.raises(QuantizeError, match=r"^WrittenOver and its torch\.fx trace .* in place"):
-        quantize_static(WrittenOver(), [pictures], MINMAX)
+        quantize_static(written_over, [pictures], MINMAX)
 
 
 def test_instance_norm_variant(pictures: Tensor) -> None:

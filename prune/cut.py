@@ -14,7 +14,7 @@ from prune.layers import Widths, layer_widths
 from prune.nni_backend import find_groups, mask_channels, remove_masked
 from prune.supported import check_supported
 from prune.verify import check_widths, masked_difference
-from prune.widths import check_groups, groups_of_one_width
+from prune.widths import check_groups, check_one_width, is_of_one_width
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,9 @@ def cut(
     if groups is None:
         groups = find_groups(source, example)
     now = layer_widths(source)
-    check_groups({**now, **widths}, groups_of_one_width(groups, now, widths))
+    check_one_width(groups, now, widths)
+    whole = [members for members in groups if is_of_one_width(members, now)]
+    check_groups({**now, **widths}, whole)
     clock.stop("groups")
     masked = mask_channels(
         source,

@@ -14,7 +14,7 @@ from prune.layers import Widths, layer_widths
 from prune.least_squares import RIDGE, choose_places
 from prune.modes import evaluating
 from prune.readers import Reader, find_readers
-from prune.widths import groups_of_one_width
+from prune.widths import check_one_width, is_of_one_width
 
 PICTURES_AT_ONCE = 32
 PLACES_A_PICTURE = 64
@@ -53,7 +53,7 @@ def reconstruction_scores(
         PruneError: where a layer reads the channels of one that is cut cannot be told, or it
             shares a part of them with others.
     """
-    groups_of_one_width(groups, layer_widths(model), widths)
+    check_one_width(groups, layer_widths(model), widths)
     readers = _readers_of_cut(model, widths, groups)
     _check_places(readers)
     scores: Scores = {}
@@ -100,7 +100,7 @@ def _readers_of_cut(model: nn.Module, widths: Widths, groups: Sequence[tuple[str
     return {
         members: found
         for members, found in find_readers(model, groups).items()
-        if len({now[name] for name in members}) == 1
+        if is_of_one_width(members, now)
         and any(widths.get(name, now[name]) < now[name] for name in members)
     }
 

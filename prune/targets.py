@@ -11,6 +11,7 @@ from prune.costs import CostModel, output_layers
 from prune.errors import PruneError
 from prune.layers import layer_widths
 from prune.nni_backend import find_groups
+from prune.widths import is_of_one_width
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def freedom(
         if not fixed & set(members)
         and all(name in position for name in members)
         # Of other widths: they share channels in part, by a slice or a concatenation.
-        and len({full[name] for name in members}) == 1
+        and is_of_one_width(members, full)
     ]
     if not units:
         raise PruneError("nothing is left to cut: every layer is untouched or the model's output")

@@ -102,10 +102,13 @@ def check_groups(widths: Widths, groups: Sequence[Sequence[str]]) -> None:
                 )
 
 
-def groups_of_one_width(
-    groups: Sequence[tuple[str, ...]], now: Widths, planned: Widths
-) -> list[tuple[str, ...]]:
-    """Return the groups whose layers share all their channels.
+def is_of_one_width(members: Sequence[str], now: Widths) -> bool:
+    """Tell whether the layers of a group share all their channels."""
+    return all(now[name] == now[members[0]] for name in members)
+
+
+def check_one_width(groups: Sequence[Sequence[str]], now: Widths, planned: Widths) -> None:
+    """Check that layers are to be cut only where those of their group share all their channels.
 
     Args:
         groups: layers whose channels go together.
@@ -115,14 +118,11 @@ def groups_of_one_width(
     Raises:
         PruneError: layers that share a part of their channels are to be cut.
     """
-    found = []
     for members in groups:
-        other = next((name for name in members if now[name] != now[members[0]]), None)
-        if other is None:
-            found.append(members)
-        elif any(planned.get(name, now[name]) < now[name] for name in members):
+        cut = any(planned.get(name, now[name]) < now[name] for name in members)
+        if cut and not is_of_one_width(members, now):
+            other = next(name for name in members if now[name] != now[members[0]])
             raise PruneError(
                 f"{members[0]!r} and {other!r} share a part of their channels, by a slice or a "
                 "concatenation: such layers cannot be cut, leave them all untouched"
             )
-    return found

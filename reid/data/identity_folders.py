@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from reid.data.numbering import number_names, stand_in_cameras
-from reid.data.paths import existing_folder, holds_pictures, inner_folders, list_pictures
+from reid.data.paths import existing_folder, holds_pictures, inner_folders, pictures_of
 from reid.data.records import Picture, ReidData
 from reid.errors import DataError
 
@@ -12,6 +12,10 @@ TRAIN, TRAIN_ALL, VALIDATION, QUERY, GALLERY = "train", "train_all", "val", "que
 # The last is made by layumi's Person_reID too, and not read here.
 SPLITS = frozenset((TRAIN, TRAIN_ALL, VALIDATION, QUERY, GALLERY, "multi-query"))
 JUNK = "-1"
+IN_ONE_FOLDER = (
+    "put the pictures of each identity into one folder, with the camera in their names, such as "
+    f"'c2_1.jpg'; sets of identities are folders named {TRAIN}, {QUERY} and {GALLERY}"
+)
 # Not within a word: neither "pic2.jpg" nor "c3po.jpg" names a camera, "0002_c1s1_000451.jpg" does.
 CAMERA = re.compile(
     r"(?<![a-z0-9])(?:c|cam(?:era)?[ _-]?)(\d+)(?:s\d|(?![a-z0-9]))"
@@ -87,23 +91,11 @@ def _list_split(folders: list[Path]) -> list[tuple[str, Path]]:
         for folder in folders
         for identity in inner_folders(folder)
         if identity.name != JUNK
-        for path in _list_identity(identity)
+        for path in pictures_of(identity, "an identity", IN_ONE_FOLDER)
     ]
     if not members:
         raise DataError(f"{folders[0]}: no folder with pictures in it; expected one per identity")
     return members
-
-
-def _list_identity(folder: Path) -> list[Path]:
-    for inner in inner_folders(folder):
-        if holds_pictures(inner):
-            raise DataError(
-                f"{inner}: has pictures and is not read, being a folder within that of an "
-                f"identity, {folder.name!r}; put the pictures of each identity into one folder, "
-                "with the camera in their names, such as 'c2_1.jpg'; sets of identities are "
-                f"folders named {TRAIN}, {QUERY} and {GALLERY}"
-            )
-    return list_pictures(folder)
 
 
 def _read_cameras(root: Path, members: list[tuple[str, Path]]) -> dict[Path, int]:

@@ -128,6 +128,26 @@ def holds_pictures(folder: Path) -> bool:
     return False
 
 
+def pictures_of(folder: Path, whose: str, hint: str) -> list[Path]:
+    """List the pictures in somebody's folder by name.
+
+    Args:
+        folder: the folder.
+        whose: it is, for a message: "a person".
+        hint: what a message ends with.
+
+    Raises:
+        DataError: a folder within it has pictures too, which would not be read.
+    """
+    for inner in inner_folders(folder):
+        if holds_pictures(inner):
+            raise DataError(
+                f"{inner}: has pictures and is not read, being a folder within that of {whose}, "
+                f"{folder.name!r}; {hint}"
+            )
+    return list_pictures(folder)
+
+
 def _is_data(name: str) -> bool:
     return not name.startswith(".") and name not in ("@eaDir", "__MACOSX")
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from reid.data.identity_folders import JUNK
 from reid.data.market1501 import NAME, SPLITS
-from reid.data.paths import existing_folder, holds_pictures, inner_folders, list_pictures
+from reid.data.paths import existing_folder, inner_folders, list_pictures, pictures_of
 from reid.errors import DataError
 
+IN_ONE_FOLDER = "put the pictures of each person into one folder"
 # Market-1501's: -1 is no person, 0000 are many persons without a name.
 NOBODY = frozenset((-1, 0))
 
@@ -68,18 +69,8 @@ def _list_folders(folder: Path) -> list[NamedPicture]:
         NamedPicture(path, person.name)
         for person in inner_folders(folder)
         if person.name != JUNK
-        for path in _list_person(person)
+        for path in pictures_of(person, "a person", IN_ONE_FOLDER)
     ]
-
-
-def _list_person(folder: Path) -> list[Path]:
-    for inner in inner_folders(folder):
-        if holds_pictures(inner):
-            raise DataError(
-                f"{inner}: has pictures and is not read, being a folder within that of a person, "
-                f"{folder.name!r}; put the pictures of each person into one folder"
-            )
-    return list_pictures(folder)
 
 
 def _name_flat(folder: Path, paths: Sequence[Path]) -> list[NamedPicture]:

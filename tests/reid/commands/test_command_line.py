@@ -132,8 +132,8 @@ def test_bad_input_takes_one_line(
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (PermissionError(errno.EACCES, "Permission denied", "/root/set"),
-         "error: /root/set: Permission denied\n"),
+        (PermissionError(errno.EACCES, "Permission denied", "/some/set"),
+         "error: /some/set: Permission denied\n"),
         (OSError("no device"), "error: no device\n"),
     ],
 )  # fmt: skip

@@ -66,10 +66,15 @@ def measure_run(config: Config, run: RunDir) -> None:
 
 
 def _is_there(run: RunDir, record: StageRecord) -> bool:
-    path: Path = run.path / record.result["file"]
-    if not path.is_file():
+    path = _model_path(run, record)
+    there = path.is_file()
+    if not there:
         logger.warning("latency: %s is gone and is not timed", path)
-    return path.is_file()
+    return there
+
+
+def _model_path(run: RunDir, record: StageRecord) -> Path:
+    return run.path / str(record.result["file"])
 
 
 def model_records(run: RunDir) -> list[StageRecord]:
@@ -111,7 +116,7 @@ def _what_counts(machine: object) -> list[Any] | None:
 
 
 def _candidates(run: RunDir, record: StageRecord, example: Tensor) -> dict[str, Candidate]:
-    path: Path = run.path / record.result["file"]
+    path = _model_path(run, record)
     if record.stage != "quantize":
         return {record.stage: Candidate(_call(load_checkpoint(path)[0], example))}
     engine: Engine = record.settings["quantize"]["engine"]

@@ -12,6 +12,7 @@ from pipeline.config import Config
 from pipeline.dependencies import named_files
 from pipeline.errors import PipelineError
 from pipeline.export_files import check_packages, check_published_widths, check_wanted
+from pipeline.plan import Plan, make_plan
 from pipeline.pretrained import load_start
 from pipeline.run_dir import RunDir
 from pipeline.settings.cut import CutSettings
@@ -174,6 +175,33 @@ def _warn_if_bfloat16_is_slow(key: str) -> None:
 def _full_width(config: Config) -> nn.Module:
     """Build the model whose layers have the names that those of every width have."""
     return build_model(config.model.architecture, embedding_dim=config.model.embedding_dim)
+
+
+def checked_plan(
+    config: Config,
+    run: RunDir,
+    data: ReidData | None,
+    data_hash: str,
+    restart_from: str | None,
+) -> Plan:
+    """Return what a command will do, once all that can be checked beforehand is.
+
+    Args:
+        config: all settings.
+        run: the run's folder; it is only read.
+        data: without its validation identities; None: not there yet.
+        data_hash: of the pictures.
+        restart_from: see :func:`pipeline.plan.make_plan`.
+
+    Raises:
+        PipelineError: as of :func:`check_batches`, ``make_plan`` and :func:`check_files`.
+        CheckpointError: as of :func:`check_files`.
+    """
+    if data is not None:
+        check_batches(config, data)
+    plan = make_plan(config, run, data_hash=data_hash, restart_from=restart_from)
+    check_files(config, run, plan.to_run)
+    return plan
 
 
 def check_files(config: Config, run: RunDir, stages: Sequence[str]) -> None:

@@ -14,8 +14,8 @@ from pipeline.dependencies import PARENT_INPUT, Made, stage_inputs
 from pipeline.fingerprint import fingerprint, library_versions
 from pipeline.parents import latest_cut
 from pipeline.pictures import prepare_pictures, split_validation
-from pipeline.plan import Plan, Step, make_plan
-from pipeline.preflight import check_batches, check_files, check_settings
+from pipeline.plan import Plan, Step
+from pipeline.preflight import check_settings, checked_plan
 from pipeline.reuse import can_continue, mark_begun
 from pipeline.run_dir import CHECKPOINT, KEPT, LAST_MODEL, RunDir, StageRecord
 from pipeline.settings.stage_names import STAGES
@@ -61,9 +61,7 @@ def run_stages(config: Config, run: RunDir, *, restart_from: str | None = None) 
     check_settings(config)
     whole, data_hash = prepare_pictures(config, run)
     data, validation = split_validation(config, whole)
-    check_batches(config, data)
-    plan = make_plan(config, run, data_hash=data_hash, restart_from=restart_from)
-    check_files(config, run, plan.to_run)
+    plan = checked_plan(config, run, data, data_hash, restart_from)
     # Only now: a command that is refused leaves the run as it was.
     run.write_config(write_config(_with_all_stages(config, run)))
     if restart_from is not None and run.restarted_from() != restart_from:

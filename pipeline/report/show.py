@@ -8,8 +8,8 @@ from rich.console import Console
 from pipeline.config import Config
 from pipeline.latency import measure_run
 from pipeline.pictures import look_at_pictures, split_validation
-from pipeline.plan import Plan, make_plan
-from pipeline.preflight import check_batches, check_files, check_settings
+from pipeline.plan import Plan
+from pipeline.preflight import check_settings, checked_plan
 from pipeline.report.accuracy import verification_table
 from pipeline.report.benchmark import benchmark_footnotes, benchmark_table
 from pipeline.report.files import files_table
@@ -39,10 +39,8 @@ def show_plan(config: Config, run: RunDir, *, restart_from: str | None = None) -
     run.check()
     check_settings(config)
     data, data_hash = look_at_pictures(config, run)
-    if data is not None:
-        check_batches(config, split_validation(config, data)[0])
-    plan = make_plan(config, run, data_hash=data_hash, restart_from=restart_from)
-    check_files(config, run, plan.to_run)
+    trained_on = split_validation(config, data)[0] if data is not None else None
+    plan = checked_plan(config, run, trained_on, data_hash, restart_from)
     stage = cutting_stage(config)
     widths = _planned_widths(config, run, plan, stage) if stage is not None else None
     for table in plan_table(plan, widths):

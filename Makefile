@@ -5,7 +5,7 @@ BIN := .venv/bin
 .PHONY: help demo test test-slow test-arm lint format bench clean
 
 help:
-	@echo "make demo       the whole pipeline on synthetic pictures, a few minutes"
+	@echo "make demo       the whole pipeline on synthetic images, a few minutes"
 	@echo "make test       the fast tests"
 	@echo "make test-slow  the tests that take more than a minute"
 	@echo "make test-arm   int8 files on an emulated ARM machine, which it sets up in .arm/ (docs/arm.md)"

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.command import Parser
-from pipeline.errors import PipelineError
 from pipeline.fingerprint import describe_changes
+from reid_edge.core.errors import PipelineError
 
 # A child of the pipeline's, so that it writes where that one does.
 logger = logging.getLogger("pipeline.benchmarks")

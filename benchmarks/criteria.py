@@ -29,7 +29,6 @@ from benchmarks.command import at_least, is_there, listed, logger, make_parser
 from pipeline.command import run_guarded
 from pipeline.config import Config
 from pipeline.context import StageContext
-from pipeline.errors import PipelineError
 from pipeline.settings.cut import PruneStage
 from pipeline.settings.data import DataSettings
 from pipeline.stages.channel_scores import measure_channels
@@ -40,14 +39,15 @@ from prune.layers import Widths, layer_widths
 from prune.nni_backend import find_groups
 from prune.reconstruct import reconstruct
 from prune.widths import linear_plan
-from reid.data.loaders import stack_pictures
-from reid.data.market1501 import read_market1501
-from reid.data.records import label_tensors
-from reid.files import hash_file, write_json
-from reid.inference.features import embed_batches
-from reid.metrics import evaluate_ranking
-from reid.models.checkpoint import load_checkpoint
-from reid.models.registry import MODELS, build_model
+from reid_edge.core.errors import PipelineError
+from reid_edge.core.io import hash_file, write_json
+from reid_edge.data.loaders import stack_images
+from reid_edge.data.market1501 import read_market1501
+from reid_edge.data.records import label_tensors
+from reid_edge.inference.features import embed_batches
+from reid_edge.metrics import evaluate_ranking
+from reid_edge.models.checkpoint import load_checkpoint
+from reid_edge.models.registry import MODELS, build_model
 
 BATCH = 64
 SEED = 0
@@ -61,8 +61,8 @@ class Bench:
         model: of full width.
         context: of a stage ``prune``.
         groups: layers whose channels go together.
-        test: pictures (N, 3, H, W) of query and gallery.
-        reconstruction: pictures (N, 3, H, W) for least squares.
+        test: images (N, 3, H, W) of query and gallery.
+        reconstruction: images (N, 3, H, W) for least squares.
     """
 
     model: nn.Module
@@ -91,7 +91,7 @@ def parse_options() -> argparse.Namespace:
     )
     parser.add_argument("--iterations", type=at_least(1), default=3, help="K")
     parser.add_argument(
-        "--pictures", type=at_least(2), default=128, help="for scores and reconstruction"
+        "--images", type=at_least(2), default=128, help="for scores and reconstruction"
     )
     parser.add_argument("--threads", type=at_least(1), default=torch.get_num_threads())
     parser.add_argument("--table", action="store_true", help="only print what is there")
@@ -109,7 +109,7 @@ def measure(options: argparse.Namespace) -> None:
     settings = {
         "model": hash_file(options.model),
         "data": str(options.data.absolute()),
-        "pictures": options.pictures,
+        "images": options.images,
     }
     for label, widths in reversed(planned(bench.model, options).items()):
         for criterion in options.criteria:
@@ -122,7 +122,7 @@ def measure(options: argparse.Namespace) -> None:
 
 
 def make_bench(options: argparse.Namespace) -> Bench:
-    """Load the model and the pictures."""
+    """Load the model and the images."""
     model, info = load_checkpoint(options.model)
     height, width = info.input_size
     data = read_market1501(options.data)
@@ -133,10 +133,10 @@ def make_bench(options: argparse.Namespace) -> Bench:
         "prune", config, options.output, data, options.model, None, "", (height, width)
     )
     test = {
-        name: stack_pictures(pictures, height=height, width=width)
-        for name, pictures in (("query", data.query), ("gallery", data.gallery))
+        name: stack_images(images, height=height, width=width)
+        for name, images in (("query", data.query), ("gallery", data.gallery))
     }
-    reconstruction = torch.cat(context.training_batches(options.pictures, "reconstruct"))
+    reconstruction = torch.cat(context.training_batches(options.images, "reconstruct"))
     groups = find_groups(model, torch.zeros(2, 3, *TRACE_SIZE))
     return Bench(model, context, groups, test, reconstruction)
 
@@ -154,7 +154,7 @@ def planned(model: nn.Module, options: argparse.Namespace) -> dict[str, Widths]:
 
 def measure_row(bench: Bench, widths: Widths, criterion: Criterion) -> dict[str, Any]:
     """Cut once and reconstruct; return the mAP after each step, and the CPU seconds of each."""
-    settings = PruneStage(criterion=criterion, criterion_pictures=len(bench.reconstruction))
+    settings = PruneStage(criterion=criterion, criterion_images=len(bench.reconstruction))
     started = time.process_time()
     measured = measure_channels(
         bench.context, settings, bench.model, widths=widths, groups=bench.groups, iteration=1
@@ -182,8 +182,8 @@ def measure_row(bench: Bench, widths: Widths, criterion: Criterion) -> dict[str,
 def score(bench: Bench, model: nn.Module) -> float:
     """Return the mAP, cosine distance."""
     features = {
-        name: embed_batches(model, torch.split(pictures, BATCH))
-        for name, pictures in bench.test.items()
+        name: embed_batches(model, torch.split(images, BATCH))
+        for name, images in bench.test.items()
     }
     data = bench.context.data
     result = evaluate_ranking(

@@ -41,8 +41,8 @@ from quantize.onnx import INPUT, onnx_session, read_onnx, save_onnx
 from quantize.onnx_int8 import quantize_onnx
 from quantize.side_by_side import Measurement, Model, measure_side_by_side
 from quantize.worker import Call, Open
-from reid.models import build_model
-from reid.models.osnet import OSNet
+from reid_edge.models import build_model
+from reid_edge.models.osnet import OSNet
 
 SIZE = (256, 128)
 # Middle channels of the blocks are a quarter of these; those of x0.5 are 32, 48, 64.
@@ -103,8 +103,8 @@ def narrow(*changes: Callable[[nn.Module], None]) -> nn.Module:
     return model
 
 
-def pictures(count: int = 2) -> Tensor:
-    """Return random pictures (N, 3, H, W)."""
+def images(count: int = 2) -> Tensor:
+    """Return random images (N, 3, H, W)."""
     return torch.randn(count, 3, *SIZE, generator=torch.Generator().manual_seed(0))
 
 
@@ -115,21 +115,21 @@ def wide(channels: tuple[int, int, int, int]) -> nn.Module:
 
 def write_float(make: Callable[[], nn.Module], path: Path) -> None:
     """Write a float file."""
-    save_onnx(make(), pictures(1), path, {})
+    save_onnx(make(), images(1), path, {})
 
 
 def write_int8(make: Callable[[], nn.Module], path: Path) -> None:
     """Write an int8 file as the stage export does."""
     source = path.with_suffix(".float.onnx")
     write_float(make, source)
-    quantize_onnx(source, [pictures()], path, method="minmax")
+    quantize_onnx(source, [images()], path, method="minmax")
 
 
 class OneBatch(CalibrationDataReader):  # type: ignore[misc]
-    """The random pictures as ONNX Runtime asks for them."""
+    """The random images as ONNX Runtime asks for them."""
 
     def __init__(self) -> None:
-        self._due = iter([{INPUT: pictures().numpy()}])
+        self._due = iter([{INPUT: images().numpy()}])
 
     def get_next(self) -> dict[str, Any] | None:
         """Return the batch the first time."""
@@ -178,7 +178,7 @@ WRITERS: dict[str, Write] = {
 
 
 def open_eager(layout: torch.memory_format) -> Call:
-    """Open OSNet x1.0 in eager mode, with weights and pictures in a layout."""
+    """Open OSNet x1.0 in eager mode, with weights and images in a layout."""
     model = build_model("osnet_x1_0").eval().to(memory_format=layout)
     return lambda batch: model(batch.contiguous(memory_format=layout))
 
@@ -236,7 +236,7 @@ def profile(path: Path) -> list[dict[str, Any]]:
     options.enable_profiling = True
     options.profile_file_prefix = str(path.with_suffix(""))
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    batch = pictures(1).numpy()
+    batch = images(1).numpy()
     for _ in range(PROFILED_CALLS):
         session.run(None, {INPUT: batch})
     events: list[dict[str, Any]] = json.loads(Path(session.end_profiling()).read_text())

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import fuse_conv_bn_eval
 
-from reid.models.osnet import OSBlock
+from reid_edge.models.osnet import OSBlock
 
 
 def one_gate_call(model: nn.Module) -> None:

@@ -14,8 +14,8 @@ import onnx
 import torch
 from torch import Tensor
 
-from quantize.errors import QuantizeError
 from quantize.onnx import INPUT, read_onnx
+from reid_edge.core.errors import QuantizeError
 
 # Symmetric ranges of activations, and ranges with a zero point of their own.
 PRESETS = ("performance", "mixed")
@@ -28,7 +28,7 @@ def quantize_by_nncf(
 
     Args:
         float_file: made by ``save_onnx``.
-        calibration: batches (N, 3, H, W); NNCF is given the pictures one at a time.
+        calibration: batches (N, 3, H, W); NNCF is given the images one at a time.
         path: where to write.
         preset: "performance" or "mixed".
 
@@ -36,12 +36,12 @@ def quantize_by_nncf(
         QuantizeError: NNCF is not installed.
     """
     nncf = import_nncf()
-    pictures = [picture.numpy() for batch in calibration for picture in torch.split(batch, 1)]
+    images = [image.numpy() for batch in calibration for image in torch.split(batch, 1)]
     quantized = nncf.quantize(
         read_onnx(float_file),
-        nncf.Dataset(pictures, lambda picture: {INPUT: picture}),
+        nncf.Dataset(images, lambda image: {INPUT: image}),
         preset=nncf.QuantizationPreset(preset),
-        subset_size=len(pictures),
+        subset_size=len(images),
     )
     onnx.save_model(quantized, path)
 

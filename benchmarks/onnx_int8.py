@@ -2,7 +2,7 @@
 
     python -m benchmarks.onnx_int8 --model runs/osnet_x0_5/finetune/checkpoint.pt --data cuhk03-dev
 
-Every row is made of the same float ONNX file and calibrated on the same pictures. Latency is of
+Every row is made of the same float ONNX file and calibrated on the same images. Latency is of
 batch 1 on one thread, all files in turn. ``--nncf`` adds the files that NNCF makes (``pip install
 nncf==3.4.0``).
 """
@@ -28,11 +28,11 @@ from quantize.latency import Candidate, measure_latency
 from quantize.onnx import INPUT, onnx_session, save_onnx
 from quantize.onnx_int8 import quantize_onnx
 from quantize.parity import compare
-from reid.data.loaders import stack_pictures
-from reid.data.market1501 import read_market1501
-from reid.data.records import Picture, ReidData, choose_over_cameras, label_tensors
-from reid.metrics import evaluate_ranking
-from reid.models.checkpoint import load_checkpoint
+from reid_edge.data.loaders import stack_images
+from reid_edge.data.market1501 import read_market1501
+from reid_edge.data.records import ReidData, Sample, choose_over_cameras, label_tensors
+from reid_edge.metrics import evaluate_ranking
+from reid_edge.models.checkpoint import load_checkpoint
 
 BATCH = 64
 ROWS: dict[str, dict[str, Any]] = {
@@ -52,11 +52,11 @@ def main(options: argparse.Namespace) -> None:
     model, info = load_checkpoint(options.model)
     data = read_market1501(options.data)
     size = info.input_size
-    pictures = {
+    images = {
         name: stack(getattr(data, name), size).split(BATCH)  # type: ignore[no-untyped-call]
         for name in ("query", "gallery")
     }
-    drawn = choose_over_cameras(data.train, options.pictures, options.seed)
+    drawn = choose_over_cameras(data.train, options.images, options.seed)
     calibration = stack(drawn, size).split(BATCH)  # type: ignore[no-untyped-call]
     with tempfile.TemporaryDirectory() as folder:
         files = {"float": Path(folder) / "float.onnx"}
@@ -68,7 +68,7 @@ def main(options: argparse.Namespace) -> None:
             name = f"NNCF, {preset}"
             files[name] = Path(folder) / f"nncf_{preset}.onnx"
             quantize_by_nncf(files["float"], calibration, files[name], preset=preset)
-        embeddings = {name: embed(path, pictures) for name, path in files.items()}
+        embeddings = {name: embed(path, images) for name, path in files.items()}
         times = latencies(files, torch.zeros(1, 3, *size), options.rounds)
         sizes = {name: path.stat().st_size for name, path in files.items()}
     Console(width=110).print(table(data, embeddings, times, sizes))
@@ -79,24 +79,24 @@ def parse_options() -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.add_argument("--model", type=Path, required=True, help="a checkpoint of a run")
     parser.add_argument("--data", type=Path, required=True, help="in the Market-1501 layout")
-    parser.add_argument("--pictures", type=at_least(1), default=256, help="to calibrate on")
+    parser.add_argument("--images", type=at_least(1), default=256, help="to calibrate on")
     parser.add_argument("--rounds", type=at_least(2), default=200, help="timed calls of each file")
-    parser.add_argument("--seed", type=int, default=0, help="of the draw of these pictures")
+    parser.add_argument("--seed", type=int, default=0, help="of the draw of these images")
     parser.add_argument("--nncf", action="store_true", help="NNCF's int8 files as well")
     return parser.parse_args()
 
 
-def stack(chosen: tuple[Picture, ...] | list[Picture], size: tuple[int, int]) -> Tensor:
-    """Load pictures (N, 3, H, W)."""
-    return stack_pictures(chosen, height=size[0], width=size[1])
+def stack(chosen: tuple[Sample, ...] | list[Sample], size: tuple[int, int]) -> Tensor:
+    """Load images (N, 3, H, W)."""
+    return stack_images(chosen, height=size[0], width=size[1])
 
 
-def embed(path: Path, pictures: dict[str, tuple[Tensor, ...]]) -> tuple[Tensor, Tensor]:
+def embed(path: Path, images: dict[str, tuple[Tensor, ...]]) -> tuple[Tensor, Tensor]:
     """Return a file's embeddings of queries and gallery."""
     session = onnx_session(path)
     query, gallery = (
         torch.cat([torch.from_numpy(session.run(None, {INPUT: b.numpy()})[0]) for b in batches])
-        for batches in (pictures["query"], pictures["gallery"])
+        for batches in (images["query"], images["gallery"])
     )
     return query, gallery
 

@@ -4,7 +4,7 @@
     python -m benchmarks.quantization ... --only "static, per channel" --scan
 
 Every row of a seed is the pipeline's stage ``quantize`` with other settings: the seed draws the
-calibration pictures, and in training the batches. What is finished in OUTPUT is not made again, so
+calibration images, and in training the batches. What is finished in OUTPUT is not made again, so
 rows can be added one by one, and an interrupted benchmark goes on.
 """
 
@@ -30,14 +30,14 @@ from pipeline.context import StageContext
 from pipeline.dependencies import stage_settings
 from pipeline.evaluation import evaluate, headline
 from pipeline.stages import quantize
-from reid.data.sources import read_source
-from reid.files import hash_file, write_json
-from reid.models.checkpoint import load_checkpoint
+from reid_edge.core.io import hash_file, write_json
+from reid_edge.data.sources import read_source
+from reid_edge.models.checkpoint import load_checkpoint
 
 ROWS: dict[str, dict[str, Any]] = {
     "static, per tensor": {"per_channel": False},
     "static, per channel": {},
-    "static, per channel, 1024 pictures": {"calibration_pictures": 1024},
+    "static, per channel, 1024 images": {"calibration_images": 1024},
     "static, per channel, min-max": {"observer": "minmax"},
     "static, per channel, biases as they are": {"bias_correction": False},
     "trained, per channel": {"mode": "qat"},
@@ -136,9 +136,9 @@ def int8_row(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any
         return dict(json.loads((folder / RESULT).read_text()))
     logger.info("%s, seed %d", name, seed)
     result = quantize.run(context)["quantization"]
-    road = result["roads"][asked.get("mode", "static")]
+    variant = result["variants"][asked.get("mode", "static")]
     row = {
-        **road,
+        **variant,
         "settings": settings,
         "int8_convolutions": result["int8_convolutions"],
         "convolutions": result["convolutions"],
@@ -173,7 +173,7 @@ def scan_table(scan: dict[str, Any], most: int) -> Table:
     """Lay out what int8 costs in the dearest layers."""
     title = (
         f"1000 x mean (1 - cosine), before bias correction: everything int8 "
-        f"{1000 * scan['everything']:.2f}, the input alone {1000 * scan['picture']:.2f}, operators "
+        f"{1000 * scan['everything']:.2f}, the input alone {1000 * scan['image']:.2f}, operators "
         f"outside all layers alone {1000 * scan['operators']:.2f}"
     )
     table = Table(title=title)

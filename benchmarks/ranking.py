@@ -1,7 +1,7 @@
-"""Time `reid.metrics.evaluate_ranking` beside a plain NumPy argsort and torchreid's Cython.
+"""Time `reid_edge.metrics.evaluate_ranking` beside a plain NumPy argsort and torchreid's Cython.
 
     python -m benchmarks.ranking
-    python -m benchmarks.ranking --queries 11659 --gallery 82161 --repeats 1 --only reid.metrics
+    python -m benchmarks.ranking --queries 11659 --gallery 82161 --only reid_edge.metrics
 
 Every measurement is a process of its own, on the same features, and the implementations take
 turns. A time is from features to mAP; memory is the peak beyond the process with the features
@@ -67,7 +67,7 @@ def parse_options() -> argparse.Namespace:
 
 
 def synthetic_sets(queries: int, gallery: int, dim: int) -> dict[str, np.ndarray]:
-    """Noisy clusters as hard as Market-1501: as many pictures an identity, a sixth distractors."""
+    """Noisy clusters as hard as Market-1501: as many images an identity, a sixth distractors."""
     generator = np.random.default_rng(0)
     identities = max(2, gallery // 21)
     centres = generator.standard_normal((2 * identities, dim), dtype=np.float32)
@@ -95,7 +95,7 @@ def synthetic_sets(queries: int, gallery: int, dim: int) -> dict[str, np.ndarray
 
 def with_reid_metrics(arguments: Arguments) -> Measured:
     """Evaluate with this repository's ranking."""
-    from reid.metrics import evaluate_ranking
+    from reid_edge.metrics import evaluate_ranking
 
     result = evaluate_ranking(*arguments, distance="euclidean", ranks=RANKS)
     return result.mean_average_precision, result.cumulative_matching[1]
@@ -131,7 +131,7 @@ def with_torchreid(arguments: Arguments) -> Measured:
 
 
 IMPLEMENTATIONS: dict[str, Callable[[Arguments], Measured]] = {
-    "reid.metrics": with_reid_metrics,
+    "reid_edge.metrics": with_reid_metrics,
     "numpy argsort": with_numpy_argsort,
     "torchreid cython": with_torchreid,
 }
@@ -189,7 +189,7 @@ def run_process(name: str, data: Path, threads: int) -> Result:
 def table(options: argparse.Namespace, results: dict[str, list[Result]]) -> Table:
     """Lay the medians out, and how many times as fast as each other one ours is."""
     title = (
-        f"{options.queries} queries x {options.gallery} gallery pictures x {options.dim}, "
+        f"{options.queries} queries x {options.gallery} gallery images x {options.dim}, "
         f"{options.threads} thread(s), median of {options.repeats}"
     )
     laid_out = Table(title=title)
@@ -202,8 +202,8 @@ def table(options: argparse.Namespace, results: dict[str, list[Result]]) -> Tabl
 
 def table_rows(results: dict[str, list[Result]]) -> Iterator[tuple[str, ...]]:
     """Give a row of the table for each implementation."""
-    ours = next(iter(results.get("reid.metrics", [])), {})
-    reference = median_of(results["reid.metrics"], "seconds") if "seconds" in ours else None
+    ours = next(iter(results.get("reid_edge.metrics", [])), {})
+    reference = median_of(results["reid_edge.metrics"], "seconds") if "seconds" in ours else None
     for name, runs in results.items():
         if any("missing" in run for run in runs):
             yield name, str(next(run["missing"] for run in runs if "missing" in run))

@@ -4,7 +4,7 @@
     python -m benchmarks.recovery ... --rows ours,hints --seeds 0,1,2 --passes 10
     python -m benchmarks.recovery --output runs/recovery --table
 
-Every row starts from the same full-width model and sees the training pictures equally often after
+Every row starts from the same full-width model and sees the training images equally often after
 its first cut: ``--tuning`` times after each cut, the rest in ``finetune``. A row is a run of the
 pipeline in a folder of its own; a stopped benchmark goes on, and a result of other settings is
 refused. Torch-Pruning's rows need ``pip install torch-pruning==1.6.1``.
@@ -35,20 +35,19 @@ from pipeline.command import run_guarded
 from pipeline.config import Config
 from pipeline.context import StageContext
 from pipeline.dependencies import stage_settings
-from pipeline.errors import PipelineError
 from pipeline.evaluation import headline
 from pipeline.fingerprint import fingerprint
-from pipeline.pictures import prepare_pictures, split_validation
+from pipeline.images import prepare_images, split_validation
 from pipeline.reuse import can_continue, mark_begun
 from pipeline.run_dir import CHECKPOINT, METRICS, RunDir
 from pipeline.runner import run_stages
 from pipeline.settings_io import load_config
 from pipeline.stages import finetune
-from reid.data.records import count_persons
-from reid.errors import CheckpointError
-from reid.files import hash_file, write_json
-from reid.models.checkpoint import describe, save_checkpoint
-from reid.models.registry import build_model
+from reid_edge.core.errors import CheckpointError, PipelineError
+from reid_edge.core.io import hash_file, write_json
+from reid_edge.data.records import count_persons
+from reid_edge.models.checkpoint import describe, save_checkpoint
+from reid_edge.models.registry import build_model
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "osnet_x0_5.yaml"
 AUGMENTATION = "augmentation.crop_padding=8"
@@ -93,7 +92,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--target", default="osnet_x0_5")
     parser.add_argument("--iterations", type=at_least(1), default=3, help="K")
     parser.add_argument(
-        "--passes", type=at_least(0), default=10, help="over the pictures, after a cut"
+        "--passes", type=at_least(0), default=10, help="over the images, after a cut"
     )
     parser.add_argument("--tuning", type=at_least(0), default=2, help="of them after each cut")
     parser.add_argument("--size", type=size, default=(128, 64), help="height,width")
@@ -187,7 +186,7 @@ def replaced_cut(row: Row) -> Iterator[None]:
 def run_from_scratch(config: Config, run: RunDir) -> None:
     """Fine-tune a compact model that starts from random weights under the teacher's eye."""
     run_stages(config.model_copy(update={"stages": ("train",)}), run)
-    whole, _ = prepare_pictures(config, run)
+    whole, _ = prepare_images(config, run)
     data, validation = split_validation(config, whole)
     torch.manual_seed(config.seed)
     target = str(config.prune.target)

@@ -10,8 +10,8 @@ NO_TEACHER = (
     "prune.teacher=false", "finetune.teacher=false",
     *(f"{stage}.losses.{loss}" for stage in ("prune.tuning", "finetune") for loss in USUAL_LOSSES),
 )  # fmt: skip
-NO_RECONSTRUCTION = ("prune.reconstruction_pictures=0",)
-NO_RECALIBRATION = ("prune.recalibration_pictures=0",)
+NO_RECONSTRUCTION = ("prune.reconstruction_images=0",)
+NO_RECALIBRATION = ("prune.recalibration_images=0",)
 HINTS = ("prune.distillation.hints=1", "finetune.distillation.hints=1")
 
 

@@ -31,7 +31,7 @@ from prune.layers import layer_widths
 from prune.nni_backend import find_groups
 from prune.reconstruct import reconstruct
 from prune.widths import linear_plan
-from reid.models.registry import build_model
+from reid_edge.models.registry import build_model
 
 STEPS = ("groups", "masks", "surgery", "check", "reconstruction", "Torch-Pruning")
 
@@ -53,7 +53,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument(
         "--repeats", type=at_least(1), default=3, help="after one that is not timed"
     )
-    parser.add_argument("--pictures", type=at_least(1), default=128, help="for reconstruction")
+    parser.add_argument("--images", type=at_least(1), default=128, help="for reconstruction")
     parser.add_argument("--height", type=at_least(1), default=128)
     parser.add_argument("--width", type=at_least(1), default=64)
     parser.add_argument("--threads", type=at_least(1), default=2)
@@ -66,7 +66,7 @@ def cut_in_turn(options: argparse.Namespace) -> list[dict[str, float]]:
     model = build_model(options.source, num_classes=100).eval()
     target = build_model(options.target, num_classes=100)
     import_torch_pruning()
-    pictures = torch.randn(options.pictures, 3, options.height, options.width, generator=generator)
+    images = torch.randn(options.images, 3, options.height, options.width, generator=generator)
     small = torch.randn(2, 3, *TRACE_SIZE, generator=generator)
     started = time.perf_counter()
     groups = find_groups(model, small)
@@ -74,9 +74,9 @@ def cut_in_turn(options: argparse.Namespace) -> list[dict[str, float]]:
     seconds = []
     for widths in linear_plan(layer_widths(model), layer_widths(target), options.iterations):
         theirs = timed(lambda: torch_pruning_cut(model, widths, example=small))  # noqa: B023
-        ours = cut(model, widths, example=small, check_input=pictures[:4], groups=groups)
+        ours = cut(model, widths, example=small, check_input=images[:4], groups=groups)
         entry = {**ours.seconds, "groups": found, "Torch-Pruning": theirs}
-        entry["reconstruction"] = reconstruction_seconds(ours.model, model, ours.kept, pictures)
+        entry["reconstruction"] = reconstruction_seconds(ours.model, model, ours.kept, images)
         seconds.append(entry)
         found, model = 0.0, ours.model
     return seconds
@@ -90,10 +90,10 @@ def timed(work: Callable[[], object]) -> float:
 
 
 def reconstruction_seconds(
-    compact: nn.Module, before: nn.Module, kept: dict[str, Tensor], pictures: Tensor
+    compact: nn.Module, before: nn.Module, kept: dict[str, Tensor], images: Tensor
 ) -> float:
     """Return how many seconds reconstruction takes."""
-    return timed(lambda: reconstruct(compact, before, kept, pictures))
+    return timed(lambda: reconstruct(compact, before, kept, images))
 
 
 def table(options: argparse.Namespace, runs: list[list[dict[str, float]]]) -> Table:

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from prune.cut import Cut
-from prune.errors import PruneError
 from prune.graph import normalised_layers
 from prune.layers import layer_widths, prunable_layers
 from prune.verify import check_widths, masked_difference
+from reid_edge.core.errors import PruneError
 
 
 def torch_pruning_cut(

@@ -1,4 +1,4 @@
-"""Which training pictures int8 ranges are chosen on, and which ones int8 models are judged on."""
+"""Which training images int8 ranges are chosen on, and which ones int8 models are judged on."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,48 +8,48 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.context import StageContext
-from pipeline.errors import PipelineError
 from pipeline.settings.quantize import QuantizeStage
-from reid.data.records import Picture
-from reid.files import hash_file
+from reid_edge.core.errors import PipelineError
+from reid_edge.core.io import hash_file
+from reid_edge.data.records import Sample
 
 
 @dataclass(frozen=True)
 class CalibrationDraw:
-    """Training pictures drawn evenly over the cameras, none of them twice.
+    """Training images drawn evenly over the cameras, none of them twice.
 
     Attributes:
         calibration: for the ranges of int8.
         held_back: for comparing int8 models with the float model; empty where the training set
-            has no more pictures than calibration takes.
+            has no more images than calibration takes.
     """
 
-    calibration: tuple[Picture, ...]
-    held_back: tuple[Picture, ...]
+    calibration: tuple[Sample, ...]
+    held_back: tuple[Sample, ...]
 
 
 def draw_calibration(context: StageContext, count: int, held_back: int) -> CalibrationDraw:
-    """Draw pictures for calibration and, beside them, pictures to judge by.
+    """Draw images for calibration and, beside them, images to judge by.
 
     How many are held back does not change which ones are calibrated on. An identity's only
-    picture is not held back, so that what is left to train on has the same classes.
+    image is not held back, so that what is left to train on has the same classes.
     """
     drawn = context.training_sample(count + held_back, "calibrate")
-    left = Counter(picture.person for picture in context.data.train)
+    left = Counter(image.person for image in context.data.train)
     chosen = []
-    for picture in drawn[count:]:
-        if left[picture.person] > 1:
-            left[picture.person] -= 1
-            chosen.append(picture)
+    for image in drawn[count:]:
+        if left[image.person] > 1:
+            left[image.person] -= 1
+            chosen.append(image)
     return CalibrationDraw(tuple(drawn[:count]), tuple(chosen))
 
 
-def check_held_back(settings: QuantizeStage, pictures: int, *, held_back: int) -> None:
+def check_held_back(settings: QuantizeStage, images: int, *, held_back: int) -> None:
     """Check that there is something to judge int8 models by where the settings ask for that.
 
     Args:
         settings: of the stage.
-        pictures: how many there are to train on.
+        images: how many there are to train on.
         held_back: how many of them calibration leaves.
 
     Raises:
@@ -63,33 +63,33 @@ def check_held_back(settings: QuantizeStage, pictures: int, *, held_back: int) -
     if held_back or not any(asked.values()):
         return
     raise PipelineError(
-        f"{next(key for key in asked if asked[key])}: no pictures are left to judge by, "
-        f"calibration takes {min(settings.calibration_pictures, pictures)} of {pictures} training "
-        "pictures; lower quantize.calibration_pictures, and leave quantize.held_back_pictures "
+        f"{next(key for key in asked if asked[key])}: no images are left to judge by, "
+        f"calibration takes {min(settings.calibration_images, images)} of {images} training "
+        "images; lower quantize.calibration_images, and leave quantize.held_back_images "
         "above 0"
     )
 
 
-def describe_pictures(pictures: Sequence[Picture], root: Path) -> dict[str, Any]:
-    """List pictures so that anyone can tell whether theirs are the same.
+def describe_images(images: Sequence[Sample], root: Path) -> dict[str, Any]:
+    """List images so that anyone can tell whether theirs are the same.
 
     Args:
-        pictures: in the order in which they are used.
+        images: in the order in which they are used.
         root: of the data set; files below it are named relative to it.
 
     Returns:
         How many there are, on which camera how many, each file's SHA-256, and a digest: the
         SHA-256 of these hashes in hexadecimal, in order, each followed by a line feed.
     """
-    hashes = [hash_file(picture.path) for picture in pictures]
-    cameras = Counter(picture.camera for picture in pictures)
+    hashes = [hash_file(image.path) for image in images]
+    cameras = Counter(image.camera for image in images)
     return {
-        "pictures": len(pictures),
+        "images": len(images),
         "cameras": {str(camera): count for camera, count in sorted(cameras.items())},
         "digest": sha256("".join(f"{line}\n" for line in hashes).encode()).hexdigest(),
         "files": [
-            {"file": _name(picture.path, root), "sha256": digest}
-            for picture, digest in zip(pictures, hashes, strict=True)
+            {"file": _name(image.path, root), "sha256": digest}
+            for image, digest in zip(images, hashes, strict=True)
         ],
     }
 

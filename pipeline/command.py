@@ -13,13 +13,12 @@ from rich.logging import RichHandler
 from torch.multiprocessing.spawn import ProcessException, ProcessExitedException
 
 from pipeline.config import Config
-from pipeline.errors import USER_ERRORS, PipelineError, one_line
 from pipeline.run_dir import RunDir
 from pipeline.settings.stage_names import STAGES
 from pipeline.settings_io import load_config
-from reid.data.paths import home_written_out
-from reid.errors import DataError
-from reid.files import allow_any_file_name
+from reid_edge.core.errors import DataError, PipelineError, ReidError, one_line
+from reid_edge.core.io import allow_any_file_name
+from reid_edge.data.paths import expand_home
 
 QUICKSTART = Path(__file__).resolve().parent.parent / "configs" / "quickstart.yaml"
 EXIT_BAD_INPUT = 2
@@ -35,7 +34,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser = Parser(
         prog="run_pipeline.py",
         description="Make a person re-identification model small and fast, step by step.",
-        epilog="Without --config it runs configs/quickstart.yaml on pictures that it draws itself.",
+        epilog="Without --config it runs configs/quickstart.yaml on images that it draws itself.",
     )
     parser.add_argument("--stages", help=f"comma-separated, in order: {','.join(STAGES)}")
     parser.add_argument("--config", type=written_path, help="YAML file with settings, see configs/")
@@ -50,7 +49,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
 def written_path(text: str) -> Path:
     """Return a path with ``~`` written out, which a shell leaves as it is in ``--run=~/x``."""
     try:
-        return home_written_out(Path(text))
+        return expand_home(Path(text))
     except DataError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 
@@ -76,7 +75,7 @@ def run_guarded(action: Callable[[], None]) -> int:
     set_up_logging()
     try:
         action()
-    except USER_ERRORS as error:
+    except ReidError as error:
         _say(f"error: {one_line(error)}")
         return EXIT_BAD_INPUT
     except OSError as error:
@@ -112,7 +111,7 @@ def _what_ran_out(error: MemoryError | RuntimeError | ProcessException) -> str |
     ):
         return (
             "out of memory; lower data.evaluation_batch, the stage's identities_per_batch, or its "
-            "reconstruction_pictures where it cuts"
+            "reconstruction_images where it cuts"
         )
     if spawned and "No space left on device" in text:
         return "no space left on the device; make room, then the same command again"
@@ -123,7 +122,7 @@ def _what_ran_out(error: MemoryError | RuntimeError | ProcessException) -> str |
         )
     if text.startswith("DataLoader worker"):
         return (
-            "a process that loads pictures was killed, as happens where shared memory is small; "
+            "a process that loads images was killed, as happens where shared memory is small; "
             "give more of it (docker run --shm-size=2g), or data.workers=0"
         )
     return None
@@ -171,7 +170,7 @@ def resolve(options: argparse.Namespace) -> tuple[Config, RunDir]:
     config = load_config(path, options.overrides, stages)
     if config.data.root is None:
         logger.info(
-            "no data.root: the pictures are synthetic pedestrians; for your own: "
+            "no data.root: the images are synthetic pedestrians; for your own: "
             "--config configs/osnet_x0_5.yaml data.root=/path/to/Market-1501"
         )
     run = RunDir(options.run if options.run is not None else Path("runs") / config.name)
@@ -204,7 +203,7 @@ def set_up_logging() -> None:
     if not console.is_terminal:
         console = Console(file=sys.stderr, width=max(console.width, LOG_WIDTH))
     handler = RichHandler(console=console, show_path=False, omit_repeated_times=False, markup=False)
-    for name in ("pipeline", "reid", "prune", "quantize"):
+    for name in ("pipeline", "reid_edge", "prune", "quantize"):
         package = logging.getLogger(name)
         package.setLevel(logging.INFO)
         package.handlers = [handler]

@@ -15,7 +15,7 @@ from pipeline.settings.quantize import QuantizeStage
 from pipeline.settings.search import SearchSettings
 from pipeline.settings.stage_names import DEFAULT_STAGES, STAGES, StageName
 from pipeline.settings.train import FinetuneStage, ResizeStage, TrainStage
-from reid.training.settings import MetricFormat
+from reid_edge.training.settings import MetricFormat
 
 
 def _split(value: object) -> object:
@@ -39,7 +39,7 @@ class Config(Settings):
         1,
         ge=1,
         description="GPUs, or processes on the CPU, to train on at once (DDP); each takes batches "
-        "of its own, so that a step sees so many times P x K pictures; quantize.qat takes one",
+        "of its own, so that a step sees so many times P x K images; quantize.qat takes one",
     )
     log: Annotated[tuple[MetricFormat, ...], BeforeValidator(_split)] = Field(
         (),

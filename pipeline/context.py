@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from pipeline.config import Config
 from pipeline.run_dir import StageRecord
-from reid.data.loaders import stack_pictures
-from reid.data.records import Picture, ReidData, choose_over_cameras
-from reid.devices import choose_device
-from reid.models.checkpoint import CheckpointInfo, load_checkpoint
-from reid.seeding import derive_seed
+from reid_edge.core.devices import choose_device
+from reid_edge.core.seeding import derive_seed
+from reid_edge.data.loaders import stack_images
+from reid_edge.data.records import ReidData, Sample, choose_over_cameras
+from reid_edge.models.checkpoint import CheckpointInfo, load_checkpoint
 
 BATCH = 64
 
@@ -27,7 +27,7 @@ class StageContext:
         stage: its name.
         config: all settings.
         folder: where it writes.
-        data: the pictures.
+        data: the images.
         parent: checkpoint of the model it starts from, if there is one.
         teacher: checkpoint of the full-width model, if there is one.
         parent_hash: of the parent's file, or empty.
@@ -66,16 +66,16 @@ class StageContext:
         return torch.zeros(batch, 3, *self.input_size)
 
     def training_batches(self, count: int, *purpose: int | str) -> list[Tensor]:
-        """Draw training pictures evenly over the cameras, in batches (N, 3, H, W)."""
+        """Draw training images evenly over the cameras, in batches (N, 3, H, W)."""
         return self.batches(self.training_sample(count, *purpose))
 
-    def batches(self, chosen: Sequence[Picture]) -> list[Tensor]:
-        """Load pictures into batches (N, 3, H, W), in order."""
+    def batches(self, chosen: Sequence[Sample]) -> list[Tensor]:
+        """Load images into batches (N, 3, H, W), in order."""
         height, width = self.input_size
-        pictures = stack_pictures(chosen, height=height, width=width)
-        # Batches of nearly the same size: no last one of a single picture.
-        return list(torch.tensor_split(pictures, math.ceil(len(pictures) / BATCH)))
+        images = stack_images(chosen, height=height, width=width)
+        # Batches of nearly the same size: no last one of a single image.
+        return list(torch.tensor_split(images, math.ceil(len(images) / BATCH)))
 
-    def training_sample(self, count: int, *purpose: int | str) -> list[Picture]:
-        """Draw training pictures evenly over the cameras."""
+    def training_sample(self, count: int, *purpose: int | str) -> list[Sample]:
+        """Draw training images evenly over the cameras."""
         return choose_over_cameras(self.data.train, count, self.seed(*purpose))

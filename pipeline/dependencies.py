@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.errors import PipelineError
 from pipeline.run_dir import CHECKPOINT, INT8_FILE, KEPT, StageRecord
 from pipeline.settings.target import WidthBudget
 from pipeline.widths import plan_path
-from reid.files import hash_file
+from reid_edge.core.errors import PipelineError
+from reid_edge.core.io import hash_file
 
 # Inputs that settings name.
 PRETRAINED_INPUT, PLAN_INPUT = "pretrained", "plan"
@@ -114,7 +114,7 @@ def stage_inputs(
     Args:
         config: all settings.
         stage: its name.
-        data_hash: of the pictures.
+        data_hash: of the images.
         parent: the stage that it starts from, if any.
         made: what the stages before it made, as far as it fits, by stage.
         former: what the stage was made from, if it is not to be made again; of a file that is no

@@ -1,4 +1,4 @@
-"""The same test pictures after every stage."""
+"""The same test images after every stage."""
 
 from typing import Any, get_args
 
@@ -6,28 +6,28 @@ from torch import Tensor
 
 from pipeline.config import Config
 from pipeline.context import StageContext
-from reid.data.records import Picture, ReidData, label_tensors
-from reid.inference.features import Embed, embed_pictures
-from reid.inference.verification_pairs import describe_pairs, verification_pairs
-from reid.metrics import Distance, evaluate_ranking, evaluate_verification
+from reid_edge.data.records import ReidData, Sample, label_tensors
+from reid_edge.inference.features import Embed, embed_images
+from reid_edge.inference.verification_pairs import describe_pairs, verification_pairs
+from reid_edge.metrics import Distance, evaluate_ranking, evaluate_verification
 
 
 def evaluate(model: Embed, context: StageContext, *, device: str | None = None) -> dict[str, Any]:
     """Rank the gallery for every query, and tell pairs of one person from pairs of two.
 
     Args:
-        model: from pictures (N, 3, H, W) to embeddings (N, D).
-        context: which pictures, at which size.
+        model: from images (N, 3, H, W) to embeddings (N, D).
+        context: which images, at which size.
         device: where the model runs; by default where the stage trains.
 
     Returns:
         As plain data: ranking by "cosine" and "euclidean" distance, whether the data set
-        "has_cameras", and "verification" by cosine similarity, None where the test pictures have
+        "has_cameras", and "verification" by cosine similarity, None where the test images have
         no pairs of one of the two kinds.
     """
     features = {
-        name: _embed(model, pictures, context, device or context.device)
-        for name, pictures in (("query", context.data.query), ("gallery", context.data.gallery))
+        name: _embed(model, images, context, device or context.device)
+        for name, images in (("query", context.data.query), ("gallery", context.data.gallery))
     }
     return measure(features["query"], features["gallery"], context.data)
 
@@ -58,14 +58,12 @@ def _verify(data: ReidData, query: Tensor, gallery: Tensor) -> dict[str, object]
     return {**result.to_dict(), "pairs": describe_pairs(data)}
 
 
-def _embed(
-    model: Embed, pictures: tuple[Picture, ...], context: StageContext, device: str
-) -> Tensor:
+def _embed(model: Embed, images: tuple[Sample, ...], context: StageContext, device: str) -> Tensor:
     height, width = context.input_size
     settings = context.config.data
-    return embed_pictures(
+    return embed_images(
         model,
-        pictures,
+        images,
         height=height,
         width=width,
         batch_size=settings.evaluation_batch,

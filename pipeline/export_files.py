@@ -9,9 +9,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from pipeline.calibration import describe_pictures, draw_calibration
+from pipeline.calibration import describe_images, draw_calibration
 from pipeline.context import StageContext
-from pipeline.errors import PipelineError
 from pipeline.settings.export import FileName
 from quantize.executorch import save_executorch, save_executorch_int8
 from quantize.fold import folded_copy
@@ -19,9 +18,10 @@ from quantize.onnx import save_onnx
 from quantize.onnx_int8 import int8_convolutions, quantize_onnx
 from quantize.openvino import save_openvino
 from quantize.torchscript import save_torchscript
-from reid.files import write_json
-from reid.models.checkpoint import CheckpointInfo
-from reid.models.other_formats import (
+from reid_edge.core.errors import PipelineError
+from reid_edge.core.io import write_json
+from reid_edge.models.checkpoint import CheckpointInfo
+from reid_edge.models.other_formats import (
     TORCHREID_FILE,
     boxmot_name,
     check_shared,
@@ -61,7 +61,7 @@ class Source:
             "input_size": json.dumps(self.context.input_size),
             "colour_order": self.info.colour_order,
             "mean": json.dumps(self.info.mean),
-            "deviation": json.dumps(self.info.deviation),
+            "std": json.dumps(self.info.std),
             "parent_hash": self.context.parent_hash,
             **more,
         }
@@ -147,16 +147,16 @@ def _write_onnx(source: Source, path: Path) -> None:
 
 
 def _calibration(source: Source, path: Path) -> tuple[list[Tensor], dict[str, str]]:
-    """Draw the pictures for the ranges of an int8 file; return batches of them, and its metadata.
+    """Draw the images for the ranges of an int8 file; return batches of them, and its metadata.
 
-    All int8 files of an export are calibrated on the same pictures.
+    All int8 files of an export are calibrated on the same images.
     """
     context = source.context
-    count = context.config.export.calibration_pictures
+    count = context.config.export.calibration_images
     drawn = draw_calibration(context, count, 0).calibration
-    calibration = describe_pictures(drawn, context.data.root)
+    calibration = describe_images(drawn, context.data.root)
     write_json(context.folder / CALIBRATION_FILE, calibration)
-    logger.info("export: %s is calibrated on %d pictures", path.name, len(drawn))
+    logger.info("export: %s is calibrated on %d images", path.name, len(drawn))
     return context.batches(drawn), source.metadata(calibration_digest=calibration["digest"])
 
 

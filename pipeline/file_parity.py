@@ -11,12 +11,11 @@ from torch import Tensor
 from pipeline.context import StageContext
 from pipeline.evaluation import measure
 from pipeline.settings.export import ParitySettings
-from quantize.errors import QuantizeError
 from quantize.parity import BATCH_SIZES, ParityLimits, batch_difference, compare, violations
-from reid.errors import ModelError, ReidError
-from reid.inference.embedder import Embedder, PreparedPictures, embed_files
-from reid.inference.model_files import load_embedder, model_file_parts
-from reid.inference.thresholds import (
+from reid_edge.core.errors import ModelError, ReidError
+from reid_edge.inference.embedder import Embedder, PreparedImages, embed_files
+from reid_edge.inference.model_files import load_embedder, model_file_parts
+from reid_edge.inference.thresholds import (
     EQUAL_ERROR,
     StoredThreshold,
     read_threshold,
@@ -30,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Embedded:
-    """What a model file makes of the test pictures.
+    """What a model file makes of the test images.
 
     Attributes:
         architecture: of the model.
@@ -45,7 +44,7 @@ class Embedded:
     metrics: dict[str, Any]
 
 
-def embed_test_pictures(
+def embed_test_images(
     path: Path, context: StageContext, architecture: str
 ) -> tuple[Embedder, Embedded]:
     """Load a model file as its users will, and embed query and gallery.
@@ -57,7 +56,7 @@ def embed_test_pictures(
     data, settings = context.data, context.config.data
     embeddings = embed_files(
         embedder,
-        [picture.path for picture in (*data.query, *data.gallery)],
+        [image.path for image in (*data.query, *data.gallery)],
         batch_size=settings.evaluation_batch,
         workers=settings.workers,
     )
@@ -73,7 +72,7 @@ def check_file(path: Path, context: StageContext, model: Embedded, *, int8: bool
     Args:
         path: of the file.
         context: of the stage.
-        model: what the model makes of the test pictures.
+        model: what the model makes of the test images.
         int8: whether the limits of int8 files hold.
 
     Returns:
@@ -88,13 +87,13 @@ def check_file(path: Path, context: StageContext, model: Embedded, *, int8: bool
         "int8": int8,
     }
     try:
-        embedder, found = embed_test_pictures(path, context, model.architecture)
+        embedder, found = embed_test_images(path, context, model.architecture)
         parity = compare(
             (model.query, model.gallery),
             (found.query, found.gallery),
-            batch_difference=batch_difference(embedder.embed, _first_pictures(embedder, context)),
+            batch_difference=batch_difference(embedder.embed, _first_images(embedder, context)),
         )
-    except (QuantizeError, ReidError) as error:
+    except ReidError as error:
         return {**row, "problems": [str(error)]}
     loss = accuracy_loss(model.metrics, found.metrics, context.config.evaluation.task)
     problems = violations(parity, _limits(settings, int8=int8))
@@ -136,9 +135,9 @@ def _limits(settings: ParitySettings, *, int8: bool) -> ParityLimits:
     )
 
 
-def _first_pictures(embedder: Embedder, context: StageContext) -> Tensor:
-    pictures = (*context.data.query, *context.data.gallery)[: max(BATCH_SIZES)]
-    prepared = PreparedPictures([picture.path for picture in pictures], embedder)
+def _first_images(embedder: Embedder, context: StageContext) -> Tensor:
+    images = (*context.data.query, *context.data.gallery)[: max(BATCH_SIZES)]
+    prepared = PreparedImages([image.path for image in images], embedder)
     return torch.stack([prepared[index] for index in range(len(prepared))])
 
 

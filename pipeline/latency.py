@@ -15,8 +15,8 @@ from quantize.engine import Engine, supported_engines
 from quantize.latency import Candidate, measure_latency
 from quantize.machine import machine_description
 from quantize.torchscript import load_torchscript
-from reid.files import write_json
-from reid.models.checkpoint import load_checkpoint
+from reid_edge.core.io import write_json
+from reid_edge.models.checkpoint import load_checkpoint
 
 LATENCY_FILE = "latency.json"
 WARMUP = 3

@@ -12,13 +12,13 @@ from pipeline.run_dir import StageRecord
 from quantize.engine import Engine, quantized_engine, supported_engines
 from quantize.torchscript import load_torchscript, read_torchscript_metadata
 from quantize.worker import Call, Open
-from reid.inference.model_files import (
+from reid_edge.inference.model_files import (
     FileKind,
     load_embedder,
     model_file_parts,
     recognise_model_file,
 )
-from reid.models.checkpoint import load_checkpoint
+from reid_edge.models.checkpoint import load_checkpoint
 
 ON_PC: Engine = "onednn"
 
@@ -112,7 +112,7 @@ def meant_for(kind: FileKind, engine: Engine | None, *, int8: bool) -> str:
 
 
 def _open_eager(path: Path) -> Call:
-    # As a tracker's code runs it, with pictures in PyTorch's usual layout.
+    # As a tracker's code runs it, with images in PyTorch's usual layout.
     model, _ = load_checkpoint(path)
     return model
 
@@ -124,8 +124,8 @@ def _open(path: Path) -> Call:
 def _open_int8(path: Path, engine: Engine) -> Call:
     module, _ = load_torchscript(path, engine)
 
-    def call(pictures: Tensor) -> object:
+    def call(images: Tensor) -> object:
         with quantized_engine(engine):
-            return module(pictures)
+            return module(images)
 
     return call

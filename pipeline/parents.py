@@ -2,10 +2,10 @@
 
 from pipeline.config import Config
 from pipeline.dependencies import PARENT_INPUT
-from pipeline.errors import PipelineError
 from pipeline.run_dir import CHECKPOINT, RunDir
 from pipeline.settings.stage_names import STAGES, StageName
 from pipeline.widths import CUTTING_STAGES, cutting_stage
+from reid_edge.core.errors import PipelineError
 
 # What the other stages leave is no float model to go on from.
 LEAVES_CHECKPOINT = ("train", "transfer", "prune", "finetune", "resize")

@@ -6,12 +6,12 @@ from typing import Any, Literal
 
 from pipeline.config import Config
 from pipeline.dependencies import MADE_ANEW, PARENT_INPUT, Made, stage_inputs, stage_settings
-from pipeline.errors import PipelineError
 from pipeline.fingerprint import fingerprint
 from pipeline.parents import parent_of
 from pipeline.reuse import can_continue, why_not_reusable
 from pipeline.run_dir import CHECKPOINT, KEPT, RunDir
 from pipeline.settings.stage_names import STAGES
+from reid_edge.core.errors import PipelineError
 
 ANEW: Mapping[str, str] = {CHECKPOINT: MADE_ANEW, KEPT: MADE_ANEW}
 
@@ -63,7 +63,7 @@ def make_plan(
     Args:
         config: all settings.
         run: the run's folder; it is only read.
-        data_hash: of the pictures.
+        data_hash: of the images.
         restart_from: run this stage and those after it anew; once that was begun, it goes on.
 
     Raises:

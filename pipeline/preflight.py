@@ -10,7 +10,6 @@ from torch import nn
 from pipeline.calibration import check_held_back
 from pipeline.config import Config
 from pipeline.dependencies import named_files
-from pipeline.errors import PipelineError
 from pipeline.export_files import check_packages, check_published_widths, check_wanted
 from pipeline.plan import Plan, make_plan
 from pipeline.pretrained import load_start
@@ -29,25 +28,25 @@ from pipeline.widths import (
 )
 from quantize.engine import check_engine
 from quantize.layer_names import check_layer_names
-from reid.data.records import ReidData, count_persons, relabel
-from reid.data.sampling import EpochSampler
-from reid.devices import choose_device
-from reid.errors import ModelError, TrainingError
-from reid.models.checkpoint import CheckpointInfo
-from reid.models.registry import build_model
-from reid.training.layers import match_layers
-from reid.training.settings import DistillationSettings, TrainingSettings
+from reid_edge.core.devices import choose_device
+from reid_edge.core.errors import ModelError, PipelineError, TrainingError
+from reid_edge.data.records import ReidData, count_persons, relabel
+from reid_edge.data.sampling import EpochSampler
+from reid_edge.models.checkpoint import CheckpointInfo
+from reid_edge.models.registry import build_model
+from reid_edge.training.layers import match_layers
+from reid_edge.training.settings import DistillationSettings, TrainingSettings
 
 logger = logging.getLogger(__name__)
 
-# How the program writes the pictures that it draws itself.
+# How the program writes the images that it draws itself.
 DRAWN_FORMAT = "market1501"
 # Quantization-aware training runs on one device.
 QAT = "quantize.qat"
 
 
 def check_settings(config: Config) -> None:
-    """Check what can be checked without pictures.
+    """Check what can be checked without images.
 
     Raises:
         PipelineError: the device is not there, a training has nothing to learn from, the layers
@@ -190,7 +189,7 @@ def checked_plan(
         config: all settings.
         run: the run's folder; it is only read.
         data: without its validation identities; None: not there yet.
-        data_hash: of the pictures.
+        data_hash: of the images.
         restart_from: see :func:`pipeline.plan.make_plan`.
 
     Raises:
@@ -238,30 +237,30 @@ def check_batches(config: Config, data: ReidData) -> None:
     Raises:
         PipelineError: a training set is too small; the message names the setting.
     """
-    quantize, pictures = config.quantize, len(data.train)
-    left = max(pictures - quantize.calibration_pictures, 0)
-    held_back = min(quantize.held_back_pictures, left)
+    quantize, images = config.quantize, len(data.train)
+    left = max(images - quantize.calibration_images, 0)
+    held_back = min(quantize.held_back_images, left)
     if "quantize" in config.stages:
-        check_held_back(quantize, pictures, held_back=held_back)
+        check_held_back(quantize, images, held_back=held_back)
     classes = relabel(data.train)
     for training in _trainings(config):
         key, settings = training.key, training.settings
         if settings.epochs == 0:
             continue
-        # An identity's only picture is not held back.
-        trained_on = max(pictures - held_back, count_persons(data.train))
-        batch = settings.identities_per_batch * settings.pictures_per_identity
+        # An identity's only image is not held back.
+        trained_on = max(images - held_back, count_persons(data.train))
+        batch = settings.identities_per_batch * settings.images_per_identity
         if key == QAT and trained_on < batch:
             raise PipelineError(
-                f"{key}: a batch takes {batch} pictures, and of {pictures} training pictures "
-                f"{held_back} are held back to judge int8 by; lower quantize.held_back_pictures "
+                f"{key}: a batch takes {batch} images, and of {images} training images "
+                f"{held_back} are held back to judge int8 by; lower quantize.held_back_images "
                 "or choose smaller batches"
             )
         try:
             EpochSampler(
                 classes,
                 identities_per_batch=settings.identities_per_batch,
-                pictures_per_identity=settings.pictures_per_identity,
+                images_per_identity=settings.images_per_identity,
                 seed=0,
                 replicas=1 if key == QAT else config.devices,
             )

@@ -5,9 +5,9 @@ import logging
 from torch import nn
 
 from pipeline.settings.train import TrainStage
-from reid.errors import CheckpointError
-from reid.models.input_statistics import are_imagenets
-from reid.models.pretrained import LoadReport, load_pretrained
+from reid_edge.core.errors import CheckpointError
+from reid_edge.models.input_statistics import are_imagenets
+from reid_edge.models.pretrained import LoadReport, load_pretrained
 
 logger = logging.getLogger(__name__)
 
@@ -48,13 +48,11 @@ def log_start(report: LoadReport | None) -> None:
 
 def _differences(report: LoadReport) -> list[str]:
     """Say what a run does with weights otherwise than the program they are from, a clause each."""
-    found = list(report.departures)
+    found = list(report.incompatibilities)
     if not are_imagenets(report.statistics):
-        mean, deviation = (
-            " ".join(f"{value:.3f}" for value in colours) for colours in report.statistics
-        )
+        mean, std = (" ".join(f"{value:.3f}" for value in colours) for colours in report.statistics)
         found.append(
-            f"it is for colours with a mean of {mean} taken off and divided by {deviation}, and "
+            f"it is for colours with a mean of {mean} taken off and divided by {std}, and "
             "runs take ImageNet's values"
         )
     return found

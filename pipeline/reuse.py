@@ -7,12 +7,12 @@ from typing import Any
 
 from pipeline.config import Config
 from pipeline.dependencies import Made, stage_inputs, stage_settings
-from pipeline.errors import PipelineError
 from pipeline.fingerprint import describe_changes
 from pipeline.parents import parent_of
 from pipeline.run_dir import STAGE_FILE, RunDir, StageRecord
 from pipeline.settings.stage_names import STAGES
-from reid.files import hash_file, write_json
+from reid_edge.core.errors import PipelineError
+from reid_edge.core.io import hash_file, write_json
 
 BEGUN_FILE = "begun.json"
 
@@ -65,7 +65,7 @@ def mark_begun(folder: Path, wanted: str) -> None:
 def stale_records(config: Config, run: RunDir) -> dict[str, str]:
     """Say which finished stages the next plan would make anew, and why.
 
-    The pictures are not looked at; a stage that was made from others than the newest one was is
+    The images are not looked at; a stage that was made from others than the newest one was is
     stale. A file that a setting names and that is no longer there counts as it was.
     """
     stale: dict[str, str] = {}

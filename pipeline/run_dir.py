@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import PipelineError
-from reid.files import write_bytes, write_json
+from reid_edge.core.errors import PipelineError
+from reid_edge.core.io import write_bytes, write_json
 
 STAGE_FILE = "stage.json"
 CHECKPOINT = "checkpoint.pt"

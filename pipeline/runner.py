@@ -12,8 +12,8 @@ from pipeline.config import Config
 from pipeline.context import StageContext
 from pipeline.dependencies import PARENT_INPUT, Made, stage_inputs
 from pipeline.fingerprint import fingerprint, library_versions
+from pipeline.images import prepare_images, split_validation
 from pipeline.parents import latest_cut
-from pipeline.pictures import prepare_pictures, split_validation
 from pipeline.plan import Plan, Step
 from pipeline.preflight import check_settings, checked_plan
 from pipeline.reuse import can_continue, mark_begun
@@ -22,8 +22,8 @@ from pipeline.settings.stage_names import STAGES
 from pipeline.settings_io import write_config
 from pipeline.stages import benchmark, export, finetune, prune, quantize, resize, train, transfer
 from pipeline.widths import CUTTING_STAGES, cutting_stage
-from reid.data.records import ReidData
-from reid.files import hash_file
+from reid_edge.core.io import hash_file
+from reid_edge.data.records import ReidData
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def run_stages(config: Config, run: RunDir, *, restart_from: str | None = None) 
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     check_settings(config)
-    whole, data_hash = prepare_pictures(config, run)
+    whole, data_hash = prepare_images(config, run)
     data, validation = split_validation(config, whole)
     plan = checked_plan(config, run, data, data_hash, restart_from)
     # Only now: a command that is refused leaves the run as it was.

@@ -9,11 +9,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from pipeline.config import Config
-from pipeline.errors import PipelineError
 from pipeline.settings.stage_names import DEFAULT_STAGES, STAGES
 from pipeline.settings.target import PLAN_SUFFIX, TAG_MARK
-from reid.errors import ModelError
-from reid.models.registry import check_architecture
+from reid_edge.core.errors import ModelError, PipelineError
+from reid_edge.models.registry import check_architecture
 
 
 def load_config(path: Path, overrides: Sequence[str] = (), stages: str | None = None) -> Config:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pipeline.config import Config
 from pipeline.settings.cut import CutSettings, PruneStage
 from pipeline.settings.train import FinetuneStage
-from reid.training.settings import TrainingSettings
+from reid_edge.training.settings import TrainingSettings
 
 
 def unused_in_training(key: str, settings: TrainingSettings) -> Iterator[str]:

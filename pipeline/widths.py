@@ -8,33 +8,32 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config import Config
-from pipeline.errors import PipelineError
 from pipeline.settings.stage_names import StageName
 from pipeline.settings.target import PLAN_SUFFIX, WidthBudget
 from prune.allocate import Measure, by_loss, energy_losses, uniform
 from prune.costs import output_layers
 from prune.criteria import rescore
 from prune.cut import cut
-from prune.errors import PruneError
 from prune.graph import normalised_layers
 from prune.latency_budget import widths_for_latency
 from prune.layers import Widths, layer_widths, prunable_layers
 from prune.nni_backend import find_groups
 from prune.plan_file import read_plan
 from prune.reconstruction_scores import reconstruction_errors
-from prune.targets import Freedom, freedom, shares_by_pattern
+from prune.targets import WidthOptions, shares_by_pattern, width_options
 from prune.widths import SCHEDULES, check_groups
 from quantize.latency import Candidate, measure_latency
-from reid.models.registry import MODELS, build_model
-from reid.models.resize import differing_form
+from reid_edge.core.errors import PipelineError, PruneError
+from reid_edge.models.registry import MODELS, build_model
+from reid_edge.models.resize import differing_form
 
 CUTTING_STAGES: tuple[StageName, ...] = ("transfer", "prune")
-# Tracing and surgery are fast on small pictures, and their result does not depend on the size.
+# Tracing and surgery are fast on small images, and their result does not depend on the size.
 TRACE_SIZE = (64, 32)
 LATENCY_ROUNDS = 40
 CLASSIFIER = "classifier"
 
-Pictures = Callable[[], Tensor]
+Images = Callable[[], Tensor]
 Groups = list[tuple[str, ...]]
 
 logger = logging.getLogger(__name__)
@@ -89,7 +88,7 @@ def final_widths(
     config: Config,
     stage: str,
     source: nn.Module,
-    pictures: Pictures | None = None,
+    images: Images | None = None,
     groups: Groups | None = None,
 ) -> dict[str, int]:
     """Return the widths of every layer after a stage.
@@ -98,7 +97,7 @@ def final_widths(
         config: all settings.
         stage: "transfer" or "prune".
         source: the full-width model; its weights count where :func:`depends_on_weights`.
-        pictures: gives inputs (N, 3, H, W) on which the criterion ``reconstruction`` measures what
+        images: gives inputs (N, 3, H, W) on which the criterion ``reconstruction`` measures what
             a budget costs; without, and with any other criterion, the norms of the weights tell.
         groups: layers of the source whose channels go together; none: they are found here, where
             they are needed, which takes seconds.
@@ -111,22 +110,22 @@ def final_widths(
     name = stock_target(config, stage)
     path = plan_path(config) if stage == "prune" else None
     if name is not None or path is not None:
-        _refuse_freedom(config, stage)
+        _refuse_width_options(config, stage)
     if name is not None:
         return _stock_widths(config, stage, source, name)
     if path is not None:
         return _widths_of_plan(config, source, path, groups)
-    free = _freedom(config, source, groups)
+    free = _width_options(config, source, groups)
     target = config.prune.target
     if isinstance(target, float):
         return free.widths(shares_by_pattern(free, target, config.prune.ratios))
     assert isinstance(target, WidthBudget), "the target's name was checked with the settings"
     if config.prune.ratios:
         raise PipelineError("prune.ratios: a budget finds the shares itself; take one of them out")
-    return _within(target, free, source, config, pictures)
+    return _within(target, free, source, config, images)
 
 
-def _refuse_freedom(config: Config, stage: str) -> None:
+def _refuse_width_options(config: Config, stage: str) -> None:
     prune = config.prune
     choices = {
         "ratios": prune.ratios,
@@ -197,8 +196,8 @@ def _check_outputs(path: Path, planned: Widths, source: nn.Module) -> None:
             )
 
 
-def _freedom(config: Config, source: nn.Module, groups: Groups | None) -> Freedom:
-    return freedom(
+def _width_options(config: Config, source: nn.Module, groups: Groups | None) -> WidthOptions:
+    return width_options(
         source,
         torch.zeros(2, 3, *TRACE_SIZE),
         cost_example=torch.zeros(1, 3, config.data.height, config.data.width),
@@ -210,13 +209,13 @@ def _freedom(config: Config, source: nn.Module, groups: Groups | None) -> Freedo
 
 def _within(
     budget: WidthBudget,
-    free: Freedom,
+    free: WidthOptions,
     source: nn.Module,
     config: Config,
-    pictures: Pictures | None,
+    images: Images | None,
 ) -> dict[str, int]:
     full = free.costs.cost({})
-    losses = None if budget.widths == "uniform" else _losses(config, free, source, pictures)
+    losses = None if budget.widths == "uniform" else _losses(config, free, source, images)
 
     def within(limit: float, measure: Measure) -> dict[str, int]:
         if losses is None:
@@ -244,12 +243,12 @@ def _absolute(value: float, full: int) -> float:
 
 
 def _losses(
-    config: Config, free: Freedom, source: nn.Module, pictures: Pictures | None
+    config: Config, free: WidthOptions, source: nn.Module, images: Images | None
 ) -> dict[str, Tensor]:
     """Return what every layer loses with n channels gone: measured, or from the L2 norms."""
     groups = [unit.layers for unit in free.units]
-    if config.prune.criterion == "reconstruction" and pictures is not None:
-        return reconstruction_errors(source, pictures(), groups=groups)
+    if config.prune.criterion == "reconstruction" and images is not None:
+        return reconstruction_errors(source, images(), groups=groups)
     layers = prunable_layers(source)
     norms = {
         name: layers[name].weight.detach().flatten(1).norm(dim=1).cpu()
@@ -267,13 +266,13 @@ def _latency_share(source: nn.Module, widths: Widths, config: Config, groups: Gr
     """Measure a model at some widths beside the full-width one, batch 1, in turns."""
     example = torch.randn(2, 3, *TRACE_SIZE, generator=torch.Generator().manual_seed(0))
     compact = cut(source, widths, example=example, check_input=example, groups=groups).model
-    picture = torch.zeros(1, 3, config.data.height, config.data.width)
+    image = torch.zeros(1, 3, config.data.height, config.data.width)
     full = source.cpu().eval()
     with torch.inference_mode():
         times = measure_latency(
             {
-                "full": Candidate(lambda: full(picture)),
-                "compact": Candidate(lambda: compact(picture)),
+                "full": Candidate(lambda: full(image)),
+                "compact": Candidate(lambda: compact(image)),
             },
             rounds=LATENCY_ROUNDS,
             threads=config.latency.threads,

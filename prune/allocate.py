@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from prune.errors import PruneError
 from prune.layers import ModelCost
-from prune.targets import Freedom, Unit
+from prune.targets import Unit, WidthOptions
+from reid_edge.core.errors import PruneError
 
 SMALLEST_SHARE = 0.125
 STEPS = 60
@@ -15,7 +15,7 @@ STEPS = 60
 Measure = Callable[[ModelCost], float]
 
 
-def uniform(free: Freedom, limit: float, measure: Measure) -> dict[str, int]:
+def uniform(free: WidthOptions, limit: float, measure: Measure) -> dict[str, int]:
     """Keep the same share of channels everywhere, the largest that the budget allows.
 
     Args:
@@ -34,7 +34,7 @@ def uniform(free: Freedom, limit: float, measure: Measure) -> dict[str, int]:
 
 
 def by_loss(
-    free: Freedom, losses: Mapping[str, Tensor], limit: float, measure: Measure
+    free: WidthOptions, losses: Mapping[str, Tensor], limit: float, measure: Measure
 ) -> dict[str, int]:
     """Keep the channels that matter most for what they cost.
 
@@ -78,7 +78,7 @@ def _losses_of(unit: Unit, losses: Mapping[str, Tensor]) -> Tensor:
     return known.double()
 
 
-def energy_losses(free: Freedom, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def energy_losses(free: WidthOptions, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return what is lost without the n weakest channels, from their scores alone.
 
     That is -log of the share of a group's energy (the sum of the squared scores) that is kept, so
@@ -101,7 +101,7 @@ def energy_losses(free: Freedom, scores: Mapping[str, Tensor]) -> dict[str, Tens
     return losses
 
 
-def _saving_a_channel(free: Freedom, unit: Unit, measure: Measure) -> float:
+def _saving_a_channel(free: WidthOptions, unit: Unit, measure: Measure) -> float:
     """Return what half of a unit's channels save, a channel, as a share of the whole model."""
     half = unit.width // 2
     if half == 0:
@@ -113,7 +113,7 @@ def _saving_a_channel(free: Freedom, unit: Unit, measure: Measure) -> float:
 
 def largest(
     at: Callable[[float], dict[str, int]],
-    free: Freedom,
+    free: WidthOptions,
     limit: float,
     measure: Measure,
     *,

@@ -15,10 +15,10 @@ class _Layer:
     """A layer at full width.
 
     Attributes:
-        macs: multiply-accumulates for one picture.
+        macs: multiply-accumulates for one image.
         weights: number of them.
         bias: number of bias values.
-        inputs: layers whose output channels it reads; empty if it reads the picture, or works on
+        inputs: layers whose output channels it reads; empty if it reads the image, or works on
             each channel alone.
         other_inputs: channels that it reads beside them, and that are never cut.
     """

@@ -4,9 +4,9 @@
 2017). ``fpgm``: distance to the other channels of the layer (He et al., "Filter Pruning via
 Geometric Median", CVPR 2019). These three are NNI's. ``batchnorm_scale``: the scale that the
 BatchNorm behind a layer gives a channel (Liu et al., "Network Slimming", ICCV 2017). ``taylor``:
-what the loss would change by without the channel, measured on pictures (:mod:`prune.taylor`).
+what the loss would change by without the channel, measured on images (:mod:`prune.taylor`).
 ``reconstruction``: what least squares cannot make up for when the channel is gone, measured on
-pictures (:mod:`prune.reconstruction_scores`). ``random``: the control that every criterion has
+images (:mod:`prune.reconstruction_scores`). ``random``: the control that every criterion has
 to beat.
 """
 
@@ -16,7 +16,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from prune.errors import PruneError
+from reid_edge.core.errors import PruneError
 
 Criterion = Literal["l2", "l1", "fpgm", "taylor", "batchnorm_scale", "reconstruction", "random"]
 CRITERIA: tuple[Criterion, ...] = get_args(Criterion)
@@ -44,7 +44,7 @@ def rescore(
         normalisations: by BatchNorm, the layer whose channels it scales.
         groups: layers whose channels go together.
         seed: of the random control.
-        measured: scores (C,) by layer that were measured on pictures, for the criteria that are.
+        measured: scores (C,) by layer that were measured on images, for the criteria that are.
 
     Returns:
         Scores of every channel (C,), by layer, brought to a mean of one (but random ones, which
@@ -52,7 +52,7 @@ def rescore(
         largest would decide for its group alone.
 
     Raises:
-        PruneError: the criterion is measured on pictures, and no scores of a layer were given.
+        PruneError: the criterion is measured on images, and no scores of a layer were given.
     """
     if criterion == "random":
         generator = torch.Generator().manual_seed(seed)
@@ -66,7 +66,7 @@ def rescore(
 
 
 def _of_mean_one(scores: Tensor) -> Tensor:
-    # However small: those of taylor are, in a model that has learned its pictures.
+    # However small: those of taylor are, in a model that has learned its images.
     mean = scores.mean()
     return scores / mean if mean > 0 else scores
 
@@ -74,7 +74,7 @@ def _of_mean_one(scores: Tensor) -> Tensor:
 def _measured(criterion: Criterion, layer: str, measured: Mapping[str, Tensor]) -> Tensor:
     if layer not in measured:
         raise PruneError(
-            f"criterion {criterion!r} is measured on pictures, and nothing was measured at "
+            f"criterion {criterion!r} is measured on images, and nothing was measured at "
             f"{layer!r}; does the model's forward pass reach it?"
         )
     return measured[layer]

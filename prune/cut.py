@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from prune.criteria import Criterion, Scores
 from prune.divergence import first_difference
-from prune.errors import PruneError, reason_of
 from prune.layers import Widths, layer_widths
 from prune.nni_backend import find_groups, mask_channels, remove_masked
 from prune.supported import check_supported
 from prune.verify import check_widths, masked_difference
 from prune.widths import check_groups, check_one_width, is_of_one_width
+from reid_edge.core.errors import PruneError, reason_of
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def cut(
         seed: of the random criterion.
         groups: what :func:`prune.nni_backend.find_groups` returned for this model or for a wider
             form of it; none: they are found here, which takes seconds.
-        measured: scores (C,) by layer, for a criterion that is measured on pictures.
+        measured: scores (C,) by layer, for a criterion that is measured on images.
 
     Raises:
         PruneError: the plan splits a group or names what cannot be cut, the model cannot be taken

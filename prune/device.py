@@ -4,11 +4,11 @@ import itertools
 
 from torch import Tensor, nn
 
-from prune.errors import PruneError
+from reid_edge.core.errors import PruneError
 
 
 def check_on_cpu(*given: nn.Module | Tensor) -> None:
-    """Check that models and pictures are on the CPU.
+    """Check that models and images are on the CPU.
 
     Raises:
         PruneError: one of them is on another device, which the message names.
@@ -23,6 +23,6 @@ def check_on_cpu(*given: nn.Module | Tensor) -> None:
         if device is not None:
             what = type(one).__name__ if isinstance(one, nn.Module) else "the input"
             raise PruneError(
-                f"{what} is on {device}, and pruning works on the CPU: move model and pictures "
+                f"{what} is on {device}, and pruning works on the CPU: move model and images "
                 "there with .cpu()"
             )

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from prune.errors import PruneError
 from prune.graph import layers_behind, normalised_layers, trace
 from prune.layers import channel_dimension, prunable_layers
 from prune.verify import TOLERANCE
+from reid_edge.core.errors import PruneError
 
 
 @torch.no_grad()

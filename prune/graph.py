@@ -6,16 +6,16 @@ from typing import Any
 
 from torch import fx, nn
 
-from prune.errors import PruneError, reason_of
 from prune.in_place import read_what_was_written
 from prune.layers import output_width
 from prune.modes import evaluating
+from reid_edge.core.errors import PruneError, reason_of
 
 NORMALISATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.InstanceNorm2d)
 
 
 def trace(model: nn.Module) -> fx.GraphModule:
-    """Trace a model in evaluation mode with ``torch.fx``, as it runs on pictures alone.
+    """Trace a model in evaluation mode with ``torch.fx``, as it runs on images alone.
 
     Further arguments of its forward pass are at their defaults. What reads a value that an
     operation in place wrote over reads the operation's result (see :mod:`prune.in_place`).
@@ -26,7 +26,7 @@ def trace(model: nn.Module) -> fx.GraphModule:
     """
     try:
         with evaluating(model):
-            tracer = _PicturesAlone()
+            tracer = _ImagesAlone()
             nodes = tracer.trace(model)
             graph = fx.GraphModule(tracer.root, nodes, type(model).__name__)
     except PruneError:
@@ -41,26 +41,26 @@ def trace(model: nn.Module) -> fx.GraphModule:
     return graph
 
 
-class _PicturesAlone(fx.Tracer):
+class _ImagesAlone(fx.Tracer):
     """Calls a forward pass with its first argument alone, whatever the others' defaults are."""
 
     def create_args_for_root(
         self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
     ) -> tuple[Callable[..., Any], list[Any]]:
-        """Return the forward function and its arguments: the model, and the pictures."""
+        """Return the forward function and its arguments: the model, and the images."""
         del is_module, concrete_args
         model = self.root
-        pictures, *others = inspect.signature(model.forward).parameters.values()
+        images, *others = inspect.signature(model.forward).parameters.values()
         for other in others:
             if other.default is other.empty and other.kind not in (
                 other.VAR_POSITIONAL,
                 other.VAR_KEYWORD,
             ):
                 raise PruneError(
-                    f"{type(model).__name__} needs {other.name!r} besides pictures: pruning needs "
+                    f"{type(model).__name__} needs {other.name!r} besides images: pruning needs "
                     "a forward pass of one input"
                 )
-        return root_fn, [model, self.create_proxy("placeholder", pictures.name, (), {})]
+        return root_fn, [model, self.create_proxy("placeholder", images.name, (), {})]
 
 
 def normalised_layers(model: nn.Module) -> dict[str, str]:

@@ -48,7 +48,7 @@ def hint_channels(
 
 @torch.no_grad()
 def hint_errors(
-    compact: nn.Module, full: nn.Module, hints: Mapping[str, Tensor], pictures: Tensor
+    compact: nn.Module, full: nn.Module, hints: Mapping[str, Tensor], images: Tensor
 ) -> dict[str, float]:
     """Return how far the stages of a compact model are from its full-width original.
 
@@ -56,13 +56,13 @@ def hint_errors(
         compact: the compact model; it is left in evaluation mode.
         full: the model that it was cut from.
         hints: kept channels by stage, from :func:`hint_channels`.
-        pictures: inputs (N, 3, H, W).
+        images: inputs (N, 3, H, W).
 
     Returns:
         ||compact - full||^2 / ||full||^2 of every stage's output at the kept channels.
     """
     compact.eval()
-    ours, theirs = (_stage_outputs(model, list(hints), pictures) for model in (compact, full))
+    ours, theirs = (_stage_outputs(model, list(hints), images) for model in (compact, full))
     errors = {}
     for stage, kept in hints.items():
         target = theirs[stage].index_select(1, kept)
@@ -71,7 +71,7 @@ def hint_errors(
     return errors
 
 
-def _stage_outputs(model: nn.Module, stages: list[str], pictures: Tensor) -> dict[str, Tensor]:
+def _stage_outputs(model: nn.Module, stages: list[str], images: Tensor) -> dict[str, Tensor]:
     outputs: dict[str, Tensor] = {}
 
     def keep(stage: str) -> Callable[..., None]:
@@ -83,7 +83,7 @@ def _stage_outputs(model: nn.Module, stages: list[str], pictures: Tensor) -> dic
     handles = [model.get_submodule(stage).register_forward_hook(keep(stage)) for stage in stages]
     try:
         with evaluating(model):
-            model(pictures)
+            model(images)
     finally:
         for handle in handles:
             handle.remove()

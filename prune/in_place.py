@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from prune.errors import PruneError
+from reid_edge.core.errors import PruneError
 
 INPLACE = "inplace"
 

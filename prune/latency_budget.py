@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from prune.errors import PruneError
 from prune.layers import Widths
+from reid_edge.core.errors import PruneError
 
 PROBES = 6
 SMALLEST_SHARE = 0.02

@@ -42,7 +42,7 @@ class LayerCost:
 
     Attributes:
         parameters: weights and bias, each counted once.
-        macs: multiply-accumulate operations for one picture, all calls of the layer together.
+        macs: multiply-accumulate operations for one image, all calls of the layer together.
     """
 
     parameters: int
@@ -58,7 +58,7 @@ def layer_costs(model: nn.Module, example: Tensor) -> dict[str, LayerCost]:
 
     Args:
         model: any module; it is run once in evaluation mode, and put back as it was.
-        example: input (1, 3, H, W); the counts are for this size and one picture.
+        example: input (1, 3, H, W); the counts are for this size and one image.
     """
     macs: dict[str, int] = {}
     layers = prunable_layers(model)
@@ -85,7 +85,7 @@ def _count_calls(layer: nn.Module, name: str, macs: dict[str, int]) -> Removable
 
 @dataclass(frozen=True)
 class ModelCost:
-    """What a model costs for one picture, without what its forward pass does not reach."""
+    """What a model costs for one image, without what its forward pass does not reach."""
 
     parameters: int
     macs: int

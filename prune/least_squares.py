@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 # Far more equations than unknowns change nothing but the time: a layer is solved on at least this
-# many output positions, spread over all pictures, and at least so many for every unknown.
+# many output positions, spread over all images, and at least so many for every unknown.
 ROWS = 4096
 ROWS_AN_UNKNOWN = 128
-PICTURES_AT_ONCE = 64
+IMAGES_AT_ONCE = 64
 # Above it, a system of the number of rows is solved where that is smaller.
 MANY_UNKNOWNS = 4096
 # Added to the diagonal of the normal equations, as a share of its mean.
@@ -51,7 +51,7 @@ def solve(
     wanted = max(ROWS, ROWS_AN_UNKNOWN * present.shape[1]) // len(inputs)
     for value, target in zip(inputs, targets, strict=True):
         for part, expected in zip(
-            torch.split(value, PICTURES_AT_ONCE), torch.split(target, PICTURES_AT_ONCE), strict=True
+            torch.split(value, IMAGES_AT_ONCE), torch.split(target, IMAGES_AT_ONCE), strict=True
         ):
             share = math.ceil(wanted * len(part) / len(value))
             sums.add(*_rows(layer, part, expected, share))
@@ -168,7 +168,7 @@ def _rows(
 
 
 def choose_places(places: int, count: int) -> Tensor:
-    """Choose output positions, the same for every picture: all, or a fixed random part."""
+    """Choose output positions, the same for every image: all, or a fixed random part."""
     if count >= places:
         return torch.arange(places)
     generator = torch.Generator().manual_seed(places)

@@ -8,13 +8,13 @@ from torch import Tensor, fx, nn
 class _Walker:
     """Evaluate nodes of a graph on demand; a value is dropped when all its users are computed."""
 
-    def __init__(self, graph: fx.GraphModule, pictures: Tensor) -> None:
+    def __init__(self, graph: fx.GraphModule, images: Tensor) -> None:
         self._nodes: dict[str, fx.Node] = {node.name: node for node in graph.graph.nodes}
         self._position = {node: index for index, node in enumerate(graph.graph.nodes)}
         self._computed: set[fx.Node] = set()
         self._interpreter = fx.Interpreter(graph, garbage_collect_values=False)
         self._placeholder = next(n for n in graph.graph.nodes if n.op == "placeholder")
-        self._interpreter.env = {self._placeholder: pictures}
+        self._interpreter.env = {self._placeholder: images}
 
     def value(self, node: fx.Node) -> Tensor:
         """Return a node's value, computing what it needs first."""
@@ -25,7 +25,7 @@ class _Walker:
             env[needed] = self._interpreter.run_node(needed)
             self._computed.add(needed)
             for source in needed.all_input_nodes:
-                # From the pictures everything can be computed again.
+                # From the images everything can be computed again.
                 if source is not self._placeholder and self._computed.issuperset(source.users):
                     del env[source]
         result = env[node]
@@ -61,20 +61,20 @@ class _Walker:
 
 
 class Lockstep:
-    """A compact and a full-width network on the same pictures.
+    """A compact and a full-width network on the same images.
 
     Args:
         compact_graph: trace of the compact network; its layers may be changed between calls.
         full_graph: trace of the full-width network, with the same nodes.
-        pictures: inputs (N, 3, H, W).
+        images: inputs (N, 3, H, W).
     """
 
     def __init__(
-        self, compact_graph: fx.GraphModule, full_graph: fx.GraphModule, pictures: Tensor
+        self, compact_graph: fx.GraphModule, full_graph: fx.GraphModule, images: Tensor
     ) -> None:
         self.compact_graph, self.full_graph = compact_graph, full_graph
-        self._compact = _Walker(compact_graph, pictures)
-        self._full = _Walker(full_graph, pictures)
+        self._compact = _Walker(compact_graph, images)
+        self._full = _Walker(full_graph, images)
         self._calls = layer_calls(compact_graph)
 
     def layer_order(self) -> list[str]:

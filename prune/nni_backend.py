@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from prune.criteria import Criterion, Scores, rescore
 from prune.device import check_on_cpu
-from prune.errors import PruneError, reason_of
 from prune.graph import normalised_layers, trace
 from prune.layers import Widths, layer_widths, output_width, prunable_layers
 from prune.modes import evaluating
+from reid_edge.core.errors import PruneError, reason_of
 
 Masks = dict[str, dict[str, Tensor]]
 
@@ -81,7 +81,7 @@ def find_groups(model: nn.Module, example: Tensor) -> list[tuple[str, ...]]:
         Groups of at least two layer names, each sorted, in a fixed order.
 
     Raises:
-        PruneError: the model's forward pass needs more than pictures or cannot be traced, or it is
+        PruneError: the model's forward pass needs more than images or cannot be traced, or it is
             not on the CPU.
     """
     from nni.compression.utils.shape_dependency import ChannelDependency
@@ -155,7 +155,7 @@ def mask_channels(
         groups: what :func:`find_groups` returned.
         criterion: what ranks channels.
         seed: of the random criterion.
-        measured: scores (C,) by layer, for a criterion that is measured on pictures.
+        measured: scores (C,) by layer, for a criterion that is measured on images.
 
     Raises:
         PruneError: the masks keep another number of channels than planned, or a measured
@@ -312,7 +312,7 @@ def remove_masked(
         # Both changes are for layers of one channel, such as the hidden one of x0.25's gates.
         class OneChannelSpeedup(ModelSpeedup):  # type: ignore[misc]
             def tensor_propagate_check(self, obj: Tensor) -> bool:
-                # NNI wants more values than pictures here, so it loses sight of one channel.
+                # NNI wants more values than images here, so it loses sight of one channel.
                 batch: int = self.batch_size
                 return obj.numel() >= batch and obj.numel() % batch == 0
 

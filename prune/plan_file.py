@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from prune.errors import PruneError
+from reid_edge.core.errors import PruneError
 
 FORMAT_VERSION: Literal[1] = 1
 
@@ -21,7 +21,7 @@ class PlanFile(BaseModel):
         architecture: name of the full-width architecture that is cut.
         input_size: (height, width) in pixels; the operations are counted for it.
         widths: output channels after the last iteration, by layer.
-        macs: multiply-accumulates of the compact model for one picture.
+        macs: multiply-accumulates of the compact model for one image.
         parameters: of the compact model, without what evaluation does not run (the classifier).
         note: how the plan was made, for a reader.
     """

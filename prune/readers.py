@@ -27,7 +27,7 @@ class Segment:
     """Channels that lie side by side in a value.
 
     Attributes:
-        owner: the layer whose output channels they are; None for others, such as the picture's
+        owner: the layer whose output channels they are; None for others, such as the image's
             or a ConvTranspose2d's.
         width: how many; None if the graph does not tell.
         flattened: places of their map may lie beside each other, as channels do.

@@ -109,8 +109,8 @@ def _set_statistics(norm: nn.BatchNorm1d | nn.BatchNorm2d, mean: Tensor, varianc
     """Set running statistics (C,); weight and shift change so that the output does not."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    former_deviation = (norm.running_var.double() + norm.eps).sqrt()
-    scale = norm.weight.double() / former_deviation
+    former_std = (norm.running_var.double() + norm.eps).sqrt()
+    scale = norm.weight.double() / former_std
     shift = norm.bias.double() + scale * (mean - norm.running_mean.double())
     norm.weight.copy_(scale * (variance + norm.eps).sqrt())
     norm.bias.copy_(shift)

@@ -19,7 +19,6 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from prune.device import check_on_cpu
-from prune.errors import PruneError
 from prune.graph import trace
 from prune.in_place import out_of_place
 from prune.layers import channel_dimension
@@ -27,13 +26,14 @@ from prune.least_squares import RIDGE, solve
 from prune.lockstep import Lockstep
 from prune.modes import evaluating
 from prune.verify import TOLERANCE, largest_difference
+from reid_edge.core.errors import PruneError
 
-CHECKED = 2  # pictures on which a trace is compared with its model
+CHECKED = 2  # images on which a trace is compared with its model
 
 
 @dataclass(frozen=True)
 class LayerFit:
-    """How well a layer imitates its original before the cut, on the pictures it saw.
+    """How well a layer imitates its original before the cut, on the images it saw.
 
     Attributes:
         before: relative squared error ||compact - full||^2 / ||full||^2 with the weights that the
@@ -50,14 +50,14 @@ def reconstruct(
     compact: nn.Module,
     full: nn.Module,
     kept: Mapping[str, Tensor],
-    pictures: Tensor,
+    images: Tensor,
     *,
     ridge: float = RIDGE,
 ) -> dict[str, LayerFit]:
     """Solve the weights of every convolution and linear layer of a compact model anew, in place.
 
     Both networks are walked once, in step; a module that is called several times is solved once
-    for all its calls. Memory holds the live activations of both networks for ``pictures``.
+    for all its calls. Memory holds the live activations of both networks for ``images``.
 
     Args:
         compact: the model after surgery; it is left in evaluation mode.
@@ -65,7 +65,7 @@ def reconstruct(
             be the compact model's still, since the layers in front of them are made to fit what
             these expect.
         kept: indices of that model's output channels that are left, by layer.
-        pictures: inputs (N, 3, H, W); 96 to 512 are enough.
+        images: inputs (N, 3, H, W); 96 to 512 are enough.
         ridge: weight of the pull towards the present weights, as a share of the mean diagonal of
             the normal equations.
 
@@ -73,29 +73,29 @@ def reconstruct(
         The fit of every layer that was solved, in the order of the forward pass.
 
     Raises:
-        PruneError: the model's trace does not compute what the model does, or models and pictures
+        PruneError: the model's trace does not compute what the model does, or models and images
             are not on the CPU.
     """
-    check_on_cpu(compact, full, pictures)
+    check_on_cpu(compact, full, images)
     compact.eval()
     with evaluating(full):
-        return _walk(compact, full, kept, pictures, ridge)
+        return _walk(compact, full, kept, images, ridge)
 
 
 def _walk(
     compact: nn.Module,
     full: nn.Module,
     kept: Mapping[str, Tensor],
-    pictures: Tensor,
+    images: Tensor,
     ridge: float,
 ) -> dict[str, LayerFit]:
     """Solve layer after layer; both models are in evaluation mode."""
-    expected = full(pictures[:CHECKED])
-    walk = Lockstep(trace(compact), trace(full), pictures)
+    expected = full(images[:CHECKED])
+    walk = Lockstep(trace(compact), trace(full), images)
     shifts = _shift_absorbers(walk.compact_graph)
     fits: dict[str, LayerFit] = {}
     with out_of_place(walk.compact_graph, walk.full_graph):
-        _check_trace(walk.full_graph, pictures[:CHECKED], expected)
+        _check_trace(walk.full_graph, images[:CHECKED], expected)
         for name in walk.layer_order():
             calls, layer = walk.calls(name), compact.get_submodule(name)
             inputs = [walk.compact_input(call) for call in calls]
@@ -106,13 +106,13 @@ def _walk(
     return fits
 
 
-def _check_trace(graph: fx.GraphModule, pictures: Tensor, expected: object) -> None:
+def _check_trace(graph: fx.GraphModule, images: Tensor, expected: object) -> None:
     """Check that the nodes of a trace have the values that are fitted to.
 
     Raises:
         PruneError: they have not; the compact model would be made to imitate something else.
     """
-    difference = largest_difference(fx.Interpreter(graph).run(pictures), expected)
+    difference = largest_difference(fx.Interpreter(graph).run(images), expected)
     if not difference <= TOLERANCE:
         raise PruneError(
             "the weights cannot be solved for: the model and its torch.fx trace differ by "

@@ -9,15 +9,15 @@ from torch import Tensor, nn
 from prune.criteria import Scores
 from prune.device import check_on_cpu
 from prune.elimination import Elimination, Regression, eliminate, regression
-from prune.errors import PruneError
 from prune.layers import Widths, layer_widths
 from prune.least_squares import RIDGE, choose_places
 from prune.modes import evaluating
 from prune.readers import Reader, find_readers
 from prune.widths import check_one_width, is_of_one_width
+from reid_edge.core.errors import PruneError
 
-PICTURES_AT_ONCE = 32
-PLACES_A_PICTURE = 64
+IMAGES_AT_ONCE = 32
+PLACES_A_IMAGE = 64
 
 Readers = dict[tuple[str, ...], list[Reader]]
 
@@ -25,7 +25,7 @@ Readers = dict[tuple[str, ...], list[Reader]]
 @torch.no_grad()
 def reconstruction_scores(
     model: nn.Module,
-    pictures: Tensor,
+    images: Tensor,
     *,
     widths: Widths,
     groups: Sequence[tuple[str, ...]],
@@ -41,7 +41,7 @@ def reconstruction_scores(
 
     Args:
         model: the model to score; it is left as it was.
-        pictures: inputs (N, 3, H, W); 64 to 128 are enough.
+        images: inputs (N, 3, H, W); 64 to 128 are enough.
         widths: planned output channels by layer; layers that stay as they are are not scored.
         groups: layers whose channels go together.
 
@@ -57,7 +57,7 @@ def reconstruction_scores(
     readers = _readers_of_cut(model, widths, groups)
     _check_places(readers)
     scores: Scores = {}
-    for members, found in _eliminations(model, pictures, readers).items():
+    for members, found in _eliminations(model, images, readers).items():
         score = torch.ones(len(found.order))
         score[found.order] = torch.arange(1.0, len(found.order) + 1)
         scores |= dict.fromkeys(members, score)
@@ -66,13 +66,13 @@ def reconstruction_scores(
 
 @torch.no_grad()
 def reconstruction_errors(
-    model: nn.Module, pictures: Tensor, *, groups: Sequence[tuple[str, ...]]
+    model: nn.Module, images: Tensor, *, groups: Sequence[tuple[str, ...]]
 ) -> dict[str, Tensor]:
     """Return what the readers of every layer lose, by how many of its channels are gone.
 
     Args:
         model: the model to look at; it is left as it was.
-        pictures: inputs (N, 3, H, W).
+        images: inputs (N, 3, H, W).
         groups: layers whose channels go together.
 
     Returns:
@@ -88,7 +88,7 @@ def reconstruction_errors(
         if all(reader.first is not None for reader in found)
     }
     errors: dict[str, Tensor] = {}
-    for members, found in _eliminations(model, pictures, readers).items():
+    for members, found in _eliminations(model, images, readers).items():
         lost = torch.cat([torch.zeros(1, dtype=torch.float64), found.errors[:-1]])
         errors |= dict.fromkeys(members, lost)
     return errors
@@ -117,14 +117,14 @@ def _check_places(readers: Readers) -> None:
 
 
 def _eliminations(
-    model: nn.Module, pictures: Tensor, readers: Readers
+    model: nn.Module, images: Tensor, readers: Readers
 ) -> dict[tuple[str, ...], Elimination]:
     """Order the channels of groups by what reads them."""
-    check_on_cpu(model, pictures)
+    check_on_cpu(model, images)
     now = layer_widths(model)
     inputs = {reader.name: reader.channels for found in readers.values() for reader in found}
     unread = {members[0]: now[members[0]] for members, found in readers.items() if not found}
-    read, left = _measure(model, pictures, inputs, unread)
+    read, left = _measure(model, images, inputs, unread)
     eliminations = {}
     for members, found in readers.items():
         width = now[members[0]]
@@ -152,13 +152,13 @@ def _regression(model: nn.Module, reader: Reader, width: int, moments: Tensor) -
 
 
 def _measure(
-    model: nn.Module, pictures: Tensor, inputs: Widths, outputs: Widths
+    model: nn.Module, images: Tensor, inputs: Widths, outputs: Widths
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return the covariance (C, C) of the inputs of some layers, and of the outputs of others.
 
     Args:
         model: to run.
-        pictures: inputs (N, 3, H, W).
+        images: inputs (N, 3, H, W).
         inputs: channels by layer whose inputs to look at.
         outputs: channels by layer whose outputs to look at.
     """
@@ -173,7 +173,7 @@ def _measure(
     ]
     try:
         with evaluating(model):
-            for part in torch.split(pictures, PICTURES_AT_ONCE):
+            for part in torch.split(images, IMAGES_AT_ONCE):
                 model(part)
     finally:
         for handle in handles:
@@ -207,7 +207,7 @@ class _Moments:
     def add(self, values: Tensor) -> None:
         """Add maps (N, C, H, W) or vectors (N, C * places)."""
         maps = values.reshape(len(values), self._channels, -1)
-        chosen = choose_places(maps.shape[2], PLACES_A_PICTURE)
+        chosen = choose_places(maps.shape[2], PLACES_A_IMAGE)
         rows = maps[:, :, chosen].transpose(1, 2).flatten(0, 1).double()
         self._products += rows.T @ rows
         self._sum += rows.sum(0)

@@ -25,7 +25,7 @@ class LayerReport:
         channels_kept: what there is after the surgery.
         parameters_before: weights and bias before.
         parameters_after: weights and bias after.
-        macs_before: multiply-accumulates for one picture before.
+        macs_before: multiply-accumulates for one image before.
         macs_after: multiply-accumulates after.
         largest_removed_norm: L2 norm of the layer's strongest removed channel, if any was.
         smallest_kept_norm: L2 norm of its weakest kept channel.
@@ -62,7 +62,7 @@ class IterationReport:
         layers: one report a layer, in the order of the forward pass.
         parameters_before: of the whole embedding network.
         parameters_after: likewise.
-        macs_before: of the whole embedding network, one picture.
+        macs_before: of the whole embedding network, one image.
         macs_after: likewise.
         masked_compact_difference: maximal relative error of masked against compact model.
         accuracy: measured values by step (before, after surgery, ...), each a dictionary with

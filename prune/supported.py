@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 
 from torch import Tensor, fx, nn
 
-from prune.errors import PruneError
 from prune.graph import NORMALISATIONS, layers_behind, makes_channels, trace
 from prune.layers import Widths, layer_widths, output_width
+from reid_edge.core.errors import PruneError
 
 # Layers with weights a channel that NNI's surgery narrows, and our masks agree with.
 NARROWED = (
@@ -166,7 +166,7 @@ def _layers_at(node: fx.Node, modules: Mapping[str, nn.Module]) -> Iterator[str]
 def _first_combinations(node: fx.Node, modules: Mapping[str, nn.Module]) -> Iterator[fx.Node]:
     """Yield where a node's value meets that of a layer, also behind a view of it.
 
-    A layer that reads the value, as the first one does of a picture that was normalised with it,
+    A layer that reads the value, as the first one does of an image that was normalised with it,
     makes channels of its own.
     """
     for user in node.users:

@@ -8,10 +8,10 @@ from fnmatch import fnmatchcase
 from torch import Tensor, nn
 
 from prune.costs import CostModel, output_layers
-from prune.errors import PruneError
 from prune.layers import layer_widths
 from prune.nni_backend import find_groups
 from prune.widths import is_of_one_width
+from reid_edge.core.errors import PruneError
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class Freedom:
+class WidthOptions:
     """What of a model may be cut, and by how much.
 
     Attributes:
@@ -57,7 +57,7 @@ class Freedom:
         return min(unit.width, max(multiple, multiple * int(width / multiple + 0.5)))
 
 
-def freedom(
+def width_options(
     model: nn.Module,
     example: Tensor,
     *,
@@ -66,7 +66,7 @@ def freedom(
     multiple: int = 1,
     groups: Sequence[Sequence[str]] | None = None,
     section: str = "prune",
-) -> Freedom:
+) -> WidthOptions:
     """Find what of a model may be cut.
 
     Layers whose channels are the model's output, and those that the forward pass does not reach,
@@ -105,7 +105,7 @@ def freedom(
     if not units:
         raise PruneError("nothing is left to cut: every layer is untouched or the model's output")
     units.sort(key=lambda unit: min(position[name] for name in unit.layers))
-    return Freedom(tuple(units), full, costs, multiple)
+    return WidthOptions(tuple(units), full, costs, multiple)
 
 
 def matching(patterns: Sequence[str], layers: Sequence[str], key: str) -> list[str]:
@@ -126,7 +126,7 @@ def matching(patterns: Sequence[str], layers: Sequence[str], key: str) -> list[s
 
 
 def shares_by_pattern(
-    free: Freedom, ratio: float, ratios: Mapping[str, float]
+    free: WidthOptions, ratio: float, ratios: Mapping[str, float]
 ) -> dict[Unit, float]:
     """Return the share of channels to keep, by unit.
 

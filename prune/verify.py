@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from prune.errors import PruneError, reason_of
 from prune.layers import Widths, layer_widths
+from reid_edge.core.errors import PruneError, reason_of
 
 TOLERANCE = 1e-4
 

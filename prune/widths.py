@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
-from prune.errors import PruneError
 from prune.layers import Widths
+from reid_edge.core.errors import PruneError
 
 
 def check_target(source: Widths, target: Widths) -> None:

@@ -9,21 +9,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from quantize.engine import Engine, quantized_engine
-from quantize.errors import QuantizeError
+from reid_edge.core.errors import QuantizeError
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Differences between embeddings of the same pictures, none of them negative.
+    """Differences between embeddings of the same images, none of them negative.
 
     Attributes:
-        pictures: how many were compared.
+        images: how many were compared.
         mean_cosine_error: mean of 1 - cosine.
         largest_cosine_error: largest of 1 - cosine.
         mean_relative_error: mean of ``|a - b| / |b|``, b being the float embedding.
     """
 
-    pictures: int
+    images: int
     mean_cosine_error: float
     largest_cosine_error: float
     mean_relative_error: float
@@ -34,20 +34,20 @@ class Agreement:
 
 
 class Reference:
-    """The float model's embeddings of some pictures, to compare int8 models with.
+    """The float model's embeddings of some images, to compare int8 models with.
 
     Args:
         model: the float model; a copy of it runs in evaluation mode on the CPU.
         batches: (N, 3, H, W) each; kept in memory.
 
     Raises:
-        QuantizeError: there are no pictures.
+        QuantizeError: there are no images.
     """
 
     def __init__(self, model: nn.Module, batches: Iterable[Tensor]) -> None:
         self.batches = list(batches)
         if not self.batches:
-            raise QuantizeError("no pictures to compare int8 embeddings with float ones on")
+            raise QuantizeError("no images to compare int8 embeddings with float ones on")
         self.embeddings = _embed(copy.deepcopy(model).cpu().eval(), self.batches)
 
     def agreement(self, model: Callable[[Tensor], Tensor], engine: Engine) -> Agreement:
@@ -57,13 +57,13 @@ class Reference:
 
 
 def compare(embeddings: Tensor, reference: Tensor) -> Agreement:
-    """Compare embeddings (N, D) with the float ones of the same pictures."""
+    """Compare embeddings (N, D) with the float ones of the same images."""
     cosine = F.cosine_similarity(embeddings.double(), reference.double())
     error = (1 - cosine).clamp_min(0)
     length = reference.double().norm(dim=1).clamp_min(1e-12)
     relative = (embeddings.double() - reference.double()).norm(dim=1) / length
     return Agreement(
-        pictures=len(reference),
+        images=len(reference),
         mean_cosine_error=float(error.mean()),
         largest_cosine_error=float(error.max()),
         mean_relative_error=float(relative.mean()),

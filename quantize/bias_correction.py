@@ -1,7 +1,7 @@
 """Biases that take back the mean error of int8.
 
 Rounding weights and activations shifts the mean output of a channel. The shift is measured on
-pictures and subtracted from the bias, layer after layer, so that each layer is measured behind
+images and subtracted from the bias, layer after layer, so that each layer is measured behind
 layers that are already corrected. Nagel et al., "Data-Free Quantization Through Weight
 Equalization and Bias Correction", ICCV 2019, section 4.2, in its empirical form.
 """
@@ -14,16 +14,16 @@ from quantize.rounding import with_rounding, without_observers
 
 
 @torch.no_grad()
-def correct_bias(prepared: fx.GraphModule, pictures: Tensor) -> None:
+def correct_bias(prepared: fx.GraphModule, images: Tensor) -> None:
     """Correct the biases of a calibrated model in place, before it is converted.
 
     Args:
         prepared: what ``prepare_fx`` made, with its observers calibrated.
-        pictures: (N, C, H, W), all of one size; they go through the model in one piece.
+        images: (N, C, H, W), all of one size; they go through the model in one piece.
     """
     layers = {weighted.node.name: weighted for weighted in weighted_layers(prepared)}
-    exact = _Walk(without_observers(prepared), pictures)
-    rounded = _Walk(with_rounding(prepared), pictures)
+    exact = _Walk(without_observers(prepared), images)
+    rounded = _Walk(with_rounding(prepared), images)
     for node in prepared.graph.nodes:
         weighted = layers.get(node.name)
         if weighted is not None:
@@ -38,9 +38,9 @@ def correct_bias(prepared: fx.GraphModule, pictures: Tensor) -> None:
 class _Walk:
     """Evaluates a graph node by node, forgetting what is no longer needed."""
 
-    def __init__(self, graph: fx.GraphModule, pictures: Tensor) -> None:
+    def __init__(self, graph: fx.GraphModule, images: Tensor) -> None:
         self._interpreter = fx.Interpreter(graph)
-        self._interpreter.args_iter = iter([pictures])
+        self._interpreter.args_iter = iter([images])
         self._nodes = {node.name: node for node in graph.graph.nodes}
 
     def step(self, node: fx.Node) -> None:

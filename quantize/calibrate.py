@@ -1,4 +1,4 @@
-"""The ranges of int8: a float model looks at pictures, and observers remember what they saw."""
+"""The ranges of int8: a float model looks at images, and observers remember what they saw."""
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,7 +22,6 @@ from torch.ao.quantization.quantize_fx import prepare_fx
 
 from quantize.call_sites import call_sites, split_call_sites
 from quantize.engine import Engine, quantized_engine, uses_reduced_range
-from quantize.errors import QuantizeError
 from quantize.even_sample import EvenSample
 from quantize.fold import fold_batchnorm
 from quantize.graph import check_trace
@@ -30,10 +29,11 @@ from quantize.layer_names import check_layer_names, is_inside
 from quantize.pooling import keep_pooling_in_float, prepare_custom_config
 from quantize.prepared import fix_ranges, observed_nodes
 from quantize.quiet import torch_notices_silenced
+from reid_edge.core.errors import QuantizeError
 
 ObserverName = Literal["histogram", "minmax", "moving_average"]
 # Enough for means over batch and space; all of them go through the model at once.
-BIAS_PICTURES = 32
+BIAS_IMAGES = 32
 
 _OBSERVERS: dict[str, Any] = {
     "histogram": HistogramObserver,
@@ -70,8 +70,8 @@ class Calibrated:
 
     Attributes:
         prepared: what ``prepare_fx`` made, BatchNorm folded, no module called twice; its
-            observers hold the ranges that the calibration pictures gave.
-        sample: (N, 3, H, W), some of these pictures.
+            observers hold the ranges that the calibration images gave.
+        sample: (N, 3, H, W), some of these images.
         scheme: of its int8 form.
     """
 
@@ -92,12 +92,12 @@ def calibrate(
     Args:
         model: any ``torch.fx`` traceable module; it is taken as it is in evaluation mode.
         calibration: batches (N, 3, H, W), prepared exactly as for inference; a few hundred
-            pictures are enough. Gone through once.
+            images are enough. Gone through once.
         scheme: what is to become int8, and how.
-        progress: called after each batch with the number of pictures seen so far.
+        progress: called after each batch with the number of images seen so far.
 
     Raises:
-        QuantizeError: no calibration pictures, or not tensors of finite numbers; an unknown
+        QuantizeError: no calibration images, or not tensors of finite numbers; an unknown
             observer or layer, or an engine that is not supported here; a model that cannot be
             traced, or whose trace computes something else.
     """
@@ -115,7 +115,7 @@ def calibrate(
 def spare_layers(
     model: nn.Module, calibrated: Calibrated, float_layers: Sequence[str]
 ) -> Calibrated:
-    """Return what ``calibrate`` would with more layers in float, without looking at pictures.
+    """Return what ``calibrate`` would with more layers in float, without looking at images.
 
     Ranges are those of the float model, whatever becomes int8 of it.
 
@@ -139,12 +139,12 @@ def spare_layers(
     return Calibrated(prepared, calibrated.sample, scheme)
 
 
-def _prepare(model: nn.Module, scheme: Scheme, pictures: Tensor | None = None) -> fx.GraphModule:
-    """Return a model's graph with observers; with pictures, it is compared with the model first."""
+def _prepare(model: nn.Module, scheme: Scheme, images: Tensor | None = None) -> fx.GraphModule:
+    """Return a model's graph with observers; with images, it is compared with the model first."""
     evaluated = copy.deepcopy(model).cpu().eval()
     graph = split_call_sites(evaluated)
-    if pictures is not None:
-        check_trace(graph, evaluated, pictures)
+    if images is not None:
+        check_trace(graph, evaluated, images)
     fold_batchnorm(graph)
     keep_pooling_in_float(graph)
     mapping = leave_in_float(_qconfig_mapping(scheme), evaluated, scheme.float_layers)
@@ -187,36 +187,36 @@ def _observe(
     batches: Iterable[Tensor],
     progress: Callable[[int], None] | None,
 ) -> Tensor:
-    """Show all batches to the observers; return a sample of the pictures."""
-    sample, seen = EvenSample(BIAS_PICTURES), 0
-    for pictures in batches:
-        prepared(pictures)
-        sample.add(pictures)
-        seen += len(pictures)
+    """Show all batches to the observers; return a sample of the images."""
+    sample, seen = EvenSample(BIAS_IMAGES), 0
+    for images in batches:
+        prepared(images)
+        sample.add(images)
+        seen += len(images)
         if progress is not None:
             progress(seen)
     if seen == 0:
-        raise QuantizeError("no calibration pictures: int8 ranges cannot be chosen without them")
-    return sample.pictures()
+        raise QuantizeError("no calibration images: int8 ranges cannot be chosen without them")
+    return sample.images()
 
 
 def _checked_batches(calibration: Iterable[Tensor]) -> Iterator[Tensor]:
     size: torch.Size | None = None
     for index, batch in enumerate(calibration):
-        pictures = _checked(batch, index, size)
-        size = pictures.shape[1:]
-        yield pictures
+        images = _checked(batch, index, size)
+        size = images.shape[1:]
+        yield images
 
 
 def _checked(batch: object, index: int, size: torch.Size | None) -> Tensor:
     what = f"calibration batch {index}"
     if not isinstance(batch, Tensor):
-        raise QuantizeError(f"{what} is a {type(batch).__name__}, not a tensor of pictures")
+        raise QuantizeError(f"{what} is a {type(batch).__name__}, not a tensor of images")
     if batch.dim() != 4:
         raise QuantizeError(f"{what} has shape {tuple(batch.shape)}, expected (N, 3, H, W)")
     if size is not None and batch.shape[1:] != size:
         before, now = tuple(size), tuple(batch.shape[1:])
-        raise QuantizeError(f"{what} holds pictures of size {now}, those before had {before}")
+        raise QuantizeError(f"{what} holds images of size {now}, those before had {before}")
     if not torch.isfinite(batch).all():
         raise QuantizeError(f"{what} holds numbers that are not finite")
     return batch.cpu()

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 import torch
 
-from quantize.errors import QuantizeError
+from reid_edge.core.errors import QuantizeError
 
 Engine = Literal["qnnpack", "x86", "onednn"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)

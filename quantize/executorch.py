@@ -1,4 +1,4 @@
-"""ExecuTorch files for XNNPACK, float and int8: pictures in, embeddings out, for phones.
+"""ExecuTorch files for XNNPACK, float and int8: images in, embeddings out, for phones.
 
 The whole graph is handed to XNNPACK. Its int8 form is made by PyTorch 2's quantizer for it:
 activations int8 per tensor, weights int8 per channel.
@@ -17,15 +17,15 @@ import torch
 from torch import Tensor, fx, nn
 
 from quantize.call_sites import split_call_sites
-from quantize.errors import QuantizeError
 from quantize.extras import import_extra
 from quantize.fold import fold_batchnorm, folded_copy
 from quantize.graph import check_trace
 from quantize.writing import written_whole
+from reid_edge.core.errors import QuantizeError
 
 # A method of the file that takes nothing and returns the metadata as JSON text.
 METADATA_METHOD = "metadata"
-# Memory is planned for this many pictures at once.
+# Memory is planned for this many images at once.
 LARGEST_BATCH = 64
 
 
@@ -60,15 +60,15 @@ def save_executorch_int8(
 
     Args:
         model: a float model whose output is embeddings (N, D); it is left as it is.
-        calibration: batches (N, 3, H, W) of up to 64 pictures, prepared exactly as for inference.
+        calibration: batches (N, 3, H, W) of up to 64 images, prepared exactly as for inference.
         path: where to write; its folder exists. An existing file is replaced in one step.
         metadata: written into the file, returned by its method ``metadata``.
 
     Raises:
-        QuantizeError: as for ``save_executorch``, or there are no calibration pictures.
+        QuantizeError: as for ``save_executorch``, or there are no calibration images.
     """
     if not calibration:
-        raise QuantizeError("no calibration pictures: int8 ranges cannot be chosen without them")
+        raise QuantizeError("no calibration images: int8 ranges cannot be chosen without them")
     with _quiet(), _told_in_one_line():
         evaluated = copy.deepcopy(model).cpu().eval()
         graph = split_call_sites(evaluated)
@@ -84,10 +84,10 @@ def save_executorch_int8(
 
 
 def _exported(model: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
-    # Of an example of one picture, the exporter would take the 1 for a constant.
-    pictures = example[:2] if len(example) > 1 else example.repeat(2, 1, 1, 1)
+    # Of an example of one image, the exporter would take the 1 for a constant.
+    images = example[:2] if len(example) > 1 else example.repeat(2, 1, 1, 1)
     batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
-    return torch.export.export(model, (pictures,), dynamic_shapes=({0: batch},))
+    return torch.export.export(model, (images,), dynamic_shapes=({0: batch},))
 
 
 @torch.no_grad()

@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-from quantize.errors import QuantizeError
+from reid_edge.core.errors import QuantizeError
 
 # Packages that another one's requirements list.
 _LISTED_WITH = {"torchao": "executorch"}

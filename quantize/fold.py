@@ -20,7 +20,7 @@ def folded_copy(model: nn.Module, example: Tensor) -> fx.GraphModule:
 
     Args:
         model: any ``torch.fx`` traceable module; it is left as it is.
-        example: (N, 3, H, W); on random pictures of its size the graph is compared with the model.
+        example: (N, 3, H, W); on random images of its size the graph is compared with the model.
 
     Raises:
         QuantizeError: the model cannot be traced, or its trace computes something else.
@@ -28,8 +28,8 @@ def folded_copy(model: nn.Module, example: Tensor) -> fx.GraphModule:
     evaluated = copy.deepcopy(model).cpu().eval()
     graph = trace(evaluated)
     generator = torch.Generator().manual_seed(0)
-    pictures = torch.randn((CHECKED, *example.shape[1:]), generator=generator)
-    check_trace(graph, evaluated, pictures)
+    images = torch.randn((CHECKED, *example.shape[1:]), generator=generator)
+    check_trace(graph, evaluated, images)
     fold_batchnorm(graph)
     return graph
 

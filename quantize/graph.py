@@ -1,4 +1,4 @@
-"""A model as a graph, as it runs on pictures alone."""
+"""A model as a graph, as it runs on images alone."""
 
 import inspect
 from collections.abc import Callable
@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
-from quantize.errors import QuantizeError
+from reid_edge.core.errors import QuantizeError
 
-CHECKED = 2  # pictures on which a trace is compared with its model
+CHECKED = 2  # images on which a trace is compared with its model
 TOLERANCE = 1e-4
 
 
 def trace(model: nn.Module) -> fx.GraphModule:
-    """Return a model, as it runs on pictures alone, as a graph, which shares its modules.
+    """Return a model, as it runs on images alone, as a graph, which shares its modules.
 
     Further arguments of its forward pass are at their defaults.
 
@@ -23,7 +23,7 @@ def trace(model: nn.Module) -> fx.GraphModule:
         QuantizeError: the model cannot be traced, or needs more than one input.
     """
     try:
-        tracer = _PicturesAlone()
+        tracer = _ImagesAlone()
         graph = tracer.trace(model)
         return fx.GraphModule(tracer.root, graph, type(model).__name__)
     except QuantizeError:
@@ -35,44 +35,44 @@ def trace(model: nn.Module) -> fx.GraphModule:
         ) from error
 
 
-class _PicturesAlone(fx.Tracer):
+class _ImagesAlone(fx.Tracer):
     """Calls a forward pass with its first argument alone, whatever the others' defaults are."""
 
     def create_args_for_root(
         self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
     ) -> tuple[Callable[..., Any], list[Any]]:
-        """Return the forward function and its arguments: the model, and the pictures."""
+        """Return the forward function and its arguments: the model, and the images."""
         del is_module, concrete_args
         model = self.root
-        pictures, *others = inspect.signature(model.forward).parameters.values()
+        images, *others = inspect.signature(model.forward).parameters.values()
         for other in others:
             if other.default is other.empty and other.kind not in (
                 other.VAR_POSITIONAL,
                 other.VAR_KEYWORD,
             ):
                 raise QuantizeError(
-                    f"{type(model).__name__} needs {other.name!r} besides pictures: int8 and files "
+                    f"{type(model).__name__} needs {other.name!r} besides images: int8 and files "
                     "for deployment need a forward pass of one input"
                 )
-        annotation = None if pictures.annotation is pictures.empty else pictures.annotation
-        proxy = self.create_proxy("placeholder", pictures.name, (), {}, type_expr=annotation)
+        annotation = None if images.annotation is images.empty else images.annotation
+        proxy = self.create_proxy("placeholder", images.name, (), {}, type_expr=annotation)
         return root_fn, [model, proxy]
 
 
 @torch.no_grad()
-def check_trace(graph: fx.GraphModule, model: nn.Module, pictures: Tensor) -> None:
+def check_trace(graph: fx.GraphModule, model: nn.Module, images: Tensor) -> None:
     """Check that a model's graph computes what the model does.
 
     Args:
         graph: that ``trace`` made of the model, or one that should give the same.
         model: on the CPU, in evaluation mode.
-        pictures: (N, 3, H, W); two of them are looked at.
+        images: (N, 3, H, W); two of them are looked at.
 
     Raises:
         QuantizeError: it does not, or would not with its BatchNorms folded; what is made of the
             graph would be another model.
     """
-    few = pictures[:CHECKED]
+    few = images[:CHECKED]
     # Copies, since a forward pass may write over what it is given.
     found = tree_leaves(_NormalisingVectors(graph).run(few.clone()))
     expected = tree_leaves(model(few.clone()))

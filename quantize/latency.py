@@ -13,7 +13,7 @@ from statistics import median, quantiles
 import torch
 
 from quantize.engine import Engine, quantized_engine
-from quantize.errors import QuantizeError
+from reid_edge.core.errors import QuantizeError
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from quantize.errors import QuantizeError
+from reid_edge.core.errors import QuantizeError
 
 
 def check_layer_names(model: nn.Module, layers: Sequence[str]) -> None:

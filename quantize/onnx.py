@@ -1,4 +1,4 @@
-"""ONNX files: pictures in, embeddings of unit length out, with metadata.
+"""ONNX files: images in, embeddings of unit length out, with metadata.
 
 The exporter is PyTorch's older one, ``dynamo=False``: of a folded model it makes about as many
 nodes as the newer one and a smaller file, in a tenth of the time and without a further package,
@@ -16,10 +16,10 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from quantize.errors import QuantizeError
 from quantize.fold import folded_copy
 from quantize.quiet import torch_notices_silenced
 from quantize.writing import written_whole
+from reid_edge.core.errors import QuantizeError
 
 INPUT = "input"
 OUTPUT = "reid_features"
@@ -35,9 +35,9 @@ class UnitLength(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        """Embed pictures (N, 3, H, W)."""
-        embeddings: Tensor = self.model(pictures)
+    def forward(self, images: Tensor) -> Tensor:
+        """Embed images (N, 3, H, W)."""
+        embeddings: Tensor = self.model(images)
         lengths: Tensor = torch.linalg.vector_norm(embeddings, dim=1, keepdim=True)
         return embeddings / lengths.clamp_min(1e-12)
 
@@ -47,7 +47,7 @@ def save_onnx(model: nn.Module, example: Tensor, path: Path, metadata: Mapping[s
 
     BatchNorm is folded, the batch is dynamic, height and width are those of the example. What
     ONNX Runtime makes of the file is compared with the model, on the example and on random
-    pictures in a batch of another size. An existing file is replaced in one step.
+    images in a batch of another size. An existing file is replaced in one step.
 
     Args:
         model: a float model whose output is embeddings (N, D); it is left as it is.
@@ -140,9 +140,9 @@ def _check(network: nn.Module, content: bytes, example: Tensor, path: Path) -> N
     session = onnx_session(content)
     generator = torch.Generator().manual_seed(0)
     other = torch.randn((len(example) + 1, *example.shape[1:]), generator=generator)
-    for pictures, which in ((example, "the example"), (other, "a batch of another size")):
-        (found,) = session.run([OUTPUT], {INPUT: pictures.numpy()})
-        difference = float(np.abs(found - network(pictures).numpy()).max())
+    for images, which in ((example, "the example"), (other, "a batch of another size")):
+        (found,) = session.run([OUTPUT], {INPUT: images.numpy()})
+        difference = float(np.abs(found - network(images).numpy()).max())
         if not difference <= TOLERANCE:
             raise QuantizeError(
                 f"{path}: ONNX Runtime's embeddings differ by {difference:.1e} from the model's on "

@@ -1,4 +1,4 @@
-"""ONNX int8: a float ONNX file and pictures in, a QDQ file out, made by ONNX Runtime.
+"""ONNX int8: a float ONNX file and images in, a QDQ file out, made by ONNX Runtime.
 
 Activations become uint8, weights int8 with one scale per output channel. ONNX Runtime observes
 tensors by name, so a gate that is called on four streams gets four ranges.
@@ -23,10 +23,10 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor
 
-from quantize.errors import QuantizeError
 from quantize.onnx import INPUT, onnx_session, read_onnx, read_onnx_metadata, with_metadata
 from quantize.onnx_pooling import pooling_as_convolution
 from quantize.writing import written_whole
+from reid_edge.core.errors import QuantizeError
 
 Calibration = Literal["percentile", "minmax", "entropy"]
 _METHODS: dict[str, Any] = {
@@ -64,7 +64,7 @@ def quantize_onnx(
         progress: called before each batch with the number of batches seen so far.
 
     Raises:
-        QuantizeError: no calibration pictures, a float file that cannot be read, pictures of
+        QuantizeError: no calibration images, a float file that cannot be read, images of
             another size than its input, an activation that hardly varies over them, or an int8
             file that ONNX Runtime cannot run.
     """
@@ -119,7 +119,7 @@ def _histograms_explained(float_file: Path) -> Iterator[None]:
         if "Too many bins" not in str(error):
             raise
         raise QuantizeError(
-            f"{float_file}: an activation hardly varies over the calibration pictures, so there is "
+            f"{float_file}: an activation hardly varies over the calibration images, so there is "
             "no histogram of it; is the model trained? If so, export.calibration=minmax takes the "
             "range as it is"
         ) from error
@@ -156,12 +156,12 @@ class _Batches(CalibrationDataReader):  # type: ignore[misc]
 
 def _check_calibration(batches: Sequence[Tensor], session: Any, path: Path) -> None:
     if not batches:
-        raise QuantizeError("no calibration pictures: int8 ranges cannot be chosen without them")
+        raise QuantizeError("no calibration images: int8 ranges cannot be chosen without them")
     _, *expected = session.get_inputs()[0].shape
     for index, batch in enumerate(batches):
         if list(batch.shape[1:]) != expected:
             raise QuantizeError(
-                f"calibration batch {index} holds pictures of size {tuple(batch.shape[1:])}, "
+                f"calibration batch {index} holds images of size {tuple(batch.shape[1:])}, "
                 f"{path} takes {tuple(expected)}"
             )
 

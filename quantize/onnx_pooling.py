@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from quantize.errors import QuantizeError
+from reid_edge.core.errors import QuantizeError
 
 
 def pooling_as_convolution(model: onnx.ModelProto) -> int:

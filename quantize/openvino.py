@@ -8,10 +8,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from quantize.errors import QuantizeError
 from quantize.extras import import_extra
 from quantize.onnx import read_onnx_metadata
 from quantize.writing import written_whole
+from reid_edge.core.errors import QuantizeError
 
 # Where in the graph's file our metadata stands.
 METADATA_SECTION = "reid_edge"

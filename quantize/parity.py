@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from quantize.errors import QuantizeError
+from reid_edge.core.errors import QuantizeError
 
 BATCH_SIZES = (1, 2, 7)
 NEAREST = 10
@@ -20,19 +20,19 @@ class Parity:
     """How a file's embeddings compare with the model's, at unit length.
 
     Attributes:
-        pictures: how many were compared.
-        mean_cosine: of each picture's two embeddings, the mean.
+        images: how many were compared.
+        mean_cosine: of each image's two embeddings, the mean.
         lowest_cosine: the lowest of them.
-        same_nearest: share of the queries whose nearest gallery picture is the same.
-        nearest_overlap: share of the ten nearest gallery pictures that are the same, the mean.
-        spread: variance of the file's embeddings over the pictures, summed over the dimensions;
+        same_nearest: share of the queries whose nearest gallery image is the same.
+        nearest_overlap: share of the ten nearest gallery images that are the same, the mean.
+        spread: variance of the file's embeddings over the images, summed over the dimensions;
             between 0, all are the same, and 1.
         model_spread: that of the model's.
-        batch_difference: the largest difference between a picture's embeddings in batches of 1, 2
+        batch_difference: the largest difference between an image's embeddings in batches of 1, 2
             and 7.
     """
 
-    pictures: int
+    images: int
     mean_cosine: float
     lowest_cosine: float
     same_nearest: float
@@ -52,7 +52,7 @@ class ParityLimits:
 
     Attributes:
         mean_cosine: the least mean cosine.
-        lowest_cosine: the least cosine of a single picture.
+        lowest_cosine: the least cosine of a single image.
         spread: the least spread, as a share of the model's.
         batch_difference: the largest difference between batches.
     """
@@ -70,7 +70,7 @@ def compare(
 
     Args:
         model: the model's of the queries (Q, D) and of the gallery (G, D), of any length.
-        file: the file's, of the same pictures in the same order.
+        file: the file's, of the same images in the same order.
         batch_difference: what ``batch_difference`` measured.
 
     Raises:
@@ -91,7 +91,7 @@ def compare(
     nearest, own_nearest = _nearest(query, gallery), _nearest(own_query, own_gallery)
     common = (nearest[:, :, None] == own_nearest[:, None, :]).any(2)
     return Parity(
-        pictures=len(exact),
+        images=len(exact),
         mean_cosine=float(cosines.mean()),
         lowest_cosine=float(cosines.min()),
         same_nearest=float((nearest[:, 0] == own_nearest[:, 0]).double().mean()),
@@ -109,16 +109,16 @@ def spread(embeddings: Tensor) -> float:
 
 @torch.inference_mode()
 def batch_difference(
-    embed: Callable[[Tensor], Tensor], pictures: Tensor, sizes: Sequence[int] = BATCH_SIZES
+    embed: Callable[[Tensor], Tensor], images: Tensor, sizes: Sequence[int] = BATCH_SIZES
 ) -> float:
-    """Return the largest difference that the size of the batch makes to a picture's embedding.
+    """Return the largest difference that the size of the batch makes to an image's embedding.
 
     Args:
-        embed: from pictures (N, 3, H, W) to embeddings (N, D) of any length.
-        pictures: at least one; each size takes the first so many of them.
+        embed: from images (N, 3, H, W) to embeddings (N, D) of any length.
+        images: at least one; each size takes the first so many of them.
         sizes: of the batches.
     """
-    batches = [F.normalize(embed(pictures[:size]).double()) for size in sizes]
+    batches = [F.normalize(embed(images[:size]).double()) for size in sizes]
     largest = max(batches, key=len)
     return max(float((batch - largest[: len(batch)]).abs().max()) for batch in batches)
 
@@ -128,7 +128,7 @@ def violations(parity: Parity, limits: ParityLimits) -> list[str]:
     found = []
     if not parity.spread >= limits.spread * parity.model_spread:
         found.append(
-            f"its embeddings collapse: they vary by {parity.spread:.2g} over the pictures, the "
+            f"its embeddings collapse: they vary by {parity.spread:.2g} over the images, the "
             f"model's by {parity.model_spread:.2g}"
         )
     for name, value, limit in (
@@ -146,7 +146,7 @@ def violations(parity: Parity, limits: ParityLimits) -> list[str]:
 
 
 def _nearest(query: Tensor, gallery: Tensor) -> Tensor:
-    """Return the indices (Q, up to 10) of the gallery pictures nearest to each query, in order."""
+    """Return the indices (Q, up to 10) of the gallery images nearest to each query, in order."""
     count = min(NEAREST, len(gallery))
     return torch.cat(
         [

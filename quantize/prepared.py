@@ -86,7 +86,7 @@ def fixed_range(decided: Any, scale: Tensor, zero_point: Tensor) -> FixedQParams
 def fix_ranges(prepared: fx.GraphModule) -> None:
     """Let every observer decide on its range now, in place.
 
-    A histogram's search takes as long as a picture through the model, and every later step asks.
+    A histogram's search takes as long as an image through the model, and every later step asks.
     """
     modules = dict(prepared.named_modules(remove_duplicate=False))
     fixed: dict[nn.Module, FixedQParamsObserver] = {}

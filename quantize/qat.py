@@ -3,7 +3,7 @@
 Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
 Inference", CVPR 2018: rounding in the forward pass, straight through in the backward one. Training
 starts from the ranges that calibration chose, and ends as weights and ranges for the same graph, so
-that both roads to int8 share everything after it.
+that both variants to int8 share everything after it.
 """
 
 import copy
@@ -55,7 +55,7 @@ def prepare_qat(model: nn.Module, calibrated: Calibrated) -> fx.GraphModule:
         calibrated: the ranges and biases to start from (``quantize.static.with_corrected_biases``).
 
     Returns:
-        A graph module in training mode that maps pictures to what the model returns in
+        A graph module in training mode that maps images to what the model returns in
         evaluation mode.
     """
     scheme = calibrated.scheme

@@ -23,7 +23,7 @@ class LayerCost:
         layer: name of the module; all layers inside it are meant.
         weighted_layers: convolutions and linear layers in it.
         weights: their weights; each takes three bytes more in float.
-        macs: their multiply-accumulates for a picture, which float is slower at.
+        macs: their multiply-accumulates for an image, which float is slower at.
         alone: mean 1 - cosine of the embeddings when only this is int8: its weights and outputs.
         spared: the same without the outputs that other layers read, which are int8 in either case:
             what leaving it in float takes back.
@@ -43,14 +43,14 @@ class Sensitivity:
 
     Attributes:
         everything: mean 1 - cosine with everything int8, before bias correction.
-        picture: the same with only the input int8.
+        image: the same with only the input int8.
         operators: the same with only the outputs of operators outside all layers int8 (sums,
             products, pooling), which cannot be left in float.
         layers: dearest first, by ``spared``.
     """
 
     everything: float
-    picture: float
+    image: float
     operators: float
     layers: tuple[LayerCost, ...]
 
@@ -96,7 +96,7 @@ def measure_sensitivity(
     Args:
         model: the float model that was calibrated; it is left as it is.
         calibrated: with the ranges of all layers.
-        batches: pictures (N, 3, H, W) that calibration did not see; a few dozen are enough.
+        batches: images (N, 3, H, W) that calibration did not see; a few dozen are enough.
         progress: called with the number of groups that are done and how many there are.
     """
     evaluated = copy.deepcopy(model).cpu().eval()
@@ -111,8 +111,8 @@ def measure_sensitivity(
 
     simulation.round_everything()
     everything = error()
-    simulation.round_picture()
-    picture = error()
+    simulation.round_image()
+    image = error()
     simulation.round_operators(groups)
     operators = error()
     costs = []
@@ -127,4 +127,4 @@ def measure_sensitivity(
         if progress is not None:
             progress(done + 1, len(groups))
     costs.sort(key=lambda cost: cost.spared, reverse=True)
-    return Sensitivity(everything, picture, operators, tuple(costs))
+    return Sensitivity(everything, image, operators, tuple(costs))

@@ -5,8 +5,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from statistics import median, quantiles
 
-from quantize.errors import QuantizeError
 from quantize.worker import Elapsed, Open, Worker
+from reid_edge.core.errors import QuantizeError
 
 WARMUP = 2
 
@@ -17,11 +17,11 @@ class Model:
 
     Attributes:
         open_model: loads it, see ``Worker``.
-        picture_shape: (3, H, W) of what it takes.
+        image_shape: (3, H, W) of what it takes.
     """
 
     open_model: Open
-    picture_shape: tuple[int, int, int]
+    image_shape: tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Timing:
     """The time of one call.
 
     Attributes:
-        batch: pictures in it.
+        batch: images in it.
         threads: of the call.
         median_ms: median over the rounds, in milliseconds.
         lower_quartile_ms: a quarter of the rounds were at least as fast.
@@ -37,7 +37,7 @@ class Timing:
         cpu_ms: median processor time of all threads, in milliseconds.
         speedup: how many times as fast as the first model: median over the rounds of the first
             model's time divided by this one's in the same round.
-        pictures_per_second: batch divided by the median.
+        images_per_second: batch divided by the median.
     """
 
     batch: int
@@ -47,7 +47,7 @@ class Timing:
     upper_quartile_ms: float
     cpu_ms: float
     speedup: float
-    pictures_per_second: float
+    images_per_second: float
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def measure_side_by_side(
 
     Args:
         models: by name; the first is the one that the others are compared with.
-        batches: numbers of pictures in a call.
+        batches: numbers of images in a call.
         threads: numbers of threads.
         rounds: timed calls of each model, for each batch and number of threads; at least 2.
         progress: called with a line before each part of the work.
@@ -94,7 +94,7 @@ def measure_side_by_side(
     with ExitStack() as stack:
         say(f"opening {len(models)} models, each in a process of its own")
         workers = {
-            name: stack.enter_context(Worker(name, model.open_model, model.picture_shape))
+            name: stack.enter_context(Worker(name, model.open_model, model.image_shape))
             for name, model in models.items()
         }
         peaks = {name: _peak(worker) for name, worker in workers.items()}
@@ -141,5 +141,5 @@ def _summary(
         upper_quartile_ms=upper,
         cpu_ms=median(one.cpu_ms for one in elapsed),
         speedup=median(ratios),
-        pictures_per_second=1000 * batch / middle,
+        images_per_second=1000 * batch / middle,
     )

@@ -49,7 +49,7 @@ class Simulation:
     Args:
         prepared: the calibrated graph, with its observers; a copy of it rounds.
         sites: the modules of the float model by the graph's names for their calls.
-        batches: pictures (N, 3, H, W) to embed.
+        batches: images (N, 3, H, W) to embed.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Simulation:
         """Round as int8 does."""
         self._switch(lambda _: True, lambda _: True)
 
-    def round_picture(self) -> None:
+    def round_image(self) -> None:
         """Round the input."""
         self._switch(lambda _: False, lambda activation: activation.is_input)
 
@@ -128,11 +128,11 @@ class Simulation:
             activation.switch.on = activations(activation)
 
     def embed(self) -> Tensor:
-        """Return the embeddings (N, D) of all pictures."""
+        """Return the embeddings (N, D) of all images."""
         return torch.cat([self._graph(batch) for batch in self._batches])
 
     def count_macs(self) -> list[tuple[str, int]]:
-        """Return the multiply-accumulates of every call of a layer for one picture."""
+        """Return the multiply-accumulates of every call of a layer for one image."""
         counted: list[tuple[str, int]] = []
 
         def count(weight: _Weight, output: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Post-training static quantization with FX: a float model and pictures in, an int8 model out."""
+"""Post-training static quantization with FX: a float model and images in, an int8 model out."""
 
 import copy
 from collections.abc import Callable, Iterable
@@ -30,10 +30,10 @@ def quantize_static(
     Args:
         model: any ``torch.fx`` traceable module; it is quantized as it is in evaluation mode.
         calibration: batches (N, 3, H, W), prepared exactly as for inference; a few hundred
-            pictures are enough. Gone through once.
+            images are enough. Gone through once.
         scheme: what is to become int8, and how.
         bias_correction: take back the mean error of every channel (``quantize.bias_correction``).
-        progress: called after each batch with the number of pictures seen so far.
+        progress: called after each batch with the number of images seen so far.
 
     Returns:
         An int8 model on the CPU, float in and float out, to be run with ``quantized_engine``.

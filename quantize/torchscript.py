@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from quantize.engine import Engine, quantized_engine, uses_reduced_range
-from quantize.errors import QuantizeError
 from quantize.quiet import torch_notices_silenced
 from quantize.writing import written_whole
+from reid_edge.core.errors import QuantizeError
 
 METADATA_FILE = "metadata.json"
 _log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ def save_torchscript(
 ) -> None:
     """Trace a model in evaluation mode, check the trace, and write it with its metadata.
 
-    The trace has to give the same bits as the model on the example and on random pictures in a
+    The trace has to give the same bits as the model on the example and on random images in a
     batch of another size. An existing file is replaced in one step; an interrupted run leaves it
     as it was.
 
@@ -52,7 +52,7 @@ def save_torchscript(
     if model.training:
         raise QuantizeError("a model is traced in evaluation mode, call eval() first")
     with _engine(engine), torch_notices_silenced(), torch.inference_mode():
-        # Without the last argument the example, somebody's picture, would become part of the file.
+        # Without the last argument the example, somebody's image, would become part of the file.
         traced = torch.jit.trace(model, example, check_trace=False, _store_inputs=False)  # type: ignore[no-untyped-call]
         _check_trace(model, traced, example)
         if freeze:
@@ -104,9 +104,9 @@ def _engine(engine: Engine | None) -> AbstractContextManager[None]:
 def _check_trace(model: nn.Module, traced: nn.Module, example: Tensor) -> None:
     generator = torch.Generator().manual_seed(0)
     other = torch.randn((len(example) + 1, *example.shape[1:]), generator=generator)
-    for pictures, which in ((example, "the example"), (other, "a batch of another size")):
+    for images, which in ((example, "the example"), (other, "a batch of another size")):
         try:
-            same = torch.equal(model(pictures), traced(pictures))
+            same = torch.equal(model(images), traced(images))
         except RuntimeError as error:
             raise QuantizeError(f"the traced model fails on {which}") from error
         if not same:

@@ -20,8 +20,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from quantize.errors import QuantizeError
 from quantize.memory import forget_peak, memory
+from reid_edge.core.errors import QuantizeError
 
 Call = Callable[[Tensor], object]
 Open = Callable[[], Call]
@@ -53,7 +53,7 @@ class Worker:
         name: of the model, for messages.
         open_model: loads the model; called in the process, after the number of threads is set. A
             function of a module, or a ``functools.partial`` of one.
-        shape: (3, H, W) of a picture.
+        shape: (3, H, W) of an image.
     """
 
     def __init__(self, name: str, open_model: Open, shape: tuple[int, int, int]) -> None:
@@ -93,7 +93,7 @@ class Worker:
         self._ask("open", threads)
 
     def run(self, batch: int) -> Elapsed:
-        """Call the model twice on pictures (batch, 3, H, W) and time the second call.
+        """Call the model twice on images (batch, 3, H, W) and time the second call.
 
         The first one brings its weights back into the caches that others have used since.
 
@@ -194,10 +194,10 @@ class _Served:
     @torch.inference_mode()
     def run(self, batch: int) -> Elapsed:
         assert self._call is not None, "open comes first"
-        pictures = torch.randn(batch, *self._shape, generator=torch.Generator().manual_seed(0))
-        self._call(pictures)
+        images = torch.randn(batch, *self._shape, generator=torch.Generator().manual_seed(0))
+        self._call(images)
         cpu, wall = time.process_time_ns(), time.perf_counter_ns()
-        self._call(pictures)
+        self._call(images)
         wall, cpu = time.perf_counter_ns() - wall, time.process_time_ns() - cpu
         return Elapsed(wall / 1e6, cpu / 1e6)
 

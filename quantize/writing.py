@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from quantize.errors import QuantizeError
+from reid_edge.core.errors import QuantizeError
 
 
 @contextmanager

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from reid.data.market1501 import read_market1501
-from reid.data.records import ReidData
-from reid.data.synthetic import SyntheticSettings, write_synthetic_market1501
-from reid.models.registry import build_model
+from reid_edge.data.market1501 import read_market1501
+from reid_edge.data.records import ReidData
+from reid_edge.data.synthetic import SyntheticSettings, write_synthetic_market1501
+from reid_edge.models.registry import build_model
 
 
 @pytest.fixture(autouse=True)
@@ -26,12 +26,12 @@ def forgotten_traces() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def tiny_market(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in the Market-1501 layout: 8 training and 4 test identities on 2 cameras."""
-    folder = tmp_path_factory.mktemp("pictures") / "tiny"
+    folder = tmp_path_factory.mktemp("images") / "tiny"
     settings = SyntheticSettings(
         train_identities=8,
         test_identities=4,
         cameras=2,
-        pictures_per_camera=3,
+        images_per_camera=3,
         distractors=2,
         junk=1,
         height=64,

@@ -1,4 +1,4 @@
-"""Count the ARM instructions that one picture takes in model files, on an emulated machine.
+"""Count the ARM instructions that one image takes in model files, on an emulated machine.
 
     benchmarks/arm/prepare.sh && python -m benchmarks.arm.instructions x1_0.onnx x0_5_int8.onnx
 
@@ -51,18 +51,18 @@ def parse_options() -> argparse.Namespace:
 
 
 def instructions(path: Path, height: int, width: int, cpu: str) -> int:
-    """Return the instructions of the last call of a model file on one picture."""
+    """Return the instructions of the last call of a model file on one image."""
     with tempfile.TemporaryDirectory() as folder:
-        pictures, counts = Path(folder) / "pictures.npy", Path(folder) / "counts"
+        images, counts = Path(folder) / "images.npy", Path(folder) / "counts"
         generator = np.random.default_rng(0)
-        np.save(pictures, generator.standard_normal((1, 3, height, width), dtype=np.float32))
+        np.save(images, generator.standard_normal((1, 3, height, width), dtype=np.float32))
         libraries = ARM / "host/usr/lib/x86_64-linux-gnu"
         command = [
             *(ARM / "host/usr/bin/qemu-aarch64", "-cpu", cpu),
             *("-plugin", ARM / "count_instructions.so", "-L", ARM / "root"),
             *("-E", f"PYTHONPATH={ARM / 'site'}", "-E", "OMP_NUM_THREADS=1"),
             *(ARM / "root/usr/bin/python3.11", ROOT / "benchmarks/arm/run_model.py"),
-            *(path, pictures, Path(folder) / "embeddings.npy", CALLS),
+            *(path, images, Path(folder) / "embeddings.npy", CALLS),
         ]
         own = {"INSTRUCTION_COUNT_FILE": str(counts), "LD_LIBRARY_PATH": str(libraries)}
         finished = subprocess.run(

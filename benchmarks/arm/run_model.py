@@ -1,6 +1,6 @@
-"""Run a model file on pictures; this file runs in the emulated interpreter, with few packages.
+"""Run a model file on images; this file runs in the emulated interpreter, with few packages.
 
-    python run_model.py FILE PICTURES.npy EMBEDDINGS.npy CALLS
+    python run_model.py FILE IMAGES.npy EMBEDDINGS.npy CALLS
 
 Each call stands between two getppid(), which tell the instruction counter where it begins and ends.
 """
@@ -23,7 +23,7 @@ def open_onnx(path: str) -> Callable[[Any], Any]:
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
-    return lambda pictures: session.run(None, {name: pictures})[0]
+    return lambda images: session.run(None, {name: images})[0]
 
 
 def open_torchscript(path: str) -> Callable[[Any], Any]:
@@ -34,20 +34,20 @@ def open_torchscript(path: str) -> Callable[[Any], Any]:
     torch.backends.quantized.engine = "qnnpack"
     module = torch.jit.load(path).eval()  # type: ignore[no-untyped-call]
 
-    def call(pictures: Any) -> Any:
+    def call(images: Any) -> Any:
         with torch.inference_mode():
-            return module(torch.from_numpy(pictures)).numpy()
+            return module(torch.from_numpy(images)).numpy()
 
     return call
 
 
-def main(path: str, pictures_file: str, embeddings_file: str, calls: str) -> None:
+def main(path: str, images_file: str, embeddings_file: str, calls: str) -> None:
     """Run the file and write its embeddings."""
-    pictures = np.load(pictures_file)
+    images = np.load(images_file)
     call = (open_onnx if Path(path).suffix == ".onnx" else open_torchscript)(path)
     for _ in range(int(calls)):
         os.getppid()
-        embeddings = call(pictures)
+        embeddings = call(images)
         os.getppid()
     np.save(embeddings_file, embeddings)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
-from reid.data.records import NO_CAMERAS
+from reid_edge.data.records import NO_CAMERAS
 
 Row = dict[str, Any]
 Column = tuple[str, Callable[[Row], float | None]]
@@ -13,7 +13,7 @@ Column = tuple[str, Callable[[Row], float | None]]
 FALSE_ACCEPT_RATE = 1e-2
 PROTOCOLS = {
     "market1501": "Market-1501 protocol",
-    "single_gallery_shot": "classic CUHK03 protocol (one gallery picture an identity)",
+    "single_gallery_shot": "classic CUHK03 protocol (one gallery image an identity)",
 }
 
 
@@ -88,7 +88,7 @@ def verification_cells(row: Row) -> list[str]:
 
 def describe_accuracy(story: dict[str, Any]) -> str:
     """Return the line below the closing table: what was measured, on what."""
-    on = f"{story['pictures']}, seed {story['seed']}"
+    on = f"{story['images']}, seed {story['seed']}"
     ranking = f"{story['distance']} distance, {PROTOCOLS[story['protocol']]}"
     if not story["has_cameras"]:
         ranking += f" ({NO_CAMERAS})"

@@ -42,7 +42,7 @@ def timing_text(timing: dict[str, Any]) -> str:
     spread = f"{timing['lower_quartile_ms']:.1f}-{timing['upper_quartile_ms']:.1f}"
     text = f"{timing['median_ms']:.1f} ms ({spread})\n{timing['speedup']:.1f} x"
     if timing["batch"] > 1:
-        text += f", {timing['pictures_per_second']:.0f}/s"
+        text += f", {timing['images_per_second']:.0f}/s"
     return text
 
 
@@ -63,7 +63,7 @@ def benchmark_footnotes(benchmark: dict[str, Any]) -> list[str]:
     first = benchmark["rows"][0]["name"]
     lines = [
         f"median (quartiles) of {benchmark['rounds']} rounds in turn, and how many times as fast "
-        f"as {first}; pictures per second; each file in a process of its own",
+        f"as {first}; images per second; each file in a process of its own",
         "peak memory: at batch 1 on 1 thread, loading included, beyond the interpreter with its "
         "libraries",
         f"machine: {machine['cpu']}, {machine['cores']} cores, {machine['architecture']}, "

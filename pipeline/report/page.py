@@ -19,10 +19,10 @@ from pipeline.report.benchmark import (
     timing_text,
 )
 from pipeline.report.files import FILE_HEADINGS, file_cells
-from pipeline.report.pareto import pareto_picture
+from pipeline.report.pareto import pareto_image
 from pipeline.report.tables import footnotes, size
 from pipeline.run_dir import RunDir
-from reid.files import write_bytes
+from reid_edge.core.io import write_bytes
 
 REPORT_PAGE = "report.html"
 
@@ -69,6 +69,6 @@ def _benchmark(story: dict[str, Any]) -> dict[str, Any] | None:
     return {
         "rows": benchmark["rows"],
         "headings": timing_headings(benchmark),
-        "picture": pareto_picture(benchmark),
+        "image": pareto_image(benchmark),
         "lines": benchmark_footnotes(benchmark),
     }

@@ -1,4 +1,4 @@
-"""Accuracy against latency as a picture: where the page draws what."""
+"""Accuracy against latency as an image: where the page draws what."""
 
 import math
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ def front(points: Sequence[tuple[float, float]]) -> list[int]:
     return found
 
 
-def pareto_picture(benchmark: dict[str, Any]) -> dict[str, Any]:
+def pareto_image(benchmark: dict[str, Any]) -> dict[str, Any]:
     """Return the places of points, front and axes for the first timing of every row, in pixels."""
     rows = benchmark["rows"]
     timing = rows[0]["timings"][0]

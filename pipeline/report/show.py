@@ -6,8 +6,8 @@ from typing import Any
 from rich.console import Console
 
 from pipeline.config import Config
+from pipeline.images import look_at_images, split_validation
 from pipeline.latency import measure_run
-from pipeline.pictures import look_at_pictures, split_validation
 from pipeline.plan import Plan
 from pipeline.preflight import check_settings, checked_plan
 from pipeline.report.accuracy import verification_table
@@ -38,7 +38,7 @@ def show_plan(config: Config, run: RunDir, *, restart_from: str | None = None) -
     """
     run.check()
     check_settings(config)
-    data, data_hash = look_at_pictures(config, run)
+    data, data_hash = look_at_images(config, run)
     trained_on = split_validation(config, data)[0] if data is not None else None
     plan = checked_plan(config, run, trained_on, data_hash, restart_from)
     stage = cutting_stage(config)

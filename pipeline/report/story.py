@@ -12,7 +12,7 @@ from pipeline.run_dir import RunDir, StageRecord
 from pipeline.settings.stage_names import STAGES
 from pipeline.widths import CUTTING_STAGES
 from prune.report import IterationReport
-from reid.files import write_json
+from reid_edge.core.io import write_json
 
 REPORT_JSON = "report.json"
 
@@ -37,7 +37,7 @@ def collect(config: Config, run: RunDir, *, shown: Config | None = None) -> dict
         "distance": config.evaluation.distance,
         "protocol": _protocol(run, config),
         "has_cameras": _has_cameras(run),
-        "pictures": str(config.data.root) if config.data.root else "synthetic pedestrians",
+        "images": str(config.data.root) if config.data.root else "synthetic pedestrians",
         "rows": [
             _row(record, config, latency) | {"stale": stale.get(record.stage, "")}
             for record in model_records(run)

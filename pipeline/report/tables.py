@@ -53,21 +53,21 @@ def footnotes(story: dict[str, Any]) -> list[str]:
     lines += _int8_latency(story)
     if story["quantization"]:
         lines.append(f"int8: {story['quantization']['summary']}")
-        lines += _int8_roads(story["quantization"])
+        lines += _int8_variants(story["quantization"])
     return lines
 
 
-def _int8_roads(quantization: dict[str, Any]) -> list[str]:
-    """Say how near to the float model int8 is, and which road to it was the better one."""
+def _int8_variants(quantization: dict[str, Any]) -> list[str]:
+    """Say how near to the float model int8 is, and which variant to it was the better one."""
     if quantization.get("verdict"):
         return [f"int8: {quantization['verdict']}"]
-    agreement = quantization.get("roads", {}).get("static", {}).get("agreement")
+    agreement = quantization.get("variants", {}).get("static", {}).get("agreement")
     if not agreement:
         return []
     return [
         f"int8: cosine to the float model {1 - agreement['mean_cosine_error']:.4f} on average, "
-        f"{1 - agreement['largest_cosine_error']:.4f} at worst, on {agreement['pictures']} "
-        "training pictures held back"
+        f"{1 - agreement['largest_cosine_error']:.4f} at worst, on {agreement['images']} "
+        "training images held back"
     ]
 
 

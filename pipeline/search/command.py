@@ -17,7 +17,7 @@ from prune.search.experiment import run_search
 from prune.search.history import Trial, best_trial
 from prune.search.job import Job
 from prune.search.machines import Machine
-from reid.seeding import derive_seed
+from reid_edge.core.seeding import derive_seed
 
 # Only the ratios of proportions count: between two variables at most one to two.
 LOW, HIGH, STEP = 0.5, 1.0, 0.05

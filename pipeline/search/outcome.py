@@ -8,7 +8,7 @@ import torch
 from rich.table import Table
 
 from pipeline.run_dir import PLAN
-from pipeline.search.score import CHECK_PICTURES, mean_average_precision
+from pipeline.search.score import CHECK_IMAGES, mean_average_precision
 from pipeline.search.task import Task
 from pipeline.widths import TRACE_SIZE
 from prune.cut import cut
@@ -50,7 +50,7 @@ def finish(folder: Path, task: Task, trials: Sequence[Trial]) -> Outcome:
         task.model,
         widths,
         example=torch.zeros(2, 3, *TRACE_SIZE),
-        check_input=task.reconstruction[:CHECK_PICTURES],
+        check_input=task.reconstruction[:CHECK_IMAGES],
         groups=[tuple(members) for members in task.settings.groups],
     ).model
     cost = model_cost(compact, task.reconstruction[:1])

@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from pipeline.config import Config
-from pipeline.errors import PipelineError
-from pipeline.pictures import prepare_pictures, split_validation
+from pipeline.images import prepare_images, split_validation
 from pipeline.run_dir import CHECKPOINT, RunDir
 from pipeline.search.task import (
     TaskSettings,
@@ -27,13 +26,14 @@ from prune.criteria import Criterion
 from prune.layers import model_cost
 from prune.nni_backend import find_groups
 from prune.search.space import Patterns
-from prune.targets import freedom
-from reid.data.merging import split_by_identity
-from reid.data.records import Picture, ReidData, choose_over_cameras, count_persons
-from reid.files import write_json
-from reid.models.checkpoint import CheckpointInfo, load_checkpoint
-from reid.models.registry import build_model
-from reid.seeding import derive_seed
+from prune.targets import width_options
+from reid_edge.core.errors import PipelineError
+from reid_edge.core.io import write_json
+from reid_edge.core.seeding import derive_seed
+from reid_edge.data.merging import split_by_identity
+from reid_edge.data.records import ReidData, Sample, choose_over_cameras, count_persons
+from reid_edge.models.checkpoint import CheckpointInfo, load_checkpoint
+from reid_edge.models.registry import build_model
 
 SEARCH = "search"
 TASK = "task"
@@ -60,7 +60,7 @@ class Search:
 def lay_out(config: Config, run: RunDir) -> Search:
     """Write the task of a search, or find the one that was begun with the same settings.
 
-    A search with other settings, another model or other pictures is set aside.
+    A search with other settings, another model or other images is set aside.
 
     Raises:
         PipelineError: the run has no trained model, there are too few identities, or a search with
@@ -74,21 +74,21 @@ def lay_out(config: Config, run: RunDir) -> Search:
             "it first (--stages train)"
         )
     checkpoint = run.stage_dir("train") / CHECKPOINT
-    whole, data_hash = prepare_pictures(config, run)
+    whole, data_hash = prepare_images(config, run)
     # The identities set apart judge epochs and budgets later on, so they have no say here.
     data, _ = split_validation(config, whole)
     model, info = load_checkpoint(checkpoint)
     folder = run.path / SEARCH
     begun = _begun(folder)
     limit = begun["settings"]["macs"] if begun else None
-    settings, pictures = _task_settings(config, model, info, limit), _pictures(config, data)
+    settings, images = _task_settings(config, model, info, limit), _images(config, data)
     # A limit that no widths keep, or a pattern that fits nothing, would fail in every trial.
     space = search_space(settings, model, torch.zeros(1, 3, *info.input_size))
     space.widths(dict.fromkeys(settings.variables, 1.0))
     identity = {
         "settings": settings.model_dump(mode="json", exclude={"threads"}),
         "input_size": list(info.input_size),
-        "reconstruction_pictures": config.search.reconstruction_pictures,
+        "reconstruction_images": config.search.reconstruction_images,
         "held_back": config.search.held_back,
         "model": record.outputs[CHECKPOINT],
         "data": data_hash,
@@ -100,12 +100,12 @@ def lay_out(config: Config, run: RunDir) -> Search:
         with RunDir(folder).locked():
             aside = run.set_aside(SEARCH)
         logger.warning(
-            "search: begun with other settings, model or pictures; what was there lies in %s",
+            "search: begun with other settings, model or images; what was there lies in %s",
             aside,
         )
     task = folder / TASK
     if not (folder / BEGUN).exists():
-        write_task(task, settings, checkpoint, pictures, info.input_size)
+        write_task(task, settings, checkpoint, images, info.input_size)
         write_json(folder / BEGUN, identity)
     elif read_settings(task) != settings:
         with RunDir(folder).locked():
@@ -128,7 +128,7 @@ def _task_settings(
     if search.variables is not None:
         variables: Patterns = search.variables
     else:
-        free = freedom(
+        free = width_options(
             model,
             torch.zeros(2, 3, *TRACE_SIZE),
             cost_example=example,
@@ -179,7 +179,7 @@ def _limit(config: Config, model: nn.Module, info: CheckpointInfo, begun: int | 
     return model_cost(build_model(target, embedding_dim=info.embedding_dim), example).macs
 
 
-def _pictures(config: Config, data: ReidData) -> dict[str, Sequence[Picture]]:
+def _images(config: Config, data: ReidData) -> dict[str, Sequence[Sample]]:
     search, persons = config.search, count_persons(data.train)
     if search.held_back >= persons:
         raise PipelineError(
@@ -189,7 +189,7 @@ def _pictures(config: Config, data: ReidData) -> dict[str, Sequence[Picture]]:
     split = split_by_identity(
         data, search.held_back / persons, derive_seed(config.seed, SEARCH, "held back")
     )
-    count, seed = search.reconstruction_pictures, derive_seed(config.seed, SEARCH, "reconstruct")
+    count, seed = search.reconstruction_images, derive_seed(config.seed, SEARCH, "reconstruct")
     return {
         "reconstruction": choose_over_cameras(split.train, count, seed),
         "query": split.query,

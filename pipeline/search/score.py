@@ -10,9 +10,9 @@ from prune.layers import Widths, layer_widths
 from prune.reconstruct import reconstruct
 from prune.reconstruction_scores import reconstruction_scores
 from prune.widths import linear_plan
-from reid.metrics import evaluate_ranking
+from reid_edge.metrics import evaluate_ranking
 
-CHECK_PICTURES = 2
+CHECK_IMAGES = 2
 BATCH = 64
 
 
@@ -32,7 +32,7 @@ def compact_model(task: Task, widths: Widths) -> nn.Module:
             model,
             step,
             example=torch.zeros(2, 3, *TRACE_SIZE),
-            check_input=task.reconstruction[:CHECK_PICTURES],
+            check_input=task.reconstruction[:CHECK_IMAGES],
             criterion=task.settings.criterion,
             seed=task.settings.seed,
             groups=groups,
@@ -45,7 +45,7 @@ def compact_model(task: Task, widths: Widths) -> nn.Module:
 
 
 def mean_average_precision(task: Task, model: nn.Module) -> float:
-    """Return the mAP of a model on the task's held-back pictures."""
+    """Return the mAP of a model on the task's held-back images."""
     query, gallery = _embed(model, task.query), _embed(model, task.gallery)
     return evaluate_ranking(
         query,
@@ -60,5 +60,5 @@ def mean_average_precision(task: Task, model: nn.Module) -> float:
 
 @torch.inference_mode()
 def _embed(model: nn.Module, labelled: Labelled) -> Tensor:
-    batches = torch.split(labelled.pictures, BATCH)
+    batches = torch.split(labelled.images, BATCH)
     return torch.cat([model(batch) for batch in batches])

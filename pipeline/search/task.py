@@ -12,30 +12,30 @@ from torch import Tensor, nn
 import pipeline
 import prune
 import quantize
-import reid
+import reid_edge
 from pipeline.settings.base import Settings
 from pipeline.widths import TRACE_SIZE
 from prune.criteria import Criterion
 from prune.search.space import SearchSpace, make_space
-from prune.targets import freedom
-from reid.data.pictures import load_picture, normalise
-from reid.data.records import Picture, label_tensors
-from reid.data.transforms import IMAGENET_DEVIATION, IMAGENET_MEAN
-from reid.files import write_bytes, write_torch
-from reid.metrics import Distance
-from reid.models.checkpoint import load_checkpoint, read_torch_file
+from prune.targets import width_options
+from reid_edge.core.io import write_bytes, write_torch
+from reid_edge.data.images import load_image, normalise
+from reid_edge.data.records import Sample, label_tensors
+from reid_edge.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+from reid_edge.metrics import Distance
+from reid_edge.models.checkpoint import load_checkpoint, read_torch_file
 
 SETTINGS = "task.json"
 MODEL = "checkpoint.pt"
-PICTURES = "pictures.pt"
+IMAGES = "images.pt"
 
 
 class TaskSettings(Settings):
-    """What a score depends on, besides the model and the pictures.
+    """What a score depends on, besides the model and the images.
 
     Attributes:
         variables: patterns of layer names, by variable of the search.
-        macs: limit for one picture.
+        macs: limit for one image.
         multiple: of the widths.
         untouched: patterns of layers that are left alone.
         groups: layers whose channels go together.
@@ -60,15 +60,15 @@ class TaskSettings(Settings):
 
 @dataclass(frozen=True)
 class Labelled:
-    """Pictures to rank.
+    """Images to rank.
 
     Attributes:
-        pictures: normalised (N, 3, H, W).
+        images: normalised (N, 3, H, W).
         persons: identities (N,).
         cameras: (N,).
     """
 
-    pictures: Tensor
+    images: Tensor
     persons: Tensor
     cameras: Tensor
 
@@ -81,9 +81,9 @@ class Task:
         settings: see there.
         architecture: of the model, as the registry calls it.
         model: at full width, in evaluation mode.
-        reconstruction: normalised pictures (N, 3, H, W) to solve weights on.
-        query: held-back pictures to search with.
-        gallery: held-back pictures to search in.
+        reconstruction: normalised images (N, 3, H, W) to solve weights on.
+        query: held-back images to search with.
+        gallery: held-back images to search in.
     """
 
     settings: TaskSettings
@@ -110,7 +110,7 @@ def search_space(settings: TaskSettings, model: nn.Module, example: Tensor) -> S
         PruneError: a pattern meets no layer that may be cut, or layers that share their channels
             would belong to two variables.
     """
-    free = freedom(
+    free = width_options(
         model,
         torch.zeros(2, 3, *TRACE_SIZE),
         cost_example=example,
@@ -126,7 +126,7 @@ def write_task(
     folder: Path,
     settings: TaskSettings,
     checkpoint: Path,
-    pictures: dict[str, Sequence[Picture]],
+    images: dict[str, Sequence[Sample]],
     input_size: tuple[int, int],
 ) -> None:
     """Write a task, with the code that carries it out.
@@ -135,15 +135,13 @@ def write_task(
         folder: is made.
         settings: see there.
         checkpoint: of the full-width model.
-        pictures: under ``reconstruction``, ``query`` and ``gallery``.
+        images: under ``reconstruction``, ``query`` and ``gallery``.
         input_size: (height, width).
     """
-    for package in (pipeline, prune, quantize, reid):
+    for package in (pipeline, prune, quantize, reid_edge):
         _copy_code(package, folder)
     shutil.copyfile(checkpoint, folder / MODEL)
-    write_torch(
-        folder / PICTURES, {name: _pack(them, *input_size) for name, them in pictures.items()}
-    )
+    write_torch(folder / IMAGES, {name: _pack(them, *input_size) for name, them in images.items()})
     write_settings(folder, settings)
 
 
@@ -160,14 +158,14 @@ def read_settings(folder: Path) -> TaskSettings:
 def read_task(folder: Path) -> Task:
     """Read a task."""
     settings = read_settings(folder)
-    content = read_torch_file(folder / PICTURES)
+    content = read_torch_file(folder / IMAGES)
     sets = {name: _unpack(packed) for name, packed in content.items()}
     model, info = load_checkpoint(folder / MODEL)
     return Task(
         settings=settings,
         architecture=info.architecture,
         model=model,
-        reconstruction=sets["reconstruction"].pictures,
+        reconstruction=sets["reconstruction"].images,
         query=sets["query"],
         gallery=sets["gallery"],
     )
@@ -183,12 +181,12 @@ def _copy_code(package: ModuleType, folder: Path) -> None:
     )
 
 
-def _pack(pictures: Sequence[Picture], height: int, width: int) -> dict[str, Tensor]:
-    persons, cameras = label_tensors(pictures)
-    stacked = torch.stack([load_picture(one.path, height, width) for one in pictures])
-    return {"pictures": stacked, "persons": persons, "cameras": cameras}
+def _pack(images: Sequence[Sample], height: int, width: int) -> dict[str, Tensor]:
+    persons, cameras = label_tensors(images)
+    stacked = torch.stack([load_image(one.path, height, width) for one in images])
+    return {"images": stacked, "persons": persons, "cameras": cameras}
 
 
 def _unpack(packed: dict[str, Tensor]) -> Labelled:
-    pictures = normalise(packed["pictures"], IMAGENET_MEAN, IMAGENET_DEVIATION)
-    return Labelled(pictures, packed["persons"], packed["cameras"])
+    images = normalise(packed["images"], IMAGENET_MEAN, IMAGENET_STD)
+    return Labelled(images, packed["persons"], packed["cameras"])

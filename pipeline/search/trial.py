@@ -5,9 +5,9 @@ from pathlib import Path
 
 import torch
 
-from pipeline.errors import USER_ERRORS, one_line
 from pipeline.search.score import compact_model, mean_average_precision
 from pipeline.search.task import read_task
+from reid_edge.core.errors import ReidError, one_line
 
 
 def main() -> int:
@@ -20,7 +20,7 @@ def main() -> int:
     try:
         widths = task.space().widths(nni.get_next_parameter())
         score = mean_average_precision(task, compact_model(task, widths))
-    except USER_ERRORS as error:
+    except ReidError as error:
         sys.stderr.write(f"{one_line(error)}\n")
         return 1
     nni.report_final_result(score)

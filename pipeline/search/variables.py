@@ -3,12 +3,12 @@
 import re
 
 from prune.search.space import Patterns
-from prune.targets import Freedom
+from prune.targets import WidthOptions
 
 OSNET_BLOCK_INSIDE = re.compile(r"conv[234]\.\d+\.(conv1\.|conv2|gate\.)")
 
 
-def default_variables(architecture: str, free: Freedom) -> Patterns:
+def default_variables(architecture: str, free: WidthOptions) -> Patterns:
     """Return the layers of each variable: one a stage, and for OSNet one for all block insides.
 
     Args:

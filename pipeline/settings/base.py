@@ -5,12 +5,12 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
-from reid.data.paths import home_written_out
+from reid_edge.data.paths import expand_home
 
 
 def expand(value: object) -> object:
     """Return a path as it is meant from where the command was given, anything else unchanged."""
-    return home_written_out(Path(value)).absolute() if isinstance(value, str) else value
+    return expand_home(Path(value)).absolute() if isinstance(value, str) else value
 
 
 FilePath = Annotated[Path, BeforeValidator(expand), PlainSerializer(str)]

@@ -13,7 +13,7 @@ class BenchmarkStage(Settings):
     """Stage ``benchmark``: every model file of the run, side by side."""
 
     rounds: int = Field(30, ge=2, description="timed calls of each file, in turn")
-    batches: tuple[Count, ...] = Field((1, 8), min_length=1, description="pictures in a call")
+    batches: tuple[Count, ...] = Field((1, 8), min_length=1, description="images in a call")
     threads: tuple[Count, ...] | None = Field(
         None, min_length=1, description="threads of a call; none: 1, and all that there are"
     )

@@ -8,12 +8,12 @@ from pipeline.settings.base import Settings, Share
 from pipeline.settings.target import Target
 from prune.criteria import Criterion
 from prune.widths import Schedule
-from reid.training.settings import DistillationSettings, LossSettings, TrainingSettings
+from reid_edge.training.settings import DistillationSettings, LossSettings, TrainingSettings
 
 
 def _not_one(count: int) -> int:
     if count == 1:
-        raise ValueError("one picture has no statistics; give at least 2, or 0 to do without")
+        raise ValueError("one image has no statistics; give at least 2, or 0 to do without")
     return count
 
 
@@ -25,16 +25,16 @@ class CutSettings(Settings):
         description="what ranks channels: l2, l1, fpgm, taylor, batchnorm_scale, reconstruction or "
         "random",
     )
-    criterion_pictures: int = Field(
+    criterion_images: int = Field(
         128,
         ge=2,
-        description="training pictures for a criterion that looks at them: taylor, reconstruction",
+        description="training images for a criterion that looks at them: taylor, reconstruction",
     )
-    reconstruction_pictures: int = Field(
-        128, ge=0, description="training pictures for least squares after surgery; 0: without"
+    reconstruction_images: int = Field(
+        128, ge=0, description="training images for least squares after surgery; 0: without"
     )
-    recalibration_pictures: Annotated[int, AfterValidator(_not_one)] = Field(
-        512, ge=0, description="training pictures for BatchNorm statistics; 0: without"
+    recalibration_images: Annotated[int, AfterValidator(_not_one)] = Field(
+        512, ge=0, description="training images for BatchNorm statistics; 0: without"
     )
     teacher: bool = Field(True, description="tune under the full-width model's eye")
     distillation: DistillationSettings = DistillationSettings()

@@ -1,18 +1,18 @@
-"""Section ``data``: pictures and how they are read."""
+"""Section ``data``: images and how they are read."""
 
 from pydantic import Field
 
 from pipeline.settings.base import FilePath, Settings
 
 
-class SyntheticPictures(Settings):
-    """The pictures that the program draws itself when ``data.root`` is not given."""
+class SyntheticImages(Settings):
+    """The images that the program draws itself when ``data.root`` is not given."""
 
     train_identities: int = Field(96, ge=2, description="identities to train on")
     test_identities: int = Field(64, ge=2, description="identities in query and gallery")
     cameras: int = Field(4, ge=2, description="cameras")
-    pictures_per_camera: int = Field(4, ge=2, description="pictures of an identity on a camera")
-    seed: int = Field(0, ge=0, description="all pictures are a function of it")
+    images_per_camera: int = Field(4, ge=2, description="images of an identity on a camera")
+    seed: int = Field(0, ge=0, description="all images are a function of it")
 
 
 class TrainingSource(Settings):
@@ -23,7 +23,7 @@ class TrainingSource(Settings):
 
 
 class DataSettings(Settings):
-    """Pictures and how they are read."""
+    """Images and how they are read."""
 
     root: FilePath | None = Field(
         None, description="folder of the data set; none: synthetic pedestrians"
@@ -34,7 +34,7 @@ class DataSettings(Settings):
         "cuhk03-labelled, msmt17, csv, folders, ...",
     )
     also_train_on: tuple[TrainingSource, ...] = Field(
-        (), description="more data sets ({format, root}) whose training pictures are added"
+        (), description="more data sets ({format, root}) whose training images are added"
     )
     test_share: float = Field(
         0.2, gt=0, lt=1, description="identities set apart where a set has no query and gallery"
@@ -46,8 +46,8 @@ class DataSettings(Settings):
         description="training identities set apart to choose the best epoch of every training by; "
         "0: all are trained on, and the last epoch counts",
     )
-    synthetic: SyntheticPictures = SyntheticPictures()
+    synthetic: SyntheticImages = SyntheticImages()
     height: int = Field(256, ge=16, description="input rows")
     width: int = Field(128, ge=16, description="input columns")
-    workers: int = Field(2, ge=0, description="processes that load pictures")
-    evaluation_batch: int = Field(64, ge=1, description="pictures embedded at once")
+    workers: int = Field(2, ge=0, description="processes that load images")
+    evaluation_batch: int = Field(64, ge=1, description="images embedded at once")

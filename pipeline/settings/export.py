@@ -20,13 +20,13 @@ class ParitySettings(Settings):
     """What an exported file has to keep to, measured on query and gallery."""
 
     float_cosine: float = Field(
-        0.999, ge=-1, le=1, description="lowest cosine to the model of any picture, float files"
+        0.999, ge=-1, le=1, description="lowest cosine to the model of any image, float files"
     )
     int8_cosine: float = Field(
-        0.98, ge=-1, le=1, description="mean cosine to the model over the pictures, int8 files"
+        0.98, ge=-1, le=1, description="mean cosine to the model over the images, int8 files"
     )
     int8_lowest_cosine: float = Field(
-        0.9, ge=-1, le=1, description="lowest cosine to the model of any picture, int8 files"
+        0.9, ge=-1, le=1, description="lowest cosine to the model of any image, int8 files"
     )
     loss: float = Field(
         0.015, ge=0, le=1, description="mAP (or, with faces, EER) that a file may lose"
@@ -49,8 +49,8 @@ class ExportStage(Settings):
         "onnx_int8, openvino, openvino_int8, executorch, executorch_int8, torchreid, boxmot, "
         "boxmot_onnx",
     )
-    calibration_pictures: int = Field(
-        256, ge=1, description="training pictures for the ranges of int8 files, over the cameras"
+    calibration_images: int = Field(
+        256, ge=1, description="training images for the ranges of int8 files, over the cameras"
     )
     calibration: Literal["percentile", "minmax", "entropy"] = Field(
         "percentile",

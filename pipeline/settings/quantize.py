@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from pipeline.settings.base import Settings
-from reid.training.settings import DistillationSettings, LossSettings, TrainingSettings
+from reid_edge.training.settings import DistillationSettings, LossSettings, TrainingSettings
 
 
 class QatSettings(TrainingSettings):
@@ -24,7 +24,7 @@ class QatSettings(TrainingSettings):
     losses: LossSettings = LossSettings(cross_entropy=0.0, triplet=0.0)
     distillation: DistillationSettings = DistillationSettings(hints=0.0)
     observer_epochs: int = Field(
-        0, ge=0, description="epochs in which activation ranges still follow the pictures"
+        0, ge=0, description="epochs in which activation ranges still follow the images"
     )
     batchnorm_epochs: int = Field(
         0, ge=0, description="epochs in which BatchNorm statistics are still learned"
@@ -36,7 +36,7 @@ class QuantizeStage(Settings):
 
     mode: Literal["static", "qat"] = Field(
         "static",
-        description="static: ranges from pictures; qat: quantization-aware training from there, "
+        description="static: ranges from images; qat: quantization-aware training from there, "
         "both files, int8.pt being the better one",
     )
 
@@ -51,26 +51,26 @@ class QuantizeStage(Settings):
     bias_correction: bool = Field(
         True, description="take back the mean error that rounding leaves in every channel"
     )
-    calibration_pictures: int = Field(
+    calibration_images: int = Field(
         256,
         ge=1,
-        description="training pictures to choose ranges on, evenly over the cameras; 256 to 1024 "
+        description="training images to choose ranges on, evenly over the cameras; 256 to 1024 "
         "are enough",
     )
-    held_back_pictures: int = Field(
+    held_back_images: int = Field(
         256,
         ge=0,
-        description="other training pictures, on which int8 is compared with the float model; "
+        description="other training images, on which int8 is compared with the float model; "
         "quantization-aware training does without them",
     )
     float_layers: tuple[str, ...] = Field((), description="layers to leave in float")
     scan: bool = Field(
-        False, description="measure what int8 costs layer by layer, on pictures held back"
+        False, description="measure what int8 costs layer by layer, on images held back"
     )
     accuracy_budget: float | None = Field(
         None,
         gt=0,
-        description="largest mean 1 - cosine to the float model on pictures held back; the layers "
+        description="largest mean 1 - cosine to the float model on images held back; the layers "
         "that a scan finds dearest are left in float until it is met; none: without",
     )
     max_float_layers: int = Field(

@@ -33,8 +33,8 @@ class SearchSettings(Settings):
         "and for OSNet one for the insides of all blocks",
     )
     iterations: int = Field(1, ge=1, description="cuts in which a candidate is made")
-    reconstruction_pictures: int = Field(
-        96, ge=1, description="training pictures for least squares after each cut"
+    reconstruction_images: int = Field(
+        96, ge=1, description="training images for least squares after each cut"
     )
     held_back: int = Field(
         40, ge=2, description="training identities to score on; the rest serves reconstruction"

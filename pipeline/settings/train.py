@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from pipeline.settings.base import FilePath
-from reid.training.settings import DistillationSettings, LossSettings, TrainingSettings
+from reid_edge.training.settings import DistillationSettings, LossSettings, TrainingSettings
 
 
 class TrainStage(TrainingSettings):

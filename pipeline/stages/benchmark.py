@@ -11,7 +11,7 @@ from quantize.engine import quantized_engine
 from quantize.machine import machine_description, usable_cores
 from quantize.side_by_side import Measurement, Model, measure_side_by_side
 from quantize.torchscript import load_torchscript
-from reid.files import write_json
+from reid_edge.core.io import write_json
 
 BENCHMARK_FILE = "benchmark.json"
 

@@ -1,4 +1,4 @@
-"""Scores of channels that are measured on training pictures, for the criteria that need them."""
+"""Scores of channels that are measured on training images, for the criteria that need them."""
 
 import logging
 import math
@@ -16,7 +16,7 @@ from prune.criteria import Scores
 from prune.layers import Widths
 from prune.reconstruction_scores import reconstruction_scores
 from prune.taylor import taylor_scores
-from reid.data.records import Picture, count_persons, relabel
+from reid_edge.data.records import Sample, count_persons, relabel
 
 LabelledBatch = tuple[Tensor, Tensor]
 
@@ -35,7 +35,7 @@ def measure_channels(
     groups: Sequence[tuple[str, ...]],
     iteration: int,
 ) -> Scores | None:
-    """Return what the stage's criterion finds on training pictures; None if it needs none.
+    """Return what the stage's criterion finds on training images; None if it needs none.
 
     Args:
         context: of the stage.
@@ -46,10 +46,10 @@ def measure_channels(
         iteration: from 1.
     """
     if settings.criterion == "reconstruction":
-        batches = context.training_batches(settings.criterion_pictures, "scores", iteration)
+        batches = context.training_batches(settings.criterion_images, "scores", iteration)
         return reconstruction_scores(model, torch.cat(batches), widths=widths, groups=groups)
     if settings.criterion == "taylor":
-        chosen = context.training_sample(settings.criterion_pictures, "scores", iteration)
+        chosen = context.training_sample(settings.criterion_images, "scores", iteration)
         losses: list[float] = []
         loss = partial(_cross_entropy, losses)
         scores = taylor_scores(model, _labelled_batches(context, chosen), loss)
@@ -58,18 +58,18 @@ def measure_channels(
     return None
 
 
-def _labelled_batches(context: StageContext, chosen: list[Picture]) -> list[LabelledBatch]:
-    """Load training pictures (N, 3, H, W) with their classes (N,)."""
+def _labelled_batches(context: StageContext, chosen: list[Sample]) -> list[LabelledBatch]:
+    """Load training images (N, 3, H, W) with their classes (N,)."""
     train = context.data.train
     class_of = {p.person: label for p, label in zip(train, relabel(train), strict=True)}
     batches = context.batches(chosen)
-    classes = torch.tensor([class_of[picture.person] for picture in chosen])
+    classes = torch.tensor([class_of[image.person] for image in chosen])
     return list(zip(batches, torch.split(classes, [len(batch) for batch in batches]), strict=True))
 
 
 def _cross_entropy(losses: list[float], model: nn.Module, batch: LabelledBatch) -> Tensor:
-    pictures, classes = batch
-    logits, _ = model.train()(pictures)
+    images, classes = batch
+    logits, _ = model.train()(images)
     loss = F.cross_entropy(logits, classes)
     losses.append(float(loss.detach()))
     return loss

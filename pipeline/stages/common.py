@@ -11,12 +11,12 @@ from pipeline.context import StageContext
 from pipeline.evaluation import headline
 from pipeline.run_dir import CHECKPOINT, LAST_MODEL, METRICS
 from prune.layers import model_cost
-from reid.files import write_json
-from reid.models.checkpoint import describe, save_checkpoint
-from reid.training.distillation import Teacher
-from reid.training.fit import LAST, fit, load_weights
-from reid.training.settings import TrainingSettings
-from reid.training.validation import Validation
+from reid_edge.core.io import write_json
+from reid_edge.models.checkpoint import describe, save_checkpoint
+from reid_edge.training.distillation import Teacher
+from reid_edge.training.fit import LAST, fit, load_weights
+from reid_edge.training.settings import TrainingSettings
+from reid_edge.training.validation import Validation
 
 
 def train_model(
@@ -29,7 +29,7 @@ def train_model(
     label: str | None = None,
     purpose: tuple[int | str, ...] = (),
 ) -> None:
-    """Train a model in place on the stage's pictures; go on from its last epoch if there is one.
+    """Train a model in place on the stage's images; go on from its last epoch if there is one.
 
     Args:
         context: of the stage.

@@ -5,12 +5,11 @@ from typing import Any
 
 from pipeline.context import StageContext
 from pipeline.dependencies import PARENT_INPUT
-from pipeline.errors import PipelineError
 from pipeline.export_files import FILE_KINDS, FileKind, Source, check_wanted
-from pipeline.file_parity import Embedded, check_file, embed_test_pictures, reject
+from pipeline.file_parity import Embedded, check_file, embed_test_images, reject
 from pipeline.run_dir import INT8_FILE
-from quantize.errors import QuantizeError
-from reid.files import write_json
+from reid_edge.core.errors import PipelineError, QuantizeError
+from reid_edge.core.io import write_json
 
 PARITY_FILE = "parity.json"
 
@@ -26,7 +25,7 @@ def run(context: StageContext) -> dict[str, Any]:
     assert context.parent is not None, "export was planned without a parent"
     model, info = context.load_parent()
     check_wanted(context.config.export.files, info)
-    _, reference = embed_test_pictures(context.parent, context, info.architecture)
+    _, reference = embed_test_images(context.parent, context, info.architecture)
     verification = reference.metrics["verification"]
     threshold = None if verification is None else verification["equal_error_threshold"]
     source = Source(context, model, info, threshold)

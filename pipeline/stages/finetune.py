@@ -12,8 +12,8 @@ from pipeline.stages.common import finish_model, train_model
 from pipeline.stages.iteration import read_kept
 from pipeline.widths import TRACE_SIZE
 from prune.hints import hint_channels
-from reid.models.checkpoint import load_checkpoint
-from reid.training.distillation import Teacher
+from reid_edge.models.checkpoint import load_checkpoint
+from reid_edge.training.distillation import Teacher
 
 
 def run(context: StageContext) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from quantize.layer_names import is_inside
 from quantize.sensitivity import Sensitivity, measure_sensitivity
 from quantize.static import convert_calibrated
 
-SCAN_PICTURES = 64
+SCAN_IMAGES = 64
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def choose_float_layers(
         context: of the stage.
         model: the float model.
         calibrated: with the layers in float that the settings name.
-        reference: the float model's embeddings of the pictures held back.
+        reference: the float model's embeddings of the images held back.
     """
     settings = context.config.quantize
     budget = settings.accuracy_budget
@@ -93,13 +93,13 @@ def warn_of_ignored(asked_for: Sequence[str], report: QuantizationReport) -> Non
 
 
 def _scan(model: nn.Module, calibrated: Calibrated, reference: Reference) -> Sensitivity:
-    pictures = torch.cat(reference.batches)[:SCAN_PICTURES]
+    images = torch.cat(reference.batches)[:SCAN_IMAGES]
     with progress_bar("rounding layers one at a time") as progress:
         task = progress.add_task("layers", total=None)
         return measure_sensitivity(
             model,
             calibrated,
-            [pictures],
+            [images],
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
 

@@ -14,8 +14,8 @@ from pipeline.settings.cut import CutSettings, PruneStage
 from pipeline.widths import TRACE_SIZE
 from prune.hints import hint_channels
 from prune.report import IterationReport
-from reid.files import write_json
-from reid.models.checkpoint import describe, load_checkpoint, save_checkpoint
+from reid_edge.core.io import write_json
+from reid_edge.models.checkpoint import describe, load_checkpoint, save_checkpoint
 
 REPORT = "report.json"
 

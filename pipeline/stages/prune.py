@@ -20,7 +20,7 @@ from prune.costs import CostModel
 from prune.layers import layer_widths
 from prune.nni_backend import find_groups
 from prune.plan_file import PlanFile, read_plan, write_plan
-from reid.models.registry import build_model
+from reid_edge.models.registry import build_model
 
 logger = logging.getLogger(__name__)
 
@@ -86,10 +86,10 @@ def _write_plan(
     groups: Groups,
     path: Path,
 ) -> None:
-    def pictures() -> Tensor:
-        return torch.cat(context.training_batches(settings.criterion_pictures, "plan"))
+    def images() -> Tensor:
+        return torch.cat(context.training_batches(settings.criterion_images, "plan"))
 
-    widths = final_widths(context.config, context.stage, source, pictures, groups)
+    widths = final_widths(context.config, context.stage, source, images, groups)
     costs = CostModel(source, context.example())
     cost = costs.cost(widths)
     plan = PlanFile(

@@ -24,12 +24,12 @@ from prune.hints import hint_errors
 from prune.recalibrate import rebase, recalibrate
 from prune.reconstruct import LayerFit, reconstruct
 from prune.report import report_cut
-from reid.files import write_json
+from reid_edge.core.io import write_json
 
 CUT_REPORT = "cut.json"
 COMPACT = "compact.pt"
-CHECK_PICTURES = 4
-HINT_PICTURES = 64
+CHECK_IMAGES = 4
+HINT_IMAGES = 64
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ def _cut(iteration: Iteration, state: State, seconds: dict[str, float]) -> Cut:
         state.model,
         iteration.widths,
         example=torch.randn(2, 3, *TRACE_SIZE, generator=generator),
-        check_input=torch.randn(CHECK_PICTURES, 3, *context.input_size, generator=generator),
+        check_input=torch.randn(CHECK_IMAGES, 3, *context.input_size, generator=generator),
         criterion=settings.criterion,
         seed=context.seed("criterion", iteration.number),
         groups=iteration.groups,
@@ -130,17 +130,17 @@ def _mend(
     """Reconstruct and recalibrate a compact model in place, noting seconds and accuracy."""
     context, settings, model = iteration.context, iteration.settings, result.model
     fits: dict[str, LayerFit] = {}
-    if settings.reconstruction_pictures:
+    if settings.reconstruction_images:
         with _timed(seconds, "reconstruction"):
-            batches = context.training_batches(settings.reconstruction_pictures, "reconstruct")
+            batches = context.training_batches(settings.reconstruction_images, "reconstruct")
             # Imitate the model before this cut: its normalisations fit, and little is missing.
             fits = reconstruct(model, state.model.cpu(), result.kept, torch.cat(batches))
         accuracy["after_reconstruction"] = _accuracy(iteration, model)
-    if settings.recalibration_pictures:
+    if settings.recalibration_images:
         with _timed(seconds, "recalibration"):
-            batches = context.training_batches(settings.recalibration_pictures, "recalibrate")
+            batches = context.training_batches(settings.recalibration_images, "recalibrate")
             # Solved weights fit the statistics they were solved for; cut ones fit none.
-            adjust = rebase if settings.reconstruction_pictures else recalibrate
+            adjust = rebase if settings.reconstruction_images else recalibrate
             adjust(model, batches)
         accuracy["after_recalibration"] = _accuracy(iteration, model)
     return fits
@@ -154,9 +154,9 @@ def _accuracy(iteration: Iteration, model: nn.Module) -> dict[str, float]:
 
 
 def _hint_errors(iteration: Iteration, model: nn.Module) -> dict[str, float]:
-    pictures = torch.cat(iteration.context.training_batches(HINT_PICTURES, "hints"))
+    images = torch.cat(iteration.context.training_batches(HINT_IMAGES, "hints"))
     full_width = iteration.full_width.cpu()
-    return hint_errors(model.cpu(), full_width, iteration.hints(model), pictures)
+    return hint_errors(model.cpu(), full_width, iteration.hints(model), images)
 
 
 @contextmanager

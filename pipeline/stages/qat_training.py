@@ -1,4 +1,4 @@
-"""Quantization-aware training of the stage ``quantize``: reid's training, quantize's model."""
+"""Quantization-aware training of the stage ``quantize``."""
 
 import copy
 import logging
@@ -18,11 +18,11 @@ from quantize.agreement import Reference
 from quantize.calibrate import Calibrated
 from quantize.qat import freeze_batchnorm, freeze_observers, prepare_qat, trained_calibration
 from quantize.static import convert_calibrated, with_corrected_biases
-from reid.data.records import Picture
-from reid.files import write_torch
-from reid.models.checkpoint import read_torch_file
-from reid.training.distillation import Teacher
-from reid.training.fit import fit
+from reid_edge.core.io import write_torch
+from reid_edge.data.records import Sample
+from reid_edge.models.checkpoint import read_torch_file
+from reid_edge.training.distillation import Teacher
+from reid_edge.training.fit import fit
 
 NEAREST = "nearest.ckpt"
 
@@ -30,10 +30,10 @@ logger = logging.getLogger(__name__)
 
 
 class Student(nn.Module):
-    """What ``reid.training`` trains: in training mode (logits, embeddings), else embeddings.
+    """What ``reid_edge.training`` trains: in training mode (logits, embeddings), else embeddings.
 
     Args:
-        embed: from pictures (N, 3, H, W) to embeddings (N, D), with rounding.
+        embed: from images (N, 3, H, W) to embeddings (N, D), with rounding.
         classifier: of the float model.
     """
 
@@ -43,7 +43,7 @@ class Student(nn.Module):
         self.classifier = classifier
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Map pictures (N, 3, H, W) to embeddings (N, D), and logits in training mode."""
+        """Map images (N, 3, H, W) to embeddings (N, D), and logits in training mode."""
         embeddings = self.embed(x)
         return (self.classifier(embeddings), embeddings) if self.training else embeddings
 
@@ -130,7 +130,7 @@ def train_qat(
     model: nn.Module,
     calibrated: Calibrated,
     reference: Reference,
-    held_back: Sequence[Picture],
+    held_back: Sequence[Sample],
 ) -> tuple[Calibrated | None, dict[str, Any]]:
     """Train the float model's int8 form with the float model as teacher.
 
@@ -140,8 +140,8 @@ def train_qat(
         context: of the stage.
         model: the float model; it is left as it is.
         calibrated: the ranges to start from.
-        reference: the float model's embeddings of the pictures held back.
-        held_back: these pictures, which are not trained on.
+        reference: the float model's embeddings of the images held back.
+        held_back: these images, which are not trained on.
 
     Returns:
         The weights and ranges of the best epoch, or None if the training diverged, and how it
@@ -165,7 +165,7 @@ def train_qat(
     without = set(held_back)
     fit(
         student,
-        [picture for picture in context.data.train if picture not in without],
+        [image for image in context.data.train if image not in without],
         settings.qat,
         height=height,
         width=width,

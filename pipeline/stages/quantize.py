@@ -10,7 +10,7 @@ from torch import fx, nn
 from pipeline.calibration import (
     CalibrationDraw,
     check_held_back,
-    describe_pictures,
+    describe_images,
     draw_calibration,
 )
 from pipeline.context import StageContext
@@ -25,8 +25,8 @@ from quantize.count import QuantizationReport, quantization_report
 from quantize.engine import quantized_engine
 from quantize.static import convert_calibrated
 from quantize.torchscript import load_torchscript, save_torchscript
-from reid.files import write_bytes, write_json
-from reid.models.checkpoint import CheckpointInfo
+from reid_edge.core.io import write_bytes, write_json
+from reid_edge.models.checkpoint import CheckpointInfo
 
 REPORT = "quantization.json"
 
@@ -41,7 +41,7 @@ class Int8File:
         name: of the file, in the stage's folder.
         report: what of it is int8.
         metrics: on query and gallery.
-        agreement: with the float model on pictures held back, if there are any.
+        agreement: with the float model on images held back, if there are any.
     """
 
     name: str
@@ -54,14 +54,14 @@ def run(context: StageContext) -> dict[str, Any]:
     """Write ``int8.pt``, ``metrics.json`` and ``quantization.json``; return the table's row.
 
     With quantization-aware training, ``int8_static.pt`` and ``int8_qat.pt`` besides; ``int8.pt``
-    is the one that is nearer to the float model on the pictures held back.
+    is the one that is nearer to the float model on the images held back.
     """
     settings = context.config.quantize
     model, info = context.load_parent()
-    drawn = draw_calibration(context, settings.calibration_pictures, settings.held_back_pictures)
-    pictures = describe_pictures(drawn.calibration, context.data.root)
+    drawn = draw_calibration(context, settings.calibration_images, settings.held_back_images)
+    images = describe_images(drawn.calibration, context.data.root)
     reference = _reference(context, model, drawn)
-    metadata = _metadata(context, info) | {"calibration_digest": pictures["digest"]}
+    metadata = _metadata(context, info) | {"calibration_digest": images["digest"]}
     scheme = Scheme(settings.engine, settings.per_channel, settings.observer, settings.float_layers)
     calibrated = calibrate(model, context.batches(drawn.calibration), scheme)
     choice = choose_float_layers(context, model, calibrated, reference)
@@ -75,8 +75,8 @@ def run(context: StageContext) -> dict[str, Any]:
             models["qat"] = convert_calibrated(trained, bias_correction=False)
     in_float = choice.calibrated.scheme.float_layers
     files = {
-        road: _write(context, model, int8, road, metadata, reference, in_float)
-        for road, int8 in models.items()
+        variant: _write(context, model, int8, variant, metadata, reference, in_float)
+        for variant, int8 in models.items()
     }
     kept = _choose(files)
     chosen = files[kept]
@@ -89,13 +89,13 @@ def run(context: StageContext) -> dict[str, Any]:
         **chosen.report.to_dict(),
         "engine": settings.engine,
         "mode": settings.mode,
-        "calibration_digest": pictures["digest"],
+        "calibration_digest": images["digest"],
         "summary": _summary(chosen.report),
         **comparison,
         **choice.told,
     }
     write_json(context.folder / METRICS, chosen.metrics)
-    write_json(context.folder / REPORT, {**quantization, "training": told, "calibration": pictures})
+    write_json(context.folder / REPORT, {**quantization, "training": told, "calibration": images})
     cost = model_cost(model, context.example())
     return {
         "model": f"{info.architecture} int8",
@@ -109,8 +109,8 @@ def run(context: StageContext) -> dict[str, Any]:
 
 
 def _reference(context: StageContext, model: nn.Module, drawn: CalibrationDraw) -> Reference | None:
-    settings, pictures = context.config.quantize, len(context.data.train)
-    check_held_back(settings, pictures, held_back=len(drawn.held_back))
+    settings, images = context.config.quantize, len(context.data.train)
+    check_held_back(settings, images, held_back=len(drawn.held_back))
     return Reference(model, context.batches(drawn.held_back)) if drawn.held_back else None
 
 
@@ -120,7 +120,7 @@ def _metadata(context: StageContext, info: CheckpointInfo) -> dict[str, str]:
         "input_size": json.dumps(info.input_size),
         "colour_order": info.colour_order,
         "mean": json.dumps(info.mean),
-        "deviation": json.dumps(info.deviation),
+        "std": json.dumps(info.std),
         "parent_hash": context.parent_hash,
     }
 
@@ -129,17 +129,17 @@ def _write(
     context: StageContext,
     model: nn.Module,
     int8: fx.GraphModule,
-    road: str,
+    variant: str,
     metadata: dict[str, str],
     reference: Reference | None,
     float_layers: tuple[str, ...],
 ) -> Int8File:
     """Write a file, and measure what is read back from it."""
     settings = context.config.quantize
-    name = INT8_FILE if settings.mode == "static" else f"int8_{road}.pt"
+    name = INT8_FILE if settings.mode == "static" else f"int8_{variant}.pt"
     path = context.folder / name
     save_torchscript(
-        int8, context.example(), path, metadata | {"road": road}, engine=settings.engine
+        int8, context.example(), path, metadata | {"variant": variant}, engine=settings.engine
     )
     report = quantization_report(model, int8, float_layers=float_layers)
     logger.info("quantize: %s: %s", name, _summary(report))
@@ -151,45 +151,45 @@ def _write(
 
 
 def _choose(files: dict[str, Int8File]) -> str:
-    """Return the road whose file is nearest to the float model; static where they are even."""
+    """Return the variant whose file is nearest to the float model; static where they are even."""
     errors = {
-        road: file.agreement.mean_cosine_error
-        for road, file in files.items()
+        variant: file.agreement.mean_cosine_error
+        for variant, file in files.items()
         if file.agreement is not None
     }
     return min(errors, key=errors.__getitem__) if errors else "static"
 
 
 def _compare(context: StageContext, files: dict[str, Int8File], kept: str) -> dict[str, Any]:
-    roads = {
-        road: {
+    variants = {
+        variant: {
             "file": file.name,
             **headline(file.metrics, context.config),
             "agreement": file.agreement.to_dict() if file.agreement else None,
         }
-        for road, file in files.items()
+        for variant, file in files.items()
     }
     verdict = ""
     if context.config.quantize.mode == "qat":
-        verdict = _verdict(roads, kept)
+        verdict = _verdict(variants, kept)
         logger.log(logging.INFO if kept == "qat" else logging.WARNING, "quantize: %s", verdict)
-    return {"roads": roads, "kept": kept, "verdict": verdict}
+    return {"variants": variants, "kept": kept, "verdict": verdict}
 
 
-def _verdict(roads: dict[str, Any], kept: str) -> str:
-    if "qat" not in roads:
+def _verdict(variants: dict[str, Any], kept: str) -> str:
+    if "qat" not in variants:
         return (
             "quantization-aware training diverged: static int8 is kept as int8.pt; lower "
             "quantize.qat.learning_rate"
         )
-    trained, static = roads["qat"], roads["static"]
+    trained, static = variants["qat"], variants["static"]
     better = "better" if kept == "qat" else "not better"
     return (
         f"quantization-aware training is {better} than static int8 on "
-        f"{static['agreement']['pictures']} training pictures held back (mean 1 - cosine to the "
+        f"{static['agreement']['images']} training images held back (mean 1 - cosine to the "
         f"float model {trained['agreement']['mean_cosine_error']:.5f} against "
         f"{static['agreement']['mean_cosine_error']:.5f}); mAP {trained['mAP']:.1%} against "
-        f"{static['mAP']:.1%}; int8.pt is {roads[kept]['file']}"
+        f"{static['mAP']:.1%}; int8.pt is {variants[kept]['file']}"
     )
 
 

@@ -8,8 +8,8 @@ from pipeline.context import StageContext
 from pipeline.evaluation import evaluate
 from pipeline.pretrained import load_start, log_start
 from pipeline.stages.common import finish_model, train_model
-from reid.data.records import count_persons
-from reid.models.registry import build_model
+from reid_edge.data.records import count_persons
+from reid_edge.models.registry import build_model
 
 
 def run(context: StageContext) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from torch import nn
 from pipeline.evaluation import evaluate, headline
 from pipeline.stages.common import train_model
 from pipeline.stages.iteration import REPORT, Iteration, read_report
-from reid.files import write_json
-from reid.models.checkpoint import load_checkpoint
-from reid.training.distillation import Teacher
+from reid_edge.core.io import write_json
+from reid_edge.models.checkpoint import load_checkpoint
+from reid_edge.training.distillation import Teacher
 
 logger = logging.getLogger(__name__)
 

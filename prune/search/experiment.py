@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import prune
-from prune.errors import PruneError
 from prune.search.history import Trial, finished_trials, read_events
 from prune.search.job import Job
 from prune.search.manager import ERROR_MARK
+from reid_edge.core.errors import PruneError
 
 POLL_SECONDS = 0.5
 STOP_SECONDS = 60.0

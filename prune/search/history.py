@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prune.errors import PruneError
+from reid_edge.core.errors import PruneError
 
 Sample = dict[str, float]
 

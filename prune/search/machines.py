@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from prune.errors import PruneError
+from reid_edge.core.errors import PruneError
 
 # NNI keeps its files below the home folder and starts servers that listen on every interface. What
 # it calls as python there sets both right, and keeps it from upgrading itself.

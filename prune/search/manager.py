@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import prune
-from prune.errors import PruneError
 from prune.search.history import finished_trials, read_events
 from prune.search.job import Job
 from prune.search.machines import prepare, tunnels
+from reid_edge.core.errors import PruneError
 
 POLL_SECONDS = 0.5
 START_SECONDS = 120

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from prune.allocate import largest
-from prune.errors import PruneError
-from prune.targets import Freedom, Unit, matching
+from prune.targets import Unit, WidthOptions, matching
+from reid_edge.core.errors import PruneError
 
 Patterns = Mapping[str, Sequence[str]]
 
@@ -21,10 +21,10 @@ class SearchSpace:
     Attributes:
         free: what may be cut.
         variables: what each proportion moves.
-        limit: of the multiply-accumulates for one picture.
+        limit: of the multiply-accumulates for one image.
     """
 
-    free: Freedom
+    free: WidthOptions
     variables: Mapping[str, tuple[Unit, ...]]
     limit: int
 
@@ -55,14 +55,14 @@ class SearchSpace:
         )
 
 
-def make_space(free: Freedom, patterns: Patterns, limit: int) -> SearchSpace:
+def make_space(free: WidthOptions, patterns: Patterns, limit: int) -> SearchSpace:
     """Lay out the space of a model's widths.
 
     Args:
         free: what may be cut.
         patterns: shell patterns for the names of the layers that each variable moves; layers that
             no pattern meets keep their width.
-        limit: of the multiply-accumulates for one picture.
+        limit: of the multiply-accumulates for one image.
 
     Raises:
         PruneError: a pattern meets no layer that may be cut, or layers that share their channels

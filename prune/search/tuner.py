@@ -9,7 +9,6 @@ from typing import Any
 from nni.algorithms.hpo.tpe_tuner import TpeTuner
 from nni.common.hpo_utils import format_parameters
 
-from prune.errors import PruneError
 from prune.search.history import (
     Answered,
     Asked,
@@ -18,6 +17,7 @@ from prune.search.history import (
     drop_torn_line,
     read_events,
 )
+from reid_edge.core.errors import PruneError
 
 # Candidates that are drawn at random before the model of good and bad ones is used.
 STARTUP_TRIALS = 6

@@ -15,10 +15,9 @@ from benchmarks.command import is_there
 from benchmarks.nncf_int8 import import_nncf
 from benchmarks.torch_pruning_cut import torch_pruning_cut
 from pipeline.command import run_guarded
-from prune.errors import PruneError
-from quantize.errors import QuantizeError
-from reid.models import build_model
-from reid.models.checkpoint import describe, save_checkpoint
+from reid_edge.core.errors import PruneError, QuantizeError
+from reid_edge.models import build_model
+from reid_edge.models.checkpoint import describe, save_checkpoint
 
 TEACHER, DATA, OUTPUT = "{folder}/teacher.pt", "{data}", "{folder}/output"
 RECOVERY = ["--teacher", TEACHER, "--data", DATA, "--output", OUTPUT, "--rows", "ours"]
@@ -70,7 +69,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("quantization", [*QUANTIZATION, "--data", "/no"], "/no: no such folder"),
         ("onnx_int8", [*ONNX, "--model", "/no/x.pt"], "/no/x.pt: no such file"),
         ("onnx_int8", [*ONNX, "--data", "/no"], "/no: no such folder"),
-        ("criteria", [*CRITERIA, "--pictures", "1"], "--pictures: expected a whole number from 2"),
+        ("criteria", [*CRITERIA, "--images", "1"], "--images: expected a whole number from 2"),
         ("quantization", [*QUANTIZATION, "--seeds", "0"], "--seeds: expected a whole number from"),
         ("onnx_int8", [*ONNX, "--rounds", "1"], "--rounds: expected a whole number from 2 up"),
         ("latency", ["--rounds", "1"], "--rounds: expected a whole number from 2 up, found '1'"),

@@ -17,10 +17,10 @@ Change = Callable[[nn.Module], None]
 def test_a_form_of_osnet_gives_its_embeddings(
     change: Change, randomise_normalisation: Change
 ) -> None:
-    pictures = torch.randn(3, 3, 64, 32, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(3, 3, 64, 32, generator=torch.Generator().manual_seed(0))
     model = narrow(randomise_normalisation)
     before = set(model.state_dict())
-    expected = model(pictures)
+    expected = model(images)
     change(model)
-    assert torch.allclose(model(pictures), expected, rtol=1e-3, atol=1e-3 * expected.abs().max())
+    assert torch.allclose(model(images), expected, rtol=1e-3, atol=1e-3 * expected.abs().max())
     assert change is one_gate_call or set(model.state_dict()) != before

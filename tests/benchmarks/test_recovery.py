@@ -1,4 +1,4 @@
-"""The recovery table's rows, run for real on pictures that fit in a test."""
+"""The recovery table's rows, run for real on images that fit in a test."""
 
 import json
 from pathlib import Path
@@ -7,16 +7,16 @@ import pytest
 import torch
 
 from benchmarks import recovery
-from pipeline.errors import PipelineError
-from reid.models import build_model
-from reid.models.checkpoint import describe, load_checkpoint, save_checkpoint
+from reid_edge.core.errors import PipelineError
+from reid_edge.models import build_model
+from reid_edge.models.checkpoint import describe, load_checkpoint, save_checkpoint
 
 TRAININGS = ("prune.tuning", "finetune")
 SMALL = [
     "model.architecture=osnet_x0_5",
-    "prune.reconstruction_pictures=8", "prune.recalibration_pictures=8",
+    "prune.reconstruction_images=8", "prune.recalibration_images=8",
     *(f"{training}.identities_per_batch=4" for training in TRAININGS),
-    *(f"{training}.pictures_per_identity=2" for training in TRAININGS),
+    *(f"{training}.images_per_identity=2" for training in TRAININGS),
     *(f"{training}.augmentation.crop_padding=2" for training in TRAININGS),
 ]  # fmt: skip
 ROWS = {"one_cut": "osnet_x0_25", "uncut": "osnet_x0_5", "scratch": "osnet_x0_25"}

@@ -1,4 +1,4 @@
-"""Every configuration of the product runs from end to end, on pictures that fit in a test."""
+"""Every configuration of the product runs from end to end, on images that fit in a test."""
 
 import json
 import shutil
@@ -10,8 +10,8 @@ import torch
 from pipeline.command import main
 from pipeline.run_dir import RunDir
 from pipeline.settings_io import load_config
-from reid.models import build_model
-from reid.models.checkpoint import load_checkpoint
+from reid_edge.models import build_model
+from reid_edge.models.checkpoint import load_checkpoint
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 # Both tasks, every stage but transfer, which has a fast test of its own; the rest is slow together.
@@ -20,11 +20,11 @@ TRAININGS = ("train", "transfer.tuning", "prune.tuning", "finetune", "resize")
 SMALL = [
     "threads=1", "data.workers=0", "data.height=64", "data.width=32",
     "resize.height=32", "resize.width=32", "prune.iterations=1", "latency.rounds=2",
-    "quantize.calibration_pictures=8",
-    *(f"{cut}.reconstruction_pictures=8" for cut in ("prune", "transfer")),
-    *(f"{cut}.recalibration_pictures=8" for cut in ("prune", "transfer")),
+    "quantize.calibration_images=8",
+    *(f"{cut}.reconstruction_images=8" for cut in ("prune", "transfer")),
+    *(f"{cut}.recalibration_images=8" for cut in ("prune", "transfer")),
     *(f"{training}.identities_per_batch=4" for training in TRAININGS),
-    *(f"{training}.pictures_per_identity=2" for training in TRAININGS),
+    *(f"{training}.images_per_identity=2" for training in TRAININGS),
     *(f"{training}.augmentation.crop_padding=2" for training in TRAININGS),
 ]  # fmt: skip
 HALF = ["model.architecture=osnet_x0_5", "prune.target=osnet_x0_25", "transfer.target=osnet_x0_25"]
@@ -34,12 +34,12 @@ HALF = ["model.architecture=osnet_x0_5", "prune.target=osnet_x0_25", "transfer.t
 def overrides(tiny_market: Path, tmp_path: Path) -> dict[str, list[str]]:
     """What each configuration needs beyond being made small."""
     torch.save(build_model("osnet_x0_5").state_dict(), tmp_path / "weights.pth")
-    for picture in sorted((tiny_market / "bounding_box_train").iterdir()):
-        person, _, name = picture.name.partition("_c")
+    for image in sorted((tiny_market / "bounding_box_train").iterdir()):
+        person, _, name = image.name.partition("_c")
         folder = tmp_path / "faces" / f"somebody {person}"
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.copy(picture, folder / f"picture{name}")
-    synthetic = ("train_identities=4", "test_identities=2", "cameras=2", "pictures_per_camera=2")
+        shutil.copy(image, folder / f"image{name}")
+    synthetic = ("train_identities=4", "test_identities=2", "cameras=2", "images_per_camera=2")
     return {
         "quickstart": [f"data.synthetic.{setting}" for setting in synthetic],
         "transfer_x0_5": [

@@ -16,15 +16,15 @@ name: kill
 threads: 1
 data: {{root: {root}, height: 64, width: 32, workers: 2}}
 model: {{architecture: osnet_x0_5, embedding_dim: 32}}
-train: {{epochs: 2, identities_per_batch: 4, pictures_per_identity: 3}}
+train: {{epochs: 2, identities_per_batch: 4, images_per_identity: 3}}
 prune:
   target: osnet_x0_25
   iterations: 2
-  reconstruction_pictures: 16
-  recalibration_pictures: 16
-  tuning: {{epochs: 2, identities_per_batch: 4, pictures_per_identity: 3}}
-finetune: {{epochs: 2, identities_per_batch: 4, pictures_per_identity: 3}}
-quantize: {{calibration_pictures: 8}}
+  reconstruction_images: 16
+  recalibration_images: 16
+  tuning: {{epochs: 2, identities_per_batch: 4, images_per_identity: 3}}
+finetune: {{epochs: 2, identities_per_batch: 4, images_per_identity: 3}}
+quantize: {{calibration_images: 8}}
 latency: {{rounds: 2}}
 """
 # Files whose appearance says that a stage is at a certain point; the process is killed there.
@@ -49,7 +49,7 @@ prune: {{target: osnet_x0_25}}
 train:
   epochs: 4
   identities_per_batch: 4
-  pictures_per_identity: 3
+  images_per_identity: 3
   learning_rate: 1.0e-3
   losses: {{circle: 0.01}}
   ema_decay: 0.9
@@ -147,8 +147,8 @@ def test_a_run_killed_in_every_stage_ends_with_the_same_bits(
         assert (broken / "quantize" / name).read_text() == expected_text
     models = [torch.jit.load(str(run / "quantize" / "int8.pt")) for run in (whole, broken)]
     torch.backends.quantized.engine = "qnnpack"
-    pictures = torch.randn(4, 3, 64, 32, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(models[0](pictures), models[1](pictures))
+    images = torch.randn(4, 3, 64, 32, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(models[0](images), models[1](images))
 
 
 @pytest.mark.slow

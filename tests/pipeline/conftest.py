@@ -14,15 +14,15 @@ train: &training
   epochs: 2
   learning_rate: 1.0e-3
   identities_per_batch: 4
-  pictures_per_identity: 3
+  images_per_identity: 3
 prune:
   target: osnet_x0_25
   iterations: 2
-  reconstruction_pictures: 16
-  recalibration_pictures: 16
+  reconstruction_images: 16
+  recalibration_images: 16
   tuning: {{<<: *training}}
 finetune: {{<<: *training}}
-quantize: {{calibration_pictures: 8}}
+quantize: {{calibration_images: 8}}
 latency: {{rounds: 2}}
 """
 

@@ -9,10 +9,10 @@ import torch
 
 from pipeline.command import main
 from pipeline.config import Config
-from pipeline.errors import PipelineError
 from pipeline.preflight import check_settings
 from pipeline.run_dir import RunDir
-from reid.models import build_model
+from reid_edge.core.errors import PipelineError
+from reid_edge.models import build_model
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -55,19 +55,19 @@ def test_missing_data(refused: Callable[..., str], tmp_path: Path) -> None:
 
 def test_no_match(refused: Callable[..., str], tiny_market: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(tiny_market, tmp_path / "one_camera"))
-    for picture in [*copy.rglob("*_c2s*.jpg")]:
-        picture.rename(picture.with_name(picture.name.replace("_c2s", "_c1s9")))
-    assert "no query has a match on another camera: all pictures have camera 1" in refused(
+    for image in [*copy.rglob("*_c2s*.jpg")]:
+        image.rename(image.with_name(image.name.replace("_c2s", "_c1s9")))
+    assert "no query has a match on another camera: all images have camera 1" in refused(
         f"data.root={copy}"
     )
 
 
-def test_truncated_picture(refused: Callable[..., str], tiny_market: Path, tmp_path: Path) -> None:
+def test_truncated_image(refused: Callable[..., str], tiny_market: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(tiny_market, tmp_path / "damaged"))
-    picture = sorted((copy / "query").iterdir())[0]
-    picture.write_bytes(picture.read_bytes()[:500])
+    image = sorted((copy / "query").iterdir())[0]
+    image.write_bytes(image.read_bytes()[:500])
     line = refused(f"data.root={copy}")
-    assert str(picture) in line
+    assert str(image) in line
     assert "cannot be decoded" in line
 
 
@@ -184,7 +184,7 @@ def test_layers_that_come_with_the_size_of_the_embedding() -> None:
 def test_more_devices_than_there_are(
     refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "train: 5 devices take 5 batches of 12 pictures at once" in refused(
+    assert "train: 5 devices take 5 batches of 12 images at once" in refused(
         "devices=5", "device=cpu"
     )
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

@@ -15,7 +15,7 @@ from pipeline.model_files import model_files
 from pipeline.run_dir import RunDir
 from quantize.engine import Engine, quantized_engine, supported_engines
 from quantize.torchscript import load_torchscript
-from reid.data.records import ReidData
+from reid_edge.data.records import ReidData
 
 CONFIG = """
 name: measured
@@ -23,7 +23,7 @@ threads: 1
 data: {{root: {root}, height: 64, width: 32, workers: 0}}
 model: {{architecture: osnet_x0_25, embedding_dim: 32}}
 train: {{epochs: 0}}
-quantize: {{calibration_pictures: 4}}
+quantize: {{calibration_images: 4}}
 benchmark: {{rounds: 2, batches: [1, 2], threads: [1]}}
 latency: {{rounds: 2}}
 """
@@ -111,7 +111,7 @@ def test_what_was_measured_is_kept_until_a_file_changes(
     before = record.stat().st_mtime_ns
     assert main(["--run", str(finished)]) == 0
     assert record.stat().st_mtime_ns == before
-    changed = ["quantize.calibration_pictures=5"]
+    changed = ["quantize.calibration_images=5"]
     capsys.readouterr()
     assert main(["--run", str(finished), "--plan", *changed]) == 0
     assert "quantize/int8.pt" in capsys.readouterr().out  # the reason to measure again

@@ -1,12 +1,12 @@
-"""Pictures for calibration: evenly over the cameras, apart from those held back, named by hash."""
+"""Images for calibration: evenly over the cameras, apart from those held back, named by hash."""
 
 import hashlib
 from pathlib import Path
 
-from pipeline.calibration import describe_pictures, draw_calibration
+from pipeline.calibration import describe_images, draw_calibration
 from pipeline.config import Config
 from pipeline.context import StageContext
-from reid.data.records import ReidData
+from reid_edge.data.records import ReidData
 
 
 def context_of(data: ReidData, folder: Path, seed: int = 0) -> StageContext:
@@ -22,7 +22,7 @@ def context_of(data: ReidData, folder: Path, seed: int = 0) -> StageContext:
     )
 
 
-def test_pictures_held_back_are_others_and_change_nothing(
+def test_images_held_back_are_others_and_change_nothing(
     tiny_data: ReidData, tmp_path: Path
 ) -> None:
     context = context_of(tiny_data, tmp_path)
@@ -33,7 +33,7 @@ def test_pictures_held_back_are_others_and_change_nothing(
     assert len(both.held_back) == 10
     assert not set(both.calibration) & set(both.held_back)
     assert set(both.calibration) | set(both.held_back) <= set(tiny_data.train)
-    assert [picture.camera for picture in both.calibration].count(1) == 6
+    assert [image.camera for image in both.calibration].count(1) == 6
     other = draw_calibration(context_of(tiny_data, tmp_path, seed=1), 12, 10)
     assert other.calibration != both.calibration
 
@@ -46,18 +46,18 @@ def test_a_small_training_set_has_nothing_to_hold_back(tiny_data: ReidData, tmp_
 
 def test_files_are_listed_by_what_is_in_them(tiny_data: ReidData, tmp_path: Path) -> None:
     drawn = draw_calibration(context_of(tiny_data, tmp_path), 5, 0).calibration
-    listed = describe_pictures(drawn, tiny_data.root)
+    listed = describe_images(drawn, tiny_data.root)
     lines = ""
-    for picture, entry in zip(drawn, listed["files"], strict=True):
-        digest = hashlib.sha256(picture.path.read_bytes()).hexdigest()
-        assert entry == {"file": f"bounding_box_train/{picture.path.name}", "sha256": digest}
+    for image, entry in zip(drawn, listed["files"], strict=True):
+        digest = hashlib.sha256(image.path.read_bytes()).hexdigest()
+        assert entry == {"file": f"bounding_box_train/{image.path.name}", "sha256": digest}
         lines += digest + "\n"
-    assert listed["pictures"] == 5
+    assert listed["images"] == 5
     assert listed["cameras"] == {"1": 3, "2": 2}
     assert listed["digest"] == hashlib.sha256(lines.encode()).hexdigest()
 
 
 def test_a_file_elsewhere_keeps_its_whole_path(tiny_data: ReidData, tmp_path: Path) -> None:
-    picture = tiny_data.train[0]
-    listed = describe_pictures([picture], tmp_path)
-    assert listed["files"][0]["file"] == str(picture.path)
+    image = tiny_data.train[0]
+    listed = describe_images([image], tmp_path)
+    assert listed["files"][0]["file"] == str(image.path)

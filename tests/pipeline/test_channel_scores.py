@@ -1,4 +1,4 @@
-"""Scores that are measured on the stage's pictures."""
+"""Scores that are measured on the stage's images."""
 
 from pathlib import Path
 
@@ -14,8 +14,8 @@ from pipeline.settings.data import DataSettings
 from pipeline.stages.channel_scores import _labelled_batches, measure_channels
 from prune.criteria import MEASURED, Criterion
 from prune.layers import layer_widths
-from reid.data.records import Picture, ReidData
-from reid.models import build_model
+from reid_edge.data.records import ReidData, Sample
+from reid_edge.models import build_model
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_every_layer_that_is_cut_is_scored_and_again_the_same(
     context: StageContext, criterion: Criterion
 ) -> None:
     model = build_model("osnet_x0_25", num_classes=8).eval()
-    settings = PruneStage(criterion=criterion, criterion_pictures=6)
+    settings = PruneStage(criterion=criterion, criterion_images=6)
     now = layer_widths(model)
     cut = {name: width for name, width in now.items() if name not in ("fc.0", "classifier")}
     widths = now | {name: max(1, width // 2) for name, width in cut.items()}
@@ -52,7 +52,7 @@ def test_taylor_scores_of_a_classifier_that_knows_nobody_are_called_noise(
 ) -> None:
     torch.manual_seed(0)
     model = build_model("osnet_x0_25", num_classes=8)
-    settings = PruneStage(criterion="taylor", criterion_pictures=8)
+    settings = PruneStage(criterion="taylor", criterion_images=8)
 
     def warnings() -> str:
         caplog.clear()
@@ -65,9 +65,9 @@ def test_taylor_scores_of_a_classifier_that_knows_nobody_are_called_noise(
     assert not warnings()
 
 
-def learn(model: nn.Module, context: StageContext, pictures: list[Picture]) -> None:
-    """Let a model learn whom some pictures show."""
-    ((stacked, classes),) = _labelled_batches(context, pictures)
+def learn(model: nn.Module, context: StageContext, images: list[Sample]) -> None:
+    """Let a model learn whom some images show."""
+    ((stacked, classes),) = _labelled_batches(context, images)
     optimiser = torch.optim.Adam(model.parameters(), 1e-3)
     for _ in range(15):
         optimiser.zero_grad()
@@ -75,7 +75,7 @@ def learn(model: nn.Module, context: StageContext, pictures: list[Picture]) -> N
         optimiser.step()
 
 
-def test_norms_need_no_pictures(context: StageContext) -> None:
+def test_norms_need_no_images(context: StageContext) -> None:
     model = build_model("osnet_x0_25", num_classes=8)
     settings = PruneStage(criterion="l2")
     assert not measure_channels(context, settings, model, widths={}, groups=[], iteration=1)

@@ -19,14 +19,14 @@ from pipeline.report.accuracy import (
     verification_headings,
     verification_table,
 )
-from reid.data.loaders import stack_pictures
-from reid.data.numbering import stand_in_cameras
-from reid.data.records import Picture, ReidData
+from reid_edge.data.loaders import stack_images
+from reid_edge.data.numbering import stand_in_cameras
+from reid_edge.data.records import ReidData, Sample
 
 
-def colours(pictures: Tensor) -> Tensor:
-    """Embed pictures (N, 3, H, W) as their mean colours, by halves (N, 6)."""
-    return pictures.unflatten(2, (2, -1)).mean((3, 4)).flatten(1)
+def colours(images: Tensor) -> Tensor:
+    """Embed images (N, 3, H, W) as their mean colours, by halves (N, 6)."""
+    return images.unflatten(2, (2, -1)).mean((3, 4)).flatten(1)
 
 
 def context(data: ReidData, task: str) -> StageContext:
@@ -36,11 +36,11 @@ def context(data: ReidData, task: str) -> StageContext:
 
 @pytest.fixture
 def faces(tiny_data: ReidData) -> ReidData:
-    pictures = (*tiny_data.query, *tiny_data.gallery)
-    cameras = stand_in_cameras((picture.person, picture.path) for picture in pictures)
+    images = (*tiny_data.query, *tiny_data.gallery)
+    cameras = stand_in_cameras((image.person, image.path) for image in images)
 
-    def bare(split: tuple[Picture, ...]) -> tuple[Picture, ...]:
-        return tuple(replace(picture, camera=cameras[picture.path]) for picture in split)
+    def bare(split: tuple[Sample, ...]) -> tuple[Sample, ...]:
+        return tuple(replace(image, camera=cameras[image.path]) for image in split)
 
     return replace(
         tiny_data,
@@ -52,11 +52,11 @@ def faces(tiny_data: ReidData) -> ReidData:
 
 def test_verification_without_cameras_equals_scikit_learn_on_all_pairs(faces: ReidData) -> None:
     result = evaluate(colours, context(faces, "face"), device="cpu")["verification"]
-    pictures = [*faces.query, *faces.gallery]
-    features = colours(stack_pictures(pictures, height=64, width=32))
+    images = [*faces.query, *faces.gallery]
+    features = colours(stack_images(images, height=64, width=32))
     scores, same = [], []
-    for i, one in enumerate(pictures):
-        for j, other in enumerate(pictures[:i]):
+    for i, one in enumerate(images):
+        for j, other in enumerate(images[:i]):
             scores.append(float(torch.cosine_similarity(features[i], features[j], dim=0)))
             same.append(one.person == other.person)
     accepts, trues, _ = roc_curve(same, scores, drop_intermediate=False)
@@ -89,8 +89,8 @@ def test_one_identity_has_no_impostors(faces: ReidData) -> None:
     person = faces.query[0].person
     alone = replace(
         faces,
-        query=tuple(picture for picture in faces.query if picture.person == person),
-        gallery=tuple(picture for picture in faces.gallery if picture.person == person),
+        query=tuple(image for image in faces.query if image.person == person),
+        gallery=tuple(image for image in faces.gallery if image.person == person),
     )
     metrics = evaluate(colours, context(alone, "face"), device="cpu")
     assert metrics["verification"] is None
@@ -110,7 +110,7 @@ VERIFICATION = {
     ],
     "genuine_pairs": 450,
     "impostor_pairs": 4500,
-    "pairs": "of all test pictures",
+    "pairs": "of all test images",
 }  # fmt: skip
 ROW = {"stage": "train", "mAP": 0.5, "rank1": 0.75, "EER": 0.081, "verification": VERIFICATION}
 OLD_ROW = {"stage": "train", "mAP": 0.5, "rank1": 0.75, "verification": None}
@@ -145,16 +145,16 @@ def test_rates_are_shown_with_their_thresholds() -> None:
 
 def test_the_line_below_the_table() -> None:
     story = {
-        "task": "face", "distance": "cosine", "protocol": "market1501", "pictures": "faces",
+        "task": "face", "distance": "cosine", "protocol": "market1501", "images": "faces",
         "has_cameras": True, "seed": 3, "rows": [ROW],
     }  # fmt: skip
-    assert "450 genuine and 4,500 impostor pairs of all test pictures" in describe_accuracy(story)
+    assert "450 genuine and 4,500 impostor pairs of all test images" in describe_accuracy(story)
     assert describe_accuracy({**story, "task": "person"}) == (
         "accuracy: cosine distance, Market-1501 protocol, faces, seed 3"
     )
     assert (
-        "Market-1501 protocol (no cameras: pictures of the same camera are not dropped), faces"
+        "Market-1501 protocol (no cameras: images of the same camera are not dropped), faces"
         in describe_accuracy({**story, "task": "person", "has_cameras": False})
     )
     classic = {**story, "task": "person", "protocol": "single_gallery_shot"}
-    assert "classic CUHK03 protocol (one gallery picture an identity)" in describe_accuracy(classic)
+    assert "classic CUHK03 protocol (one gallery image an identity)" in describe_accuracy(classic)

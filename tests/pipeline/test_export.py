@@ -11,27 +11,27 @@ import pytest
 import torch
 
 from pipeline.command import main
-from pipeline.errors import PipelineError
 from pipeline.export_files import FILE_KINDS, FileKind, Source, check_packages
 from pipeline.file_parity import accuracy_loss, reject
 from quantize.onnx import read_onnx_metadata, save_onnx
 from quantize.torchscript import load_torchscript
-from reid.data.records import ReidData
-from reid.files import hash_file
-from reid.inference.embedder import embed_files
-from reid.inference.model_files import load_embedder
-from reid.inference.thresholds import read_threshold, store_threshold
-from reid.models import build_model
+from reid_edge.core.errors import PipelineError
+from reid_edge.core.io import hash_file
+from reid_edge.data.records import ReidData
+from reid_edge.inference.embedder import embed_files
+from reid_edge.inference.model_files import load_embedder
+from reid_edge.inference.thresholds import read_threshold, store_threshold
+from reid_edge.models import build_model
 
 CONFIG = """
 name: files
 threads: 1
 data: {{root: {root}, height: 64, width: 32, workers: 0}}
 model: {{architecture: osnet_x0_25, embedding_dim: 32}}
-train: {{epochs: 1, identities_per_batch: 4, pictures_per_identity: 3}}
-quantize: {{calibration_pictures: 8}}
+train: {{epochs: 1, identities_per_batch: 4, images_per_identity: 3}}
+quantize: {{calibration_images: 8}}
 export:
-  calibration_pictures: 8
+  calibration_images: 8
   parity: {{int8_cosine: 0.9, int8_lowest_cosine: 0.7, loss: 0.2}}
 latency: {{rounds: 2}}
 """
@@ -62,7 +62,7 @@ def test_every_file_is_there_and_agrees(run: Path) -> None:
 
 
 def test_files_give_their_users_the_models_embeddings(run: Path, tiny_data: ReidData) -> None:
-    paths = [picture.path for picture in tiny_data.query]
+    paths = [image.path for image in tiny_data.query]
     expected = embed_files(load_embedder(run / "train" / "checkpoint.pt"), paths)
     for name in ("float.pt", "float.onnx"):
         embedder = load_embedder(run / "export" / name)
@@ -111,7 +111,7 @@ def test_all_is_reused_until_the_int8_file_is_made_anew(
 ) -> None:
     assert main(["--run", str(run), "--plan"]) == 0
     assert capsys.readouterr().out.count("reuse") == 3
-    assert main(["--run", str(run), "--plan", "quantize.calibration_pictures=9"]) == 0
+    assert main(["--run", str(run), "--plan", "quantize.calibration_images=9"]) == 0
     assert "its input changed: quantize/int8.pt" in " ".join(capsys.readouterr().out.split())
 
 
@@ -144,7 +144,7 @@ def test_an_int8_file_of_another_model_is_not_checked(
     (tmp_path / "train").symlink_to(run / "train")
     (tmp_path / "config.yaml").write_text((run / "config.yaml").read_text())
     # Trained so fast that what its int8 file gives is far from the model before.
-    short = ("epochs=1", "learning_rate=0.1", "identities_per_batch=4", "pictures_per_identity=3")
+    short = ("epochs=1", "learning_rate=0.1", "identities_per_batch=4", "images_per_identity=3")
     command = ["--run", str(tmp_path), *(f"finetune.{setting}" for setting in short)]
     files = "export.files=[torchscript,torchscript_int8]"
     assert main([*command, "--stages", "finetune,quantize"]) == 0

@@ -14,7 +14,7 @@ from quantize.agreement import Reference
 from quantize.calibrate import Scheme, calibrate
 from quantize.count import quantization_report
 from quantize.static import quantize_static
-from reid.data.records import ReidData
+from reid_edge.data.records import ReidData
 
 
 class Gated(nn.Module):
@@ -37,19 +37,19 @@ def model() -> nn.Module:
 
 
 @pytest.fixture
-def pictures() -> Tensor:
+def images() -> Tensor:
     return torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
 def test_a_name_that_leaves_nothing_in_float_is_warned_of(
-    model: nn.Module, pictures: Tensor, caplog: pytest.LogCaptureFixture
+    model: nn.Module, images: Tensor, caplog: pytest.LogCaptureFixture
 ) -> None:
     for asked_for, ignored in (
         (("gate",), ()),
         (("stem.0", "gate.0"), ()),
         (("gate.1", "stem.1", "stem.2"), ("gate.1", "stem.1", "stem.2")),
     ):
-        int8 = quantize_static(model, [pictures], Scheme(float_layers=asked_for))
+        int8 = quantize_static(model, [images], Scheme(float_layers=asked_for))
         report = quantization_report(model, int8, float_layers=asked_for)
         caplog.clear()
         with caplog.at_level(logging.WARNING):
@@ -70,7 +70,7 @@ def test_a_name_that_leaves_nothing_in_float_is_warned_of(
     ],
 )
 def test_a_missed_budget_comes_with_advice_that_can_help(
-    model: nn.Module, pictures: Tensor, tmp_path: Path, tiny_data: ReidData,
+    model: nn.Module, images: Tensor, tmp_path: Path, tiny_data: ReidData,
     caplog: pytest.LogCaptureFixture, most: int, mode: str, advice: str,
 ) -> None:  # fmt: skip
     settings = {"accuracy_budget": 1e-12, "max_float_layers": most, "mode": mode}
@@ -78,8 +78,8 @@ def test_a_missed_budget_comes_with_advice_that_can_help(
         stage="quantize", config=Config.model_validate({"quantize": settings}), folder=tmp_path,
         data=tiny_data, parent=None, teacher=None, parent_hash="", input_size=(8, 8),
     )  # fmt: skip
-    calibrated = calibrate(model, [pictures])
+    calibrated = calibrate(model, [images])
     with caplog.at_level(logging.WARNING):
-        choice = choose_float_layers(context, model, calibrated, Reference(model, [pictures]))
+        choice = choose_float_layers(context, model, calibrated, Reference(model, [images]))
     assert sum(layer["spared"] > 0 for layer in choice.told["scan"]["layers"]) == 2
     assert caplog.records[-1].getMessage().endswith(f"quantize.accuracy_budget 0.00000{advice}")

@@ -10,8 +10,8 @@ import pytest
 from pipeline.config import Config
 from pipeline.latency import LATENCY_FILE, measure_run, valid_latency
 from pipeline.run_dir import RunDir, StageRecord
-from reid.models import build_model
-from reid.models.checkpoint import describe, save_checkpoint
+from reid_edge.models import build_model
+from reid_edge.models.checkpoint import describe, save_checkpoint
 
 CONFIG = Config.model_validate({"latency": {"rounds": 2}})
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import Config
-from pipeline.errors import PipelineError
 from pipeline.parents import latest_cut, parent_of
 from pipeline.run_dir import CHECKPOINT, STAGE_FILE, RunDir, StageRecord
 from pipeline.settings.stage_names import DEFAULT_STAGES, STAGES
+from reid_edge.core.errors import PipelineError
 
 
 @pytest.fixture

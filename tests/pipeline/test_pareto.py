@@ -2,7 +2,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.report.pareto import front, pareto_picture
+from pipeline.report.pareto import front, pareto_image
 
 numbers = st.integers(1, 6).map(float)
 
@@ -42,15 +42,15 @@ def benchmark(*points: tuple[float, float]) -> dict[str, object]:
     ],
 )
 def test_everything_lies_inside_and_in_order(points: list[tuple[float, float]]) -> None:
-    picture = pareto_picture(benchmark(*points))
-    places = [(point["x"], point["y"]) for point in picture["points"]]
+    image = pareto_image(benchmark(*points))
+    places = [(point["x"], point["y"]) for point in image["points"]]
     for x, y in places:
-        assert picture["left"] <= x <= picture["right"]
-        assert picture["top"] <= y <= picture["bottom"]
+        assert image["left"] <= x <= image["right"]
+        assert image["top"] <= y <= image["bottom"]
     order = sorted(range(len(points)), key=lambda i: points[i])
     assert [places[i][0] for i in order] == sorted(x for x, _ in places)
     for axis in ("latency_marks", "accuracy_marks"):
-        assert 1 <= len(picture[axis]) <= 20
-    for mark, text in picture["accuracy_marks"]:
-        assert picture["top"] <= mark <= picture["bottom"], text
-    assert len(picture["front"]) == sum(point["best"] for point in picture["points"])
+        assert 1 <= len(image[axis]) <= 20
+    for mark, text in image["accuracy_marks"]:
+        assert image["top"] <= mark <= image["bottom"], text
+    assert len(image["front"]) == sum(point["best"] for point in image["points"])

@@ -8,13 +8,13 @@ from rich.console import Console
 
 from pipeline.config import Config
 from pipeline.dependencies import Made, stage_inputs, stage_settings
-from pipeline.errors import PipelineError
 from pipeline.parents import parent_of
 from pipeline.plan import Plan, Step, make_plan
 from pipeline.report.tables import plan_table
 from pipeline.reuse import stale_records
 from pipeline.run_dir import RunDir, StageRecord
-from reid.files import hash_file
+from reid_edge.core.errors import PipelineError
+from reid_edge.core.io import hash_file
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from pipeline.config import Config
-from pipeline.errors import PipelineError
 from pipeline.preflight import check_batches, check_settings
-from reid.data.market1501 import read_market1501
+from reid_edge.core.errors import PipelineError
+from reid_edge.data.market1501 import read_market1501
 
 
 @pytest.mark.parametrize(
@@ -115,11 +115,11 @@ def test_an_onnx_file_for_boxmot_carries_any_widths() -> None:
 @pytest.mark.parametrize(
     ("settings", "refused"),
     [
-        ({"mode": "qat", "held_back_pictures": 0}, "quantize.mode qat"),
-        ({"scan": True, "calibration_pictures": 4000}, "quantize.scan"),
-        ({"accuracy_budget": 0.01, "held_back_pictures": 0}, "quantize.accuracy_budget"),
-        ({"scan": True, "calibration_pictures": 8}, None),
-        ({"held_back_pictures": 0}, None),
+        ({"mode": "qat", "held_back_images": 0}, "quantize.mode qat"),
+        ({"scan": True, "calibration_images": 4000}, "quantize.scan"),
+        ({"accuracy_budget": 0.01, "held_back_images": 0}, "quantize.accuracy_budget"),
+        ({"scan": True, "calibration_images": 8}, None),
+        ({"held_back_images": 0}, None),
     ],
 )
 def test_int8_that_nothing_could_judge(
@@ -128,14 +128,14 @@ def test_int8_that_nothing_could_judge(
     config = Config.model_validate(
         {
             "stages": ["quantize"],
-            "quantize": {"qat": {"identities_per_batch": 4, "pictures_per_identity": 3}} | settings,
+            "quantize": {"qat": {"identities_per_batch": 4, "images_per_identity": 3}} | settings,
         }
     )
     data = read_market1501(tiny_market)
     if refused is None:
         check_batches(config, data)
         return
-    with pytest.raises(PipelineError, match=f"{refused}: no pictures are left to judge by"):
+    with pytest.raises(PipelineError, match=f"{refused}: no images are left to judge by"):
         check_batches(config, data)
 
 
@@ -147,11 +147,11 @@ def test_a_layout_needs_a_folder() -> None:
 
 def test_training_int8_gets_what_is_not_held_back(tiny_market: Path) -> None:
     data = read_market1501(tiny_market)
-    pictures = len(data.train)
-    batch = {"identities_per_batch": 4, "pictures_per_identity": 3}
-    for held_back, fits in ((pictures - 12, True), (pictures - 11, False)):
+    images = len(data.train)
+    batch = {"identities_per_batch": 4, "images_per_identity": 3}
+    for held_back, fits in ((images - 12, True), (images - 11, False)):
         settings = {
-            "mode": "qat", "calibration_pictures": 8, "held_back_pictures": held_back, "qat": batch,
+            "mode": "qat", "calibration_images": 8, "held_back_images": held_back, "qat": batch,
         }  # fmt: skip
         config = Config.model_validate({"stages": ["quantize"], "quantize": settings})
         if fits:

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from pipeline.pretrained import load_start, log_start
 from pipeline.settings.train import TrainStage
-from reid.errors import CheckpointError
-from reid.models import build_model
-from reid.models.checkpoint import describe, save_checkpoint
+from reid_edge.core.errors import CheckpointError
+from reid_edge.models import build_model
+from reid_edge.models.checkpoint import describe, save_checkpoint
 
 State = dict[str, Tensor]
 HALVES = torch.full((1, 3, 1, 1), 127.5)

@@ -1,4 +1,4 @@
-"""The stage prune by itself: on which pictures its budget is judged, what its plan names."""
+"""The stage prune by itself: on which images its budget is judged, what its plan names."""
 
 import json
 from collections.abc import Callable
@@ -13,18 +13,18 @@ from torch import nn
 from pipeline.config import Config
 from pipeline.context import StageContext
 from pipeline.evaluation import evaluate
-from pipeline.pictures import split_validation
+from pipeline.images import split_validation
 from pipeline.stages import prune
 from prune.layers import layer_widths
 from prune.plan_file import read_plan
 from prune.report import IterationReport
-from reid.data.records import ReidData
-from reid.models import build_model
-from reid.models.checkpoint import describe, load_checkpoint, save_checkpoint
+from reid_edge.data.records import ReidData
+from reid_edge.models import build_model
+from reid_edge.models.checkpoint import describe, load_checkpoint, save_checkpoint
 
 ONE_UNTUNED_CUT = {
-    "iterations": 1, "criterion": "random", "reconstruction_pictures": 0,
-    "recalibration_pictures": 0, "tuning": {"epochs": 0},
+    "iterations": 1, "criterion": "random", "reconstruction_images": 0,
+    "recalibration_images": 0, "tuning": {"epochs": 0},
 }  # fmt: skip
 NO_LOSS = {"target": 0.2, "accuracy_budget": 1e-4, "extra_tuning": 0}
 

@@ -37,10 +37,10 @@ def weight_of(student: Student) -> float:
 
 
 def test_a_student_gives_logits_only_while_it_learns() -> None:
-    student, pictures = make_student(), torch.randn(2, 3, 2, 1)
-    logits, embeddings = student.train()(pictures)
+    student, images = make_student(), torch.randn(2, 3, 2, 1)
+    logits, embeddings = student.train()(images)
     assert logits.shape == (2, 3)
-    assert torch.equal(student.eval()(pictures), embeddings)
+    assert torch.equal(student.eval()(images), embeddings)
 
 
 @pytest.mark.parametrize(

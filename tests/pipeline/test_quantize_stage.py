@@ -11,16 +11,16 @@ from torch import Tensor
 
 from pipeline.config import Config
 from pipeline.context import StageContext
-from pipeline.errors import PipelineError
 from pipeline.stages import quantize
 from quantize.engine import quantized_engine
 from quantize.torchscript import load_torchscript
-from reid.data.records import ReidData
-from reid.models import build_model
-from reid.models.checkpoint import describe, save_checkpoint
-from reid.training.module import ReidModule
+from reid_edge.core.errors import PipelineError
+from reid_edge.data.records import ReidData
+from reid_edge.models import build_model
+from reid_edge.models.checkpoint import describe, save_checkpoint
+from reid_edge.training.module import ReidModule
 
-QAT = {"epochs": 2, "identities_per_batch": 4, "pictures_per_identity": 3, "warmup_epochs": 0}
+QAT = {"epochs": 2, "identities_per_batch": 4, "images_per_identity": 3, "warmup_epochs": 0}
 SIZE = 64, 32
 
 
@@ -42,7 +42,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(data: ReidData, checkpoint: Path, folder: Path, **settings: Any) -> dict[str, Any]:
     section = {
-        "mode": "qat", "calibration_pictures": 12, "held_back_pictures": 12,
+        "mode": "qat", "calibration_images": 12, "held_back_images": 12,
         "observer": "minmax", "qat": QAT,
     }  # fmt: skip
     config = Config.model_validate(
@@ -63,9 +63,9 @@ def run(data: ReidData, checkpoint: Path, folder: Path, **settings: Any) -> dict
 
 def embeddings(path: Path) -> Tensor:
     model, _ = load_torchscript(path)
-    pictures = torch.randn(4, 3, *SIZE, generator=torch.Generator().manual_seed(3))
+    images = torch.randn(4, 3, *SIZE, generator=torch.Generator().manual_seed(3))
     with quantized_engine("qnnpack"), torch.inference_mode():
-        return model(pictures)  # type: ignore[no-any-return]
+        return model(images)  # type: ignore[no-any-return]
 
 
 @pytest.fixture(scope="module")
@@ -81,21 +81,21 @@ def test_both_roads_are_measured_and_the_nearer_one_is_kept(
 ) -> None:
     folder, row = finished
     report = json.loads((folder / "quantization.json").read_text())
-    roads = report["roads"]
-    errors = {road: roads[road]["agreement"]["mean_cosine_error"] for road in roads}
-    assert set(roads) == {"static", "qat"}
+    variants = report["variants"]
+    errors = {variant: variants[variant]["agreement"]["mean_cosine_error"] for variant in variants}
+    assert set(variants) == {"static", "qat"}
     assert report["kept"] == min(errors, key=errors.__getitem__)
-    kept = folder / roads[report["kept"]]["file"]
+    kept = folder / variants[report["kept"]]["file"]
     assert (folder / "int8.pt").read_bytes() == kept.read_bytes()
-    assert load_torchscript(folder / "int8.pt")[1]["road"] == report["kept"]
-    assert not torch.equal(*(embeddings(folder / f"int8_{road}.pt") for road in roads))
+    assert load_torchscript(folder / "int8.pt")[1]["variant"] == report["kept"]
+    assert not torch.equal(*(embeddings(folder / f"int8_{variant}.pt") for variant in variants))
     by_epoch = report["training"]["mean_cosine_error_by_epoch"]
     assert len(by_epoch) == 2
     assert min(by_epoch) == by_epoch[report["training"]["best_epoch"] - 1]
     # What was judged after the epoch is what was written, read back and judged again.
     assert errors["qat"] == pytest.approx(min(by_epoch), abs=1e-9)
     assert row["quantization"]["verdict"] == report["verdict"]
-    assert "12 training pictures held back" in report["verdict"]
+    assert "12 training images held back" in report["verdict"]
 
 
 def test_an_interrupted_training_goes_on_to_the_same_bits(
@@ -140,9 +140,9 @@ def test_static_is_kept_where_training_made_it_worse(
 
 
 def test_static_alone_is_one_file(tiny_data: ReidData, checkpoint: Path, tmp_path: Path) -> None:
-    row = run(tiny_data, checkpoint, tmp_path, mode="static", held_back_pictures=0)
+    row = run(tiny_data, checkpoint, tmp_path, mode="static", held_back_images=0)
     assert [path.name for path in tmp_path.glob("*.pt")] == ["int8.pt"]
-    assert row["quantization"]["roads"]["static"]["agreement"] is None
+    assert row["quantization"]["variants"]["static"]["agreement"] is None
     assert row["quantization"]["verdict"] == ""
 
 
@@ -158,7 +158,7 @@ def test_a_budget_leaves_the_dearest_layers_in_float(
     dearest = [layer["layer"] for layer in row["scan"]["layers"]]
     assert [step["float_layers"] for step in steps] == [[], dearest[:1], dearest[:2]]
     errors = [step["agreement"]["mean_cosine_error"] for step in steps]
-    assert row["roads"]["static"]["agreement"]["mean_cosine_error"] == min(errors) < errors[0]
+    assert row["variants"]["static"]["agreement"]["mean_cosine_error"] == min(errors) < errors[0]
     left = {layer["name"] for layer in row["left_in_float"] if layer["reason"] == "asked for"}
     assert left
     assert all(name.startswith(tuple(dearest[:2])) for name in left)
@@ -174,8 +174,8 @@ def test_a_budget_that_is_met_leaves_everything_int8(
     assert row["int8_convolutions"] == row["convolutions"]
 
 
-def test_training_needs_pictures_to_judge_by(
+def test_training_needs_images_to_judge_by(
     tiny_data: ReidData, checkpoint: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(PipelineError, match=r"calibration takes 48 of 48 training pictures; lower"):
-        run(tiny_data, checkpoint, tmp_path, calibration_pictures=100)
+    with pytest.raises(PipelineError, match=r"calibration takes 48 of 48 training images; lower"):
+        run(tiny_data, checkpoint, tmp_path, calibration_images=100)

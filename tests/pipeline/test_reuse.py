@@ -12,7 +12,7 @@ from pipeline.plan import make_plan
 from pipeline.reuse import can_continue, mark_begun, stale_records
 from pipeline.run_dir import CHECKPOINT, STAGE_FILE, RunDir, StageRecord
 from pipeline.settings.stage_names import STAGES
-from reid.files import hash_file
+from reid_edge.core.io import hash_file
 
 
 class Commands:
@@ -91,7 +91,7 @@ def test_what_was_made_of_a_model_that_is_gone_is_stale(made: Commands) -> None:
     assert stale_records(later, made.run) == {"quantize": "the model it was made from is gone"}
 
 
-def test_what_is_made_of_other_pictures_than_the_newest_is_stale(made: Commands) -> None:
+def test_what_is_made_of_other_images_than_the_newest_is_stale(made: Commands) -> None:
     config = made.make("train", "prune")
     record = made.run.record("prune")
     assert record is not None

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import PipelineError
 from pipeline.run_dir import RunDir, StageRecord
+from reid_edge.core.errors import PipelineError
 
 RECORD = StageRecord(
     stage="train", fingerprint="f", settings={"a": 1}, inputs={"data": "d"},

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import Config
-from pipeline.errors import PipelineError
 from pipeline.preflight import check_settings
 from pipeline.settings.target import WidthBudget
 from pipeline.settings_doc import settings_page
 from pipeline.settings_io import load_config, setting_keys, write_config
-from reid.data.transforms import AugmentationSettings
+from reid_edge.core.errors import PipelineError
+from reid_edge.data.transforms import AugmentationSettings
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 

@@ -12,16 +12,15 @@ from PIL import Image
 from torch import nn
 
 from pipeline.config import Config
-from pipeline.errors import PipelineError
 from pipeline.settings_io import load_config
 from pipeline.widths import _latency_share, final_widths, full_width_model, schedule
 from prune.costs import CostModel
-from prune.errors import PruneError
 from prune.layers import layer_widths
 from prune.nni_backend import find_groups
 from prune.plan_file import PlanFile, write_plan
-from reid.models.checkpoint import load_checkpoint
-from reid.models.registry import build_model
+from reid_edge.core.errors import PipelineError, PruneError
+from reid_edge.models.checkpoint import load_checkpoint
+from reid_edge.models.registry import build_model
 
 EXAMPLE = torch.zeros(1, 3, 64, 32)
 Command = Callable[..., tuple[int, str, str]]
@@ -172,8 +171,8 @@ def test_schedules_end_at_the_target(settings: Callable[..., Config], way: str) 
         (["prune.target={macs: 0.3}", "prune.ratios={conv2.*: 0.5}"], "finds the shares itself"),
         (["prune.target={macs: 0.001}"], "cannot be met: the narrowest model"),
         (["prune.target=0.5", "prune.untouched=[conv9]"], "prune.untouched: 'conv9' fits no layer"),
-        (["prune.criterion_pictures=1"], "prune.criterion_pictures: input should be greater"),
-        (["prune.recalibration_pictures=1"], "one picture has no statistics; give at least 2"),
+        (["prune.criterion_images=1"], "prune.criterion_images: input should be greater"),
+        (["prune.recalibration_images=1"], "one image has no statistics; give at least 2"),
         (["prune.target=nowhere/plan.json"], "nowhere/plan.json: cannot read this plan"),
     ],
 )
@@ -198,7 +197,7 @@ def test_a_model_of_its_own_widths_goes_through_every_stage(
     run = tmp_path / "run"
     code, output, errors = command(
         "--run", str(run), "prune.target={macs: 0.5}", "prune.multiple=4", "train.epochs=0",
-        "prune.criterion=reconstruction", "prune.criterion_pictures=16",
+        "prune.criterion=reconstruction", "prune.criterion_images=16",
         "prune.tuning.epochs=1", "finetune.epochs=1",
     )  # fmt: skip
     assert code == 0, errors

@@ -11,9 +11,9 @@ from pipeline.latency import read_latency
 from pipeline.run_dir import RunDir
 from prune.layers import layer_widths
 from quantize.torchscript import load_torchscript
-from reid.files import hash_file
-from reid.models import build_model
-from reid.models.checkpoint import load_checkpoint
+from reid_edge.core.io import hash_file
+from reid_edge.models import build_model
+from reid_edge.models.checkpoint import load_checkpoint
 
 STAGES = ("train", "transfer", "resize", "quantize")
 CONFIG = """
@@ -25,12 +25,12 @@ model: {{architecture: osnet_x0_5, embedding_dim: 32}}
 train: {{epochs: 0}}
 transfer:
   target: osnet_x0_25
-  reconstruction_pictures: 16
-  recalibration_pictures: 16
+  reconstruction_images: 16
+  recalibration_images: 16
   tuning:
     epochs: 1
     identities_per_batch: 4
-    pictures_per_identity: 3
+    images_per_identity: 3
     frozen_layers: [conv1, conv2]
     frozen_epochs: 1
 resize:
@@ -38,8 +38,8 @@ resize:
   width: 32
   epochs: 1
   identities_per_batch: 4
-  pictures_per_identity: 3
-quantize: {{calibration_pictures: 8}}
+  images_per_identity: 3
+quantize: {{calibration_images: 8}}
 latency: {{rounds: 2}}
 """
 

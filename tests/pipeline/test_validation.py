@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from reid.models.checkpoint import load_checkpoint
+from reid_edge.models.checkpoint import load_checkpoint
 
 Command = Callable[..., tuple[int, str, str]]
 

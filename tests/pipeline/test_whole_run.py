@@ -16,9 +16,9 @@ from pipeline.runner import STAGE_FUNCTIONS
 from pipeline.settings_io import load_config
 from prune.layers import layer_widths
 from quantize.torchscript import load_torchscript
-from reid.files import hash_file
-from reid.models import build_model
-from reid.models.checkpoint import load_checkpoint
+from reid_edge.core.io import hash_file
+from reid_edge.models import build_model
+from reid_edge.models.checkpoint import load_checkpoint
 
 STAGES = ("train", "prune", "finetune", "quantize")
 CONFIG = """
@@ -26,15 +26,15 @@ name: whole
 threads: 1
 data: {{root: {root}, height: 64, width: 32, workers: 0}}
 model: {{architecture: osnet_x0_5, embedding_dim: 32}}
-train: {{epochs: 1, identities_per_batch: 4, pictures_per_identity: 3}}
+train: {{epochs: 1, identities_per_batch: 4, images_per_identity: 3}}
 prune:
   target: osnet_x0_25
   iterations: 2
-  reconstruction_pictures: 16
-  recalibration_pictures: 16
-  tuning: {{epochs: 1, identities_per_batch: 4, pictures_per_identity: 3}}
-finetune: {{epochs: 1, identities_per_batch: 4, pictures_per_identity: 3}}
-quantize: {{calibration_pictures: 8}}
+  reconstruction_images: 16
+  recalibration_images: 16
+  tuning: {{epochs: 1, identities_per_batch: 4, images_per_identity: 3}}
+finetune: {{epochs: 1, identities_per_batch: 4, images_per_identity: 3}}
+quantize: {{calibration_images: 8}}
 latency: {{rounds: 2}}
 """
 
@@ -84,7 +84,7 @@ def test_the_int8_file_runs_and_says_what_it_is(finished: Path) -> None:
     assert metadata["parent_hash"] == hash_file(finished / "finetune" / "checkpoint.pt")
     report = json.loads((finished / "quantize" / "quantization.json").read_text())
     assert report["convolutions"] == 151
-    assert report["calibration"]["pictures"] == len(report["calibration"]["files"]) == 8
+    assert report["calibration"]["images"] == len(report["calibration"]["files"]) == 8
     assert metadata["calibration_digest"] == report["calibration"]["digest"]
     assert (
         report["int8_convolutions"]
@@ -149,7 +149,7 @@ def test_the_page_holds_every_layer_of_every_iteration(finished: Path) -> None:
 
 def test_a_page_names_a_folder_whose_name_is_no_text(finished: Path, tmp_path: Path) -> None:
     config = load_config(finished / "config.yaml")
-    story = collect(config, RunDir(finished)) | {"pictures": "/data/J\udcf6rg"}
+    story = collect(config, RunDir(finished)) | {"images": "/data/J\udcf6rg"}
     page = write_page(RunDir(tmp_path), story).read_text()
     assert "/data/J\\udcf6rg" in page
 

@@ -4,7 +4,7 @@ from torchvision.models import mobilenet_v2
 
 from prune.costs import CostModel, output_layers
 from prune.layers import layer_widths, model_cost
-from reid.models.registry import build_model
+from reid_edge.models.registry import build_model
 
 EXAMPLE = torch.zeros(1, 3, 64, 32)
 

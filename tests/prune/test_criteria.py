@@ -15,12 +15,12 @@ WIDTHS = {"stem": 5, "pointwise": 5, "depthwise": 5, "gate": 5}
 
 
 def measure(model: nn.Module, criterion: Criterion) -> dict[str, Tensor] | None:
-    pictures = torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    images = torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     if criterion == "reconstruction":
-        groups = find_groups(model, pictures[:2])
-        return reconstruction_scores(model, pictures, widths=WIDTHS, groups=groups)
+        groups = find_groups(model, images[:2])
+        return reconstruction_scores(model, images, widths=WIDTHS, groups=groups)
     if criterion == "taylor":
-        return taylor_scores(model, [pictures], lambda copy, batch: copy(batch).pow(2).mean())
+        return taylor_scores(model, [images], lambda copy, batch: copy(batch).pow(2).mean())
     return None
 
 

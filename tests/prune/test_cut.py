@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from prune.cut import Cut, compose_kept, cut
-from prune.errors import PruneError
 from prune.layers import layer_widths
 from prune.nni_backend import find_groups
 from prune.verify import TOLERANCE, check_widths, masked_difference
 from prune.widths import linear_plan
-from reid.models import build_model
+from reid_edge.core.errors import PruneError
+from reid_edge.models import build_model
 
 EXAMPLE = (2, 3, 64, 32)
 
@@ -41,8 +41,8 @@ def test_three_cuts_end_at_a_stock_architecture(
         assert layer_widths(result.model) == widths
         model = result.model
     stock.load_state_dict(model.state_dict(), strict=True)
-    pictures = torch.randn(3, 3, 128, 64)
-    assert torch.equal(stock.eval()(pictures), model.eval()(pictures))
+    images = torch.randn(3, 3, 128, 64)
+    assert torch.equal(stock.eval()(images), model.eval()(images))
 
 
 def naive_group_scores(model: nn.Module, members: tuple[str, ...]) -> Tensor:
@@ -134,9 +134,9 @@ def test_wrong_widths_are_noticed(small_net: nn.Module) -> None:
 
 
 def test_a_compact_model_that_differs_is_noticed(small_net: nn.Module) -> None:
-    pictures = torch.randn(2, 3, 8, 8)
+    images = torch.randn(2, 3, 8, 8)
     with pytest.raises(PruneError, match="differ by"):
-        masked_difference(small_net(pictures) * 1.01, small_net, pictures)
+        masked_difference(small_net(images) * 1.01, small_net, images)
 
 
 def test_kept_channels_of_two_cuts() -> None:

@@ -4,15 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from prune.errors import PruneError
 from prune.layers import layer_widths
 from prune.nni_backend import find_groups
 from prune.reconstruct import reconstruct
 from prune.reconstruction_scores import reconstruction_errors, reconstruction_scores
+from reid_edge.core.errors import PruneError
 
 
 def test_another_device_is_named(small_net: nn.Module) -> None:
-    pictures, elsewhere = torch.zeros(2, 3, 8, 8), torch.zeros(2, 3, 8, 8, device="meta")
+    images, elsewhere = torch.zeros(2, 3, 8, 8), torch.zeros(2, 3, 8, 8, device="meta")
     kept = {name: torch.arange(width) for name, width in layer_widths(small_net).items()}
     for look in (
         lambda: find_groups(small_net, elsewhere),
@@ -23,4 +23,4 @@ def test_another_device_is_named(small_net: nn.Module) -> None:
         with pytest.raises(PruneError, match=r"^the input is on meta, .* works on the CPU: .*cpu"):
             look()
     with pytest.raises(PruneError, match=r"^SmallNet is on meta, and pruning works on the CPU"):
-        find_groups(small_net.to("meta"), pictures)
+        find_groups(small_net.to("meta"), images)

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prune.errors import PruneError
 from prune.graph import normalised_layers, trace
 from prune.nni_backend import find_groups
-from reid.models import build_model
+from reid_edge.core.errors import PruneError
+from reid_edge.models import build_model
 
 
 class Branching(nn.Module):
@@ -52,7 +52,7 @@ def test_a_second_input_is_refused_at_once_also_of_a_deep_network() -> None:
             return self.net(x * cam)  # type: ignore[no-any-return]
 
     for look in (trace, lambda model: find_groups(model, torch.zeros(2, 3, 64, 32))):
-        with pytest.raises(PruneError, match=r"^Both needs 'cam' besides pictures"):
+        with pytest.raises(PruneError, match=r"^Both needs 'cam' besides images"):
             look(Both())
 
 

@@ -10,7 +10,7 @@ from prune.cut import cut
 from prune.hints import hint_channels, hint_errors
 from prune.layers import layer_widths
 from prune.widths import linear_plan
-from reid.models import build_model
+from reid_edge.models import build_model
 
 
 def test_the_stages_of_osnet() -> None:
@@ -40,7 +40,7 @@ def test_errors_are_shares_of_the_full_width_energy_at_the_kept_channels() -> No
         full[0].weight[kept] * torch.tensor([1.0, 0.5]).view(2, 1, 1, 1)
     )
     compact[1].weight = nn.Parameter(full[1].weight[:, kept])
-    pictures = torch.randn(5, 3, 4, 4)
-    energy = full[0](pictures)[:, kept].pow(2).sum((0, 2, 3))
-    found = hint_errors(compact, full, {"0": kept}, pictures)
+    images = torch.randn(5, 3, 4, 4)
+    energy = full[0](images)[:, kept].pow(2).sum((0, 2, 3))
+    found = hint_errors(compact, full, {"0": kept}, images)
     assert found == {"0": pytest.approx(float(0.25 * energy[1] / energy.sum()), rel=1e-5)}

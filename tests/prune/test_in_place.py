@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from prune.cut import cut
-from prune.errors import PruneError
 from prune.graph import trace
 from prune.in_place import out_of_place
 from prune.reconstruct import reconstruct
+from reid_edge.core.errors import PruneError
 
 Middle = Callable[[nn.Module, Tensor], Tensor]
 
@@ -90,14 +90,14 @@ def after_cut_and_reconstruction(
     torch.manual_seed(2)
     model = Net(middle).eval()
     randomise_normalisation(model)
-    pictures = torch.rand(32, 3, 16, 16)
+    images = torch.rand(32, 3, 16, 16)
     # What is tied by the sums goes together.
     plan = {"stem.0": 9, "a.0": 9, "b.0": 9}
-    result = cut(model, plan, example=pictures[:2], check_input=pictures[:2])
-    wanted = model(pictures)
-    before = (result.model(pictures) - wanted).norm()
-    reconstruct(result.model, model, result.kept, pictures)
-    assert (result.model(pictures) - wanted).norm() < 0.7 * before
+    result = cut(model, plan, example=images[:2], check_input=images[:2])
+    wanted = model(images)
+    before = (result.model(images) - wanted).norm()
+    reconstruct(result.model, model, result.kept, images)
+    assert (result.model(images) - wanted).norm() < 0.7 * before
     return result.model.state_dict()
 
 
@@ -134,11 +134,11 @@ def a_view(net: nn.Module, x: Tensor) -> Tensor:
 @pytest.mark.parametrize("middle", [another_name, a_view])
 def test_a_trace_that_is_not_the_model_is_refused(middle: Middle) -> None:
     torch.manual_seed(2)
-    model, pictures = Net(middle).eval(), torch.rand(4, 3, 16, 16)
+    model, images = Net(middle).eval(), torch.rand(4, 3, 16, 16)
     plan = {"stem.0": 9, "a.0": 9, "b.0": 9}
-    result = cut(model, plan, example=pictures[:2], check_input=pictures[:2])
+    result = cut(model, plan, example=images[:2], check_input=images[:2])
     with pytest.raises(PruneError, match=r"the model and its torch.fx trace differ by .* in place"):
-        reconstruct(result.model, model, result.kept, pictures)
+        reconstruct(result.model, model, result.kept, images)
 
 
 def zeroed(net: nn.Module, x: Tensor) -> Tensor:

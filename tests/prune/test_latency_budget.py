@@ -2,8 +2,8 @@
 
 import pytest
 
-from prune.errors import PruneError
 from prune.latency_budget import widths_for_latency
+from reid_edge.core.errors import PruneError
 
 
 def at(share: float) -> dict[str, int]:

@@ -13,13 +13,13 @@ from prune.graph import trace
 from prune.layers import layer_widths, prunable_layers
 from prune.nni_backend import find_groups
 from prune.reconstruct import reconstruct
-from reid.models import build_model
+from reid_edge.models import build_model
 
 Calls = list[tuple[Tensor, Tensor]]
 
 
 @torch.no_grad()
-def record(model: nn.Module, pictures: Tensor) -> dict[str, Calls]:
+def record(model: nn.Module, images: Tensor) -> dict[str, Calls]:
     """Return the input and the output of every call of every layer."""
     calls: dict[str, Calls] = {}
     handles = [
@@ -30,7 +30,7 @@ def record(model: nn.Module, pictures: Tensor) -> dict[str, Calls]:
         )
         for name, layer in prunable_layers(model).items()
     ]
-    model.eval()(pictures)
+    model.eval()(images)
     for handle in handles:
         handle.remove()
     return calls
@@ -61,14 +61,14 @@ def layer_errors(
     compact: nn.Module,
     full: nn.Module,
     kept: dict[str, Tensor],
-    pictures: Tensor,
+    images: Tensor,
 ) -> dict[str, tuple[float, float]]:
     """Return each layer's squared error with the weights of the surgery, and with the solved ones.
 
     As shares of the full-width output's energy, both from the inputs that the layer gets in the
     reconstructed network.
     """
-    wanted, found = record(full, pictures), record(compact, pictures)
+    wanted, found = record(full, images), record(compact, images)
     shifts = shifts_since(cut_model, compact)
     errors = {}
     for name, calls in found.items():
@@ -86,10 +86,10 @@ def layer_errors(
 
 
 def half_cut(
-    full: nn.Module, widths: dict[str, int], pictures: Tensor
+    full: nn.Module, widths: dict[str, int], images: Tensor
 ) -> tuple[nn.Module, dict[str, Tensor]]:
-    groups = find_groups(full, pictures[:2])
-    result = cut(full, widths, example=pictures[:2], check_input=pictures[:2], groups=groups)
+    groups = find_groups(full, images[:2])
+    result = cut(full, widths, example=images[:2], check_input=images[:2], groups=groups)
     return result.model, result.kept
 
 
@@ -119,11 +119,11 @@ def test_no_layer_is_worse_than_the_surgery_left_it(
     torch.manual_seed(0)
     full, widths = make()
     randomise_normalisation(full)
-    pictures = torch.randn(6, 3, 32, 32)
-    cut_model, kept = half_cut(full, widths, pictures)
+    images = torch.randn(6, 3, 32, 32)
+    cut_model, kept = half_cut(full, widths, images)
     compact = copy.deepcopy(cut_model)
-    fits = reconstruct(compact, full, kept, pictures)
-    errors = layer_errors(cut_model, compact, full, kept, pictures)
+    fits = reconstruct(compact, full, kept, images)
+    errors = layer_errors(cut_model, compact, full, kept, images)
     assert errors.keys() == fits.keys()
     for name, (before, after) in errors.items():
         # A layer that nothing was cut in front of has no error but rounding.
@@ -158,14 +158,14 @@ def direct_error(layer: nn.Module, calls: Calls, wanted: list[Tensor], shiftable
 @torch.no_grad()
 def test_every_layer_of_a_network_is_as_good_as_lstsq_makes_it(small_net: nn.Module) -> None:
     # Spatial, pointwise, depthwise, called twice, linear; with a bias, a BatchNorm, or neither.
-    # So few pictures that all output positions are looked at.
-    pictures = torch.randn(32, 3, 8, 8)
+    # So few images that all output positions are looked at.
+    images = torch.randn(32, 3, 8, 8)
     widths = {"stem": 5, "pointwise": 5, "depthwise": 5, "gate": 5}
-    cut_model, kept = half_cut(small_net, widths, pictures)
+    cut_model, kept = half_cut(small_net, widths, images)
     compact = copy.deepcopy(cut_model)
-    reconstruct(compact, small_net, kept, pictures, ridge=0.0)
-    errors = layer_errors(cut_model, compact, small_net, kept, pictures)
-    wanted, found = record(small_net, pictures), record(compact, pictures)
+    reconstruct(compact, small_net, kept, images, ridge=0.0)
+    errors = layer_errors(cut_model, compact, small_net, kept, images)
+    wanted, found = record(small_net, images), record(compact, images)
     assert len(found["gate"]) == 2
     for name, calls in found.items():
         targets = [target[:, kept[name]] for _, target in wanted[name]]

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from prune.layers import layer_costs, layer_widths, model_cost
-from reid.models import build_model
+from reid_edge.models import build_model
 
 # torchreid's model zoo; parameters counted without the classifier and each weight once.
 PUBLISHED = {

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from prune.graph import trace
 from prune.lockstep import Lockstep, layer_calls, layer_order
 from prune.reconstruct import reconstruct
-from reid.models import build_model
+from reid_edge.models import build_model
 
 
 class Turns(nn.Module):
@@ -51,13 +51,13 @@ def test_a_layer_comes_behind_all_that_it_depends_on() -> None:
 
 
 @torch.no_grad()
-def calls_of(model: nn.Module, name: str, pictures: Tensor) -> list[tuple[Tensor, Tensor]]:
+def calls_of(model: nn.Module, name: str, images: Tensor) -> list[tuple[Tensor, Tensor]]:
     """Return input and output of every call of a layer."""
     seen: list[tuple[Tensor, Tensor]] = []
     handle = model.get_submodule(name).register_forward_hook(
         lambda _, inputs, output: seen.append((inputs[0], output))
     )
-    model(pictures)
+    model(images)
     handle.remove()
     return seen
 
@@ -65,11 +65,11 @@ def calls_of(model: nn.Module, name: str, pictures: Tensor) -> list[tuple[Tensor
 @pytest.mark.parametrize("model", [Turns(), Early()])
 def test_values_are_those_of_the_network_as_it_is_now(model: nn.Module) -> None:
     torch.manual_seed(0)
-    pictures = torch.rand(4, 3, 5, 5)
+    images = torch.rand(4, 3, 5, 5)
     full = copy.deepcopy(model)
-    walk = Lockstep(trace(model), trace(full), pictures)
+    walk = Lockstep(trace(model), trace(full), images)
     for name in walk.layer_order():
-        seen, wanted = (calls_of(network, name, pictures) for network in (model, full))
+        seen, wanted = (calls_of(network, name, images) for network in (model, full))
         for call, (given, _), (_, output) in zip(walk.calls(name), seen, wanted, strict=True):
             assert torch.equal(walk.compact_input(call), given)
             assert torch.equal(walk.full_output(call), output)
@@ -81,9 +81,9 @@ def test_values_are_those_of_the_network_as_it_is_now(model: nn.Module) -> None:
 @pytest.mark.parametrize("model", [Turns(), Early()])
 def test_a_network_that_is_whole_is_left_as_it_is(model: nn.Module) -> None:
     torch.manual_seed(0)
-    pictures = torch.rand(64, 3, 5, 5)
-    expected = model.eval()(pictures)
+    images = torch.rand(64, 3, 5, 5)
+    expected = model.eval()(images)
     kept = {n: torch.arange(len(model.get_submodule(n).weight)) for n in order(model)}
-    fits = reconstruct(model, model, kept, pictures)
+    fits = reconstruct(model, model, kept, images)
     assert all(fit.after <= fit.before < 1e-12 for fit in fits.values())
-    assert torch.allclose(model(pictures), expected, atol=1e-4)
+    assert torch.allclose(model(images), expected, atol=1e-4)

@@ -14,8 +14,8 @@ from prune.layers import layer_widths
 from prune.reconstruct import reconstruct
 from prune.verify import TOLERANCE
 from prune.widths import linear_plan
-from reid.models import build_model
-from reid.models.checkpoint import describe, load_checkpoint, save_checkpoint
+from reid_edge.models import build_model
+from reid_edge.models.checkpoint import describe, load_checkpoint, save_checkpoint
 
 Randomise = Callable[[nn.Module], None]
 SIZE = (64, 32)
@@ -35,13 +35,13 @@ def cut_twice(full: nn.Module, target: dict[str, int]) -> tuple[nn.Module, dict[
 
 
 def check_reconstruction(compact: nn.Module, full: nn.Module, kept: dict[str, Tensor]) -> None:
-    """Check that least squares helps on pictures that it sees, and harms no layer."""
-    pictures = torch.randn(8, 3, *SIZE)
+    """Check that least squares helps on images that it sees, and harms no layer."""
+    images = torch.randn(8, 3, *SIZE)
     with torch.no_grad():
-        wanted = full(pictures)
-        before = (compact(pictures) - wanted).norm()
-        fits = reconstruct(compact, full, kept, pictures)
-        after = (compact(pictures) - wanted).norm()
+        wanted = full(images)
+        before = (compact(images) - wanted).norm()
+        fits = reconstruct(compact, full, kept, images)
+        after = (compact(images) - wanted).norm()
     assert all(fit.after <= fit.before for fit in fits.values())
     assert after < 0.1 * before
 
@@ -81,9 +81,9 @@ def test_half_width_is_the_stock_architecture(
     randomise_normalisation(full)
     compact, kept = cut_twice(full, layer_widths(stock))
     stock.load_state_dict(compact.state_dict(), strict=True)
-    pictures = torch.randn(3, 3, *SIZE)
-    assert torch.equal(stock(pictures), compact(pictures))
-    found = hint_channels(compact, pictures, kept)
+    images = torch.randn(3, 3, *SIZE)
+    assert torch.equal(stock(images), compact(images))
+    found = hint_channels(compact, images, kept)
     assert {stage: len(channels) for stage, channels in found.items()} == stages
     check_reconstruction(compact, full, kept)
 
@@ -96,14 +96,14 @@ def test_a_first_pooling_without_padding_stays(
     full = build_model(name, embedding_dim=64).eval()
     randomise_normalisation(full)
     target = layer_widths(build_model("resnet18_bnneck_x0_5", embedding_dim=64))
-    pictures = torch.randn(4, 3, *SIZE)
-    compact = cut(full, target, example=pictures[:2], check_input=pictures).model
+    images = torch.randn(4, 3, *SIZE)
+    compact = cut(full, target, example=images[:2], check_input=images).model
     save_checkpoint(tmp_path / "m.pt", compact, describe(compact, name, input_size=SIZE))
     loaded, info = load_checkpoint(tmp_path / "m.pt")
     assert info.widths["conv1"] == [3, 32]
     assert loaded.get_submodule("maxpool").ceil_mode
     with torch.no_grad():
-        assert torch.equal(loaded(pictures), compact(pictures))
+        assert torch.equal(loaded(images), compact(images))
 
 
 def test_half_of_a_mobilenet(randomise_normalisation: Randomise) -> None:

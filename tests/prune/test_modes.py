@@ -8,15 +8,15 @@ from torch import Tensor, nn
 
 from prune.costs import CostModel
 from prune.cut import cut
-from prune.errors import PruneError
 from prune.graph import trace
 from prune.hints import hint_channels, hint_errors
 from prune.layers import layer_widths, model_cost
 from prune.nni_backend import find_groups
 from prune.reconstruct import reconstruct
 from prune.reconstruction_scores import reconstruction_scores
+from reid_edge.core.errors import PruneError
 
-PICTURES = torch.randn(4, 3, 8, 8)
+IMAGES = torch.randn(4, 3, 8, 8)
 
 
 def modes(model: nn.Module) -> list[bool]:
@@ -25,21 +25,21 @@ def modes(model: nn.Module) -> list[bool]:
 
 def cut_and_reconstruct(model: nn.Module) -> None:
     plan = dict.fromkeys(("stem", "pointwise", "depthwise", "gate"), 5)
-    result = cut(model, plan, example=PICTURES[:2], check_input=PICTURES)
-    reconstruct(result.model, model, result.kept, PICTURES)
-    hint_errors(result.model, model, {}, PICTURES)
+    result = cut(model, plan, example=IMAGES[:2], check_input=IMAGES)
+    reconstruct(result.model, model, result.kept, IMAGES)
+    hint_errors(result.model, model, {}, IMAGES)
 
 
 @pytest.mark.parametrize(
     "look",
     [
         trace,
-        lambda model: model_cost(model, PICTURES[:1]),
-        lambda model: CostModel(model, PICTURES[:1]),
-        lambda model: find_groups(model, PICTURES[:2]),
-        lambda model: reconstruction_scores(model, PICTURES, widths={"stem": 4}, groups=[]),
+        lambda model: model_cost(model, IMAGES[:1]),
+        lambda model: CostModel(model, IMAGES[:1]),
+        lambda model: find_groups(model, IMAGES[:2]),
+        lambda model: reconstruction_scores(model, IMAGES, widths={"stem": 4}, groups=[]),
         lambda model: hint_channels(
-            model, PICTURES, {n: torch.arange(w) for n, w in layer_widths(model).items()}
+            model, IMAGES, {n: torch.arange(w) for n, w in layer_widths(model).items()}
         ),
         cut_and_reconstruct,
     ],
@@ -61,10 +61,10 @@ def test_modes_are_restored_when_tracing_fails() -> None:
             self.stem = nn.Conv2d(3, 4, 1)
 
         def forward(self, x: Tensor) -> Tensor:
-            raise RuntimeError(f"no picture is good enough: {x}")
+            raise RuntimeError(f"no image is good enough: {x}")
 
     model = Never().train()
-    for look in (trace, lambda model: find_groups(model, PICTURES[:2])):
-        with pytest.raises(PruneError, match=r"^Never cannot be traced .*no picture is good"):
+    for look in (trace, lambda model: find_groups(model, IMAGES[:2])):
+        with pytest.raises(PruneError, match=r"^Never cannot be traced .*no image is good"):
             look(model)
         assert modes(model) == [True, True]

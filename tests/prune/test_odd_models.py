@@ -9,11 +9,11 @@ from torch.nn import functional as F
 
 from prune.costs import CostModel
 from prune.cut import Cut, cut
-from prune.errors import PruneError
 from prune.layers import layer_widths, model_cost
 from prune.reconstruct import reconstruct
 from prune.supported import check_supported
 from prune.verify import masked_difference
+from reid_edge.core.errors import PruneError
 
 Randomise = Callable[[nn.Module], None]
 
@@ -45,8 +45,8 @@ class Net(nn.Module):
 
 def run_cut(model: nn.Module, plan: dict[str, int]) -> Cut:
     torch.manual_seed(0)
-    pictures = torch.rand(4, 3, 16, 16)
-    return cut(model.eval(), plan, example=pictures[:2], check_input=pictures)
+    images = torch.rand(4, 3, 16, 16)
+    return cut(model.eval(), plan, example=images[:2], check_input=images)
 
 
 class TwoOutputs(Net):
@@ -135,8 +135,8 @@ class TwoNames(Net):
         return self.a(x)
 
 
-class PictureToo(Net):
-    """Reads the picture beside the stem's channels."""
+class ImageToo(Net):
+    """Reads the image beside the stem's channels."""
 
     def __init__(self) -> None:
         super().__init__(c=conv(19, 16))
@@ -146,7 +146,7 @@ class PictureToo(Net):
 
 
 class NormalisesItself(Net):
-    """Takes pictures as they are."""
+    """Takes images as they are."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -206,7 +206,7 @@ class Optional(Net):
         (UNet, {"stem.0": 9, "a": 5}),
         (MaskFirst, {"stem.0": 9, "a.0": 7}),
         (TwoNames, {"stem.0": 9, "a.0": 7}),
-        (PictureToo, {"stem.0": 9, "c.0": 7}),
+        (ImageToo, {"stem.0": 9, "c.0": 7}),
         (SameTwice, {"stem.0": 9, "c.0": 7}),
         (NormalisesItself, {"stem.0": 9, "last.0": 7}),
         (CalledByItsSecondName, {"stem.0": 9, "a": 7}),
@@ -223,10 +223,10 @@ def test_what_is_cut_rightly(
     result = run_cut(model, plan)
     assert result.difference < 1e-5
     assert {name: layer_widths(result.model)[name] for name in plan} == plan
-    pictures = torch.rand(64, 3, 16, 16)
-    planned = CostModel(model, pictures[:1]).cost(plan)
-    assert planned.macs == model_cost(result.model, pictures[:1]).macs
-    fits = reconstruct(result.model, model, result.kept, pictures)
+    images = torch.rand(64, 3, 16, 16)
+    planned = CostModel(model, images[:1]).cost(plan)
+    assert planned.macs == model_cost(result.model, images[:1]).macs
+    fits = reconstruct(result.model, model, result.kept, images)
     assert all(fit.after <= fit.before for fit in fits.values())
     assert any(fit.after < 0.9 * fit.before for fit in fits.values())
 
@@ -375,7 +375,7 @@ def test_nothing_that_is_not_a_number_passes() -> None:
         masked_difference((x, x), Broken(), x)
 
 
-def test_pictures_may_have_a_default() -> None:
+def test_images_may_have_a_default() -> None:
     class Default(Net):
         def forward(self, x: Tensor | None = None, scale: float = 2.0) -> Tensor:
             assert x is not None
@@ -389,7 +389,7 @@ def test_a_model_of_two_inputs_is_refused() -> None:
         def forward(self, x: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
             return super().forward(x * mask)
 
-    with pytest.raises(PruneError, match="Both needs 'mask' besides pictures"):
+    with pytest.raises(PruneError, match="Both needs 'mask' besides images"):
         check_supported(Both(), {"stem.0": 8})
 
 

@@ -24,5 +24,5 @@ def test_the_documented_program(
     assert left["result"].difference <= 1e-4
     assert layer_widths(left["compact"]) == left["widths"]
     with torch.inference_mode():
-        assert torch.equal(left["loaded"](left["pictures"]), left["compact"](left["pictures"]))
+        assert torch.equal(left["loaded"](left["images"]), left["compact"](left["images"]))
     assert "of the operations" in capsys.readouterr().out

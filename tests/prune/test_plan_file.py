@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from prune.errors import PruneError
 from prune.plan_file import PlanFile, read_plan, write_plan
+from reid_edge.core.errors import PruneError
 
 PLAN = PlanFile(
     architecture="osnet_x1_0",

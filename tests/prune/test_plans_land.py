@@ -14,7 +14,7 @@ from prune.layers import layer_widths
 from prune.nni_backend import find_groups
 from prune.verify import TOLERANCE
 from prune.widths import linear_plan
-from reid.models import MODELS, build_model
+from reid_edge.models import MODELS, build_model
 
 OSNETS = [name for name in MODELS if name.startswith("osnet")]
 NOT_CUT = ("fc.0", "classifier", "head")
@@ -42,8 +42,8 @@ def cut_to(model: nn.Module, plan: list[dict[str, int]], groups: Groups) -> nn.M
     """Take all cuts of a plan, checking each."""
     generator = torch.Generator().manual_seed(0)
     for widths in plan:
-        pictures = torch.randn(EXAMPLE, generator=generator)
-        result = cut(model, widths, example=pictures, check_input=pictures, groups=list(groups))
+        images = torch.randn(EXAMPLE, generator=generator)
+        result = cut(model, widths, example=images, check_input=images, groups=list(groups))
         assert result.difference <= TOLERANCE
         assert layer_widths(result.model) == widths
         model = result.model

@@ -7,7 +7,7 @@ from torchvision.models import mobilenet_v2
 
 from prune.nni_backend import find_groups
 from prune.readers import Reader, find_readers
-from reid.models import build_model
+from reid_edge.models import build_model
 
 
 class Branching(nn.Module):
@@ -77,7 +77,7 @@ class BesideOthers(nn.Module):
         self.stem = nn.Conv2d(3, 8, 3, padding=1)
         self.up = nn.ConvTranspose2d(8, 4, 1)
         self.behind_up = nn.Conv2d(12, 5, 1)
-        self.behind_picture = nn.Conv2d(11, 5, 1)
+        self.behind_image = nn.Conv2d(11, 5, 1)
         self.twice = nn.Conv2d(16, 5, 1)
         self.part = nn.Conv2d(4, 5, 1)
         self.head = nn.Linear(5 * 4, 2)
@@ -85,7 +85,7 @@ class BesideOthers(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         stem = self.stem(x)
         total = self.behind_up(torch.cat([self.up(stem), stem], 1))
-        total = total + self.behind_picture(torch.cat((x, stem), dim=1))
+        total = total + self.behind_image(torch.cat((x, stem), dim=1))
         total = total + self.twice(torch.cat(tensors=[stem, stem], dim=1))
         total = total + self.part(stem[:, :4])
         return self.head(nn.functional.adaptive_avg_pool2d(total, 2).view(stem.size(0), -1))
@@ -95,7 +95,7 @@ def test_every_place_counts_also_behind_channels_of_no_layer() -> None:
     found = find_readers(BesideOthers(), [])
     assert found["stem",] == [
         Reader("behind_up", 12, 4),
-        Reader("behind_picture", 11, 3),
+        Reader("behind_image", 11, 3),
         Reader("twice", 16, 0),
         Reader("twice", 16, 8),
         Reader("part", 4, None),

@@ -9,7 +9,7 @@ from torch import nn
 from prune.recalibrate import rebase, recalibrate
 
 
-def test_statistics_become_those_of_the_pictures() -> None:
+def test_statistics_become_those_of_the_images() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
     weights = {name: value.clone() for name, value in model.named_parameters()}
     batches = [torch.randn(8, 3, 5, 5), torch.randn(8, 3, 5, 5) + 1]
@@ -37,12 +37,12 @@ def test_rebasing_changes_statistics_but_not_the_model(
 ) -> None:
     model = make_net()
     randomise_normalisation(model)
-    pictures = 2 * torch.randn(16, 3, 6, 6) + 1
-    before = model.eval()(pictures)
-    rebase(model, pictures.split(4))
-    assert torch.allclose(model(pictures), before, atol=1e-4)
+    images = 2 * torch.randn(16, 3, 6, 6) + 1
+    before = model.eval()(images)
+    rebase(model, images.split(4))
+    assert torch.allclose(model(images), before, atol=1e-4)
     assert not model.training
-    first = model[0](pictures).detach()
+    first = model[0](images).detach()
     assert torch.allclose(model[1].running_mean, first.mean((0, 2, 3)), atol=1e-5)
     assert torch.allclose(model[1].running_var, first.transpose(0, 1).flatten(1).var(1), atol=1e-4)
 
@@ -52,12 +52,12 @@ def test_training_starts_from_the_rebased_model(
 ) -> None:
     model = make_net()
     randomise_normalisation(model)
-    pictures = torch.randn(64, 3, 6, 6)
-    apart = (model.train()(pictures) - copy.deepcopy(model).eval()(pictures)).abs().max()
+    images = torch.randn(64, 3, 6, 6)
+    apart = (model.train()(images) - copy.deepcopy(model).eval()(images)).abs().max()
     randomise_normalisation(model)
-    rebase(model, [pictures])
-    expected = model.eval()(pictures)
-    together = (model.train()(pictures) - expected).abs().max()
+    rebase(model, [images])
+    expected = model.eval()(images)
+    together = (model.train()(images) - expected).abs().max()
     assert together < 0.05 < apart
 
 
@@ -66,10 +66,10 @@ def test_rebasing_again_changes_nothing(
 ) -> None:
     model = make_net()
     randomise_normalisation(model)
-    pictures = torch.randn(16, 3, 6, 6)
-    rebase(model, [pictures])
+    images = torch.randn(16, 3, 6, 6)
+    rebase(model, [images])
     once = copy.deepcopy(model.state_dict())
-    rebase(model, [pictures])
+    rebase(model, [images])
     assert all(
         torch.allclose(value, once[name], atol=1e-5) for name, value in model.state_dict().items()
     )
@@ -84,10 +84,10 @@ def test_a_shift_that_is_fixed_stays_as_it_is(
     neck.bias.data.zero_()
     neck.bias.requires_grad_(False)
     statistics = neck.running_mean.clone(), neck.running_var.clone()
-    pictures = 2 * torch.randn(16, 3, 6, 6) + 1
-    expected = model.eval()(pictures)
-    rebase(model, [pictures])
+    images = 2 * torch.randn(16, 3, 6, 6) + 1
+    expected = model.eval()(images)
+    rebase(model, [images])
     assert torch.equal(neck.bias, torch.zeros(6))
     assert torch.equal(neck.running_mean, statistics[0])
     assert torch.equal(neck.running_var, statistics[1])
-    assert torch.allclose(model(pictures), expected, atol=1e-5)
+    assert torch.allclose(model(images), expected, atol=1e-5)

@@ -10,7 +10,7 @@ from prune.cut import cut
 from prune.layers import layer_widths
 from prune.reconstruct import reconstruct
 from prune.widths import linear_plan
-from reid.models import build_model
+from reid_edge.models import build_model
 
 WIDTHS = {"stem": 5, "pointwise": 5, "depthwise": 5, "gate": 5}
 
@@ -23,12 +23,12 @@ def cut_small(model: nn.Module) -> tuple[nn.Module, dict[str, torch.Tensor]]:
 
 
 def test_no_layer_gets_worse_and_the_whole_gets_better(small_net: nn.Module) -> None:
-    pictures = torch.randn(64, 3, 8, 8)
+    images = torch.randn(64, 3, 8, 8)
     compact, kept = cut_small(small_net)
-    wanted = small_net(pictures)
-    before = (compact(pictures) - wanted).pow(2).sum()
-    fits = reconstruct(compact, small_net, kept, pictures)
-    after = (compact(pictures) - wanted).pow(2).sum()
+    wanted = small_net(images)
+    before = (compact(images) - wanted).pow(2).sum()
+    fits = reconstruct(compact, small_net, kept, images)
+    after = (compact(images) - wanted).pow(2).sum()
     assert set(fits) == set(layer_widths(small_net))
     assert all(fit.after <= fit.before for fit in fits.values())
     assert after < 0.8 * before
@@ -43,10 +43,10 @@ def test_a_redundant_channel_costs_nothing() -> None:
         full[0].weight[4:] = 0.5 * full[0].weight[:4]  # so these are the weakest
     result = cut(full, {"0": 4, "2": 4}, example=torch.randn(2, 3, 8, 8),
                  check_input=torch.randn(2, 3, 8, 8))  # fmt: skip
-    pictures = torch.randn(16, 3, 8, 8)
-    broken = (result.model(pictures) - full(pictures)).abs().max()
-    reconstruct(result.model, full, result.kept, pictures, ridge=1e-6)
-    mended = (result.model(pictures) - full(pictures)).abs().max()
+    images = torch.randn(16, 3, 8, 8)
+    broken = (result.model(images) - full(images)).abs().max()
+    reconstruct(result.model, full, result.kept, images, ridge=1e-6)
+    mended = (result.model(images) - full(images)).abs().max()
     assert broken > 0.1
     assert mended < 1e-3
 
@@ -96,8 +96,8 @@ def test_a_shift_that_a_normalisation_cannot_take_is_not_counted(
         for parameter in model.parameters():
             parameter.mul_(0.5)
     kept = {name: torch.arange(width) for name, width in layer_widths(model).items()}
-    pictures = 1 + torch.rand(32, 3, 4, 4)
-    reconstruct(model, before, kept, pictures)
+    images = 1 + torch.rand(32, 3, 4, 4)
+    reconstruct(model, before, kept, images)
     for name, value in model.named_buffers():
         assert torch.equal(value, before.get_buffer(name)), name
     assert all(
@@ -109,27 +109,27 @@ def test_a_shift_that_a_normalisation_cannot_take_is_not_counted(
 def test_an_uncut_model_stays_as_it_is(small_net: nn.Module) -> None:
     kept = {name: torch.arange(width) for name, width in layer_widths(small_net).items()}
     same = copy.deepcopy(small_net)
-    pictures = torch.randn(16, 3, 8, 8)
-    fits = reconstruct(same, small_net, kept, pictures)
+    images = torch.randn(16, 3, 8, 8)
+    fits = reconstruct(same, small_net, kept, images)
     assert all(fit.after < 1e-10 for fit in fits.values())
-    assert torch.allclose(same(pictures), small_net(pictures), atol=1e-5)
+    assert torch.allclose(same(images), small_net(images), atol=1e-5)
 
 
 @pytest.mark.parametrize("target", ["osnet_x0_5"])
 def test_osnet(target: str) -> None:
     torch.manual_seed(0)
     full = build_model("osnet_x0_75", num_classes=3)
-    pictures = torch.randn(16, 3, 64, 32)
+    images = torch.randn(16, 3, 64, 32)
     with torch.no_grad():
         for _ in range(2):
-            full.train()(pictures)
+            full.train()(images)
     full.eval()
     (widths,) = linear_plan(layer_widths(full), layer_widths(build_model(target, num_classes=3)), 1)
-    result = cut(full, widths, example=pictures[:2], check_input=pictures[:2])
-    wanted = full(pictures)
-    before = (result.model(pictures) - wanted).norm() / wanted.norm()
-    fits = reconstruct(result.model, full, result.kept, pictures)
-    after = (result.model(pictures) - wanted).norm() / wanted.norm()
+    result = cut(full, widths, example=images[:2], check_input=images[:2])
+    wanted = full(images)
+    before = (result.model(images) - wanted).norm() / wanted.norm()
+    fits = reconstruct(result.model, full, result.kept, images)
+    after = (result.model(images) - wanted).norm() / wanted.norm()
     assert len(fits) == 152  # 151 convolutions and the embedding layer, each gate once
     assert all(fit.after <= fit.before for fit in fits.values())
     assert after < 0.5 * before

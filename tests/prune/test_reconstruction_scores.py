@@ -8,14 +8,14 @@ from torchvision.models import mobilenet_v2
 from prune.allocate import by_loss
 from prune.costs import CostModel
 from prune.cut import cut
-from prune.errors import PruneError
 from prune.layers import layer_widths
 from prune.nni_backend import find_groups
 from prune.readers import Reader, find_readers
 from prune.reconstruct import reconstruct
 from prune.reconstruction_scores import reconstruction_errors, reconstruction_scores
-from prune.targets import Freedom, Unit
-from reid.models import build_model
+from prune.targets import Unit, WidthOptions
+from reid_edge.core.errors import PruneError
+from reid_edge.models import build_model
 
 
 def repeating_net() -> nn.Module:
@@ -28,31 +28,31 @@ def repeating_net() -> nn.Module:
 
 
 def test_one_of_every_two_copies_stays() -> None:
-    net, pictures = repeating_net(), torch.randn(16, 3, 8, 8)
-    scores = reconstruction_scores(net, pictures, widths={"0": 4}, groups=[])
+    net, images = repeating_net(), torch.randn(16, 3, 8, 8)
+    scores = reconstruction_scores(net, images, widths={"0": 4}, groups=[])
     kept = scores["0"].topk(4).indices
     assert sorted((kept % 4).tolist()) == [0, 1, 2, 3]
-    result = cut(net, {"0": 4}, example=pictures[:2], check_input=pictures[:2],
+    result = cut(net, {"0": 4}, example=images[:2], check_input=images[:2],
                  criterion="reconstruction", measured=scores, groups=[])  # fmt: skip
     with torch.no_grad():
-        wanted = net(pictures)
-        reconstruct(result.model, net, result.kept, pictures, ridge=1e-6)
-        assert (result.model(pictures) - wanted).norm() < 1e-3 * wanted.norm()
+        wanted = net(images)
+        reconstruct(result.model, net, result.kept, images, ridge=1e-6)
+        assert (result.model(images) - wanted).norm() < 1e-3 * wanted.norm()
 
 
 def test_what_nothing_reads_goes() -> None:
-    net, pictures = repeating_net(), torch.randn(16, 3, 8, 8)
+    net, images = repeating_net(), torch.randn(16, 3, 8, 8)
     with torch.no_grad():
         net[2].weight[:, [1, 2, 5, 6]] = 0
-    scores = reconstruction_scores(net, pictures, widths={"0": 4}, groups=[])
+    scores = reconstruction_scores(net, images, widths={"0": 4}, groups=[])
     assert sorted((scores["0"].topk(2).indices % 4).tolist()) == [0, 3]
 
 
 def test_outputs_that_nothing_reads_are_scored_by_themselves() -> None:
-    net, pictures = repeating_net(), torch.randn(16, 3, 8, 8)
+    net, images = repeating_net(), torch.randn(16, 3, 8, 8)
     with torch.no_grad():
         net[2].weight[3] = net[2].weight[0]
-    scores = reconstruction_scores(net, pictures, widths={"2": 3}, groups=[])
+    scores = reconstruction_scores(net, images, widths={"2": 3}, groups=[])
     assert scores["2"].argmin() in (0, 3)
     assert "0" not in scores
 
@@ -77,8 +77,8 @@ class Skip(nn.Module):
 
 def test_what_is_read_beside_channels_of_no_layer_counts() -> None:
     torch.manual_seed(0)
-    net, pictures = Skip().eval(), torch.randn(16, 3, 8, 8)
-    (scores,) = reconstruction_scores(net, pictures, widths={"stem": 8}, groups=[]).values()
+    net, images = Skip().eval(), torch.randn(16, 3, 8, 8)
+    (scores,) = reconstruction_scores(net, images, widths={"stem": 8}, groups=[]).values()
     # Both readers lose by their own half, so channels of both stay.
     assert 2 <= int((scores.topk(8).indices < 8).sum()) <= 6
 
@@ -93,14 +93,14 @@ class Sliced(nn.Module):
 
 
 def test_readers_of_an_unknown_place_are_no_silent_guess() -> None:
-    net, pictures = Sliced().eval(), torch.randn(4, 3, 8, 8)
+    net, images = Sliced().eval(), torch.randn(4, 3, 8, 8)
     with pytest.raises(PruneError, match=r"'part' reads the channels of 'stem' .* untouched"):
-        reconstruction_scores(net, pictures, widths={"stem": 4}, groups=[])
-    assert reconstruction_scores(net, pictures, widths={"part": 4}, groups=[]).keys() == {"part"}
-    errors = reconstruction_errors(net, pictures, groups=[])
+        reconstruction_scores(net, images, widths={"stem": 4}, groups=[])
+    assert reconstruction_scores(net, images, widths={"part": 4}, groups=[]).keys() == {"part"}
+    errors = reconstruction_errors(net, images, groups=[])
     assert errors.keys() == {"part"}
     unit = Unit(("stem",), 8)
-    free = Freedom((unit,), layer_widths(net), CostModel(net, pictures[:1]))
+    free = WidthOptions((unit,), layer_widths(net), CostModel(net, images[:1]))
     with pytest.raises(PruneError, match="is lost without channels of 'stem'"):
         by_loss(free, errors, 1.0, lambda cost: cost.macs)
 
@@ -122,34 +122,34 @@ class JoinedInFront(nn.Module):
 
 def test_layers_that_share_a_part_of_their_channels_are_left_out_or_refused() -> None:
     torch.manual_seed(0)
-    net, pictures = JoinedInFront().eval(), torch.randn(4, 3, 8, 8)
-    groups = find_groups(net, pictures[:2])
+    net, images = JoinedInFront().eval(), torch.randn(4, 3, 8, 8)
+    groups = find_groups(net, images[:2])
     assert groups == [("depthwise", "left", "right")]
-    assert reconstruction_errors(net, pictures, groups=groups).keys() == {"stem", "head"}
-    scores = reconstruction_scores(net, pictures, widths={"stem": 4}, groups=groups)
+    assert reconstruction_errors(net, images, groups=groups).keys() == {"stem", "head"}
+    scores = reconstruction_scores(net, images, widths={"stem": 4}, groups=groups)
     assert scores.keys() == {"stem"}
     with pytest.raises(PruneError, match="'depthwise' and 'left' share a part of their channels"):
-        reconstruction_scores(net, pictures, widths={"left": 2}, groups=groups)
+        reconstruction_scores(net, images, widths={"left": 2}, groups=groups)
 
 
 def test_what_is_far_from_zero_is_scored_by_how_it_varies() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 6, 1), nn.Conv2d(6, 5, 1)).eval()
-    pictures = 0.1 * torch.randn(16, 3, 8, 8)
+    images = 0.1 * torch.randn(16, 3, 8, 8)
     scores = []
     for mean in (0.0, 300.0):
         with torch.no_grad():
             net[0].bias.fill_(mean)
-        scores.append(reconstruction_scores(net, pictures, widths={"0": 3}, groups=[])["0"])
+        scores.append(reconstruction_scores(net, images, widths={"0": 3}, groups=[])["0"])
     assert torch.equal(scores[0], scores[1])
 
 
 def test_members_of_a_group_share_their_scores_and_the_model_stays(small_net: nn.Module) -> None:
-    pictures = torch.randn(8, 3, 8, 8)
+    images = torch.randn(8, 3, 8, 8)
     before = {name: value.clone() for name, value in small_net.state_dict().items()}
-    groups = find_groups(small_net, pictures[:2])
+    groups = find_groups(small_net, images[:2])
     widths = dict.fromkeys(groups[0], 5)
-    scores = reconstruction_scores(small_net.train(), pictures, widths=widths, groups=groups)
+    scores = reconstruction_scores(small_net.train(), images, widths=widths, groups=groups)
     assert scores.keys() == set(groups[0])
     assert all(torch.equal(scores["stem"], score) for score in scores.values())
     assert sorted(scores["stem"].tolist()) == list(range(1, 9))
@@ -157,14 +157,14 @@ def test_members_of_a_group_share_their_scores_and_the_model_stays(small_net: nn
     assert all(torch.equal(before[name], value) for name, value in small_net.state_dict().items())
 
 
-def refit_error(model: nn.Module, pictures: Tensor, readers: list[Reader], kept: Tensor) -> float:
+def refit_error(model: nn.Module, images: Tensor, readers: list[Reader], kept: Tensor) -> float:
     """Return what the readers of a group lose in all, with ``lstsq`` on all they see."""
     total = 0.0
     for reader in readers:
         layer = model.get_submodule(reader.name)
         seen: list[Tensor] = []
         handle = layer.register_forward_pre_hook(lambda _, given, seen=seen: seen.append(given[0]))
-        model(pictures)
+        model(images)
         handle.remove()
         maps = torch.cat([value.reshape(*value.shape[:2], -1) for value in seen]).double()
         inputs = maps.transpose(1, 2).flatten(0, 1)
@@ -180,11 +180,11 @@ def test_readers_lose_less_than_by_norms() -> None:
     torch.manual_seed(0)
     model = build_model("osnet_x0_5", embedding_dim=64)
     widths = layer_widths(build_model("osnet_x0_25", embedding_dim=64))
-    pictures = nn.functional.interpolate(torch.randn(16, 3, 32, 16), scale_factor=2)
-    model.train()(pictures)
+    images = nn.functional.interpolate(torch.randn(16, 3, 32, 16), scale_factor=2)
+    model.train()(images)
     model.eval()
-    groups = find_groups(model, pictures[:2])
-    scores = reconstruction_scores(model, pictures, widths=widths, groups=groups)
+    groups = find_groups(model, images[:2])
+    scores = reconstruction_scores(model, images, widths=widths, groups=groups)
     ours = norms = 0.0
     for members, readers in find_readers(model, groups).items():
         name = members[0]
@@ -195,8 +195,8 @@ def test_readers_lose_less_than_by_norms() -> None:
         )
         by_norm = (strongest / strongest.mean(1, keepdim=True)).mean(0)
         kept = scores[name].topk(widths[name]).indices
-        ours += refit_error(model, pictures, readers, kept)
-        norms += refit_error(model, pictures, readers, by_norm.topk(widths[name]).indices)
+        ours += refit_error(model, images, readers, kept)
+        norms += refit_error(model, images, readers, by_norm.topk(widths[name]).indices)
     assert 0 < ours < 0.8 * norms
 
 
@@ -212,10 +212,10 @@ def test_other_models_land_at_their_widths(name: str) -> None:
     else:
         model = build_model("resnet18_bnneck", embedding_dim=64).eval()
         widths = layer_widths(build_model("resnet18_bnneck_x0_5", embedding_dim=64))
-    pictures = torch.randn(4, 3, 32, 32)
-    groups = find_groups(model, pictures[:2])
-    scores = reconstruction_scores(model, pictures, widths=widths, groups=groups)
-    result = cut(model, widths, example=pictures[:2], check_input=pictures[:2], groups=groups,
+    images = torch.randn(4, 3, 32, 32)
+    groups = find_groups(model, images[:2])
+    scores = reconstruction_scores(model, images, widths=widths, groups=groups)
+    result = cut(model, widths, example=images[:2], check_input=images[:2], groups=groups,
                  criterion="reconstruction", measured=scores)  # fmt: skip
     assert layer_widths(result.model) == widths
     for layer, score in scores.items():

@@ -6,11 +6,11 @@ from torch import Tensor, nn
 
 from prune.costs import output_layers
 from prune.cut import cut
-from prune.errors import PruneError
 from prune.layers import layer_widths, model_cost
 from prune.supported import check_supported
-from prune.targets import freedom
-from reid.models import build_model
+from prune.targets import width_options
+from reid_edge.core.errors import PruneError
+from reid_edge.models import build_model
 
 
 class Odd(nn.Module):
@@ -75,37 +75,37 @@ class SameConv(nn.Conv2d):
     ],
 )
 def test_layers_of_another_make_are_refused_or_left_alone(layer: nn.Module, words: str) -> None:
-    model, pictures = Odd(layer).eval(), torch.randn(2, 3, 8, 8)
+    model, images = Odd(layer).eval(), torch.randn(2, 3, 8, 8)
     with pytest.raises(PruneError, match=rf"^{words}.* leave the layer untouched"):
-        cut(model, {"odd": 4}, example=pictures, check_input=pictures)
-    free = freedom(model, pictures, cost_example=pictures[:1], untouched=["odd", "stem"])
+        cut(model, {"odd": 4}, example=images, check_input=images)
+    free = width_options(model, images, cost_example=images[:1], untouched=["odd", "stem"])
     assert [unit.layers for unit in free.units] == [("mixer",)]
     widths = free.widths(dict.fromkeys(free.units, 0.5))
-    result = cut(model, widths, example=pictures, check_input=pictures)
+    result = cut(model, widths, example=images, check_input=images)
     planned = free.costs.cost(widths).macs
-    assert planned == model_cost(result.model, pictures[:1]).macs
+    assert planned == model_cost(result.model, images[:1]).macs
 
 
 def test_a_layer_that_is_not_called_is_refused() -> None:
-    model, pictures = Odd(nn.Identity()), torch.randn(2, 3, 8, 8)
+    model, images = Odd(nn.Identity()), torch.randn(2, 3, 8, 8)
     model.unused = nn.Linear(8, 8)
     with pytest.raises(PruneError, match="'unused' is not called in the forward pass"):
-        cut(model, {"unused": 4}, example=pictures, check_input=pictures)
+        cut(model, {"unused": 4}, example=images, check_input=images)
 
 
 @pytest.mark.parametrize("plan", [{"odd": 4}, {"mixer": 4}])
 def test_weights_that_are_computed_are_refused(plan: dict[str, int]) -> None:
-    model, pictures = Odd(nn.utils.weight_norm(nn.Conv2d(8, 8, 1))), torch.randn(2, 3, 8, 8)
+    model, images = Odd(nn.utils.weight_norm(nn.Conv2d(8, 8, 1))), torch.randn(2, 3, 8, 8)
     with pytest.raises(PruneError, match="'odd' computes its weight from others"):
-        cut(model, plan, example=pictures, check_input=pictures)
+        cut(model, plan, example=images, check_input=images)
 
 
 def test_a_model_that_cannot_be_copied_is_refused_in_words() -> None:
     model = Odd(nn.utils.weight_norm(nn.ConvTranspose2d(8, 8, 1)))
-    pictures = torch.randn(2, 3, 8, 8)
-    model(pictures)  # from now on a weight depends on others
+    images = torch.randn(2, 3, 8, 8)
+    model(images)  # from now on a weight depends on others
     with pytest.raises(PruneError, match=r"^Odd cannot be copied .* those of weight_norm"):
-        cut(model, {"mixer": 4}, example=pictures, check_input=pictures)
+        cut(model, {"mixer": 4}, example=images, check_input=images)
 
 
 @pytest.mark.parametrize(
@@ -117,15 +117,15 @@ def test_what_a_cut_does_not_reach_may_stay(odd: nn.Module) -> None:
 
 @pytest.mark.parametrize("odd", [nn.ConvTranspose2d(8, 8, 2), nn.PReLU(8), Scale(())])
 def test_what_can_be_narrowed(odd: nn.Module) -> None:
-    pictures = torch.randn(2, 3, 8, 8)
-    result = cut(Odd(odd), {"stem": 4}, example=pictures, check_input=pictures)
+    images = torch.randn(2, 3, 8, 8)
+    result = cut(Odd(odd), {"stem": 4}, example=images, check_input=images)
     assert layer_widths(result.model)["stem"] == 4
 
 
 def test_a_group_that_the_plan_names_in_part_is_refused(small_net: nn.Module) -> None:
-    pictures = torch.randn(2, 3, 8, 8)
+    images = torch.randn(2, 3, 8, 8)
     with pytest.raises(PruneError, match="share their channels"):
-        cut(small_net, {"pointwise": 4}, example=pictures, check_input=pictures)
+        cut(small_net, {"pointwise": 4}, example=images, check_input=images)
 
 
 def test_our_own_models_can_be_cut_everywhere() -> None:

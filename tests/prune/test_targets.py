@@ -5,10 +5,10 @@ import torch
 from torch import Tensor, nn
 
 from prune.allocate import by_loss, energy_losses, uniform
-from prune.errors import PruneError
 from prune.layers import ModelCost, layer_widths, model_cost
-from prune.targets import Freedom, freedom, shares_by_pattern
-from reid.models.registry import build_model
+from prune.targets import WidthOptions, shares_by_pattern, width_options
+from reid_edge.core.errors import PruneError
+from reid_edge.models.registry import build_model
 
 SMALL = torch.zeros(2, 3, 64, 32)
 EXAMPLE = torch.zeros(1, 3, 64, 32)
@@ -21,33 +21,33 @@ def model() -> nn.Module:
 
 
 @pytest.fixture(scope="module")
-def free(model: nn.Module) -> Freedom:
-    return freedom(model, SMALL, cost_example=EXAMPLE)
+def free(model: nn.Module) -> WidthOptions:
+    return width_options(model, SMALL, cost_example=EXAMPLE)
 
 
 def macs(cost: ModelCost) -> float:
     return cost.macs
 
 
-def test_the_output_and_the_classifier_are_left_alone(free: Freedom) -> None:
+def test_the_output_and_the_classifier_are_left_alone(free: WidthOptions) -> None:
     names = {name for unit in free.units for name in unit.layers}
     assert "fc.0" not in names
     assert "classifier" not in names
     assert "conv5.conv" in names
 
 
-def test_every_layer_that_may_be_cut_is_in_one_unit(free: Freedom, model: nn.Module) -> None:
+def test_every_layer_that_may_be_cut_is_in_one_unit(free: WidthOptions, model: nn.Module) -> None:
     names = [name for unit in free.units for name in unit.layers]
     assert len(names) == len(set(names))
     assert set(names) == set(layer_widths(model)) - {"fc.0", "classifier"}
 
 
-def test_half_of_everything_is_the_stock_architecture(free: Freedom, model: nn.Module) -> None:
+def test_half_of_everything_is_the_stock_architecture(free: WidthOptions, model: nn.Module) -> None:
     narrow = build_model("osnet_x0_5", num_classes=5)
     assert free.widths(dict.fromkeys(free.units, 0.5)) == layer_widths(narrow)
 
 
-def test_the_last_pattern_that_fits_counts(free: Freedom) -> None:
+def test_the_last_pattern_that_fits_counts(free: WidthOptions) -> None:
     shares = shares_by_pattern(free, 0.5, {"conv2.*": 0.75, "conv2.0.conv1.conv": 0.25})
     widths = free.widths(shares)
     assert widths["conv2.0.conv1.conv"] == 16
@@ -55,24 +55,24 @@ def test_the_last_pattern_that_fits_counts(free: Freedom) -> None:
     assert widths["conv3.0.conv1.conv"] == 48  # of 96, by the ratio for the rest
 
 
-def test_layers_that_share_channels_cannot_be_given_two_ratios(free: Freedom) -> None:
+def test_layers_that_share_channels_cannot_be_given_two_ratios(free: WidthOptions) -> None:
     with pytest.raises(PruneError, match=r"prune.ratios: .* share their channels"):
         shares_by_pattern(free, 0.5, {"conv2.0.conv3.conv": 0.75, "conv2.1.conv3.conv": 0.25})
 
 
-def test_a_pattern_that_fits_nothing_is_refused(free: Freedom, model: nn.Module) -> None:
+def test_a_pattern_that_fits_nothing_is_refused(free: WidthOptions, model: nn.Module) -> None:
     with pytest.raises(PruneError, match=r"prune.ratios: 'conv9\.\*' fits no layer"):
         shares_by_pattern(free, 0.5, {"conv9.*": 0.5})
     with pytest.raises(PruneError, match=r"prune.untouched: 'conv5.con' fits .* 'conv5.conv'"):
-        freedom(model, SMALL, cost_example=EXAMPLE, untouched=["conv5.con"])
+        width_options(model, SMALL, cost_example=EXAMPLE, untouched=["conv5.con"])
     with pytest.raises(PruneError, match="'conv1' fits no layer that can be cut: the model has no"):
-        freedom(nn.ReLU(), SMALL, cost_example=EXAMPLE, untouched=["conv1"], groups=[])
+        width_options(nn.ReLU(), SMALL, cost_example=EXAMPLE, untouched=["conv1"], groups=[])
 
 
 def test_untouched_layers_keep_their_channels_and_so_do_those_tied_to_them(
     model: nn.Module,
 ) -> None:
-    free = freedom(model, SMALL, cost_example=EXAMPLE, untouched=["conv2.0.conv3.conv"])
+    free = width_options(model, SMALL, cost_example=EXAMPLE, untouched=["conv2.0.conv3.conv"])
     widths = free.widths(dict.fromkeys(free.units, 0.5))
     full = layer_widths(model)
     for tied in ("conv2.0.conv3.conv", "conv2.1.conv3.conv", "conv2.0.downsample.conv"):
@@ -82,13 +82,13 @@ def test_untouched_layers_keep_their_channels_and_so_do_those_tied_to_them(
 
 def test_nothing_left_to_cut_is_refused(model: nn.Module) -> None:
     with pytest.raises(PruneError, match="nothing is left to cut"):
-        freedom(model, SMALL, cost_example=EXAMPLE, untouched=["*"])
+        width_options(model, SMALL, cost_example=EXAMPLE, untouched=["*"])
 
 
 @pytest.mark.parametrize("multiple", [1, 8, 16])
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.61, 1.0])
 def test_widths_are_multiples_where_the_full_width_allows(
-    free: Freedom, multiple: int, share: float
+    free: WidthOptions, multiple: int, share: float
 ) -> None:
     rounding = replace(free, multiple=multiple)
     widths = rounding.widths(dict.fromkeys(free.units, share))
@@ -106,7 +106,9 @@ def scores(model: nn.Module) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.8, 1.0])
-def test_budgets_are_met_and_nearly_used_up(free: Freedom, model: nn.Module, share: float) -> None:
+def test_budgets_are_met_and_nearly_used_up(
+    free: WidthOptions, model: nn.Module, share: float
+) -> None:
     limit = share * model_cost(model, EXAMPLE).macs
     for widths in (
         uniform(free, limit, macs),
@@ -118,12 +120,12 @@ def test_budgets_are_met_and_nearly_used_up(free: Freedom, model: nn.Module, sha
             assert len({widths[name] for name in unit.layers}) == 1
 
 
-def test_a_budget_out_of_reach_is_refused(free: Freedom) -> None:
+def test_a_budget_out_of_reach_is_refused(free: WidthOptions) -> None:
     with pytest.raises(PruneError, match="cannot be met: the narrowest model"):
         uniform(free, 10, macs)
 
 
-def test_unimportant_channels_go_first(free: Freedom, model: nn.Module) -> None:
+def test_unimportant_channels_go_first(free: WidthOptions, model: nn.Module) -> None:
     found = scores(model)
     for name in found:
         found[name] = torch.ones_like(found[name])

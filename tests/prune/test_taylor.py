@@ -5,9 +5,9 @@ import torch
 from torch import Tensor, nn
 
 from prune.cut import cut
-from prune.errors import PruneError
 from prune.layers import layer_widths
 from prune.taylor import taylor_scores
+from reid_edge.core.errors import PruneError
 
 Batch = tuple[Tensor, Tensor]
 
@@ -44,7 +44,7 @@ def naive_score(model: nn.Module, name: str, channel: int, batches: list[Batch])
 @torch.no_grad()
 def test_scores_equal_naive_ones(small_net: nn.Module) -> None:
     model = small_net.double()
-    batches = [(pictures.double(), classes) for pictures, classes in draw_batches()]
+    batches = [(images.double(), classes) for images, classes in draw_batches()]
     scores = taylor_scores(model, batches, cross_entropy)
     assert scores.keys() == layer_widths(model).keys()
     for name in ("stem", "depthwise", "gate", "head"):  # spatial, depthwise, called twice, linear

@@ -9,11 +9,11 @@ from torch import nn
 
 from prune.allocate import uniform
 from prune.cut import Cut, cut
-from prune.errors import PruneError
 from prune.layers import model_cost
 from prune.nni_backend import find_groups
 from prune.reconstruct import reconstruct
-from prune.targets import freedom
+from prune.targets import width_options
+from reid_edge.core.errors import PruneError
 
 SHARE = 0.6
 
@@ -29,13 +29,13 @@ def build(name: str, randomise: Callable[[nn.Module], None]) -> nn.Module:
 
 
 def run_cut(model: nn.Module, size: int) -> Cut:
-    pictures = torch.rand(4, 3, size, size)
-    example = pictures[:2]
+    images = torch.rand(4, 3, size, size)
+    example = images[:2]
     groups = find_groups(model, example)
-    free = freedom(model, example, cost_example=example[:1], groups=groups)
+    free = width_options(model, example, cost_example=example[:1], groups=groups)
     limit = SHARE * model_cost(model, example[:1]).macs
     widths = uniform(free, limit, lambda cost: cost.macs)
-    return cut(model, widths, example=example, check_input=pictures, groups=groups)
+    return cut(model, widths, example=example, check_input=images, groups=groups)
 
 
 @pytest.mark.parametrize(
@@ -50,9 +50,9 @@ def test_what_is_cut(
 ) -> None:
     model = build(name, randomise_normalisation)
     result = run_cut(model, size)
-    picture = torch.zeros(1, 3, size, size)
+    image = torch.zeros(1, 3, size, size)
     assert result.difference < 1e-4
-    assert 0.55 < model_cost(result.model, picture).macs / model_cost(model, picture).macs <= SHARE
+    assert 0.55 < model_cost(result.model, image).macs / model_cost(model, image).macs <= SHARE
     fits = reconstruct(result.model, model, result.kept, torch.rand(16, 3, size, size))
     assert all(fit.after <= fit.before for fit in fits.values())
 

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prune.errors import PruneError
 from prune.widths import (
     SCHEDULES,
     Schedule,
@@ -15,6 +14,7 @@ from prune.widths import (
     geometric_plan,
     linear_plan,
 )
+from reid_edge.core.errors import PruneError
 
 
 @given(source=st.integers(1, 600), share=st.floats(0.01, 1.0), iterations=st.integers(1, 12))

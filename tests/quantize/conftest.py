@@ -1,32 +1,32 @@
-"""A small OSNet, its pictures, and its int8 form, made once."""
+"""A small OSNet, its images, and its int8 form, made once."""
 
 import pytest
 import torch
 from torch import Tensor, fx, nn
 
 from quantize.static import quantize_static
-from reid.models import build_model
+from reid_edge.models import build_model
 
 
 @pytest.fixture(scope="session")
-def pictures() -> Tensor:
+def images() -> Tensor:
     return torch.randn(12, 3, 64, 32, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.fixture(scope="session")
-def osnet(pictures: Tensor) -> nn.Module:
-    """OSNet x0.25 with random weights and BatchNorm statistics of the pictures."""
+def osnet(images: Tensor) -> nn.Module:
+    """OSNet x0.25 with random weights and BatchNorm statistics of the images."""
     torch.manual_seed(0)
     model = build_model("osnet_x0_25").train()
     with torch.no_grad():
         for _ in range(3):
-            model(pictures)
+            model(images)
     return model.eval()
 
 
 @pytest.fixture(scope="session")
-def int8_osnet(osnet: nn.Module, pictures: Tensor) -> fx.GraphModule:
-    return quantize_static(osnet, pictures.split(4))
+def int8_osnet(osnet: nn.Module, images: Tensor) -> fx.GraphModule:
+    return quantize_static(osnet, images.split(4))
 
 
 class WrittenOver(nn.Module):

@@ -29,10 +29,10 @@ def _emulator() -> None:
         pytest.fail("no emulated machine in .arm/: benchmarks/arm/prepare.sh makes it")
 
 
-def on_arm(path: Path, pictures: Tensor) -> Tensor:
+def on_arm(path: Path, images: Tensor) -> Tensor:
     """Run a model file on the emulated machine."""
-    given, made = path.with_suffix(".pictures.npy"), path.with_suffix(".embeddings.npy")
-    np.save(given, pictures.numpy())
+    given, made = path.with_suffix(".images.npy"), path.with_suffix(".embeddings.npy")
+    np.save(given, images.numpy())
     command = [
         *(ARM / "host/usr/bin/qemu-aarch64-static", "-cpu", "neoverse-n1"),
         *("-L", ARM / "root", "-E", f"PYTHONPATH={ARM / 'site'}", "-E", "OMP_NUM_THREADS=1"),
@@ -52,18 +52,18 @@ def check(found: Tensor, here: Tensor, expected: Tensor) -> None:
 
 
 def test_torchscript_on_qnnpack(
-    osnet: nn.Module, int8_osnet: fx.GraphModule, pictures: Tensor, tmp_path: Path
+    osnet: nn.Module, int8_osnet: fx.GraphModule, images: Tensor, tmp_path: Path
 ) -> None:
     path = tmp_path / "int8.pt"
-    save_torchscript(int8_osnet, pictures[:1], path, {}, engine="qnnpack")
+    save_torchscript(int8_osnet, images[:1], path, {}, engine="qnnpack")
     with quantized_engine("qnnpack"), torch.inference_mode():
-        check(on_arm(path, pictures), int8_osnet(pictures), osnet(pictures))
+        check(on_arm(path, images), int8_osnet(images), osnet(images))
 
 
-def test_onnx(osnet: nn.Module, pictures: Tensor, tmp_path: Path) -> None:
+def test_onnx(osnet: nn.Module, images: Tensor, tmp_path: Path) -> None:
     source, path = tmp_path / "float.onnx", tmp_path / "int8.onnx"
-    save_onnx(osnet, pictures[:1], source, {})
-    quantize_onnx(source, [pictures], path)
-    (here,) = onnx_session(path).run(None, {INPUT: pictures.numpy()})
+    save_onnx(osnet, images[:1], source, {})
+    quantize_onnx(source, [images], path)
+    (here,) = onnx_session(path).run(None, {INPUT: images.numpy()})
     with torch.inference_mode():
-        check(on_arm(path, pictures), torch.from_numpy(here), osnet(pictures))
+        check(on_arm(path, images), torch.from_numpy(here), osnet(images))

@@ -28,11 +28,11 @@ class Tokens(nn.Module):
 def test_a_linear_layer_on_a_map_is_corrected_by_channel(height: int) -> None:
     torch.manual_seed(0)
     model = Tokens().eval()
-    pictures = torch.randn(8, 3, height, 4)
-    pictures += 3 * torch.arange(float(height)).view(-1, 1)
+    images = torch.randn(8, 3, height, 4)
+    images += 3 * torch.arange(float(height)).view(-1, 1)
     scheme, errors = Scheme(observer="minmax", per_channel=False), {}
     for corrected in (True, False):
-        int8 = quantize_static(model, [pictures], scheme, bias_correction=corrected)
+        int8 = quantize_static(model, [images], scheme, bias_correction=corrected)
         with quantized_engine("qnnpack"), torch.inference_mode():
-            errors[corrected] = (int8(pictures) - model(pictures)).mean((0, 1, 2)).abs().mean()
+            errors[corrected] = (int8(images) - model(images)).mean((0, 1, 2)).abs().mean()
     assert errors[True] < 0.5 * errors[False]

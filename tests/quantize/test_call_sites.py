@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from quantize.call_sites import call_sites, split_call_sites
-from quantize.errors import QuantizeError
-from reid.models import build_model
+from reid_edge.core.errors import QuantizeError
+from reid_edge.models import build_model
 
 
 class Siamese(nn.Module):
@@ -48,8 +48,8 @@ def test_split_gives_each_call_a_module_of_its_own() -> None:
 
 def test_split_model_gives_the_same_bits() -> None:
     model = Siamese()
-    pictures = torch.randn(2, 3, 8, 8)
-    assert torch.equal(split_call_sites(model)(pictures), model(pictures))
+    images = torch.randn(2, 3, 8, 8)
+    assert torch.equal(split_call_sites(model)(images), model(images))
 
 
 def test_split_leaves_the_model_alone() -> None:
@@ -76,15 +76,15 @@ def test_osnet_gates_are_split_bit_for_bit() -> None:
     sites = call_sites(model)
     gate_calls = [site for site, module in sites.items() if module == "conv2.0.gate.fc1"]
     assert gate_calls == ["conv2.0.gate.fc1"] + [f"conv2.0.gate.fc1_call{k}" for k in (2, 3, 4)]
-    pictures = torch.randn(3, 3, 64, 32)
+    images = torch.randn(3, 3, 64, 32)
     with torch.inference_mode():
-        assert torch.equal(split(pictures), model(pictures))
+        assert torch.equal(split(images), model(images))
 
 
 def test_a_graph_module_can_be_split() -> None:
     model = Siamese()
-    pictures = torch.randn(2, 3, 8, 8)
-    assert torch.equal(split_call_sites(fx.symbolic_trace(model))(pictures), model(pictures))
+    images = torch.randn(2, 3, 8, 8)
+    assert torch.equal(split_call_sites(fx.symbolic_trace(model))(images), model(images))
 
 
 def test_a_model_that_cannot_be_traced_is_refused() -> None:

@@ -6,7 +6,7 @@ from torch import Tensor, fx, nn
 from quantize.calibrate import Scheme
 from quantize.count import FloatLayer, quantization_report
 from quantize.static import quantize_static
-from reid.models import build_model
+from reid_edge.models import build_model
 
 POOLING = "int8 would keep the range of the map, too wide for its means"
 
@@ -22,18 +22,18 @@ def test_all_of_osnet_is_int8(osnet: nn.Module, int8_osnet: fx.GraphModule) -> N
     assert (pooling.name, pooling.reason) == ("global_avgpool", POOLING)
 
 
-def test_the_instance_norm_variant_is_int8_too(pictures: Tensor) -> None:
+def test_the_instance_norm_variant_is_int8_too(images: Tensor) -> None:
     model = build_model("osnet_ibn_x0_5")
-    int8 = quantize_static(model, [pictures[:2]], Scheme(observer="minmax"), bias_correction=False)
+    int8 = quantize_static(model, [images[:2]], Scheme(observer="minmax"), bias_correction=False)
     report = quantization_report(model, int8)
     assert (report.int8_convolutions, report.convolutions) == (151, 151)
     assert [layer.name for layer in report.left_in_float] == ["global_avgpool"]
 
 
-def test_layers_left_in_float_are_named(osnet: nn.Module, pictures: Tensor) -> None:
+def test_layers_left_in_float_are_named(osnet: nn.Module, images: Tensor) -> None:
     layers = ["conv2.0.gate", "fc.0"]
     scheme = Scheme(observer="minmax", float_layers=tuple(layers))
-    int8 = quantize_static(osnet, [pictures[:2]], scheme)
+    int8 = quantize_static(osnet, [images[:2]], scheme)
     report = quantization_report(osnet, int8, float_layers=layers)
     assert (report.int8_convolutions, report.convolutions) == (149, 151)
     assert (report.int8_call_sites, report.call_sites) == (179, 187)

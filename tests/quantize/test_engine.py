@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from quantize.engine import quantized_engine, supported_engines
-from quantize.errors import QuantizeError
+from reid_edge.core.errors import QuantizeError
 
 
 def test_the_engine_is_put_back() -> None:

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, fx, nn
 
 from quantize import executorch
-from quantize.errors import QuantizeError
 from quantize.executorch import (
     LARGEST_BATCH,
     METADATA_METHOD,
     save_executorch,
     save_executorch_int8,
 )
+from reid_edge.core.errors import QuantizeError
 
 runtime = pytest.importorskip("executorch.runtime")
 
@@ -71,9 +71,9 @@ def int8_file(model: nn.Module, batch: Tensor, float_file: Path) -> Path:
     return path
 
 
-def embed(path: Path, pictures: Tensor) -> Tensor:
+def embed(path: Path, images: Tensor) -> Tensor:
     program = runtime.Runtime.get().load_program(path)
-    found: Tensor = program.load_method("forward").execute([pictures.contiguous()])[0]
+    found: Tensor = program.load_method("forward").execute([images.contiguous()])[0]
     return found
 
 
@@ -127,7 +127,7 @@ def test_why_a_layer_is_copied_for_every_call(
 
 
 def test_bad_input_is_refused(model: nn.Module, batch: Tensor, tmp_path: Path) -> None:
-    with pytest.raises(QuantizeError, match="no calibration pictures"):
+    with pytest.raises(QuantizeError, match="no calibration images"):
         save_executorch_int8(model, [], tmp_path / "int8.pte", {})
     with pytest.raises(QuantizeError, match="the model cannot be written for ExecuTorch: "):
         save_executorch(Chooses().eval(), batch, tmp_path / "float.pte", {})

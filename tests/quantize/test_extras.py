@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from quantize.errors import QuantizeError
 from quantize.extras import import_extra
+from reid_edge.core.errors import QuantizeError
 
 
 def test_what_is_missing_is_named_with_how_to_install_it() -> None:

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
-from quantize.errors import QuantizeError
 from quantize.fold import fold_batchnorm, folded_copy
-from reid.models import build_model
+from reid_edge.core.errors import QuantizeError
+from reid_edge.models import build_model
 
 
 def _with_statistics(model: nn.Module) -> nn.Module:
@@ -44,17 +44,17 @@ def test_convolution_and_linear_layer_take_their_batchnorm_in() -> None:
     graph, count = _folded(model)
     assert count == 3
     assert not any("BatchNorm" in type(module).__name__ for module in graph.modules())
-    pictures = torch.randn(4, 3, 8, 8)
-    torch.testing.assert_close(graph(pictures), model(pictures))
+    images = torch.randn(4, 3, 8, 8)
+    torch.testing.assert_close(graph(images), model(images))
 
 
 def test_no_batchnorm_is_left_in_osnet() -> None:
     model = _with_statistics(build_model("osnet_x0_25"))
     graph, _ = _folded(model)
     assert not any("BatchNorm" in type(module).__name__ for module in graph.modules())
-    pictures = torch.randn(2, 3, 64, 32)
+    images = torch.randn(2, 3, 64, 32)
     with torch.inference_mode():
-        torch.testing.assert_close(graph(pictures), model(pictures), rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(graph(images), model(images), rtol=1e-3, atol=1e-3)
 
 
 class Reused(nn.Module):
@@ -73,9 +73,9 @@ class Reused(nn.Module):
 def test_what_cannot_be_folded_stays() -> None:
     model = _with_statistics(Reused())
     graph, count = _folded(model)
-    pictures = torch.randn(2, 3, 4, 4)
+    images = torch.randn(2, 3, 4, 4)
     assert count == 0
-    assert torch.equal(graph(pictures), model(pictures))
+    assert torch.equal(graph(images), model(images))
 
 
 class Shared(nn.Module):
@@ -94,8 +94,8 @@ def test_what_is_called_twice_is_left_alone() -> None:
     model = _with_statistics(Shared())
     graph, count = _folded(model)
     assert count == 0
-    pictures = torch.randn(2, 3, 4, 4)
-    assert torch.equal(graph(pictures), model(pictures))
+    images = torch.randn(2, 3, 4, 4)
+    assert torch.equal(graph(images), model(images))
 
 
 def test_a_folded_copy_leaves_the_model_and_shares_what_it_shares() -> None:

@@ -1,18 +1,18 @@
-"""A graph computes what its model does on pictures alone, or is refused."""
+"""A graph computes what its model does on images alone, or is refused."""
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from quantize.calibrate import Scheme
-from quantize.errors import QuantizeError
 from quantize.fold import folded_copy
 from quantize.graph import check_trace, trace
 from quantize.static import quantize_static
+from reid_edge.core.errors import QuantizeError
 
 
 class Labelled(nn.Module):
-    """Embeddings of pictures alone, logits where a label comes with them."""
+    """Embeddings of images alone, logits where a label comes with them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,14 +36,14 @@ class AsksForTheDevice(nn.Module):
 
 def test_further_arguments_stay_at_their_defaults() -> None:
     model = Labelled().eval()
-    pictures = torch.randn(4, 3, 8, 8)
+    images = torch.randn(4, 3, 8, 8)
     graph = trace(model)
-    assert torch.equal(graph(pictures), model(pictures))
+    assert torch.equal(graph(images), model(images))
     assert "classify" not in {node.target for node in graph.graph.nodes}
 
 
-def test_a_model_that_needs_more_than_pictures_is_refused() -> None:
-    with pytest.raises(QuantizeError, match=r"^WithCamera needs 'camera' besides pictures: "):
+def test_a_model_that_needs_more_than_images_is_refused() -> None:
+    with pytest.raises(QuantizeError, match=r"^WithCamera needs 'camera' besides images: "):
         trace(WithCamera())
 
 
@@ -53,13 +53,13 @@ def test_whatever_a_forward_pass_raises_is_told_in_one_line() -> None:
 
 
 def test_a_trace_that_computes_something_else_is_found(written_over: nn.Module) -> None:
-    pictures = torch.randn(3, 3, 8, 4)
+    images = torch.randn(3, 3, 8, 4)
     labelled = Labelled()
-    before = pictures.clone()
-    check_trace(trace(labelled), labelled, pictures)
+    before = images.clone()
+    check_trace(trace(labelled), labelled, images)
     with pytest.raises(QuantizeError, match=r"^WrittenOver and its torch\.fx trace .* in place"):
-        check_trace(trace(written_over), written_over, pictures)
-    assert torch.equal(pictures, before)
+        check_trace(trace(written_over), written_over, images)
+    assert torch.equal(images, before)
 
 
 class NormalisedTokens(nn.Module):
@@ -75,9 +75,9 @@ class NormalisedTokens(nn.Module):
 
 @pytest.mark.parametrize("channels", [8, 5])
 def test_a_batchnorm_over_tokens_is_not_folded(channels: int) -> None:
-    model, pictures = NormalisedTokens(channels).eval(), torch.randn(4, 3, 4, 2)
+    model, images = NormalisedTokens(channels).eval(), torch.randn(4, 3, 4, 2)
     words = f"^'norm' normalises 8 tokens, not the {channels} channels of 'mix': .*layer$"
     with pytest.raises(QuantizeError, match=words):
-        folded_copy(model, pictures)
+        folded_copy(model, images)
     with pytest.raises(QuantizeError, match=words):
-        quantize_static(model, [pictures], Scheme(observer="minmax"))
+        quantize_static(model, [images], Scheme(observer="minmax"))

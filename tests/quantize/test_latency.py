@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from quantize.engine import supported_engines
-from quantize.errors import QuantizeError
 from quantize.latency import Candidate, measure_latency
+from reid_edge.core.errors import QuantizeError
 
 
 def test_candidates_are_called_in_turns_and_the_settings_put_back() -> None:

@@ -9,7 +9,7 @@ from quantize.calibrate import Scheme
 from quantize.count import quantization_report
 from quantize.engine import quantized_engine, supported_engines
 from quantize.static import quantize_static
-from reid.models import build_model
+from reid_edge.models import build_model
 
 pytestmark = pytest.mark.skipif("qnnpack" not in supported_engines(), reason="needs QNNPACK")
 
@@ -31,10 +31,10 @@ def test_all_layers_are_int8_or_listed(
     convolutions: int,
     linear_layers: int,
     in_float: list[str],
-    pictures: Tensor,
+    images: Tensor,
 ) -> None:
     torch.manual_seed(0)
-    calibration = pictures[:8]
+    calibration = images[:8]
     model = build_model(name, embedding_dim=embedding_dim).train()
     with torch.no_grad():
         for _ in range(3):

@@ -9,29 +9,27 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from quantize.errors import QuantizeError
 from quantize.onnx import INPUT, OUTPUT, onnx_session, read_onnx, read_onnx_metadata, save_onnx
+from reid_edge.core.errors import QuantizeError
 
 
 @pytest.fixture(scope="module")
-def float_file(
-    osnet: nn.Module, pictures: Tensor, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def float_file(osnet: nn.Module, images: Tensor, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("onnx") / "float.onnx"
-    save_onnx(osnet, pictures[:1], path, {"architecture": "Ö", "input_size": "[64, 32]"})
+    save_onnx(osnet, images[:1], path, {"architecture": "Ö", "input_size": "[64, 32]"})
     return path
 
 
 def test_embeddings_are_the_models_at_unit_length_for_every_batch_size(
-    osnet: nn.Module, float_file: Path, pictures: Tensor
+    osnet: nn.Module, float_file: Path, images: Tensor
 ) -> None:
     session = onnx_session(float_file)
     assert [entry.name for entry in session.get_inputs()] == [INPUT]
     assert [entry.name for entry in session.get_outputs()] == [OUTPUT]
     with torch.inference_mode():
-        expected = F.normalize(osnet(pictures))
+        expected = F.normalize(osnet(images))
     for size in (1, 2, 7):
-        (found,) = session.run(None, {INPUT: pictures[:size].numpy()})
+        (found,) = session.run(None, {INPUT: images[:size].numpy()})
         torch.testing.assert_close(torch.from_numpy(found), expected[:size], rtol=0, atol=1e-5)
 
 
@@ -53,10 +51,10 @@ def test_metadata(float_file: Path) -> None:
 
 
 def test_the_same_model_gives_the_same_bytes(
-    osnet: nn.Module, float_file: Path, pictures: Tensor, tmp_path: Path
+    osnet: nn.Module, float_file: Path, images: Tensor, tmp_path: Path
 ) -> None:
     path = tmp_path / "again.onnx"
-    save_onnx(osnet, pictures[:1], path, {"architecture": "Ö", "input_size": "[64, 32]"})
+    save_onnx(osnet, images[:1], path, {"architecture": "Ö", "input_size": "[64, 32]"})
     assert path.read_bytes() == float_file.read_bytes()
     assert list(tmp_path.iterdir()) == [path]
 
@@ -65,7 +63,7 @@ def test_the_same_model_gives_the_same_bytes(
 def test_boxmot_runs_it(
     osnet: nn.Module,
     float_file: Path,
-    pictures: Tensor,
+    images: Tensor,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -76,8 +74,8 @@ def test_boxmot_runs_it(
     shutil.copy(float_file, path)
     theirs = backend.ONNXBackend(path, torch.device("cpu"), half=False)
     assert (theirs.model_name, theirs.input_shape) == ("osnet_x0_25", (64, 32))
-    found = torch.from_numpy(theirs.forward(pictures))
-    torch.testing.assert_close(found, F.normalize(osnet(pictures)), rtol=0, atol=1e-5)
+    found = torch.from_numpy(theirs.forward(images))
+    torch.testing.assert_close(found, F.normalize(osnet(images)), rtol=0, atol=1e-5)
     frame = np.random.default_rng(0).integers(0, 256, (100, 120, 3), dtype=np.uint8)
     boxes = np.array([[0, 0, 40, 90], [60, 5, 119, 99]])
     assert theirs.get_features(boxes, frame).shape == (2, found.shape[1])

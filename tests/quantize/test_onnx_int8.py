@@ -6,31 +6,29 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from quantize.errors import QuantizeError
 from quantize.onnx import INPUT, onnx_session, read_onnx, read_onnx_metadata, save_onnx
 from quantize.onnx_int8 import Calibration, int8_convolutions, quantize_onnx
-from reid.models import build_model
+from reid_edge.core.errors import QuantizeError
+from reid_edge.models import build_model
 
 
 @pytest.fixture(scope="module")
-def float_file(
-    osnet: nn.Module, pictures: Tensor, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def float_file(osnet: nn.Module, images: Tensor, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("onnx") / "float.onnx"
-    save_onnx(osnet, pictures[:1], path, {"architecture": "Ö"})
+    save_onnx(osnet, images[:1], path, {"architecture": "Ö"})
     return path
 
 
 @pytest.fixture(scope="module")
-def int8_file(float_file: Path, pictures: Tensor) -> Path:
+def int8_file(float_file: Path, images: Tensor) -> Path:
     path = float_file.with_name("int8.onnx")
     # Batches of two sizes: ONNX Runtime would stack them.
-    quantize_onnx(float_file, pictures.split(5), path)
+    quantize_onnx(float_file, images.split(5), path)
     return path
 
 
-def embed(path: Path, pictures: Tensor) -> Tensor:
-    return torch.from_numpy(onnx_session(path).run(None, {INPUT: pictures.numpy()})[0])
+def embed(path: Path, images: Tensor) -> Tensor:
+    return torch.from_numpy(onnx_session(path).run(None, {INPUT: images.numpy()})[0])
 
 
 def test_every_convolution_is_int8_per_channel(int8_file: Path) -> None:
@@ -48,28 +46,28 @@ def test_every_convolution_is_int8_per_channel(int8_file: Path) -> None:
 
 
 def test_it_imitates_the_float_file_and_is_smaller(
-    float_file: Path, int8_file: Path, pictures: Tensor
+    float_file: Path, int8_file: Path, images: Tensor
 ) -> None:
-    exact, rounded = embed(float_file, pictures), embed(int8_file, pictures)
+    exact, rounded = embed(float_file, images), embed(int8_file, images)
     assert not torch.equal(exact, rounded)
     assert (exact * rounded).sum(1).min() > 0.98
     assert int8_file.stat().st_size < 0.8 * float_file.stat().st_size
     assert read_onnx_metadata(int8_file) == {"architecture": "Ö"}
 
 
-def test_other_batches(int8_file: Path, pictures: Tensor) -> None:
+def test_other_batches(int8_file: Path, images: Tensor) -> None:
     session = onnx_session(int8_file)
     whole, *parts = (
         session.run(None, {INPUT: some.numpy()})[0]
-        for some in (pictures[:7], pictures[:1], pictures[1:3])
+        for some in (images[:7], images[:1], images[1:3])
     )
     assert np.array_equal(np.concatenate(parts), whole[:3])
 
 
-def test_a_first_pooling_without_padding(pictures: Tensor, tmp_path: Path) -> None:
+def test_a_first_pooling_without_padding(images: Tensor, tmp_path: Path) -> None:
     torch.manual_seed(0)
     # FastReID's; at an odd size its last window reaches over the edge.
-    odd = torch.nn.functional.pad(pictures, (0, 2, 0, 2))
+    odd = torch.nn.functional.pad(images, (0, 2, 0, 2))
     model = build_model("resnet18_fastreid", embedding_dim=64).train()
     with torch.no_grad():
         for _ in range(3):
@@ -113,11 +111,9 @@ def test_it_says_nothing_and_gives_the_same_bytes(
 
 def test_bad_calibration_is_refused(small_file: Path, tmp_path: Path) -> None:
     path = tmp_path / "int8.onnx"
-    with pytest.raises(QuantizeError, match="no calibration pictures"):
+    with pytest.raises(QuantizeError, match="no calibration images"):
         quantize_onnx(small_file, [], path)
-    with pytest.raises(
-        QuantizeError, match=r"batch 0 holds pictures of size \(3, 16, 16\), .* 8\)"
-    ):
+    with pytest.raises(QuantizeError, match=r"batch 0 holds images of size \(3, 16, 16\), .* 8\)"):
         quantize_onnx(small_file, [torch.zeros(2, 3, 16, 16)], path)
     assert not path.exists()
 
@@ -127,8 +123,8 @@ def test_an_activation_that_hardly_varies(tmp_path: Path) -> None:
     nn.init.constant_(layer.weight, 1e-7)
     nn.init.constant_(layer.bias, 1.0)
     model = nn.Sequential(layer, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
-    path, pictures = tmp_path / "flat.onnx", torch.rand(4, 3, 16, 8)
-    save_onnx(model.eval(), pictures[:1], path, {})
+    path, images = tmp_path / "flat.onnx", torch.rand(4, 3, 16, 8)
+    save_onnx(model.eval(), images[:1], path, {})
     with pytest.raises(QuantizeError, match=r"flat\.onnx: .* hardly varies .*=minmax"):
-        quantize_onnx(path, [pictures], tmp_path / "int8.onnx")
-    quantize_onnx(path, [pictures], tmp_path / "int8.onnx", method="minmax")
+        quantize_onnx(path, [images], tmp_path / "int8.onnx")
+    quantize_onnx(path, [images], tmp_path / "int8.onnx", method="minmax")

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from quantize.errors import QuantizeError
 from quantize.onnx import INPUT, onnx_session, read_onnx, save_onnx
 from quantize.onnx_int8 import quantize_onnx
 from quantize.onnx_pooling import pooling_as_convolution
+from reid_edge.core.errors import QuantizeError
 
 
 class Pools(nn.Module):
@@ -27,8 +27,8 @@ class Pools(nn.Module):
             nn.Flatten(),
         )
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        embeddings: Tensor = self.layers(pictures)
+    def forward(self, images: Tensor) -> Tensor:
+        embeddings: Tensor = self.layers(images)
         return embeddings
 
 
@@ -41,12 +41,12 @@ def pools(tmp_path: Path) -> Path:
 
 
 def test_the_result_is_the_same_and_padded_pooling_stays(pools: Path) -> None:
-    pictures = torch.rand(2, 3, 16, 12).numpy()
-    before = onnx_session(pools).run(None, {INPUT: pictures})[0]
+    images = torch.rand(2, 3, 16, 12).numpy()
+    before = onnx_session(pools).run(None, {INPUT: images})[0]
     model = onnx.shape_inference.infer_shapes(read_onnx(pools))
     assert pooling_as_convolution(model) == 1
     onnx.checker.check_model(model)
-    after = onnx_session(model.SerializeToString()).run(None, {INPUT: pictures})[0]
+    after = onnx_session(model.SerializeToString()).run(None, {INPUT: images})[0]
     torch.testing.assert_close(torch.from_numpy(after), torch.from_numpy(before))
     kinds = Counter(node.op_type for node in model.graph.node)
     assert (kinds["Conv"], kinds["AveragePool"]) == (3, 1)

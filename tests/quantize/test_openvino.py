@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from quantize.errors import QuantizeError
 from quantize.onnx import INPUT, OUTPUT, onnx_session, save_onnx
 from quantize.onnx_int8 import quantize_onnx
 from quantize.openvino import METADATA_SECTION, save_openvino
+from reid_edge.core.errors import QuantizeError
 
 openvino = pytest.importorskip("openvino")
 
@@ -41,9 +41,9 @@ def int8_file(onnx_file: Path, batch: Tensor) -> Path:
     return path
 
 
-def embed(path: Path, pictures: Tensor) -> np.ndarray:
+def embed(path: Path, images: Tensor) -> np.ndarray:
     options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-    found = openvino.Core().compile_model(path, "CPU", options)({INPUT: pictures.numpy()})[OUTPUT]
+    found = openvino.Core().compile_model(path, "CPU", options)({INPUT: images.numpy()})[OUTPUT]
     return np.array(found)
 
 
@@ -72,8 +72,8 @@ def test_int8_stays_int8(onnx_file: Path, int8_file: Path, batch: Tensor, tmp_pa
     assert {8 * 3 * 9, 4 * 8} <= sizes  # the convolution's and the linear layer's weights
 
 
-def embed_onnx(path: Path, pictures: Tensor) -> np.ndarray:
-    return np.array(onnx_session(path).run([OUTPUT], {INPUT: pictures.numpy()})[0])
+def embed_onnx(path: Path, images: Tensor) -> np.ndarray:
+    return np.array(onnx_session(path).run([OUTPUT], {INPUT: images.numpy()})[0])
 
 
 def test_metadata_is_the_onnx_files(onnx_file: Path, tmp_path: Path) -> None:

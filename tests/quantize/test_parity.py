@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from quantize.errors import QuantizeError
 from quantize.parity import Parity, ParityLimits, batch_difference, compare, spread, violations
+from reid_edge.core.errors import QuantizeError
 
 LIMITS = ParityLimits(mean_cosine=0.98, lowest_cosine=0.9)
 
@@ -20,7 +20,7 @@ def model() -> tuple[Tensor, Tensor]:
 def test_the_same_embeddings_at_other_lengths_agree(model: tuple[Tensor, Tensor]) -> None:
     scaled = tuple(each * torch.rand(len(each), 1).add(0.1) for each in model)
     parity = compare(model, (scaled[0], scaled[1]), batch_difference=0.0)
-    assert parity.pictures == 35
+    assert parity.images == 35
     assert parity.mean_cosine == pytest.approx(1)
     assert parity.lowest_cosine == pytest.approx(1)
     assert (parity.same_nearest, parity.nearest_overlap) == (1, 1)
@@ -81,17 +81,17 @@ def test_every_limit_is_kept_to(change: dict[str, float], words: str) -> None:
 
 
 def test_batches_of_several_sizes() -> None:
-    pictures = torch.rand(9, 3, 2, 2)
+    images = torch.rand(9, 3, 2, 2)
     sizes: list[int] = []
 
     def embed(batch: Tensor) -> Tensor:
         sizes.append(len(batch))
         return batch.flatten(1) * len(batch)
 
-    assert batch_difference(embed, pictures) < 1e-6
+    assert batch_difference(embed, images) < 1e-6
     assert sizes == [1, 2, 7]
-    assert batch_difference(lambda batch: batch.flatten(1).cumsum(0), pictures) < 1e-6
-    assert batch_difference(lambda batch: batch.flatten(1).cumsum(0).flip(0), pictures) > 1e-3
+    assert batch_difference(lambda batch: batch.flatten(1).cumsum(0), images) < 1e-6
+    assert batch_difference(lambda batch: batch.flatten(1).cumsum(0).flip(0), images) > 1e-3
 
 
 def test_other_shapes_and_numbers_are_refused(model: tuple[Tensor, Tensor]) -> None:

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from quantize.call_sites import split_call_sites
 from quantize.pooling import FloatPooling, keep_pooling_in_float
 from quantize.static import quantize_static
-from reid.models.registry import build_model
+from reid_edge.models.registry import build_model
 
 
 class Peaks(nn.Module):
@@ -18,8 +18,8 @@ class Peaks(nn.Module):
         self.global_avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(8, 4)
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        return self.fc(torch.flatten(self.global_avgpool(F.relu(self.conv(pictures))), 1))
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.fc(torch.flatten(self.global_avgpool(F.relu(self.conv(images))), 1))
 
 
 def test_only_the_pooling_that_a_linear_layer_reads_is_wrapped() -> None:
@@ -30,11 +30,11 @@ def test_only_the_pooling_that_a_linear_layer_reads_is_wrapped() -> None:
 
 
 def test_wrapping_changes_no_bit() -> None:
-    model, pictures = build_model("osnet_x0_25").eval(), torch.randn(2, 3, 64, 32)
+    model, images = build_model("osnet_x0_25").eval(), torch.randn(2, 3, 64, 32)
     graph = split_call_sites(model)
     keep_pooling_in_float(graph)
     with torch.inference_mode():
-        assert torch.equal(graph(pictures), model(pictures))
+        assert torch.equal(graph(images), model(images))
 
 
 class PeaksByModules(Peaks):
@@ -44,18 +44,18 @@ class PeaksByModules(Peaks):
         super().__init__()
         self.between = nn.Sequential(nn.Flatten(), nn.Identity(), nn.Dropout(0.5))
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        return self.fc(self.between(self.global_avgpool(F.relu(self.conv(pictures)))))
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.between(self.global_avgpool(F.relu(self.conv(images)))))
 
 
 @pytest.mark.parametrize("kind", [Peaks, PeaksByModules])
 def test_small_means_of_large_maps_keep_their_levels(kind: type[Peaks]) -> None:
     torch.manual_seed(0)
     model = kind().eval()
-    pictures = 20 * torch.rand(64, 3, 16, 16) * (torch.rand(64, 3, 16, 16) < 0.05)
-    int8 = quantize_static(model, [pictures], bias_correction=False)
+    images = 20 * torch.rand(64, 3, 16, 16) * (torch.rand(64, 3, 16, 16) < 0.05)
+    int8 = quantize_static(model, [images], bias_correction=False)
     with torch.inference_mode():
-        wanted, found = model(pictures), int8(pictures)
+        wanted, found = model(images), int8(images)
     error = found - wanted
     # The maps reach 20, the means 1: the levels of the maps are a sixth of what the means vary by.
     assert (error - error.mean(0)).norm() < 0.1 * (wanted - wanted.mean(0)).norm()

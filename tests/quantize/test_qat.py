@@ -19,8 +19,8 @@ pytestmark = pytest.mark.skipif("qnnpack" not in supported_engines(), reason="ne
 
 
 @pytest.fixture(scope="module")
-def calibrated(osnet: nn.Module, pictures: Tensor) -> Calibrated:
-    return calibrate(osnet, pictures.split(4), Scheme(observer="minmax"))
+def calibrated(osnet: nn.Module, images: Tensor) -> Calibrated:
+    return calibrate(osnet, images.split(4), Scheme(observer="minmax"))
 
 
 @pytest.fixture(scope="module")
@@ -50,17 +50,17 @@ class Small(nn.Module):
 
 
 @pytest.fixture
-def small(pictures: Tensor) -> nn.Module:
+def small(images: Tensor) -> nn.Module:
     torch.manual_seed(0)
     model = Small().train()
     with torch.no_grad():
         for _ in range(20):
-            model(pictures)
+            model(images)
     return model.eval()
 
 
 def test_untrained_it_is_the_calibrated_model(
-    qat: fx.GraphModule, calibrated: Calibrated, osnet: nn.Module, pictures: Tensor
+    qat: fx.GraphModule, calibrated: Calibrated, osnet: nn.Module, images: Tensor
 ) -> None:
     again = trained_calibration(qat, calibrated)
     before, after = observed_nodes(calibrated.prepared), observed_nodes(again.prepared)
@@ -69,27 +69,27 @@ def test_untrained_it_is_the_calibrated_model(
         ranges = (quantization_of(c.prepared.get_submodule(name)) for c in (calibrated, again))
         assert all(torch.equal(a, b) for a, b in zip(*ranges, strict=True))
     static, trained = (convert_calibrated(c, bias_correction=False) for c in (calibrated, again))
-    reference = Reference(osnet, [pictures])
+    reference = Reference(osnet, [images])
     errors = [reference.agreement(m, "qnnpack").mean_cosine_error for m in (static, trained)]
     # Folding in single precision makes weights differ in the last bit, and some round otherwise.
     assert errors[1] < 1.2 * errors[0]
     assert quantization_report(osnet, trained) == quantization_report(osnet, static)
 
 
-def check_rounding(qat: fx.GraphModule, calibrated: Calibrated, pictures: Tensor) -> None:
+def check_rounding(qat: fx.GraphModule, calibrated: Calibrated, images: Tensor) -> None:
     """Check that rounding in training is that of the engine."""
     freeze_observers(qat)
     freeze_batchnorm(qat)
     int8 = convert_calibrated(trained_calibration(qat, calibrated), bias_correction=False)
     with torch.no_grad(), quantized_engine("qnnpack"):
-        simulated, real = qat(pictures), int8(pictures)
+        simulated, real = qat(images), int8(images)
     assert float((simulated - real).norm() / real.norm()) < 0.03
 
 
 def test_rounding_in_training_is_that_of_the_engine(
-    qat: fx.GraphModule, calibrated: Calibrated, pictures: Tensor
+    qat: fx.GraphModule, calibrated: Calibrated, images: Tensor
 ) -> None:
-    check_rounding(qat, calibrated, pictures)
+    check_rounding(qat, calibrated, images)
 
 
 def test_each_call_has_its_own_ranges_and_shares_its_weights(
@@ -109,12 +109,12 @@ def test_each_call_has_its_own_ranges_and_shares_its_weights(
     assert sum(parameter.numel() for parameter in qat.parameters()) == expected
 
 
-def test_training_brings_int8_nearer_to_the_float_model(small: nn.Module, pictures: Tensor) -> None:
-    calibrated = calibrate(small, [pictures], Scheme(observer="minmax", per_channel=False))
+def test_training_brings_int8_nearer_to_the_float_model(small: nn.Module, images: Tensor) -> None:
+    calibrated = calibrate(small, [images], Scheme(observer="minmax", per_channel=False))
     qat = prepare_qat(small, calibrated)
     freeze_observers(qat)
     freeze_batchnorm(qat)
-    reference = Reference(small, [pictures])
+    reference = Reference(small, [images])
 
     def error() -> float:
         int8 = convert_calibrated(trained_calibration(qat, calibrated), bias_correction=False)
@@ -123,7 +123,7 @@ def test_training_brings_int8_nearer_to_the_float_model(small: nn.Module, pictur
     before, errors = error(), []
     optimizer = torch.optim.Adam(qat.parameters(), 1e-4)
     for _ in range(60):
-        loss = (qat(pictures) - reference.embeddings).pow(2).mean()
+        loss = (qat(images) - reference.embeddings).pow(2).mean()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -143,36 +143,36 @@ def _differ(before: dict[str, Tensor], after: dict[str, Tensor]) -> int:
     return sum(not torch.equal(before[name], after[name]) for name in before)
 
 
-def test_statistics_are_learned_until_they_are_frozen(small: nn.Module, pictures: Tensor) -> None:
-    qat = prepare_qat(small, calibrate(small, [pictures]))
+def test_statistics_are_learned_until_they_are_frozen(small: nn.Module, images: Tensor) -> None:
+    qat = prepare_qat(small, calibrate(small, [images]))
     start = _statistics(qat)
-    qat(3 * pictures)
+    qat(3 * images)
     learned = _statistics(qat)
     assert _differ(start[0], learned[0]) > 0
     assert _differ(start[1], learned[1]) == len(start[1]) == 1
     freeze_observers(qat)
-    qat(pictures)
+    qat(images)
     second = _statistics(qat)
     assert _differ(learned[0], second[0]) == 0
     assert _differ(learned[1], second[1]) == 1
     qat.train()
     freeze_batchnorm(qat)
-    qat(pictures)
+    qat(images)
     assert _differ(second[1], _statistics(qat)[1]) == 0
 
 
-def test_a_channel_that_is_switched_off_gives_numbers(small: nn.Module, pictures: Tensor) -> None:
+def test_a_channel_that_is_switched_off_gives_numbers(small: nn.Module, images: Tensor) -> None:
     with torch.no_grad():
         small.norm.weight[2] = 0.0  # type: ignore[index, union-attr]
-    calibrated = calibrate(small, [pictures])
+    calibrated = calibrate(small, [images])
     qat = prepare_qat(small, calibrated)
-    assert torch.isfinite(qat(pictures)).all()
-    qat(pictures).sum().backward()
+    assert torch.isfinite(qat(images)).all()
+    qat(images).sum().backward()
     assert all(torch.isfinite(p.grad).all() for p in qat.parameters() if p.grad is not None)
 
 
-def test_layers_left_in_float_stay_there(small: nn.Module, pictures: Tensor) -> None:
-    calibrated = calibrate(small, [pictures], Scheme(float_layers=("gate",)))
+def test_layers_left_in_float_stay_there(small: nn.Module, images: Tensor) -> None:
+    calibrated = calibrate(small, [images], Scheme(float_layers=("gate",)))
     qat = prepare_qat(small, calibrated)
     assert type(qat.gate) is nn.Conv2d
     int8 = convert_calibrated(trained_calibration(qat, calibrated))
@@ -201,13 +201,13 @@ class Normalised(nn.Module):
 
 
 @pytest.mark.parametrize("float_layers", [(), ("stem", "gate"), ("last",)])
-def test_all_that_was_trained_arrives(pictures: Tensor, float_layers: tuple[str, ...]) -> None:
+def test_all_that_was_trained_arrives(images: Tensor, float_layers: tuple[str, ...]) -> None:
     torch.manual_seed(0)
     model = Normalised().train()
     with torch.no_grad():
         for _ in range(20):
-            model(pictures)
-    calibrated = calibrate(model.eval(), [pictures], Scheme(float_layers=float_layers))
+            model(images)
+    calibrated = calibrate(model.eval(), [images], Scheme(float_layers=float_layers))
     qat = prepare_qat(model, calibrated)
     assert sum(p.numel() for p in qat.parameters()) == sum(p.numel() for p in model.parameters())
     with torch.no_grad():
@@ -217,7 +217,7 @@ def test_all_that_was_trained_arrives(pictures: Tensor, float_layers: tuple[str,
             for name, buffer in trained.named_buffers():
                 if name.endswith("running_mean"):
                     buffer.sub_(0.5)
-    expected = calibrate(model, [pictures], Scheme(float_layers=float_layers)).prepared.state_dict()
+    expected = calibrate(model, [images], Scheme(float_layers=float_layers)).prepared.state_dict()
     found = trained_calibration(qat, calibrated).prepared.state_dict()
     weights = [name for name in expected if name.endswith(("weight", "bias", "mean", "exponent"))]
     assert len(weights) == 14
@@ -225,26 +225,26 @@ def test_all_that_was_trained_arrives(pictures: Tensor, float_layers: tuple[str,
         torch.testing.assert_close(found[name], expected[name])
 
 
-def test_float_layers_are_judged_as_they_were_trained(osnet: nn.Module, pictures: Tensor) -> None:
-    calibrated = calibrate(osnet, [pictures], Scheme(float_layers=("conv1", "conv3.0.gate")))
+def test_float_layers_are_judged_as_they_were_trained(osnet: nn.Module, images: Tensor) -> None:
+    calibrated = calibrate(osnet, [images], Scheme(float_layers=("conv1", "conv3.0.gate")))
     qat = prepare_qat(osnet, calibrated)
     with torch.no_grad():
         for parameter in qat.parameters():
             parameter.mul_(1.05)
-    check_rounding(qat, calibrated, pictures)
+    check_rounding(qat, calibrated, images)
 
 
 @pytest.mark.skipif("x86" not in supported_engines(), reason="needs the x86 engine")
-def test_x86_trains_with_seven_bits(small: nn.Module, pictures: Tensor) -> None:
-    calibrated = calibrate(small, [pictures], Scheme(engine="x86"))
+def test_x86_trains_with_seven_bits(small: nn.Module, images: Tensor) -> None:
+    calibrated = calibrate(small, [images], Scheme(engine="x86"))
     qat = prepare_qat(small, calibrated)
     int8 = convert_calibrated(trained_calibration(qat, calibrated))
-    agreement = Reference(small, [pictures]).agreement(int8, "x86")
+    agreement = Reference(small, [images]).agreement(int8, "x86")
     assert agreement.mean_cosine_error < 0.01
 
 
 def test_it_starts_from_the_biases_of_static_int8(
-    osnet: nn.Module, calibrated: Calibrated, pictures: Tensor
+    osnet: nn.Module, calibrated: Calibrated, images: Tensor
 ) -> None:
     start = with_corrected_biases(calibrated)
     qat = prepare_qat(osnet, start)
@@ -264,7 +264,7 @@ def test_it_starts_from_the_biases_of_static_int8(
     for site in gates:
         torch.testing.assert_close(learned[site], mean)
     assert len({id(qat.get_submodule(site).bias) for site in gates}) == 1
-    reference = Reference(osnet, [pictures])
+    reference = Reference(osnet, [images])
     static = convert_calibrated(calibrated)
     untrained = convert_calibrated(again, bias_correction=False)
     plain = convert_calibrated(calibrated, bias_correction=False)

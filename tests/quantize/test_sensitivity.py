@@ -57,13 +57,13 @@ def chain() -> nn.Module:
 
 
 @pytest.fixture(scope="module")
-def calibrated(chain: nn.Module, pictures: Tensor) -> Calibrated:
-    return calibrate(chain, pictures.split(4), Scheme(observer="minmax"))
+def calibrated(chain: nn.Module, images: Tensor) -> Calibrated:
+    return calibrate(chain, images.split(4), Scheme(observer="minmax"))
 
 
 @pytest.fixture(scope="module")
-def found(chain: nn.Module, calibrated: Calibrated, pictures: Tensor) -> Sensitivity:
-    return measure_sensitivity(chain, calibrated, pictures.split(6))
+def found(chain: nn.Module, calibrated: Calibrated, images: Tensor) -> Sensitivity:
+    return measure_sensitivity(chain, calibrated, images.split(6))
 
 
 def test_layers_that_belong_together_are_one(chain: nn.Module, osnet: nn.Module) -> None:
@@ -97,55 +97,55 @@ class OnTokens(nn.Module):
         return self.mix(self.stem(x).flatten(2).transpose(1, 2)).mean(1)  # type: ignore[no-any-return]
 
 
-def test_the_macs_of_a_linear_layer_on_tokens(pictures: Tensor) -> None:
+def test_the_macs_of_a_linear_layer_on_tokens(images: Tensor) -> None:
     model = OnTokens().eval()
-    calibrated = calibrate(model, [pictures], Scheme(observer="minmax"))
-    layers = measure_sensitivity(model, calibrated, [pictures]).layers
+    calibrated = calibrate(model, [images], Scheme(observer="minmax"))
+    layers = measure_sensitivity(model, calibrated, [images]).layers
     macs = {cost.layer: cost.macs for cost in layers}
     assert macs == {"stem": 64 * 32 * 3 * 8 * 9, "mix": 64 * 32 * 8 * 5}
 
 
 def test_parts_add_up_to_about_the_whole(found: Sensitivity) -> None:
-    parts = found.picture + found.operators + sum(cost.alone for cost in found.layers)
+    parts = found.image + found.operators + sum(cost.alone for cost in found.layers)
     assert parts == pytest.approx(found.everything, rel=0.5)
 
 
 def test_a_layer_alone_is_what_rounding_it_by_hand_gives(
-    chain: nn.Module, calibrated: Calibrated, pictures: Tensor, found: Sensitivity
+    chain: nn.Module, calibrated: Calibrated, images: Tensor, found: Sensitivity
 ) -> None:
     model = copy.deepcopy(chain)
     weight = model.stem.weight  # type: ignore[union-attr]
     scale = weight.detach().abs().amax((1, 2, 3), keepdim=True) / 127.5  # type: ignore[operator, union-attr]
     model.stem.weight = nn.Parameter((weight / scale).round().clamp(-128, 127) * scale)  # type: ignore[operator, union-attr]
     with torch.no_grad():
-        outputs = model.stem(pictures)  # type: ignore[operator]
-        exact = chain.stem(pictures)  # type: ignore[operator]
+        outputs = model.stem(images)  # type: ignore[operator]
+        exact = chain.stem(images)  # type: ignore[operator]
         low, high = float(exact.min()), float(exact.max())
         step = (high - low) / 255
         zero = round(-low / step)
         rounded = ((outputs / step).round() + zero).clamp(0, 255).sub(zero) * step
         embeddings = chain.fc(chain.blocks(rounded).flatten(1))  # type: ignore[operator]
-        reference = chain(pictures)
+        reference = chain(images)
     cosine = nn.functional.cosine_similarity(embeddings.double(), reference.double())
     alone = next(cost.alone for cost in found.layers if cost.layer == "stem")
     assert alone == pytest.approx(float(1 - cosine.mean()), rel=0.1)
 
 
 def test_sparing_layers_is_calibrating_without_them(
-    chain: nn.Module, calibrated: Calibrated, pictures: Tensor
+    chain: nn.Module, calibrated: Calibrated, images: Tensor
 ) -> None:
     spared = spare_layers(chain, calibrated, ["blocks.1"])
     int8 = convert_calibrated(spared)
     scheme = Scheme(observer="minmax", float_layers=("blocks.1",))
-    expected = quantize_static(chain, pictures.split(4), scheme)
+    expected = quantize_static(chain, images.split(4), scheme)
     with quantized_engine("qnnpack"), torch.inference_mode():
-        assert torch.equal(int8(pictures), expected(pictures))
+        assert torch.equal(int8(images), expected(images))
 
 
 def test_the_dearest_are_left_in_float_until_the_budget_is_met(
-    chain: nn.Module, calibrated: Calibrated, pictures: Tensor, found: Sensitivity
+    chain: nn.Module, calibrated: Calibrated, images: Tensor, found: Sensitivity
 ) -> None:
-    reference = Reference(chain, [pictures])
+    reference = Reference(chain, [images])
 
     def measure(float_layers: Sequence[str]) -> Agreement:
         spared = spare_layers(chain, calibrated, float_layers)
@@ -162,12 +162,12 @@ def test_the_dearest_are_left_in_float_until_the_budget_is_met(
 
 
 def test_the_model_is_left_as_it_is_and_progress_is_told(
-    chain: nn.Module, calibrated: Calibrated, pictures: Tensor
+    chain: nn.Module, calibrated: Calibrated, images: Tensor
 ) -> None:
     before = copy.deepcopy(chain.state_dict())
     told: list[tuple[int, int]] = []
     again = measure_sensitivity(
-        chain, calibrated, [pictures], progress=lambda done, total: told.append((done, total))
+        chain, calibrated, [images], progress=lambda done, total: told.append((done, total))
     )
     assert told == [(n, 5) for n in range(1, 6)]
     assert all(torch.equal(before[name], value) for name, value in chain.state_dict().items())

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from quantize.errors import QuantizeError
 from quantize.side_by_side import Model, measure_side_by_side
 from quantize.worker import Worker
+from reid_edge.core.errors import QuantizeError
 
 MEBIBYTE = 2**20
 SHAPE = (3, 8, 8)
@@ -23,9 +23,9 @@ class HoldsWeights(nn.Module):
         super().__init__()
         self.weights = nn.Parameter(torch.ones(numbers))
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        assert pictures.shape[2] == 8
-        return self.weights.sum() * pictures
+    def forward(self, images: Tensor) -> Tensor:
+        assert images.shape[2] == 8
+        return self.weights.sum() * images
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +58,7 @@ def test_models_are_measured_beside_the_first(files: dict[str, Path]) -> None:
         for timing in timings:
             assert 0 < timing.lower_quartile_ms <= timing.median_ms <= timing.upper_quartile_ms
             assert timing.cpu_ms > 0
-            assert timing.pictures_per_second == pytest.approx(
-                1000 * timing.batch / timing.median_ms
-            )
+            assert timing.images_per_second == pytest.approx(1000 * timing.batch / timing.median_ms)
     assert all(timing.speedup == 1 for timing in measured["small"].timings)
     small, large = (m.peak_bytes for m in measured.values())
     assert small is not None

@@ -10,9 +10,9 @@ from torch.nn import functional as F
 from quantize.calibrate import ObserverName, Scheme
 from quantize.call_sites import call_sites
 from quantize.engine import Engine, quantized_engine, supported_engines
-from quantize.errors import QuantizeError
 from quantize.static import quantize_static
-from reid.models import build_model
+from reid_edge.core.errors import QuantizeError
+from reid_edge.models import build_model
 
 pytestmark = pytest.mark.skipif("qnnpack" not in supported_engines(), reason="needs QNNPACK")
 
@@ -20,15 +20,15 @@ MINMAX = Scheme(observer="minmax")
 
 
 @torch.inference_mode()
-def _cosine(model: nn.Module, int8: nn.Module, pictures: Tensor) -> float:
+def _cosine(model: nn.Module, int8: nn.Module, images: Tensor) -> float:
     with quantized_engine("qnnpack"):
-        return float(F.cosine_similarity(model(pictures), int8(pictures)).min())
+        return float(F.cosine_similarity(model(images), int8(images)).min())
 
 
 def test_int8_embeddings_are_near_the_float_ones(
-    osnet: nn.Module, int8_osnet: fx.GraphModule, pictures: Tensor
+    osnet: nn.Module, int8_osnet: fx.GraphModule, images: Tensor
 ) -> None:
-    assert _cosine(osnet, int8_osnet, pictures) > 0.98
+    assert _cosine(osnet, int8_osnet, images) > 0.98
 
 
 def test_each_call_of_a_gate_has_ranges_of_its_own(
@@ -40,39 +40,39 @@ def test_each_call_of_a_gate_has_ranges_of_its_own(
 
 
 def test_same_inputs_same_bits(
-    osnet: nn.Module, int8_osnet: fx.GraphModule, pictures: Tensor
+    osnet: nn.Module, int8_osnet: fx.GraphModule, images: Tensor
 ) -> None:
-    again = quantize_static(osnet, pictures.split(4))
+    again = quantize_static(osnet, images.split(4))
     with quantized_engine("qnnpack"), torch.inference_mode():
-        assert torch.equal(again(pictures), int8_osnet(pictures))
+        assert torch.equal(again(images), int8_osnet(images))
 
 
 def test_a_model_in_training_mode_is_quantized_in_evaluation_mode_and_left_alone(
-    osnet: nn.Module, pictures: Tensor
+    osnet: nn.Module, images: Tensor
 ) -> None:
     model = copy.deepcopy(osnet).train()
     before = copy.deepcopy(model.state_dict())
-    int8 = quantize_static(model, pictures.split(4), MINMAX)
-    from_evaluation = quantize_static(osnet, pictures.split(4), MINMAX)
+    int8 = quantize_static(model, images.split(4), MINMAX)
+    from_evaluation = quantize_static(osnet, images.split(4), MINMAX)
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     with quantized_engine("qnnpack"), torch.inference_mode():
-        assert torch.equal(int8(pictures), from_evaluation(pictures))
+        assert torch.equal(int8(images), from_evaluation(images))
 
 
-def test_progress_counts_pictures(osnet: nn.Module, pictures: Tensor) -> None:
+def test_progress_counts_images(osnet: nn.Module, images: Tensor) -> None:
     seen: list[int] = []
-    batches = (batch for batch in pictures.split(5))
+    batches = (batch for batch in images.split(5))
     quantize_static(nn.Sequential(nn.Conv2d(3, 4, 3)), batches, progress=seen.append)
     assert seen == [5, 10, 12]
 
 
 @pytest.mark.parametrize("engine", supported_engines())
-def test_the_user_sees_no_deprecation_notices(pictures: Tensor, engine: Engine) -> None:
+def test_the_user_sees_no_deprecation_notices(images: Tensor, engine: Engine) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         quantize_static(
-            nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), [pictures], Scheme(engine=engine)
+            nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), [images], Scheme(engine=engine)
         )
 
 
@@ -91,9 +91,9 @@ class DeadChannel(nn.Module):
 
 
 @pytest.mark.parametrize("per_channel", [True, False])
-def test_the_bias_of_a_dead_channel_survives(pictures: Tensor, per_channel: bool) -> None:
+def test_the_bias_of_a_dead_channel_survives(images: Tensor, per_channel: bool) -> None:
     # A small input makes the steps of QNNPACK's integer bias so small that it would overflow.
-    small = pictures * 1e-3
+    small = images * 1e-3
     int8 = quantize_static(DeadChannel(), [small], Scheme(per_channel=per_channel))
     with quantized_engine("qnnpack"), torch.inference_mode():
         torch.testing.assert_close(
@@ -101,12 +101,12 @@ def test_the_bias_of_a_dead_channel_survives(pictures: Tensor, per_channel: bool
         )
 
 
-def test_bias_correction_takes_back_the_mean_error(osnet: nn.Module, pictures: Tensor) -> None:
+def test_bias_correction_takes_back_the_mean_error(osnet: nn.Module, images: Tensor) -> None:
     errors = {}
     for corrected in (True, False):
-        int8 = quantize_static(osnet, pictures.split(4), MINMAX, bias_correction=corrected)
+        int8 = quantize_static(osnet, images.split(4), MINMAX, bias_correction=corrected)
         with quantized_engine("qnnpack"), torch.inference_mode():
-            errors[corrected] = (int8(pictures) - osnet(pictures)).mean(0).abs().mean()
+            errors[corrected] = (int8(images) - osnet(images)).mean(0).abs().mean()
     assert errors[True] < errors[False]
 
 
@@ -132,21 +132,21 @@ class Mixed(nn.Module):
 
 
 @pytest.mark.parametrize("engine", supported_engines())
-def test_mixed_operators_work_on_every_engine(pictures: Tensor, engine: Engine) -> None:
+def test_mixed_operators_work_on_every_engine(images: Tensor, engine: Engine) -> None:
     torch.manual_seed(0)
     model = Mixed().eval()
-    int8 = quantize_static(model, [pictures], Scheme(engine=engine))
+    int8 = quantize_static(model, [images], Scheme(engine=engine))
     with quantized_engine(engine), torch.inference_mode():
-        assert F.cosine_similarity(int8(pictures), model(pictures)).min() > 0.98
+        assert F.cosine_similarity(int8(images), model(images)).min() > 0.98
 
 
 @pytest.mark.parametrize("observer", ["minmax", "moving_average"])
 def test_observers_and_per_tensor_weights(
-    osnet: nn.Module, pictures: Tensor, observer: ObserverName
+    osnet: nn.Module, images: Tensor, observer: ObserverName
 ) -> None:
     scheme = Scheme(observer=observer, per_channel=False)
-    int8 = quantize_static(osnet, pictures.split(4), scheme)
-    assert _cosine(osnet, int8, pictures) > 0.95
+    int8 = quantize_static(osnet, images.split(4), scheme)
+    assert _cosine(osnet, int8, images) > 0.95
 
 
 @pytest.mark.parametrize(
@@ -164,36 +164,36 @@ def test_observers_and_per_tensor_weights(
             {"scheme": Scheme(float_layers=("conv2.0.gat",))},
             r"no layer 'conv2.0.gat' .* mean 'conv2.0.gate'\?",
         ),
-        ({"calibration": []}, "no calibration pictures: .*"),
+        ({"calibration": []}, "no calibration images: .*"),
         ({"calibration": [(1, 2)]}, "calibration batch 0 is a tuple, not a tensor"),
         ({"calibration": [torch.zeros(3, 8, 8)]}, r"batch 0 has shape \(3, 8, 8\), expected"),
         (
             {"calibration": [torch.zeros(1, 3, 64, 32), torch.zeros(1, 3, 32, 32)]},
-            r"batch 1 holds pictures of size \(3, 32, 32\), those before had \(3, 64, 32\)",
+            r"batch 1 holds images of size \(3, 32, 32\), those before had \(3, 64, 32\)",
         ),
         ({"calibration": [torch.full((1, 3, 64, 32), torch.nan)]}, "batch 0 .* not finite"),
     ],
 )
 def test_refusals(
-    osnet: nn.Module, pictures: Tensor, arguments: dict[str, object], words: str
+    osnet: nn.Module, images: Tensor, arguments: dict[str, object], words: str
 ) -> None:
     before = torch.backends.quantized.engine
     quantize: Callable[..., fx.GraphModule] = quantize_static
     with pytest.raises(QuantizeError, match=words) as error:
-        quantize(osnet, **{"calibration": [pictures], **arguments})
+        quantize(osnet, **{"calibration": [images], **arguments})
     assert "\n" not in str(error.value)
     assert torch.backends.quantized.engine == before
 
 
 def test_a_model_whose_trace_computes_something_else_is_refused(
-    written_over: nn.Module, pictures: Tensor
+    written_over: nn.Module, images: Tensor
 ) -> None:
     with pytest.raises(QuantizeError, match=r"^WrittenOver and its torch\.fx trace .* in place"):
-        quantize_static(written_over, [pictures], MINMAX)
+        quantize_static(written_over, [images], MINMAX)
 
 
-def test_instance_norm_variant(pictures: Tensor) -> None:
+def test_instance_norm_variant(images: Tensor) -> None:
     torch.manual_seed(0)
     model = build_model("osnet_ibn_x0_5").eval()
-    int8 = quantize_static(model, [pictures[:4]], MINMAX)
-    assert _cosine(model, int8, pictures[:4]) > 0.98
+    int8 = quantize_static(model, [images[:4]], MINMAX)
+    assert _cosine(model, int8, images[:4]) > 0.98

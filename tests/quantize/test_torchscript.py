@@ -7,31 +7,31 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from quantize.engine import Engine, quantized_engine, supported_engines
-from quantize.errors import QuantizeError
 from quantize.fold import folded_copy
 from quantize.torchscript import load_torchscript, save_torchscript
+from reid_edge.core.errors import QuantizeError
 
 
 @pytest.fixture(scope="module")
 def int8_file(
-    int8_osnet: fx.GraphModule, pictures: Tensor, tmp_path_factory: pytest.TempPathFactory
+    int8_osnet: fx.GraphModule, images: Tensor, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     path = tmp_path_factory.mktemp("int8") / "model.ts"
-    save_torchscript(int8_osnet, pictures[:2], path, {"name": "Ö"}, engine="qnnpack")
+    save_torchscript(int8_osnet, images[:2], path, {"name": "Ö"}, engine="qnnpack")
     return path
 
 
 def test_the_file_gives_the_same_bits_for_every_batch_size(
-    int8_osnet: fx.GraphModule, int8_file: Path, pictures: Tensor
+    int8_osnet: fx.GraphModule, int8_file: Path, images: Tensor
 ) -> None:
     loaded, metadata = load_torchscript(int8_file, "qnnpack")
     assert metadata == {"name": "Ö", "engine": "qnnpack"}
     with quantized_engine("qnnpack"), torch.inference_mode():
         for size in (1, 2, 7):
-            assert torch.equal(loaded(pictures[:size]), int8_osnet(pictures[:size]))
+            assert torch.equal(loaded(images[:size]), int8_osnet(images[:size]))
 
 
-def test_other_sizes_of_pictures(int8_osnet: fx.GraphModule, int8_file: Path) -> None:
+def test_other_sizes_of_images(int8_osnet: fx.GraphModule, int8_file: Path) -> None:
     loaded, _ = load_torchscript(int8_file)
     larger = torch.randn(2, 3, 96, 48)
     with quantized_engine("qnnpack"), torch.inference_mode():
@@ -40,40 +40,40 @@ def test_other_sizes_of_pictures(int8_osnet: fx.GraphModule, int8_file: Path) ->
 
 @pytest.mark.parametrize("engine", [name for name in supported_engines() if name != "qnnpack"])
 def test_the_weights_are_packed_anew_for_another_engine(
-    int8_osnet: fx.GraphModule, int8_file: Path, pictures: Tensor, engine: Engine
+    int8_osnet: fx.GraphModule, int8_file: Path, images: Tensor, engine: Engine
 ) -> None:
     before = torch.backends.quantized.engine
     loaded, _ = load_torchscript(int8_file, engine)
     assert torch.backends.quantized.engine == before
     with torch.inference_mode():
         with quantized_engine(engine):
-            there = loaded(pictures)
+            there = loaded(images)
         with quantized_engine("qnnpack"):
-            here = int8_osnet(pictures)
+            here = int8_osnet(images)
     assert F.cosine_similarity(there, here).min() > 0.9
 
 
-def test_a_float_model(osnet: nn.Module, pictures: Tensor, tmp_path: Path) -> None:
+def test_a_float_model(osnet: nn.Module, images: Tensor, tmp_path: Path) -> None:
     path = tmp_path / "float.ts"
-    save_torchscript(osnet, pictures[:1], path, {})
+    save_torchscript(osnet, images[:1], path, {})
     loaded, metadata = load_torchscript(path)
     assert metadata == {}
     with torch.inference_mode():
-        assert torch.equal(loaded(pictures), osnet(pictures))
+        assert torch.equal(loaded(images), osnet(images))
 
 
 def test_a_frozen_model_has_only_constants_and_is_close(
-    osnet: nn.Module, pictures: Tensor, tmp_path: Path
+    osnet: nn.Module, images: Tensor, tmp_path: Path
 ) -> None:
     path = tmp_path / "frozen.ts"
-    save_torchscript(folded_copy(osnet, pictures), pictures[:1], path, {"name": "x"}, freeze=True)
+    save_torchscript(folded_copy(osnet, images), images[:1], path, {"name": "x"}, freeze=True)
     loaded, metadata = load_torchscript(path)
     assert metadata == {"name": "x"}
     assert list(loaded.parameters()) == []
     with torch.inference_mode():
         for size in (1, 7):
-            expected = osnet(pictures[:size])
-            torch.testing.assert_close(loaded(pictures[:size]), expected, rtol=1e-3, atol=1e-4)
+            expected = osnet(images[:size])
+            torch.testing.assert_close(loaded(images[:size]), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_the_example_does_not_become_part_of_the_file(tmp_path: Path) -> None:

@@ -9,25 +9,24 @@ import pytest
 import torch
 
 from pipeline.command import main as run_pipeline
-from pipeline.errors import PipelineError
-from pipeline.pictures import split_validation
+from pipeline.images import split_validation
 from pipeline.run_dir import RunDir
 from pipeline.search.command import main
 from pipeline.search.outcome import finish
 from pipeline.search.prepare import lay_out
 from pipeline.search.score import compact_model, mean_average_precision
-from pipeline.search.task import PICTURES, Task, read_task
+from pipeline.search.task import IMAGES, Task, read_task
 from pipeline.search.variables import default_variables
 from pipeline.settings_io import load_config
-from prune.errors import PruneError
 from prune.layers import layer_widths, model_cost
 from prune.plan_file import read_plan
 from prune.search.history import Trial
 from prune.search.space import make_space
-from prune.targets import freedom
-from reid.data.market1501 import read_market1501
-from reid.models.checkpoint import read_torch_file
-from reid.models.registry import build_model
+from prune.targets import width_options
+from reid_edge.core.errors import PipelineError, PruneError
+from reid_edge.data.market1501 import read_market1501
+from reid_edge.models.checkpoint import read_torch_file
+from reid_edge.models.registry import build_model
 
 CONFIG = """
 name: tiny
@@ -36,7 +35,7 @@ data: {{root: {root}, height: 64, width: 32, workers: 0}}
 model: {{architecture: osnet_x0_5, embedding_dim: 32}}
 train: {{epochs: 0}}
 prune: {{target: osnet_x0_25}}
-search: {{trials: 2, held_back: 3, reconstruction_pictures: 8}}
+search: {{trials: 2, held_back: 3, reconstruction_images: 8}}
 """
 
 
@@ -70,9 +69,9 @@ def test_what_is_held_back_is_neither_tested_on_nor_reconstructed_on(
     data = read_market1501(tiny_market)
     held_back = set(task.query.persons.tolist()) | set(task.gallery.persons.tolist())
     assert len(held_back) == 3
-    assert held_back <= {picture.person for picture in data.train}
-    assert not held_back & {picture.person for picture in (*data.query, *data.gallery)}
-    rest = [picture for picture in data.train if picture.person not in held_back]
+    assert held_back <= {image.person for image in data.train}
+    assert not held_back & {image.person for image in (*data.query, *data.gallery)}
+    rest = [image for image in data.train if image.person not in held_back]
     assert 0 < len(task.reconstruction) <= min(8, len(rest))
 
 
@@ -194,9 +193,9 @@ def test_identities_set_apart_have_no_say(run: RunDir, tiny_market: Path) -> Non
     config = load_config(run.config_path, ["data.validation_share=0.25"])
     _, apart = split_validation(config, read_market1501(tiny_market))
     assert apart is not None
-    judging = {picture.person for picture in (*apart.query, *apart.gallery)}
-    pictures = read_torch_file(lay_out(config, run).task / PICTURES)
-    seen = {person for packed in pictures.values() for person in packed["persons"].tolist()}
+    judging = {image.person for image in (*apart.query, *apart.gallery)}
+    images = read_torch_file(lay_out(config, run).task / IMAGES)
+    seen = {person for packed in images.values() for person in packed["persons"].tolist()}
     assert len(judging) == 2
     assert len(seen) == 6
     assert not seen & judging
@@ -264,7 +263,7 @@ def test_too_few_identities_are_refused(run: RunDir) -> None:
     ],
 )
 def test_every_layer_that_may_be_cut_has_one_variable(architecture: str, names: list[str]) -> None:
-    free = freedom(
+    free = width_options(
         build_model(architecture),
         torch.zeros(2, 3, 64, 32),
         cost_example=torch.zeros(1, 3, 64, 32),

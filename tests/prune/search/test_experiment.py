@@ -12,10 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from prune.errors import PruneError
 from prune.search.experiment import run_search
 from prune.search.history import Answered, finished_trials, read_events
 from prune.search.job import Job
+from reid_edge.core.errors import PruneError
 
 TOY = Path(__file__).with_name("toy_trial.py")
 PATIENCE = 240.0

@@ -2,7 +2,6 @@ from pathlib import Path
 
 import pytest
 
-from prune.errors import PruneError
 from prune.search.history import (
     Answered,
     Asked,
@@ -14,6 +13,7 @@ from prune.search.history import (
     finished_trials,
     read_events,
 )
+from reid_edge.core.errors import PruneError
 
 EVENTS: list[Event] = [
     Asked(0, {"a": 0.5}),

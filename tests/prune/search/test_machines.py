@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from prune.errors import PruneError
 from prune.search.job import Job
 from prune.search.machines import Machine, prepare, tunnels
+from reid_edge.core.errors import PruneError
 
 KEY = Path("/nowhere/key")
 

@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from prune.errors import PruneError
 from prune.layers import layer_widths, model_cost
 from prune.search.space import SearchSpace, make_space
-from prune.targets import Freedom, freedom
+from prune.targets import WidthOptions, width_options
 from prune.widths import check_groups
-from reid.models.registry import build_model
+from reid_edge.core.errors import PruneError
+from reid_edge.models.registry import build_model
 
 EXAMPLE, COST_EXAMPLE = torch.zeros(2, 3, 64, 32), torch.zeros(1, 3, 64, 32)
 
@@ -28,8 +28,8 @@ PATTERNS = {
 
 
 @pytest.fixture(scope="module")
-def half_free() -> Freedom:
-    return freedom(build_model("osnet_x0_5"), EXAMPLE, cost_example=COST_EXAMPLE)
+def half_free() -> WidthOptions:
+    return width_options(build_model("osnet_x0_5"), EXAMPLE, cost_example=COST_EXAMPLE)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def quarter() -> nn.Module:
 
 
 @pytest.fixture(scope="module")
-def space(half_free: Freedom, quarter: nn.Module) -> SearchSpace:
+def space(half_free: WidthOptions, quarter: nn.Module) -> SearchSpace:
     return make_space(half_free, PATTERNS, model_cost(quarter, COST_EXAMPLE).macs)
 
 
@@ -81,12 +81,12 @@ def test_a_greater_proportion_makes_its_layers_wider_and_the_others_narrower(
     assert tilted["fc.0"] == plain["fc.0"] == space.free.full["fc.0"]
 
 
-def test_a_limit_above_the_full_width_leaves_everything(half_free: Freedom) -> None:
+def test_a_limit_above_the_full_width_leaves_everything(half_free: WidthOptions) -> None:
     free_for_all = make_space(half_free, PATTERNS, 10**12)
     assert free_for_all.widths(dict.fromkeys(PATTERNS, 0.3)) == dict(half_free.full)
 
 
-def test_a_limit_that_cannot_be_met_is_refused(half_free: Freedom) -> None:
+def test_a_limit_that_cannot_be_met_is_refused(half_free: WidthOptions) -> None:
     with pytest.raises(PruneError, match=r"budget of 1,000 cannot be met: the narrowest"):
         make_space(half_free, PATTERNS, 1000).widths(dict.fromkeys(PATTERNS, 0.5))
 
@@ -103,6 +103,6 @@ def test_a_limit_that_cannot_be_met_is_refused(half_free: Freedom) -> None:
 def test_variables_that_cannot_be_moved_are_refused(
     small_net: nn.Module, patterns: dict[str, tuple[str, ...]], words: str
 ) -> None:
-    free = freedom(small_net, torch.zeros(2, 3, 8, 8), cost_example=torch.zeros(1, 3, 8, 8))
+    free = width_options(small_net, torch.zeros(2, 3, 8, 8), cost_example=torch.zeros(1, 3, 8, 8))
     with pytest.raises(PruneError, match=words):
         make_space(free, patterns, 10_000)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from prune.errors import PruneError
 from prune.search.history import Asked, Sample, finished_trials, read_events
 from prune.search.tuner import STARTUP_TRIALS, RecordedTpe
+from reid_edge.core.errors import PruneError
 
 SPACE = {name: {"_type": "quniform", "_value": [0.1, 1.0, 0.05]} for name in ("a", "b")}
 START = {"a": 0.5, "b": 0.5}

@@ -1,0 +1,133 @@
+"""The images of a run: one's own folder, or synthetic pedestrians in the run's folder."""
+
+import json
+import logging
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+from pipeline.config import Config
+from pipeline.progress import progress_bar
+from pipeline.run_dir import RunDir
+from reid_edge.core.io import write_json
+from reid_edge.core.seeding import derive_seed
+from reid_edge.data.inspection import inspect_data
+from reid_edge.data.merging import merge_training, split_by_identity
+from reid_edge.data.records import NO_CAMERAS, ReidData, check_evaluable, check_trainable
+from reid_edge.data.sources import read_source
+from reid_edge.data.synthetic import SyntheticSettings, write_synthetic_market1501
+
+logger = logging.getLogger(__name__)
+
+INSPECTION = "inspection.json"
+
+
+NOT_DRAWN = "not drawn yet"
+
+
+def prepare_images(config: Config, run: RunDir) -> tuple[ReidData, str]:
+    """Read (or first draw) the images, check that each is whole, hash them.
+
+    Returns:
+        The data, and its hash.
+
+    Raises:
+        DataError: the folder, a name or an image is not as it has to be.
+    """
+    if config.data.root is None:
+        draw_synthetic(config, synthetic_folder(config, run))
+    data, digest, stamps = _inspect(config, run)
+    if not data.has_cameras:
+        # Faces have none; of people it may be a name that was not understood.
+        level = logging.WARNING if config.evaluation.task == "person" else logging.INFO
+        logger.log(level, "%s: %s", data.root, NO_CAMERAS)
+    write_json(run.path / INSPECTION, stamps)
+    return data, digest
+
+
+def split_validation(config: Config, data: ReidData) -> tuple[ReidData, ReidData | None]:
+    """Set the validation identities apart from the training images, if any are asked for.
+
+    Returns:
+        The data with the rest to train on; and query and gallery of what was set apart, or none.
+
+    Raises:
+        DataError: none of the identities set apart is on two cameras.
+    """
+    share = config.data.validation_share
+    if not share:
+        return data, None
+    apart = split_by_identity(data, share, derive_seed(config.seed, "validation"))
+    return replace(data, train=apart.train), apart
+
+
+def look_at_images(config: Config, run: RunDir) -> tuple[ReidData | None, str]:
+    """Read the images as they are now, and write nothing.
+
+    Returns:
+        The data, and its hash; no data if the program has not drawn it yet.
+
+    Raises:
+        DataError: the folder, a name or an image is not as it has to be.
+    """
+    if config.data.root is None and not synthetic_folder(config, run).exists():
+        return None, NOT_DRAWN
+    return _inspect(config, run)[:2]
+
+
+def synthetic_folder(config: Config, run: RunDir) -> Path:
+    """Return where a run's synthetic images lie; other settings, another folder."""
+    settings = config.data.synthetic.model_dump_json()
+    return run.path / f"images-{sha256(settings.encode()).hexdigest()[:8]}"
+
+
+def _read(config: Config, root: Path) -> ReidData:
+    settings = config.data
+    data = read_source(settings.format, root)
+    if not data.query:
+        data = split_by_identity(data, settings.test_share, derive_seed(config.seed, "test set"))
+    if not settings.also_train_on:
+        return data
+    others = [read_source(source.format, source.root) for source in settings.also_train_on]
+    return merge_training([data, *others], data)
+
+
+def _inspect(config: Config, run: RunDir) -> tuple[ReidData, str, dict[str, str]]:
+    data = _read(config, config.data.root or synthetic_folder(config, run))
+    check_trainable(data)
+    check_evaluable(data)
+    known = _read_inspection(run.path / INSPECTION)
+    with progress_bar("checking images") as progress:
+        task = progress.add_task("checking images", total=None)
+        digest, stamps = inspect_data(
+            data,
+            known=known,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    return data, digest, stamps
+
+
+def draw_synthetic(config: Config, folder: Path) -> None:
+    """Draw synthetic pedestrians, unless they are there already."""
+    settings = config.data.synthetic
+    with progress_bar("drawing pedestrians") as progress:
+        task = progress.add_task("drawing pedestrians", total=None)
+        write_synthetic_market1501(
+            folder,
+            SyntheticSettings(
+                seed=settings.seed,
+                train_identities=settings.train_identities,
+                test_identities=settings.test_identities,
+                cameras=settings.cameras,
+                images_per_camera=settings.images_per_camera,
+            ),
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+
+
+def _read_inspection(path: Path) -> dict[str, str]:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

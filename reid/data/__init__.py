@@ -1,1 +1,0 @@
-"""Pictures: dataset readers, decoding, transforms, loaders, synthetic pedestrians."""

@@ -1,0 +1,164 @@
+"""The options that every command with a model has."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reid_edge.core.devices import DEVICES
+from reid_edge.core.errors import ModelError
+
+if TYPE_CHECKING:
+    from reid_edge.inference.embedder import Embedder
+
+WEIGHTS_VARIABLE = "REID_WEIGHTS"
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which model to use, and how."""
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--weights", type=Path, metavar="FILE",
+        help="checkpoint, TorchScript, ONNX or ExecuTorch file, or the .xml of an OpenVINO file "
+        f"(default: the environment variable {WEIGHTS_VARIABLE})",
+    )  # fmt: skip
+    group.add_argument(
+        "--architecture", metavar="NAME",
+        help="of a checkpoint of another program (default: as in the file's name)",
+    )  # fmt: skip
+    group.add_argument(
+        "--input-size", metavar="HxW",
+        help="pixels, rows first (default: the file's own, or 256x128)",
+    )  # fmt: skip
+    group.add_argument(
+        "--flip", action="store_true", help="average each embedding over the mirror image"
+    )
+    group.add_argument(
+        "--device", choices=DEVICES, default="auto",
+        help="where a checkpoint runs (default: auto, the GPU if there is one); exported files "
+        "run on the CPU",
+    )  # fmt: skip
+
+
+def add_loading_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of commands that go through many images."""
+    parser.add_argument(
+        "--batch-size", type=int, default=32, metavar="N",
+        help="images that go through the model together (default: 32)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--workers", type=int, default=0, metavar="N",
+        help="processes that decode images (default: 0, none of their own)",
+    )  # fmt: skip
+
+
+def add_threshold_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option that overrides the stored threshold."""
+    parser.add_argument(
+        "--threshold", type=float, metavar="X",
+        help="least cosine similarity of one person (default: the one stored with the model)",
+    )  # fmt: skip
+
+
+def load_chosen_model(options: argparse.Namespace) -> Embedder:
+    """Load the model that the options or the environment name.
+
+    Args:
+        options: of `add_model_options`.
+
+    Raises:
+        ReidError: no model is named, or it cannot be loaded.
+    """
+    from reid_edge.inference.model_files import load_embedder
+
+    path = _named_model(options)
+    if path is None:
+        raise ModelError(f"no model is named: give --weights FILE, or set {WEIGHTS_VARIABLE}")
+    return load_embedder(
+        path,
+        architecture=options.architecture,
+        input_size=parse_input_size(options.input_size),
+        flip_averaging=options.flip,
+        device=options.device,
+    )
+
+
+def load_model_of_index(options: argparse.Namespace, index: Path) -> Embedder:
+    """Load the model that ``--weights`` names, or else the one that an index was made with.
+
+    Args:
+        options: of `add_model_options`. Where they name no model, architecture, input size and
+            flip averaging are the index's too, whatever the environment names.
+        index: a gallery's folder.
+
+    Raises:
+        ReidError: there is no index, or the model cannot be loaded.
+    """
+    from reid_edge.inference.gallery_folder import model_of
+    from reid_edge.inference.model_files import load_embedder
+
+    path, space = model_of(index)
+    if options.weights is not None:
+        return load_chosen_model(options)
+    return load_embedder(
+        path,
+        architecture=options.architecture or space.architecture or None,
+        input_size=parse_input_size(options.input_size) or space.input_size,
+        flip_averaging=options.flip or space.flip_averaging,
+        device=options.device,
+    )
+
+
+def _named_model(options: argparse.Namespace) -> Path | None:
+    variable = os.environ.get(WEIGHTS_VARIABLE)
+    return options.weights or (Path(variable) if variable else None)
+
+
+def chosen_threshold(options: argparse.Namespace, embedder: Embedder) -> tuple[float, str]:
+    """Give the threshold, the option's or the stored one, and where it is from.
+
+    Raises:
+        ModelError: the option is no cosine similarity, or nothing is stored that fits the model.
+    """
+    from reid_edge.inference.thresholds import read_threshold
+
+    if options.threshold is None:
+        stored = read_threshold(embedder)
+        return stored.threshold, str(stored)
+    if not -1 <= options.threshold <= 1:
+        raise ModelError(
+            f"--threshold {options.threshold:g}: a cosine similarity is between -1 and 1"
+        )
+    return float(options.threshold), "--threshold"
+
+
+def chosen_threshold_if_any(
+    options: argparse.Namespace, embedder: Embedder
+) -> tuple[float, str] | None:
+    """Give what :func:`chosen_threshold` gives, or None where there is no threshold to choose.
+
+    Raises:
+        ModelError: the option is no cosine similarity, or what is stored does not fit the model.
+    """
+    from reid_edge.inference.thresholds import threshold_path
+
+    if options.threshold is None and not threshold_path(embedder.path).is_file():
+        return None
+    return chosen_threshold(options, embedder)
+
+
+def parse_input_size(text: str | None) -> tuple[int, int] | None:
+    """Read ``256x128`` as (height, width).
+
+    Raises:
+        ModelError: it is something else.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    if match is None:
+        raise ModelError(f"input size {text!r}: expected rows and columns, such as 256x128")
+    return int(match[1]), int(match[2])

@@ -1,0 +1,48 @@
+"""``reid-edge models``: the architectures, with their size and cost."""
+
+import argparse
+
+from rich.console import Console
+from rich.table import Table
+
+HELP = "list the architectures with their parameters, operations, input and embedding"
+HEADINGS = ("parameters", "MACs", "input", "embedding")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("--height", type=int, default=256, help="input rows (default: 256)")
+    parser.add_argument("--width", type=int, default=128, help="input columns (default: 128)")
+    parser.epilog = (
+        "Parameters without the classifier, which is not needed after training. MACs: "
+        "multiplications with addition of convolutions and linear layers, for one image."
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the table.
+
+    Returns:
+        0.
+
+    Raises:
+        ModelError: the input is too small.
+    """
+    from reid_edge.models.complexity import measure_complexity
+    from reid_edge.models.registry import MODELS
+
+    table = Table()
+    table.add_column("architecture")
+    for heading in HEADINGS:
+        table.add_column(heading, justify="right")
+    for name in MODELS:
+        found = measure_complexity(name, options.height, options.width)
+        table.add_row(
+            name,
+            f"{found.parameters:,}",
+            f"{found.macs / 1e6:,.1f} M",
+            f"{options.height} x {options.width}",
+            str(found.embedding_dim),
+        )
+    Console().print(table)
+    return 0

@@ -1,0 +1,73 @@
+"""``reid-edge prepare NAME``: a checked data set in the Market-1501 layout."""
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from reid_edge.cli.data_options import DATA_SETS
+from reid_edge.cli.progress_bars import progress_bars
+
+HELP = "fetch or unpack a data set, check its counts, write it in the Market-1501 layout"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("name", help=f"data set: {', '.join(DATA_SETS)}")
+    parser.add_argument(
+        "--from", dest="source", type=Path, metavar="PATH",
+        help="local archive or folder (default: fetch from Kaggle, where it has the set)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--to", dest="target", type=Path, metavar="FOLDER", help="where to (default: data/NAME)"
+    )
+    parser.add_argument(
+        "--max-ids", type=int, metavar="N", help="keep the first N identities of train and of test"
+    )
+    parser.add_argument(
+        "--split", type=int, metavar="N", help="which of CUHK03's 20 classic splits, 0 to 19"
+    )
+    parser.add_argument(
+        "--train-all", action="store_true", help="train on the validation images too, if any"
+    )
+    parser.add_argument(
+        "--allow-other-counts", action="store_true",
+        help="go on where the counts are not the published ones",
+    )  # fmt: skip
+
+
+def run(options: argparse.Namespace) -> int:
+    """Prepare the data set and say where it is.
+
+    Returns:
+        0.
+
+    Raises:
+        DataError: the data set cannot be had, or is not what was published.
+    """
+    from reid_edge.data.prepare import prepare
+    from reid_edge.data.published_counts import count
+
+    target = options.target or Path("data") / options.name
+    with progress_bars() as start:
+        data = prepare(
+            options.name,
+            options.source,
+            target,
+            max_ids=options.max_ids,
+            allow_other_counts=options.allow_other_counts,
+            options=_reader_options(options),
+            progress=start,
+        )
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(f"{target}: {count(data)}", markup=False)
+    return 0
+
+
+def _reader_options(options: argparse.Namespace) -> dict[str, object]:
+    given: dict[str, object] = {}
+    if options.split is not None:
+        given["split"] = options.split
+    if options.train_all:
+        given["train_all"] = True
+    return given

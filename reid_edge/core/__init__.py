@@ -1,0 +1,1 @@
+"""What all packages share; it imports none of them."""

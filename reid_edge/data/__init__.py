@@ -1,0 +1,1 @@
+"""Images: dataset readers, decoding, transforms, loaders, synthetic pedestrians."""

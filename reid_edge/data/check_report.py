@@ -1,0 +1,194 @@
+"""What looking a data set over has found, and how it is shown."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from reid_edge.data.records import NO_CAMERAS
+
+LISTED = 10
+MOST_CAMERAS = 20
+
+
+@dataclass(frozen=True)
+class SplitCounts:
+    """How many images, identities and cameras a split has."""
+
+    name: str
+    images: int
+    identities: int
+    cameras: int
+
+
+@dataclass(frozen=True)
+class UnreadableImage:
+    """An image that cannot be decoded, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class UnmatchedQuery:
+    """A query that is left out of the evaluation, since nothing in the gallery can match it.
+
+    Attributes:
+        path: the image.
+        person: its identity.
+        camera: its camera.
+        same_camera: whether the identity is in the gallery, but on this camera alone; such
+            images are dropped by the protocol. Otherwise it is not in the gallery at all.
+    """
+
+    path: Path
+    person: int
+    camera: int
+    same_camera: bool
+
+
+@dataclass(frozen=True)
+class ImageSizes:
+    """Sizes (width, height) in order of area, and how many different ones there are."""
+
+    smallest: tuple[int, int]
+    median: tuple[int, int]
+    largest: tuple[int, int]
+    different: int
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """What looking a data set over has found.
+
+    Attributes:
+        root: its folder.
+        splits: counts of train, query and gallery.
+        identities_by_camera: by camera, how many identities it has in train, query and gallery.
+        distractors: gallery images of identities that no query asks for.
+        distractor_identities: how many identities these are.
+        junk: images of person -1, which are not read.
+        has_cameras: as that of :class:`reid_edge.data.records.ReidData`.
+        stand_in_cameras: there are cameras, but no identity has two images on one of them.
+        unreadable: images that cannot be decoded.
+        duplicates: (training image, test image) that are equal byte for byte.
+        shared_identities: identities in both training and test set.
+        unmatched: queries that the protocol leaves out.
+        sizes: of the images that can be read; none if there are none.
+    """
+
+    root: Path
+    splits: tuple[SplitCounts, ...]
+    identities_by_camera: dict[int, tuple[int, int, int]]
+    distractors: int
+    distractor_identities: int
+    junk: int
+    has_cameras: bool
+    stand_in_cameras: bool
+    unreadable: tuple[UnreadableImage, ...]
+    duplicates: tuple[tuple[Path, Path], ...]
+    shared_identities: tuple[int, ...]
+    unmatched: tuple[UnmatchedQuery, ...]
+    sizes: ImageSizes | None
+
+    def problems(self) -> list[str]:
+        """Return what makes training fail or its figures wrong, one sentence each."""
+        queries = next((split.images for split in self.splits if split.name == "query"), 0)
+        found = (
+            (self.unreadable, f"{len(self.unreadable)} images cannot be read"),
+            (self.duplicates, f"{len(self.duplicates)} test images are training images too"),
+            (
+                self.shared_identities,
+                f"{len(self.shared_identities)} identities are in both training and test set",
+            ),
+            (
+                queries and len(self.unmatched) == queries,
+                f"none of the {queries} queries has a match on another camera",
+            ),
+        )
+        return [sentence for is_so, sentence in found if is_so]
+
+    def __rich__(self) -> RenderableType:
+        """Show the report as tables and lists."""
+        parts: list[RenderableType] = [self._split_table(), self._camera_table()]
+        parts += [Text(line) for line in self._notes()]
+        parts += _listing(
+            "cannot be read", (f"{u.path}: {u.reason}" for u in self.unreadable), None
+        )
+        parts += _listing(
+            "test images that are training images too",
+            (f"{test} is {train}" for train, test in self.duplicates),
+        )
+        parts += _listing(
+            "identities in both training and test set", map(str, self.shared_identities)
+        )
+        parts += _listing("queries without a match, left out", map(_explain, self.unmatched))
+        parts += [Text(f"problem: {sentence}", style="bold red") for sentence in self.problems()]
+        if not self.problems():
+            parts.append(Text("no problems found", style="green"))
+        return Group(*parts)
+
+    def _split_table(self) -> Table:
+        table = Table(title=Text(str(self.root)), title_justify="left")
+        for heading in ("split", "images", "identities", "cameras"):
+            table.add_column(heading, justify="left" if heading == "split" else "right")
+        for split in self.splits:
+            counts = (split.images, split.identities, split.cameras)
+            table.add_row(split.name, *(f"{number:,}" for number in counts))
+        return table
+
+    def _camera_table(self) -> RenderableType:
+        if len(self.identities_by_camera) > MOST_CAMERAS:
+            return Text(f"{len(self.identities_by_camera):,} cameras, too many to list")
+        table = Table(title="identities by camera", title_justify="left")
+        for heading in ("camera", "train", "query", "gallery"):
+            table.add_column(heading, justify="right")
+        for camera, counts in self.identities_by_camera.items():
+            table.add_row(str(camera), *(f"{number:,}" for number in counts))
+        return table
+
+    def _notes(self) -> list[str]:
+        notes = []
+        if self.sizes is not None:
+            named = (self.sizes.smallest, self.sizes.median, self.sizes.largest)
+            sizes = ", ".join(f"{width} x {height}" for width, height in named)
+            notes.append(
+                f"sizes, smallest, median, largest: {sizes} ({self.sizes.different} sizes)"
+            )
+        if self.distractors:
+            notes.append(
+                f"distractors in the gallery: {self.distractors:,} images "
+                f"of {self.distractor_identities:,} identities"
+            )
+        if self.junk:
+            notes.append(f"junk, not read: {self.junk:,} images of person -1")
+        if not self.has_cameras:
+            notes.append(NO_CAMERAS)
+        if self.stand_in_cameras:
+            notes.append("no identity has two images on one camera: these may be no real cameras")
+        if not any(split.images for split in self.splits if split.name != "train"):
+            notes.append("no query and no gallery: the set can be trained on, not evaluated")
+        if not any(split.images for split in self.splits if split.name == "train"):
+            notes.append("no training images: the set can be evaluated, not trained on")
+        return notes
+
+
+def _explain(query: UnmatchedQuery) -> str:
+    why = (
+        f"the gallery has person {query.person} on the query's camera {query.camera} alone"
+        if query.same_camera
+        else f"person {query.person} is not in the gallery"
+    )
+    return f"{query.path}: {why}"
+
+
+def _listing(title: str, lines: Iterable[str], limit: int | None = LISTED) -> Sequence[Text]:
+    found = list(lines)
+    if not found:
+        return []
+    shown = found[:limit]
+    more = [f"  and {len(found) - len(shown):,} more"] if len(shown) < len(found) else []
+    return [Text(line) for line in (f"{title}:", *(f"  {line}" for line in shown), *more)]

@@ -1,0 +1,174 @@
+"""One's own images, listed in CSV files: ``img_path,person_id[,camera_id]``."""
+
+import csv
+import difflib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from reid_edge.core.errors import DataError
+from reid_edge.data.numbering import number_names, stand_in_cameras
+from reid_edge.data.paths import expand_home, image_inside
+from reid_edge.data.records import ReidData, Sample
+
+SPLITS = ("train", "query", "gallery")
+JUNK = "-1"
+PATH, PERSON, CAMERA = "img_path", "person_id", "camera_id"
+# The short ones are torchreid's.
+ALIASES = {
+    "pid": PERSON, "camid": CAMERA, "cam_id": CAMERA, "camera": CAMERA,
+}  # fmt: skip
+CAMERA_LIKENESS = 0.75
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a list: the image, its person and camera as they are written, and where."""
+
+    path: Path
+    person: str
+    camera: str
+    where: str
+
+
+def read_csv_lists(root: Path) -> ReidData:
+    """Read images that CSV files list.
+
+    Paths are relative to the folder of the CSV file and stay within it. Persons and cameras may
+    be numbers or words, the same in all files. Columns are named in capitals or small letters;
+    ``pid`` is ``person_id``; ``camid``, ``cam_id`` and ``camera`` are ``camera_id``.
+
+    Without ``camera_id`` no two images of a person share a camera (see `stand_in_cameras`), so
+    that the protocol drops nothing but a query's own image. Person ``-1`` is junk, as in
+    Market-1501, and is dropped.
+
+    Args:
+        root: a folder with any of ``train.csv``, ``query.csv`` and ``gallery.csv``, the last two
+            together; or one CSV file, or a folder with just one: all of it is training set then.
+
+    Raises:
+        DataError: a file, a column or an image is missing, a column is named nearly as that of
+            the cameras is, a path leads out of the folder, an image is listed twice, or only some
+            lines name a camera.
+    """
+    root = expand_home(root)
+    files = _find_files(root)
+    base = next(iter(files.values())).parent.resolve()
+    rows = {split: list(_read_rows(file, base)) for split, file in files.items()}
+    everything = [row for split in SPLITS for row in rows.get(split, [])]
+    _check_contradictions(everything)
+    persons = number_names(row.person for row in everything)
+    has_cameras = _has_cameras(everything)
+    cameras = _number_cameras(everything, persons, has_cameras)
+    splits = {
+        split: tuple(
+            sorted(Sample(row.path, persons[row.person], cameras[row.path]) for row in found)
+        )
+        for split, found in rows.items()
+    }
+    train, query, gallery = (splits.get(split, ()) for split in SPLITS)
+    return ReidData(base, train, query, gallery, has_cameras=has_cameras)
+
+
+def _find_files(root: Path) -> dict[str, Path]:
+    if root.is_file():
+        return {"train": root}
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder or CSV file")
+    files = {split: root / f"{split}.csv" for split in SPLITS if (root / f"{split}.csv").is_file()}
+    if ("query" in files) != ("gallery" in files):
+        raise DataError(f"{root}: query.csv and gallery.csv go together; one of them is missing")
+    if files:
+        return files
+    lists = sorted(root.glob("*.csv"))
+    if len(lists) == 1:
+        return {"train": lists[0]}
+    found = ", ".join(path.name for path in lists[:3]) or "none"
+    raise DataError(
+        f"{root}: expected train.csv, query.csv and gallery.csv, or a single CSV file; "
+        f"found {found}"
+    )
+
+
+def _read_rows(file: Path, base: Path) -> Iterator[Row]:
+    seen: dict[Path, int] = {}
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream, skipinitialspace=True)
+            reader.fieldnames = _read_columns(file, reader.fieldnames or [])
+            for line in reader:
+                row = _parse(line, base, f"{file} line {reader.line_num}")
+                if row.path in seen:
+                    raise DataError(f"{row.where}: the image is in line {seen[row.path]} already")
+                seen[row.path] = reader.line_num
+                if row.person != JUNK:
+                    yield row
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{file}: cannot be read as CSV in UTF-8 ({error})") from error
+    if not seen:
+        raise DataError(f"{file}: no images in it")
+
+
+def _read_columns(file: Path, written: Sequence[str]) -> list[str]:
+    """Name the columns as this module does, the others as they are."""
+    plain = [name.strip().casefold() for name in written]
+    names = [ALIASES.get(name, name) for name in plain]
+    missing = [name for name in (PATH, PERSON) if name not in names]
+    if missing:
+        raise DataError(
+            f"{file}: no column {' and '.join(missing)} in the first line; "
+            f"expected {PATH},{PERSON} and perhaps {CAMERA}, found {','.join(written) or 'nothing'}"
+        )
+    for name in (PATH, PERSON, CAMERA):
+        meant = [text for text, read in zip(written, names, strict=True) if read == name]
+        if len(meant) > 1:
+            raise DataError(f"{file}: columns {' and '.join(meant)} all mean {name}; keep one")
+    if CAMERA not in names:
+        _refuse_like_camera(file, plain)
+    return names
+
+
+def _refuse_like_camera(file: Path, names: Sequence[str]) -> None:
+    """Refuse what may be the cameras: passed over, figures would be far too good, and no one told.
+
+    Raises:
+        DataError: a column's name is like ``camera_id``.
+    """
+    near = difflib.get_close_matches(CAMERA, names, n=1, cutoff=CAMERA_LIKENESS)
+    like = [name for name in names if "cam" in name] or near
+    if like:
+        raise DataError(
+            f"{file}: column {like[0]!r} is not known; name it {CAMERA} if it has the cameras, "
+            "otherwise take it out or give it a name unlike that"
+        )
+
+
+def _parse(line: dict[str, str | None], base: Path, where: str) -> Row:
+    text, person = (line.get(PATH) or "").strip(), (line.get(PERSON) or "").strip()
+    if not text or not person:
+        raise DataError(f"{where}: {PATH if not text else PERSON} is empty")
+    return Row(image_inside(base, text, where), person, (line.get(CAMERA) or "").strip(), where)
+
+
+def _check_contradictions(rows: list[Row]) -> None:
+    known: dict[Path, Row] = {}
+    for row in rows:
+        other = known.setdefault(row.path, row)
+        if (other.person, other.camera) != (row.person, row.camera):
+            raise DataError(
+                f"{row.where}: {row.path.name} has another person or camera than in {other.where}"
+            )
+
+
+def _has_cameras(rows: list[Row]) -> bool:
+    bare = [row for row in rows if not row.camera]
+    if bare and len(bare) < len(rows):
+        raise DataError(f"{bare[0].where}: no {CAMERA}, but other lines have one; give all or none")
+    return not bare
+
+
+def _number_cameras(rows: list[Row], persons: dict[str, int], has_cameras: bool) -> dict[Path, int]:
+    if not has_cameras:
+        return stand_in_cameras((persons[row.person], row.path) for row in rows)
+    numbers = number_names(row.camera for row in rows)
+    return {row.path: numbers[row.camera] for row in rows}

@@ -1,0 +1,114 @@
+"""One's own images, a folder per identity."""
+
+import re
+from pathlib import Path
+
+from reid_edge.core.errors import DataError
+from reid_edge.data.numbering import number_names, stand_in_cameras
+from reid_edge.data.paths import existing_folder, holds_images, images_of, inner_folders
+from reid_edge.data.records import ReidData, Sample
+
+TRAIN, TRAIN_ALL, VALIDATION, QUERY, GALLERY = "train", "train_all", "val", "query", "gallery"
+# The last is made by layumi's Person_reID too, and not read here.
+SPLITS = frozenset((TRAIN, TRAIN_ALL, VALIDATION, QUERY, GALLERY, "multi-query"))
+JUNK = "-1"
+IN_ONE_FOLDER = (
+    "put the images of each identity into one folder, with the camera in their names, such as "
+    f"'c2_1.jpg'; sets of identities are folders named {TRAIN}, {QUERY} and {GALLERY}"
+)
+# Not within a word: neither "pic2.jpg" nor "c3po.jpg" names a camera, "0002_c1s1_000451.jpg" does.
+CAMERA = re.compile(
+    r"(?<![a-z0-9])(?:c|cam(?:era)?[ _-]?)(\d+)(?:s\d|(?![a-z0-9]))"
+    r"|^[\d-]{4}c(\d)t\d+f\d+$",  # MARS: 0001C1T0001F001.jpg
+    re.IGNORECASE,
+)
+
+
+def read_identity_folders(root: Path, *, train_all: bool = False) -> ReidData:
+    """Read images that lie in a folder per identity.
+
+    The folder's name is the identity, a number or a word. An image's name may have the camera in
+    it as ``c``, ``cam`` or ``camera`` and a number, in small letters or capitals
+    (``0002_c1s1_000451_03.jpg``, ``c3_17.png``, ``Cam2-0001.jpg``), or as MARS has it
+    (``0001C1T0001F001.jpg``). If none has, no two images of a person share a camera (see
+    `stand_in_cameras`). A folder named ``-1`` is junk, as in Market-1501, and is not read.
+
+    Args:
+        root: a folder with ``train``, ``query`` and ``gallery`` in it, each with a folder per
+            identity, the last two together (the layout of layumi's Person_reID); or just a folder
+            per identity: all of it is training set then.
+        train_all: train on ``train_all``, or on ``train`` and ``val`` where that is missing,
+            instead of ``train`` alone.
+
+    Raises:
+        DataError: there are no folders or no images in them, only some of the names have a
+            camera, or there are images that would not be read: in another folder beside these,
+            or in a folder within that of an identity.
+    """
+    root = existing_folder(root)
+    folders = _find_splits(root, train_all)
+    found = {split: _list_split(members) for split, members in folders.items()}
+    persons = number_names(name for members in found.values() for name, _ in members)
+    named = _read_cameras(root, [member for split in found.values() for member in split])
+    cameras = named or stand_in_cameras(
+        (persons[name], path) for members in found.values() for name, path in members
+    )
+    splits = {
+        split: tuple(sorted(Sample(path, persons[name], cameras[path]) for name, path in members))
+        for split, members in found.items()
+    }
+    train, query, gallery = (splits.get(split, ()) for split in (TRAIN, QUERY, GALLERY))
+    return ReidData(root, train, query, gallery, has_cameras=bool(named))
+
+
+def _find_splits(root: Path, train_all: bool) -> dict[str, list[Path]]:
+    there = {path.name for path in root.iterdir() if path.is_dir()}
+    if not there & {TRAIN, TRAIN_ALL, QUERY, GALLERY}:
+        return {TRAIN: [root]}
+    _refuse_other_folders(root)
+    if (QUERY in there) != (GALLERY in there):
+        raise DataError(f"{root}: query and gallery go together; one of the folders is missing")
+    splits = {split: [root / split] for split in (QUERY, GALLERY) if split in there}
+    if TRAIN_ALL in there and (train_all or TRAIN not in there):
+        return {TRAIN: [root / TRAIN_ALL], **splits}
+    names = (TRAIN, VALIDATION) if train_all else (TRAIN,)
+    train = [root / name for name in names if name in there]
+    return {TRAIN: train, **splits} if train else splits
+
+
+def _refuse_other_folders(root: Path) -> None:
+    for folder in inner_folders(root):
+        if folder.name not in SPLITS and holds_images(folder):
+            raise DataError(
+                f"{folder}: has images and is not read; the folders are named {TRAIN}, "
+                f"{QUERY} and {GALLERY}, a test set is the last two; rename it or move it away"
+            )
+
+
+def _list_split(folders: list[Path]) -> list[tuple[str, Path]]:
+    members = [
+        (identity.name, path)
+        for folder in folders
+        for identity in inner_folders(folder)
+        if identity.name != JUNK
+        for path in images_of(identity, "an identity", IN_ONE_FOLDER)
+    ]
+    if not members:
+        raise DataError(f"{folders[0]}: no folder with images in it; expected one per identity")
+    return members
+
+
+def _read_cameras(root: Path, members: list[tuple[str, Path]]) -> dict[Path, int]:
+    """Read cameras off the names; there are none or all of them."""
+    cameras = {
+        path: int(match[1] or match[2])
+        for _, path in members
+        if (match := CAMERA.search(path.stem))
+    }
+    if cameras and len(cameras) < len(members):
+        bare = next(path for _, path in members if path not in cameras)
+        raise DataError(
+            f"{bare.relative_to(root)}: no camera such as 'c2' in the name, but other names have "
+            "one; give all or none"
+        )
+    return cameras

@@ -1,0 +1,108 @@
+"""Loaders for training and for evaluation."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from reid_edge.data.images import load_image, normalise
+from reid_edge.data.records import Sample, relabel
+from reid_edge.data.sampling import EpochSampler
+from reid_edge.data.transforms import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    AugmentationSettings,
+    TrainTransform,
+)
+
+
+class TrainingImages(Dataset[tuple[Tensor, int]]):
+    """Augmented images with their class, by (index, seed)."""
+
+    def __init__(
+        self,
+        images: Sequence[Sample],
+        augmentation: AugmentationSettings,
+        height: int,
+        width: int,
+    ) -> None:
+        self._images = list(images)
+        self._classes = relabel(images)
+        self._size = height, width
+        self._transform = TrainTransform(augmentation, height, width)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
+        index, seed = key
+        image = load_image(self._images[index].path, *self._size)
+        return self._transform(image, seed), self._classes[index]
+
+
+class EvaluationImages(Dataset[Tensor]):
+    """Normalised images, in order."""
+
+    def __init__(self, images: Sequence[Sample], height: int, width: int) -> None:
+        self._images = list(images)
+        self._size = height, width
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> Tensor:
+        image = load_image(self._images[index].path, *self._size)
+        return normalise(image, IMAGENET_MEAN, IMAGENET_STD)
+
+
+def training_loader(
+    images: Sequence[Sample],
+    *,
+    augmentation: AugmentationSettings,
+    height: int,
+    width: int,
+    identities_per_batch: int,
+    images_per_identity: int,
+    seed: int,
+    workers: int,
+    replicas: int = 1,
+) -> DataLoader[tuple[Tensor, int]]:
+    """Make a loader of P x K batches: images (B, 3, H, W) and classes (B,).
+
+    What it yields is a function of the images, the settings, the seed and the epoch; the number
+    of workers does not change it. Of ``replicas`` processes each has its own batches of the epoch.
+
+    Raises:
+        TrainingError: the training set is too small for the batch.
+    """
+    sampler = EpochSampler(
+        relabel(images),
+        identities_per_batch=identities_per_batch,
+        images_per_identity=images_per_identity,
+        seed=seed,
+        replicas=replicas,
+    )
+    return DataLoader(
+        TrainingImages(images, augmentation, height, width),
+        batch_size=identities_per_batch * images_per_identity,
+        sampler=sampler,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        drop_last=True,
+    )
+
+
+def evaluation_loader(
+    images: Sequence[Sample], *, height: int, width: int, batch_size: int, workers: int
+) -> DataLoader[Tensor]:
+    """Make a loader of batches (B, 3, H, W) in the order of the images."""
+    return DataLoader(
+        EvaluationImages(images, height, width), batch_size=batch_size, num_workers=workers
+    )
+
+
+def stack_images(images: Sequence[Sample], *, height: int, width: int) -> Tensor:
+    """Load images into one normalised tensor (N, 3, H, W)."""
+    dataset = EvaluationImages(images, height, width)
+    return torch.stack([dataset[index] for index in range(len(dataset))])

@@ -1,0 +1,80 @@
+"""Writing any data set in the layout and with the names of Market-1501."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from reid_edge.core.progress import Progress
+from reid_edge.data.images import read_image
+from reid_edge.data.market1501 import NAME, SPLITS, SUFFIXES
+from reid_edge.data.records import ReidData, Sample
+
+
+def write_market_layout(
+    data: ReidData, folder: Path, *, link: bool = False, progress: Progress | None = None
+) -> None:
+    """Write the three folders of Market-1501.
+
+    Names that are Market-1501's and say what the data says are kept. Otherwise an image becomes
+    ``0007_c2s1_000015_00.png``: person, camera, number within the split. A set that has a person
+    0 is then counted from 1, since 0 is the name of Market-1501's distractors. Images that are
+    not JPEG or PNG are written as PNG.
+
+    Args:
+        data: what to write; junk is not part of it.
+        folder: an empty folder.
+        link: use hard links where the file system has them; the originals must not be needed.
+        progress: called with (images done, images).
+
+    Raises:
+        DataError: an image cannot be decoded that has to be written in another format, or has
+            16-bit or float pixels.
+        OSError: the folder cannot be written, or an image not read.
+    """
+    splits = {"train": data.train, "query": data.query, "gallery": data.gallery}
+    keep = all(_has_market_names(images) for images in splits.values())
+    shift = 1 if any(image.person == 0 for image in data.images()) else 0
+    done, total = 0, len(data.images())
+    for split, images in splits.items():
+        target = folder / SPLITS[split]
+        target.mkdir()
+        for number, image in enumerate(images):
+            name = image.path.name if keep else _name(image, number, shift)
+            _write(image.path, target / name, link)
+            done += 1
+            if progress is not None:
+                progress(done, total)
+
+
+def _has_market_names(images: Sequence[Sample]) -> bool:
+    if len({image.path.name for image in images}) < len(images):
+        return False
+    return all(_is_market_name(image) for image in images)
+
+
+def _is_market_name(image: Sample) -> bool:
+    match = NAME.match(image.path.name)
+    if match is None or image.path.suffix.lower() not in SUFFIXES:
+        return False
+    return (int(match[1]), int(match[2])) == (image.person, image.camera)
+
+
+def _name(image: Sample, number: int, shift: int) -> str:
+    suffix = image.path.suffix.lower()
+    kept = suffix if suffix in SUFFIXES else ".png"
+    return f"{image.person + shift:04d}_c{image.camera}s1_{number:06d}_00{kept}"
+
+
+def _write(path: Path, target: Path, link: bool) -> None:
+    if path.suffix.lower() not in SUFFIXES:
+        read_image(path, keep_grey=True).save(target)
+        return
+    if link:
+        try:
+            os.link(path, target)
+            return
+        except OSError:
+            # Not every file system has hard links.
+            pass
+    shutil.copyfile(path, target)

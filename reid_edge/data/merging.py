@@ -1,0 +1,110 @@
+"""Several training sets as one, and a part of the identities set apart for validation."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from reid_edge.core.errors import DataError
+from reid_edge.data.records import ReidData, Sample, relabel
+
+
+def merge_training(training: Sequence[ReidData], test: ReidData) -> ReidData:
+    """Merge the training sets of several data sets, and test on any one.
+
+    Identities and cameras of different sets are different ones: they are numbered anew, set after
+    set, beyond the numbers of the test set, so that no number means two people. This is how
+    Market-1501, DukeMTMC-reID and CUHK03 are trained on together.
+
+    Args:
+        training: their training images are taken, in this order.
+        test: its query and gallery are taken, as they are; it may be one of ``training``.
+
+    Raises:
+        DataError: there is nothing to train on.
+    """
+    tested = (*test.query, *test.gallery)
+    person = 1 + max((image.person for image in tested), default=0)
+    camera = 1 + max((image.camera for image in tested), default=0)
+    merged: list[Sample] = []
+    for data in training:
+        added = _renumber(data.train, person, camera)
+        merged.extend(added)
+        person = 1 + max((image.person for image in added), default=person - 1)
+        camera = 1 + max((image.camera for image in added), default=camera - 1)
+    if not merged:
+        raise DataError("none of the data sets to merge has images to train on")
+    return replace(test, train=tuple(merged))
+
+
+def _renumber(images: Sequence[Sample], first_person: int, first_camera: int) -> tuple[Sample, ...]:
+    cameras = sorted({image.camera for image in images})
+    camera_numbers = {camera: first_camera + index for index, camera in enumerate(cameras)}
+    return tuple(
+        Sample(image.path, first_person + person, camera_numbers[image.camera])
+        for image, person in zip(images, relabel(images), strict=True)
+    )
+
+
+def split_by_identity(data: ReidData, share: float, seed: int) -> ReidData:
+    """Set identities of the training set apart, to validate or to test on.
+
+    Query is one image of each identity on each camera, as in Market-1501, and gallery the rest.
+    A camera that has but one image of an identity gives it to the gallery, so that the queries
+    of the other cameras find it; where all its cameras do, as in a set without cameras, the query
+    is one image of the identity. Every query has a match on another camera: an identity that is
+    on one camera only goes to the gallery whole.
+
+    Args:
+        data: its training set is divided; its query and gallery are not looked at.
+        share: of the identities, above 0 and below 1; at least one is set apart and one is left.
+        seed: the draw is a function of it.
+
+    Returns:
+        The same data with the rest of the training set, and query and gallery of what was set
+        apart.
+
+    Raises:
+        DataError: the share is out of range, there are too few identities, or none that is set
+            apart is on two cameras.
+    """
+    if not 0 < share < 1:
+        raise DataError(f"the share of identities must be between 0 and 1, not {share}")
+    by_person: dict[int, list[Sample]] = {}
+    for image in sorted(data.train):
+        by_person.setdefault(image.person, []).append(image)
+    persons = sorted(by_person)
+    if len(persons) < 2:
+        raise DataError(f"{data.root}: {len(persons)} identities cannot be split in two")
+    count = min(max(1, round(share * len(persons))), len(persons) - 1)
+    generator = np.random.default_rng(seed)
+    chosen = {persons[index] for index in generator.permutation(len(persons))[:count]}
+    query: list[Sample] = []
+    for person in sorted(chosen):
+        query.extend(_draw_queries(by_person[person], generator))
+    if not query:
+        raise DataError(
+            f"{data.root}: none of the {count} identities set apart is on two cameras, so no query "
+            "would have a match; set a greater share apart"
+        )
+    queries = set(query)
+    apart = [image for person in chosen for image in by_person[person]]
+    return replace(
+        data,
+        train=tuple(image for image in data.train if image.person not in chosen),
+        query=tuple(sorted(query)),
+        gallery=tuple(sorted(image for image in apart if image not in queries)),
+    )
+
+
+def _draw_queries(images: Sequence[Sample], generator: np.random.Generator) -> list[Sample]:
+    """Draw the queries of one identity."""
+    by_camera: dict[int, list[Sample]] = {}
+    for image in images:
+        by_camera.setdefault(image.camera, []).append(image)
+    if len(by_camera) < 2:
+        return []
+    plenty = [members for members in by_camera.values() if len(members) > 1]
+    # With one image a camera, one query has to do: each more would take a match from the others.
+    groups = plenty or [list(images)]
+    return [members[int(generator.integers(len(members)))] for members in groups]

@@ -1,0 +1,162 @@
+"""Paths that come from a data file or an archive: they must not lead out of the data."""
+
+import os
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path, PurePosixPath
+
+from reid_edge.core.errors import DataError
+
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".png", ".bmp", ".webp", ".pgm", ".ppm", ".tif", ".tiff",
+)  # fmt: skip
+
+_DRIVE = re.compile(r"^[A-Za-z]:")
+
+
+def relative_path(text: str, where: str) -> PurePosixPath:
+    """Read a relative path that stays below where it starts, whatever the system.
+
+    Args:
+        text: with slashes or backslashes.
+        where: what a message begins with.
+
+    Raises:
+        DataError: the path is empty or absolute, or climbs with ``..``.
+    """
+    path = PurePosixPath(text.replace("\\", "/"))
+    if not path.parts or "\0" in text:
+        raise DataError(f"{where}: {text!r} is no path")
+    if path.is_absolute() or _DRIVE.match(text):
+        raise DataError(f"{where}: the path {text!r} is absolute; it must be relative")
+    if ".." in path.parts:
+        raise DataError(f"{where}: the path {text!r} climbs out of the folder with '..'")
+    return path
+
+
+def image_inside(root: Path, text: str, where: str) -> Path:
+    """Find the image that a data file names, and nothing outside the data's folder.
+
+    Args:
+        root: the folder, already resolved.
+        text: the path as the data file gives it, relative to ``root``.
+        where: what a message begins with, such as the file and its line.
+
+    Raises:
+        DataError: the path leads out of ``root``, by itself or by a symbolic link, or there is no
+            file.
+    """
+    path = root / relative_path(text, where)
+    try:
+        real = path.resolve(strict=True)
+    except (OSError, RuntimeError) as error:
+        raise DataError(f"{where}: no such image: {text!r}") from error
+    if not real.is_relative_to(root):
+        raise DataError(f"{where}: the path {text!r} leads out of {root} by a symbolic link")
+    if not real.is_file():
+        raise DataError(f"{where}: {text!r} is no image file")
+    return path
+
+
+def expand_home(path: Path) -> Path:
+    """Return a path with the ``~`` or ``~user`` that it may begin with written out.
+
+    Raises:
+        DataError: there is no such user.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise DataError(
+            f"{path}: '{path.parts[0]}' is the home of nobody here; write the path out"
+        ) from error
+
+
+def existing_folder(path: Path) -> Path:
+    """Return the path of a folder that is there, with ``~`` written out.
+
+    Raises:
+        DataError: there is none; or it is a file, the message says so.
+    """
+    folder = expand_home(path)
+    if not folder.is_dir():
+        raise DataError(
+            f"{folder}: is a file; expected a folder"
+            if folder.exists()
+            else f"{folder}: no such folder"
+        )
+    return folder
+
+
+def find_base(
+    root: Path, wrappings: Iterable[str], is_base: Callable[[Path], bool], expected: str
+) -> Path:
+    """Find a data set in a folder or in one of the folders it is usually wrapped in.
+
+    Args:
+        root: where to look first.
+        wrappings: relative paths below it.
+        is_base: whether a folder is the data set's.
+        expected: what a message says was expected.
+
+    Raises:
+        DataError: there is no such folder, or the data set is in none of them.
+    """
+    root = existing_folder(root)
+    for wrapping in ("", *wrappings):
+        if is_base(root / wrapping):
+            return root / wrapping
+    raise DataError(f"{root}: expected {expected}")
+
+
+def inner_folders(folder: Path) -> list[Path]:
+    """List the folders in a folder by name, without those that are no data.
+
+    These are the hidden ones, and those that network drives and archives add (``@eaDir``,
+    ``__MACOSX``).
+    """
+    with os.scandir(folder) as entries:
+        return sorted(Path(entry) for entry in entries if entry.is_dir() and _is_data(entry.name))
+
+
+def holds_images(folder: Path) -> bool:
+    """Tell whether there is an image in a folder or, at any depth, in a folder within it."""
+    for _, folders, names in os.walk(folder):
+        folders[:] = filter(_is_data, folders)
+        if any(_is_data(name) and name.lower().endswith(IMAGE_SUFFIXES) for name in names):
+            return True
+    return False
+
+
+def images_of(folder: Path, whose: str, hint: str) -> list[Path]:
+    """List the images in somebody's folder by name.
+
+    Args:
+        folder: the folder.
+        whose: it is, for a message: "a person".
+        hint: what a message ends with.
+
+    Raises:
+        DataError: a folder within it has images too, which would not be read.
+    """
+    for inner in inner_folders(folder):
+        if holds_images(inner):
+            raise DataError(
+                f"{inner}: has images and is not read, being a folder within that of {whose}, "
+                f"{folder.name!r}; {hint}"
+            )
+    return list_images(folder)
+
+
+def _is_data(name: str) -> bool:
+    return not name.startswith(".") and name not in ("@eaDir", "__MACOSX")
+
+
+def list_images(folder: Path, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> list[Path]:
+    """List a folder's images by name, without hidden files."""
+    known = tuple(suffixes)
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in known and not path.name.startswith(".")
+    )

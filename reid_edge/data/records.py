@@ -1,0 +1,142 @@
+"""What a data set is: images with a person and a camera, split into train, query and gallery."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reid_edge.core.errors import DataError
+from reid_edge.metrics.ranking import Protocol
+
+# What is said of a set whose `ReidData.has_cameras` is false.
+NO_CAMERAS = "no cameras: images of the same camera are not dropped"
+
+
+@dataclass(frozen=True, order=True)
+class Sample:
+    """One image of one person.
+
+    Attributes:
+        path: the file.
+        person: identity as the data set numbers it.
+        camera: camera as the data set numbers it.
+    """
+
+    path: Path
+    person: int
+    camera: int
+
+
+@dataclass(frozen=True)
+class ReidData:
+    """A data set, split as person re-identification does.
+
+    Attributes:
+        root: the folder that holds the three splits.
+        train: images to learn from.
+        query: images to search with.
+        gallery: images to search in.
+        protocol: how the set is evaluated, see :func:`reid_edge.metrics.evaluate_ranking`.
+        has_cameras: whether the numbers of query and gallery are those of cameras; where a set
+            has none, as sets of faces, they only keep images of a person apart (see
+            :func:`reid_edge.data.numbering.stand_in_cameras`).
+    """
+
+    root: Path
+    train: tuple[Sample, ...]
+    query: tuple[Sample, ...]
+    gallery: tuple[Sample, ...]
+    protocol: Protocol = "market1501"
+    has_cameras: bool = True
+
+    def images(self) -> list[Sample]:
+        """Return the images of all three splits."""
+        return [*self.train, *self.query, *self.gallery]
+
+
+def relabel(images: Sequence[Sample]) -> list[int]:
+    """Return a class from 0 to P - 1 for every image, in the order of the identities."""
+    classes = {person: index for index, person in enumerate(sorted({p.person for p in images}))}
+    return [classes[image.person] for image in images]
+
+
+def label_tensors(images: Sequence[Sample]) -> tuple[Tensor, Tensor]:
+    """Return the persons and the cameras of images, int64, each of shape (N,)."""
+    persons = torch.tensor([image.person for image in images], dtype=torch.int64)
+    cameras = torch.tensor([image.camera for image in images], dtype=torch.int64)
+    return persons, cameras
+
+
+def count_persons(images: Sequence[Sample]) -> int:
+    """Return the number of identities."""
+    return len({image.person for image in images})
+
+
+def check_trainable(data: ReidData) -> None:
+    """Check that there is something to train on.
+
+    Raises:
+        DataError: there are no training images.
+    """
+    if not data.train:
+        raise DataError(
+            f"{data.root}: no training images, and every run trains or calibrates on some (in "
+            "the Market-1501 layout those of bounding_box_train); a model is measured on a test "
+            "set alone with: reid-edge evaluate"
+        )
+
+
+def check_evaluable(data: ReidData) -> None:
+    """Check that the Market-1501 protocol leaves at least one query with a match.
+
+    Raises:
+        DataError: query or gallery is empty, or no query has a match from another camera.
+    """
+    for name, split in (("query", data.query), ("gallery", data.gallery)):
+        if not split:
+            raise DataError(
+                f"{data.root}: the {name} split has no images; "
+                "reid-edge prepare sets identities apart to test on where a set has none"
+            )
+    cameras: dict[int, set[int]] = {}
+    for image in data.gallery:
+        cameras.setdefault(image.person, set()).add(image.camera)
+    if any(cameras.get(query.person, set()) - {query.camera} for query in data.query):
+        return
+    used = {image.camera for image in (*data.query, *data.gallery)}
+    cause = (
+        f"all images have camera {used.pop()}; give each camera its own number in the file names"
+        if len(used) == 1
+        else "the identities of query and gallery do not meet on different cameras"
+    )
+    raise DataError(f"{data.root}: no query has a match on another camera: {cause}")
+
+
+def choose_over_cameras(images: Sequence[Sample], count: int, seed: int) -> list[Sample]:
+    """Draw images evenly over the cameras.
+
+    Args:
+        images: where to draw from.
+        count: how many; all are returned when there are fewer.
+        seed: the draw is a function of it.
+
+    Returns:
+        The drawn images, cameras in turn.
+    """
+    generator = np.random.default_rng(seed)
+    by_camera: dict[int, list[Sample]] = {}
+    for image in sorted(images):
+        by_camera.setdefault(image.camera, []).append(image)
+    queues = [
+        [members[i] for i in generator.permutation(len(members))]
+        for _, members in sorted(by_camera.items())
+    ]
+    chosen: list[Sample] = []
+    while len(chosen) < count and any(queues):
+        for queue in queues:
+            if queue and len(chosen) < count:
+                chosen.append(queue.pop())
+    return chosen

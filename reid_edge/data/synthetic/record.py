@@ -1,0 +1,69 @@
+"""The record that a finished data set carries, and what it says about a folder that exists."""
+
+import json
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from reid_edge.core.errors import DataError
+from reid_edge.data.synthetic.market import FOLDERS, entries
+from reid_edge.data.synthetic.settings import SyntheticSettings
+
+RECORD = "synthetic.json"
+# Raise this with every change that changes an image, a name or the record itself.
+FORMAT = 1
+
+
+def describe(settings: SyntheticSettings) -> dict[str, Any]:
+    """Return the record of a data set: format, settings, images in each folder."""
+    counts = Counter(entry.path.parts[0] for entry in entries(settings))
+    images = {folder: counts[folder] for folder in FOLDERS}
+    return {"format": FORMAT, "settings": asdict(settings), "images": images}
+
+
+def is_finished(folder: Path, settings: SyntheticSettings) -> bool:
+    """Say whether the folder already holds this data set; False where there is nothing at all.
+
+    Raises:
+        DataError: something else is there.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return False
+    advice = "name another folder or remove this one"
+    if not folder.is_dir():
+        raise DataError(f"{folder} is a file, not a folder for synthetic images: {advice}")
+    if not (folder / RECORD).is_file():
+        raise DataError(f"{folder} holds something other than synthetic images: {advice}")
+    wanted, found = describe(settings), _read(folder / RECORD, advice)
+    if found.get("format") != wanted["format"]:
+        raise DataError(f"{folder} was made by another version of this program: {advice}")
+    if found.get("settings") != wanted["settings"]:
+        what = _differences(found.get("settings"), wanted["settings"])
+        raise DataError(f"{folder} was made with other settings ({what}): {advice}")
+    _check_counts(folder, wanted["images"], advice)
+    return True
+
+
+def _read(path: Path, advice: str) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read ({error}): {advice}") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{path} is not a record of synthetic images: {advice}")
+    return found
+
+
+def _differences(found: object, wanted: dict[str, int]) -> str:
+    if not isinstance(found, dict):
+        return "none recorded"
+    changed = [name for name in wanted if found.get(name) != wanted[name]]
+    return ", ".join(f"{name} {found.get(name)}, not {wanted[name]}" for name in changed)
+
+
+def _check_counts(folder: Path, wanted: dict[str, int], advice: str) -> None:
+    for name, count in wanted.items():
+        present = sum(1 for _ in (folder / name).glob("*.jpg"))
+        if present != count:
+            raise DataError(f"{folder / name} has {present} of its {count} images: {advice}")

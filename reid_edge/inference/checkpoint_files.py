@@ -1,0 +1,120 @@
+"""Checkpoints as models for inference: this program's own, and those of torchreid and others."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from reid_edge.core.errors import CheckpointError
+from reid_edge.inference.loaded_model import LoadedModel, Metadata
+from reid_edge.models.checkpoint import load_checkpoint, read_torch_file
+from reid_edge.models.pretrained import (
+    architecture_from_name,
+    extract_state,
+    is_fastreids,
+    load_pretrained,
+)
+from reid_edge.models.registry import MODELS, build_model, check_architecture
+
+# OSNet's and ResNet's.
+EMBEDDING_LAYERS = ("fc.0.weight", "embedding.0.weight")
+
+_log = logging.getLogger(__name__)
+
+
+def load_checkpoint_file(path: Path, architecture: str | None = None) -> LoadedModel:
+    """Load a checkpoint of this program, or one of torchreid, FastReID or BoxMOT.
+
+    Args:
+        path: a file of ``torch.save``; nothing in it is run.
+        architecture: of a foreign checkpoint; by default it is read off the file's name, as in
+            ``osnet_x0_25_msmt17.pt``. A ResNet's name does not tell its last stride; FastReID's
+            is taken for 1. The input size is that of BoxMOT's ``img_size``, if there is one.
+
+    Raises:
+        CheckpointError: the file is damaged or not safe, its weights do not fit, nothing says
+            which architecture it is, or its program computes something else with them.
+        ModelError: the architecture is not known.
+    """
+    content = read_torch_file(path)
+    if "format_version" in content:
+        return _load_own(path)
+    return _load_foreign(path, content, architecture)
+
+
+def _load_own(path: Path) -> LoadedModel:
+    model, info = load_checkpoint(path)
+    metadata = Metadata(info.architecture, info.input_size, info.mean, info.std, info.colour_order)
+    return LoadedModel(model, metadata, "checkpoint")
+
+
+def _load_foreign(path: Path, content: Mapping[str, Any], architecture: str | None) -> LoadedModel:
+    state = extract_state(content, path)
+    if is_fastreids(content, path):
+        name = _fastreids_architecture(path, architecture)
+    else:
+        name = check_architecture(architecture or _architecture_from_name(path, state))
+    model = build_model(name, **_sizes(state))
+    report = load_pretrained(model, path)
+    if report.incompatibilities:
+        raise CheckpointError(f"{path}: {report.incompatibilities[0]}")
+    # Training could begin with a random embedding layer; an embedding made by one means nothing.
+    if report.random:
+        raise CheckpointError(
+            f"{path}: {report.random[0]!r} of {name} is not in the file, so it gives no "
+            "embeddings; choose the architecture of the file"
+        )
+    _log.info("%s", report)
+    mean, std = report.statistics
+    metadata = Metadata(name, _boxmots_input_size(content), mean, std)
+    return LoadedModel(model.eval(), metadata, "checkpoint")
+
+
+def _fastreids_architecture(path: Path, architecture: str | None) -> str:
+    """Return FastReID's form of the architecture that is asked for or in the file's name."""
+    name = check_architecture(architecture or architecture_from_name(path))
+    form = f"{name.partition('_')[0]}_fastreid"
+    if form not in MODELS:  # OSNet's is torchreid's
+        return name
+    if architecture not in (None, form):
+        raise CheckpointError(
+            f"{path}: is of FastReID, whose ResNet has a first pooling without padding; give "
+            f"--architecture {form}"
+        )
+    return form
+
+
+def _architecture_from_name(path: Path, state: Mapping[str, Tensor]) -> str:
+    name = architecture_from_name(path)
+    other = f"{name}_last_stride_2"
+    if other in MODELS and "bottleneck.weight" in state:
+        raise CheckpointError(
+            f"{path}: has a BNNeck, which {name} has not; give --architecture {name}_bnneck"
+        )
+    if other in MODELS:
+        raise CheckpointError(
+            f"{path}: neither the file nor its name says the last stride of its {name}, and the "
+            f"weights fit both; give --architecture {name} (stride 1) or {other} (torchreid's)"
+        )
+    return name
+
+
+def _boxmots_input_size(content: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Return the (height, width) that BoxMOT brings crops to, where its checkpoint says it."""
+    match content.get("img_size"):
+        case [int(height), int(width)]:
+            return height, width
+    return None
+
+
+def _sizes(state: Mapping[str, Tensor]) -> dict[str, int]:
+    """Read the number of classes and the embedding size off the weights, where they are there."""
+    layers = {"num_classes": ("classifier.weight",), "embedding_dim": EMBEDDING_LAYERS}
+    return {
+        option: len(state[layer])
+        for option, names in layers.items()
+        for layer in names
+        if layer in state and state[layer].ndim == 2 and len(state[layer])
+    }

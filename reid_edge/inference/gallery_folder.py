@@ -1,0 +1,212 @@
+"""A gallery in a folder.
+
+The folder holds generations, each whole, and ``current``, a file with the name of the one that
+counts. A change writes a new generation and then replaces ``current`` in one step, so that after a
+crash either the old or the new one is there::
+
+    index/current
+    index/generation-000002/index.faiss   the embeddings
+    index/generation-000002/entries.json  person, file and content hash of each, in the same order
+    index/generation-000002/model.json    whose embeddings they are, and the hashes of both files
+
+What is left of a write that was killed is removed by the next one.
+"""
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from reid_edge.core.errors import DataError
+from reid_edge.core.io import write_bytes, write_json
+from reid_edge.inference.embedder import EmbeddingSpace
+from reid_edge.inference.faiss_index import INDEX_KINDS, index_from_bytes, index_to_bytes
+from reid_edge.inference.folder_lock import exclusive_lock, shared_lock, sync_folder
+from reid_edge.inference.gallery import Entry, Gallery
+
+CURRENT, INDEX, ENTRIES, MODEL = "current", "index.faiss", "entries.json", "model.json"
+GENERATION = re.compile(r"generation-(\d{6,})")
+FORMAT_VERSION = 2
+
+
+def is_gallery(folder: Path) -> bool:
+    """Say whether a folder holds a gallery."""
+    return (folder / CURRENT).is_file()
+
+
+def model_of(folder: Path) -> tuple[Path, EmbeddingSpace]:
+    """Say where the model of a gallery was when the gallery was written, and how it was used.
+
+    Raises:
+        DataError: the folder holds no gallery, or a damaged one.
+    """
+    with _locked_for_reading(folder):
+        current = _current(folder)
+        model = _read_model(current)
+        return Path(str(model["model_file"])), _space_of(current, model)
+
+
+def open_gallery(folder: Path, space: EmbeddingSpace) -> Gallery:
+    """Read a gallery, and check every file of it.
+
+    Args:
+        folder: the gallery's.
+        space: of the model whose embeddings are to be compared with the gallery's.
+
+    Raises:
+        DataError: there is no gallery, it is damaged or of another version of this program, or it
+            was made with another model, or with one used otherwise (see `EmbeddingSpace`).
+    """
+    with _locked_for_reading(folder):
+        current = _current(folder)
+        model = _read_model(current)
+        difference = space.difference(_space_of(current, model))
+        if difference is not None:
+            raise DataError(
+                f"{folder}: the index was made with {difference}, which cannot be compared; take "
+                "the same, or enrol again into another folder"
+            )
+        try:
+            return _read_generation(current, model, space)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            reason = " ".join(str(error).split())
+            raise DataError(f"{current}: damaged index ({reason}); enrol again") from error
+
+
+def save_gallery(folder: Path, gallery: Gallery) -> Gallery:
+    """Write a gallery, whole or not at all, and return it as it now is.
+
+    Raises:
+        DataError: it is empty, somebody else has changed the folder since it was read, the folder
+            is there and holds something else, or it cannot be written.
+    """
+    index = gallery.index
+    if index is None:
+        raise DataError(f"{folder}: nothing to write, the gallery has no entries")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written ({error.strerror})") from error
+    with exclusive_lock(folder):
+        _check_unchanged(folder, gallery.generation)
+        saved = replace(gallery, generation=gallery.generation + 1)
+        try:
+            _remove_others(folder, keep=gallery.generation)
+            _write_generation(folder / _name(saved.generation), saved, index_to_bytes(index))
+            write_bytes(folder / CURRENT, f"{_name(saved.generation)}\n".encode())
+            sync_folder(folder)
+        except OSError as error:
+            raise DataError(f"{folder}: cannot be written ({error})") from error
+        _remove_others(folder, keep=saved.generation)
+    return saved
+
+
+def _locked_for_reading(folder: Path) -> AbstractContextManager[None]:
+    if not folder.exists():
+        raise DataError(f"{folder}: no such folder; {_how_to_make_one(folder)}")
+    return shared_lock(folder)
+
+
+def _how_to_make_one(folder: Path) -> str:
+    return f"make an index with: reid-edge enrol --gallery-dir D --index {folder}"
+
+
+def _name(generation: int) -> str:
+    return f"generation-{generation:06d}"
+
+
+def _current(folder: Path) -> Path:
+    try:
+        name = (folder / CURRENT).read_text(encoding="ascii").strip()
+    except FileNotFoundError as error:
+        raise DataError(f"{folder}: no index in it; {_how_to_make_one(folder)}") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder / CURRENT}: cannot be read; enrol again") from error
+    if GENERATION.fullmatch(name) is None:
+        raise DataError(f"{folder / CURRENT}: damaged; enrol again")
+    return folder / name
+
+
+def _read_model(generation: Path) -> dict[str, Any]:
+    path = generation / MODEL
+    try:
+        model = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"{path}: cannot be read; enrol again") from error
+    if model.get("format_version") != FORMAT_VERSION:
+        raise DataError(
+            f"{path}: index format {model.get('format_version')}, this program's is "
+            f"{FORMAT_VERSION}; enrol again into another folder"
+        )
+    if "model_file" not in model:
+        raise DataError(f"{path}: damaged; enrol again")
+    return model
+
+
+def _space_of(generation: Path, model: Mapping[str, Any]) -> EmbeddingSpace:
+    try:
+        return EmbeddingSpace.from_dict(model["model"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{generation / MODEL}: damaged; enrol again") from error
+
+
+def _read_generation(path: Path, model: dict[str, Any], space: EmbeddingSpace) -> Gallery:
+    contents = {name: (path / name).read_bytes() for name in (INDEX, ENTRIES)}
+    for name, content in contents.items():
+        # Before anything of it is parsed: FAISS trusts what it reads.
+        if hashlib.sha256(content).hexdigest() != model["hashes"][name]:
+            raise ValueError(f"{name} is not what was written")
+    if model["kind"] not in INDEX_KINDS:
+        raise ValueError(f"unknown kind {model['kind']!r}")
+    entries = tuple(Entry(**entry) for entry in json.loads(contents[ENTRIES]))
+    index = index_from_bytes(contents[INDEX], model["kind"], model["dimensions"], len(entries))
+    generation = int(path.name.rpartition("-")[2])
+    return Gallery(space, model["model_file"], model["kind"], entries, index, generation)
+
+
+def _write_generation(path: Path, gallery: Gallery, index: bytes) -> None:
+    path.mkdir()
+    # In ASCII, since a file name need not be UTF-8.
+    entries = json.dumps([asdict(entry) for entry in gallery.entries]).encode()
+    for name, content in ((INDEX, index), (ENTRIES, entries)):
+        write_bytes(path / name, content)
+    write_json(
+        path / MODEL,
+        {
+            "format_version": FORMAT_VERSION,
+            "model": gallery.space.to_dict(),
+            "model_file": gallery.model_file,
+            "kind": gallery.kind,
+            "dimensions": 0 if gallery.index is None else gallery.index.d,
+            "hashes": {
+                INDEX: hashlib.sha256(index).hexdigest(),
+                ENTRIES: hashlib.sha256(entries).hexdigest(),
+            },
+        },
+    )
+    sync_folder(path)
+
+
+def _check_unchanged(folder: Path, generation: int) -> None:
+    if not is_gallery(folder):
+        if generation:
+            raise DataError(f"{folder}: the index was removed meanwhile; enrol again")
+        # What a first write leaves that was killed is no reason to refuse.
+        own = {CURRENT + ".partial"}
+        names = sorted(path.name for path in folder.iterdir())
+        strange = [name for name in names if name not in own and not GENERATION.fullmatch(name)]
+        if strange:
+            raise DataError(f"{folder}: holds {strange[0]!r} and no index; give a new folder")
+    elif _current(folder).name != _name(generation):
+        raise DataError(f"{folder}: somebody else has changed the index meanwhile; run it again")
+
+
+def _remove_others(folder: Path, keep: int) -> None:
+    for path in folder.iterdir():
+        if GENERATION.fullmatch(path.name) and path.name != _name(keep):
+            shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,130 @@
+"""The threshold that is stored with a model: above which similarity two images are one person.
+
+It lies beside the model file as ``<file>.threshold.json`` and holds for that file alone, used as it
+was when it was measured: architecture, input size, colours and flip averaging.
+"""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from reid_edge.core.errors import DataError, ModelError
+from reid_edge.core.io import write_json
+from reid_edge.inference.embedder import Embedder, EmbeddingSpace
+from reid_edge.metrics import VerificationResult
+
+EQUAL_ERROR = "eer"
+HOW_TO_MAKE_ONE = "measure one with: reid-edge evaluate ... --store-threshold 1e-3"
+
+
+@dataclass(frozen=True)
+class StoredThreshold:
+    """The least cosine similarity at which two images count as one person.
+
+    Attributes:
+        threshold: a cosine similarity, between -1 and 1.
+        target: the bound on the false accept rate, or "eer" for the equal error rate.
+        measured_on: which images it was measured on.
+        genuine_pairs: how many pairs of one person were measured.
+        impostor_pairs: how many pairs of two persons were measured.
+    """
+
+    threshold: float
+    target: float | str
+    measured_on: str
+    genuine_pairs: int
+    impostor_pairs: int
+
+    def __str__(self) -> str:
+        """Say where it is from."""
+        what = "equal error rate" if self.target == EQUAL_ERROR else f"FAR {self.target:g}"
+        return f"{what} on {self.measured_on}"
+
+
+def parse_target(text: str) -> float | str:
+    """Read a target: "eer", or a false accept rate such as "1e-3".
+
+    Raises:
+        DataError: it is neither.
+    """
+    if text.lower() == EQUAL_ERROR:
+        return EQUAL_ERROR
+    try:
+        target = float(text)
+    except ValueError:
+        target = math.nan
+    if not 0 < target < 1:
+        raise DataError(f"threshold target {text!r}: expected a false accept rate or 'eer'")
+    return target
+
+
+def choose_threshold(
+    result: VerificationResult, target: float | str, measured_on: str
+) -> StoredThreshold:
+    """Pick the threshold for a target out of what was measured.
+
+    Args:
+        result: holds an operating point for the target.
+        target: a false accept rate, or "eer".
+        measured_on: which images were measured.
+
+    Raises:
+        DataError: there are too few pairs for this target.
+    """
+    pairs = result.genuine_pairs, result.impostor_pairs
+    if target == EQUAL_ERROR:
+        return StoredThreshold(result.equal_error_threshold, target, measured_on, *pairs)
+    point = next(point for point in result.operating_points if point.target == target)
+    if point.threshold is None:
+        raise DataError(f"no threshold for a false accept rate of {target:g}: {point.reason}")
+    return StoredThreshold(point.threshold, target, measured_on, *pairs)
+
+
+def threshold_path(model_file: Path) -> Path:
+    """Say where the threshold of a model file is stored."""
+    return model_file.with_name(model_file.name + ".threshold.json")
+
+
+def no_threshold(model_file: Path) -> str:
+    """Say that none is stored with a model file, and how to get one."""
+    return f"{model_file}: no threshold is stored with it; {HOW_TO_MAKE_ONE}; or give --threshold"
+
+
+def store_threshold(embedder: Embedder, threshold: StoredThreshold) -> Path:
+    """Write a threshold beside its model file, whole or not at all; return where.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    path = threshold_path(embedder.path)
+    try:
+        write_json(path, {**asdict(threshold), "model": embedder.space.to_dict()})
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror})") from error
+    return path
+
+
+def read_threshold(embedder: Embedder) -> StoredThreshold:
+    """Read the threshold that is stored with a model.
+
+    Raises:
+        ModelError: there is none, it is damaged or of an earlier version of this program, or it was
+            measured with another model file, or one used otherwise (see `EmbeddingSpace`).
+    """
+    path = threshold_path(embedder.path)
+    if not path.is_file():
+        raise ModelError(no_threshold(embedder.path))
+    try:
+        content = dict(json.loads(path.read_text(encoding="utf-8")))
+        space = EmbeddingSpace.from_dict(content.pop("model"))
+        stored = StoredThreshold(**content)
+        valid = math.isfinite(stored.threshold)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path}: damaged, or of an earlier version; {HOW_TO_MAKE_ONE}") from error
+    if not valid:
+        raise ModelError(f"{path}: damaged; {HOW_TO_MAKE_ONE}")
+    difference = embedder.space.difference(space)
+    if difference is not None:
+        raise ModelError(f"{path}: was measured with {difference}; {HOW_TO_MAKE_ONE}")
+    return stored

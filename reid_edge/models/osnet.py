@@ -1,0 +1,217 @@
+"""OSNet: omni-scale feature learning for person re-identification.
+
+Zhou et al., "Omni-Scale Feature Learning for Person Re-Identification", ICCV 2019.
+Module names and tensor shapes are those of torchreid, so that its checkpoints load strictly.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+STAGE_BLOCKS = (2, 2, 2)
+BOTTLENECK_REDUCTION = 4
+GATE_REDUCTION = 16
+
+
+class ConvLayer(nn.Module):
+    """Convolution, normalisation (instance normalisation if asked for), ReLU."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        instance_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(
+            in_channels, out_channels, kernel_size, stride=stride, padding=padding, bias=False
+        )
+        self.bn: nn.Module = (
+            nn.InstanceNorm2d(out_channels, affine=True)
+            if instance_norm
+            else nn.BatchNorm2d(out_channels)
+        )
+        self.relu = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C_in, H, W) to (N, C_out, H', W')."""
+        return self.relu(self.bn(self.conv(x)))  # type: ignore[no-any-return]
+
+
+class Conv1x1(nn.Module):
+    """Pointwise convolution, BatchNorm, ReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+        self.bn = nn.BatchNorm2d(out_channels)
+        self.relu = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C_in, H, W) to (N, C_out, H, W)."""
+        return self.relu(self.bn(self.conv(x)))  # type: ignore[no-any-return]
+
+
+class Conv1x1Linear(nn.Module):
+    """Pointwise convolution and BatchNorm, without a non-linearity."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+        self.bn = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C_in, H, W) to (N, C_out, H, W)."""
+        return self.bn(self.conv(x))  # type: ignore[no-any-return]
+
+
+class LightConv3x3(nn.Module):
+    """Pointwise, then depthwise 3 x 3 convolution, BatchNorm, ReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+        self.conv2 = nn.Conv2d(
+            out_channels, out_channels, 3, padding=1, bias=False, groups=out_channels
+        )
+        self.bn = nn.BatchNorm2d(out_channels)
+        self.relu = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C_in, H, W) to (N, C_out, H, W)."""
+        return self.relu(self.bn(self.conv2(self.conv1(x))))  # type: ignore[no-any-return]
+
+
+class ChannelGate(nn.Module):
+    """The aggregation gate: weighs each channel by a function of its spatial mean."""
+
+    def __init__(self, in_channels: int, reduction: int = GATE_REDUCTION) -> None:
+        super().__init__()
+        hidden = in_channels // reduction
+        self.global_avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc1 = nn.Conv2d(in_channels, hidden, 1)
+        self.relu = nn.ReLU()
+        self.fc2 = nn.Conv2d(hidden, in_channels, 1)
+        self.gate_activation = nn.Sigmoid()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to the same shape."""
+        gate = self.gate_activation(self.fc2(self.relu(self.fc1(self.global_avgpool(x)))))
+        return x * gate  # type: ignore[no-any-return]
+
+
+class OSBlock(nn.Module):
+    """Omni-scale block: four streams of growing depth, one shared gate, a residual sum."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, instance_norm: bool = False) -> None:
+        super().__init__()
+        middle = out_channels // BOTTLENECK_REDUCTION
+        self.conv1 = Conv1x1(in_channels, middle)
+        self.conv2a = LightConv3x3(middle, middle)
+        self.conv2b = nn.Sequential(*(LightConv3x3(middle, middle) for _ in range(2)))
+        self.conv2c = nn.Sequential(*(LightConv3x3(middle, middle) for _ in range(3)))
+        self.conv2d = nn.Sequential(*(LightConv3x3(middle, middle) for _ in range(4)))
+        self.gate = ChannelGate(middle)
+        self.conv3 = Conv1x1Linear(middle, out_channels)
+        self.downsample = (
+            Conv1x1Linear(in_channels, out_channels) if in_channels != out_channels else None
+        )
+        self.IN = nn.InstanceNorm2d(out_channels, affine=True) if instance_norm else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C_in, H, W) to (N, C_out, H, W)."""
+        identity = x if self.downsample is None else self.downsample(x)
+        squeezed = self.conv1(x)
+        streams = (
+            self.gate(self.conv2a(squeezed))
+            + self.gate(self.conv2b(squeezed))
+            + self.gate(self.conv2c(squeezed))
+            + self.gate(self.conv2d(squeezed))
+        )
+        out = self.conv3(streams) + identity
+        if self.IN is not None:
+            out = self.IN(out)
+        return F.relu(out)
+
+
+class OSNet(nn.Module):
+    """OSNet for training and inference.
+
+    In training mode it returns (logits (N, num_classes), embeddings (N, D)), in evaluation mode
+    the embeddings alone.
+
+    Args:
+        channels: channels of the stem and of the three stages.
+        num_classes: size of the classifier.
+        embedding_dim: D, size of the embedding.
+        instance_norm: the IBN variant, with instance normalisation in the stem and first stage.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        *,
+        num_classes: int = 1,
+        embedding_dim: int = 512,
+        instance_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        stem, *stages = channels
+        self.conv1 = ConvLayer(3, stem, 7, stride=2, padding=3, instance_norm=instance_norm)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        self.conv2 = _make_stage(stem, stages[0], 0, reduce=True, instance_norm=instance_norm)
+        self.conv3 = _make_stage(stages[0], stages[1], 1, reduce=True)
+        self.conv4 = _make_stage(stages[1], stages[2], 2, reduce=False)
+        self.conv5 = Conv1x1(stages[2], stages[2])
+        self.global_avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Sequential(
+            nn.Linear(stages[2], embedding_dim), nn.BatchNorm1d(embedding_dim), nn.ReLU()
+        )
+        self.classifier = nn.Linear(embedding_dim, num_classes)
+        self.embedding_dim = embedding_dim
+        initialise(self)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Map images (N, 3, H, W), normalised RGB, to embeddings (and logits in training)."""
+        x = self.maxpool(self.conv1(x))
+        x = self.conv5(self.conv4(self.conv3(self.conv2(x))))
+        embedding = self.fc(torch.flatten(self.global_avgpool(x), 1))
+        if not self.training:
+            return embedding  # type: ignore[no-any-return]
+        return self.classifier(embedding), embedding
+
+
+def _make_stage(
+    in_channels: int,
+    out_channels: int,
+    stage: int,
+    *,
+    reduce: bool,
+    instance_norm: bool = False,
+) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for block in range(STAGE_BLOCKS[stage]):
+        block_in = in_channels if block == 0 else out_channels
+        layers.append(OSBlock(block_in, out_channels, instance_norm=instance_norm))
+    if reduce:
+        layers.append(nn.Sequential(Conv1x1(out_channels, out_channels), nn.AvgPool2d(2, stride=2)))
+    return nn.Sequential(*layers)
+
+
+def initialise(model: nn.Module) -> None:
+    """Draw the weights of all convolutions and linear layers anew, in place."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, 0, 0.01)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

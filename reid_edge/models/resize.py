@@ -1,0 +1,121 @@
+"""Models whose layers have widths of their own: widths are data, not code."""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from reid_edge.core.errors import CheckpointError
+
+Widths = dict[str, list[int]]
+
+
+def widths_of(model: nn.Module) -> Widths:
+    """Return [input, output] channels of every convolution and linear layer, by name."""
+    widths: Widths = {}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d):
+            widths[name] = [module.in_channels, module.out_channels]
+        elif isinstance(module, nn.Linear):
+            widths[name] = [module.in_features, module.out_features]
+    return widths
+
+
+def differing_widths(model: nn.Module, stock: nn.Module) -> Widths:
+    """Return the widths in which a model differs from the stock architecture."""
+    reference = widths_of(stock)
+    return {name: pair for name, pair in widths_of(model).items() if pair != reference.get(name)}
+
+
+def differing_form(model: nn.Module, other: nn.Module) -> str | None:
+    """Return the first layer that has another stride, padding or the like in another model.
+
+    Such layers have the same weights and compute something else; widths are not compared.
+    """
+    layers = dict(other.named_modules())
+    return next(
+        (
+            name
+            for name, module in model.named_modules()
+            if name in layers and _form(module) != _form(layers[name])
+        ),
+        None,
+    )
+
+
+def _form(module: nn.Module) -> tuple[object, ...]:
+    settings: tuple[object, ...] = ()
+    if isinstance(module, nn.Conv2d | nn.MaxPool2d):
+        settings = (module.kernel_size, module.stride, module.padding, module.dilation)
+    return (*settings, module.ceil_mode) if isinstance(module, nn.MaxPool2d) else settings
+
+
+def apply_widths(model: nn.Module, widths: Mapping[str, list[int]]) -> None:
+    """Give layers other widths, in place; their weights are random afterwards.
+
+    Normalisation layers have to be resized by the shapes of a state dictionary afterwards, see
+    :func:`match_normalisation`.
+
+    Args:
+        model: a stock architecture.
+        widths: [input, output] channels by layer name.
+
+    Raises:
+        CheckpointError: a layer is not there, or the widths are not positive.
+    """
+    modules = dict(model.named_modules())
+    for name, pair in widths.items():
+        if len(pair) != 2 or min(pair) < 1:
+            raise CheckpointError(f"widths of {name!r} must be two positive numbers, not {pair}")
+        module = modules.get(name)
+        if isinstance(module, nn.Conv2d):
+            _replace(model, name, _resized_convolution(module, name, *pair))
+        elif isinstance(module, nn.Linear):
+            inputs, outputs = pair
+            _replace(model, name, nn.Linear(inputs, outputs, bias=module.bias is not None))
+        else:
+            raise CheckpointError(f"widths name {name!r}, which is no layer of the architecture")
+
+
+def match_normalisation(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Give normalisation layers the sizes of their weights in a state dictionary, in place."""
+    for name, module in list(model.named_modules()):
+        if not isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.InstanceNorm2d):
+            continue
+        weight = state.get(f"{name}.weight")
+        if weight is None or weight.numel() == module.num_features:
+            continue
+        resized = type(module)(
+            weight.numel(),
+            eps=module.eps,
+            momentum=module.momentum,  # type: ignore[arg-type]
+            affine=module.affine,
+            track_running_stats=module.track_running_stats,
+        )
+        _replace(model, name, resized)
+
+
+def _resized_convolution(
+    conv: nn.Conv2d, name: str, in_channels: int, out_channels: int
+) -> nn.Conv2d:
+    depthwise = conv.groups == conv.in_channels and conv.groups > 1
+    groups = in_channels if depthwise else conv.groups
+    if in_channels % groups or out_channels % groups:
+        raise CheckpointError(
+            f"widths [{in_channels}, {out_channels}] of {name!r} do not fit its {groups} groups"
+        )
+    return nn.Conv2d(
+        in_channels,
+        out_channels,
+        conv.kernel_size,  # type: ignore[arg-type]
+        stride=conv.stride,  # type: ignore[arg-type]
+        padding=conv.padding,  # type: ignore[arg-type]
+        dilation=conv.dilation,  # type: ignore[arg-type]
+        groups=groups,
+        bias=conv.bias is not None,
+        padding_mode=conv.padding_mode,
+    )
+
+
+def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, attribute = name.rpartition(".")
+    setattr(model.get_submodule(parent), attribute, module)

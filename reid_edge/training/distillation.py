@@ -1,0 +1,126 @@
+"""What a student is asked to copy from its teacher."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.hooks import RemovableHandle
+
+from reid_edge.training.settings import DistillationSettings
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A trained model that a student imitates.
+
+    Attributes:
+        model: the teacher; it stays in evaluation mode and is never changed.
+        settings: the weights of the terms.
+        hints: names of modules whose outputs are compared, each with the channels of the
+            teacher's output that the student still has (C_student,), or None for all.
+    """
+
+    model: nn.Module
+    settings: DistillationSettings
+    hints: Mapping[str, Tensor | None] = field(default_factory=dict)
+
+    @property
+    def teaches(self) -> bool:
+        """Whether any term has a weight; that of the hints counts only where there are some."""
+        without_hints = self.settings.model_dump(exclude={"hints"})
+        return any(without_hints.values()) or bool(self.settings.hints and self.hints)
+
+
+class OutputRecorder:
+    """Keep the last output of named modules while it is attached."""
+
+    def __init__(self, model: nn.Module, names: Sequence[str]) -> None:
+        self.outputs: dict[str, Tensor] = {}
+        modules = dict(model.named_modules())
+        self._handles: list[RemovableHandle] = [self._attach(modules[n], n) for n in names]
+
+    def _attach(self, module: nn.Module, name: str) -> RemovableHandle:
+        def hook(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            self.outputs[name] = output
+
+        return module.register_forward_hook(hook)
+
+    def detach(self) -> None:
+        """Stop recording and forget what was recorded."""
+        for handle in self._handles:
+            handle.remove()
+        self.outputs.clear()
+
+
+def relative_squared_error(value: Tensor, target: Tensor) -> Tensor:
+    """Return ||value - target||^2 / ||target||^2 over the whole batch."""
+    value, target = value.float(), target.float()
+    return (value - target).pow(2).sum() / target.pow(2).sum().clamp_min(1e-12)
+
+
+def similarity_error(embeddings: Tensor, target: Tensor) -> Tensor:
+    """Return the mean squared error of the batch's cosine similarity matrix (B, B).
+
+    Tung and Mori, "Similarity-Preserving Knowledge Distillation", ICCV 2019, with cosines.
+    """
+    student = F.normalize(embeddings.float(), dim=1)
+    teacher = F.normalize(target.float(), dim=1)
+    # A product would be one of half precision again.
+    with torch.autocast(embeddings.device.type, enabled=False):
+        return F.mse_loss(student @ student.T, teacher @ teacher.T)
+
+
+def distillation_terms(
+    settings: DistillationSettings,
+    *,
+    embeddings: Tensor,
+    teacher_embeddings: Tensor,
+    logits: Tensor | None = None,
+    teacher_logits: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """Return the weighted terms on embeddings (B, D) and logits (B, num_classes) by name."""
+    terms: dict[str, Tensor] = {}
+    if settings.embedding:
+        error = relative_squared_error(embeddings, teacher_embeddings)
+        terms["embedding"] = settings.embedding * error
+    if settings.cosine:
+        cosine = F.cosine_similarity(embeddings.float(), teacher_embeddings.float()).mean()
+        terms["cosine"] = settings.cosine * (1 - cosine)
+    if settings.similarity:
+        terms["similarity"] = settings.similarity * similarity_error(embeddings, teacher_embeddings)
+    if settings.logits and logits is not None and teacher_logits is not None:
+        divergence = F.kl_div(
+            logits.float().log_softmax(1),
+            teacher_logits.float().log_softmax(1),
+            reduction="batchmean",
+            log_target=True,
+        )
+        terms["logits"] = settings.logits * divergence
+    return terms
+
+
+def hint_terms(
+    weight: float,
+    hints: Mapping[str, Tensor | None],
+    outputs: Mapping[str, Tensor],
+    teacher_outputs: Mapping[str, Tensor],
+) -> dict[str, Tensor]:
+    """Return the weighted relative squared error of every hinted output at the kept channels."""
+    terms: dict[str, Tensor] = {}
+    for name, kept in hints.items():
+        target = teacher_outputs[name]
+        if kept is not None:
+            target = target.index_select(1, kept.to(target.device))
+        terms[f"hint/{name}"] = weight * relative_squared_error(outputs[name], target)
+    return terms
+
+
+@torch.no_grad()
+def run_teacher(teacher: nn.Module, images: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return the teacher's embeddings (B, D) and, if it has a classifier, logits."""
+    teacher.eval()
+    embeddings = teacher(images)
+    classifier = getattr(teacher, "classifier", None)
+    return embeddings, classifier(embeddings) if isinstance(classifier, nn.Module) else None

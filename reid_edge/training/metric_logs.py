@@ -1,0 +1,125 @@
+"""The numbers of every epoch, as a CSV file and for TensorBoard.
+
+Both are written before the checkpoint of the epoch, and both are cut back to it by a training
+that goes on, so that no epoch is missing and none is there twice. (Lightning's ``CSVLogger``
+begins its file anew.)
+"""
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import Callback
+
+from reid_edge.core.io import write_bytes
+from reid_edge.training.settings import MetricFormat
+from reid_edge.training.validation import METRIC
+
+CSV_FILE = "metrics.csv"
+TENSORBOARD_FOLDER = "tensorboard"
+
+
+class MetricLog(Callback):
+    """Write learning rates, losses and, where there is one, the validation's mAP of every epoch.
+
+    Args:
+        folder: gets ``metrics.csv`` and ``tensorboard/``.
+        formats: which of them.
+    """
+
+    def __init__(self, folder: Path, formats: Sequence[MetricFormat]) -> None:
+        makers: dict[MetricFormat, Callable[[Path], CsvRows | TensorBoardPoints]] = {
+            "csv": lambda folder: CsvRows(folder / CSV_FILE),
+            "tensorboard": lambda folder: TensorBoardPoints(folder / TENSORBOARD_FOLDER),
+        }
+        self._writers = [makers[name](folder) for name in dict.fromkeys(formats)]
+        self._validated: dict[str, float] = {}
+
+    def on_validation_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Note the metric; Lightning would show an old one until there is a new one."""
+        del pl_module
+        self._validated = {METRIC: float(trainer.callback_metrics[METRIC])}
+
+    def on_train_epoch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Write the numbers of the epoch."""
+        del pl_module
+        backbone, head = trainer.optimizers[0].param_groups
+        metrics = trainer.callback_metrics
+        row = {"learning_rate": backbone["lr"], "head_learning_rate": head["lr"]}
+        row |= {name: float(metrics[name]) for name in sorted(metrics) if name != METRIC}
+        row |= self._validated
+        self._validated = {}
+        if trainer.is_global_zero:
+            for writer in self._writers:
+                writer.write(trainer.current_epoch + 1, row)
+
+    def teardown(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
+    ) -> None:
+        """Close what is open."""
+        del trainer, pl_module, stage
+        for writer in self._writers:
+            writer.close()
+
+
+class CsvRows:
+    """A CSV file with a row an epoch.
+
+    Args:
+        path: of the file; rows that it has are kept.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def write(self, epoch: int, row: Mapping[str, float]) -> None:
+        """Put a row behind those of the epochs before it; other rows are dropped."""
+        rows: list[dict[str, Any]] = []
+        if self._path.exists():
+            with self._path.open(newline="", encoding="utf-8") as file:
+                rows = [old for old in csv.DictReader(file) if int(old["epoch"]) < epoch]
+        rows.append({"epoch": epoch, **row})
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, list(dict.fromkeys(name for r in rows for name in r)))
+        writer.writeheader()
+        writer.writerows(rows)
+        write_bytes(self._path, text.getvalue().encode())
+
+    def close(self) -> None:
+        """Do nothing: the file is whole after every row."""
+
+
+class TensorBoardPoints:
+    """A folder for TensorBoard with a point an epoch in every curve.
+
+    Args:
+        folder: points that it has are kept.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._writer: Any = None
+
+    def write(self, epoch: int, row: Mapping[str, float]) -> None:
+        """Add points; the first time those that the folder has of this epoch on become void."""
+        # Only here: importing it takes a second, and a writer does not go to another process.
+        from torch.utils.tensorboard import SummaryWriter
+
+        if self._writer is None:
+            self._writer = SummaryWriter(self._folder, purge_step=epoch)
+        for name, value in row.items():
+            self._writer.add_scalar(name, value, epoch)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """End the writer, which has a thread and a file of its own."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None

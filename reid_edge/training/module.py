@@ -1,0 +1,149 @@
+"""The training step, for Lightning."""
+
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from reid_edge.inference.features import check_finite
+from reid_edge.training.distillation import (
+    OutputRecorder,
+    Teacher,
+    distillation_terms,
+    hint_terms,
+    run_teacher,
+)
+from reid_edge.training.layers import split_head
+from reid_edge.training.losses import SupervisedLoss
+from reid_edge.training.schedule import Schedule, warmup_cosine, warmup_step
+from reid_edge.training.settings import TrainingSettings
+from reid_edge.training.validation import METRIC, Validation
+
+NECK = "bottleneck"
+
+
+class ReidModule(lightning.LightningModule):
+    """Train a ReID model, alone or under a teacher's eye.
+
+    Args:
+        model: returns (logits, embeddings) in training mode.
+        settings: losses, optimiser and schedule.
+        steps_per_epoch: batches in an epoch, for the schedule.
+        teacher: what to imitate, if anything.
+        validation: what the validation loader's images are, if there is one.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        settings: TrainingSettings,
+        *,
+        steps_per_epoch: int,
+        teacher: Teacher | None = None,
+        validation: Validation | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self._settings = settings
+        self._steps_per_epoch = steps_per_epoch
+        self._loss = SupervisedLoss(settings.losses)
+        # In a tuple, so that the teacher is neither trained nor saved with the student.
+        self._teacher = (teacher,) if teacher is not None else ()
+        self._validation = validation
+        self._embeddings: list[Tensor] = []
+
+    def on_train_start(self) -> None:
+        """Take the teacher to where the student is."""
+        for teacher in self._teacher:
+            teacher.model.to(self.device).to(memory_format=torch.channels_last)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _batch_index: int) -> Tensor:
+        """Return the sum of all terms for images (B, 3, H, W) and classes (B,)."""
+        images, classes = batch
+        # Depthwise and pointwise layers run up to half again as fast with the channels innermost.
+        images = images.contiguous(memory_format=torch.channels_last)
+        terms = self._terms(images, classes)
+        loss = torch.stack(list(terms.values())).sum()
+        for name, value in {"loss": loss, **{f"loss/{n}": v for n, v in terms.items()}}.items():
+            self.log(name, value, on_step=False, on_epoch=True, sync_dist=True)
+        return loss
+
+    def validation_step(self, images: Tensor, _batch_index: int) -> None:
+        """Embed images (B, 3, H, W), in full precision as they are evaluated later."""
+        with torch.autocast(images.device.type, enabled=False):
+            embeddings = self.model(images.contiguous(memory_format=torch.channels_last))
+        self._embeddings.append(embeddings.float().cpu())
+
+    def on_validation_epoch_end(self) -> None:
+        """Measure the validation identities."""
+        assert self._validation is not None, "Lightning validates only where there is a loader"
+        embeddings = check_finite(torch.cat(self._embeddings))
+        self._embeddings.clear()
+        self.log(METRIC, self._validation.mean_average_precision(embeddings))
+
+    def _terms(self, images: Tensor, classes: Tensor) -> dict[str, Tensor]:
+        if not self._teacher:
+            logits, embeddings = self.model(images)
+            return self._loss(logits, embeddings, classes)  # type: ignore[no-any-return]
+        teacher = self._teacher[0]
+        names = list(teacher.hints) if teacher.settings.hints else []
+        # In training a model with a BNNeck returns what is before it; its teacher, what is behind.
+        neck = [NECK] if isinstance(getattr(self.model, NECK, None), nn.Module) else []
+        student_outputs = OutputRecorder(self.model, [*names, *neck])
+        teacher_outputs = OutputRecorder(teacher.model, names)
+        try:
+            teacher_embeddings, teacher_logits = run_teacher(teacher.model, images)
+            logits, embeddings = self.model(images)
+            terms: dict[str, Tensor] = self._loss(logits, embeddings, classes)
+            terms |= distillation_terms(
+                teacher.settings,
+                embeddings=student_outputs.outputs.get(NECK, embeddings),
+                teacher_embeddings=teacher_embeddings,
+                logits=logits,
+                teacher_logits=teacher_logits,
+            )
+            hints = {name: teacher.hints[name] for name in names}
+            terms |= hint_terms(
+                teacher.settings.hints, hints, student_outputs.outputs, teacher_outputs.outputs
+            )
+            return terms
+        finally:
+            student_outputs.detach()
+            teacher_outputs.detach()
+
+    def configure_optimizers(self) -> Any:
+        """Make the optimiser and a schedule that steps with every batch."""
+        optimizer = make_optimizer(self.model, self._settings)
+        schedule = LambdaLR(optimizer, make_schedule(self._settings, self._steps_per_epoch))
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+
+def make_schedule(settings: TrainingSettings, steps_per_epoch: int) -> Schedule:
+    """Make the schedule that the settings name, from a step to the factor of the peak rate."""
+    total = settings.epochs * steps_per_epoch
+    warmup = round(settings.warmup_epochs * steps_per_epoch)
+    if settings.schedule == "step":
+        milestones = [epoch * steps_per_epoch for epoch in settings.milestones]
+        # As warmup_cosine does, which knows all steps.
+        warmup = min(warmup, total // 2)
+        return warmup_step(warmup_steps=warmup, milestones=milestones, gamma=settings.gamma)
+    return warmup_cosine(warmup_steps=warmup, total_steps=total)
+
+
+def make_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
+    """Make the optimiser that the settings name; its groups are the backbone and the head."""
+    backbone, head = split_head(model)
+    rate, decay = settings.learning_rate, settings.weight_decay
+    head_rate = settings.head_learning_rate or rate
+    groups: Any = [{"params": backbone}, {"params": head, "lr": head_rate}]
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=rate, momentum=0.9, weight_decay=decay)
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=rate, weight_decay=decay)
+    amsgrad = settings.optimizer == "amsgrad"
+    return torch.optim.Adam(groups, lr=rate, weight_decay=decay, amsgrad=amsgrad)

@@ -1,0 +1,163 @@
+"""How a model is trained."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from reid_edge.data.transforms import AugmentationSettings
+
+MetricFormat = Literal["csv", "tensorboard"]
+
+
+class LossSettings(BaseModel):
+    """Weights of the supervised losses."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cross_entropy: float = Field(1.0, ge=0, description="weight of the cross entropy")
+    label_smoothing: float = Field(0.1, ge=0, lt=1, description="label smoothing")
+    triplet: float = Field(1.0, ge=0, description="weight of the batch-hard triplet loss")
+    triplet_margin: float = Field(0.3, ge=0, description="margin of the triplet loss")
+    triplet_normalised: bool = Field(
+        False,
+        description="triplet distances between embeddings of unit length; steadier from random "
+        "weights, torchreid does without",
+    )
+    circle: float = Field(
+        0.0, ge=0, description="weight of the circle loss; needs cross entropy beside it"
+    )
+    circle_margin: float = Field(
+        0.25,
+        ge=0,
+        le=1,
+        description="relaxation m of the circle loss; the paper: 0.25 for persons and faces",
+    )
+    circle_gamma: float = Field(
+        128.0,
+        gt=0,
+        description="scale of the circle loss; the paper: 128 for persons, 256 for faces",
+    )
+
+    @property
+    def total_weight(self) -> float:
+        """Return the sum of the weights; 0 if there is nothing to learn from."""
+        return self.cross_entropy + self.triplet + self.circle
+
+
+class DistillationSettings(BaseModel):
+    """Weights of what is asked of the student besides the supervised losses."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    embedding: float = Field(
+        2.0, ge=0, description="weight of the relative squared error of the embedding"
+    )
+    cosine: float = Field(5.0, ge=0, description="weight of 1 - cosine to the teacher's embedding")
+    similarity: float = Field(
+        0.0, ge=0, description="weight of the squared error of the batch's similarity matrix"
+    )
+    logits: float = Field(
+        0.0, ge=0, description="weight of the divergence from the teacher's class probabilities"
+    )
+    hints: float = Field(
+        1.0,
+        ge=0,
+        description="weight of the stage hints at the kept channels, where these are known",
+    )
+
+
+class TrainingSettings(BaseModel):
+    """One training: batches, losses, optimiser, schedule."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epochs: int = Field(60, ge=0, description="epochs; 0 leaves the weights as they are")
+    identities_per_batch: int = Field(16, ge=2, description="P, identities in a batch")
+    images_per_identity: int = Field(4, ge=2, description="K, images of each of them")
+    optimizer: Literal["adamw", "adam", "amsgrad", "sgd"] = Field(
+        "adamw", description="adamw, adam, amsgrad (Adam with amsgrad) or sgd (momentum 0.9)"
+    )
+    learning_rate: float = Field(3.5e-4, gt=0, description="peak learning rate")
+    head_learning_rate: float | None = Field(
+        None,
+        gt=0,
+        description="peak learning rate of the layers behind the pooling (classifier, embedding "
+        "layer, BNNeck); none: the same",
+    )
+    weight_decay: float = Field(5e-4, ge=0, description="weight decay")
+    warmup_epochs: float = Field(
+        1.0, ge=0, description="epochs of linear warm-up, at most half of all"
+    )
+    schedule: Literal["cosine", "step"] = Field(
+        "cosine", description="after warm-up: cosine (down to zero) or step (at the milestones)"
+    )
+    milestones: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (), description="schedule step: the epochs after which the rate is multiplied by gamma"
+    )
+    gamma: float = Field(
+        0.1, gt=0, lt=1, description="schedule step: factor of the rate at each milestone"
+    )
+    frozen_layers: tuple[str, ...] = Field(
+        (),
+        description="layers that do not learn during frozen_epochs, by name or pattern "
+        "(conv[1-5], layer*), with all that is in them; their BatchNorm statistics stay too",
+    )
+    frozen_epochs: int = Field(
+        0, ge=0, description="first epochs in which frozen_layers stay as they are"
+    )
+    gradient_clip: float = Field(0.0, ge=0, description="largest gradient norm; 0 for none")
+    ema_decay: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="decay of the weights' moving average (0.999, say), which is then what is "
+        "evaluated and kept; 0: the weights themselves",
+    )
+    validate_every: int = Field(
+        1, ge=1, description="epochs between validations, where data.validation_share is not 0"
+    )
+    patience: int = Field(
+        0,
+        ge=0,
+        description="validations without a better mAP after which training stops; 0: never",
+    )
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(
+        "32-true",
+        description="32-true, bf16-mixed (CPU and GPU) or 16-mixed (GPU only, scales the loss)",
+    )
+    losses: LossSettings = LossSettings()
+    augmentation: AugmentationSettings = AugmentationSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refine_defaults(cls, content: Any) -> Any:
+        """Give what a section leaves out the default of this training, not of all trainings."""
+        if not isinstance(content, Mapping):
+            return content
+        return {
+            name: {**default.model_dump(), **value}
+            if isinstance(value, Mapping) and isinstance(default := _default(cls, name), BaseModel)
+            else value
+            for name, value in content.items()
+        }
+
+    @field_validator("milestones")
+    @classmethod
+    def _check_order(cls, milestones: tuple[int, ...]) -> tuple[int, ...]:
+        if list(milestones) != sorted(set(milestones)):
+            raise ValueError("must rise from one to the next")
+        return milestones
+
+    @model_validator(mode="after")
+    def _check_companions(self) -> Self:
+        if self.schedule == "step" and not self.milestones:
+            raise ValueError("schedule step needs milestones, such as [40, 60]")
+        if self.frozen_epochs and not self.frozen_layers:
+            raise ValueError("frozen_epochs needs frozen_layers, such as [conv1, conv2]")
+        return self
+
+
+def _default(settings: type[BaseModel], name: object) -> object:
+    entry = settings.model_fields.get(str(name))
+    return None if entry is None else entry.default

@@ -1,0 +1,126 @@
+"""Decoding, sizes, colours, and files that are not whole."""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps, TiffImagePlugin
+from torchvision.transforms.v2 import functional
+
+from reid_edge.core.errors import DataError
+from reid_edge.data.images import load_image, normalise, read_image
+from reid_edge.data.paths import IMAGE_SUFFIXES
+from reid_edge.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+
+
+def test_colours_and_size(tmp_path: Path) -> None:
+    Image.new("RGB", (10, 20), (255, 0, 51)).save(tmp_path / "a.png")
+    image = load_image(tmp_path / "a.png", 8, 4)
+    assert image.shape == (3, 8, 4)
+    assert image.dtype == torch.uint8
+    assert image[:, 0, 0].tolist() == [255, 0, 51]
+    normal = normalise(image, IMAGENET_MEAN, IMAGENET_STD)
+    assert normal[0, 0, 0] == pytest.approx((1 - 0.485) / 0.229, abs=1e-5)
+    assert normal[2, 0, 0] == pytest.approx((0.2 - 0.406) / 0.225, abs=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK", "P", "RGBA"])
+def test_other_modes_become_rgb(tmp_path: Path, mode: str) -> None:
+    suffix = "jpg" if mode == "CMYK" else "png"
+    Image.new(mode, (10, 20)).save(tmp_path / f"a.{suffix}")
+    assert load_image(tmp_path / f"a.{suffix}", 20, 10).shape == (3, 20, 10)
+
+
+@pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
+def test_every_format_is_read(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    Image.new("L" if suffix == ".pgm" else "RGB", (10, 20)).save(path)
+    assert load_image(path, 20, 10).shape == (3, 20, 10)
+
+
+def test_no_program_is_started_on_postscript(tmp_path: Path) -> None:
+    Image.new("RGB", (10, 20)).save(tmp_path / "a.jpg", format="EPS")
+    with pytest.raises(DataError, match=r"a\.jpg: PostScript cannot be used; convert it to PNG"):
+        load_image(tmp_path / "a.jpg", 20, 10)
+
+
+def test_a_truncated_image_is_named(tmp_path: Path) -> None:
+    Image.effect_noise((64, 128), 50).convert("RGB").save(tmp_path / "whole.jpg")
+    content = (tmp_path / "whole.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(content[: len(content) // 2])
+    (tmp_path / "text.jpg").write_text("not an image")
+    for name in ("cut.jpg", "text.jpg"):
+        with pytest.raises(DataError, match=rf"{name}: cannot be decoded .*replace the file"):
+            load_image(tmp_path / name, 8, 8)
+    with pytest.raises(DataError, match="no such image"):
+        load_image(tmp_path / "none.jpg", 8, 8)
+    with pytest.raises(DataError, match="is a folder; expected an image"):
+        load_image(tmp_path, 8, 8)
+
+
+@pytest.mark.parametrize("error", [TypeError("bad operand"), KeyError(258), struct.error()])
+def test_whatever_a_reader_of_pillow_raises(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(_: object) -> None:
+        raise error
+
+    Image.new("RGB", (4, 8)).save(tmp_path / "a.tif")
+    monkeypatch.setattr(TiffImagePlugin.TiffImageFile, "load", fail)
+    with pytest.raises(DataError, match=r"a\.tif: cannot be decoded \("):
+        load_image(tmp_path / "a.tif", 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"), [("a.png", "I;16"), ("b.tif", "I;16"), ("c.pgm", "I"), ("d.tif", "F")]
+)
+def test_pixels_of_more_than_8_bits_are_refused(tmp_path: Path, name: str, mode: str) -> None:
+    kind = np.float32 if mode == "F" else np.uint16
+    wide = np.linspace(0, 1 if mode == "F" else 65535, 200).reshape(20, 10).astype(kind)
+    Image.fromarray(wide).save(tmp_path / name)
+    with Image.open(tmp_path / name) as image:
+        assert image.mode == mode
+    with pytest.raises(DataError) as caught:
+        load_image(tmp_path / name, 8, 4)
+    assert str(caught.value) == (
+        f"{tmp_path / name}: 16-bit and float images cannot be used (mode {mode}); convert it to "
+        "8 bits"
+    )
+
+
+def test_grey_is_kept_where_asked_for(tmp_path: Path) -> None:
+    for mode, kept in (("L", "L"), ("RGB", "RGB"), ("P", "RGB")):
+        Image.new(mode, (4, 8)).save(tmp_path / "a.png")
+        assert read_image(tmp_path / "a.png", keep_grey=True).mode == kept
+        assert read_image(tmp_path / "a.png").mode == "RGB"
+
+
+def noise() -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 10, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_exif_orientation_is_followed(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    upright = noise()
+    # What a camera does that is held so: the pixels as they lie, and how to turn them.
+    undo = {6: 8, 8: 6}.get(orientation, orientation)
+    turned = upright.copy()
+    turned.getexif()[0x0112] = undo
+    lying = ImageOps.exif_transpose(turned)
+    lying.save(tmp_path / "a.png", exif=exif)
+    found = read_image(tmp_path / "a.png")
+    assert np.array_equal(np.asarray(found), np.asarray(upright))
+    expected = functional.pil_to_tensor(upright.resize((4, 8), Image.Resampling.BILINEAR))
+    assert torch.equal(load_image(tmp_path / "a.png", 8, 4), expected)
+
+
+@pytest.mark.parametrize("exif", [b"", b"Exif\0\0no TIFF header", b"Exif\0\0II*\0\xff\xff"])
+def test_without_an_orientation_the_pixels_are_pillows_own(tmp_path: Path, exif: bytes) -> None:
+    noise().save(tmp_path / "a.jpg", exif=exif)
+    with Image.open(tmp_path / "a.jpg") as image:
+        resized = image.convert("RGB").resize((4, 8), Image.Resampling.BILINEAR)
+    assert torch.equal(load_image(tmp_path / "a.jpg", 8, 4), functional.pil_to_tensor(resized))

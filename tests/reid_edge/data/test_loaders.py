@@ -1,0 +1,116 @@
+"""Batches are functions of seed and epoch, whatever loads them."""
+
+from collections import Counter
+
+import pytest
+import torch
+
+from reid_edge.core.errors import TrainingError
+from reid_edge.data.loaders import evaluation_loader, training_loader
+from reid_edge.data.records import ReidData, choose_over_cameras, relabel
+from reid_edge.data.sampling import EpochSampler
+from reid_edge.data.transforms import AugmentationSettings
+
+VARIED = AugmentationSettings(flip=0.5, crop_padding=4, erasing=0.5, colour_jitter=0.2)
+
+
+def batches(
+    data: ReidData, *, workers: int = 0, epoch: int = 0, seed: int = 3
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    loader = training_loader(
+        data.train,
+        augmentation=VARIED,
+        height=64,
+        width=32,
+        identities_per_batch=4,
+        images_per_identity=3,
+        seed=seed,
+        workers=workers,
+    )
+    loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+    return [tuple(batch) for batch in loader]  # type: ignore[misc]
+
+
+def test_batches_hold_p_identities_of_k_images(tiny_data: ReidData) -> None:
+    found = batches(tiny_data)
+    assert len(found) == len(tiny_data.train) // 12
+    for images, classes in found:
+        assert images.shape == (12, 3, 64, 32)
+        assert images.dtype == torch.float32
+        assert sorted(Counter(classes.tolist()).values()) == [3, 3, 3, 3]
+
+
+def test_workers_do_not_change_a_batch(tiny_data: ReidData) -> None:
+    torch.manual_seed(0)
+    alone = batches(tiny_data)
+    torch.manual_seed(99)
+    helped = batches(tiny_data, workers=2)
+    assert all(torch.equal(a[0], b[0]) and torch.equal(a[1], b[1])
+               for a, b in zip(alone, helped, strict=True))  # fmt: skip
+
+
+def test_epoch_and_seed_change_every_batch(tiny_data: ReidData) -> None:
+    first = batches(tiny_data)
+    for other in (batches(tiny_data, epoch=1), batches(tiny_data, seed=4)):
+        assert not any(torch.equal(a[0], b[0]) for a, b in zip(first, other, strict=True))
+    again = batches(tiny_data, epoch=0)
+    assert all(torch.equal(a[0], b[0]) for a, b in zip(first, again, strict=True))
+
+
+def test_the_global_random_state_is_left_alone(tiny_data: ReidData) -> None:
+    torch.manual_seed(0)
+    expected = torch.randn(2)
+    torch.manual_seed(0)
+    loader = training_loader(
+        tiny_data.train, augmentation=VARIED, height=64, width=32, identities_per_batch=4,
+        images_per_identity=3, seed=3, workers=0,
+    )  # fmt: skip
+    dataset = loader.dataset
+    dataset[(0, 1)]  # type: ignore[index]
+    assert torch.equal(torch.randn(2), expected)
+
+
+def test_too_few_identities_or_images(tiny_data: ReidData) -> None:
+    settings = {"augmentation": VARIED, "height": 8, "width": 8, "seed": 0, "workers": 0}
+    with pytest.raises(TrainingError, match="is 9, but the training set has only 8 identities"):
+        training_loader(tiny_data.train, identities_per_batch=9, images_per_identity=2, **settings)  # type: ignore[arg-type]
+    with pytest.raises(TrainingError, match="8 x 16 needs 128 images"):
+        training_loader(tiny_data.train, identities_per_batch=8, images_per_identity=16, **settings)  # type: ignore[arg-type]
+
+
+def test_evaluation_keeps_the_order(tiny_data: ReidData) -> None:
+    loader = evaluation_loader(tiny_data.query, height=64, width=32, batch_size=3, workers=0)
+    images = torch.cat(list(loader))
+    one_by_one = torch.cat(
+        list(evaluation_loader(tiny_data.query, height=64, width=32, batch_size=1, workers=0))
+    )
+    assert torch.equal(images, one_by_one)
+
+
+def test_relabelling_follows_the_order_of_identities(tiny_data: ReidData) -> None:
+    persons = [image.person for image in tiny_data.train]
+    classes = relabel(tiny_data.train)
+    assert sorted(set(classes)) == list(range(8))
+    pairs = sorted(set(zip(persons, classes, strict=True)))
+    assert [label for _, label in pairs] == list(range(8))
+
+
+def test_a_draw_is_even_over_the_cameras(tiny_data: ReidData) -> None:
+    chosen = choose_over_cameras(tiny_data.train, 10, seed=1)
+    assert len(set(chosen)) == 10
+    assert Counter(image.camera for image in chosen) == {1: 5, 2: 5}
+    assert chosen == choose_over_cameras(tiny_data.train[::-1], 10, seed=1)
+    assert len(choose_over_cameras(tiny_data.train, 10_000, seed=1)) == len(tiny_data.train)
+
+
+def test_an_epoch_does_not_depend_on_those_before_it(tiny_data: ReidData) -> None:
+    classes = relabel(tiny_data.train)
+    samplers = [
+        EpochSampler(classes, identities_per_batch=4, images_per_identity=3, seed=0)
+        for _ in range(2)
+    ]
+    for epoch in range(3):
+        samplers[0].set_epoch(epoch)
+        last = list(samplers[0])
+    samplers[1].set_epoch(2)
+    assert list(samplers[1]) == last

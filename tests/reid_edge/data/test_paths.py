@@ -1,0 +1,100 @@
+"""Paths from data files: nothing leads out of the folder."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reid_edge.core.errors import DataError
+from reid_edge.data.paths import (
+    expand_home,
+    find_base,
+    image_inside,
+    list_images,
+    relative_path,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("/etc/passwd", "list line 3: the path '/etc/passwd' is absolute; it must be relative"),
+        ("C:\\a.jpg", r"the path 'C:\\a.jpg' is absolute"),
+        ("\\\\host\\a.jpg", "is absolute"),
+        ("../a.jpg", "the path '../a.jpg' climbs out of the folder with '..'"),
+        ("a\\..\\..\\b.jpg", "climbs out of the folder"),
+        ("a/../b.jpg", "climbs out of the folder"),
+        ("", "'' is no path"),
+        (".", "'.' is no path"),
+        ("a\0b.jpg", "is no path"),
+    ],
+)
+def test_paths_that_are_refused(text: str, reason: str) -> None:
+    with pytest.raises(DataError, match=re.escape(reason) if "C:" not in text else "is absolute"):
+        relative_path(text, "list line 3")
+
+
+@given(st.text(alphabet="ab./\\:", max_size=12))
+def test_what_is_accepted_stays_inside(text: str) -> None:
+    try:
+        path = relative_path(text, "list")
+    except DataError:
+        return
+    assert ".." not in path.parts
+    assert not path.is_absolute()
+
+
+def test_an_image_inside(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b.jpg").touch()
+    assert image_inside(tmp_path, "a\\b.jpg", "list") == tmp_path / "a" / "b.jpg"
+    with pytest.raises(DataError, match=r"list: no such image: 'a/c.jpg'"):
+        image_inside(tmp_path, "a/c.jpg", "list")
+    with pytest.raises(DataError, match="list: 'a' is no image file"):
+        image_inside(tmp_path, "a", "list")
+
+
+def test_a_link_out_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "secret.jpg").touch()
+    (tmp_path / "root" / "a.jpg").symlink_to(tmp_path / "secret.jpg")
+    with pytest.raises(DataError, match=r"'a.jpg' leads out of .*root by a symbolic link"):
+        image_inside(tmp_path / "root", "a.jpg", "list")
+    (tmp_path / "root" / "loop.jpg").symlink_to(tmp_path / "root" / "loop.jpg")
+    with pytest.raises(DataError, match="no such image"):
+        image_inside(tmp_path / "root", "loop.jpg", "list")
+
+
+def test_a_link_within_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "b.jpg").touch()
+    (tmp_path / "a.jpg").symlink_to(tmp_path / "b.jpg")
+    assert image_inside(tmp_path, "a.jpg", "list") == tmp_path / "a.jpg"
+
+
+def test_the_base_is_found_in_its_wrapping(tmp_path: Path) -> None:
+    (tmp_path / "wrapped" / "mark").mkdir(parents=True)
+
+    def has_mark(folder: Path) -> bool:
+        return (folder / "mark").is_dir()
+
+    assert find_base(tmp_path, ["wrapped"], has_mark, "a mark") == tmp_path / "wrapped"
+    with pytest.raises(DataError, match="expected a mark"):
+        find_base(tmp_path, ["other"], has_mark, "a mark")
+    with pytest.raises(DataError, match="nowhere: no such folder"):
+        find_base(tmp_path / "nowhere", [], has_mark, "a mark")
+
+
+def test_images_are_listed_by_name(tmp_path: Path) -> None:
+    for name in ("b.JPG", "a.png", "._a.png", "notes.txt"):
+        (tmp_path / name).touch()
+    assert [path.name for path in list_images(tmp_path)] == ["a.png", "b.JPG"]
+
+
+def test_homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert expand_home(Path("~/set")) == tmp_path / "set"
+    assert expand_home(Path("a/~b")) == Path("a/~b")
+    with pytest.raises(DataError, match="'~nobody-here' is the home of nobody here; write the"):
+        expand_home(Path("~nobody-here/set"))

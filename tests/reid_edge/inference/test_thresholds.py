@@ -1,0 +1,112 @@
+"""A threshold holds for the model file it was measured with, and no other."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from reid_edge.core.errors import DataError, ModelError
+from reid_edge.inference.embedder import Embedder
+from reid_edge.inference.model_files import load_embedder
+from reid_edge.inference.thresholds import (
+    StoredThreshold,
+    choose_threshold,
+    parse_target,
+    read_threshold,
+    store_threshold,
+    threshold_path,
+)
+from reid_edge.metrics import OperatingPoint, VerificationResult
+
+THRESHOLD = StoredThreshold(0.625, 1e-3, "tiny", 10, 2000)
+RESULT = VerificationResult(
+    0.1,
+    0.5,
+    (
+        OperatingPoint(1e-3, 0.8, 1e-3, 0.625),
+        OperatingPoint(1e-4, None, None, None, "below one in 2000, the number of impostor pairs"),
+    ),
+    10,
+    2000,
+)
+
+
+@pytest.fixture
+def embedder(checkpoint_file: Path, tmp_path: Path) -> Embedder:
+    return load_embedder(Path(shutil.copy(checkpoint_file, tmp_path / "model.pt")))
+
+
+def test_stored_and_read(embedder: Embedder) -> None:
+    path = store_threshold(embedder, THRESHOLD)
+    assert path.name == "model.pt.threshold.json"
+    assert json.loads(path.read_text())["model"]["file_hash"] == embedder.space.file_hash
+    assert read_threshold(embedder) == THRESHOLD
+    assert str(THRESHOLD) == "FAR 0.001 on tiny"
+
+
+def test_none_is_stored(embedder: Embedder) -> None:
+    with pytest.raises(ModelError, match="no threshold is stored with it; measure one with: pyth"):
+        read_threshold(embedder)
+
+
+def test_of_another_model(embedder: Embedder) -> None:
+    store_threshold(embedder, THRESHOLD)
+    space = embedder.space
+    for other, reason in (
+        (replace(space, file_hash="0" * 64), "another model file"),
+        (replace(space, input_size=(96, 48)), "images of 64x32, not of 96x48"),
+        (replace(space, flip_averaging=True), "flip averaging off"),
+    ):
+        with pytest.raises(ModelError, match=f"was measured with {reason}; measure one with"):
+            read_threshold(replace(embedder, space=other))
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"model": {}}', '{"model": {}, "threshold": 1}']
+)
+def test_damaged(embedder: Embedder, content: str) -> None:
+    threshold_path(embedder.path).write_text(content)
+    with pytest.raises(ModelError, match="damaged, or of an earlier version; measure one with"):
+        read_threshold(embedder)
+
+
+def test_of_an_earlier_version(embedder: Embedder) -> None:
+    path = store_threshold(embedder, THRESHOLD)
+    content = json.loads(path.read_text())
+    # It did not say which architecture the weights were loaded into.
+    del content["model"]["architecture"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(ModelError, match="damaged, or of an earlier version; measure one with"):
+        read_threshold(embedder)
+
+
+def test_damaged_number(embedder: Embedder) -> None:
+    path = store_threshold(embedder, THRESHOLD)
+    for number in ("NaN", '"high"'):
+        path.write_text(path.read_text().replace("0.625", number))
+        with pytest.raises(ModelError, match=r"damaged.*; measure one with"):
+            read_threshold(embedder)
+
+
+def test_targets() -> None:
+    assert parse_target("EER") == "eer"
+    assert parse_target("1e-3") == 1e-3
+    for text in ("0", "1", "-1", "nan", "often"):
+        with pytest.raises(DataError, match="expected a false accept rate or 'eer'"):
+            parse_target(text)
+
+
+def test_choice() -> None:
+    assert choose_threshold(RESULT, 1e-3, "tiny") == THRESHOLD
+    chosen = choose_threshold(RESULT, "eer", "tiny")
+    assert (chosen.threshold, str(chosen)) == (0.5, "equal error rate on tiny")
+    with pytest.raises(DataError, match=r"no threshold .* rate of 0\.0001: below one in 2000"):
+        choose_threshold(RESULT, 1e-4, "tiny")
+
+
+def test_nowhere_to_write(embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
+    threshold_path(embedder.path).mkdir()
+    with pytest.raises(DataError, match="cannot be written"):
+        store_threshold(embedder, THRESHOLD)

@@ -1,0 +1,205 @@
+"""Checkpoints come back whole, and nothing in them is ever run."""
+
+import copy
+import pickle
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from reid_edge.core.errors import CheckpointError
+from reid_edge.core.io import hash_file
+from reid_edge.models import build_model
+from reid_edge.models.checkpoint import describe, load_checkpoint, read_torch_file, save_checkpoint
+from reid_edge.models.resize import apply_widths, match_normalisation, widths_of
+
+SIZE = (64, 32)
+
+
+class Payload:
+    """Touches a file when it is unpickled."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return Path.touch, (Path(self.path),)  # type: ignore[return-value]
+
+
+def narrowed() -> nn.Module:
+    """OSNet x0.25 whose embedding layer reads 100 channels of conv5."""
+    model = build_model("osnet_x0_25", num_classes=4)
+    apply_widths(model, {"conv5.conv": [128, 100], "fc.0": [100, 512]})
+    match_normalisation(model, {"conv5.bn.weight": torch.ones(100)})
+    return model.eval()
+
+
+def test_the_memory_layout_does_not_count(tmp_path: Path) -> None:
+    model = build_model("osnet_x0_25", num_classes=4)
+    info = describe(model, "osnet_x0_25", input_size=SIZE)
+    save_checkpoint(tmp_path / "rows.pt", model, info)
+    save_checkpoint(tmp_path / "channels.pt", model.to(memory_format=torch.channels_last), info)
+    assert hash_file(tmp_path / "rows.pt") == hash_file(tmp_path / "channels.pt")
+
+
+def test_a_stock_model_comes_back(tmp_path: Path) -> None:
+    model = build_model("osnet_x0_25", num_classes=4).eval()
+    info = describe(model, "osnet_x0_25", input_size=SIZE, metrics={"mAP": 0.5}, parent_hash="p")
+    save_checkpoint(tmp_path / "m.pt", model, info)
+    loaded, found = load_checkpoint(tmp_path / "m.pt")
+    assert found == info
+    assert found.widths == {}
+    images = torch.randn(2, 3, *SIZE)
+    assert torch.equal(loaded(images), model(images))
+
+
+def test_widths_of_its_own_come_back(tmp_path: Path) -> None:
+    model = narrowed()
+    info = describe(model, "osnet_x0_25", input_size=SIZE)
+    assert info.widths == {"conv5.conv": [128, 100], "fc.0": [100, 512]}
+    save_checkpoint(tmp_path / "m.pt", model, info)
+    loaded, _ = load_checkpoint(tmp_path / "m.pt")
+    assert widths_of(loaded) == widths_of(model)
+    images = torch.randn(2, 3, *SIZE)
+    assert torch.equal(loaded(images), model(images))
+
+
+def test_a_stock_checkpoint_is_a_plain_state_dictionary(tmp_path: Path) -> None:
+    model = build_model("osnet_x0_25", num_classes=4)
+    info = describe(model, "osnet_x0_25", input_size=SIZE)
+    save_checkpoint(tmp_path / "m.pt", model, info)
+    content = torch.load(tmp_path / "m.pt", weights_only=True)
+    assert content["format_version"] == 1
+    assert content["colour_order"] == "RGB"
+    build_model("osnet_x0_25", num_classes=4).load_state_dict(content["state_dict"], strict=True)
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_pickled_code_is_refused_and_not_run(tmp_path: Path, protocol: int) -> None:
+    mark = tmp_path / "touched"
+    torch.save({"state_dict": Payload(str(mark))}, tmp_path / "zip.pt", pickle_protocol=protocol)
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps(Payload(str(mark)), protocol=protocol))
+    torch.save(nn.Linear(2, 2), tmp_path / "module.pt")
+    for name in ("zip.pt", "plain.pt", "module.pt"):
+        with pytest.raises(CheckpointError, match="pickled Python objects") as caught:
+            read_torch_file(tmp_path / name)
+        assert str(tmp_path / name) in str(caught.value)
+        assert "\n" not in str(caught.value)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int64])
+def test_scalars_of_numpy_1(tmp_path: Path, kind: type[np.generic]) -> None:
+    torch.save({"state_dict": {"w": torch.ones(2)}, "rank1": kind(1)}, tmp_path / "new.pth.tar-60")
+    with (
+        zipfile.ZipFile(tmp_path / "new.pth.tar-60") as new,
+        zipfile.ZipFile(tmp_path / "old.pth.tar-60", "w") as old,
+    ):
+        for name in new.namelist():
+            content = new.read(name)
+            # All in which their pickles differ is the module of the function that makes a scalar.
+            old.writestr(name, content.replace(b"cnumpy._core.mult", b"cnumpy.core.mult"))
+    assert b"cnumpy.core.multiarray\nscalar\n" in (tmp_path / "old.pth.tar-60").read_bytes()
+    found = read_torch_file(tmp_path / "old.pth.tar-60")
+    assert (found["rank1"], type(found["rank1"])) == (1, kind)
+    assert torch.equal(found["state_dict"]["w"], torch.ones(2))
+
+
+def test_what_numpy_1_wrote(tmp_path: Path) -> None:
+    # pickle.dumps({"rank1": np.float32(0.5)}, 2) of numpy 1.26.4, between what torch writes.
+    written = (
+        b"\x80\x02}q\x00X\x05\x00\x00\x00rank1q\x01cnumpy.core.multiarray\nscalar\nq\x02cnumpy\n"
+        b"dtype\nq\x03X\x02\x00\x00\x00f4q\x04\x89\x88\x87q\x05Rq\x06(K\x03X\x01\x00\x00\x00<q\x07"
+        b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tq\x08bc_codecs\nencode\nq\tX\x04\x00\x00\x00"
+        b"\x00\x00\x00?q\nX\x06\x00\x00\x00latin1q\x0b\x86q\x0cRq\r\x86q\x0eRq\x0fs."
+    )
+    torch.save({}, tmp_path / "empty.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "empty.pt") as empty,
+        zipfile.ZipFile(tmp_path / "model.pth.tar-60", "w") as file,
+    ):
+        for name in empty.namelist():
+            content = written if name.endswith("/data.pkl") else empty.read(name)
+            file.writestr(name, content)
+    assert read_torch_file(tmp_path / "model.pth.tar-60") == {"rank1": 0.5}
+
+
+def test_damaged_files_are_named(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(1000)}, tmp_path / "whole.pt")
+    (tmp_path / "cut.pt").write_bytes((tmp_path / "whole.pt").read_bytes()[:900])
+    (tmp_path / "text.pt").write_text("hello")
+    (tmp_path / "empty.pt").write_bytes(b"")
+    for name in ("cut.pt", "text.pt", "empty.pt"):
+        with pytest.raises(CheckpointError, match=f"{name}: not a readable checkpoint"):
+            read_torch_file(tmp_path / name)
+    with pytest.raises(CheckpointError, match="no such file"):
+        read_torch_file(tmp_path / "missing.pt")
+    with pytest.raises(CheckpointError, match="is a folder; give the path of a checkpoint"):
+        read_torch_file(tmp_path)
+    torch.save([1, 2], tmp_path / "list.pt")
+    with pytest.raises(CheckpointError, match="holds a list"):
+        read_torch_file(tmp_path / "list.pt")
+
+
+def test_foreign_and_newer_files_are_refused(tmp_path: Path) -> None:
+    torch.save({"state_dict": {}}, tmp_path / "foreign.pt")
+    with pytest.raises(
+        CheckpointError, match=r"not a checkpoint of this program.*train\.pretrained"
+    ):
+        load_checkpoint(tmp_path / "foreign.pt")
+    torch.save({"state_dict": {}, "format_version": 99}, tmp_path / "newer.pt")
+    with pytest.raises(CheckpointError, match="format 99, expected 1"):
+        load_checkpoint(tmp_path / "newer.pt")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"input_size": 64},
+        {"num_classes": "four"},
+        {"widths": 5},
+        {"widths": {"fc.0": 5}},
+        {"state_dict": 5},
+        {"unknown": 1},
+    ],
+)
+def test_damaged_content(tmp_path: Path, damage: dict[str, object]) -> None:
+    model = build_model("osnet_x0_25", num_classes=4)
+    save_checkpoint(tmp_path / "m.pt", model, describe(model, "osnet_x0_25", input_size=SIZE))
+    content = torch.load(tmp_path / "m.pt", weights_only=True)
+    torch.save({**content, **damage}, tmp_path / "m.pt")
+    with pytest.raises(CheckpointError, match=r"m\.pt: damaged checkpoint .*; write it again"):
+        load_checkpoint(tmp_path / "m.pt")
+
+
+@pytest.mark.parametrize(
+    ("widths", "message"),
+    [
+        ({"fc.0": [0, 512]}, r"widths of 'fc.0' must be two positive numbers, not \[0, 512\]"),
+        ({"fc.0": [512]}, r"widths of 'fc.0' must be two positive numbers, not \[512\]"),
+        ({"odd": [7, 8]}, r"widths \[7, 8\] of 'odd' do not fit its 2 groups"),
+        ({"fc": [1, 1]}, "widths name 'fc', which is no layer of the architecture"),
+    ],
+)
+def test_impossible_widths(widths: dict[str, list[int]], message: str) -> None:
+    model = build_model("osnet_x0_25", num_classes=4)
+    model.add_module("odd", nn.Conv2d(8, 8, 1, groups=2))
+    with pytest.raises(CheckpointError, match=message):
+        apply_widths(model, widths)
+
+
+def test_widths_that_lie_are_refused(tmp_path: Path) -> None:
+    model = narrowed()
+    info = describe(model, "osnet_x0_25", input_size=SIZE)
+    lies = copy.deepcopy(info)
+    lies.widths["fc.0"] = [90, 512]
+    save_checkpoint(tmp_path / "m.pt", model, lies)
+    with pytest.raises(CheckpointError, match="weights do not fit osnet_x0_25"):
+        load_checkpoint(tmp_path / "m.pt")
+    lies.widths["nowhere"] = [1, 1]
+    save_checkpoint(tmp_path / "m.pt", model, lies)
+    with pytest.raises(CheckpointError, match="'nowhere', which is no layer"):
+        load_checkpoint(tmp_path / "m.pt")

@@ -1,0 +1,192 @@
+"""Two processes on the CPU train as one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.multiprocessing.spawn import ProcessRaisedException
+
+from reid_edge.core.errors import DataError, TrainingError
+from reid_edge.data.loaders import training_loader
+from reid_edge.data.records import ReidData, relabel
+from reid_edge.data.sampling import EpochSampler
+from reid_edge.data.transforms import AugmentationSettings
+from reid_edge.models import build_model
+from reid_edge.training.fit import LAST, load_weights
+from reid_edge.training.processes import one_log
+
+ROOT = Path(__file__).resolve().parents[3]
+# A process of its own: the processes that Lightning starts import the main module anew.
+SCRIPT = """
+import logging, sys
+from pathlib import Path
+
+import torch
+
+from reid_edge.data.market1501 import read_market1501
+from reid_edge.data.transforms import AugmentationSettings
+from reid_edge.models import build_model
+from reid_edge.training import fit as fitting
+from reid_edge.training.module import ReidModule
+from reid_edge.training.settings import TrainingSettings
+
+images, out, epochs = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+SETTINGS = TrainingSettings(
+    epochs=2, identities_per_batch=4, images_per_identity=3, learning_rate=1e-3, ema_decay=0.5,
+    augmentation=AugmentationSettings(flip=0.5, crop_padding=2),
+    frozen_layers=("conv2",), frozen_epochs=1,
+)
+
+
+class Recording(ReidModule):
+    seen = []
+
+    def training_step(self, batch, index):
+        self.seen.append((self.current_epoch, batch[0].clone()))
+        return super().training_step(batch, index)
+
+    def on_train_epoch_end(self):
+        state = {name: value.clone() for name, value in self.model.state_dict().items()}
+        path = out / f"rank{self.global_rank}_epoch{self.current_epoch}.pt"
+        torch.save({"seen": self.seen, "state": state, "threads": torch.get_num_threads()}, path)
+        self.seen.clear()
+        if self.current_epoch + 1 == epochs < SETTINGS.epochs:
+            self.trainer.should_stop = True
+
+
+fitting.ReidModule = Recording
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    torch.set_num_threads(2)
+    torch.manual_seed(0)
+    model = build_model("osnet_x0_25", num_classes=8, embedding_dim=16)
+    fitting.fit(
+        model, read_market1501(images).train, SETTINGS, height=32, width=16, seed=5,
+        folder=out, label="two", accelerator="cpu", devices=2, log=("csv",),
+    )
+    torch.save(model.state_dict(), out / "model.pt")
+"""
+
+
+def start(script: Path, images: Path, out: Path, epochs: int) -> str:
+    out.mkdir(exist_ok=True)
+    done = subprocess.run(
+        [sys.executable, str(script), str(images), str(out), str(epochs)],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2"},
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def read(folder: Path, rank: int, epoch: int) -> dict[str, object]:
+    path = folder / f"rank{rank}_epoch{epoch}.pt"
+    return dict(torch.load(path, weights_only=True))
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_market: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("two")
+    (folder / "script.py").write_text(SCRIPT)
+    error = start(folder / "script.py", tiny_market, folder / "whole", 2)
+    # What the first process logs is logged here, once.
+    assert error.count("reid_edge.training.epoch_log: two: epoch 1/2, loss") == 1
+    return folder
+
+
+def test_the_ranks_share_out_the_epoch_of_one_process(tiny_data: ReidData, trained: Path) -> None:
+    loader = training_loader(
+        tiny_data.train,
+        augmentation=AugmentationSettings(flip=0.5, crop_padding=2),
+        height=32,
+        width=16,
+        identities_per_batch=4,
+        images_per_identity=3,
+        seed=5,
+        workers=0,
+    )
+    for epoch in range(2):
+        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        alone = [images for images, _ in loader]
+        seen = [read(trained / "whole", rank, epoch)["seen"] for rank in (0, 1)]
+        assert [len(batches) for batches in seen] == [2, 2]
+        for number, batch in enumerate(alone):
+            drawn_in, found = seen[number % 2][number // 2]
+            assert drawn_in == epoch
+            assert torch.equal(found, batch)
+
+
+def test_the_ranks_have_the_same_weights(trained: Path) -> None:
+    for epoch in range(2):
+        first, second = (read(trained / "whole", rank, epoch) for rank in (0, 1))
+        assert first["threads"] == second["threads"] == 1  # two, shared out
+        for name, value in first["state"].items():
+            # Each process has statistics of its own; those of the first one are kept.
+            if "running_" not in name:
+                assert torch.equal(value, second["state"][name]), name
+    model = build_model("osnet_x0_25", num_classes=8, embedding_dim=16)
+    load_weights(model, trained / "whole" / LAST)
+    kept = torch.load(trained / "whole" / "model.pt", weights_only=True)
+    assert all(torch.equal(value, kept[name]) for name, value in model.state_dict().items())
+
+
+def test_frozen_layers_learn_afterwards_in_all_processes(trained: Path) -> None:
+    torch.manual_seed(0)
+    before = build_model("osnet_x0_25", num_classes=8, embedding_dim=16).state_dict()
+    name = "conv2.0.conv1.conv.weight"
+    states = [read(trained / "whole", 1, epoch)["state"] for epoch in (0, 1)]
+    assert torch.equal(states[0][name], before[name])
+    assert not torch.equal(states[1][name], before[name])
+
+
+@pytest.mark.slow
+def test_an_interrupted_training_of_two_goes_on_to_the_same_bits(
+    tiny_market: Path, trained: Path
+) -> None:
+    start(trained / "script.py", tiny_market, trained / "broken", 1)
+    assert not (trained / "broken" / "rank0_epoch1.pt").exists()
+    start(trained / "script.py", tiny_market, trained / "broken", 2)
+    whole, broken = (
+        torch.load(trained / name / "model.pt", weights_only=True) for name in ("whole", "broken")
+    )
+    assert all(torch.equal(value, broken[name]) for name, value in whole.items())
+
+
+def test_batches_for_all_devices_are_needed(tiny_data: ReidData) -> None:
+    with pytest.raises(TrainingError, match="5 devices take 5 batches of 12 images at once"):
+        EpochSampler(
+            relabel(tiny_data.train), identities_per_batch=4, images_per_identity=3, seed=0,
+            replicas=5,
+        )  # fmt: skip
+
+
+def test_an_error_of_a_process_is_told_as_ones_own() -> None:
+    def fail(last: str) -> None:
+        with one_log(2):
+            trace = f"-- Process 1 terminated with the following error:\nTraceback ...\n{last}\n"
+            raise ProcessRaisedException(trace, 1, 4711)
+
+    with pytest.raises(DataError, match=r"^x\.jpg: no such image$"):
+        fail("reid_edge.core.errors.DataError: x.jpg: no such image")
+    # What a worker of the process could not load.
+    with pytest.raises(DataError, match=r"^x\.jpg: no such image$"):
+        fail(
+            "reid_edge.core.errors.DataError: Caught DataError in DataLoader worker process 0.\n"
+            "Original Traceback (most recent call last):\n  ...\n"
+            "reid_edge.core.errors.DataError: x.jpg: no such image"
+        )
+    with pytest.raises(ProcessRaisedException, match="ZeroDivisionError"):
+        fail("ZeroDivisionError: division by zero")
+    with pytest.raises(ProcessRaisedException, match="ZeroDivisionError"):
+        fail(
+            "reid_edge.core.errors.DataError: x.jpg: no such image\n\nDuring handling of the above "
+            "exception, another exception occurred:\n\nTraceback (most recent call last):\n  ...\n"
+            "ZeroDivisionError: division by zero"
+        )

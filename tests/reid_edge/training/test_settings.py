@@ -1,0 +1,21 @@
+"""Settings of a training that do not go together are refused."""
+
+import pytest
+from pydantic import ValidationError
+
+from reid_edge.training.settings import TrainingSettings
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"schedule": "step"}, "schedule step needs milestones, such as [40, 60]"),
+        ({"milestones": [3, 3]}, "must rise from one to the next"),
+        ({"milestones": [0, 3]}, "greater than or equal to 1"),
+        ({"frozen_epochs": 1}, "frozen_epochs needs frozen_layers, such as [conv1, conv2]"),
+    ],
+)
+def test_settings_that_do_not_go_together(given: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        TrainingSettings.model_validate(given)
+    assert message in str(caught.value)

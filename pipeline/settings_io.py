@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pipeline.config import Config
 from pipeline.settings.stage_names import DEFAULT_STAGES, STAGES
 from pipeline.settings.target import PLAN_SUFFIX, TAG_MARK
+from pipeline.shipped_configs import shipped_config
 from reid_edge.core.errors import ModelError, PipelineError
 from reid_edge.models.registry import check_architecture
 
@@ -19,7 +20,8 @@ def load_config(path: Path, overrides: Sequence[str] = (), stages: str | None = 
     """Read a YAML file, apply ``key.path=value`` overrides, check everything.
 
     Args:
-        path: the file; a key ``extends`` names a file beside it whose values it refines.
+        path: the file; a key ``extends`` names a file beside it, or a configuration of the program,
+            whose values it refines.
         overrides: such as ``train.epochs=60``; values are YAML.
         stages: comma-separated stage names, instead of the file's.
 
@@ -68,7 +70,9 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     base = content.pop("extends", None)
     if base is None:
         return content
-    return _merge(_read(path.parent / str(base), (*seen, path.resolve())), content, Config)
+    beside = path.parent / str(base)
+    found = beside if beside.exists() else shipped_config(Path(str(base))) or beside
+    return _merge(_read(found, (*seen, path.resolve())), content, Config)
 
 
 def _merge(

@@ -1,10 +1,14 @@
 """Plans: how many channels each layer has after each iteration."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from __future__ import annotations
 
-from prune.layers import Widths
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
+
 from reid_edge.core.errors import PruneError
+
+if TYPE_CHECKING:
+    from prune.layers import Widths  # torch takes seconds, and the settings need this module
 
 
 def check_target(source: Widths, target: Widths) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.command import Parser
 from pipeline.fingerprint import describe_changes
+from reid_edge.cli.guard import Parser
 from reid_edge.core.errors import PipelineError
 
 # A child of the pipeline's, so that it writes where that one does.

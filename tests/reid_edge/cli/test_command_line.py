@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from reid_edge.__main__ import COMMANDS, main
 from reid_edge.cli import models
 from reid_edge.cli.data_options import DATA_SETS
+from reid_edge.cli.main import COMMANDS, main
 from reid_edge.data.sources import SOURCES
 from reid_edge.models.registry import MODELS
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from reid_edge.__main__ import main
+from reid_edge.cli.main import main
 from reid_edge.data.records import ReidData
 from reid_edge.inference.model_files import load_embedder
 from reid_edge.inference.thresholds import read_threshold

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from reid_edge.__main__ import main
+from reid_edge.cli.main import main
 from reid_edge.data.records import ReidData
 
 

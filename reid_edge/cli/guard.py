@@ -1,0 +1,166 @@
+"""How every command runs: its parser, its log lines, its one-line errors and its exit code."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from reid_edge.core.errors import DataError, ReidError, one_line
+from reid_edge.core.io import allow_any_file_name
+from reid_edge.data.paths import expand_home
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141  # as a program ends that SIGPIPE killed
+LOG_WIDTH = 160
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that says in one line what is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the line and exit."""
+        say(f"error: {message}; see --help")
+        sys.exit(EXIT_BAD_INPUT)
+
+
+def path_argument(text: str) -> Path:
+    """Read a path argument and expand its ``~``: a shell does not do so in ``--run=~/x``."""
+    try:
+        return expand_home(Path(text))
+    except DataError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def say(line: str) -> None:
+    """Write a line to standard error."""
+    sys.stderr.write(f"{line}\n")
+
+
+@dataclass(frozen=True)
+class Guard:
+    """Runs what a command does, and turns what goes wrong into one line and an exit code.
+
+    Attributes:
+        packages: whose log lines are shown.
+        timestamps: begin log lines with the time.
+        interrupted: what an interruption prints.
+        file_hint: what to do about an error of the file system.
+        memory_hint: what to do when memory is used up.
+        process_hint: what to do when one of the training processes is killed.
+        worker_hint: what to do when a process that loads images is killed.
+    """
+
+    packages: tuple[str, ...] = ("reid_edge",)
+    timestamps: bool = False
+    interrupted: str = "interrupted"
+    file_hint: str = ""
+    memory_hint: str = "lower --batch-size"
+    process_hint: str = "give it more memory"
+    worker_hint: str = "--workers 0"
+
+    def run(self, action: Callable[[], int | None]) -> int:
+        """Run an action.
+
+        Returns:
+            The exit code: the action's own (0 if it returns none), 2 for bad input and for what
+            ran out, 130 when interrupted, 141 when nobody reads the output any more.
+        """
+        allow_any_file_name()
+        self._set_up_logging()
+        try:
+            code = action() or 0
+        except ReidError as error:
+            say(f"error: {one_line(error)}")
+            return EXIT_BAD_INPUT
+        except (
+            KeyboardInterrupt,
+            SystemExit,
+        ) as error:  # Lightning turns the first into the second
+            if isinstance(error.__context__, BrokenPipeError):
+                return EXIT_BROKEN_PIPE  # rich ends the process when the reader of a table is gone
+            say(self.interrupted)
+            return EXIT_INTERRUPTED
+        except OSError as error:
+            if isinstance(error, BrokenPipeError) and _reader_is_gone():
+                return EXIT_BROKEN_PIPE
+            where = f"{error.filename}: " if error.filename else ""
+            hint = f"; {self.file_hint}" if self.file_hint else ""
+            say(f"error: {where}{error.strerror or one_line(error)}{hint}")
+            return EXIT_BAD_INPUT
+        except Exception as error:
+            line = self._what_ran_out(error)
+            if line is None:
+                raise
+            say(f"error: {line}")
+            return EXIT_BAD_INPUT
+        return EXIT_BROKEN_PIPE if _reader_is_gone() else code
+
+    def _set_up_logging(self) -> None:
+        from rich.console import Console
+        from rich.logging import RichHandler
+
+        console = Console(file=sys.stderr)
+        if not console.is_terminal:
+            console = Console(file=sys.stderr, width=max(console.width, LOG_WIDTH))
+        handler = RichHandler(
+            console=console,
+            show_path=False,
+            show_time=self.timestamps,
+            omit_repeated_times=False,
+            markup=False,
+        )
+        for name in self.packages:
+            package = logging.getLogger(name)
+            package.setLevel(logging.INFO)
+            package.handlers = [handler]
+            package.propagate = False
+
+    def _what_ran_out(self, error: Exception) -> str | None:
+        """Say which resource ran out, or return None if the error is of another kind.
+
+        PyTorch reports missing memory of the CPU, and of another process, only in the message.
+        """
+        text = str(error)
+        # An error of torch can only be raised where torch is loaded; this module does not load it.
+        torch, spawn = sys.modules.get("torch"), sys.modules.get("torch.multiprocessing.spawn")
+        spawned = spawn is not None and isinstance(error, spawn.ProcessException)
+        if not spawned and not isinstance(error, MemoryError | RuntimeError):
+            return None
+        if (
+            isinstance(error, MemoryError)
+            or (torch is not None and isinstance(error, torch.OutOfMemoryError))
+            or "can't allocate memory" in text
+            or (spawned and ("OutOfMemoryError" in text or "MemoryError" in text))
+        ):
+            return f"out of memory; {self.memory_hint}"
+        if spawned and "No space left on device" in text:
+            return "no space left on the device; make room, then the same command again"
+        if spawn is not None and isinstance(error, spawn.ProcessExitedException):
+            return (
+                f"one of the processes that train together ended ({text}), which happens where "
+                f"memory is small; {self.process_hint}"
+            )
+        if text.startswith("DataLoader worker"):
+            return (
+                "a process that loads images was killed, which happens where shared memory is "
+                f"small; give more of it (docker run --shm-size=2g), or {self.worker_hint}"
+            )
+        return None
+
+
+def _reader_is_gone() -> bool:
+    """Tell whether standard output is a pipe whose reader, such as ``head``, has ended.
+
+    Output that is left over goes nowhere then, so that Python does not complain at its exit.
+    """
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False

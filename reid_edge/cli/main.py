@@ -1,0 +1,74 @@
+"""The command ``reid-edge``; in a checkout also ``python -m reid_edge``."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import cast
+
+from reid_edge import __version__
+from reid_edge.cli import check, enrol, evaluate, identify, models, prepare, verify
+from reid_edge.cli.guard import Guard, Parser
+from reid_edge.data.paths import expand_home
+
+COMMANDS: dict[str, ModuleType] = {
+    "models": models,
+    "prepare": prepare,
+    "check": check,
+    "evaluate": evaluate,
+    "verify": verify,
+    "enrol": enrol,
+    "identify": identify,
+}
+# Commands of packages that import this one: name -> (module with main(arguments, prog), help).
+# They parse their own arguments.
+OTHER_COMMANDS = {
+    "run": ("pipeline.command", "run the stages that make a model small: train, prune, quantize"),
+    "search": ("pipeline.search.command", "search the widths of a compact model under a limit"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        arguments: without the program's name; none: those of this process.
+
+    Returns:
+        The exit code: the command's own, 2 for bad input, 130 when interrupted.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments and arguments[0] in OTHER_COMMANDS:
+        name = arguments[0]
+        module, _ = OTHER_COMMANDS[name]
+        run = cast(Callable[[Sequence[str], str], int], import_module(module).main)
+        return run(arguments[1:], f"reid-edge {name}")
+    # Before PyTorch is imported: loading an int8 file would print a page on its own deprecation.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    options = parse_arguments(arguments)
+    return Guard().run(lambda: _run(options))
+
+
+def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = Parser(prog="reid-edge", description="Person re-identification on edge devices.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (_, summary) in OTHER_COMMANDS.items():
+        commands.add_parser(name, help=summary)
+    for name, command in COMMANDS.items():
+        command.add_arguments(
+            commands.add_parser(name, help=command.HELP, description=command.HELP)
+        )
+    return parser.parse_args(arguments)
+
+
+def _run(options: argparse.Namespace) -> int:
+    for name, value in vars(options).items():
+        if isinstance(value, Path):  # a shell does not expand ~ in --index=~/people
+            setattr(options, name, expand_home(value))
+    code: int = COMMANDS[options.command].run(options)
+    return code

@@ -30,7 +30,7 @@ from quantize.onnx_int8 import quantize_onnx
 from quantize.parity import compare
 from reid_edge.data.loaders import stack_images
 from reid_edge.data.market1501 import read_market1501
-from reid_edge.data.records import ReidData, Sample, choose_over_cameras, label_tensors
+from reid_edge.data.schema import ReidData, Sample, choose_over_cameras, label_tensors
 from reid_edge.metrics import evaluate_ranking
 from reid_edge.models.checkpoint import load_checkpoint
 

@@ -45,7 +45,7 @@ from pipeline.settings_io import load_config
 from pipeline.stages import finetune
 from reid_edge.core.errors import CheckpointError, PipelineError
 from reid_edge.core.io import hash_file, write_json
-from reid_edge.data.records import count_persons
+from reid_edge.data.schema import count_persons
 from reid_edge.models.checkpoint import describe, save_checkpoint
 from reid_edge.models.registry import build_model
 

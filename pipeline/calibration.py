@@ -11,7 +11,7 @@ from pipeline.context import StageContext
 from pipeline.settings.quantize import QuantizeStage
 from reid_edge.core.errors import PipelineError
 from reid_edge.core.io import hash_file
-from reid_edge.data.records import Sample
+from reid_edge.data.schema import Sample
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pipeline.run_dir import StageRecord
 from reid_edge.core.devices import choose_device
 from reid_edge.core.seeding import derive_seed
 from reid_edge.data.loaders import stack_images
-from reid_edge.data.records import ReidData, Sample, choose_over_cameras
+from reid_edge.data.schema import ReidData, Sample, choose_over_cameras
 from reid_edge.models.checkpoint import CheckpointInfo, load_checkpoint
 
 BATCH = 64

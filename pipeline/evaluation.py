@@ -6,7 +6,7 @@ from torch import Tensor
 
 from pipeline.config import Config
 from pipeline.context import StageContext
-from reid_edge.data.records import ReidData, Sample, label_tensors
+from reid_edge.data.schema import ReidData, Sample, label_tensors
 from reid_edge.inference.features import Embed, embed_images
 from reid_edge.inference.verification_pairs import describe_pairs, verification_pairs
 from reid_edge.metrics import Distance, evaluate_ranking, evaluate_verification

@@ -30,8 +30,8 @@ from quantize.engine import check_engine
 from quantize.layer_names import check_layer_names
 from reid_edge.core.devices import choose_device
 from reid_edge.core.errors import ModelError, PipelineError, TrainingError
-from reid_edge.data.records import ReidData, count_persons, relabel
 from reid_edge.data.sampling import EpochSampler
+from reid_edge.data.schema import ReidData, count_persons, relabel
 from reid_edge.models.checkpoint import CheckpointInfo
 from reid_edge.models.registry import build_model
 from reid_edge.training.layers import match_layers

@@ -23,7 +23,7 @@ from pipeline.settings_io import write_config
 from pipeline.stages import benchmark, export, finetune, prune, quantize, resize, train, transfer
 from pipeline.widths import CUTTING_STAGES, cutting_stage
 from reid_edge.core.io import hash_file
-from reid_edge.data.records import ReidData
+from reid_edge.data.schema import ReidData
 
 logger = logging.getLogger(__name__)
 

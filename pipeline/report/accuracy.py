@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
-from reid_edge.data.records import NO_CAMERAS
+from reid_edge.data.schema import NO_CAMERAS
 
 Row = dict[str, Any]
 Column = tuple[str, Callable[[Row], float | None]]

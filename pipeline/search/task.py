@@ -19,9 +19,9 @@ from prune.criteria import Criterion
 from prune.search.space import SearchSpace, make_space
 from prune.targets import width_options
 from reid_edge.core.io import write_bytes, write_torch
-from reid_edge.data.images import load_image, normalise
-from reid_edge.data.records import Sample, label_tensors
-from reid_edge.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+from reid_edge.data.images import IMAGENET_MEAN, IMAGENET_STD, load_image
+from reid_edge.data.schema import Sample, label_tensors
+from reid_edge.data.transforms import normalise
 from reid_edge.metrics import Distance
 from reid_edge.models.checkpoint import load_checkpoint, read_torch_file
 
@@ -183,7 +183,7 @@ def _copy_code(package: ModuleType, folder: Path) -> None:
 
 def _pack(images: Sequence[Sample], height: int, width: int) -> dict[str, Tensor]:
     persons, cameras = label_tensors(images)
-    stacked = torch.stack([load_image(one.path, height, width) for one in images])
+    stacked = torch.stack([torch.from_numpy(load_image(one.path, height, width)) for one in images])
     return {"images": stacked, "persons": persons, "cameras": cameras}
 
 

@@ -16,7 +16,7 @@ from prune.criteria import Scores
 from prune.layers import Widths
 from prune.reconstruction_scores import reconstruction_scores
 from prune.taylor import taylor_scores
-from reid_edge.data.records import Sample, count_persons, relabel
+from reid_edge.data.schema import Sample, count_persons, relabel
 
 LabelledBatch = tuple[Tensor, Tensor]
 

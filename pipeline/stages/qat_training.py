@@ -19,7 +19,7 @@ from quantize.calibrate import Calibrated
 from quantize.qat import freeze_batchnorm, freeze_observers, prepare_qat, trained_calibration
 from quantize.static import convert_calibrated, with_corrected_biases
 from reid_edge.core.io import write_torch
-from reid_edge.data.records import Sample
+from reid_edge.data.schema import Sample
 from reid_edge.models.checkpoint import read_torch_file
 from reid_edge.training.distillation import Teacher
 from reid_edge.training.fit import fit

@@ -8,7 +8,7 @@ from pipeline.context import StageContext
 from pipeline.evaluation import evaluate
 from pipeline.pretrained import load_start, log_start
 from pipeline.stages.common import finish_model, train_model
-from reid_edge.data.records import count_persons
+from reid_edge.data.schema import count_persons
 from reid_edge.models.registry import build_model
 
 

@@ -17,7 +17,7 @@ from reid_edge.cli.reading import Reading, read_as
 from reid_edge.core.errors import DataError
 
 if TYPE_CHECKING:
-    from reid_edge.data.records import ReidData
+    from reid_edge.data.schema import ReidData
     from reid_edge.inference.embedder import Embedder
     from reid_edge.inference.evaluate import Evaluation
     from reid_edge.metrics import RankingResult, VerificationResult
@@ -142,7 +142,7 @@ def _show(
     reading: Reading,
     evaluation: Evaluation,
 ) -> None:
-    from reid_edge.data.records import NO_CAMERAS
+    from reid_edge.data.schema import NO_CAMERAS
     from reid_edge.inference.verification_pairs import describe_pairs
 
     height, width = embedder.space.input_size

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from reid_edge.core.progress import Progress
-    from reid_edge.data.records import ReidData
+    from reid_edge.data.schema import ReidData
 
 
 @dataclass(frozen=True)

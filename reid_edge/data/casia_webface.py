@@ -9,7 +9,7 @@ from reid_edge.core.progress import Progress
 from reid_edge.data.identity_folders import read_identity_folders
 from reid_edge.data.paths import find_base
 from reid_edge.data.record_file import extract_record
-from reid_edge.data.records import ReidData
+from reid_edge.data.schema import ReidData
 
 WRAPPINGS = ("casia-webface", "CASIA-WebFace", "faces_webface_112x112")
 RECORD = "train.rec"

@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from reid_edge.data.records import NO_CAMERAS
+from reid_edge.data.schema import NO_CAMERAS
 
 LISTED = 10
 MOST_CAMERAS = 20
@@ -71,7 +71,7 @@ class DataReport:
         distractors: gallery images of identities that no query asks for.
         distractor_identities: how many identities these are.
         junk: images of person -1, which are not read.
-        has_cameras: as that of :class:`reid_edge.data.records.ReidData`.
+        has_cameras: as that of :class:`reid_edge.data.schema.ReidData`.
         stand_in_cameras: there are cameras, but no identity has two images on one of them.
         unreadable: images that cannot be decoded.
         duplicates: (training image, test image) that are equal byte for byte.

@@ -19,7 +19,7 @@ from reid_edge.data.check_report import (
 from reid_edge.data.images import read_image
 from reid_edge.data.market1501 import JUNK, SPLITS
 from reid_edge.data.paths import list_images
-from reid_edge.data.records import ReidData, Sample, count_persons
+from reid_edge.data.schema import ReidData, Sample, count_persons
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from reid_edge.core.errors import DataError
 from reid_edge.data.numbering import number_names, stand_in_cameras
 from reid_edge.data.paths import expand_home, image_inside
-from reid_edge.data.records import ReidData, Sample
+from reid_edge.data.schema import ReidData, Sample
 
 SPLITS = ("train", "query", "gallery")
 JUNK = "-1"

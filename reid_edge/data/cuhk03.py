@@ -16,7 +16,7 @@ from reid_edge.data.cuhk03_mat import extract_images
 from reid_edge.data.cuhk03_splits import read_classic_test_sets, read_new_protocol
 from reid_edge.data.market1501 import SPLITS, read_market_layout
 from reid_edge.data.paths import find_base
-from reid_edge.data.records import ReidData, Sample
+from reid_edge.data.schema import ReidData, Sample
 
 Boxes = Literal["detected", "labelled"]
 

@@ -8,7 +8,7 @@ Re-identification Baseline in vitro", ICCV 2017.
 from pathlib import Path
 
 from reid_edge.data.market1501 import read_market_layout
-from reid_edge.data.records import ReidData
+from reid_edge.data.schema import ReidData
 
 WRAPPINGS = ("", "DukeMTMC-reID", "dukemtmc-reid/DukeMTMC-reID", "dukemtmc-reid")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from reid_edge.core.errors import DataError
 from reid_edge.data.numbering import number_names, stand_in_cameras
 from reid_edge.data.paths import existing_folder, holds_images, images_of, inner_folders
-from reid_edge.data.records import ReidData, Sample
+from reid_edge.data.schema import ReidData, Sample
 
 TRAIN, TRAIN_ALL, VALIDATION, QUERY, GALLERY = "train", "train_all", "val", "query", "gallery"
 # The last is made by layumi's Person_reID too, and not read here.

@@ -1,16 +1,20 @@
-"""From a file to a tensor."""
+"""From an image file to an array, with Pillow and NumPy alone."""
 
 import struct
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from torch import Tensor
-from torchvision.transforms.v2 import functional
 
 from reid_edge.core.errors import DataError
 
+# Mean and standard deviation of RGB in [0, 1].
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 # What Pillow raises on damaged files; the last three on those of TIFF, and on EXIF.
 _UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error)
 
@@ -30,10 +34,19 @@ def read_image(path: Path, *, keep_grey: bool = False) -> Image.Image:
     """
     try:
         with Image.open(path) as image:
-            _refuse_postscript(path, image.format)
-            _refuse_wide_pixels(path, image.mode)
+            # Whatever the file's name: Pillow would start Ghostscript, and PostScript is a program.
+            if image.format == "EPS":
+                raise DataError(f"{path}: PostScript cannot be used; convert it to PNG or JPEG")
+            # Pillow would clip them to 0-255: a 16-bit image comes out white, a float one black.
+            if image.mode.startswith(("I", "F")):
+                raise DataError(
+                    f"{path}: 16-bit and float images cannot be used (mode {image.mode}); "
+                    "convert it to 8 bits"
+                )
             image.load()
-            _turn(image)
+            # Damaged EXIF is no reason to refuse pixels that are whole.
+            with suppress(*_UNREADABLE):
+                ImageOps.exif_transpose(image, in_place=True)
             return image.convert("L" if keep_grey and image.mode == "L" else "RGB")
     except DataError:
         raise
@@ -42,13 +55,14 @@ def read_image(path: Path, *, keep_grey: bool = False) -> Image.Image:
     except IsADirectoryError as error:
         raise DataError(f"{path}: is a folder; expected an image") from error
     except (*_UNREADABLE, Image.DecompressionBombError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise DataError(
-            f"{path}: cannot be decoded ({_reason(error)}); replace the file or remove it"
+            f"{path}: cannot be decoded ({reason}); replace the file or remove it"
         ) from error
 
 
-def load_image(path: Path, height: int, width: int) -> Tensor:
-    """Decode an image and bring it to a size.
+def load_image(path: Path, height: int, width: int) -> NDArray[np.uint8]:
+    """Decode an image and resize it.
 
     Args:
         path: what `read_image` reads.
@@ -56,47 +70,32 @@ def load_image(path: Path, height: int, width: int) -> Tensor:
         width: columns of the result.
 
     Returns:
-        uint8 RGB (3, height, width), resized with Pillow's bilinear filter as torchreid does.
+        uint8 RGB (3, height, width), resized with Pillow's bilinear filter as torchreid does. It is
+        a view of an array (height, width, 3).
 
     Raises:
         DataError: the file cannot be read whole, or has 16-bit or float pixels.
     """
     resized = read_image(path).resize((width, height), Image.Resampling.BILINEAR)
-    tensor: Tensor = functional.pil_to_tensor(resized)
-    return tensor
+    # A copy, since PyTorch warns of arrays that cannot be written to.
+    return np.array(resized, dtype=np.uint8).transpose(2, 0, 1)
 
 
-def _refuse_postscript(path: Path, kind: str | None) -> None:
-    # Whatever the file's name: Pillow would start Ghostscript on it, and PostScript is a program.
-    if kind == "EPS":
-        raise DataError(f"{path}: PostScript cannot be used; convert it to PNG or JPEG")
+def normalise_array(
+    images: NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]
+) -> NDArray[np.float32]:
+    """Map uint8 images to float32: divide by 255, subtract the mean, divide by the std.
 
+    The result is equal to the bit to that of :func:`reid_edge.data.transforms.normalise`.
 
-def _refuse_wide_pixels(path: Path, mode: str) -> None:
-    # Pillow would clip them to 0-255: a 16-bit image comes out white, a float one black.
-    if mode.startswith(("I", "F")):
-        raise DataError(
-            f"{path}: 16-bit and float images cannot be used (mode {mode}); convert it to 8 bits"
-        )
-
-
-def _turn(image: Image.Image) -> None:
-    # Damaged EXIF is no reason to refuse pixels that are whole.
-    with suppress(*_UNREADABLE):
-        ImageOps.exif_transpose(image, in_place=True)
-
-
-def _reason(error: Exception) -> str:
-    text = str(error).splitlines()
-    return text[0] if text else type(error).__name__
-
-
-def normalise(
-    images: Tensor,
-    mean: tuple[float, float, float] | list[float],
-    std: tuple[float, float, float] | list[float],
-) -> Tensor:
-    """Map uint8 (..., 3, H, W) to float32 with the given mean and std of RGB in [0, 1]."""
-    scaled = functional.to_dtype(images, torch.float32, scale=True)
-    normalised: Tensor = functional.normalize(scaled, list(mean), list(std))
-    return normalised
+    Args:
+        images: RGB (..., 3, H, W).
+        mean: of each colour in [0, 1].
+        std: of each colour in [0, 1].
+    """
+    shape = (3, 1, 1)
+    # torchvision multiplies by 1 / 255 in float32; a division would round some values otherwise.
+    scaled: NDArray[Any] = images.astype(np.float32) * np.float32(1 / 255)
+    scaled -= np.asarray(mean, dtype=np.float32).reshape(shape)
+    scaled /= np.asarray(std, dtype=np.float32).reshape(shape)
+    return scaled

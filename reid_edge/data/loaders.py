@@ -6,15 +6,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from reid_edge.data.images import load_image, normalise
-from reid_edge.data.records import Sample, relabel
+from reid_edge.data.augmentation import AugmentationSettings
+from reid_edge.data.images import IMAGENET_MEAN, IMAGENET_STD, load_image
 from reid_edge.data.sampling import EpochSampler
-from reid_edge.data.transforms import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    AugmentationSettings,
-    TrainTransform,
-)
+from reid_edge.data.schema import Sample, relabel
+from reid_edge.data.transforms import TrainTransform, normalise
 
 
 class TrainingImages(Dataset[tuple[Tensor, int]]):
@@ -37,7 +33,7 @@ class TrainingImages(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
         index, seed = key
-        image = load_image(self._images[index].path, *self._size)
+        image = torch.from_numpy(load_image(self._images[index].path, *self._size))
         return self._transform(image, seed), self._classes[index]
 
 
@@ -52,7 +48,7 @@ class EvaluationImages(Dataset[Tensor]):
         return len(self._images)
 
     def __getitem__(self, index: int) -> Tensor:
-        image = load_image(self._images[index].path, *self._size)
+        image = torch.from_numpy(load_image(self._images[index].path, *self._size))
         return normalise(image, IMAGENET_MEAN, IMAGENET_STD)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from reid_edge.core.errors import DataError
 from reid_edge.data.paths import existing_folder, list_images
 from reid_edge.data.prepared_record import has_cameras, recorded_protocol
-from reid_edge.data.records import ReidData, Sample
+from reid_edge.data.schema import ReidData, Sample
 
 SPLITS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
 WRAPPINGS = ("", "Market-1501-v15.09.15", "market1501/Market-1501-v15.09.15", "market1501")

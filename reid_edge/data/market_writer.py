@@ -8,7 +8,7 @@ from pathlib import Path
 from reid_edge.core.progress import Progress
 from reid_edge.data.images import read_image
 from reid_edge.data.market1501 import NAME, SPLITS, SUFFIXES
-from reid_edge.data.records import ReidData, Sample
+from reid_edge.data.schema import ReidData, Sample
 
 
 def write_market_layout(

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from reid_edge.core.errors import DataError
-from reid_edge.data.records import ReidData, Sample, relabel
+from reid_edge.data.schema import ReidData, Sample, relabel
 
 
 def merge_training(training: Sequence[ReidData], test: ReidData) -> ReidData:

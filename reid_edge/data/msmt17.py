@@ -8,7 +8,7 @@ from pathlib import Path
 
 from reid_edge.core.errors import DataError
 from reid_edge.data.paths import find_base, image_inside
-from reid_edge.data.records import ReidData, Sample
+from reid_edge.data.schema import ReidData, Sample
 
 WRAPPINGS = (
     "MSMT17_V1", "MSMT17_V2", "msmt17/MSMT17_V1", "msmt17/MSMT17_V2", "MSMT17", "msmt17",

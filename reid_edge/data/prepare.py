@@ -29,7 +29,7 @@ from reid_edge.data.prepared_record import (
     describe_source,
 )
 from reid_edge.data.published_counts import Counts, count, differing_counts
-from reid_edge.data.records import ReidData, Sample, check_evaluable, count_persons
+from reid_edge.data.schema import ReidData, Sample, check_evaluable, count_persons
 from reid_edge.data.sources import check_source, looks_like, read_source
 
 FEWEST_IDENTITIES = 2

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from reid_edge.core.errors import DataError
 from reid_edge.data.paths import expand_home
-from reid_edge.metrics.ranking import PROTOCOLS, Protocol
+from reid_edge.data.schema import PROTOCOLS, Protocol
 
 RECORD = "prepared.json"
 HAS_CAMERAS, PROTOCOL, SOURCE, SOURCE_COUNTS = "has_cameras", "protocol", "source", "source_counts"

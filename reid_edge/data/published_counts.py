@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reid_edge.data.records import ReidData, Sample, count_persons
+from reid_edge.data.schema import ReidData, Sample, count_persons
 
 
 @dataclass(frozen=True)

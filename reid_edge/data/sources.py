@@ -17,7 +17,7 @@ from reid_edge.data.identity_folders import read_identity_folders
 from reid_edge.data.market1501 import SPLITS, read_market1501
 from reid_edge.data.msmt17 import read_msmt17
 from reid_edge.data.paths import existing_folder, expand_home
-from reid_edge.data.records import ReidData
+from reid_edge.data.schema import ReidData
 
 Reader = Callable[..., ReidData]
 

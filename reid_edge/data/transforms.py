@@ -1,19 +1,15 @@
-"""Training augmentation, drawn from a seed of its own for every image."""
+"""Tensors of images: normalisation, and augmentation from a seed for every image."""
 
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Sequence
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional
 
-from reid_edge.data.images import normalise
+from reid_edge.data.augmentation import AugmentationSettings
+from reid_edge.data.images import IMAGENET_MEAN, IMAGENET_STD
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
-AutoAugmentation = Literal["none", "autoaugment", "randaugment", "trivialaugment"]
 AUTO_AUGMENTATIONS: dict[str, Callable[[], torch.nn.Module]] = {
     "autoaugment": v2.AutoAugment,
     "randaugment": v2.RandAugment,
@@ -21,29 +17,11 @@ AUTO_AUGMENTATIONS: dict[str, Callable[[], torch.nn.Module]] = {
 }
 
 
-class AugmentationSettings(BaseModel):
-    """How training images are varied."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    flip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip")
-    crop_padding: int = Field(
-        8, ge=0, description="pixels of padding before a random crop back to the input size"
-    )
-    erasing: float = Field(0.0, ge=0, le=1, description="probability of random erasing")
-    colour_jitter: float = Field(
-        0.0, ge=0, le=1, description="strength of brightness, contrast and saturation jitter"
-    )
-    hue_jitter: float = Field(
-        0.0, ge=0, le=0.5, description="strength of hue jitter; clothes are known by their colour"
-    )
-    auto_augment: AutoAugmentation = Field(
-        "none",
-        description="torchvision's autoaugment (ImageNet's policy), randaugment or trivialaugment",
-    )
-    auto_augment_probability: float = Field(
-        0.1, gt=0, le=1, description="share of the images that auto_augment is drawn for"
-    )
+def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Map uint8 RGB (..., 3, H, W) to float32: scale to [0, 1], subtract mean, divide by std."""
+    scaled = functional.to_dtype(images, torch.float32, scale=True)
+    normalised: Tensor = functional.normalize(scaled, list(mean), list(std))
+    return normalised
 
 
 class TrainTransform:

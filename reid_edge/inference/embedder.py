@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from reid_edge.core.errors import ModelError, ReidError
 from reid_edge.core.progress import Progress
-from reid_edge.data.images import load_image, normalise
-from reid_edge.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+from reid_edge.data.images import IMAGENET_MEAN, IMAGENET_STD, load_image
+from reid_edge.data.transforms import normalise
 from reid_edge.inference.features import Embed, embed_batches
 
 COLOUR_ORDERS = ("RGB", "BGR")
@@ -125,7 +125,7 @@ class PreparedImages(Dataset[Tensor]):
         return len(self._paths)
 
     def __getitem__(self, index: int) -> Tensor:
-        image = load_image(self._paths[index], *self._size)
+        image = torch.from_numpy(load_image(self._paths[index], *self._size))
         ordered = image.flip(0) if self._reverse else image
         return normalise(ordered, self._mean, self._std)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from reid_edge.core.errors import DataError
 from reid_edge.core.io import write_json
 from reid_edge.core.progress import Progress
-from reid_edge.data.records import ReidData, check_evaluable, label_tensors
+from reid_edge.data.schema import ReidData, check_evaluable, label_tensors
 from reid_edge.inference.embedder import Embedder, embed_files
 from reid_edge.inference.query_list import write_query_list
 from reid_edge.inference.verification_pairs import verification_pairs

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from reid_edge.core.errors import ModelError, worker_errors_as_own
 from reid_edge.data.loaders import evaluation_loader
-from reid_edge.data.records import Sample
+from reid_edge.data.schema import Sample
 
 Embed = Callable[[Tensor], Tensor]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reid_edge.core.errors import CheckpointError
-from reid_edge.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+from reid_edge.data.images import IMAGENET_MEAN, IMAGENET_STD
 from reid_edge.inference.features import Embed
 
 Colours = tuple[float, float, float]

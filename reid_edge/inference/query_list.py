@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from reid_edge.core.io import write_bytes
-from reid_edge.data.records import ReidData
+from reid_edge.data.schema import ReidData
 from reid_edge.metrics.query_rankings import NEAREST, QueryRanking
 
 HEADING = (

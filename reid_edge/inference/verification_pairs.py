@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from reid_edge.data.records import ReidData, label_tensors
+from reid_edge.data.schema import ReidData, label_tensors
 from reid_edge.metrics import PairScores, pair_scores, pair_scores_within
 
 

@@ -5,22 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
 from reid_edge.core.errors import DataError
+from reid_edge.data.schema import PROTOCOLS, Protocol
 from reid_edge.metrics.checks import LabelledFeatures, query_and_gallery
 from reid_edge.metrics.distances import Distance, ranking_values
 from reid_edge.metrics.inner_products import float32_arithmetic
 from reid_edge.metrics.matches import GalleryIndex
 from reid_edge.metrics.query_scores import QueryScores, score_queries
 from reid_edge.metrics.single_gallery_shot import GalleryDraws
-
-Protocol = Literal["market1501", "single_gallery_shot"]
-PROTOCOLS: tuple[str, ...] = get_args(Protocol)
 
 BLOCK_BYTES = 64 * 2**20
 

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from reid_edge.core.errors import DataError
+from reid_edge.data.schema import Protocol
 from reid_edge.metrics.checks import LabelledFeatures, integer_labels, refuse_non_finite
 from reid_edge.metrics.matches import GalleryIndex
 from reid_edge.metrics.query_scores import score_queries
 from reid_edge.metrics.ranking import (
     BLOCK_BYTES,
-    Protocol,
     RankingResult,
     check_options,
     summarise,

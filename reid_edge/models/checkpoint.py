@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from reid_edge.core.errors import CheckpointError
 from reid_edge.core.io import write_torch
-from reid_edge.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+from reid_edge.data.images import IMAGENET_MEAN, IMAGENET_STD
 from reid_edge.models.registry import build_model
 from reid_edge.models.resize import Widths, apply_widths, differing_widths, match_normalisation
 

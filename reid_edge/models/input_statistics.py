@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from reid_edge.core.errors import CheckpointError
-from reid_edge.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+from reid_edge.data.images import IMAGENET_MEAN, IMAGENET_STD
 
 Colours = tuple[float, float, float]
 

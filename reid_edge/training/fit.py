@@ -11,7 +11,7 @@ from torch import nn
 
 from reid_edge.core.errors import TrainingError, worker_errors_as_own
 from reid_edge.data.loaders import training_loader
-from reid_edge.data.records import Sample
+from reid_edge.data.schema import Sample
 from reid_edge.models.checkpoint import read_torch_file
 from reid_edge.training.averaging import average_weights
 from reid_edge.training.checkpoint_io import AtomicCheckpointIO, KeepBest

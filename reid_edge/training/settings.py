@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from reid_edge.data.transforms import AugmentationSettings
+from reid_edge.data.augmentation import AugmentationSettings
 
 MetricFormat = Literal["csv", "tensorboard"]
 

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from reid_edge.data.loaders import evaluation_loader
-from reid_edge.data.records import ReidData, label_tensors
+from reid_edge.data.schema import ReidData, label_tensors
 from reid_edge.metrics import Distance, evaluate_ranking
 
 METRIC = "validation/mAP"

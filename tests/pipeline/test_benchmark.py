@@ -15,7 +15,7 @@ from pipeline.model_files import model_files
 from pipeline.run_dir import RunDir
 from quantize.engine import Engine, quantized_engine, supported_engines
 from quantize.torchscript import load_torchscript
-from reid_edge.data.records import ReidData
+from reid_edge.data.schema import ReidData
 
 CONFIG = """
 name: measured

@@ -6,7 +6,7 @@ from pathlib import Path
 from pipeline.calibration import describe_images, draw_calibration
 from pipeline.config import Config
 from pipeline.context import StageContext
-from reid_edge.data.records import ReidData
+from reid_edge.data.schema import ReidData
 
 
 def context_of(data: ReidData, folder: Path, seed: int = 0) -> StageContext:

@@ -14,7 +14,7 @@ from pipeline.settings.data import DataSettings
 from pipeline.stages.channel_scores import _labelled_batches, measure_channels
 from prune.criteria import MEASURED, Criterion
 from prune.layers import layer_widths
-from reid_edge.data.records import ReidData, Sample
+from reid_edge.data.schema import ReidData, Sample
 from reid_edge.models import build_model
 
 

@@ -21,7 +21,7 @@ from pipeline.report.accuracy import (
 )
 from reid_edge.data.loaders import stack_images
 from reid_edge.data.numbering import stand_in_cameras
-from reid_edge.data.records import ReidData, Sample
+from reid_edge.data.schema import ReidData, Sample
 
 
 def colours(images: Tensor) -> Tensor:

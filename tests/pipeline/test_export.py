@@ -17,7 +17,7 @@ from quantize.onnx import read_onnx_metadata, save_onnx
 from quantize.torchscript import load_torchscript
 from reid_edge.core.errors import PipelineError
 from reid_edge.core.io import hash_file
-from reid_edge.data.records import ReidData
+from reid_edge.data.schema import ReidData
 from reid_edge.inference.embedder import embed_files
 from reid_edge.inference.model_files import load_embedder
 from reid_edge.inference.thresholds import read_threshold, store_threshold

@@ -14,7 +14,7 @@ from quantize.agreement import Reference
 from quantize.calibrate import Scheme, calibrate
 from quantize.count import quantization_report
 from quantize.static import quantize_static
-from reid_edge.data.records import ReidData
+from reid_edge.data.schema import ReidData
 
 
 class Gated(nn.Module):

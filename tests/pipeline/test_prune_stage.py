@@ -18,7 +18,7 @@ from pipeline.stages import prune
 from prune.layers import layer_widths
 from prune.plan_file import read_plan
 from prune.report import IterationReport
-from reid_edge.data.records import ReidData
+from reid_edge.data.schema import ReidData
 from reid_edge.models import build_model
 from reid_edge.models.checkpoint import describe, load_checkpoint, save_checkpoint
 

@@ -11,7 +11,7 @@ from pipeline.settings.target import WidthBudget
 from pipeline.settings_doc import settings_page
 from pipeline.settings_io import load_config, setting_keys, write_config
 from reid_edge.core.errors import PipelineError
-from reid_edge.data.transforms import AugmentationSettings
+from reid_edge.data.augmentation import AugmentationSettings
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from reid_edge.cli.main import main
-from reid_edge.data.records import ReidData
+from reid_edge.data.schema import ReidData
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:

@@ -6,7 +6,7 @@ import pytest
 
 from reid_edge.core.errors import DataError
 from reid_edge.data.csv_list import read_csv_lists
-from reid_edge.data.records import check_evaluable
+from reid_edge.data.schema import check_evaluable
 
 
 @pytest.fixture

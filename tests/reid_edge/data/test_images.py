@@ -1,6 +1,8 @@
 """Decoding, sizes, colours, and files that are not whole."""
 
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +12,24 @@ from PIL import Image, ImageOps, TiffImagePlugin
 from torchvision.transforms.v2 import functional
 
 from reid_edge.core.errors import DataError
-from reid_edge.data.images import load_image, normalise, read_image
+from reid_edge.data.images import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    load_image,
+    normalise_array,
+    read_image,
+)
 from reid_edge.data.paths import IMAGE_SUFFIXES
-from reid_edge.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+from reid_edge.data.transforms import normalise
 
 
 def test_colours_and_size(tmp_path: Path) -> None:
     Image.new("RGB", (10, 20), (255, 0, 51)).save(tmp_path / "a.png")
     image = load_image(tmp_path / "a.png", 8, 4)
     assert image.shape == (3, 8, 4)
-    assert image.dtype == torch.uint8
+    assert image.dtype == np.uint8
     assert image[:, 0, 0].tolist() == [255, 0, 51]
-    normal = normalise(image, IMAGENET_MEAN, IMAGENET_STD)
+    normal = normalise_array(image, IMAGENET_MEAN, IMAGENET_STD)
     assert normal[0, 0, 0] == pytest.approx((1 - 0.485) / 0.229, abs=1e-5)
     assert normal[2, 0, 0] == pytest.approx((0.2 - 0.406) / 0.225, abs=1e-5)
 
@@ -115,7 +123,7 @@ def test_the_exif_orientation_is_followed(tmp_path: Path, orientation: int) -> N
     found = read_image(tmp_path / "a.png")
     assert np.array_equal(np.asarray(found), np.asarray(upright))
     expected = functional.pil_to_tensor(upright.resize((4, 8), Image.Resampling.BILINEAR))
-    assert torch.equal(load_image(tmp_path / "a.png", 8, 4), expected)
+    assert torch.equal(torch.from_numpy(load_image(tmp_path / "a.png", 8, 4)), expected)
 
 
 @pytest.mark.parametrize("exif", [b"", b"Exif\0\0no TIFF header", b"Exif\0\0II*\0\xff\xff"])
@@ -123,4 +131,38 @@ def test_without_an_orientation_the_pixels_are_pillows_own(tmp_path: Path, exif:
     noise().save(tmp_path / "a.jpg", exif=exif)
     with Image.open(tmp_path / "a.jpg") as image:
         resized = image.convert("RGB").resize((4, 8), Image.Resampling.BILINEAR)
-    assert torch.equal(load_image(tmp_path / "a.jpg", 8, 4), functional.pil_to_tensor(resized))
+    loaded = torch.from_numpy(load_image(tmp_path / "a.jpg", 8, 4))
+    assert torch.equal(loaded, functional.pil_to_tensor(resized))
+    # The same layout in memory too, since some of PyTorch's kernels are chosen by it.
+    assert loaded.stride() == functional.pil_to_tensor(resized).stride()
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"),
+    [
+        (IMAGENET_MEAN, IMAGENET_STD),
+        ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        ((0.0, 0.1, 1 / 3), (1.0, 1 / 255, 0.3)),
+    ],
+)
+def test_normalised_arrays_equal_normalised_tensors_to_the_bit(
+    mean: tuple[float, float, float], std: tuple[float, float, float]
+) -> None:
+    every_value = np.arange(256, dtype=np.uint8).reshape(1, 16, 16).repeat(3, axis=0)
+    batch = np.random.default_rng(0).integers(0, 256, (4, 3, 32, 16), dtype=np.uint8)
+    for images in (every_value, batch, batch.transpose(0, 1, 3, 2)):
+        array = normalise_array(images, mean, std)
+        tensor = normalise(torch.from_numpy(images), mean, std)
+        assert array.dtype == np.float32
+        assert np.array_equal(array, tensor.numpy())
+
+
+def test_images_and_folders_are_read_without_torch() -> None:
+    modules = "images", "paths", "schema", "augmentation"
+    program = "import sys; " + "; ".join(f"import reid_edge.data.{name}" for name in modules)
+    heavy = "[name for name in ('torch', 'scipy', 'h5py', 'kagglehub') if name in sys.modules]"
+    found = subprocess.run(
+        [sys.executable, "-c", f"{program}; print({heavy})"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert found.stdout.strip() == "[]"

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from reid_edge.core.errors import TrainingError
+from reid_edge.data.augmentation import AugmentationSettings
 from reid_edge.data.loaders import evaluation_loader, training_loader
-from reid_edge.data.records import ReidData, choose_over_cameras, relabel
 from reid_edge.data.sampling import EpochSampler
-from reid_edge.data.transforms import AugmentationSettings
+from reid_edge.data.schema import ReidData, choose_over_cameras, relabel
 
 VARIED = AugmentationSettings(flip=0.5, crop_padding=4, erasing=0.5, colour_jitter=0.2)
 

@@ -7,7 +7,7 @@ import pytest
 
 from reid_edge.core.errors import DataError
 from reid_edge.data.market1501 import read_market1501
-from reid_edge.data.records import check_evaluable, check_trainable
+from reid_edge.data.schema import check_evaluable, check_trainable
 from reid_edge.data.sources import recognise_source
 
 FILES = {

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from reid_edge.core.errors import DataError
 from reid_edge.data.merging import merge_training, split_by_identity
-from reid_edge.data.records import ReidData, Sample, check_evaluable, relabel
+from reid_edge.data.schema import ReidData, Sample, check_evaluable, relabel
 
 Labels = list[tuple[int, int]]
 

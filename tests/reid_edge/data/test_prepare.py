@@ -15,7 +15,7 @@ from reid_edge.data import prepare as prepare_module
 from reid_edge.data.market1501 import read_market1501
 from reid_edge.data.prepare import prepare
 from reid_edge.data.published_counts import PUBLISHED, Counts, count, differing_counts
-from reid_edge.data.records import ReidData
+from reid_edge.data.schema import ReidData
 from reid_edge.data.sources import read_source, recognise_source
 
 Paint = Callable[..., Path]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from reid_edge.data.records import ReidData
+from reid_edge.data.schema import ReidData
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "inference.md"
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from reid_edge.core.errors import DataError
-from reid_edge.data.records import ReidData
+from reid_edge.data.schema import ReidData
 from reid_edge.inference.embedder import Embedder, embed_files
 from reid_edge.inference.enrol import enrol
 from reid_edge.inference.faiss_index import search

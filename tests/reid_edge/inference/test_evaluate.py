@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from reid_edge.data.records import ReidData
+from reid_edge.data.schema import ReidData
 from reid_edge.inference.evaluate import evaluate, write_evaluation
 from reid_edge.inference.model_files import load_embedder
 

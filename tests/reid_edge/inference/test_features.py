@@ -5,7 +5,7 @@ import torch
 
 from reid_edge.core.errors import ModelError
 from reid_edge.data.loaders import stack_images
-from reid_edge.data.records import ReidData
+from reid_edge.data.schema import ReidData
 from reid_edge.inference.features import embed_batches, embed_images, embed_on
 from reid_edge.models import build_model
 

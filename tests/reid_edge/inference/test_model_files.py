@@ -16,9 +16,9 @@ from torch import nn
 
 from reid_edge.core.errors import CheckpointError, ModelError, ReidError
 from reid_edge.core.io import hash_file
-from reid_edge.data.images import load_image, normalise
-from reid_edge.data.records import ReidData
-from reid_edge.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+from reid_edge.data.images import IMAGENET_MEAN, IMAGENET_STD, load_image
+from reid_edge.data.schema import ReidData
+from reid_edge.data.transforms import normalise
 from reid_edge.inference.embedder import embed_files
 from reid_edge.inference.model_files import load_embedder, recognise_model_file
 from reid_edge.models.checkpoint import load_checkpoint, read_torch_file
@@ -61,7 +61,7 @@ def test_own_checkpoint(checkpoint_file: Path, images: list[Path]) -> None:
     assert embedder.description == "osnet_x0_25, checkpoint"
     assert embedder.space.file_hash == hash_file(checkpoint_file)
     model, _ = load_checkpoint(checkpoint_file)
-    batch = torch.stack([load_image(path, 64, 32) for path in images])
+    batch = torch.stack([torch.from_numpy(load_image(path, 64, 32)) for path in images])
     with torch.no_grad():
         expected = model(normalise(batch, IMAGENET_MEAN, IMAGENET_STD))
     assert torch.allclose(embed_files(embedder, images, batch_size=2), expected, atol=1e-5)
@@ -325,7 +325,7 @@ def test_colour_order_mean_and_std(tmp_path: Path, images: list[Path]) -> None:
         "std": [1, 2, 4],
     }
     embedder = load_embedder(save_script(tmp_path / "bgr.pt", Brightness(), metadata))
-    image = load_image(images[0], 64, 32).float().mean((1, 2)) / 255
+    image = torch.from_numpy(load_image(images[0], 64, 32)).float().mean((1, 2)) / 255
     expected = (image.flip(0) - torch.tensor([0.1, 0.2, 0.3])) / torch.tensor([1.0, 2, 4])
     assert torch.allclose(embed_files(embedder, images[:1])[0], expected, atol=1e-5)
 

@@ -11,7 +11,7 @@ import torch
 from onnx import helper, numpy_helper
 
 from reid_edge.core.errors import CheckpointError, ModelError
-from reid_edge.data.records import ReidData
+from reid_edge.data.schema import ReidData
 from reid_edge.inference.embedder import embed_files
 from reid_edge.inference.model_files import load_embedder
 

@@ -4,7 +4,7 @@ import csv
 import os
 from pathlib import Path
 
-from reid_edge.data.records import ReidData, Sample
+from reid_edge.data.schema import ReidData, Sample
 from reid_edge.inference.query_list import write_query_list
 from reid_edge.metrics.query_rankings import QueryRanking
 

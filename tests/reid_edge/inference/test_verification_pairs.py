@@ -7,7 +7,7 @@ import torch
 
 from reid_edge.data.csv_list import read_csv_lists
 from reid_edge.data.prepare import prepare
-from reid_edge.data.records import ReidData, Sample
+from reid_edge.data.schema import ReidData, Sample
 from reid_edge.inference.verification_pairs import describe_pairs, verification_pairs
 
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from reid_edge.core.errors import DataError
+from reid_edge.data.schema import Protocol
 from reid_edge.metrics.distances import cosine_distance
-from reid_edge.metrics.ranking import Protocol, evaluate_ranking
+from reid_edge.metrics.ranking import evaluate_ranking
 from reid_edge.metrics.ranking_by_distances import evaluate_distances
 
 GENERATOR = torch.Generator().manual_seed(0)

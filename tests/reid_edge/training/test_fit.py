@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from reid_edge.core.errors import CheckpointError, DataError, TrainingError
+from reid_edge.data.augmentation import AugmentationSettings
 from reid_edge.data.loaders import stack_images
-from reid_edge.data.records import ReidData
-from reid_edge.data.transforms import AugmentationSettings
+from reid_edge.data.schema import ReidData
 from reid_edge.inference.features import embed_images
 from reid_edge.models import build_model
 from reid_edge.training.checkpoint_io import AtomicCheckpointIO

@@ -10,10 +10,10 @@ import torch
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from reid_edge.core.errors import DataError, TrainingError
+from reid_edge.data.augmentation import AugmentationSettings
 from reid_edge.data.loaders import training_loader
-from reid_edge.data.records import ReidData, relabel
 from reid_edge.data.sampling import EpochSampler
-from reid_edge.data.transforms import AugmentationSettings
+from reid_edge.data.schema import ReidData, relabel
 from reid_edge.models import build_model
 from reid_edge.training.fit import LAST, load_weights
 from reid_edge.training.processes import one_log
@@ -27,7 +27,7 @@ from pathlib import Path
 import torch
 
 from reid_edge.data.market1501 import read_market1501
-from reid_edge.data.transforms import AugmentationSettings
+from reid_edge.data.augmentation import AugmentationSettings
 from reid_edge.models import build_model
 from reid_edge.training import fit as fitting
 from reid_edge.training.module import ReidModule

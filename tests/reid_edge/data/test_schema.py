@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from reid_edge.core.errors import DataError
-from reid_edge.data.records import ReidData, Sample, check_evaluable
+from reid_edge.data.schema import ReidData, Sample, check_evaluable
 
 
 def splits(query: list[tuple[int, int]], gallery: list[tuple[int, int]]) -> ReidData:

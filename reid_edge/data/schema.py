@@ -1,17 +1,23 @@
 """What a data set is: images with a person and a camera, split into train, query and gallery."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from reid_edge.core.errors import DataError
-from reid_edge.metrics.ranking import Protocol
 
-# What is said of a set whose `ReidData.has_cameras` is false.
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# How a data set is evaluated, see `reid_edge.metrics.evaluate_ranking`.
+Protocol = Literal["market1501", "single_gallery_shot"]
+PROTOCOLS: tuple[str, ...] = get_args(Protocol)
+# The note on a set whose `ReidData.has_cameras` is false.
 NO_CAMERAS = "no cameras: images of the same camera are not dropped"
 
 
@@ -65,6 +71,8 @@ def relabel(images: Sequence[Sample]) -> list[int]:
 
 def label_tensors(images: Sequence[Sample]) -> tuple[Tensor, Tensor]:
     """Return the persons and the cameras of images, int64, each of shape (N,)."""
+    import torch  # not at the top: data sets can be read without it
+
     persons = torch.tensor([image.person for image in images], dtype=torch.int64)
     cameras = torch.tensor([image.camera for image in images], dtype=torch.int64)
     return persons, cameras

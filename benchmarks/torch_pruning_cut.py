@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from prune.cut import Cut
-from prune.graph import normalised_layers
-from prune.layers import layer_widths, prunable_layers
+from prune.layers import layer_widths
+from prune.tracing import normalised_layers
 from prune.verify import check_widths, masked_difference
+from reid_edge.core.cost import conv_and_linear_layers
 from reid_edge.core.errors import PruneError
 
 
@@ -44,7 +45,7 @@ def torch_pruning_cut(
     torch_pruning = import_torch_pruning()
     started = time.perf_counter()
     compact = copy.deepcopy(model).cpu().eval()
-    layers, now = prunable_layers(compact), layer_widths(compact)
+    layers, now = conv_and_linear_layers(compact), layer_widths(compact)
     ratios = {
         # int(n * (1 - ratio)) channels stay; half a channel guards against rounding.
         layers[name]: 1 - (width + 0.5) / now[name]

@@ -14,15 +14,16 @@ from prune.allocate import Measure, by_loss, energy_losses, uniform
 from prune.costs import output_layers
 from prune.criteria import rescore
 from prune.cut import cut
-from prune.graph import normalised_layers
 from prune.latency_budget import widths_for_latency
-from prune.layers import Widths, layer_widths, prunable_layers
+from prune.layers import Widths, layer_widths
 from prune.nni_backend import find_groups
 from prune.plan_file import read_plan
 from prune.reconstruction_scores import reconstruction_errors
 from prune.targets import WidthOptions, shares_by_pattern, width_options
+from prune.tracing import normalised_layers
 from prune.widths import SCHEDULES, check_groups
 from quantize.latency import Candidate, measure_latency
+from reid_edge.core.cost import conv_and_linear_layers
 from reid_edge.core.errors import PipelineError, PruneError
 from reid_edge.models.registry import MODELS, build_model
 from reid_edge.models.resize import differing_form
@@ -249,7 +250,7 @@ def _losses(
     groups = [unit.layers for unit in free.units]
     if config.prune.criterion == "reconstruction" and images is not None:
         return reconstruction_errors(source, images(), groups=groups)
-    layers = prunable_layers(source)
+    layers = conv_and_linear_layers(source)
     norms = {
         name: layers[name].weight.detach().flatten(1).norm(dim=1).cpu()
         for members in groups

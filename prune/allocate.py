@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from prune.layers import ModelCost
 from prune.targets import Unit, WidthOptions
+from reid_edge.core.cost import ModelCost
 from reid_edge.core.errors import PruneError
 
 SMALLEST_SHARE = 0.125

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from torch import Tensor, fx, nn
 
-from prune.graph import layers_behind, normalised_layers, trace
-from prune.layers import ModelCost, Widths, layer_costs, layer_widths, prunable_layers
+from prune.layers import Widths, layer_widths
 from prune.readers import Segment, channel_owners, input_width, known_width, segments_read
+from prune.tracing import layers_behind, normalised_layers, trace
+from reid_edge.core.cost import ModelCost, called_parameters, conv_and_linear_layers, layer_costs
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class CostModel:
     """
 
     def __init__(self, model: nn.Module, example: Tensor) -> None:
-        modules, graph = prunable_layers(model), trace(model).graph
+        modules, graph = conv_and_linear_layers(model), trace(model).graph
         inputs = _inputs(graph, model)
         self._full = layer_widths(model)
         self._layers = {
@@ -55,7 +56,7 @@ class CostModel:
         self._normalisations = _normalisation_parameters(model)
         counted = self._count(self._full).parameters
         # What has no width, such as the weight of a PReLU for all channels.
-        self._fixed = _reached_parameters(model, set(self._layers)) - counted
+        self._fixed = called_parameters(model, self._layers) - counted
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -125,15 +126,6 @@ def _normalisation_parameters(model: nn.Module) -> list[tuple[str, int]]:
         (owner, sum(p.numel() for p in model.get_submodule(name).parameters()))
         for name, owner in normalised_layers(model).items()
     ]
-
-
-def _reached_parameters(model: nn.Module, reached: set[str]) -> int:
-    unused = set(prunable_layers(model)) - reached
-    return sum(
-        parameter.numel()
-        for name, parameter in model.named_parameters()
-        if name.rpartition(".")[0] not in unused
-    )
 
 
 def output_layers(model: nn.Module) -> set[str]:

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from prune.graph import layers_behind, normalised_layers, trace
-from prune.layers import channel_dimension, prunable_layers
+from prune.layers import channel_dimension
+from prune.tracing import layers_behind, normalised_layers, trace
 from prune.verify import TOLERANCE
+from reid_edge.core.cost import conv_and_linear_layers
 from reid_edge.core.errors import PruneError
 
 
@@ -51,7 +52,7 @@ def first_difference(
 def _with_lost_channels_at_zero(full: nn.Module, kept: Mapping[str, Tensor]) -> nn.Module:
     masked = copy.deepcopy(full).cpu().eval()
     lost: dict[str, Tensor] = {}
-    for name, layer in prunable_layers(masked).items():
+    for name, layer in conv_and_linear_layers(masked).items():
         lost[name] = torch.ones(len(layer.weight), dtype=torch.bool)
         lost[name][kept[name]] = False
         _silence(layer, lost[name])

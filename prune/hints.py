@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from prune.modes import evaluating
+from reid_edge.core.modes import evaluating
 
 
 def hint_channels(

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from prune.criteria import Criterion, Scores, rescore
 from prune.device import check_on_cpu
-from prune.graph import normalised_layers, trace
-from prune.layers import Widths, layer_widths, output_width, prunable_layers
-from prune.modes import evaluating
+from prune.layers import Widths, layer_widths, output_width
+from prune.tracing import normalised_layers, trace
+from reid_edge.core.cost import conv_and_linear_layers
 from reid_edge.core.errors import PruneError, reason_of
+from reid_edge.core.modes import evaluating
 
 Masks = dict[str, dict[str, Tensor]]
 
@@ -108,7 +109,7 @@ def find_groups(model: nn.Module, example: Tensor) -> list[tuple[str, ...]]:
         dependency.build_dependency()  # sees what depends on each other through a third layer
     group_of = {name: i for i, names in enumerate(dependency.dependency_sets) for name in names}
     members: dict[int, list[str]] = defaultdict(list)
-    for name in prunable_layers(model):
+    for name in conv_and_linear_layers(model):
         if name in group_of:
             members[group_of[name]].append(name)
     now = layer_widths(model)
@@ -279,7 +280,7 @@ def _fused(scores: Scores, groups: list[tuple[str, ...]]) -> Scores:
 
 def _kept_channels(model: nn.Module, masks: Masks) -> dict[str, Tensor]:
     kept = {}
-    for name, layer in prunable_layers(model).items():
+    for name, layer in conv_and_linear_layers(model).items():
         if name in masks:
             kept[name] = masks[name]["weight"].flatten(1).any(1).nonzero().flatten()
         else:

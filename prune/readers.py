@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import fx, nn
 
-from prune.graph import makes_channels, trace
 from prune.layers import output_width
+from prune.tracing import makes_channels, trace
 
 CONCATENATIONS = (torch.cat, torch.concat, torch.concatenate)
 # Along the second dimension of whatever has two.

@@ -19,14 +19,14 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from prune.device import check_on_cpu
-from prune.graph import trace
 from prune.in_place import out_of_place
 from prune.layers import channel_dimension
 from prune.least_squares import RIDGE, solve
 from prune.lockstep import Lockstep
-from prune.modes import evaluating
+from prune.tracing import trace
 from prune.verify import TOLERANCE, largest_difference
 from reid_edge.core.errors import PruneError
+from reid_edge.core.modes import evaluating
 
 CHECKED = 2  # images on which a trace is compared with its model
 

@@ -11,10 +11,10 @@ from prune.device import check_on_cpu
 from prune.elimination import Elimination, Regression, eliminate, regression
 from prune.layers import Widths, layer_widths
 from prune.least_squares import RIDGE, choose_places
-from prune.modes import evaluating
 from prune.readers import Reader, find_readers
 from prune.widths import check_one_width, is_of_one_width
 from reid_edge.core.errors import PruneError
+from reid_edge.core.modes import evaluating
 
 IMAGES_AT_ONCE = 32
 PLACES_A_IMAGE = 64

@@ -9,8 +9,9 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from prune.cut import Cut
-from prune.layers import Widths, layer_costs, layer_widths, model_cost
+from prune.layers import Widths, layer_widths
 from prune.reconstruct import LayerFit
+from reid_edge.core.cost import layer_costs, model_cost
 
 
 @dataclass(frozen=True)

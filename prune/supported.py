@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 
 from torch import Tensor, fx, nn
 
-from prune.graph import NORMALISATIONS, layers_behind, makes_channels, trace
 from prune.layers import Widths, layer_widths, output_width
+from prune.tracing import NORMALISATIONS, layers_behind, makes_channels, trace
 from reid_edge.core.errors import PruneError
 
 # Layers with weights a channel that NNI's surgery narrows, and our masks agree with.

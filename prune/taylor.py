@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from prune.criteria import Scores
-from prune.layers import prunable_layers
+from reid_edge.core.cost import conv_and_linear_layers
 
 Batch = TypeVar("Batch")
 
@@ -33,7 +33,7 @@ def taylor_scores(
         left out.
     """
     scored = copy.deepcopy(model)
-    weights = {name: layer.weight for name, layer in prunable_layers(scored).items()}
+    weights = {name: layer.weight for name, layer in conv_and_linear_layers(scored).items()}
     for weight in weights.values():
         weight.requires_grad_(True)
     totals: Scores = {}

@@ -24,11 +24,11 @@ from quantize.call_sites import call_sites, split_call_sites
 from quantize.engine import Engine, quantized_engine, uses_reduced_range
 from quantize.even_sample import EvenSample
 from quantize.fold import fold_batchnorm
-from quantize.graph import check_trace
 from quantize.layer_names import check_layer_names, is_inside
 from quantize.pooling import keep_pooling_in_float, prepare_custom_config
 from quantize.prepared import fix_ranges, observed_nodes
 from quantize.quiet import torch_notices_silenced
+from quantize.trace_check import check_trace
 from reid_edge.core.errors import QuantizeError
 
 ObserverName = Literal["histogram", "minmax", "moving_average"]

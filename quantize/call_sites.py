@@ -10,7 +10,7 @@ from collections import Counter
 
 from torch import fx, nn
 
-from quantize.graph import trace
+from quantize.trace_check import trace
 
 
 def call_sites(model: nn.Module) -> dict[str, str]:

@@ -19,7 +19,7 @@ from torch import Tensor, fx, nn
 from quantize.call_sites import split_call_sites
 from quantize.extras import import_extra
 from quantize.fold import fold_batchnorm, folded_copy
-from quantize.graph import check_trace
+from quantize.trace_check import check_trace
 from quantize.writing import written_whole
 from reid_edge.core.errors import QuantizeError
 

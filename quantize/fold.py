@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, fx, nn
 
-from quantize.graph import CHECKED, check_trace, trace
+from quantize.trace_check import CHECKED, check_trace, trace
 
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -44,7 +44,7 @@ def fold_batchnorm(graph: fx.GraphModule, *, layers: Sequence[type[nn.Module]] =
 
     Args:
         graph: a graph in evaluation mode, in which a linear layer's BatchNorm normalises its
-            channels, see :func:`quantize.graph.check_trace`.
+            channels, see :func:`quantize.trace_check.check_trace`.
 
     Returns:
         The number of BatchNorms folded.

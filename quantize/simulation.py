@@ -11,6 +11,7 @@ from quantize.layer_names import is_inside
 from quantize.prepared import observer_names, weighted_layers
 from quantize.rounding import Rounding
 from quantize.weight_scales import observed_weight
+from reid_edge.core.cost import counted_macs
 
 
 class _Switch(nn.Module):
@@ -133,23 +134,9 @@ class Simulation:
 
     def count_macs(self) -> list[tuple[str, int]]:
         """Return the multiply-accumulates of every call of a layer for one image."""
-        counted: list[tuple[str, int]] = []
-
-        def count(weight: _Weight, output: Tensor) -> None:
-            channels = output.shape[-1 if isinstance(weight.layer, nn.Linear) else 1]
-            positions = output[0].numel() // channels
-            counted.append((weight.name, weight.exact.numel() * positions))
-
-        handles = [
-            weight.layer.register_forward_hook(
-                lambda _module, _inputs, output, weight=weight: count(weight, output)
-            )
-            for weight in self._weights
-        ]
-        self._graph(self._batches[0][:1])
-        for handle in handles:
-            handle.remove()
-        return counted
+        with counted_macs((weight.name, weight.layer) for weight in self._weights) as calls:
+            self._graph(self._batches[0][:1])
+        return calls
 
     def size_of(self, layer: str) -> tuple[int, int]:
         """Return how many layers with weights it has, and how many weights; shared ones once."""

@@ -23,10 +23,10 @@ from pipeline.search.task import (
 from pipeline.search.variables import default_variables
 from pipeline.widths import TRACE_SIZE, final_widths, plan_path, stock_target
 from prune.criteria import Criterion
-from prune.layers import model_cost
 from prune.nni_backend import find_groups
 from prune.search.space import Patterns
 from prune.targets import width_options
+from reid_edge.core.cost import model_cost
 from reid_edge.core.errors import PipelineError
 from reid_edge.core.io import write_json
 from reid_edge.core.seeding import derive_seed

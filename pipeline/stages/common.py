@@ -10,7 +10,7 @@ from torch import nn
 from pipeline.context import StageContext
 from pipeline.evaluation import headline
 from pipeline.run_dir import CHECKPOINT, LAST_MODEL, METRICS
-from prune.layers import model_cost
+from reid_edge.core.cost import model_cost
 from reid_edge.core.io import write_json
 from reid_edge.models.checkpoint import describe, save_checkpoint
 from reid_edge.training.distillation import Teacher

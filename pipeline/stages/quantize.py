@@ -18,13 +18,13 @@ from pipeline.evaluation import evaluate, headline
 from pipeline.run_dir import INT8_FILE, METRICS
 from pipeline.stages.float_layers import choose_float_layers, warn_of_ignored
 from pipeline.stages.qat_training import train_qat
-from prune.layers import model_cost
 from quantize.agreement import Agreement, Reference
 from quantize.calibrate import Scheme, calibrate
 from quantize.count import QuantizationReport, quantization_report
 from quantize.engine import quantized_engine
 from quantize.static import convert_calibrated
 from quantize.torchscript import load_torchscript, save_torchscript
+from reid_edge.core.cost import model_cost
 from reid_edge.core.io import write_bytes, write_json
 from reid_edge.models.checkpoint import CheckpointInfo
 

@@ -1,16 +1,12 @@
 """How large and how costly an architecture is."""
 
-import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor, nn
 
+from reid_edge.core.cost import called_parameters, conv_and_linear_layers, counted_macs
 from reid_edge.core.errors import ModelError
 from reid_edge.models.registry import build_model
-
-CLASSIFIER = "classifier."
 
 
 @dataclass(frozen=True)
@@ -47,30 +43,13 @@ def measure_complexity(name: str, height: int, width: int) -> Complexity:
     with torch.device("meta"):
         model = build_model(name).eval()
         image = torch.zeros(1, 3, height, width)
-    macs: list[int] = []
-    hooks = [
-        module.register_forward_hook(lambda *call: macs.append(_count(*call)))
-        for module in model.modules()
-        if isinstance(module, nn.Conv2d | nn.Linear)
-    ]
     try:
-        with torch.no_grad():
+        with torch.no_grad(), counted_macs(conv_and_linear_layers(model).items()) as calls:
             embedding = model(image)
     except (RuntimeError, ValueError) as error:  # the second is instance normalisation's
         raise ModelError(f"{name} cannot take an input of {height} x {width}") from error
-    finally:
-        for hook in hooks:
-            hook.remove()
-    parameters = sum(
-        parameter.numel()
-        for key, parameter in model.named_parameters()
-        if not key.startswith(CLASSIFIER)
+    return Complexity(
+        parameters=called_parameters(model, {layer for layer, _ in calls}),
+        macs=sum(macs for _, macs in calls),
+        embedding_dim=embedding.shape[-1],
     )
-    return Complexity(parameters, sum(macs), embedding.shape[-1])
-
-
-def _count(module: nn.Module, _inputs: Any, output: Tensor) -> int:
-    if isinstance(module, nn.Conv2d):
-        per_value = module.in_channels // module.groups * math.prod(module.kernel_size)
-        return output.numel() * per_value
-    return output.numel() * int(module.in_features)  # type: ignore[arg-type]

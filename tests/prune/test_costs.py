@@ -3,7 +3,8 @@ import torch
 from torchvision.models import mobilenet_v2
 
 from prune.costs import CostModel, output_layers
-from prune.layers import layer_widths, model_cost
+from prune.layers import layer_widths
+from reid_edge.core.cost import model_cost
 from reid_edge.models.registry import build_model
 
 EXAMPLE = torch.zeros(1, 3, 64, 32)

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from prune.cut import cut
-from prune.graph import trace
 from prune.in_place import out_of_place
 from prune.reconstruct import reconstruct
+from prune.tracing import trace
 from reid_edge.core.errors import PruneError
 
 Middle = Callable[[nn.Module, Tensor], Tensor]

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from torchvision.models import mobilenet_v2
 
 from prune.cut import cut
-from prune.graph import trace
-from prune.layers import layer_widths, prunable_layers
+from prune.layers import layer_widths
 from prune.nni_backend import find_groups
 from prune.reconstruct import reconstruct
+from prune.tracing import trace
+from reid_edge.core.cost import conv_and_linear_layers
 from reid_edge.models import build_model
 
 Calls = list[tuple[Tensor, Tensor]]
@@ -28,7 +29,7 @@ def record(model: nn.Module, images: Tensor) -> dict[str, Calls]:
                 (given[0], output)
             )
         )
-        for name, layer in prunable_layers(model).items()
+        for name, layer in conv_and_linear_layers(model).items()
     ]
     model.eval()(images)
     for handle in handles:

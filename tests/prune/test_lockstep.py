@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prune.graph import trace
 from prune.lockstep import Lockstep, layer_calls, layer_order
 from prune.reconstruct import reconstruct
+from prune.tracing import trace
 from reid_edge.models import build_model
 
 

@@ -9,10 +9,11 @@ from torch.nn import functional as F
 
 from prune.costs import CostModel
 from prune.cut import Cut, cut
-from prune.layers import layer_widths, model_cost
+from prune.layers import layer_widths
 from prune.reconstruct import reconstruct
 from prune.supported import check_supported
 from prune.verify import masked_difference
+from reid_edge.core.cost import model_cost
 from reid_edge.core.errors import PruneError
 
 Randomise = Callable[[nn.Module], None]

@@ -9,10 +9,10 @@ from torch import nn
 
 from prune.allocate import uniform
 from prune.cut import Cut, cut
-from prune.layers import model_cost
 from prune.nni_backend import find_groups
 from prune.reconstruct import reconstruct
 from prune.targets import width_options
+from reid_edge.core.cost import model_cost
 from reid_edge.core.errors import PruneError
 
 SHARE = 0.6

@@ -18,11 +18,12 @@ from pipeline.search.score import compact_model, mean_average_precision
 from pipeline.search.task import IMAGES, Task, read_task
 from pipeline.search.variables import default_variables
 from pipeline.settings_io import load_config
-from prune.layers import layer_widths, model_cost
+from prune.layers import layer_widths
 from prune.plan_file import read_plan
 from prune.search.history import Trial
 from prune.search.space import make_space
 from prune.targets import width_options
+from reid_edge.core.cost import model_cost
 from reid_edge.core.errors import PipelineError, PruneError
 from reid_edge.data.market1501 import read_market1501
 from reid_edge.models.checkpoint import read_torch_file

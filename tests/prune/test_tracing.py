@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prune.graph import normalised_layers, trace
 from prune.nni_backend import find_groups
+from prune.tracing import normalised_layers, trace
 from reid_edge.core.errors import PruneError
 from reid_edge.models import build_model
 

@@ -1,7 +1,5 @@
-"""A model as a graph, as it runs on images alone."""
+"""Trace a model as it runs on images alone, and check what the trace computes."""
 
-import inspect
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,6 +7,7 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
 from reid_edge.core.errors import QuantizeError
+from reid_edge.core.graph import trace_one_input
 
 CHECKED = 2  # images on which a trace is compared with its model
 TOLERANCE = 1e-4
@@ -22,41 +21,17 @@ def trace(model: nn.Module) -> fx.GraphModule:
     Raises:
         QuantizeError: the model cannot be traced, or needs more than one input.
     """
-    try:
-        tracer = _ImagesAlone()
-        graph = tracer.trace(model)
-        return fx.GraphModule(tracer.root, graph, type(model).__name__)
-    except QuantizeError:
-        raise
-    except Exception as error:  # whatever a forward pass does with what is no tensor
+
+    def explain(error: Exception) -> str:
         reason = " ".join(str(error).partition("\n")[0].split()) or type(error).__name__
-        raise QuantizeError(
-            f"{type(model).__name__} cannot be traced by torch.fx: {reason}"
-        ) from error
+        return f"{type(model).__name__} cannot be traced by torch.fx: {reason}"
 
-
-class _ImagesAlone(fx.Tracer):
-    """Calls a forward pass with its first argument alone, whatever the others' defaults are."""
-
-    def create_args_for_root(
-        self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
-    ) -> tuple[Callable[..., Any], list[Any]]:
-        """Return the forward function and its arguments: the model, and the images."""
-        del is_module, concrete_args
-        model = self.root
-        images, *others = inspect.signature(model.forward).parameters.values()
-        for other in others:
-            if other.default is other.empty and other.kind not in (
-                other.VAR_POSITIONAL,
-                other.VAR_KEYWORD,
-            ):
-                raise QuantizeError(
-                    f"{type(model).__name__} needs {other.name!r} besides images: int8 and files "
-                    "for deployment need a forward pass of one input"
-                )
-        annotation = None if images.annotation is images.empty else images.annotation
-        proxy = self.create_proxy("placeholder", images.name, (), {}, type_expr=annotation)
-        return root_fn, [model, proxy]
+    return trace_one_input(
+        model,
+        error=QuantizeError,
+        needed_by="int8 and files for deployment need a forward pass of one input",
+        explain=explain,
+    )
 
 
 @torch.no_grad()

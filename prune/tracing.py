@@ -1,15 +1,14 @@
 """Questions about a model's graph that NNI does not answer."""
 
-import inspect
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 from torch import fx, nn
 
 from prune.in_place import read_what_was_written
 from prune.layers import output_width
-from prune.modes import evaluating
 from reid_edge.core.errors import PruneError, reason_of
+from reid_edge.core.graph import trace_one_input
+from reid_edge.core.modes import evaluating
 
 NORMALISATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.InstanceNorm2d)
 
@@ -24,43 +23,19 @@ def trace(model: nn.Module) -> fx.GraphModule:
         PruneError: the model's forward pass depends on data, so it has no single graph, or needs
             more than one input.
     """
-    try:
-        with evaluating(model):
-            tracer = _ImagesAlone()
-            nodes = tracer.trace(model)
-            graph = fx.GraphModule(tracer.root, nodes, type(model).__name__)
-    except PruneError:
-        raise
-    except Exception as error:  # whatever a forward pass does with what is no tensor
-        raise PruneError(
-            f"{type(model).__name__} cannot be traced by torch.fx ({reason_of(error)}): "
-            "pruning needs a forward pass without branches or loops that depend on its input"
-        ) from error
+    with evaluating(model):
+        graph = trace_one_input(
+            model,
+            error=PruneError,
+            needed_by="pruning needs a forward pass of one input",
+            explain=lambda error: (
+                f"{type(model).__name__} cannot be traced by torch.fx ({reason_of(error)}): "
+                "pruning needs a forward pass without branches or loops that depend on its input"
+            ),
+        )
     read_what_was_written(graph.graph, dict(graph.named_modules()))
     graph.recompile()
     return graph
-
-
-class _ImagesAlone(fx.Tracer):
-    """Calls a forward pass with its first argument alone, whatever the others' defaults are."""
-
-    def create_args_for_root(
-        self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
-    ) -> tuple[Callable[..., Any], list[Any]]:
-        """Return the forward function and its arguments: the model, and the images."""
-        del is_module, concrete_args
-        model = self.root
-        images, *others = inspect.signature(model.forward).parameters.values()
-        for other in others:
-            if other.default is other.empty and other.kind not in (
-                other.VAR_POSITIONAL,
-                other.VAR_KEYWORD,
-            ):
-                raise PruneError(
-                    f"{type(model).__name__} needs {other.name!r} besides images: pruning needs "
-                    "a forward pass of one input"
-                )
-        return root_fn, [model, self.create_proxy("placeholder", images.name, (), {})]
 
 
 def normalised_layers(model: nn.Module) -> dict[str, str]:

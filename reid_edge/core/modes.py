@@ -1,4 +1,4 @@
-"""Look at a model in evaluation mode, and leave its modes as they were."""
+"""Run a model in evaluation mode and restore its modes afterwards."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,13 +8,13 @@ from torch import nn
 
 @contextmanager
 def evaluating(*models: nn.Module) -> Iterator[None]:
-    """Put models into evaluation mode; afterwards every module is in the mode that it had.
+    """Put models into evaluation mode; afterwards every module has its former mode.
 
-    ``model.train(was_training)`` would put all of them into one: a BatchNorm that is frozen inside
-    of a model that learns would learn afterwards.
+    ``model.train(was_training)`` would give all modules the same mode: a frozen BatchNorm inside
+    a model that learns would learn afterwards.
 
     Args:
-        models: are changed for the time of the block.
+        models: are changed within the block.
     """
     modes = {module: module.training for model in models for module in model.modules()}
     try:

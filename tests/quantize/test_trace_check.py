@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from quantize.calibrate import Scheme
 from quantize.fold import folded_copy
-from quantize.graph import check_trace, trace
 from quantize.static import quantize_static
+from quantize.trace_check import check_trace, trace
 from reid_edge.core.errors import QuantizeError
 
 

@@ -13,8 +13,9 @@ from pipeline.evaluation import measure
 from pipeline.settings.export import ParitySettings
 from quantize.parity import BATCH_SIZES, ParityLimits, batch_difference, compare, violations
 from reid_edge.core.errors import ModelError, ReidError
+from reid_edge.inference.backends.base import model_file_parts
 from reid_edge.inference.embedder import Embedder, PreparedImages, embed_files
-from reid_edge.inference.model_files import load_embedder, model_file_parts
+from reid_edge.inference.model_files import load_embedder
 from reid_edge.inference.thresholds import (
     EQUAL_ERROR,
     StoredThreshold,

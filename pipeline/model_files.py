@@ -12,12 +12,8 @@ from pipeline.run_dir import StageRecord
 from quantize.engine import Engine, quantized_engine, supported_engines
 from quantize.torchscript import load_torchscript, read_torchscript_metadata
 from quantize.worker import Call, Open
-from reid_edge.inference.model_files import (
-    FileKind,
-    load_embedder,
-    model_file_parts,
-    recognise_model_file,
-)
+from reid_edge.inference.backends.base import model_file_parts, recognise
+from reid_edge.inference.model_files import load_embedder
 from reid_edge.models.checkpoint import load_checkpoint
 
 ON_PC: Engine = "onednn"
@@ -40,7 +36,7 @@ class ModelFile:
 
     name: str
     path: Path
-    kind: FileKind
+    kind: str
     engine: Engine | None
     input_size: tuple[int, int]
     metrics: dict[str, Any] | None
@@ -79,7 +75,7 @@ def model_files(run: Path, made: Mapping[str, StageRecord]) -> list[ModelFile]:
 
 def _on_engines(run: Path, record: StageRecord, entry: Mapping[str, Any]) -> list[ModelFile]:
     path = run / entry["file"]
-    kind = recognise_model_file(path)
+    kind = recognise(path).name
     own = read_torchscript_metadata(path).get("engine") if kind == "torchscript" else None
     engines: list[Any] = [own]
     if own is not None and own != ON_PC and ON_PC in supported_engines():
@@ -98,7 +94,7 @@ def _on_engines(run: Path, record: StageRecord, entry: Mapping[str, Any]) -> lis
     ]
 
 
-def meant_for(kind: FileKind, engine: Engine | None, *, int8: bool) -> str:
+def meant_for(kind: str, engine: Engine | None, *, int8: bool) -> str:
     """Say for which machine a file is made."""
     if engine is not None:
         return {"qnnpack": "ARM (QNNPACK)"}.get(engine, f"x86-64 ({engine})")

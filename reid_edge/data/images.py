@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from reid_edge.core.errors import DataError
+from reid_edge.core.model_file import IMAGENET_MEAN as IMAGENET_MEAN
+from reid_edge.core.model_file import IMAGENET_STD as IMAGENET_STD
 
-# Mean and standard deviation of RGB in [0, 1].
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 # What Pillow raises on damaged files; the last three on those of TIFF, and on EXIF.
 _UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error)
 

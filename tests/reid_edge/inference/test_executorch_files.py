@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from reid_edge.core.errors import CheckpointError, ModelError
-from reid_edge.inference.model_files import load_embedder, recognise_model_file
+from reid_edge.inference.backends.base import recognise
+from reid_edge.inference.model_files import load_embedder
 
 
 class Doubled(nn.Module):
@@ -52,6 +53,6 @@ def test_images_that_do_not_fit(written: Path) -> None:
 def test_a_file_cut_short(written: Path, tmp_path: Path) -> None:
     path = tmp_path / "cut.pte"
     path.write_bytes(written.read_bytes()[:200])
-    assert recognise_model_file(path) == "executorch"
+    assert recognise(path).name == "executorch"
     with pytest.raises(CheckpointError, match=r"cut\.pte: not a readable ExecuTorch file"):
         load_embedder(path)

@@ -19,8 +19,9 @@ from reid_edge.core.io import hash_file
 from reid_edge.data.images import IMAGENET_MEAN, IMAGENET_STD, load_image
 from reid_edge.data.schema import ReidData
 from reid_edge.data.transforms import normalise
+from reid_edge.inference.backends.base import recognise
 from reid_edge.inference.embedder import embed_files
-from reid_edge.inference.model_files import load_embedder, recognise_model_file
+from reid_edge.inference.model_files import load_embedder
 from reid_edge.models.checkpoint import load_checkpoint, read_torch_file
 from reid_edge.models.pretrained import load_pretrained
 from reid_edge.models.registry import build_model
@@ -448,12 +449,12 @@ def test_progress(checkpoint_file: Path, images: list[Path]) -> None:
 def test_kinds_are_told_apart_by_content(checkpoint_file: Path, tmp_path: Path) -> None:
     copy = tmp_path / "model.bin"
     shutil.copy(checkpoint_file, copy)
-    assert recognise_model_file(copy) == "checkpoint"
-    assert recognise_model_file(save_script(tmp_path / "a.pth", Brightness())) == "torchscript"
+    assert recognise(copy).name == "checkpoint"
+    assert recognise(save_script(tmp_path / "a.pth", Brightness())).name == "torchscript"
     (tmp_path / "b").write_bytes(b"\x08\x09\x12\x07pytorch")
-    assert recognise_model_file(tmp_path / "b") == "onnx"
+    assert recognise(tmp_path / "b").name == "onnx"
     torch.save({"a": torch.ones(1)}, tmp_path / "old", _use_new_zipfile_serialization=False)
-    assert recognise_model_file(tmp_path / "old") == "checkpoint"
+    assert recognise(tmp_path / "old").name == "checkpoint"
 
 
 def test_files_that_are_no_models(checkpoint_file: Path, tmp_path: Path) -> None:

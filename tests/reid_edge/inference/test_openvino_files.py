@@ -8,8 +8,9 @@ import torch
 
 from reid_edge.core.errors import CheckpointError, ModelError
 from reid_edge.core.io import hash_file
-from reid_edge.inference.model_files import load_embedder, model_file_parts, recognise_model_file
-from reid_edge.inference.openvino_files import METADATA_SECTION, WEIGHTS_HASH
+from reid_edge.core.model_file import OPENVINO_METADATA, OPENVINO_WEIGHTS_HASH
+from reid_edge.inference.backends.base import model_file_parts, recognise
+from reid_edge.inference.model_files import load_embedder
 
 
 @pytest.fixture
@@ -28,8 +29,8 @@ def graph(openvino: Any, tmp_path: Path) -> Path:
     path = tmp_path / "model.xml"
     openvino.save_model(model, path, compress_to_fp16=False)
     note = {"architecture": "doubled", "colour_order": "BGR", "mean": "[0.5, 0.5, 0.5]"}
-    for key, value in {**note, WEIGHTS_HASH: hash_file(path.with_suffix(".bin"))}.items():
-        model.set_rt_info(value, [METADATA_SECTION, key])
+    for key, value in {**note, OPENVINO_WEIGHTS_HASH: hash_file(path.with_suffix(".bin"))}.items():
+        model.set_rt_info(value, [OPENVINO_METADATA, key])
     openvino.save_model(model, path, compress_to_fp16=False)
     return path
 
@@ -46,7 +47,7 @@ def test_embeddings_and_metadata(graph: Path) -> None:
 
 def test_a_file_without_notes_has_the_defaults(openvino: Any, graph: Path) -> None:
     model = openvino.Core().read_model(graph)
-    del model.rt_info[METADATA_SECTION]
+    del model.rt_info[OPENVINO_METADATA]
     plain = graph.with_name("plain.xml")
     openvino.save_model(model, plain)
     assert load_embedder(plain).space.colour_order == "RGB"
@@ -73,7 +74,7 @@ def test_weights_of_another_model(graph: Path) -> None:
 
 def test_weights_are_part_of_the_model(openvino: Any, graph: Path) -> None:
     model = openvino.Core().read_model(graph)
-    del model.rt_info[METADATA_SECTION]
+    del model.rt_info[OPENVINO_METADATA]
     plain = graph.with_name("plain.xml")
     openvino.save_model(model, plain, compress_to_fp16=False)
     space = load_embedder(plain).space
@@ -94,4 +95,4 @@ def test_another_programs_xml_is_no_model(tmp_path: Path) -> None:
     path = tmp_path / "notes.xml"
     path.write_text('<?xml version="1.0"?>\n<notes/>')
     with pytest.raises(CheckpointError, match=r"notes\.xml: not a model file that is known"):
-        recognise_model_file(path)
+        recognise(path)

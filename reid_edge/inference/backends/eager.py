@@ -1,22 +1,26 @@
-"""Checkpoints as models for inference: this program's own, and those of torchreid and others."""
+"""Checkpoints of this program, torchreid, FastReID and BoxMOT, run by PyTorch on CPU or GPU."""
+
+from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
+from reid_edge.core.devices import choose_device
 from reid_edge.core.errors import CheckpointError
-from reid_edge.inference.loaded_model import LoadedModel, Metadata
-from reid_edge.models.checkpoint import load_checkpoint, read_torch_file
-from reid_edge.models.pretrained import (
-    architecture_from_name,
-    extract_state,
-    is_fastreids,
-    load_pretrained,
+from reid_edge.core.model_file import (
+    ARCHIVE_HEAD,
+    Backend,
+    LoadedModel,
+    LoadOptions,
+    ModelMetadata,
+    archive_names,
 )
-from reid_edge.models.registry import MODELS, build_model, check_architecture
+from reid_edge.inference.backends.base import on_arrays
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 # OSNet's and ResNet's.
 EMBEDDING_LAYERS = ("fc.0.weight", "embedding.0.weight")
@@ -24,33 +28,42 @@ EMBEDDING_LAYERS = ("fc.0.weight", "embedding.0.weight")
 _log = logging.getLogger(__name__)
 
 
-def load_checkpoint_file(path: Path, architecture: str | None = None) -> LoadedModel:
+def load(path: Path, options: LoadOptions) -> LoadedModel:
     """Load a checkpoint of this program, or one of torchreid, FastReID or BoxMOT.
 
     Args:
         path: a file of ``torch.save``; nothing in it is run.
-        architecture: of a foreign checkpoint; by default it is read off the file's name, as in
-            ``osnet_x0_25_msmt17.pt``. A ResNet's name does not tell its last stride; FastReID's
-            is taken for 1. The input size is that of BoxMOT's ``img_size``, if there is one.
+        options: the architecture is that of a foreign checkpoint; by default it is read off the
+            file's name, as in ``osnet_x0_25_msmt17.pt``. A ResNet's name does not tell its last
+            stride; FastReID's is taken for 1. The input size is that of BoxMOT's ``img_size``, if
+            there is one.
 
     Raises:
         CheckpointError: the file is damaged or not safe, its weights do not fit, nothing says
             which architecture it is, or its program computes something else with them.
-        ModelError: the architecture is not known.
+        ModelError: the architecture is not known, or there is no GPU to run it on.
     """
+    from reid_edge.inference.features import embed_on
+    from reid_edge.models.checkpoint import load_checkpoint, read_torch_file
+
     content = read_torch_file(path)
     if "format_version" in content:
-        return _load_own(path)
-    return _load_foreign(path, content, architecture)
+        model, info = load_checkpoint(path)
+        metadata = ModelMetadata(
+            info.architecture, info.input_size, info.colour_order, info.mean, info.std
+        )
+    else:
+        model, metadata = _load_foreign(path, content, options.architecture)
+    embed = on_arrays(embed_on(model, choose_device(options.device)))
+    return LoadedModel(embed, metadata, "checkpoint")
 
 
-def _load_own(path: Path) -> LoadedModel:
-    model, info = load_checkpoint(path)
-    metadata = Metadata(info.architecture, info.input_size, info.mean, info.std, info.colour_order)
-    return LoadedModel(model, metadata, "checkpoint")
+def _load_foreign(
+    path: Path, content: Mapping[str, Any], architecture: str | None
+) -> tuple[nn.Module, ModelMetadata]:
+    from reid_edge.models.pretrained import extract_state, is_fastreids, load_pretrained
+    from reid_edge.models.registry import build_model, check_architecture
 
-
-def _load_foreign(path: Path, content: Mapping[str, Any], architecture: str | None) -> LoadedModel:
     state = extract_state(content, path)
     if is_fastreids(content, path):
         name = _fastreids_architecture(path, architecture)
@@ -68,12 +81,15 @@ def _load_foreign(path: Path, content: Mapping[str, Any], architecture: str | No
         )
     _log.info("%s", report)
     mean, std = report.statistics
-    metadata = Metadata(name, _boxmots_input_size(content), mean, std)
-    return LoadedModel(model.eval(), metadata, "checkpoint")
+    metadata = ModelMetadata(name, _boxmots_input_size(content), mean=mean, std=std)
+    return model.eval(), metadata
 
 
 def _fastreids_architecture(path: Path, architecture: str | None) -> str:
     """Return FastReID's form of the architecture that is asked for or in the file's name."""
+    from reid_edge.models.pretrained import architecture_from_name
+    from reid_edge.models.registry import MODELS, check_architecture
+
     name = check_architecture(architecture or architecture_from_name(path))
     form = f"{name.partition('_')[0]}_fastreid"
     if form not in MODELS:  # OSNet's is torchreid's
@@ -87,6 +103,9 @@ def _fastreids_architecture(path: Path, architecture: str | None) -> str:
 
 
 def _architecture_from_name(path: Path, state: Mapping[str, Tensor]) -> str:
+    from reid_edge.models.pretrained import architecture_from_name
+    from reid_edge.models.registry import MODELS
+
     name = architecture_from_name(path)
     other = f"{name}_last_stride_2"
     if other in MODELS and "bottleneck.weight" in state:
@@ -118,3 +137,22 @@ def _sizes(state: Mapping[str, Tensor]) -> dict[str, int]:
         for layer in names
         if layer in state and state[layer].ndim == 2 and len(state[layer])
     }
+
+
+def _recognise(path: Path, head: bytes) -> bool:
+    # An archive, or what PyTorch saved before it saved archives.
+    if head[:4] != ARCHIVE_HEAD:
+        return head[:1] == b"\x80"
+    return not any("/code/" in name for name in archive_names(path, head))
+
+
+BACKEND = Backend(
+    "checkpoint",
+    "a checkpoint",
+    _recognise,
+    load,
+    meant_for="training (eager PyTorch)",
+    packages=("torch",),
+    extra="compress",
+    on_gpu=True,
+)

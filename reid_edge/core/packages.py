@@ -1,0 +1,49 @@
+"""Packages that only some file formats need."""
+
+import importlib
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import Any
+
+from reid_edge.core.errors import ReidError
+
+
+def how_to_install(extra: str) -> str:
+    """Return the command that installs the packages of an extra."""
+    # What compression needs is in the requirements of every checkout.
+    file = "requirements.txt" if extra == "compress" else f"requirements-{extra}.txt"
+    return f"pip install -r {file}"
+
+
+def missing_packages(packages: Sequence[str]) -> list[str]:
+    """Return those of some top-level packages that are not installed; none is imported."""
+    return [package for package in packages if find_spec(package) is None]
+
+
+def import_package(
+    module: str, *, extra: str, needed_by: object, error: type[ReidError] = ReidError
+) -> Any:
+    """Import a module of a package that is installed with an extra.
+
+    Args:
+        module: such as "executorch.exir".
+        extra: that the package belongs to.
+        needed_by: a file or a format, for the message.
+        error: what is raised.
+
+    Raises:
+        ReidError: the package is not installed, or does not load; the message says why, and how to
+            install it.
+    """
+    package = module.partition(".")[0]
+    try:
+        return importlib.import_module(module)
+    except (ImportError, OSError) as failure:
+        install = how_to_install(extra)
+        if isinstance(failure, ModuleNotFoundError) and failure.name == package:
+            raise error(f"{needed_by}: needs the package {package}: {install}") from failure
+        reason = " ".join(str(failure).split())
+        raise error(
+            f"{needed_by}: needs the package {package}, which is there, but {module} cannot be "
+            f"imported ({reason}): {install}"
+        ) from failure

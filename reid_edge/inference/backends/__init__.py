@@ -1,0 +1,1 @@
+"""What runs model files: one runtime a file."""

@@ -125,9 +125,10 @@ def on_arrays(run: Callable[[Tensor], Any]) -> Embed:
     @torch.inference_mode()
     def embed(images: Images) -> Embeddings:
         output = run(torch.from_numpy(np.require(images, requirements=["C", "W"])))
-        if not isinstance(output, torch.Tensor):
-            return output  # what it is instead of embeddings, the caller says
-        embeddings: Embeddings = output.float().cpu().numpy()
+        if isinstance(output, torch.Tensor):
+            output = output.float().cpu().numpy()
+        # Anything else is given as it is: the caller says that it is no embedding.
+        embeddings: Embeddings = output
         return embeddings
 
     return embed

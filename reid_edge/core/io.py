@@ -35,6 +35,15 @@ def write_torch(path: Path, value: Any) -> None:
     write_bytes(path, buffer.getbuffer())
 
 
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's names to the disk, which flushing its files does not."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def hash_file(path: Path) -> str:
     """Return the SHA-256 of a file's content in hexadecimal."""
     with path.open("rb") as file:

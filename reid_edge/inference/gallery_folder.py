@@ -9,29 +9,33 @@ crash either the old or the new one is there::
     index/generation-000002/entries.json  person, file and content hash of each, in the same order
     index/generation-000002/model.json    whose embeddings they are, and the hashes of both files
 
-What is left of a write that was killed is removed by the next one.
+One process at a time writes (``lock``). Reading takes no lock, so that a folder without rights to
+write can be read: a generation never changes, and a reader whose generation is replaced and removed
+reads the next one. The next write removes what a killed write has left.
 """
 
 import hashlib
 import json
 import re
 import shutil
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from reid_edge.core.errors import DataError
-from reid_edge.core.io import write_bytes, write_json
+from reid_edge.core.io import sync_folder, write_bytes, write_json
+from reid_edge.core.lock import OWNER_SUFFIX, locked
 from reid_edge.inference.embedder import EmbeddingSpace
 from reid_edge.inference.faiss_index import INDEX_KINDS, index_from_bytes, index_to_bytes
-from reid_edge.inference.folder_lock import exclusive_lock, shared_lock, sync_folder
 from reid_edge.inference.gallery import Entry, Gallery
 
 CURRENT, INDEX, ENTRIES, MODEL = "current", "index.faiss", "entries.json", "model.json"
+LOCK = "lock"
 GENERATION = re.compile(r"generation-(\d{6,})")
 FORMAT_VERSION = 2
+
+Read = TypeVar("Read")
 
 
 def is_gallery(folder: Path) -> bool:
@@ -45,10 +49,12 @@ def model_of(folder: Path) -> tuple[Path, EmbeddingSpace]:
     Raises:
         DataError: the folder holds no gallery, or a damaged one.
     """
-    with _locked_for_reading(folder):
-        current = _current(folder)
+
+    def read(current: Path) -> tuple[Path, EmbeddingSpace]:
         model = _read_model(current)
         return Path(str(model["model_file"])), _space_of(current, model)
+
+    return _read_current(folder, read)
 
 
 def open_gallery(folder: Path, space: EmbeddingSpace) -> Gallery:
@@ -62,8 +68,8 @@ def open_gallery(folder: Path, space: EmbeddingSpace) -> Gallery:
         DataError: there is no gallery, it is damaged or of another version of this program, or it
             was made with another model, or with one used otherwise (see `EmbeddingSpace`).
     """
-    with _locked_for_reading(folder):
-        current = _current(folder)
+
+    def read(current: Path) -> Gallery:
         model = _read_model(current)
         difference = space.difference(_space_of(current, model))
         if difference is not None:
@@ -76,6 +82,8 @@ def open_gallery(folder: Path, space: EmbeddingSpace) -> Gallery:
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = " ".join(str(error).split())
             raise DataError(f"{current}: damaged index ({reason}); enrol again") from error
+
+    return _read_current(folder, read)
 
 
 def save_gallery(folder: Path, gallery: Gallery) -> Gallery:
@@ -92,7 +100,9 @@ def save_gallery(folder: Path, gallery: Gallery) -> Gallery:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error.strerror})") from error
-    with exclusive_lock(folder):
+    # Before the lock file is made too: nothing is written into somebody else's folder.
+    _check_unchanged(folder, gallery.generation)
+    with locked(folder / LOCK, error=DataError):
         _check_unchanged(folder, gallery.generation)
         saved = replace(gallery, generation=gallery.generation + 1)
         try:
@@ -106,10 +116,19 @@ def save_gallery(folder: Path, gallery: Gallery) -> Gallery:
     return saved
 
 
-def _locked_for_reading(folder: Path) -> AbstractContextManager[None]:
+def _read_current(folder: Path, read: Callable[[Path], Read]) -> Read:
+    """Read the current generation; if a write replaces it meanwhile, read the new one."""
     if not folder.exists():
         raise DataError(f"{folder}: no such folder; {_how_to_make_one(folder)}")
-    return shared_lock(folder)
+    if not folder.is_dir():
+        raise DataError(f"{folder}: cannot be opened as a folder (Not a directory)")
+    while True:
+        current = _current(folder)
+        try:
+            return read(current)
+        except DataError:
+            if _current(folder) == current:
+                raise
 
 
 def _how_to_make_one(folder: Path) -> str:
@@ -197,7 +216,7 @@ def _check_unchanged(folder: Path, generation: int) -> None:
         if generation:
             raise DataError(f"{folder}: the index was removed meanwhile; enrol again")
         # What a first write leaves that was killed is no reason to refuse.
-        own = {CURRENT + ".partial"}
+        own = {CURRENT + ".partial", LOCK, LOCK + OWNER_SUFFIX}
         names = sorted(path.name for path in folder.iterdir())
         strange = [name for name in names if name not in own and not GENERATION.fullmatch(name)]
         if strange:

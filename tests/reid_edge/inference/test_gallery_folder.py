@@ -54,7 +54,9 @@ def test_written_read_and_appended_to(folder: Path) -> None:
     saved = save_gallery(folder, one_more(gallery, "bob"))
     assert saved.generation == 2
     assert persons(folder) == ["ann", "bob"]
-    assert sorted(path.name for path in folder.iterdir()) == [CURRENT, "generation-000002"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        CURRENT, "generation-000002", "lock", "lock.owner",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("step", range(4))
@@ -67,7 +69,9 @@ def test_crash_at_every_rename(folder: Path, monkeypatch: pytest.MonkeyPatch, st
     assert persons(folder) == ["ann"]
     save_gallery(folder, one_more(open_gallery(folder, SPACE), "eve"))
     assert persons(folder) == ["ann", "eve"]
-    assert sorted(path.name for path in folder.iterdir()) == [CURRENT, "generation-000002"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        CURRENT, "generation-000002", "lock", "lock.owner",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("step", range(4))
@@ -134,6 +138,40 @@ def test_two_writers(folder: Path) -> None:
         save_gallery(folder, yours)
 
 
+def test_a_generation_that_is_replaced_while_it_is_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gallery = one_more(open_gallery(folder, SPACE), "bob")
+    read_bytes, reads = Path.read_bytes, iter(range(100))
+
+    def overtaken(self: Path) -> bytes:
+        if next(reads) == 1:
+            save_gallery(folder, gallery)
+        return read_bytes(self)
+
+    monkeypatch.setattr(Path, "read_bytes", overtaken)
+    assert persons(folder) == ["ann", "bob"]
+
+
+def test_reading_writes_nothing(folder: Path) -> None:
+    for path in folder.glob("lock*"):
+        path.unlink()
+    open_gallery(folder, SPACE)
+    model_of(folder)
+    assert sorted(path.name for path in folder.iterdir()) == [CURRENT, "generation-000001"]
+
+
+def test_a_folder_that_cannot_be_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    gallery = one_more(open_gallery(folder, SPACE), "bob")
+    monkeypatch.setattr("reid_edge.core.lock.FileLock.acquire", refuse)
+    with pytest.raises(DataError, match=r"lock: cannot be locked \(Read-only file system\); make"):
+        save_gallery(folder, gallery)
+    assert persons(folder) == ["ann"]
+
+
 @pytest.mark.parametrize("name", ["index.faiss", "entries.json"])
 def test_damage_is_noticed_before_it_is_read(folder: Path, name: str) -> None:
     path = folder / "generation-000001" / name
@@ -187,7 +225,9 @@ def test_damaged_folder(folder: Path, tmp_path: Path) -> None:
     (folder / CURRENT).write_bytes(b"\xff")
     with pytest.raises(DataError, match="current: cannot be read; enrol again"):
         open_gallery(folder, SPACE)
-    with pytest.raises(DataError, match="nowhere: no such folder; make an index with: python -m"):
+    with pytest.raises(
+        DataError, match="nowhere: no such folder; make an index with: reid-edge en"
+    ):
         open_gallery(tmp_path / "nowhere", SPACE)
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match=r"file: cannot be opened as a folder \(Not a directory\)"):
@@ -203,6 +243,7 @@ def test_folder_with_something_else(tmp_path: Path) -> None:
         save_gallery(tmp_path, gallery)
     with pytest.raises(DataError, match="cannot be written"):
         save_gallery(tmp_path / "thesis.doc", gallery)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.doc"]
 
 
 def test_nothing_to_write(tmp_path: Path) -> None:

@@ -1,0 +1,54 @@
+"""The ranges of pyproject.toml and the pins of requirements*.txt agree."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+WITHOUT_EXTRAS = "without extras"
+
+
+def pins(name: str) -> dict[str, str]:
+    """Return the versions that a file pins, by package."""
+    lines = [line.partition("#")[0].strip() for line in (ROOT / name).read_text().splitlines()]
+    pinned = [line.split("==") for line in lines if line and not line.startswith("-r")]
+    return {canonicalize_name(package): version for package, version in pinned}
+
+
+def ranges(*extras: str) -> dict[str, Requirement]:
+    """Return the requirements of extras by package."""
+    lines = [
+        line
+        for extra in extras
+        for line in (PROJECT["dependencies"] if extra == WITHOUT_EXTRAS else EXTRAS[extra])
+    ]
+    return {canonicalize_name(one.name): one for one in map(Requirement, lines)}
+
+
+@pytest.mark.parametrize(
+    ("file", "extras"),
+    [
+        ("requirements.txt", (WITHOUT_EXTRAS, "compress", "datasets", "tensorboard")),
+        ("requirements-openvino.txt", ("openvino",)),
+        ("requirements-executorch.txt", ("executorch",)),
+    ],
+)
+def test_a_file_pins_what_its_extras_bring(file: str, extras: tuple[str, ...]) -> None:
+    pinned, wanted = pins(file), ranges(*extras)
+    assert set(pinned) == set(wanted)
+    assert [n for n, one in wanted.items() if not one.specifier.contains(pinned[n])] == []
+
+
+def test_every_range_has_a_floor() -> None:
+    for name, one in ranges(WITHOUT_EXTRAS, *(set(EXTRAS) - {"all"})).items():
+        assert any(part.operator == ">=" for part in one.specifier), name
+
+
+def test_all_names_every_extra_for_use() -> None:
+    (line,) = EXTRAS["all"]
+    assert Requirement(line).extras == set(EXTRAS) - {"all", "docs"}

@@ -1,16 +1,19 @@
-# make demo, make test, make lint, make bench: each makes .venv first if it is not there.
+# Every target but clean makes .venv first if it is not there.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test test-slow test-arm lint format bench clean
+.PHONY: help demo test test-fast test-slow test-arm lint format bench docs wheel clean
 
 help:
 	@echo "make demo       the whole pipeline on synthetic images, a few minutes"
-	@echo "make test       the fast tests"
+	@echo "make test       all tests but those that take more than a minute"
+	@echo "make test-fast  the tests that take seconds"
 	@echo "make test-slow  the tests that take more than a minute"
 	@echo "make test-arm   int8 files on an emulated ARM machine, which it sets up in .arm/ (docs/arm.md)"
 	@echo "make lint       ruff and mypy"
 	@echo "make bench      ranking beside its peers"
+	@echo "make docs       the documentation as a site in site/, links checked"
+	@echo "make wheel      the package as a file in dist/"
 
 .venv/installed: requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
@@ -24,11 +27,19 @@ help:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
 
+.venv/installed-docs: .venv/installed requirements-docs.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	touch $@
+
 demo: .venv/installed
 	$(BIN)/python run_pipeline.py --config configs/quickstart.yaml
 
 test: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test-fast: .venv/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
+	  -m "not slow and not arm and not medium"
 
 test-slow: .venv/installed-dev
 	$(BIN)/python -m pytest -m slow
@@ -48,6 +59,12 @@ format: .venv/installed-dev
 
 bench: .venv/installed-dev
 	$(BIN)/python -m benchmarks.ranking
+
+docs: .venv/installed-docs
+	$(BIN)/mkdocs build --strict
+
+wheel: .venv/installed-dev
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
 clean:
 	rm -rf .venv

@@ -4,8 +4,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from reid_edge import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -52,3 +55,11 @@ def test_every_range_has_a_floor() -> None:
 def test_all_names_every_extra_for_use() -> None:
     (line,) = EXTRAS["all"]
     assert Requirement(line).extras == set(EXTRAS) - {"all", "docs"}
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == __version__
+    assert f"\n## [{__version__}]" in (changes := (ROOT / "CHANGELOG.md").read_text()) or (
+        f"This will be {__version__}." in changes
+    )

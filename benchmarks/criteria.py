@@ -47,7 +47,7 @@ from reid_edge.data.schema import label_tensors
 from reid_edge.inference.features import embed_batches
 from reid_edge.metrics import evaluate_ranking
 from reid_edge.models.checkpoint import load_checkpoint
-from reid_edge.models.registry import MODELS, build_model
+from reid_edge.models.registry import ARCHITECTURES, build_model
 
 BATCH = 64
 SEED = 0
@@ -87,7 +87,9 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, help="folder of the rows")
     parser.add_argument("--criteria", type=listed("criterion", CRITERIA), default=list(CRITERIA))
     parser.add_argument(
-        "--targets", type=listed("architecture", MODELS), default=["osnet_x0_75", "osnet_x0_5"]
+        "--targets",
+        type=listed("architecture", ARCHITECTURES),
+        default=["osnet_x0_75", "osnet_x0_5"],
     )
     parser.add_argument("--iterations", type=at_least(1), default=3, help="K")
     parser.add_argument(

@@ -14,7 +14,8 @@ from reid_edge.core.devices import choose_device
 from reid_edge.core.seeding import derive_seed
 from reid_edge.data.loaders import stack_images
 from reid_edge.data.schema import ReidData, Sample, choose_over_cameras
-from reid_edge.models.checkpoint import CheckpointInfo, load_checkpoint
+from reid_edge.models.checkpoint import load_checkpoint
+from reid_edge.models.checkpoint_info import CheckpointInfo
 
 BATCH = 64
 

@@ -20,7 +20,7 @@ from quantize.openvino import save_openvino
 from quantize.torchscript import save_torchscript
 from reid_edge.core.errors import PipelineError
 from reid_edge.core.io import write_json
-from reid_edge.models.checkpoint import CheckpointInfo
+from reid_edge.models.checkpoint_info import CheckpointInfo
 from reid_edge.models.other_formats import (
     TORCHREID_FILE,
     boxmot_name,

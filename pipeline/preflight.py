@@ -32,7 +32,7 @@ from reid_edge.core.devices import choose_device
 from reid_edge.core.errors import ModelError, PipelineError, TrainingError
 from reid_edge.data.sampling import EpochSampler
 from reid_edge.data.schema import ReidData, count_persons, relabel
-from reid_edge.models.checkpoint import CheckpointInfo
+from reid_edge.models.checkpoint_info import CheckpointInfo
 from reid_edge.models.registry import build_model
 from reid_edge.training.layers import match_layers
 from reid_edge.training.settings import DistillationSettings, TrainingSettings

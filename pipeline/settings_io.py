@@ -13,7 +13,7 @@ from pipeline.settings.stage_names import DEFAULT_STAGES, STAGES
 from pipeline.settings.target import PLAN_SUFFIX, TAG_MARK
 from pipeline.shipped_configs import shipped_config
 from reid_edge.core.errors import ModelError, PipelineError
-from reid_edge.models.registry import check_architecture
+from reid_edge.models.registry import ARCHITECTURES
 
 
 def load_config(path: Path, overrides: Sequence[str] = (), stages: str | None = None) -> Config:
@@ -188,6 +188,6 @@ def _check_architectures(config: Config) -> None:
         *([("prune.target", str(target))] if is_name else []),
     ):
         try:
-            check_architecture(name)
+            ARCHITECTURES.check(name)
         except ModelError as error:
             raise PipelineError(f"{key}: {error}") from error

@@ -25,8 +25,8 @@ from prune.widths import SCHEDULES, check_groups
 from quantize.latency import Candidate, measure_latency
 from reid_edge.core.cost import conv_and_linear_layers
 from reid_edge.core.errors import PipelineError, PruneError
-from reid_edge.models.registry import MODELS, build_model
-from reid_edge.models.resize import differing_form
+from reid_edge.models.custom_widths import differing_form
+from reid_edge.models.registry import ARCHITECTURES, build_model
 
 CUTTING_STAGES: tuple[StageName, ...] = ("transfer", "prune")
 # Tracing and surgery are fast on small images, and their result does not depend on the size.
@@ -48,7 +48,7 @@ def cutting_stage(config: Config) -> StageName | None:
 def stock_target(config: Config, stage: str) -> str | None:
     """Return the architecture that a stage ends at, or None if the widths are no architecture's."""
     target = config.transfer.target if stage == "transfer" else config.prune.target
-    return target if isinstance(target, str) and target in MODELS else None
+    return target if isinstance(target, str) and target in ARCHITECTURES else None
 
 
 def plan_path(config: Config) -> Path | None:

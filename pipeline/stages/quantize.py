@@ -26,7 +26,7 @@ from quantize.static import convert_calibrated
 from quantize.torchscript import load_torchscript, save_torchscript
 from reid_edge.core.cost import model_cost
 from reid_edge.core.io import write_bytes, write_json
-from reid_edge.models.checkpoint import CheckpointInfo
+from reid_edge.models.checkpoint_info import CheckpointInfo
 
 REPORT = "quantization.json"
 

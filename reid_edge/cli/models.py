@@ -29,13 +29,13 @@ def run(options: argparse.Namespace) -> int:
         ModelError: the input is too small.
     """
     from reid_edge.models.complexity import measure_complexity
-    from reid_edge.models.registry import MODELS
+    from reid_edge.models.registry import ARCHITECTURES
 
     table = Table()
     table.add_column("architecture")
     for heading in HEADINGS:
         table.add_column(heading, justify="right")
-    for name in MODELS:
+    for name in ARCHITECTURES:
         found = measure_complexity(name, options.height, options.width)
         table.add_row(
             name,

@@ -1,68 +1,48 @@
-"""The product's own checkpoints: a dictionary that ``torch.load(weights_only=True)`` reads."""
+"""This program's own checkpoints: a dictionary that ``torch.load(weights_only=True)`` reads."""
 
 import pickle
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy._core.multiarray import scalar
 from torch import Tensor, nn
 
 from reid_edge.core.errors import CheckpointError
 from reid_edge.core.io import write_torch
-from reid_edge.data.images import IMAGENET_MEAN, IMAGENET_STD
+from reid_edge.models.architecture import CLASSIFIER, Architecture
+from reid_edge.models.checkpoint_info import CheckpointInfo, parse_info
+from reid_edge.models.custom_widths import apply_widths, differing_widths, match_normalisation
 from reid_edge.models.registry import build_model
-from reid_edge.models.resize import Widths, apply_widths, differing_widths, match_normalisation
-
-FORMAT_VERSION = 1
-
-
-@dataclass(frozen=True)
-class CheckpointInfo:
-    """What a checkpoint says of its model.
-
-    Attributes:
-        architecture: name in the registry.
-        num_classes: identities of the classifier.
-        embedding_dim: size of the embedding.
-        input_size: (height, width) in pixels.
-        widths: [input, output] channels of the layers that are not the stock ones.
-        metrics: what was measured on query and gallery, if anything.
-        parent_hash: SHA-256 of the checkpoint that this one was made from, or empty.
-        colour_order: of the input.
-        mean: of each colour, in [0, 1].
-        std: of each colour, in [0, 1].
-        format_version: of the file.
-    """
-
-    architecture: str
-    num_classes: int
-    embedding_dim: int
-    input_size: tuple[int, int]
-    widths: Widths = field(default_factory=dict)
-    metrics: dict[str, Any] = field(default_factory=dict)
-    parent_hash: str = ""
-    colour_order: str = "RGB"
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
-    format_version: int = FORMAT_VERSION
 
 
 def describe(
     model: nn.Module,
-    architecture: str,
+    architecture: str | Architecture,
     *,
     input_size: tuple[int, int],
-    metrics: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, float] | None = None,
     parent_hash: str = "",
 ) -> CheckpointInfo:
-    """Describe a model for its checkpoint; widths are compared with the stock architecture."""
-    classifier = model.get_submodule("classifier")
-    num_classes, embedding_dim = classifier.weight.shape  # type: ignore[misc]
+    """Describe a model for its checkpoint.
+
+    Args:
+        model: its widths are compared with the architecture's.
+        architecture: a registered name, or a declaration.
+        input_size: (height, width) in pixels.
+        metrics: accuracy on query and gallery, if it was measured.
+        parent_hash: SHA-256 of the checkpoint that the model was made from.
+
+    Raises:
+        ModelError: the architecture is not known.
+    """
+    num_classes, embedding_dim = model.get_submodule(CLASSIFIER).weight.shape  # type: ignore[misc]
     stock = build_model(architecture, num_classes=num_classes, embedding_dim=embedding_dim)
     return CheckpointInfo(
-        architecture=architecture,
+        architecture=architecture if isinstance(architecture, str) else architecture.name,
         num_classes=int(num_classes),
         embedding_dim=int(embedding_dim),
         input_size=input_size,
@@ -73,7 +53,7 @@ def describe(
 
 
 def save_checkpoint(path: Path, model: nn.Module, info: CheckpointInfo) -> None:
-    """Write a checkpoint, whole or not at all; the same bytes whatever the memory layout."""
+    """Write a checkpoint, whole or not at all; its bytes do not depend on the memory layout."""
     state = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in model.state_dict().items()
@@ -81,50 +61,49 @@ def save_checkpoint(path: Path, model: nn.Module, info: CheckpointInfo) -> None:
     write_torch(path, {**asdict(info), "state_dict": state})
 
 
-def load_checkpoint(path: Path) -> tuple[nn.Module, CheckpointInfo]:
-    """Rebuild a model from a checkpoint of this product.
+def load_checkpoint(
+    path: Path, architecture: Architecture | None = None
+) -> tuple[nn.Module, CheckpointInfo]:
+    """Rebuild a model from a checkpoint of this program.
+
+    Args:
+        path: the file.
+        architecture: the file's architecture, if it is not registered.
 
     Returns:
         The model in evaluation mode on the CPU, and what the file says of it.
 
     Raises:
-        CheckpointError: the file cannot be read safely, or is not a checkpoint of this product.
+        CheckpointError: the file cannot be read safely, is not a checkpoint of this program, or
+            its weights do not fit.
+        ModelError: the file's architecture is not known.
     """
     content = read_torch_file(path)
     if "format_version" not in content or "state_dict" not in content:
         raise CheckpointError(
             f"{path}: not a checkpoint of this program; give a foreign one as train.pretrained"
         )
-    if content["format_version"] != FORMAT_VERSION:
-        raise CheckpointError(
-            f"{path}: checkpoint format {content['format_version']}, expected {FORMAT_VERSION}; "
-            "use the version of the program that wrote it"
-        )
     state = content.pop("state_dict")
-    try:
-        for name in ("input_size", "mean", "std"):
-            content[name] = tuple(content[name])
-        info = CheckpointInfo(**content)
-        return rebuild(info, state, path), info
-    except (AttributeError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}: damaged checkpoint ({error}); write it again") from error
-
-
-def rebuild(info: CheckpointInfo, state: Mapping[str, Tensor], path: Path) -> nn.Module:
-    """Build the model that a checkpoint describes and load its weights strictly."""
+    info = parse_info(content, path)
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise CheckpointError(
+            f"{path}: damaged checkpoint (state_dict: not tensors by name); write it again"
+        )
     model = build_model(
-        info.architecture, num_classes=info.num_classes, embedding_dim=info.embedding_dim
+        architecture or info.architecture,
+        num_classes=info.num_classes,
+        embedding_dim=info.embedding_dim,
     )
     apply_widths(model, info.widths)
     match_normalisation(model, state)
     try:
-        model.load_state_dict(dict(state), strict=True)
+        model.load_state_dict(state, strict=True)
     except RuntimeError as error:
         detail = " ".join(str(error).split())[:200]
         raise CheckpointError(
             f"{path}: weights do not fit {info.architecture}: {detail}"
         ) from error
-    return model.eval()
+    return model.eval(), info
 
 
 def read_torch_file(path: Path) -> dict[str, Any]:
@@ -138,37 +117,24 @@ def read_torch_file(path: Path) -> dict[str, Any]:
     if not path.is_file():
         found = "is a folder" if path.is_dir() else "no such file"
         raise CheckpointError(f"{path}: {found}; give the path of a checkpoint")
+    kinds = {type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32)}
+    # One function under two names: numpy 2 pickles the first, numpy 1 the second.
+    scalars = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("_core", "core")]
+    unreadable = "not a readable checkpoint (truncated or another format); copy it again"
     try:
-        with torch.serialization.safe_globals(_numpy_scalars()):
+        with torch.serialization.safe_globals([*scalars, np.dtype, *kinds]):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise CheckpointError(f"{path}: {_unsafe_reason(error)}") from error
-    except Exception as error:  # damage shows as almost any of them
+        if "Unsupported" not in str(error) and "WeightsUnpickler" not in str(error):
+            raise CheckpointError(f"{path}: {unreadable}") from error
         raise CheckpointError(
-            f"{path}: not a readable checkpoint (truncated or another format); copy it again"
+            f"{path}: holds pickled Python objects, which can run code when they are loaded; "
+            "refused. Save the weights alone: torch.save(model.state_dict(), path)"
         ) from error
+    except Exception as error:  # damage shows as almost any exception
+        raise CheckpointError(f"{path}: {unreadable}") from error
     if not isinstance(content, dict):
         raise CheckpointError(
             f"{path}: holds a {type(content).__name__}, expected a dictionary of weights"
         )
     return content
-
-
-def _numpy_scalars() -> list[Any]:
-    import numpy as np
-    from numpy._core.multiarray import scalar
-
-    kinds = {type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32)}
-    # One function, by the name that numpy 2 pickles it under and by that of numpy 1.
-    scalars = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("_core", "core")]
-    return [*scalars, np.dtype, *kinds]
-
-
-def _unsafe_reason(error: Exception) -> str:
-    text = str(error)
-    if "Unsupported global" in text or "WeightsUnpickler" in text or "Unsupported" in text:
-        return (
-            "holds pickled Python objects, which can run code when they are loaded; refused. "
-            "Save the weights alone: torch.save(model.state_dict(), path)"
-        )
-    return "not a readable checkpoint (truncated or another format); copy it again"

@@ -30,7 +30,7 @@ def measure_complexity(name: str, height: int, width: int) -> Complexity:
     Layers that are called several times, such as OSNet's gate, are counted at every call.
 
     Args:
-        name: a key of ``MODELS``.
+        name: a key of ``ARCHITECTURES``.
         height: input rows.
         width: input columns.
 

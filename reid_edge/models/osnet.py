@@ -5,10 +5,13 @@ Module names and tensor shapes are those of torchreid, so that its checkpoints l
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from reid_edge.models.architecture import Architecture
 
 STAGE_BLOCKS = (2, 2, 2)
 BOTTLENECK_REDUCTION = 4
@@ -205,7 +208,7 @@ def _make_stage(
 
 
 def initialise(model: nn.Module) -> None:
-    """Draw the weights of all convolutions and linear layers anew, in place."""
+    """Draw new weights for all convolutions and linear layers, in place."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -215,3 +218,38 @@ def initialise(model: nn.Module) -> None:
             nn.init.normal_(module.weight, 0, 0.01)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+# Channels of the stem and of the three stages.
+CHANNELS_X1_0 = (64, 256, 384, 512)
+CHANNELS_X0_5 = (32, 128, 192, 256)
+
+_declare = partial(Architecture, family="osnet", published_by=("torchreid", "boxmot"))
+
+OSNET_X1_0 = _declare(name="osnet_x1_0", description="OSNet", build=partial(OSNet, CHANNELS_X1_0))
+OSNET_X0_75 = _declare(
+    name="osnet_x0_75",
+    description="OSNet at 0.75 of its width",
+    build=partial(OSNet, (48, 192, 288, 384)),
+)
+OSNET_X0_5 = _declare(
+    name="osnet_x0_5",
+    description="OSNet at half of its width",
+    build=partial(OSNet, CHANNELS_X0_5),
+)
+OSNET_X0_25 = _declare(
+    name="osnet_x0_25",
+    description="OSNet at a quarter of its width",
+    build=partial(OSNet, (16, 64, 96, 128)),
+)
+OSNET_IBN_X1_0 = _declare(
+    name="osnet_ibn_x1_0",
+    description="OSNet with instance normalisation in the stem and the first stage",
+    build=partial(OSNet, CHANNELS_X1_0, instance_norm=True),
+)
+OSNET_IBN_X0_5 = _declare(
+    name="osnet_ibn_x0_5",
+    description="OSNet-IBN at half of its width, the target of pruning it",
+    build=partial(OSNet, CHANNELS_X0_5, instance_norm=True),
+    published_by=(),
+)

@@ -1,19 +1,23 @@
-"""OSNet-AIN: OSNet with instance normalisation where it serves an unseen domain best.
+"""OSNet-AIN: OSNet with instance normalisation at the places that suit an unseen domain best.
 
 Zhou et al., "Learning Generalisable Omni-Scale Representations for Person Re-Identification",
-TPAMI 2021. Where the instance normalisation goes was found by architecture search.
+TPAMI 2021. An architecture search found these places.
 Module names and tensor shapes are those of torchreid, so that its checkpoints load strictly.
 """
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from reid_edge.models.architecture import Architecture
 from reid_edge.models.osnet import (
     BOTTLENECK_REDUCTION,
+    CHANNELS_X0_5,
+    CHANNELS_X1_0,
     ChannelGate,
     Conv1x1,
     Conv1x1Linear,
@@ -28,7 +32,7 @@ INSTANCE_NORM = ((True, True), (False, True), (True, False))
 
 
 class LightConvStream(nn.Module):
-    """A stream of an omni-scale block: as many light convolutions as it is deep."""
+    """A stream of an omni-scale block: ``depth`` light convolutions in a row."""
 
     def __init__(self, channels: int, depth: int) -> None:
         super().__init__()
@@ -42,7 +46,7 @@ class LightConvStream(nn.Module):
 class OSBlockAIN(nn.Module):
     """Omni-scale block whose residual branch may end in instance normalisation.
 
-    There the instance normalisation stands in the place of BatchNorm, before the residual sum.
+    Instance normalisation then replaces BatchNorm, before the residual sum.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, instance_norm: bool) -> None:
@@ -54,7 +58,7 @@ class OSBlockAIN(nn.Module):
         )
         self.gate = ChannelGate(middle)
         self.conv3 = (
-            _bare_conv1x1(middle, out_channels)
+            nn.Sequential(OrderedDict(conv=nn.Conv2d(middle, out_channels, 1, bias=False)))
             if instance_norm
             else Conv1x1Linear(middle, out_channels)
         )
@@ -121,11 +125,6 @@ class OSNetAIN(nn.Module):
         return self.classifier(embedding), embedding
 
 
-def _bare_conv1x1(in_channels: int, out_channels: int) -> nn.Sequential:
-    conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
-    return nn.Sequential(OrderedDict(conv=conv))
-
-
 def _make_stage(
     in_channels: int, out_channels: int, instance_norm: Sequence[bool]
 ) -> nn.Sequential:
@@ -139,3 +138,18 @@ def _make_stage(
 
 def _make_reduction(channels: int) -> nn.Sequential:
     return nn.Sequential(Conv1x1(channels, channels), nn.AvgPool2d(2, stride=2))
+
+
+OSNET_AIN_X1_0 = Architecture(
+    name="osnet_ain_x1_0",
+    family="osnet",
+    description="OSNet-AIN",
+    build=partial(OSNetAIN, CHANNELS_X1_0),
+    published_by=("torchreid", "boxmot"),
+)
+OSNET_AIN_X0_5 = Architecture(
+    name="osnet_ain_x0_5",
+    family="osnet",
+    description="OSNet-AIN at half of its width, the target of pruning it",
+    build=partial(OSNetAIN, CHANNELS_X0_5),
+)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from reid_edge.core.errors import ModelError
 from reid_edge.core.io import write_torch
-from reid_edge.models.checkpoint import CheckpointInfo
+from reid_edge.models.checkpoint_info import CheckpointInfo
 
 TORCHREID_FILE = "model.pth.tar"
 EMBEDDING_DIM = 512

@@ -9,10 +9,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from reid_edge.core.errors import CheckpointError
+from reid_edge.core.model_file import Colours
 from reid_edge.models.checkpoint import read_torch_file
 from reid_edge.models.incompatibilities import check_pooling, find_incompatibilities
-from reid_edge.models.input_statistics import INPUT_STATISTICS, Colours, input_statistics
-from reid_edge.models.registry import MODELS
+from reid_edge.models.input_statistics import INPUT_STATISTICS, input_statistics
+from reid_edge.models.registry import ARCHITECTURES
 from reid_edge.models.resnet import ResNet
 
 WRAPPERS = ("state_dict", "model", "model_state_dict")
@@ -126,11 +127,11 @@ def architecture_from_name(path: Path) -> str:
         CheckpointError: the name starts with no known architecture.
     """
     name = path.name.lower()
-    found = [key for key in MODELS if re.match(rf"{key}(?![a-z0-9])", name)]
+    found = [key for key in ARCHITECTURES if re.match(rf"{key}(?![a-z0-9])", name)]
     if not found:
         raise CheckpointError(
             f"{path}: neither the file nor the start of its name says which architecture it is; "
-            f"name one of {', '.join(MODELS)}"
+            f"name one of {', '.join(ARCHITECTURES)}"
         )
     return max(found, key=len)
 

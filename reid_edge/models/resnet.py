@@ -1,85 +1,76 @@
-"""ResNet-18 and ResNet-50 for re-identification, of torchvision's blocks.
+"""ResNet-18 and ResNet-50 for re-identification.
 
 He et al., "Deep Residual Learning for Image Recognition", CVPR 2016; last stride 1 and BNNeck:
 Luo et al., "Bag of Tricks and a Strong Baseline for Deep Person Re-Identification", CVPRW 2019.
 Names and shapes of the backbone are torchvision's, so that its ImageNet weights fit.
 """
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock, Bottleneck, conv3x3
 
 from reid_edge.core.errors import ModelError
+from reid_edge.models.architecture import Architecture
 from reid_edge.models.osnet import initialise
+from reid_edge.models.resnet_blocks import BasicBlock, BlockWidths, Bottleneck
 
 STEM_CHANNELS = 64
 STAGE_CHANNELS = (64, 128, 256, 512)
 
 
 @dataclass(frozen=True)
-class BlockWidths:
-    """Channels of a residual block.
-
-    Attributes:
-        inputs: that it is given.
-        middle: of its inner convolutions.
-        outputs: of the residual sum.
-    """
-
-    inputs: int
-    middle: int
-    outputs: int
-
-
-MakeBlock = Callable[[BlockWidths, int, nn.Module | None], nn.Module]
-
-
-@dataclass(frozen=True)
 class Depth:
-    """What tells one ResNet from another.
+    """The blocks of a ResNet.
 
     Attributes:
-        make_block: makes a block of given widths, stride and shortcut.
-        expansion: output channels of a block by its middle ones.
-        blocks: in each of the four stages.
+        block: class of its blocks.
+        blocks: number of blocks in each of the four stages.
     """
 
-    make_block: MakeBlock
-    expansion: int
-    blocks: Sequence[int]
+    block: type[BasicBlock] | type[Bottleneck]
+    blocks: tuple[int, int, int, int]
+
+    @property
+    def features(self) -> int:
+        """Channels of the last stage at full width."""
+        return STAGE_CHANNELS[-1] * self.block.expansion
+
+
+DEPTHS = {18: Depth(BasicBlock, (2, 2, 2, 2)), 50: Depth(Bottleneck, (3, 4, 6, 3))}
 
 
 class ResNet(nn.Module):
     """ResNet for training and inference.
 
     In training mode it returns (logits (N, num_classes), embeddings (N, D)), in evaluation mode
-    the embeddings alone. With a BNNeck the embeddings of training are those before its BatchNorm,
-    for losses on distances, and those of evaluation are the ones behind it.
+    the embeddings alone. With a BNNeck the embeddings in training mode are the input of its
+    BatchNorm, for losses on distances; those in evaluation mode are its output.
 
-    Narrow ones are what pruning ends at. All layers of a residual stage share their output
-    channels, so a width holds for the stream as for what is inside the blocks. Without an
-    embedding layer the last stream is the embedding, whose size is the same at every width, as
-    OSNet's is.
+    Narrow ResNets are targets of pruning. All layers of a residual stage share their output
+    channels, so ``width`` scales the residual stream and the layers inside the blocks alike. A
+    ResNet without an embedding layer keeps the full width of its last stream, which is the
+    embedding, at every ``width``, as OSNet does.
 
     Args:
         depth: 18 or 50.
         num_classes: size of the classifier.
-        embedding_dim: D, size of the embedding; none, or that of the full-width backbone (512 for
-            ResNet-18, 2048 for ResNet-50): the pooled features themselves; another: a linear
-            embedding layer with BatchNorm.
-        width: channels by those of the published architecture.
-        last_stride: of the last stage; 1 keeps its feature map at twice the published size. The
-            weights of either fit the other, but give other embeddings there.
-        bnneck: a BatchNorm without shift between embedding and classifier; behind an embedding
-            layer it takes the place of that layer's own.
-        padded_stem: the first pooling sees a border around its maps, as torchvision's; without, it
-            begins at their corner, as FastReID's. Sizes and weights are the same, embeddings not.
+        embedding_dim: D, size of the embedding. None or the full-width backbone's size (512 for
+            ResNet-18, 2048 for ResNet-50): the pooled features; another size: a linear embedding
+            layer with BatchNorm.
+        width: share of the published architecture's channels.
+        last_stride: stride of the last stage; 1 keeps its feature map at twice the published size.
+            The weights fit both strides, but the embeddings differ.
+        bnneck: a BatchNorm without shift between embedding and classifier; it replaces the
+            BatchNorm of an embedding layer.
+        padded_stem: pad the input of the first pooling, as torchvision does; without padding the
+            pooling starts in the corner, as FastReID's. Sizes and weights are the same, but the
+            embeddings differ.
 
     Raises:
-        ModelError: the depth is not known, or a layer is left without a channel.
+        ModelError: the depth is not known, or a layer has no channel left.
     """
 
     def __init__(
@@ -94,30 +85,33 @@ class ResNet(nn.Module):
         padded_stem: bool = True,
     ) -> None:
         super().__init__()
-        kind = _depth(depth)
+        if depth not in DEPTHS:
+            raise ModelError(f"no ResNet of depth {depth}: known are 18 and 50")
+        kind = DEPTHS[depth]
         self.last_stride = last_stride
         self.padded_stem = padded_stem
-        features = STAGE_CHANNELS[-1] * kind.expansion
-        self.embedding_dim = embedding_dim or features
-        has_layer = self.embedding_dim != features
-        widths = _stage_widths(kind, width, last_output=None if has_layer else features)
-        self.conv1 = nn.Conv2d(3, widths[0].inputs, 7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(widths[0].inputs)
+        self.embedding_dim = embedding_dim or kind.features
+        has_layer = self.embedding_dim != kind.features
+        stages = _block_widths(kind, width, last_output=None if has_layer else kind.features)
+        self.conv1 = nn.Conv2d(3, stages[0].inputs, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(stages[0].inputs)
         self.relu = nn.ReLU(inplace=True)
-        # Without padding, the last window may reach over the edge, so that no size is lost.
+        # Without padding, the last window may cross the edge, so that the size is the same.
         self.maxpool = nn.MaxPool2d(
             3, stride=2, padding=1 if padded_stem else 0, ceil_mode=not padded_stem
         )
-        self.layer1 = _make_stage(kind, 1, widths[0], stride=1)
-        self.layer2 = _make_stage(kind, 2, widths[1], stride=2)
-        self.layer3 = _make_stage(kind, 3, widths[2], stride=2)
-        self.layer4 = _make_stage(kind, 4, widths[3], stride=last_stride)
+        self.layer1 = _make_stage(kind, 1, stages[0], stride=1)
+        self.layer2 = _make_stage(kind, 2, stages[1], stride=2)
+        self.layer3 = _make_stage(kind, 3, stages[2], stride=2)
+        self.layer4 = _make_stage(kind, 4, stages[3], stride=last_stride)
         self.global_avgpool = nn.AdaptiveAvgPool2d(1)
-        self.embedding = (
-            _make_embedding(widths[3].outputs, self.embedding_dim, normalised=not bnneck)
-            if has_layer
-            else None
-        )
+        self.embedding = None
+        if has_layer:
+            # No bias: the BatchNorm behind it, its own or the BNNeck, would subtract it.
+            layers: list[nn.Module] = [nn.Linear(stages[3].outputs, self.embedding_dim, bias=False)]
+            if not bnneck:
+                layers.append(nn.BatchNorm1d(self.embedding_dim))
+            self.embedding = nn.Sequential(*layers)
         self.bottleneck = nn.BatchNorm1d(self.embedding_dim) if bnneck else None
         self.classifier = nn.Linear(self.embedding_dim, num_classes, bias=not bnneck)
         initialise(self)
@@ -138,66 +132,71 @@ class ResNet(nn.Module):
         return self.classifier(normalised), embedding
 
 
-def _depth(depth: int) -> Depth:
-    if depth == 18:
-        return Depth(_basic_block, BasicBlock.expansion, (2, 2, 2, 2))
-    if depth == 50:
-        return Depth(_bottleneck, Bottleneck.expansion, (3, 4, 6, 3))
-    raise ModelError(f"no ResNet of depth {depth}: known are 18 and 50")
+def _block_widths(kind: Depth, width: float, *, last_output: int | None) -> list[BlockWidths]:
+    """Return the widths of the first block of each stage.
 
-
-def _stage_widths(kind: Depth, width: float, *, last_output: int | None) -> list[BlockWidths]:
-    """Return the widths of the first block of each stage."""
-    stem, *middles = (_scale(channels, width) for channels in (STEM_CHANNELS, *STAGE_CHANNELS))
-    outputs = [middle * kind.expansion for middle in middles]
+    Args:
+        kind: the blocks.
+        width: share of the published channels.
+        last_output: output channels of the last stage; None: scaled like the others.
+    """
+    stem, *middles = (int(channels * width) for channels in (STEM_CHANNELS, *STAGE_CHANNELS))
+    if min(stem, *middles) < 1:
+        raise ModelError(f"a ResNet of width {width} has layers without a channel")
+    outputs = [middle * kind.block.expansion for middle in middles]
     if last_output is not None:
         outputs[-1] = last_output
     inputs = [stem, *outputs[:-1]]
     return [BlockWidths(*widths) for widths in zip(inputs, middles, outputs, strict=True)]
 
 
-def _scale(channels: int, width: float) -> int:
-    scaled = int(channels * width)
-    if scaled < 1:
-        raise ModelError(f"a ResNet of width {width} has layers without a channel")
-    return scaled
-
-
 def _make_stage(kind: Depth, number: int, widths: BlockWidths, *, stride: int) -> nn.Sequential:
     shortcut = None
-    # As in torchvision: ResNet-18's first stage has none, at whatever width.
-    if number > 1 or kind.expansion > 1:
+    # As in torchvision: the first stage of ResNet-18 has none, at any width.
+    if number > 1 or kind.block.expansion > 1:
         shortcut = nn.Sequential(
             nn.Conv2d(widths.inputs, widths.outputs, 1, stride=stride, bias=False),
             nn.BatchNorm2d(widths.outputs),
         )
     later = BlockWidths(widths.outputs, widths.middle, widths.outputs)
     return nn.Sequential(
-        kind.make_block(widths, stride, shortcut),
-        *(kind.make_block(later, 1, None) for _ in range(kind.blocks[number - 1] - 1)),
+        kind.block(widths, stride, shortcut),
+        *(kind.block(later, 1, None) for _ in range(kind.blocks[number - 1] - 1)),
     )
 
 
-def _basic_block(widths: BlockWidths, stride: int, shortcut: nn.Module | None) -> nn.Module:
-    block: nn.Module = BasicBlock(widths.inputs, widths.outputs, stride, shortcut)
-    if widths.middle != widths.outputs:  # which torchvision does not provide for
-        block.conv1 = conv3x3(widths.inputs, widths.middle, stride)
-        block.bn1 = nn.BatchNorm2d(widths.middle)
-        block.conv2 = conv3x3(widths.middle, widths.outputs)
-    return block
+def _declare(depth: int, suffix: str, description: str, **options: Any) -> Architecture:
+    """Declare a ResNet; its last stride is open unless a variant (``suffix``) settles it."""
+    name = f"resnet{depth}"
+    is_plain = not suffix
+    return Architecture(
+        name=name + suffix,
+        family="resnet",
+        description=f"ResNet-{depth}{description}",
+        build=partial(ResNet, depth, **options),
+        embedding_dim=DEPTHS[depth].features,
+        bnneck=f"{name}_bnneck" if is_plain else None,
+        stride_2=f"{name}_last_stride_2" if is_plain else None,
+        fastreid=f"{name}_fastreid",
+    )
 
 
-def _bottleneck(widths: BlockWidths, stride: int, shortcut: nn.Module | None) -> nn.Module:
-    planes = widths.outputs // Bottleneck.expansion
-    # The name is misleading: channels of the middle for every 64 of ``planes``.
-    base_width = STEM_CHANNELS * widths.middle / planes
-    block: nn.Module = Bottleneck(widths.inputs, planes, stride, shortcut, base_width=base_width)
-    return block
-
-
-def _make_embedding(features: int, embedding_dim: int, *, normalised: bool) -> nn.Sequential:
-    # No bias: the BatchNorm behind it, its own or the neck, would take it out again.
-    layers: list[nn.Module] = [nn.Linear(features, embedding_dim, bias=False)]
-    if normalised:
-        layers.append(nn.BatchNorm1d(embedding_dim))
-    return nn.Sequential(*layers)
+RESNET18 = _declare(18, "", " with a last stride of 1")
+RESNET50 = _declare(50, "", " with a last stride of 1")
+RESNET18_BNNECK = _declare(18, "_bnneck", " with a BNNeck", bnneck=True)
+RESNET50_BNNECK = _declare(50, "_bnneck", " with a BNNeck", bnneck=True)
+# The strides of torchvision, and of torchreid's, BoxMOT's and layumi's plain ResNets.
+RESNET18_LAST_STRIDE_2 = _declare(18, "_last_stride_2", " as in torchvision", last_stride=2)
+RESNET50_LAST_STRIDE_2 = _declare(50, "_last_stride_2", " as in torchvision", last_stride=2)
+# FastReID builds a BNNeck and a first pooling without padding.
+RESNET18_FASTREID = _declare(18, "_fastreid", " as in FastReID", bnneck=True, padded_stem=False)
+RESNET50_FASTREID = _declare(50, "_fastreid", " as in FastReID", bnneck=True, padded_stem=False)
+# These widths are not published; they are targets of pruning.
+RESNET18_X0_5 = _declare(18, "_x0_5", " at half of its width", width=0.5)
+RESNET50_X0_5 = _declare(50, "_x0_5", " at half of its width", width=0.5)
+RESNET18_BNNECK_X0_5 = _declare(
+    18, "_bnneck_x0_5", " with a BNNeck at half of its width", width=0.5, bnneck=True
+)
+RESNET50_BNNECK_X0_5 = _declare(
+    50, "_bnneck_x0_5", " with a BNNeck at half of its width", width=0.5, bnneck=True
+)

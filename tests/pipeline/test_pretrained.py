@@ -128,7 +128,10 @@ def test_our_own_of_another_stride(tmp_path: Path, start: Start, refused: Refuse
     model, path = build_model("resnet18"), tmp_path / "checkpoint.pt"
     save_checkpoint(path, model, describe(model, "resnet18", input_size=(64, 32)))
     line = refused("resnet18_last_stride_2", path)
-    assert "'layer4.0.conv1' of resnet18, which it is of, has another stride or padding" in line
+    assert (
+        "'layer4.0.conv1' of resnet18, the file's architecture, has another stride or padding"
+        in line
+    )
     assert start("resnet18", path, 0) == []
 
 

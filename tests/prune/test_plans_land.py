@@ -14,9 +14,9 @@ from prune.layers import layer_widths
 from prune.nni_backend import find_groups
 from prune.verify import TOLERANCE
 from prune.widths import linear_plan
-from reid_edge.models import MODELS, build_model
+from reid_edge.models import ARCHITECTURES, build_model
 
-OSNETS = [name for name in MODELS if name.startswith("osnet")]
+OSNETS = [name for name in ARCHITECTURES if name.startswith("osnet")]
 NOT_CUT = ("fc.0", "classifier", "head")
 EXAMPLE = (2, 3, 32, 32)
 

@@ -18,12 +18,11 @@ from reid_edge.core.model_file import (
     archive_names,
 )
 from reid_edge.inference.backends.base import on_arrays
+from reid_edge.models.architecture import CLASSIFIER, EMBEDDING_WEIGHTS, NECK
+from reid_edge.models.registry import ARCHITECTURES
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-# OSNet's and ResNet's.
-EMBEDDING_LAYERS = ("fc.0.weight", "embedding.0.weight")
 
 _log = logging.getLogger(__name__)
 
@@ -62,13 +61,13 @@ def _load_foreign(
     path: Path, content: Mapping[str, Any], architecture: str | None
 ) -> tuple[nn.Module, ModelMetadata]:
     from reid_edge.models.pretrained import extract_state, is_fastreids, load_pretrained
-    from reid_edge.models.registry import build_model, check_architecture
+    from reid_edge.models.registry import build_model
 
     state = extract_state(content, path)
     if is_fastreids(content, path):
         name = _fastreids_architecture(path, architecture)
     else:
-        name = check_architecture(architecture or _architecture_from_name(path, state))
+        name = architecture or _architecture_from_name(path, state)
     model = build_model(name, **_sizes(state))
     report = load_pretrained(model, path)
     if report.incompatibilities:
@@ -88,11 +87,10 @@ def _load_foreign(
 def _fastreids_architecture(path: Path, architecture: str | None) -> str:
     """Return FastReID's form of the architecture that is asked for or in the file's name."""
     from reid_edge.models.pretrained import architecture_from_name
-    from reid_edge.models.registry import MODELS, check_architecture
 
-    name = check_architecture(architecture or architecture_from_name(path))
-    form = f"{name.partition('_')[0]}_fastreid"
-    if form not in MODELS:  # OSNet's is torchreid's
+    name = architecture or architecture_from_name(path)
+    form = ARCHITECTURES.load(name).fastreid
+    if form is None:  # FastReID's OSNet is torchreid's
         return name
     if architecture not in (None, form):
         raise CheckpointError(
@@ -104,18 +102,18 @@ def _fastreids_architecture(path: Path, architecture: str | None) -> str:
 
 def _architecture_from_name(path: Path, state: Mapping[str, Tensor]) -> str:
     from reid_edge.models.pretrained import architecture_from_name
-    from reid_edge.models.registry import MODELS
 
     name = architecture_from_name(path)
-    other = f"{name}_last_stride_2"
-    if other in MODELS and "bottleneck.weight" in state:
+    declared = ARCHITECTURES.load(name)
+    if declared.bnneck is not None and f"{NECK}.weight" in state:
         raise CheckpointError(
-            f"{path}: has a BNNeck, which {name} has not; give --architecture {name}_bnneck"
+            f"{path}: has a BNNeck, which {name} has not; give --architecture {declared.bnneck}"
         )
-    if other in MODELS:
+    if declared.stride_2 is not None:
         raise CheckpointError(
             f"{path}: neither the file nor its name says the last stride of its {name}, and the "
-            f"weights fit both; give --architecture {name} (stride 1) or {other} (torchreid's)"
+            f"weights fit both; give --architecture {name} (stride 1) or {declared.stride_2} "
+            "(torchreid's)"
         )
     return name
 
@@ -130,7 +128,7 @@ def _boxmots_input_size(content: Mapping[str, Any]) -> tuple[int, int] | None:
 
 def _sizes(state: Mapping[str, Tensor]) -> dict[str, int]:
     """Read the number of classes and the embedding size off the weights, where they are there."""
-    layers = {"num_classes": ("classifier.weight",), "embedding_dim": EMBEDDING_LAYERS}
+    layers = {"num_classes": (f"{CLASSIFIER}.weight",), "embedding_dim": EMBEDDING_WEIGHTS}
     return {
         option: len(state[layer])
         for option, names in layers.items()

@@ -14,7 +14,7 @@ from reid_edge.cli import models
 from reid_edge.cli.data_options import DATA_SETS
 from reid_edge.cli.main import COMMANDS, main
 from reid_edge.data.sources import SOURCES
-from reid_edge.models.registry import MODELS
+from reid_edge.models.registry import ARCHITECTURES
 
 Paint = Callable[..., Path]
 
@@ -29,7 +29,7 @@ def test_models(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("COLUMNS", "120")
     code, out, err = run(capsys, "models")
     assert (code, err) == (0, "")
-    assert all(name in out for name in MODELS)
+    assert all(name in out for name in ARCHITECTURES)
     row = next(line for line in out.splitlines() if "osnet_x0_5 " in line)
     assert [cell.strip() for cell in row.split("│")[1:-1]] == [
         "osnet_x0_5",

@@ -14,7 +14,8 @@ from reid_edge.core.errors import CheckpointError
 from reid_edge.core.io import hash_file
 from reid_edge.models import build_model
 from reid_edge.models.checkpoint import describe, load_checkpoint, read_torch_file, save_checkpoint
-from reid_edge.models.resize import apply_widths, match_normalisation, widths_of
+from reid_edge.models.custom_widths import apply_widths, match_normalisation, widths_of
+from reid_edge.models.pretrained import load_pretrained
 
 SIZE = (64, 32)
 
@@ -72,7 +73,7 @@ def test_a_stock_checkpoint_is_a_plain_state_dictionary(tmp_path: Path) -> None:
     info = describe(model, "osnet_x0_25", input_size=SIZE)
     save_checkpoint(tmp_path / "m.pt", model, info)
     content = torch.load(tmp_path / "m.pt", weights_only=True)
-    assert content["format_version"] == 1
+    assert content["format_version"] == 2
     assert content["colour_order"] == "RGB"
     build_model("osnet_x0_25", num_classes=4).load_state_dict(content["state_dict"], strict=True)
 
@@ -151,8 +152,26 @@ def test_foreign_and_newer_files_are_refused(tmp_path: Path) -> None:
     ):
         load_checkpoint(tmp_path / "foreign.pt")
     torch.save({"state_dict": {}, "format_version": 99}, tmp_path / "newer.pt")
-    with pytest.raises(CheckpointError, match="format 99, expected 1"):
+    with pytest.raises(CheckpointError, match="format 99, expected 2"):
         load_checkpoint(tmp_path / "newer.pt")
+
+
+def test_a_former_key_is_refused_with_the_new_one(tmp_path: Path) -> None:
+    model = build_model("osnet_x0_25", num_classes=4)
+    save_checkpoint(tmp_path / "m.pt", model, describe(model, "osnet_x0_25", input_size=SIZE))
+    content = torch.load(tmp_path / "m.pt", weights_only=True)
+    content["deviation"] = content.pop("std")
+    torch.save({**content, "format_version": 1}, tmp_path / "m.pt")
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(tmp_path / "m.pt")
+    assert str(caught.value) == (
+        f"{tmp_path / 'm.pt'}: the key 'deviation' of checkpoint format 1 is 'std' since format 2; "
+        "run the stage that wrote the file again, or give it as train.pretrained"
+    )
+    # The second way works: weights are taken whatever the format is.
+    assert (
+        load_pretrained(build_model("osnet_x0_25", num_classes=4), tmp_path / "m.pt").dropped == ()
+    )
 
 
 @pytest.mark.parametrize(
@@ -164,6 +183,9 @@ def test_foreign_and_newer_files_are_refused(tmp_path: Path) -> None:
         {"widths": {"fc.0": 5}},
         {"state_dict": 5},
         {"unknown": 1},
+        {"metrics": {"mAP": "good"}},
+        {"mean": (0.5, 0.5)},
+        {"state_dict": {"conv1.weight": 5}},
     ],
 )
 def test_damaged_content(tmp_path: Path, damage: dict[str, object]) -> None:

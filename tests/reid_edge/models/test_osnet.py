@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from reid_edge.core.errors import ModelError
-from reid_edge.models import MODELS, build_model
+from reid_edge.models import ARCHITECTURES, build_model
 
 # torchreid's names and shapes, one of each kind, for x1.0.
 SHAPES = {
@@ -32,7 +32,7 @@ def test_names_and_shapes() -> None:
     assert {name: tuple(state[name].shape) for name in SHAPES} == SHAPES
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_outputs(name: str) -> None:
     model = build_model(name, num_classes=6, embedding_dim=32)
     images = torch.randn(2, 3, 64, 32)

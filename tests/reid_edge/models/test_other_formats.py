@@ -13,7 +13,8 @@ from torch import nn
 from reid_edge.core.errors import ModelError
 from reid_edge.inference.model_files import load_embedder
 from reid_edge.models import build_model
-from reid_edge.models.checkpoint import CheckpointInfo, describe
+from reid_edge.models.checkpoint import describe
+from reid_edge.models.checkpoint_info import CheckpointInfo
 from reid_edge.models.other_formats import boxmot_name, save_boxmot, save_torchreid
 
 NAME = "osnet_x0_25"

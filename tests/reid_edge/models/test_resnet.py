@@ -11,7 +11,7 @@ from reid_edge.core.errors import ModelError
 from reid_edge.models import build_model
 from reid_edge.models.checkpoint import describe, load_checkpoint, save_checkpoint
 from reid_edge.models.complexity import measure_complexity
-from reid_edge.models.resize import widths_of
+from reid_edge.models.custom_widths import widths_of
 from reid_edge.models.resnet import ResNet
 
 SIZE = (64, 32)

@@ -1,12 +1,14 @@
-"""Models whose layers have widths of their own: widths are data, not code."""
+"""Build models whose layers have other widths than their architecture declares.
+
+Widths are data: a checkpoint keeps those that differ, and they are applied to a stock model.
+"""
 
 from collections.abc import Mapping
 
 from torch import Tensor, nn
 
 from reid_edge.core.errors import CheckpointError
-
-Widths = dict[str, list[int]]
+from reid_edge.models.checkpoint_info import Widths
 
 
 def widths_of(model: nn.Module) -> Widths:
@@ -27,40 +29,33 @@ def differing_widths(model: nn.Module, stock: nn.Module) -> Widths:
 
 
 def differing_form(model: nn.Module, other: nn.Module) -> str | None:
-    """Return the first layer that has another stride, padding or the like in another model.
+    """Return the first layer whose stride, padding or the like differs between two models.
 
-    Such layers have the same weights and compute something else; widths are not compared.
+    Such layers have the same weights, but other outputs. Widths are not compared.
     """
-    layers = dict(other.named_modules())
-    return next(
-        (
-            name
-            for name, module in model.named_modules()
-            if name in layers and _form(module) != _form(layers[name])
-        ),
-        None,
-    )
-
-
-def _form(module: nn.Module) -> tuple[object, ...]:
-    settings: tuple[object, ...] = ()
-    if isinstance(module, nn.Conv2d | nn.MaxPool2d):
-        settings = (module.kernel_size, module.stride, module.padding, module.dilation)
-    return (*settings, module.ceil_mode) if isinstance(module, nn.MaxPool2d) else settings
+    options = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+    layers: dict[str, nn.Module] = dict(model.named_modules())
+    others: dict[str, nn.Module] = dict(other.named_modules())
+    for name in layers:
+        if name in others and any(
+            getattr(layers[name], option, None) != getattr(others[name], option, None)
+            for option in options
+        ):
+            return name
+    return None
 
 
 def apply_widths(model: nn.Module, widths: Mapping[str, list[int]]) -> None:
     """Give layers other widths, in place; their weights are random afterwards.
 
-    Normalisation layers have to be resized by the shapes of a state dictionary afterwards, see
-    :func:`match_normalisation`.
+    Normalisation layers are not changed; :func:`match_normalisation` does that afterwards.
 
     Args:
         model: a stock architecture.
         widths: [input, output] channels by layer name.
 
     Raises:
-        CheckpointError: a layer is not there, or the widths are not positive.
+        CheckpointError: a layer is not there, or widths are not positive or do not fit its groups.
     """
     modules = dict(model.named_modules())
     for name, pair in widths.items():
@@ -77,7 +72,7 @@ def apply_widths(model: nn.Module, widths: Mapping[str, list[int]]) -> None:
 
 
 def match_normalisation(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Give normalisation layers the sizes of their weights in a state dictionary, in place."""
+    """Change normalisation layers to the sizes of their weights in a state dictionary, in place."""
     for name, module in list(model.named_modules()):
         if not isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.InstanceNorm2d):
             continue

@@ -1,15 +1,14 @@
 """The same test images after every stage."""
 
-from typing import Any, get_args
+from typing import Any
 
 from torch import Tensor
 
 from pipeline.config import Config
 from pipeline.context import StageContext
-from reid_edge.data.schema import ReidData, Sample, label_tensors
+from reid_edge.data.schema import ReidData, Sample
+from reid_edge.inference.evaluation import evaluate_embeddings
 from reid_edge.inference.features import Embed, embed_images
-from reid_edge.inference.verification_pairs import describe_pairs, verification_pairs
-from reid_edge.metrics import Distance, evaluate_ranking, evaluate_verification
 
 
 def evaluate(model: Embed, context: StageContext, *, device: str | None = None) -> dict[str, Any]:
@@ -34,28 +33,15 @@ def evaluate(model: Embed, context: StageContext, *, device: str | None = None) 
 
 def measure(query: Tensor, gallery: Tensor, data: ReidData) -> dict[str, Any]:
     """Measure the embeddings (N, D) of a data set's queries and gallery, as ``evaluate`` does."""
-    query_labels, gallery_labels = label_tensors(data.query), label_tensors(data.gallery)
-    ranking = {
-        distance: evaluate_ranking(
-            query,
-            *query_labels,
-            gallery,
-            *gallery_labels,
-            distance=distance,
-            protocol=data.protocol,
-        ).to_dict()
-        for distance in get_args(Distance)
+    result = evaluate_embeddings(query, gallery, data).result
+    ranking: dict[str, Any] = {
+        name: measured.to_dict() for name, measured in result.ranking.items()
     }
-    verification = _verify(data, query, gallery)
-    return ranking | {"has_cameras": data.has_cameras, "verification": verification}
-
-
-def _verify(data: ReidData, query: Tensor, gallery: Tensor) -> dict[str, object] | None:
-    pairs = verification_pairs(data, query, gallery)
-    if pairs.missing is not None:
-        return None
-    result = evaluate_verification(pairs.scores, pairs.same)
-    return {**result.to_dict(), "pairs": describe_pairs(data)}
+    verification = result.verification and {
+        **result.verification.to_dict(),
+        "pairs": result.pairs.which,
+    }
+    return {**ranking, "has_cameras": data.has_cameras, "verification": verification}
 
 
 def _embed(model: Embed, images: tuple[Sample, ...], context: StageContext, device: str) -> Tensor:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -17,12 +16,9 @@ from reid_edge.cli.reading import Reading, read_as
 from reid_edge.core.errors import DataError
 
 if TYPE_CHECKING:
-    from reid_edge.data.schema import ReidData
     from reid_edge.inference.embedder import Embedder
-    from reid_edge.inference.evaluate import Evaluation
-    from reid_edge.metrics import RankingResult, VerificationResult
+    from reid_edge.metrics.results import Evaluation
 
-HEADLINE_RANKS = (1, 5, 10, 20)
 HELP = "measure a model file on a data set: CMC, mAP, mINP, EER, TAR@FAR, with thresholds"
 
 
@@ -59,48 +55,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print what was measured, and store what was asked for.
+    """Print the result, write files and store a threshold if asked for.
 
     Returns:
         0.
 
     Raises:
         ReidError: the model or the data cannot be read, or there are too few pairs for the
-            threshold, or none.
+            threshold.
     """
-    from reid_edge.inference.evaluate import write_evaluation
+    from reid_edge.inference.evaluation import evaluate, write_evaluation
     from reid_edge.inference.thresholds import choose_threshold, parse_target, store_threshold
+    from reid_edge.metrics.results import EvaluatedData
 
     target = parse_target(options.store_threshold) if options.store_threshold else None
     embedder = load_chosen_model(options)
-    data, reading, evaluation = _measure(options, embedder, target)
-    record = _record(embedder, data, reading, evaluation)
-    console = Console(soft_wrap=True, highlight=False, stderr=options.json)
-    if options.json:
-        print(json.dumps(record, indent=2, allow_nan=False))  # noqa: T201
-    else:
-        _show(console, embedder, data, reading, evaluation)
-    # What was measured has been shown by now, should there be no threshold or nowhere to write.
-    if options.output is not None:
-        write_evaluation(options.output, data, evaluation, record)
-        roc = "" if evaluation.verification is None else "roc.csv, "
-        console.print(
-            f"metrics.json, {roc}cmc.csv and queries.csv are in {options.output}", markup=False
-        )
-    if target is not None:
-        if evaluation.verification is None:
-            raise DataError(f"{data.root}: no threshold: {_why_none(data, evaluation)}")
-        chosen = choose_threshold(evaluation.verification, target, data.root.resolve().name)
-        path = store_threshold(embedder, chosen)
-        console.print(f"threshold {chosen.threshold:.4f} ({chosen}) is in {path}", markup=False)
-    return 0
-
-
-def _measure(
-    options: argparse.Namespace, embedder: Embedder, target: float | str | None
-) -> tuple[ReidData, Reading, Evaluation]:
-    from reid_edge.inference.evaluate import evaluate
-
     with progress_bars() as start:
         data, reading = read_as(
             options.name, options.data, start("extracting"), split=options.split
@@ -116,99 +85,88 @@ def _measure(
             workers=options.workers,
             start_progress=start,
         )
-    return data, reading, evaluation
+    source = EvaluatedData.model_validate({"root": str(data.root), **reading.to_dict()})
+    result = evaluation.result.model_copy(update={"data": source})
+    console = Console(soft_wrap=True, highlight=False, stderr=options.json)
+    if options.json:
+        print(result.to_json(), end="")  # noqa: T201
+    else:
+        _show(console, embedder, reading, result)
+    # The result has been shown by now, whatever goes wrong with the files.
+    if options.output is not None:
+        write_evaluation(options.output, data, evaluation, result)
+        roc = "" if result.verification is None else "roc.csv, "
+        console.print(
+            f"metrics.json, {roc}cmc.csv and queries.csv are in {options.output}", markup=False
+        )
+    if target is not None:
+        if result.verification is None:
+            raise DataError(f"{data.root}: no threshold: {_reason(result)}")
+        chosen = choose_threshold(result.verification, target, data.root.resolve().name)
+        path = store_threshold(embedder, chosen)
+        console.print(f"threshold {chosen.threshold:.4f} ({chosen}) is in {path}", markup=False)
+    return 0
 
 
-def _record(
-    embedder: Embedder, data: ReidData, reading: Reading, evaluation: Evaluation
-) -> dict[str, Any]:
-    return {
-        "model_file": str(embedder.path),
-        "model": embedder.description,
-        **embedder.space.to_dict(),
-        "data": str(data.root),
-        **reading.to_dict(),
-        "has_cameras": data.has_cameras,
-        "query_images": len(data.query),
-        "gallery_images": len(data.gallery),
-        **evaluation.to_dict(),
-    }
+def _reason(result: Evaluation) -> str:
+    return f"there are no {result.pairs.missing} pairs {result.pairs.which}"
 
 
-def _show(
-    console: Console,
-    embedder: Embedder,
-    data: ReidData,
-    reading: Reading,
-    evaluation: Evaluation,
-) -> None:
+def _show(console: Console, embedder: Embedder, reading: Reading, result: Evaluation) -> None:
+    """Print what was evaluated, a table of the ranking and one of the verification."""
     from reid_edge.data.schema import NO_CAMERAS
-    from reid_edge.inference.verification_pairs import describe_pairs
 
     height, width = embedder.space.input_size
     flip = ", flip averaging" if embedder.space.flip_averaging else ""
-    first = next(iter(evaluation.ranking.values()))
+    lines = [f"{embedder.path}: {embedder.description}, {height}x{width}{flip}"]
+    if result.data is not None:
+        lines.append(f"{result.data.root}: {reading}")
+    first = next(iter(result.ranking.values()))
     left_out = f", {first.queries_without_match} without a match left out"
-    console.print(f"{embedder.path}: {embedder.description}, {height}x{width}{flip}", markup=False)
-    console.print(f"{data.root}: {reading}", markup=False)
-    console.print(
+    lines.append(
         f"{first.queries} queries{left_out if first.queries_without_match else ''}, "
-        f"protocol {first.protocol}",
-        markup=False,
+        f"protocol {first.protocol}"
     )
-    rows = {
-        **evaluation.ranking,
-        **{f"{name}, re-ranked": result for name, result in evaluation.re_ranked.items()},
-    }
-    if not data.has_cameras:
-        console.print(NO_CAMERAS, markup=False)
-    console.print(_ranking_table(rows))
-    if evaluation.verification is None:
-        console.print(f"no verification: {_why_none(data, evaluation)}", markup=False)
-    else:
-        console.print(_verification_table(evaluation.verification, describe_pairs(data)))
-    if evaluation.pairs.sampled:
-        console.print(
-            f"impostor pairs: a sample of {evaluation.pairs.impostor_pairs:,}", markup=False
-        )
+    if not result.has_cameras:
+        lines.append(NO_CAMERAS)
+    for line in lines:
+        console.print(line, markup=False)
 
-
-def _why_none(data: ReidData, evaluation: Evaluation) -> str:
-    from reid_edge.inference.verification_pairs import describe_pairs
-
-    return f"there are no {evaluation.pairs.missing} pairs {describe_pairs(data)}"
-
-
-def _ranking_table(rows: dict[str, RankingResult]) -> Table:
-    table = Table()
-    table.add_column("ranking, %")
-    for heading in ("mAP", "mINP", *(f"rank-{rank}" for rank in HEADLINE_RANKS)):
-        table.add_column(heading, justify="right")
-    for name, result in rows.items():
+    ranking = Table("ranking, %")
+    for heading in ("mAP", "mINP", *(f"rank-{rank}" for rank in first.cumulative_matching)):
+        ranking.add_column(heading, justify="right")
+    rows = [(str(name), measured) for name, measured in result.ranking.items()]
+    rows += [(f"{name}, re-ranked", measured) for name, measured in result.re_ranked.items()]
+    for name, measured in rows:
         values = (
-            result.mean_average_precision,
-            result.mean_inverse_negative_penalty,
-            *(result.cumulative_matching[rank] for rank in HEADLINE_RANKS),
+            measured.mean_average_precision,
+            measured.mean_inverse_negative_penalty,
+            *measured.cumulative_matching.values(),
         )
-        table.add_row(name, *(f"{100 * value:.2f}" for value in values))
-    return table
+        ranking.add_row(name, *(f"{100 * value:.2f}" for value in values))
+    console.print(ranking)
 
-
-def _verification_table(result: VerificationResult, which: str) -> Table:
-    table = Table(
-        caption=f"{result.genuine_pairs:,} genuine and {result.impostor_pairs:,} impostor pairs "
-        f"{which}, cosine",
+    measures = result.verification
+    if measures is None:
+        console.print(f"no verification: {_reason(result)}", markup=False)
+        return
+    verification = Table(
+        caption=f"{measures.genuine_pairs:,} genuine and {measures.impostor_pairs:,} impostor "
+        f"pairs {result.pairs.which}, cosine",
         caption_justify="left",
     )
     for heading in ("verification", "%", "threshold"):
-        table.add_column(heading, justify="left" if heading == "verification" else "right")
-    table.add_row(
-        "EER", f"{100 * result.equal_error_rate:.2f}", f"{result.equal_error_threshold:.4f}"
+        verification.add_column(heading, justify="left" if heading == "verification" else "right")
+    verification.add_row(
+        "EER", f"{100 * measures.equal_error_rate:.2f}", f"{measures.equal_error_threshold:.4f}"
     )
-    for point in result.operating_points:
+    for point in measures.operating_points:
         name = f"TAR@FAR {point.target:g}"
         if point.threshold is None or point.true_accept_rate is None:
-            table.add_row(name, "-", point.reason)
+            verification.add_row(name, "-", point.reason)
         else:
-            table.add_row(name, f"{100 * point.true_accept_rate:.2f}", f"{point.threshold:.4f}")
-    return table
+            rate = f"{100 * point.true_accept_rate:.2f}"
+            verification.add_row(name, rate, f"{point.threshold:.4f}")
+    console.print(verification)
+    if result.pairs.sampled:
+        console.print(f"impostor pairs: a sample of {result.pairs.impostor:,}", markup=False)

@@ -1,18 +1,34 @@
-"""Measures of re-identification: ranking (CMC, mAP, mINP) and verification (EER, TAR@FAR)."""
+"""Measures of re-identification: ranking (CMC, mAP, mINP) and verification (EER, TAR@FAR).
 
-from reid_edge.data.schema import PROTOCOLS, Protocol
-from reid_edge.metrics.distances import DISTANCES, Distance, cosine_distance, euclidean_distance
-from reid_edge.metrics.pairs import PairScores, pair_scores, pair_scores_within
-from reid_edge.metrics.ranking import RankingResult, evaluate_ranking
-from reid_edge.metrics.verification import OperatingPoint, VerificationResult, evaluate_verification
+The names below are imported when they are used: the results (`reid_edge.metrics.results`) do not
+need PyTorch, everything that computes them does.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reid_edge.metrics.distances import cosine_distance, euclidean_distance
+    from reid_edge.metrics.pairs import PairScores, pair_scores, pair_scores_within
+    from reid_edge.metrics.ranking import evaluate_ranking
+    from reid_edge.metrics.results import (
+        DISTANCES,
+        Distance,
+        Evaluation,
+        OperatingPoint,
+        RankingResult,
+        VerificationResult,
+    )
+    from reid_edge.metrics.verification import evaluate_verification
 
 __all__ = [
     "DISTANCES",
-    "PROTOCOLS",
     "Distance",
+    "Evaluation",
     "OperatingPoint",
     "PairScores",
-    "Protocol",
     "RankingResult",
     "VerificationResult",
     "cosine_distance",
@@ -22,3 +38,19 @@ __all__ = [
     "pair_scores",
     "pair_scores_within",
 ]
+
+_MODULES = {
+    "PairScores": "pairs",
+    "cosine_distance": "distances",
+    "euclidean_distance": "distances",
+    "evaluate_ranking": "ranking",
+    "evaluate_verification": "verification",
+    "pair_scores": "pairs",
+    "pair_scores_within": "pairs",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES.get(name, 'results')}"), name)

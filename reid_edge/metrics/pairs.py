@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,14 +11,17 @@ import torch
 from torch import Tensor
 
 from reid_edge.core.errors import DataError
-from reid_edge.metrics.checks import (
+from reid_edge.metrics.distances import (
     IntegerArray,
     LabelledFeatures,
+    float32_arithmetic,
+    inner_products_with,
     labelled_features,
     query_and_gallery,
+    unit_length,
 )
-from reid_edge.metrics.distances import unit_length
-from reid_edge.metrics.inner_products import float32_arithmetic, inner_products_with
+
+BooleanMatrix = npt.NDArray[np.bool_]
 
 BLOCK_BYTES = 64 * 2**20
 MAXIMUM_IMPOSTORS = 10_000_000
@@ -33,7 +36,7 @@ class PairScores:
     Attributes:
         genuine: cosine similarities of all pairs of one identity, float32, shape (genuine,).
         impostor: those of pairs of two identities, all of them or a sample, shape (impostor,).
-        impostor_pairs: how many impostor pairs there are, sampled or not.
+        impostor_pairs: number of impostor pairs, sampled or not.
     """
 
     genuine: Tensor
@@ -47,7 +50,7 @@ class PairScores:
 
     @property
     def missing(self) -> str | None:
-        """Which kind of pairs there are none of, "genuine" or "impostor"; None if neither."""
+        """The kind of pairs that there are none of, "genuine" or "impostor"; None if neither."""
         if not len(self.genuine):
             return "genuine"
         return None if len(self.impostor) else "impostor"
@@ -94,7 +97,7 @@ def pair_scores(
             in ranking. Impostor pairs of one camera stay: strangers pass the same camera, and they
             are more alike than those of two. Integers, shape (queries,).
         gallery_cameras: integers, shape (gallery,).
-        maximum_impostors: how many impostor scores to keep at most.
+        maximum_impostors: number of impostor scores to keep at most.
         block_bytes: memory for a block of similarities; at least one query is worked on at a time.
         seed: of the random sample.
 
@@ -102,20 +105,22 @@ def pair_scores(
         The scores, on the CPU.
 
     Raises:
-        DataError: if a set is empty, shapes do not belong together, features are not finite,
+        DataError: a set is empty, shapes do not belong together, features are not finite,
             cameras are given for one set only, or the maximum is below 1.
     """
     if (query_cameras is None) != (gallery_cameras is None):
         raise DataError("cameras are given for one of query and gallery; give both or neither")
-    _check_maximum(maximum_impostors)
-    device = query_features.device
     queries, gallery = query_and_gallery(
         query_features, query_ids, query_cameras, gallery_features, gallery_ids, gallery_cameras
     )
-    pairs = len(queries) * len(gallery)
-    drawn = None if pairs <= maximum_impostors else _draw(pairs, maximum_impostors, seed)
-    counts = _no_junk if query_cameras is not None else None
-    return _score(_blocks(queries, gallery, counts, block_bytes), drawn, device)
+
+    def without_junk(_start: int, block: LabelledFeatures) -> BooleanMatrix:
+        counted: BooleanMatrix = block.cameras[:, None] != gallery.cameras
+        counted |= block.ids[:, None] != gallery.ids
+        return counted
+
+    counts = without_junk if query_cameras is not None else None
+    return _score(queries, gallery, counts, maximum_impostors, block_bytes, seed)
 
 
 def pair_scores_within(
@@ -142,94 +147,65 @@ def pair_scores_within(
         The scores, on the CPU.
 
     Raises:
-        DataError: if the set is empty, shapes do not belong together, features are not finite, or
+        DataError: the set is empty, shapes do not belong together, features are not finite, or
             the maximum is below 1.
     """
-    _check_maximum(maximum_impostors)
     images = labelled_features("test", features, ids, None, features.device)
-    pairs = len(images) ** 2
-    drawn = None if pairs <= maximum_impostors else _draw(pairs, maximum_impostors, seed)
-    return _score(_blocks(images, images, _later_ones, block_bytes), drawn, features.device)
+    places = np.arange(len(images))
 
+    def later_images(start: int, block: LabelledFeatures) -> BooleanMatrix:
+        later: BooleanMatrix = places[start : start + len(block), None] < places
+        return later
 
-def _check_maximum(impostors: int) -> None:
-    if impostors < 1:
-        raise DataError(f"at most {impostors} impostor pairs are asked for; expected 1 or more")
+    return _score(images, images, later_images, maximum_impostors, block_bytes, seed)
 
 
 def _score(
-    blocks: Iterator[_Block], drawn: IntegerArray | None, device: torch.device
+    queries: LabelledFeatures,
+    gallery: LabelledFeatures,
+    counts: Callable[[int, LabelledFeatures], BooleanMatrix] | None,
+    maximum_impostors: int,
+    block_bytes: int,
+    seed: int,
 ) -> PairScores:
-    genuine, impostor, impostor_pairs = [], [], 0
-    with float32_arithmetic(device):
-        for block in blocks:
-            genuine.append(block.similarities[block.genuine])
-            impostor_pairs += int(block.impostor.sum())
-            impostor.append(block.impostor_scores(drawn))
+    """Score the pairs of queries and gallery, block by block.
+
+    ``counts`` says which pairs count, from the first row of a block and the block to a matrix
+    (block, gallery); None counts all.
+    """
+    if maximum_impostors < 1:
+        raise DataError(
+            f"at most {maximum_impostors} impostor pairs are asked for; expected 1 or more"
+        )
+    pairs = len(queries) * len(gallery)
+    drawn = None if pairs <= maximum_impostors else _draw(pairs, maximum_impostors, seed)
+    rows = max(1, block_bytes // (_BYTES_PER_SIMILARITY * len(gallery)))
+    genuine_scores, impostor_scores, impostor_pairs = [], [], 0
+    with float32_arithmetic(queries.features.device):
+        products = inner_products_with(unit_length(gallery.features))
+        for start in range(0, len(queries), rows):
+            block = queries[start : start + rows]
+            genuine = block.ids[:, None] == gallery.ids
+            impostor = ~genuine
+            if counts is not None:
+                counted = counts(start, block)
+                genuine &= counted
+                impostor &= counted
+            similarities = products(unit_length(block.features)).cpu().numpy()
+            genuine_scores.append(similarities[genuine])
+            impostor_pairs += int(impostor.sum())
+            if drawn is None:
+                impostor_scores.append(similarities[impostor])
+                continue
+            first = start * len(gallery)
+            bounds = np.searchsorted(drawn, (first, first + similarities.size))
+            places = drawn[slice(*bounds)] - first
+            impostor_scores.append(similarities.ravel()[places[impostor.ravel()[places]]])
     return PairScores(
-        torch.from_numpy(np.concatenate(genuine)),
-        torch.from_numpy(np.concatenate(impostor)),
+        torch.from_numpy(np.concatenate(genuine_scores)),
+        torch.from_numpy(np.concatenate(impostor_scores)),
         impostor_pairs,
     )
-
-
-@dataclass(frozen=True)
-class _Block:
-    """Similarities of some queries with the gallery, and which of them count as what.
-
-    The arrays have shape (block, gallery); `first` is the number of pairs before the block.
-    """
-
-    first: int
-    similarities: npt.NDArray[np.float32]
-    genuine: npt.NDArray[np.bool_]
-    impostor: npt.NDArray[np.bool_]
-
-    def impostor_scores(self, drawn: IntegerArray | None) -> npt.NDArray[np.float32]:
-        """Give the impostors' scores: all of them, or only of the pairs drawn (ascending)."""
-        if drawn is None:
-            return self.similarities[self.impostor]
-        bounds = np.searchsorted(drawn, (self.first, self.first + self.similarities.size))
-        pairs = drawn[slice(*bounds)] - self.first
-        return self.similarities.ravel()[pairs[self.impostor.ravel()[pairs]]]
-
-
-# From the first row of a block, the block and the gallery to which pairs count (block, gallery).
-_Rule = Callable[[int, LabelledFeatures, LabelledFeatures], npt.NDArray[np.bool_]]
-
-
-def _no_junk(
-    _start: int, block: LabelledFeatures, gallery: LabelledFeatures
-) -> npt.NDArray[np.bool_]:
-    counted: npt.NDArray[np.bool_] = block.cameras[:, None] != gallery.cameras
-    counted |= block.ids[:, None] != gallery.ids
-    return counted
-
-
-def _later_ones(
-    start: int, block: LabelledFeatures, gallery: LabelledFeatures
-) -> npt.NDArray[np.bool_]:
-    later: npt.NDArray[np.bool_] = np.arange(start, start + len(block))[:, None] < np.arange(
-        len(gallery)
-    )
-    return later
-
-
-def _blocks(
-    queries: LabelledFeatures, gallery: LabelledFeatures, counts: _Rule | None, block_bytes: int
-) -> Iterator[_Block]:
-    products = inner_products_with(unit_length(gallery.features))
-    rows = max(1, block_bytes // (_BYTES_PER_SIMILARITY * len(gallery)))
-    for start in range(0, len(queries), rows):
-        block = queries[start : start + rows]
-        genuine = block.ids[:, None] == gallery.ids
-        impostor = ~genuine
-        if counts is not None:
-            counted = counts(start, block, gallery)
-            genuine &= counted
-            impostor &= counted
-        similarities = products(unit_length(block.features)).cpu().numpy()
-        yield _Block(start * len(gallery), similarities, genuine, impostor)
 
 
 def _draw(pairs: int, count: int, seed: int) -> IntegerArray:

@@ -1,26 +1,99 @@
-"""The exact ranks of a few gallery images per query, without sorting the gallery's indices.
+"""The matches of each query in the gallery, and their exact ranks.
 
-The rank of an image is one plus the number of images that come before it: those at a smaller
+The rank of a gallery image is one plus the number of images before it: those at a smaller
 distance, and those at the same distance that stand earlier in the gallery. This is its place in a
-stable argsort of the row of distances.
+stable argsort of the row of distances. Only the ranks of the matches are computed.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from reid_edge.metrics.checks import IntegerArray
-from reid_edge.metrics.matches import Pairs
+from reid_edge.metrics.distances import IntegerArray
 
-FloatRow = npt.NDArray[np.float32]
-
-# Above this many ties in one row, one stable sort of that row is cheaper than counting for each.
-_COUNTED_TIES = 64
 # Counting holds the gathered rows, two comparisons and two combinations of them: 4 + 4 x 1 bytes.
 _COUNTING_BYTES = 8
+# Above this many ties in one row, one stable sort of that row is cheaper than counting for each.
+_COUNTED_TIES = 64
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Some entries of a block of distances, by row and then by column.
+
+    Attributes:
+        rows: the query's position in the block, shape (pairs,), ascending.
+        columns: the gallery image, shape (pairs,), ascending within a row.
+    """
+
+    rows: IntegerArray
+    columns: IntegerArray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def groups(self) -> tuple[IntegerArray, IntegerArray, IntegerArray]:
+        """Return the rows that have pairs, where each one's pairs begin, and their number."""
+        return _runs(self.rows)
+
+
+@dataclass(frozen=True)
+class GalleryIndex:
+    """A gallery's images grouped by identity.
+
+    Attributes:
+        order: gallery images sorted by identity, those of one identity in gallery order.
+        sorted_ids: their identities.
+        cameras: the gallery's cameras, in gallery order.
+    """
+
+    order: IntegerArray
+    sorted_ids: IntegerArray
+    cameras: IntegerArray
+
+    @classmethod
+    def build(cls, ids: IntegerArray, cameras: IntegerArray) -> GalleryIndex:
+        """Group a gallery by its identities and cameras, each of shape (gallery,)."""
+        order = np.argsort(ids, kind="stable")
+        return cls(order, ids[order], cameras)
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def identities(self) -> tuple[IntegerArray, IntegerArray, IntegerArray]:
+        """Return the identities, where each one begins in `order`, and its number of images."""
+        return _runs(self.sorted_ids)
+
+    def matches_and_junk(
+        self, query_ids: IntegerArray, query_cameras: IntegerArray
+    ) -> tuple[Pairs, Pairs]:
+        """Split the pairs of one identity by the Market-1501 protocol.
+
+        Args:
+            query_ids: identities of a block of queries, shape (block,).
+            query_cameras: their cameras, shape (block,).
+
+        Returns:
+            The matches, seen by another camera than the query, and the junk, seen by the same.
+        """
+        first = np.searchsorted(self.sorted_ids, query_ids, side="left")
+        counts = np.searchsorted(self.sorted_ids, query_ids, side="right") - first
+        rows = np.repeat(np.arange(len(query_ids)), counts)
+        within = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+        columns = self.order[np.repeat(first, counts) + within]
+        junk = self.cameras[columns] == query_cameras[rows]
+        return Pairs(rows[~junk], columns[~junk]), Pairs(rows[junk], columns[junk])
+
+
+def _runs(ascending: IntegerArray) -> tuple[IntegerArray, IntegerArray, IntegerArray]:
+    """Return the distinct values, where each one begins, and how often it occurs."""
+    values, first, counts = np.unique(ascending, return_index=True, return_counts=True)
+    return values, first.astype(np.int64), counts.astype(np.int64)
 
 
 def ranks_of(distances: Tensor, pairs: Pairs, working_bytes: int) -> IntegerArray:
@@ -29,7 +102,7 @@ def ranks_of(distances: Tensor, pairs: Pairs, working_bytes: int) -> IntegerArra
     Args:
         distances: float32, shape (block, gallery), without NaN; junk is infinite.
         pairs: the images to rank; their distances are finite.
-        working_bytes: how much memory to work with on an accelerator (at least one row is used).
+        working_bytes: memory to work with on an accelerator; at least one row is used.
 
     Returns:
         Ranks from 1, shape (pairs,).
@@ -40,7 +113,7 @@ def ranks_of(distances: Tensor, pairs: Pairs, working_bytes: int) -> IntegerArra
 
 
 def ranks_by_sorted_values(distances: npt.NDArray[np.float32], pairs: Pairs) -> IntegerArray:
-    """Rank by sorting each row's values alone and looking the few images up in them.
+    """Rank by sorting each row's values alone and searching the few images in them.
 
     Arguments and result are those of `ranks_of`. NumPy sorts plain float32 values with vector
     instructions, 15 times as fast as it or PyTorch sorts values along with their indices.
@@ -48,32 +121,26 @@ def ranks_by_sorted_values(distances: npt.NDArray[np.float32], pairs: Pairs) -> 
     block, gallery = distances.shape
     bounds = np.searchsorted(pairs.rows, np.arange(block + 1))
     ranks = np.empty(len(pairs), dtype=np.int64)
-    # The last place stays NaN, so that "equal to the next value" can be asked of every value.
+    # The last place stays NaN, so that every value has a next one to compare with.
     scratch = np.full(gallery + 1, np.nan, dtype=np.float32)
+    values = scratch[:-1]
     for row in np.flatnonzero(np.diff(bounds)):
         part = slice(bounds[row], bounds[row + 1])
-        ranks[part] = _ranks_in_row(distances[row], pairs.columns[part], scratch)
+        line, columns = distances[row], pairs.columns[part]
+        values[:] = line
+        values.sort()
+        wanted = line[columns]
+        before = np.searchsorted(values, wanted)
+        tied = np.flatnonzero(scratch[before + 1] == wanted)
+        if len(tied) > _COUNTED_TIES:
+            places = np.empty(gallery, dtype=np.int64)
+            places[np.argsort(line, kind="stable")] = np.arange(gallery)
+            before = places[columns]
+        else:
+            for index in tied:
+                before[index] += np.count_nonzero(line[: columns[index]] == wanted[index])
+        ranks[part] = before + 1
     return ranks
-
-
-def _ranks_in_row(row: FloatRow, columns: IntegerArray, scratch: FloatRow) -> IntegerArray:
-    values = scratch[:-1]
-    values[:] = row
-    values.sort()
-    wanted = row[columns]
-    smaller: IntegerArray = np.searchsorted(values, wanted)
-    tied = np.flatnonzero(scratch[smaller + 1] == wanted)
-    if len(tied) > _COUNTED_TIES:
-        return _ranks_by_stable_sort(row, columns)
-    for index in tied:
-        smaller[index] += np.count_nonzero(row[: columns[index]] == wanted[index])
-    return smaller + 1
-
-
-def _ranks_by_stable_sort(row: FloatRow, columns: IntegerArray) -> IntegerArray:
-    ranks = np.empty(len(row), dtype=np.int64)
-    ranks[np.argsort(row, kind="stable")] = np.arange(1, len(row) + 1)
-    return ranks[columns]
 
 
 def ranks_by_counting(distances: Tensor, pairs: Pairs, working_bytes: int) -> IntegerArray:
@@ -85,17 +152,14 @@ def ranks_by_counting(distances: Tensor, pairs: Pairs, working_bytes: int) -> In
     places = torch.arange(gallery, device=distances.device)
     rows = torch.from_numpy(pairs.rows).to(distances.device)
     columns = torch.from_numpy(pairs.columns).to(distances.device)
-    wanted = distances[rows, columns]
     at_a_time = max(1, working_bytes // (_COUNTING_BYTES * gallery))
-    counts = [
-        _count_before(distances[r], d[:, None], places < c[:, None])
-        for r, c, d in zip(
-            *(torch.split(each, at_a_time) for each in (rows, columns, wanted)), strict=True
-        )
-    ]
+    counts = []
+    for some_rows, some_columns in zip(
+        torch.split(rows, at_a_time), torch.split(columns, at_a_time), strict=True
+    ):
+        lines = distances[some_rows]
+        wanted = distances[some_rows, some_columns][:, None]
+        earlier = places < some_columns[:, None]
+        counts.append(((lines < wanted) | ((lines == wanted) & earlier)).sum(1))
     ranks: IntegerArray = (torch.cat(counts) + 1).cpu().numpy()
     return ranks
-
-
-def _count_before(rows: Tensor, wanted: Tensor, earlier: Tensor) -> Tensor:
-    return ((rows < wanted) | ((rows == wanted) & earlier)).sum(1)

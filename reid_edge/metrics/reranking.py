@@ -1,8 +1,8 @@
 """Re-ranking with k-reciprocal neighbours.
 
 Zhong et al., "Re-ranking Person Re-identification with k-reciprocal Encoding", CVPR 2017. It uses
-the whole gallery and all other queries, which a system at work does not have: an option, never the
-figure to report.
+the whole gallery and all other queries. A deployed system does not have these, so results after
+re-ranking are reported beside the plain ones, never instead of them.
 """
 
 from __future__ import annotations
@@ -18,9 +18,14 @@ from torch import Tensor
 
 from reid_edge.core.errors import DataError
 from reid_edge.core.progress import Progress
-from reid_edge.metrics.checks import refuse_different_widths, refuse_non_finite
-from reid_edge.metrics.distances import Distance, cosine_distance, euclidean_distance
-from reid_edge.metrics.inner_products import float32_arithmetic
+from reid_edge.metrics.distances import (
+    cosine_distance,
+    euclidean_distance,
+    float32_arithmetic,
+    refuse_different_widths,
+    refuse_non_finite,
+)
+from reid_edge.metrics.results import Distance
 
 FloatMatrix = npt.NDArray[np.float32]
 FloatRow = npt.NDArray[np.float32]
@@ -53,7 +58,7 @@ def rerank(
     weight: float = 0.3,
     progress: Progress | None = None,
 ) -> Tensor:
-    """Give the re-ranked distances between queries and gallery.
+    """Return the re-ranked distances between queries and gallery.
 
     As in the authors' code: distances among all images are squared and divided by the largest of
     the row; an image is described by its k1-reciprocal neighbours, extended by those of which two
@@ -77,28 +82,8 @@ def rerank(
         float32 on the CPU, shape (queries, gallery).
 
     Raises:
-        DataError: an option is out of its range, or the features are not fit for it.
+        DataError: an option is out of range, or features are not finite matrices of one width.
     """
-    _check(queries, gallery, distance, k1, k2, weight)
-    features = torch.cat((queries, gallery)).detach().float()
-    first = _FirstDistances(features, distance)
-    nearest = np.concatenate([_nearest(rows, k1 + 1) for _, rows in first.blocks()])
-    descriptions = _describe(first, nearest, k1, progress)
-    if k2 > 1:
-        descriptions = [_mean([descriptions[j] for j in row[:k2]]) for row in nearest]
-    count = len(queries)
-    inverted = _invert(descriptions[count:], len(features))
-    result = np.empty((count, len(gallery)), dtype=np.float32)
-    for start, rows in first.blocks(count):
-        for i, row in enumerate(rows, start):
-            jaccard = _jaccard(descriptions[i], inverted, len(gallery))
-            result[i] = (1 - weight) * jaccard + weight * row[count:]
-    return torch.from_numpy(result)
-
-
-def _check(
-    queries: Tensor, gallery: Tensor, distance: str, k1: int, k2: int, weight: float
-) -> None:
     if distance not in _DISTANCES:
         raise DataError(f"unknown distance {distance!r}; choose one of: {', '.join(_DISTANCES)}")
     if k1 < 1 or k2 < 1 or not 0 <= weight <= 1:
@@ -114,6 +99,37 @@ def _check(
         refuse_non_finite(name, features.float())
     refuse_different_widths(queries, gallery)
 
+    first = _FirstDistances(torch.cat((queries, gallery)).detach().float(), distance)
+    nearest = np.concatenate([_nearest(rows, k1 + 1) for _, rows in first.blocks()])
+    mutual = _reciprocal(nearest)
+    # Half of k1 is rounded to the even number, as in the authors' code.
+    half = [frozenset(row.tolist()) for row in _reciprocal(nearest[:, : round(k1 / 2) + 1])]
+    descriptions = []
+    for start, rows in first.blocks():
+        for i, row in enumerate(rows, start):
+            own = frozenset(mutual[i].tolist())
+            agreeing = (half[j] for j in own if len(half[j] & own) > 2 / 3 * len(half[j]))
+            columns = np.array(sorted(own.union(*agreeing)), dtype=np.int64)
+            weights = np.exp(-row[columns])
+            descriptions.append(Sparse(columns, weights / weights.sum()))
+        if progress is not None:
+            progress(len(descriptions), len(first))
+    if k2 > 1:
+        descriptions = [_mean([descriptions[j] for j in row[:k2]]) for row in nearest]
+
+    count = len(queries)
+    inverted = _invert(descriptions[count:], len(first))
+    result = np.empty((count, len(gallery)), dtype=np.float32)
+    for start, rows in first.blocks(count):
+        for i, row in enumerate(rows, start):
+            common = np.zeros(len(gallery), dtype=np.float32)
+            for column, share in zip(descriptions[i].columns, descriptions[i].weights, strict=True):
+                common[inverted[column].columns] += np.minimum(share, inverted[column].weights)
+            # Both descriptions sum to one: the union is two less the intersection.
+            jaccard = 1 - common / (2 - common)
+            result[i] = (1 - weight) * jaccard + weight * row[count:]
+    return torch.from_numpy(result)
+
 
 class _FirstDistances:
     """Distances among all images, squared, each row divided by its largest; made when asked."""
@@ -126,22 +142,20 @@ class _FirstDistances:
         return len(self._features)
 
     def blocks(self, count: int | None = None) -> Iterator[tuple[int, FloatMatrix]]:
-        """Give the first ``count`` rows, or all, in blocks: where a block starts, and its rows."""
+        """Yield the first ``count`` rows, or all, in blocks: where a block starts, and its rows."""
         total = len(self) if count is None else count
         step = max(1, _BLOCK_BYTES // (16 * len(self)))
         for start in range(0, total, step):
-            yield start, self._rows(self._features[start : min(start + step, total)])
-
-    def _rows(self, features: Tensor) -> FloatMatrix:
-        with float32_arithmetic(features.device):
-            squared = self._distance(features, self._features).square_()
-        largest = squared.max(1, keepdim=True).values.clamp_min_(torch.finfo(torch.float32).tiny)
-        rows: FloatMatrix = squared.div_(largest).cpu().numpy()
-        return rows
+            block = self._features[start : min(start + step, total)]
+            with float32_arithmetic(block.device):
+                squared = self._distance(block, self._features).square_()
+            largest = squared.max(1, keepdim=True).values
+            squared.div_(largest.clamp_min_(torch.finfo(torch.float32).tiny))
+            yield start, squared.cpu().numpy()
 
 
 def _nearest(rows: FloatMatrix, count: int) -> IndexRow:
-    """Give the nearest columns of each row, the nearest first, ties by column."""
+    """Return the nearest columns of each row, the nearest first, ties by column."""
     count = min(count, rows.shape[1])
     last = np.partition(rows, count - 1, axis=1)[:, count - 1]
     nearest = np.empty((len(rows), count), dtype=np.int64)
@@ -151,39 +165,9 @@ def _nearest(rows: FloatMatrix, count: int) -> IndexRow:
     return nearest
 
 
-def _describe(
-    first: _FirstDistances,
-    nearest: IndexRow,
-    k1: int,
-    progress: Progress | None,
-) -> list[Sparse]:
-    mutual = _reciprocal(nearest)
-    half = [frozenset(row.tolist()) for row in _reciprocal(nearest[:, : _half(k1) + 1])]
-    descriptions = []
-    for start, rows in first.blocks():
-        for i, row in enumerate(rows, start):
-            columns = _extended(mutual[i], half)
-            weights = np.exp(-row[columns])
-            descriptions.append(Sparse(columns, weights / weights.sum()))
-        if progress is not None:
-            progress(len(descriptions), len(first))
-    return descriptions
-
-
-def _half(k1: int) -> int:
-    # To the even number, as in the authors' code.
-    return round(k1 / 2)
-
-
 def _reciprocal(nearest: IndexRow) -> list[IndexRow]:
-    """Give those of each image's nearest that have the image among theirs."""
+    """Return those of each image's nearest that have the image among theirs."""
     return [row[(nearest[row] == i).any(1)] for i, row in enumerate(nearest)]
-
-
-def _extended(mutual: IndexRow, half: list[frozenset[int]]) -> IndexRow:
-    own = frozenset(mutual.tolist())
-    agreeing = (half[j] for j in own if len(half[j] & own) > 2 / 3 * len(half[j]))
-    return np.array(sorted(own.union(*agreeing)), dtype=np.int64)
 
 
 def _mean(rows: list[Sparse]) -> Sparse:
@@ -193,19 +177,10 @@ def _mean(rows: list[Sparse]) -> Sparse:
 
 
 def _invert(rows: list[Sparse], columns: int) -> list[Sparse]:
-    """Give for each column the rows that have it, with their weights."""
+    """Return for each column the rows that have it, with their weights."""
     all_columns = np.concatenate([row.columns for row in rows])
     all_rows = np.repeat(np.arange(len(rows)), [len(row.columns) for row in rows])
     weights = np.concatenate([row.weights for row in rows])
     order = np.argsort(all_columns, kind="stable")
     bounds = np.searchsorted(all_columns[order], np.arange(columns + 1))
     return [Sparse(all_rows[order[a:b]], weights[order[a:b]]) for a, b in pairwise(bounds)]
-
-
-def _jaccard(description: Sparse, inverted: list[Sparse], count: int) -> FloatRow:
-    # Both descriptions sum to one: the union is two less the intersection.
-    common = np.zeros(count, dtype=np.float32)
-    for column, weight in zip(description.columns, description.weights, strict=True):
-        common[inverted[column].columns] += np.minimum(weight, inverted[column].weights)
-    distances: FloatRow = 1 - common / (2 - common)
-    return distances

@@ -1,4 +1,4 @@
-"""Verification metrics: equal error rate, and true accepts at a bounded rate of false accepts.
+"""Verification metrics: equal error rate, true accepts at a bounded rate of false accepts, ROC.
 
 A pair is accepted when its score, a cosine similarity, is at least the threshold. Thresholds are
 scores that occurred; nothing is interpolated between them. These are the points of scikit-learn's
@@ -8,7 +8,7 @@ scores that occurred; nothing is interpolated between them. These are the points
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -16,52 +16,13 @@ import torch
 from torch import Tensor
 
 from reid_edge.core.errors import DataError
+from reid_edge.metrics.pairs import PairScores
+from reid_edge.metrics.results import OperatingPoint, VerificationResult
 
 TARGETS = (1e-1, 1e-2, 1e-3, 1e-4)
 
 FloatArray = npt.NDArray[np.floating]
-
-
-@dataclass(frozen=True)
-class OperatingPoint:
-    """What is accepted when false accepts are bounded; every rate is between 0 and 1.
-
-    Attributes:
-        target: the bound on the false accept rate.
-        true_accept_rate: the share of genuine pairs accepted, or None if the target is refused.
-        false_accept_rate: the share of impostor pairs accepted, at most the target, or None.
-        threshold: the least score that is accepted, or None if there is none.
-        reason: why there is no threshold, else None.
-    """
-
-    target: float
-    true_accept_rate: float | None
-    false_accept_rate: float | None
-    threshold: float | None
-    reason: str | None = None
-
-
-@dataclass(frozen=True)
-class VerificationResult:
-    """How well scores tell genuine pairs from impostor pairs.
-
-    Attributes:
-        equal_error_rate: the mean of both error rates where they are closest, between 0 and 1.
-        equal_error_threshold: the threshold there.
-        operating_points: one for each target, in the order asked for.
-        genuine_pairs: how many pairs of one identity were scored.
-        impostor_pairs: how many pairs of two identities were scored.
-    """
-
-    equal_error_rate: float
-    equal_error_threshold: float
-    operating_points: tuple[OperatingPoint, ...]
-    genuine_pairs: int
-    impostor_pairs: int
-
-    def to_dict(self) -> dict[str, object]:
-        """Give the result as values that JSON has."""
-        return asdict(self)
+ROC_POINTS = 1000
 
 
 def evaluate_verification(
@@ -84,19 +45,35 @@ def evaluate_verification(
         targets: false accept rates, each above 0 and at most 1.
 
     Raises:
-        DataError: if shapes differ, scores are not finite, a target is out of range, or there
-            are no genuine or no impostor pairs.
+        DataError: shapes differ, scores are not finite, a target is out of range, or there are no
+            genuine or no impostor pairs.
     """
-    values, genuine_mask = _checked_scores(scores, same)
+    if scores.ndim != 1 or scores.shape != same.shape:
+        raise DataError(
+            f"scores have shape {tuple(scores.shape)} and labels {tuple(same.shape)}; "
+            "expected one of each for every pair"
+        )
+    if same.dtype != torch.bool:
+        raise DataError(f"labels of pairs have type {same.dtype}; expected bool")
+    wide = scores if scores.dtype in (torch.float32, torch.float64) else scores.float()
+    values, genuine = wide.detach().cpu().numpy(), same.cpu().numpy()
+    broken = np.flatnonzero(~np.isfinite(values))
+    if len(broken):
+        raise DataError(
+            f"{len(broken)} of {len(values)} scores are not finite, the first at index {broken[0]}"
+        )
+    if genuine.all() or not genuine.any():
+        kind = "impostor" if genuine.any() else "genuine"
+        raise DataError(f"there are no {kind} pairs among the {len(genuine)} pairs")
     for target in targets:
         if not 0 < target <= 1:
             raise DataError(f"a false accept rate of {target} is asked for; it must be in (0, 1]")
-    pairs = _SortedScores(np.sort(values[genuine_mask]), np.sort(values[~genuine_mask]))
-    rate, threshold = _equal_error(pairs)
+    pairs = _SortedScores(np.sort(values[genuine]), np.sort(values[~genuine]))
+    rate, threshold = pairs.equal_error()
     return VerificationResult(
         equal_error_rate=rate,
         equal_error_threshold=threshold,
-        operating_points=tuple(_operating_point(pairs, target) for target in targets),
+        operating_points=tuple(pairs.operating_point(target) for target in targets),
         genuine_pairs=len(pairs.genuine),
         impostor_pairs=len(pairs.impostor),
     )
@@ -109,28 +86,72 @@ class _SortedScores:
     genuine: FloatArray
     impostor: FloatArray
 
-    def false_accepts(self, threshold: float) -> int:
-        return len(self.impostor) - _count_below(self.impostor, threshold)
+    def operating_point(self, target: float) -> OperatingPoint:
+        """Return the point that accepts the most pairs at a false accept rate up to ``target``."""
+        impostors = len(self.impostor)
+        threshold, accepted_genuine, accepted_impostor, reason = None, None, None, None
+        if target < 1 / impostors:
+            reason = f"below one in {impostors}, the number of impostor pairs"
+        else:
+            threshold = self.lowest(lambda score: self.false_accept_rate(score) <= target)
+            if threshold is None:
+                tied = impostors - _count_below(self.impostor, float(self.impostor[-1]))
+                reason = f"the highest score ties across {tied} impostor pairs"
+                accepted_genuine, accepted_impostor = 0.0, 0.0
+            else:
+                accepted_genuine = self.true_accept_rate(threshold)
+                accepted_impostor = self.false_accept_rate(threshold)
+        return OperatingPoint(
+            target=target,
+            true_accept_rate=accepted_genuine,
+            false_accept_rate=accepted_impostor,
+            threshold=threshold,
+            reason=reason,
+        )
 
-    def true_accepts(self, threshold: float) -> int:
-        return len(self.genuine) - _count_below(self.genuine, threshold)
+    def equal_error(self) -> tuple[float, float]:
+        """Return the equal error rate and the threshold that it is taken at."""
+
+        def rates(score: float) -> tuple[float, float]:
+            return self.false_accept_rate(score), 1 - self.true_accept_rate(score)
+
+        # False accepts only fall and false rejects only rise with the threshold, so the closest
+        # point is one of the two where they cross.
+        above = self.lowest(lambda score: rates(score)[0] <= rates(score)[1])
+        candidates = [score for score in (above, self.next_below(above)) if score is not None]
+        threshold = min(candidates, key=lambda score: abs(rates(score)[0] - rates(score)[1]))
+        return sum(rates(threshold)) / 2, threshold
+
+    def false_accept_rate(self, threshold: float) -> float:
+        accepted = len(self.impostor) - _count_below(self.impostor, threshold)
+        return accepted / len(self.impostor)
+
+    def true_accept_rate(self, threshold: float) -> float:
+        accepted = len(self.genuine) - _count_below(self.genuine, threshold)
+        return accepted / len(self.genuine)
 
     def lowest(self, accepted: Callable[[float], bool]) -> float | None:
-        """Find the lowest score that fulfils what every higher score fulfils too, if any does."""
-        found = [_first(each, accepted) for each in (self.genuine, self.impostor)]
-        return min((score for score in found if score is not None), default=None)
+        """Return the lowest score that is accepted as every higher score is, if there is one."""
+        found = []
+        for scores in (self.genuine, self.impostor):
+            low, high = 0, len(scores)
+            while low < high:
+                middle = (low + high) // 2
+                if accepted(float(scores[middle])):
+                    high = middle
+                else:
+                    low = middle + 1
+            if low < len(scores):
+                found.append(float(scores[low]))
+        return min(found, default=None)
 
     def next_below(self, threshold: float | None) -> float | None:
-        """Find the highest score below the threshold, if there is one; None is infinity."""
-        ends = [
-            len(each) if threshold is None else _count_below(each, threshold)
-            for each in (self.genuine, self.impostor)
-        ]
-        below = [
-            float(each[end - 1])
-            for each, end in zip((self.genuine, self.impostor), ends, strict=True)
-            if end > 0
-        ]
+        """Return the highest score below the threshold, if there is one; None means infinity."""
+        below = []
+        for scores in (self.genuine, self.impostor):
+            end = len(scores) if threshold is None else _count_below(scores, threshold)
+            if end > 0:
+                below.append(float(scores[end - 1]))
         return max(below, default=None)
 
 
@@ -139,70 +160,39 @@ def _count_below(ascending: FloatArray, threshold: float) -> int:
     return int(np.searchsorted(ascending, ascending.dtype.type(threshold)))
 
 
-def _first(ascending: FloatArray, accepted: Callable[[float], bool]) -> float | None:
-    low, high = 0, len(ascending)
-    while low < high:
-        middle = (low + high) // 2
-        if accepted(float(ascending[middle])):
-            high = middle
-        else:
-            low = middle + 1
-    return float(ascending[low]) if low < len(ascending) else None
+@dataclass(frozen=True)
+class RocCurve:
+    """True and false accepts by threshold; every point is exact.
+
+    Attributes:
+        thresholds: scores that occurred, descending, shape (points,).
+        false_accept_rates: share of impostor pairs at or above each, ascending, shape (points,).
+        true_accept_rates: share of genuine pairs at or above each, ascending, shape (points,).
+    """
+
+    thresholds: FloatArray
+    false_accept_rates: FloatArray
+    true_accept_rates: FloatArray
 
 
-def _operating_point(pairs: _SortedScores, target: float) -> OperatingPoint:
-    impostors = len(pairs.impostor)
-    if target < 1 / impostors:
-        return OperatingPoint(
-            target, None, None, None, f"below one in {impostors}, the number of impostor pairs"
-        )
-    threshold = pairs.lowest(lambda score: pairs.false_accepts(score) / impostors <= target)
-    if threshold is None:
-        tied = pairs.false_accepts(float(pairs.impostor[-1]))
-        return OperatingPoint(
-            target, 0.0, 0.0, None, f"the highest score ties across {tied} impostor pairs"
-        )
-    return OperatingPoint(
-        target,
-        true_accept_rate=pairs.true_accepts(threshold) / len(pairs.genuine),
-        false_accept_rate=pairs.false_accepts(threshold) / impostors,
-        threshold=threshold,
+def roc_curve(pairs: PairScores, points: int = ROC_POINTS) -> RocCurve:
+    """Choose points of the curve: dense where few impostors are accepted, all of it covered.
+
+    A curve of ten million pairs has as many points. Half of the given number are spread evenly
+    over the logarithm of the number of false accepts, half over the genuine pairs; the last
+    accepts everything.
+
+    Args:
+        pairs: scored pairs, at least one of each kind.
+        points: approximate number of points; fewer where scores tie.
+    """
+    genuine, impostor = (np.sort(each.numpy()) for each in (pairs.genuine, pairs.impostor))
+    accepted = np.unique(np.geomspace(1, len(impostor), max(2, points // 2)).astype(np.int64))
+    spread = np.unique(np.linspace(0, len(genuine) - 1, max(2, points // 2)).astype(np.int64))
+    ends = [min(genuine[0], impostor[0])]
+    chosen = np.unique(np.concatenate([impostor[-accepted], genuine[spread], ends]))[::-1]
+    return RocCurve(
+        chosen.astype(np.float64),
+        1 - np.searchsorted(impostor, chosen) / len(impostor),
+        1 - np.searchsorted(genuine, chosen) / len(genuine),
     )
-
-
-def _equal_error(pairs: _SortedScores) -> tuple[float, float]:
-    def rates(score: float) -> tuple[float, float]:
-        return (
-            pairs.false_accepts(score) / len(pairs.impostor),
-            1 - pairs.true_accepts(score) / len(pairs.genuine),
-        )
-
-    # False accepts only fall and false rejects only rise with the threshold, so the closest point
-    # is one of the two where they cross.
-    above = pairs.lowest(lambda score: rates(score)[0] <= rates(score)[1])
-    candidates = [score for score in (above, pairs.next_below(above)) if score is not None]
-    threshold = min(candidates, key=lambda score: abs(rates(score)[0] - rates(score)[1]))
-    return sum(rates(threshold)) / 2, threshold
-
-
-def _checked_scores(scores: Tensor, same: Tensor) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
-    if scores.ndim != 1 or scores.shape != same.shape:
-        raise DataError(
-            f"scores have shape {tuple(scores.shape)} and labels {tuple(same.shape)}; "
-            "expected one of each for every pair"
-        )
-    if same.dtype != torch.bool:
-        raise DataError(f"labels of pairs have type {same.dtype}; expected bool")
-    wide = scores if scores.dtype in (torch.float32, torch.float64) else scores.float()
-    values: FloatArray = wide.detach().cpu().numpy()
-    broken = np.flatnonzero(~np.isfinite(values))
-    if len(broken):
-        raise DataError(
-            f"{len(broken)} of {len(values)} scores are not finite, the first at index {broken[0]}"
-        )
-    mask: npt.NDArray[np.bool_] = same.cpu().numpy()
-    genuine = int(mask.sum())
-    if genuine in (0, len(mask)):
-        kind = "genuine" if genuine == 0 else "impostor"
-        raise DataError(f"there are no {kind} pairs among the {len(mask)} pairs")
-    return values, mask

@@ -58,9 +58,10 @@ def test_json_and_files(
     assert code == 0
     record = json.loads(out)
     assert record == json.loads((out_folder / "metrics.json").read_text())
-    assert (record["input_size"], record["flip_averaging"]) == ([64, 32], True)
+    assert (record["model"]["input_size"], record["model"]["flip_averaging"]) == ([64, 32], True)
     assert record["gallery_images"] == len(tiny_data.gallery)
-    assert (record["format"], record["split"], record["has_cameras"]) == ("market1501", None, True)
+    assert (record["data"]["format"], record["data"]["split"]) == ("market1501", None)
+    assert record["has_cameras"] is True
     for part in ("ranking", "re_ranked"):
         assert list(record[part]) == ["cosine", "euclidean"]
         assert record[part]["cosine"]["protocol"] == "single_gallery_shot"
@@ -119,7 +120,7 @@ def test_a_classic_split(
         code, out, _ = run(capsys, *arguments, *asked)
         assert code == 0
         record = json.loads(out)
-        assert (record["split"], record["query_images"]) == (split, images)
+        assert (record["data"]["split"], record["query_images"]) == (split, images)
         assert record["ranking"]["cosine"]["protocol"] == "single_gallery_shot"
     assert run(capsys, *arguments, "--split", 2)[0] == 2
 

@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 
 from reid_edge.data.schema import ReidData, Sample
-from reid_edge.inference.query_list import write_query_list
-from reid_edge.metrics.query_rankings import QueryRanking
+from reid_edge.inference.evaluation import write_query_list
+from reid_edge.metrics.ranking import QueryRanking
 
 
 def test_names_that_are_not_utf_8(tmp_path: Path) -> None:

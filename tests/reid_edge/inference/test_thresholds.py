@@ -22,14 +22,20 @@ from reid_edge.metrics import OperatingPoint, VerificationResult
 
 THRESHOLD = StoredThreshold(0.625, 1e-3, "tiny", 10, 2000)
 RESULT = VerificationResult(
-    0.1,
-    0.5,
-    (
-        OperatingPoint(1e-3, 0.8, 1e-3, 0.625),
-        OperatingPoint(1e-4, None, None, None, "below one in 2000, the number of impostor pairs"),
+    equal_error_rate=0.1,
+    equal_error_threshold=0.5,
+    operating_points=(
+        OperatingPoint(target=1e-3, true_accept_rate=0.8, false_accept_rate=1e-3, threshold=0.625),
+        OperatingPoint(
+            target=1e-4,
+            true_accept_rate=None,
+            false_accept_rate=None,
+            threshold=None,
+            reason="below one in 2000, the number of impostor pairs",
+        ),
     ),
-    10,
-    2000,
+    genuine_pairs=10,
+    impostor_pairs=2000,
 )
 
 
@@ -47,7 +53,7 @@ def test_stored_and_read(embedder: Embedder) -> None:
 
 
 def test_none_is_stored(embedder: Embedder) -> None:
-    with pytest.raises(ModelError, match="no threshold is stored with it; measure one with: pyth"):
+    with pytest.raises(ModelError, match="no threshold is stored with it; measure one with: reid-"):
         read_threshold(embedder)
 
 

@@ -8,7 +8,7 @@ import torch
 from reid_edge.data.csv_list import read_csv_lists
 from reid_edge.data.prepare import prepare
 from reid_edge.data.schema import ReidData, Sample
-from reid_edge.inference.verification_pairs import describe_pairs, verification_pairs
+from reid_edge.inference.evaluation import evaluate_embeddings, verification_pairs
 
 
 def image(name: str, person: int, camera: int) -> Sample:
@@ -33,7 +33,9 @@ def test_with_cameras_genuine_pairs_are_of_two_cameras() -> None:
     # have the queries' camera.
     assert len(pairs.genuine) == 2
     assert len(pairs.impostor) == pairs.impostor_pairs == 5
-    assert "genuine ones from two cameras" in describe_pairs(data)
+    counts = evaluate_embeddings(one_hot(2), one_hot(4, 2), data).result.pairs
+    assert "genuine ones from two cameras" in counts.which
+    assert (counts.genuine, counts.impostor, counts.sampled) == (2, 5, False)
 
 
 def test_without_cameras_every_image_meets_every_other_one() -> None:
@@ -42,7 +44,9 @@ def test_without_cameras_every_image_meets_every_other_one() -> None:
     # 15 pairs in all; persons 1, 2 and 3 have 2, 3 and 1 images.
     assert len(pairs.genuine) == 1 + 3
     assert len(pairs.impostor) == pairs.impostor_pairs == 15 - 4
-    assert "all test images" in describe_pairs(data)
+    counts = evaluate_embeddings(one_hot(2), one_hot(4, 2), data).result.pairs
+    assert "all test images" in counts.which
+    assert (counts.genuine, counts.impostor, counts.missing) == (4, 11, None)
 
 
 def test_an_image_is_not_compared_with_itself() -> None:

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from reid_edge.metrics.curves import roc_curve, write_cmc, write_roc
+from reid_edge.inference.evaluation import write_cmc, write_roc
 from reid_edge.metrics.pairs import PairScores
-from reid_edge.metrics.verification import evaluate_verification
+from reid_edge.metrics.verification import evaluate_verification, roc_curve
 
 
 def pairs(genuine: int, impostor: int, seed: int = 0) -> PairScores:

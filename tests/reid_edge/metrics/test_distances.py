@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from reid_edge.metrics import cosine_distance, euclidean_distance
-from reid_edge.metrics.distances import unit_length
-from reid_edge.metrics.inner_products import float32_arithmetic, inner_products_with
+from reid_edge.metrics.distances import float32_arithmetic, inner_products_with, unit_length
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import torch
 
 from reid_edge.core.errors import DataError
 from reid_edge.metrics import evaluate_ranking
-from reid_edge.metrics.query_rankings import rank_queries
+from reid_edge.metrics.ranking import rank_queries
 
 
 def random_sets(seed=0, queries=15, gallery=60, identities=9):

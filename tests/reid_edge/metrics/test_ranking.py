@@ -141,7 +141,14 @@ def test_an_example_by_hand():
         distance="euclidean",
         ranks=(1, 2, 3, 100),
     )
-    assert result == RankingResult(0.5, 0.5, {1: 0.0, 2: 1.0, 3: 1.0, 100: 1.0}, 1, 0, "euclidean")
+    assert result == RankingResult(
+        mean_average_precision=0.5,
+        mean_inverse_negative_penalty=0.5,
+        cumulative_matching={1: 0.0, 2: 1.0, 3: 1.0, 100: 1.0},
+        queries=1,
+        queries_without_match=0,
+        distance="euclidean",
+    )
 
 
 def test_ties_keep_the_gallerys_order():

@@ -6,8 +6,7 @@ import torch
 from reid_edge.core.errors import DataError
 from reid_edge.data.schema import Protocol
 from reid_edge.metrics.distances import cosine_distance
-from reid_edge.metrics.ranking import evaluate_ranking
-from reid_edge.metrics.ranking_by_distances import evaluate_distances
+from reid_edge.metrics.ranking import evaluate_distances, evaluate_ranking
 
 GENERATOR = torch.Generator().manual_seed(0)
 QUERIES, GALLERY = (torch.randn(count, 8, generator=GENERATOR) for count in (20, 60))

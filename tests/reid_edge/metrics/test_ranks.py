@@ -2,8 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from reid_edge.metrics.matches import GalleryIndex, Pairs
-from reid_edge.metrics.ranks import ranks_by_counting, ranks_by_sorted_values
+from reid_edge.metrics.ranks import (
+    GalleryIndex,
+    Pairs,
+    ranks_by_counting,
+    ranks_by_sorted_values,
+)
 
 
 def stable_ranks(distances, pairs):

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from reid_edge.core.errors import DataError
 from reid_edge.metrics import reranking
-from reid_edge.metrics.distances import Distance, cosine_distance, euclidean_distance
-from reid_edge.metrics.ranking import evaluate_ranking
-from reid_edge.metrics.ranking_by_distances import evaluate_distances
+from reid_edge.metrics.distances import cosine_distance, euclidean_distance
+from reid_edge.metrics.ranking import evaluate_distances, evaluate_ranking
 from reid_edge.metrics.reranking import rerank
+from reid_edge.metrics.results import Distance
 
 Matrix = npt.NDArray[np.float64]
 

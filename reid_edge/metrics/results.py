@@ -1,0 +1,205 @@
+"""The results of an evaluation, as they are in memory and in ``metrics.json``.
+
+Nothing here needs PyTorch. ``metrics.json`` of a stage and of ``reid-edge evaluate`` are both an
+`Evaluation`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from reid_edge.core.errors import DataError
+
+Distance = Literal["cosine", "euclidean"]
+DISTANCES: tuple[Distance, ...] = get_args(Distance)
+
+SCHEMA_VERSION = 1
+
+
+class Result(BaseModel):
+    """A part of a result: it cannot be changed, and unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the values as JSON has them; ranks become strings, as keys in JSON are."""
+        return self.model_dump(mode="json")
+
+
+class RankingResult(Result):
+    """How well queries find their identity in a gallery; every share is between 0 and 1.
+
+    Attributes:
+        mean_average_precision: mAP, the mean over queries of the mean precision at each match.
+        mean_inverse_negative_penalty: mINP, the mean of matches / rank of the last match.
+        cumulative_matching: CMC, the share of queries with a match at or before each rank.
+        queries: number of queries that were measured.
+        queries_without_match: number of queries that have no match in the gallery; they do not
+            count.
+        distance: that the gallery was ranked by.
+        protocol: see :func:`reid_edge.metrics.evaluate_ranking`.
+    """
+
+    mean_average_precision: float
+    mean_inverse_negative_penalty: float
+    cumulative_matching: dict[int, float]
+    queries: int
+    queries_without_match: int
+    distance: str
+    protocol: str = "market1501"
+
+
+class OperatingPoint(Result):
+    """What is accepted when false accepts are bounded; every rate is between 0 and 1.
+
+    Attributes:
+        target: the bound on the false accept rate.
+        true_accept_rate: the share of genuine pairs accepted, or None if the target is refused.
+        false_accept_rate: the share of impostor pairs accepted, at most the target, or None.
+        threshold: the lowest score that is accepted, or None if there is none.
+        reason: why there is no threshold, else None.
+    """
+
+    target: float
+    true_accept_rate: float | None
+    false_accept_rate: float | None
+    threshold: float | None
+    reason: str | None = None
+
+
+class VerificationResult(Result):
+    """How well scores separate genuine pairs from impostor pairs.
+
+    Attributes:
+        equal_error_rate: the mean of both error rates where they are closest, between 0 and 1.
+        equal_error_threshold: the threshold there.
+        operating_points: one for each target, in the order of the targets.
+        genuine_pairs: number of scored pairs of one identity.
+        impostor_pairs: number of scored pairs of two identities.
+    """
+
+    equal_error_rate: float
+    equal_error_threshold: float
+    operating_points: tuple[OperatingPoint, ...]
+    genuine_pairs: int
+    impostor_pairs: int
+
+
+class PairCounts(Result):
+    """The pairs of test images that verification is measured on.
+
+    Attributes:
+        which: pairs these are, in words, for a table.
+        genuine: number of pairs of one identity; all of them are scored.
+        impostor: number of pairs of two identities.
+        sampled: whether only a sample of the impostor pairs was scored.
+    """
+
+    which: str
+    genuine: int
+    impostor: int
+    sampled: bool = False
+
+    @property
+    def missing(self) -> Literal["genuine", "impostor"] | None:
+        """The kind of pairs that there are none of; None if there are pairs of both kinds."""
+        if not self.genuine:
+            return "genuine"
+        return None if self.impostor else "impostor"
+
+
+class EvaluatedModel(Result):
+    """The model file that was evaluated, and how images were brought to it.
+
+    Attributes:
+        file: path of the model file.
+        description: architecture and kind of file, in words.
+        file_hash: SHA-256 of the file, see :class:`reid_edge.inference.embedder.EmbeddingSpace`.
+        input_size: (height, width) in pixels.
+        flip_averaging: whether embeddings are averaged over each image and its mirror image.
+        architecture: name, or empty if the file does not say.
+        mean: of each colour in [0, 1].
+        std: of each colour in [0, 1].
+        colour_order: "RGB" or "BGR".
+    """
+
+    file: str
+    description: str
+    file_hash: str
+    input_size: tuple[int, int]
+    flip_averaging: bool
+    architecture: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    colour_order: str
+
+
+class EvaluatedData(Result):
+    """The data set that was evaluated on.
+
+    Attributes:
+        root: its folder.
+        format: the reader, a key of ``reid_edge.data.sources.SOURCES``.
+        prepared_from: the data set that ``reid-edge prepare`` made the folder from, or None.
+        split: number of the split, where the data set has several, or None.
+    """
+
+    root: str
+    format: str
+    prepared_from: str | None = None
+    split: int | None = None
+
+
+class Evaluation(Result):
+    """How well a model ranks and verifies on the query and gallery images of a data set.
+
+    Attributes:
+        schema_version: of this layout.
+        ranking: by distance.
+        re_ranked: the same after k-reciprocal re-ranking; empty if it was not measured.
+        verification: by cosine similarity; None where `pairs` has none of one kind.
+        pairs: that verification is measured on.
+        has_cameras: whether the data set has camera numbers.
+        query_images: number of queries.
+        gallery_images: number of gallery images.
+        model: None where a stage evaluates a model in memory.
+        data: None where a stage evaluates; the data is then in the run's configuration.
+    """
+
+    schema_version: Literal[1] = 1
+    ranking: dict[Distance, RankingResult]
+    re_ranked: dict[Distance, RankingResult] = Field(default_factory=dict)
+    verification: VerificationResult | None
+    pairs: PairCounts
+    has_cameras: bool
+    query_images: int
+    gallery_images: int
+    model: EvaluatedModel | None = None
+    data: EvaluatedData | None = None
+
+    def to_json(self) -> str:
+        """Return the result as the text of a ``metrics.json``; `from_json` reads it."""
+        return self.model_dump_json(indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes, where: str = "metrics") -> Self:
+        """Read what `to_json` returned.
+
+        Args:
+            text: of the file.
+            where: the message of an error begins with it, such as the path of the file.
+
+        Raises:
+            DataError: the text is not JSON, or is not of this layout and version.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise DataError(
+                f"{where}: not the result of an evaluation, schema version {SCHEMA_VERSION} "
+                f"({place + ': ' if place else ''}{first['msg']}); evaluate again"
+            ) from error

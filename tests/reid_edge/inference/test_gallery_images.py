@@ -51,7 +51,7 @@ def test_a_folder_named_as_an_image_is_a_persons(tmp_path: Path, paint: Paint) -
 def test_images_in_a_folder_within_a_persons_are_refused(tmp_path: Path, paint: Paint) -> None:
     paint(tmp_path / "ann" / "1.jpg")
     paint(tmp_path / "ann" / "old" / "2.jpg")
-    message = r"ann/old: has images and is not read, being a folder within .* 'ann'; put the pic"
+    message = r"ann/old: has images and is not read, being a folder within .* 'ann'; put the ima"
     with pytest.raises(DataError, match=message):
         read_gallery_folder(tmp_path)
 

@@ -86,6 +86,7 @@ def _dispatch(options: argparse.Namespace, prog: str) -> None:
         return
     config, run = resolve(options)
     _check_restart(options.restart)
+    run.check()
     from pipeline.report.show import finish_run, show_plan
 
     if options.plan:

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import select
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -74,6 +75,7 @@ class Guard:
         self._set_up_logging()
         try:
             code = action() or 0
+            sys.stdout.flush()
         except ReidError as error:
             say(f"error: {one_line(error)}")
             return EXIT_BAD_INPUT
@@ -98,7 +100,7 @@ class Guard:
                 raise
             say(f"error: {line}")
             return EXIT_BAD_INPUT
-        return EXIT_BROKEN_PIPE if _reader_is_gone() else code
+        return code
 
     def _set_up_logging(self) -> None:
         from rich.console import Console
@@ -156,11 +158,12 @@ class Guard:
 def _reader_is_gone() -> bool:
     """Tell whether standard output is a pipe whose reader, such as ``head``, has ended.
 
-    Output that is left over goes nowhere then, so that Python does not complain at its exit.
+    What is left of the output goes nowhere then, so that Python does not complain at its exit.
     """
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+    output = sys.stdout.fileno()
+    poll = select.poll()
+    poll.register(output, 0)
+    gone = any(event & select.POLLERR for _, event in poll.poll(0))
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return gone

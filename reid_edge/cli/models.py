@@ -3,7 +3,6 @@
 import argparse
 
 from rich.console import Console
-from rich.table import Table
 
 HELP = "list the architectures with their parameters, operations, input and embedding"
 HEADINGS = ("parameters", "MACs", "input", "embedding")
@@ -28,6 +27,8 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         ModelError: the input is too small.
     """
+    from rich.table import Table
+
     from reid_edge.models.complexity import measure_complexity
     from reid_edge.models.registry import ARCHITECTURES
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from reid_edge.core.progress import Progress as Report
 
@@ -12,6 +11,14 @@ from reid_edge.core.progress import Progress as Report
 @contextmanager
 def progress_bars() -> Iterator[Callable[[str], Report]]:
     """Give a function from the title of a piece of work to what reports (done, total) of it."""
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
     columns = (
         TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(),
     )  # fmt: skip

@@ -9,7 +9,7 @@ help:
 	@echo "make test       all tests but those that take more than a minute"
 	@echo "make test-fast  the tests that take seconds"
 	@echo "make test-slow  the tests that take more than a minute"
-	@echo "make test-arm   int8 files on an emulated ARM machine, which it sets up in .arm/ (docs/arm.md)"
+	@echo "make test-arm   int8 files on an emulated ARM machine, which it sets up in .arm/ (docs/results/arm.md)"
 	@echo "make lint       ruff and mypy"
 	@echo "make bench      ranking beside its peers"
 	@echo "make docs       the documentation as a site in site/, links checked"

@@ -136,12 +136,14 @@ def _check_key(key: str) -> None:
 def _nearest(name: str, known: Sequence[str]) -> str:
     above = next((key for key in known if name.startswith(f"{key}.")), None)
     if above is not None:
-        return f"; {above} is one value, see docs/settings.md for what it may be"
+        return f"; {above} is one value, see docs/reference/settings.md for what it may be"
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     if not near:
         leaf = name.rpartition(".")[2]
         near = [key for key in known if key.rpartition(".")[2] == leaf][:1]
-    return f"; did you mean {near[0]!r}?" if near else "; see docs/settings.md for all of them"
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return "; see docs/reference/settings.md for all of them"
 
 
 def _explain(error: ValidationError, path: Path) -> str:

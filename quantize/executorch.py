@@ -56,7 +56,7 @@ def save_executorch_int8(
     """Write an int8 form of a float model for XNNPACK.
 
     A layer that is called several times becomes one layer a call: XNNPACK's delegate cannot create
-    an int8 convolution whose bias serves two calls (docs/files.md).
+    an int8 convolution whose bias serves two calls (docs/reference/int8.md).
 
     Args:
         model: a float model whose output is embeddings (N, D); it is left as it is.

@@ -2,7 +2,8 @@
 
 The exporter is PyTorch's older one, ``dynamo=False``: of a folded model it makes about as many
 nodes as the newer one and a smaller file, in a tenth of the time and without a further package,
-and it writes pooling as pooling, for which ONNX Runtime has int8 kernels (docs/files.md).
+and it writes pooling as pooling, for which ONNX Runtime has int8 kernels
+(docs/results/exported-files.md).
 """
 
 import io

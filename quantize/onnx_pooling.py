@@ -11,9 +11,9 @@ def pooling_as_convolution(model: onnx.ModelProto) -> int:
     """Replace average pooling by depthwise convolutions with equal weights, in place.
 
     ONNX Runtime's int8 average pooling takes ten times as long as its int8 depthwise convolution of
-    the same size: in OSNet x0.5 two pooling layers are a tenth of the whole (docs/latency.md). The
-    weights of a channel are all equal, so int8 holds them without an error. Pooling with padding
-    stays, because its divisor changes at the border.
+    the same size: in OSNet x0.5 two pooling layers are a tenth of the whole
+    (docs/results/latency.md). The weights of a channel are all equal, so int8 holds them without an
+    error. Pooling with padding stays, because its divisor changes at the border.
 
     Args:
         model: a model whose shapes are inferred (``onnx.shape_inference``).

@@ -1,6 +1,5 @@
-"""The program that the documentation shows for use from Python runs as it stands there."""
+"""The example for use from Python runs as the documentation shows it."""
 
-import re
 import runpy
 import shutil
 from pathlib import Path
@@ -10,7 +9,7 @@ import torch
 
 from reid_edge.data.schema import ReidData
 
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "inference.md"
+EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "embed_images.py"
 
 
 @pytest.fixture
@@ -23,10 +22,8 @@ def script(
     shutil.copy(checkpoint_file, model)
     for image in tiny_data.query[:5]:
         shutil.copy(image.path, tmp_path / "images")
-    (program,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    (tmp_path / "program.py").write_text(program)
     monkeypatch.chdir(tmp_path)
-    return tmp_path / "program.py"
+    return EXAMPLE
 
 
 def test_the_documented_program(script: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -40,7 +37,7 @@ def test_the_documented_program(script: Path, capsys: pytest.CaptureFixture[str]
         assert line.count(image.name) == 1
 
 
-def test_it_ends_with_one_line_where_a_file_is_missing(script: Path) -> None:
-    shutil.rmtree(script.parent / "runs")
+def test_it_ends_with_one_line_where_a_file_is_missing(script: Path, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "runs")
     with pytest.raises(SystemExit, match=r"error: .*checkpoint\.pt: no such file; give the path"):
         runpy.run_path(str(script))

@@ -1,0 +1,156 @@
+"""Every command that the documentation shows is understood by the program that it names."""
+
+import argparse
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.config import Config
+from pipeline.settings_io import load_config, setting_keys
+from pipeline.shipped_configs import find_config
+from reid_edge.cli import main as cli
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"^```(?:bash|sh|console)?\n(.*?)^```", re.DOTALL | re.MULTILINE)
+STARTS = {
+    "python run_pipeline.py": ("run",),
+    "reid-edge": (),
+    "python -m reid_edge": (),
+    "python -m pipeline.search": ("search",),
+}
+
+
+# In text, `name.suffix` is a file.
+FILE_SUFFIXES = ("md", "py", "pt", "pth", "json", "yaml", "onnx", "data", "html", "rec", "csv")
+
+
+class ParsedError(Exception):
+    """A command line was parsed; nothing of it runs."""
+
+
+def commands(page: Path) -> Iterator[str]:
+    """Yield the command lines of a page: those in code blocks, and those with options in text."""
+    text = page.read_text()
+    for block in BLOCK.findall(text):
+        yield from filter(is_ours, whole_lines(block))
+    for code in re.findall(r"(?<!`)`([^`]+)`(?!`)", BLOCK.sub("", text)):
+        if "..." not in code and (" --" in code or "=" in code):
+            yield from filter(is_ours, [" ".join(code.split())])
+
+
+def whole_lines(block: str) -> Iterator[str]:
+    """Yield the lines of a code block; one that ends within quotes goes on in the next."""
+    begun = ""
+    for line in block.replace("\\\n", " ").splitlines():
+        begun += line if not begun else f" {line.strip()}"
+        if begun.partition(" #")[0].count("'") % 2 == 0:
+            yield begun.strip().removeprefix(".venv/bin/")
+            begun = ""
+
+
+def is_ours(line: str) -> bool:
+    return line.startswith(tuple(STARTS)) and "COMMAND" not in line
+
+
+ALL = [
+    pytest.param(line, id=f"{page.name}: {line[:60]}")
+    for page in PAGES
+    if page.name != "commands.md"
+    for line in dict.fromkeys(commands(page))
+]
+
+
+def arguments_of(line: str) -> list[str]:
+    start = next(start for start in STARTS if line.startswith(start))
+    return [*STARTS[start], *shlex.split(line.removeprefix(start), comments=True)]
+
+
+@pytest.mark.parametrize("line", ALL)
+def test_a_command_is_understood(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = arguments_of(line)
+    if set(arguments) & {"-h", "--help", "--version"}:
+        return
+    options = parse(arguments, monkeypatch, capsys)
+    if arguments[0] in ("run", "search"):
+        check_settings(options, tmp_path)
+
+
+def parse(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> argparse.Namespace:
+    """Let the real parser read a command line, and stop there."""
+
+    def stop(method: str) -> None:
+        real = getattr(argparse.ArgumentParser, method)
+
+        def parsed(parser: argparse.ArgumentParser, given: list[str]) -> None:
+            raise ParsedError(real(parser, given))
+
+        monkeypatch.setattr(argparse.ArgumentParser, method, parsed)
+
+    with monkeypatch.context():
+        stop("parse_args")
+        stop("parse_intermixed_args")
+        with pytest.raises((ParsedError, SystemExit)) as caught:
+            cli.main(arguments)
+    assert isinstance(caught.value, ParsedError), capsys.readouterr().err
+    options = caught.value.args[0]
+    assert isinstance(options, argparse.Namespace)
+    return options
+
+
+def check_settings(options: argparse.Namespace, folder: Path) -> None:
+    """Check that configuration, stages and settings of a command are known."""
+    if options.config is None:
+        path = folder / "config.yaml"
+        path.write_text("")
+    else:
+        path = find_config(options.config)
+    load_config(path, options.overrides, options.stages)
+
+
+def test_settings_in_the_text_are_known() -> None:
+    """``section.key`` in text names a setting, a section, or an attribute in Python."""
+    sections = set(Config.model_fields)
+    known = set(setting_keys())
+    above = {key.rpartition(".")[0] for key in known} | {
+        ".".join(key.split(".")[:n]) for key in known for n in (1, 2, 3)
+    }
+    for page in PAGES:
+        text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+        for code in re.findall(r"`([a-z_0-9.]+)(?:=[^`]*)?`", text):
+            first, _, rest = code.partition(".")
+            if first not in sections or not rest or rest.endswith(FILE_SUFFIXES):
+                continue
+            if (ROOT / first / rest.partition(".")[0]).with_suffix(".py").is_file():
+                continue  # a module of a package that is called as a section is
+            assert code in known | above, f"{page.relative_to(ROOT)}: {code} is no setting"
+
+
+def test_configurations_in_the_documentation_are_there() -> None:
+    for page in PAGES:
+        for named in re.findall(r"configs/[\w]+\.yaml", page.read_text()):
+            assert (ROOT / named).is_file(), f"{page.relative_to(ROOT)}: {named}"
+
+
+def test_yaml_in_the_documentation_is_a_configuration(tmp_path: Path) -> None:
+    for page in PAGES:
+        for block in re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
+            content = yaml.safe_load(block)
+            if set(content) <= set(Config.model_fields) | {"extends"}:
+                path = tmp_path / "config.yaml"
+                path.write_text(block)
+                load_config(path)
+
+
+def test_benchmarks_in_the_documentation_are_there() -> None:
+    for page in PAGES:
+        for named in re.findall(r"python -m (benchmarks\.[\w.]+)", page.read_text()):
+            assert (ROOT / (named.replace(".", "/") + ".py")).is_file(), f"{page.name}: {named}"

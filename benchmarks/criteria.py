@@ -15,7 +15,7 @@ import argparse
 import json
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,10 @@ from pipeline.config import Config
 from pipeline.context import StageContext
 from pipeline.settings.cut import PruneStage
 from pipeline.settings.data import DataSettings
-from pipeline.stages.channel_scores import measure_channels
+from pipeline.stages.channel_scores import scoring_data
 from pipeline.widths import TRACE_SIZE
-from prune.criteria import CRITERIA, Criterion
+from prune.criteria import CRITERIA
+from prune.criteria.criterion import ScoreRequest
 from prune.cut import cut
 from prune.layers import Widths, layer_widths
 from prune.nni_backend import find_groups
@@ -154,24 +155,30 @@ def planned(model: nn.Module, options: argparse.Namespace) -> dict[str, Widths]:
     return {f"first_of_{options.iterations}_to_{last}": plan[0], **targets}
 
 
-def measure_row(bench: Bench, widths: Widths, criterion: Criterion) -> dict[str, Any]:
+def measure_row(bench: Bench, widths: Widths, criterion: str) -> dict[str, Any]:
     """Cut once and reconstruct; return the mAP after each step, and the CPU seconds of each."""
     settings = PruneStage(criterion=criterion, criterion_images=len(bench.reconstruction))
     started = time.process_time()
-    measured = measure_channels(
-        bench.context, settings, bench.model, widths=widths, groups=bench.groups, iteration=1
-    )
+    data = scoring_data(bench.context, settings, "scores", 1)
     seconds = {"scores": time.process_time() - started}
+    chosen = CRITERIA.load(criterion)
+
+    def timed_score(request: ScoreRequest) -> dict[str, Tensor]:
+        started = time.process_time()
+        scores = chosen.score(request)
+        seconds["scores"] += time.process_time() - started
+        return scores
+
     generator = torch.Generator().manual_seed(SEED)
     result = cut(
         bench.model,
         widths,
         example=torch.randn(2, 3, *TRACE_SIZE, generator=generator),
         check_input=bench.reconstruction[:4],
-        criterion=criterion,
+        criterion=replace(chosen, score=timed_score),
+        data=data,
         seed=SEED,
         groups=bench.groups,
-        measured=measured,
     )
     accuracy = {"surgery": score(bench, result.model)}
     started = time.process_time()

@@ -33,7 +33,7 @@ from prune.reconstruct import reconstruct
 from prune.widths import linear_plan
 from reid_edge.models.registry import build_model
 
-STEPS = ("groups", "masks", "surgery", "check", "reconstruction", "Torch-Pruning")
+STEPS = ("groups", "scores", "masks", "surgery", "check", "reconstruction", "Torch-Pruning")
 
 
 def main(options: argparse.Namespace) -> None:

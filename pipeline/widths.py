@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,18 +13,16 @@ from pipeline.settings.stage_names import StageName
 from pipeline.settings.target import PLAN_SUFFIX, WidthBudget
 from prune.allocate import Measure, by_loss, energy_losses, uniform
 from prune.costs import output_layers
-from prune.criteria import rescore
+from prune.criteria import CRITERIA
+from prune.criteria.criterion import ScoreRequest, ScoringData, score_channels
 from prune.cut import cut
 from prune.latency_budget import widths_for_latency
 from prune.layers import Widths, layer_widths
 from prune.nni_backend import find_groups
 from prune.plan_file import read_plan
-from prune.reconstruction_scores import reconstruction_errors
 from prune.targets import WidthOptions, shares_by_pattern, width_options
-from prune.tracing import normalised_layers
 from prune.widths import SCHEDULES, check_groups
 from quantize.latency import Candidate, measure_latency
-from reid_edge.core.cost import conv_and_linear_layers
 from reid_edge.core.errors import PipelineError, PruneError
 from reid_edge.models.custom_widths import differing_form
 from reid_edge.models.registry import ARCHITECTURES, build_model
@@ -34,7 +33,7 @@ TRACE_SIZE = (64, 32)
 LATENCY_ROUNDS = 40
 CLASSIFIER = "classifier"
 
-Images = Callable[[], Tensor]
+Data = Callable[[], ScoringData | None]
 Groups = list[tuple[str, ...]]
 
 logger = logging.getLogger(__name__)
@@ -89,7 +88,7 @@ def final_widths(
     config: Config,
     stage: str,
     source: nn.Module,
-    images: Images | None = None,
+    data: Data | None = None,
     groups: Groups | None = None,
 ) -> dict[str, int]:
     """Return the widths of every layer after a stage.
@@ -98,8 +97,9 @@ def final_widths(
         config: all settings.
         stage: "transfer" or "prune".
         source: the full-width model; its weights count where :func:`depends_on_weights`.
-        images: gives inputs (N, 3, H, W) on which the criterion ``reconstruction`` measures what
-            a budget costs; without, and with any other criterion, the norms of the weights tell.
+        data: draws what the criterion measures the loss of removing channels on, where it does
+            that; without, and with any other criterion, the loss is the share of squared L2 norm
+            that is removed.
         groups: layers of the source whose channels go together; none: they are found here, where
             they are needed, which takes seconds.
 
@@ -123,7 +123,7 @@ def final_widths(
     assert isinstance(target, WidthBudget), "the target's name was checked with the settings"
     if config.prune.ratios:
         raise PipelineError("prune.ratios: a budget finds the shares itself; take one of them out")
-    return _within(target, free, source, config, images)
+    return _within(target, free, source, config, data)
 
 
 def _refuse_width_options(config: Config, stage: str) -> None:
@@ -213,10 +213,10 @@ def _within(
     free: WidthOptions,
     source: nn.Module,
     config: Config,
-    images: Images | None,
+    data: Data | None,
 ) -> dict[str, int]:
     full = free.costs.cost({})
-    losses = None if budget.widths == "uniform" else _losses(config, free, source, images)
+    losses = None if budget.widths == "uniform" else _losses(config, free, source, data)
 
     def within(limit: float, measure: Measure) -> dict[str, int]:
         if losses is None:
@@ -244,23 +244,15 @@ def _absolute(value: float, full: int) -> float:
 
 
 def _losses(
-    config: Config, free: WidthOptions, source: nn.Module, images: Images | None
+    config: Config, free: WidthOptions, source: nn.Module, data: Data | None
 ) -> dict[str, Tensor]:
-    """Return what every layer loses with n channels gone: measured, or from the L2 norms."""
-    groups = [unit.layers for unit in free.units]
-    if config.prune.criterion == "reconstruction" and images is not None:
-        return reconstruction_errors(source, images(), groups=groups)
-    layers = conv_and_linear_layers(source)
-    norms = {
-        name: layers[name].weight.detach().flatten(1).norm(dim=1).cpu()
-        for members in groups
-        for name in members
-    }
-    normalisations = normalised_layers(source)
-    scores = rescore(
-        "l2", norms, model=source, normalisations=normalisations, groups=groups, seed=0
-    )
-    return energy_losses(free, scores)
+    """Return what is lost (C,) without n channels, n from 0, by layer."""
+    criterion, groups = CRITERIA.load(config.prune.criterion), [unit.layers for unit in free.units]
+    layers = tuple(name for members in groups for name in members)
+    request = ScoreRequest(source.cpu(), layers, layer_widths(source), groups)
+    if criterion.losses is not None and (data is not None or criterion.needs == "weights"):
+        return criterion.losses(replace(request, data=None if data is None else data()))
+    return energy_losses(free, score_channels(CRITERIA.load("l2"), request))
 
 
 def _latency_share(source: nn.Module, widths: Widths, config: Config, groups: Groups) -> float:

@@ -1,13 +1,15 @@
-"""One cut: masks, surgery, check."""
+"""One cut: scores, masks, surgery, check."""
 
 import copy
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from prune.criteria import Criterion, Scores
+from prune.criteria import CRITERIA
+from prune.criteria.criterion import Criterion, ScoreRequest, ScoringData, score_channels
 from prune.divergence import first_difference
 from prune.layers import Widths, layer_widths
 from prune.nni_backend import find_groups, mask_channels, remove_masked
@@ -44,10 +46,10 @@ def cut(
     *,
     example: Tensor,
     check_input: Tensor,
-    criterion: Criterion = "l2",
+    criterion: str | Criterion = "l2",
+    data: ScoringData | None = None,
     seed: int = 0,
     groups: list[tuple[str, ...]] | None = None,
-    measured: Scores | None = None,
 ) -> Cut:
     """Take a model to planned widths: mask, remove, check.
 
@@ -57,16 +59,18 @@ def cut(
         example: input (2, 3, H, W) for tracing; small is fast, and the result does not depend on it
             as long as no map shrinks to a few pixels.
         check_input: input (N, 3, H, W) on which masked and compact model are compared.
-        criterion: what ranks channels, see :mod:`prune.criteria`.
-        seed: of the random criterion.
+        criterion: what ranks channels: a name in :data:`prune.criteria.CRITERIA`, or one's own.
+        data: images, for a criterion that is measured on images.
+        seed: for a criterion that draws.
         groups: what :func:`prune.nni_backend.find_groups` returned for this model or for a wider
             form of it; none: they are found here, which takes seconds.
-        measured: scores (C,) by layer, for a criterion that is measured on images.
 
     Raises:
-        PruneError: the plan splits a group or names what cannot be cut, the model cannot be taken
-            apart, or the result is not what was planned.
+        PruneError: the criterion is unknown or lacks data, the plan splits a group or names what
+            cannot be cut, the model cannot be taken apart, or the result is not what was planned.
     """
+    if isinstance(criterion, str):
+        criterion = CRITERIA.load(criterion)
     clock = _Clock()
     check_supported(model, widths)
     source = _copy(model)
@@ -81,15 +85,12 @@ def cut(
     whole = [members for members in groups if is_of_one_width(members, now)]
     check_groups({**now, **widths}, whole)
     clock.stop("groups")
+    layers = tuple(name for name in now if widths.get(name, now[name]) < now[name])
+    request = ScoreRequest(source, layers, widths, groups, seed, data)
+    scores = fuse_scores(score_channels(criterion, request), groups)
+    clock.stop("scores")
     masked = mask_channels(
-        source,
-        example=example,
-        check_input=check_input,
-        widths=widths,
-        groups=groups,
-        criterion=criterion,
-        seed=seed,
-        measured=measured,
+        source, example=example, check_input=check_input, widths=widths, scores=scores
     )
     clock.stop("masks")
     remove_masked(source, masked.masks, example)
@@ -103,7 +104,18 @@ def cut(
     clock.stop("check")
     for name, parameter in source.named_parameters():
         parameter.requires_grad_(learns[name])
-    return Cut(source.eval(), masked.kept, masked.scores, groups, difference, clock.seconds)
+    return Cut(source.eval(), masked.kept, scores, groups, difference, clock.seconds)
+
+
+def fuse_scores(scores: Mapping[str, Tensor], groups: Sequence[Sequence[str]]) -> dict[str, Tensor]:
+    """Average scores (C,) over each group, so that its members lose the same channels."""
+    fused = dict(scores)
+    for group in groups:
+        members = [name for name in group if name in scores]
+        if members:
+            mean = torch.stack([scores[name] for name in members]).mean(0)
+            fused |= dict.fromkeys(members, mean)
+    return fused
 
 
 def _copy(model: nn.Module) -> nn.Module:

@@ -9,16 +9,15 @@ import io
 import logging
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from prune.criteria import Criterion, Scores, rescore
 from prune.device import check_on_cpu
-from prune.layers import Widths, layer_widths, output_width
+from prune.layers import Widths, layer_widths
 from prune.tracing import normalised_layers, trace
 from reid_edge.core.cost import conv_and_linear_layers
 from reid_edge.core.errors import PruneError, reason_of
@@ -35,13 +34,11 @@ class Masked:
 
     Attributes:
         masks: NNI's masks, by layer and target.
-        scores: importance of every output channel (C,), by layer; equal within a group.
         kept: indices of the channels that stay (sorted), by layer.
         output: the masked model's output on the check input.
     """
 
     masks: Masks
-    scores: dict[str, Tensor]
     kept: dict[str, Tensor]
     output: object
 
@@ -137,54 +134,44 @@ def mask_channels(
     example: Tensor,
     check_input: Tensor,
     widths: Widths,
-    groups: list[tuple[str, ...]],
-    criterion: Criterion = "l2",
-    seed: int = 0,
-    measured: Scores | None = None,
+    scores: Mapping[str, Tensor],
 ) -> Masked:
-    """Mask the channels of least score until every layer is at its planned width.
+    """Mask the channels with the lowest scores until every layer has its planned width.
 
-    The model is left as it was. Members of a group are brought to one scale before their scores
-    are averaged (see :func:`prune.criteria.rescore`). BatchNorm outputs of masked channels are
-    masked too; otherwise a masked channel still sends relu(beta) on, which the surgery drops.
+    The model is left as it was. BatchNorm outputs of masked channels are masked too; otherwise a
+    masked channel still sends relu(beta) on, which the surgery drops.
 
     Args:
         model: the model to prune.
         example: an input (N, 3, H, W), small is fine.
         check_input: an input (N, 3, H, W) on which the masked model's output is recorded.
         widths: planned output channels by layer; layers that are not named stay as they are.
-        groups: what :func:`find_groups` returned.
-        criterion: what ranks channels.
-        seed: of the random criterion.
-        measured: scores (C,) by layer, for a criterion that is measured on images.
+        scores: of every channel (C,), by layer that is cut; equal within a group.
 
     Raises:
-        PruneError: the masks keep another number of channels than planned, or a measured
-            criterion has no scores of a layer.
+        PruneError: the masks keep another number of channels than planned.
     """
-    normalisations = normalised_layers(model)
-
-    def scores_of(norms: Scores) -> Scores:
-        scores = rescore(
-            criterion,
-            norms,
-            model=model,
-            normalisations=normalisations,
-            groups=groups,
-            seed=seed,
-            measured=measured,
-        )
-        # Not by NNI, which cannot average those of a convolution and a linear layer.
-        return _fused(scores, groups)
-
-    configs = _pruning_config(model, widths, normalisations)
+    configs = _pruning_config(model, widths)
     with evaluating(model):
-        pruner = _make_pruner(model, configs, criterion, scores_of)
+        with _quiet_and_seeded():
+            from nni.compression.base.setting import PruningSetting
+            from nni.compression.pruning import L2NormPruner
+
+            class ScoredPruner(L2NormPruner):  # type: ignore[misc]
+                def _calculate_metrics(self, data: Any) -> Any:
+                    # NNI's norms tell the shapes in which it wants the scores.
+                    metrics = super()._calculate_metrics(data)
+                    for name, targets in metrics.items():
+                        targets["weight"] = scores[name].reshape(targets["weight"].shape)
+                    return metrics
+
+            # NNI does not know InstanceNorm as something to mask.
+            PruningSetting.register("InstanceNorm2d", PruningSetting.default_setting)
+            pruner = ScoredPruner(model, configs)
         try:
             with _quiet_and_seeded(), torch.no_grad():
                 pruner.track_forward(example)
                 _, raw_masks = pruner.compress()
-                scores = _scores(pruner)
                 output = model.eval()(check_input)  # NNI's wrappers too
         finally:
             pruner.unwrap_model()
@@ -192,47 +179,23 @@ def mask_channels(
         name: {target: mask for target, mask in targets.items() if mask is not None}
         for name, targets in raw_masks.items()
     }
-    kept = _kept_channels(model, masks)
+    kept = {
+        name: masks[name]["weight"].flatten(1).any(1).nonzero().flatten()
+        if name in masks
+        else torch.arange(width)
+        for name, width in layer_widths(model).items()
+    }
     for name, width in widths.items():
         if len(kept[name]) != width:
             raise PruneError(
                 f"masks keep {len(kept[name])} channels of {name!r} where {width} were planned; "
                 "is it tied to a layer that the plan leaves alone?"
             )
-    return Masked(masks, scores, kept, output)
+    return Masked(masks, kept, output)
 
 
-def _make_pruner(
-    model: nn.Module,
-    configs: list[dict[str, Any]],
-    criterion: Criterion,
-    scores_of: Callable[[Scores], Scores],
-) -> Any:
-    """Make NNI's pruner of a criterion, its metrics turned into scores."""
-    with _quiet_and_seeded():
-        from nni.compression import pruning
-        from nni.compression.base.setting import PruningSetting
-
-        kinds = {"l1": pruning.L1NormPruner, "fpgm": pruning.FPGMPruner}
-
-        class ScoredPruner(kinds.get(criterion, pruning.L2NormPruner)):  # type: ignore[misc]
-            def _calculate_metrics(self, data: Any) -> Any:
-                metrics = super()._calculate_metrics(data)
-                norms = {name: targets["weight"].flatten() for name, targets in metrics.items()}
-                for name, score in scores_of(norms).items():
-                    metrics[name]["weight"] = score.reshape(metrics[name]["weight"].shape)
-                return metrics
-
-        # NNI does not know InstanceNorm as something to mask.
-        PruningSetting.register("InstanceNorm2d", PruningSetting.default_setting)
-        return ScoredPruner(model, configs)
-
-
-def _pruning_config(
-    model: nn.Module,
-    widths: Widths,
-    normalisations: Mapping[str, str],
-) -> list[dict[str, Any]]:
+def _pruning_config(model: nn.Module, widths: Widths) -> list[dict[str, Any]]:
+    """Return NNI's configuration: how much of each layer goes, and which outputs follow it."""
     now = layer_widths(model)
     configs: list[dict[str, Any]] = []
     cut = [name for name in now if widths.get(name, now[name]) < now[name]]
@@ -241,51 +204,21 @@ def _pruning_config(
         # rounding from removing one too few.
         ratio = (now[name] - widths[name] + 0.5) / now[name]
         configs.append({"op_names": [name], "sparse_ratio": min(ratio, 1 - 1e-9)})
-    for normalisation, owner in normalisations.items():
+    for normalisation, owner in normalised_layers(model).items():
         if owner in cut:
-            configs.append(_follow(normalisation, owner))
+            follows = {
+                "align": {"module_name": owner, "target_name": "weight", "dims": [0]},
+                "granularity": "per_channel",
+                "apply_method": "mul",
+            }
+            configs.append(
+                {
+                    "op_names": [normalisation],
+                    "target_names": ["_output_"],
+                    "target_settings": {"_output_": follows},
+                }
+            )
     return configs
-
-
-def _follow(normalisation: str, owner: str) -> dict[str, Any]:
-    align = {"module_name": owner, "target_name": "weight", "dims": [0]}
-    return {
-        "op_names": [normalisation],
-        "target_names": ["_output_"],
-        "target_settings": {
-            "_output_": {"align": align, "granularity": "per_channel", "apply_method": "mul"}
-        },
-    }
-
-
-def _scores(pruner: Any) -> Scores:
-    metrics = pruner._calculate_metrics(pruner._collect_data())
-    return {
-        name: targets["weight"].detach().flatten().clone()
-        for name, targets in metrics.items()
-        if "weight" in targets
-    }
-
-
-def _fused(scores: Scores, groups: list[tuple[str, ...]]) -> Scores:
-    """Average the scores over each group, so that its members lose the same channels."""
-    fused = dict(scores)
-    for group in groups:
-        members = [name for name in group if name in scores]
-        if members:
-            mean = torch.stack([scores[name] for name in members]).mean(0)
-            fused |= dict.fromkeys(members, mean)
-    return fused
-
-
-def _kept_channels(model: nn.Module, masks: Masks) -> dict[str, Tensor]:
-    kept = {}
-    for name, layer in conv_and_linear_layers(model).items():
-        if name in masks:
-            kept[name] = masks[name]["weight"].flatten(1).any(1).nonzero().flatten()
-        else:
-            kept[name] = torch.arange(output_width(layer))
-    return kept
 
 
 def remove_masked(

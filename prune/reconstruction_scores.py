@@ -6,7 +6,6 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from prune.criteria import Scores
 from prune.device import check_on_cpu
 from prune.elimination import Elimination, Regression, eliminate, regression
 from prune.layers import Widths, layer_widths
@@ -29,7 +28,7 @@ def reconstruction_scores(
     *,
     widths: Widths,
     groups: Sequence[tuple[str, ...]],
-) -> Scores:
+) -> dict[str, Tensor]:
     """Score channels by the order in which they can go when what is left is solved anew.
 
     A channel is worth what the layers that read its group compute worse without it after the
@@ -56,7 +55,7 @@ def reconstruction_scores(
     check_one_width(groups, layer_widths(model), widths)
     readers = _readers_of_cut(model, widths, groups)
     _check_places(readers)
-    scores: Scores = {}
+    scores: dict[str, Tensor] = {}
     for members, found in _eliminations(model, images, readers).items():
         score = torch.ones(len(found.order))
         score[found.order] = torch.arange(1.0, len(found.order) + 1)

@@ -22,7 +22,7 @@ from pipeline.search.task import (
 )
 from pipeline.search.variables import default_variables
 from pipeline.widths import TRACE_SIZE, final_widths, plan_path, stock_target
-from prune.criteria import Criterion
+from prune.criteria import CRITERIA
 from prune.nni_backend import find_groups
 from prune.search.space import Patterns
 from prune.targets import width_options
@@ -152,10 +152,11 @@ def _task_settings(
     )
 
 
-def _criterion(config: Config) -> Criterion:
-    if config.prune.criterion != "taylor":
-        return config.prune.criterion
-    logger.info("search: taylor needs labels, which a trial has not; candidates are cut by l2")
+def _criterion(config: Config) -> str:
+    name = config.prune.criterion
+    if CRITERIA.load(name).needs != "labelled_images":
+        return name
+    logger.info("search: %s needs labels, which a trial has not; candidates are cut by l2", name)
     return "l2"
 
 

@@ -5,10 +5,10 @@ from torch import Tensor, nn
 
 from pipeline.search.task import Labelled, Task
 from pipeline.widths import TRACE_SIZE
+from prune.criteria.criterion import ScoringData
 from prune.cut import cut
 from prune.layers import Widths, layer_widths
 from prune.reconstruct import reconstruct
-from prune.reconstruction_scores import reconstruction_scores
 from prune.widths import linear_plan
 from reid_edge.metrics import evaluate_ranking
 
@@ -25,9 +25,6 @@ def compact_model(task: Task, widths: Widths) -> nn.Module:
     model, full = task.model, layer_widths(task.model)
     groups = [tuple(members) for members in task.settings.groups]
     for step in linear_plan(full, {**full, **widths}, task.settings.iterations):
-        measured = None
-        if task.settings.criterion == "reconstruction":
-            measured = reconstruction_scores(model, task.reconstruction, widths=step, groups=groups)
         result = cut(
             model,
             step,
@@ -36,7 +33,7 @@ def compact_model(task: Task, widths: Widths) -> nn.Module:
             criterion=task.settings.criterion,
             seed=task.settings.seed,
             groups=groups,
-            measured=measured,
+            data=ScoringData([task.reconstruction]),
         )
         # As in a run: the model before this cut is imitated, whose normalisations still fit.
         reconstruct(result.model, model, result.kept, task.reconstruction)

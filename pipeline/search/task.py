@@ -14,8 +14,8 @@ import prune
 import quantize
 import reid_edge
 from pipeline.settings.base import Settings
+from pipeline.settings.cut import CriterionName
 from pipeline.widths import TRACE_SIZE
-from prune.criteria import Criterion
 from prune.search.space import SearchSpace, make_space
 from prune.targets import width_options
 from reid_edge.core.io import write_bytes, write_torch
@@ -52,7 +52,7 @@ class TaskSettings(Settings):
     untouched: tuple[str, ...]
     groups: tuple[tuple[str, ...], ...]
     iterations: int
-    criterion: Criterion
+    criterion: CriterionName
     distance: Distance
     seed: int
     threads: int | None

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field
 
 from pipeline.settings.base import Settings, Share
 from pipeline.settings.target import Target
-from prune.criteria import Criterion
+from prune.criteria import CRITERIA
 from prune.widths import Schedule
 from reid_edge.training.settings import DistillationSettings, LossSettings, TrainingSettings
 
@@ -17,18 +17,25 @@ def _not_one(count: int) -> int:
     return count
 
 
+def _registered(name: str) -> str:
+    CRITERIA.check(name)
+    return name
+
+
+CriterionName = Annotated[str, AfterValidator(_registered)]
+*_others, _last = CRITERIA
+
+
 class CutSettings(Settings):
     """What ranks channels, how a cut is mended and tuned; the stages that cut share it."""
 
-    criterion: Criterion = Field(
-        "l2",
-        description="what ranks channels: l2, l1, fpgm, taylor, batchnorm_scale, reconstruction or "
-        "random",
+    criterion: CriterionName = Field(
+        "l2", description=f"what ranks channels: {', '.join(_others)} or {_last}"
     )
     criterion_images: int = Field(
         128,
         ge=2,
-        description="training images for a criterion that looks at them: taylor, reconstruction",
+        description="training images for a criterion that needs images",
     )
     reconstruction_images: int = Field(
         128, ge=0, description="training images for least squares after surgery; 0: without"

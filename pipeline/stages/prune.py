@@ -5,18 +5,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from pipeline.context import StageContext
 from pipeline.evaluation import evaluate
 from pipeline.run_dir import KEPT, PLAN
 from pipeline.settings.cut import PruneStage, TransferStage
+from pipeline.stages.channel_scores import scoring_data
 from pipeline.stages.common import finish_model
 from pipeline.stages.iteration import Iteration, State, load_state, write_kept
 from pipeline.stages.prune_iteration import run_iteration
 from pipeline.stages.tuning import exceeded_budget, judges_apart
 from pipeline.widths import TRACE_SIZE, Groups, final_widths, schedule, stock_target
 from prune.costs import CostModel
+from prune.criteria.criterion import ScoringData
 from prune.layers import layer_widths
 from prune.nni_backend import find_groups
 from prune.plan_file import PlanFile, read_plan, write_plan
@@ -86,10 +88,10 @@ def _write_plan(
     groups: Groups,
     path: Path,
 ) -> None:
-    def images() -> Tensor:
-        return torch.cat(context.training_batches(settings.criterion_images, "plan"))
+    def data() -> ScoringData | None:
+        return scoring_data(context, settings, "plan")
 
-    widths = final_widths(context.config, context.stage, source, images, groups)
+    widths = final_widths(context.config, context.stage, source, data, groups)
     costs = CostModel(source, context.example())
     cost = costs.cost(widths)
     plan = PlanFile(

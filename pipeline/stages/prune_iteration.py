@@ -15,7 +15,7 @@ from torch import nn
 
 from pipeline.evaluation import evaluate, headline
 from pipeline.run_dir import CHECKPOINT, KEPT, METRICS
-from pipeline.stages.channel_scores import measure_channels
+from pipeline.stages.channel_scores import scoring_data, warn_of_guessing
 from pipeline.stages.iteration import REPORT, Iteration, State, read_report, write_kept
 from pipeline.stages.tuning import judge, judges_apart, tune_within_budget
 from pipeline.widths import TRACE_SIZE
@@ -75,7 +75,8 @@ def _cut_and_mend(iteration: Iteration, state: State) -> None:
         iteration=iteration.number,
         iterations=iteration.count,
     )
-    seconds |= report.seconds
+    for step, value in report.seconds.items():
+        seconds[step] = seconds.get(step, 0.0) + value
     accuracy = {
         "before": headline(state.metrics, context.config),
         "after_surgery": _accuracy(iteration, result.model),
@@ -100,24 +101,19 @@ def _cut(iteration: Iteration, state: State, seconds: dict[str, float]) -> Cut:
     logger.info("%s: masks and surgery", iteration.label)
     generator = torch.Generator().manual_seed(context.seed("check", iteration.number))
     with _timed(seconds, "scores"):
-        measured = measure_channels(
-            context,
-            settings,
-            state.model,
-            widths=iteration.widths,
-            groups=iteration.groups,
-            iteration=iteration.number,
-        )
-    return cut(
+        data = scoring_data(context, settings, "scores", iteration.number)
+    result = cut(
         state.model,
         iteration.widths,
         example=torch.randn(2, 3, *TRACE_SIZE, generator=generator),
         check_input=torch.randn(CHECK_IMAGES, 3, *context.input_size, generator=generator),
         criterion=settings.criterion,
+        data=data,
         seed=context.seed("criterion", iteration.number),
         groups=iteration.groups,
-        measured=measured,
     )
+    warn_of_guessing(context, settings.criterion, data)
+    return result
 
 
 def _mend(

@@ -11,10 +11,11 @@ from pipeline.config import Config
 from pipeline.context import StageContext
 from pipeline.settings.cut import PruneStage
 from pipeline.settings.data import DataSettings
-from pipeline.stages.channel_scores import _labelled_batches, measure_channels
-from prune.criteria import MEASURED, Criterion
+from pipeline.stages.channel_scores import scoring_data, warn_of_guessing
+from prune.criteria import CRITERIA
+from prune.criteria.criterion import Criterion, Needs, ScoreRequest, ScoringData, score_channels
 from prune.layers import layer_widths
-from reid_edge.data.schema import ReidData, Sample
+from reid_edge.data.schema import ReidData
 from reid_edge.models import build_model
 
 
@@ -24,9 +25,16 @@ def context(tiny_data: ReidData, tmp_path: Path) -> StageContext:
     return StageContext("prune", config, tmp_path, tiny_data, None, None, "", (32, 32))
 
 
+MEASURED = [name for name, criterion in CRITERIA.items() if criterion.needs != "weights"]
+
+
+def test_two_criteria_are_measured_on_images() -> None:
+    assert MEASURED == ["taylor", "reconstruction"]
+
+
 @pytest.mark.parametrize("criterion", MEASURED)
 def test_every_layer_that_is_cut_is_scored_and_again_the_same(
-    context: StageContext, criterion: Criterion
+    context: StageContext, criterion: str
 ) -> None:
     model = build_model("osnet_x0_25", num_classes=8).eval()
     settings = PruneStage(criterion=criterion, criterion_images=6)
@@ -35,11 +43,10 @@ def test_every_layer_that_is_cut_is_scored_and_again_the_same(
     widths = now | {name: max(1, width // 2) for name, width in cut.items()}
 
     def measure(iteration: int) -> dict[str, Tensor]:
-        scores = measure_channels(
-            context, settings, model, widths=widths, groups=[], iteration=iteration
-        )
-        assert scores is not None
-        return {name: scores[name] for name in cut if now[name] > 1}
+        data = scoring_data(context, settings, "scores", iteration)
+        layers = tuple(name for name in cut if now[name] > 1)
+        request = ScoreRequest(model, layers, widths, groups=[], data=data)
+        return score_channels(CRITERIA.load(criterion), request)
 
     first, again, other = measure(1), measure(1), measure(2)
     assert all(len(first[name]) == now[name] for name in first)
@@ -57,17 +64,22 @@ def test_taylor_scores_of_a_classifier_that_knows_nobody_are_called_noise(
     def warnings() -> str:
         caplog.clear()
         with caplog.at_level("WARNING", logger="pipeline"):
-            measure_channels(context, settings, model, widths={}, groups=[], iteration=1)
+            data = scoring_data(context, settings, "scores", 1)
+            request = ScoreRequest(model, ("conv1.conv",), widths={}, groups=[], data=data)
+            score_channels(CRITERIA.load("taylor"), request)
+            warn_of_guessing(context, "taylor", data)
         return caplog.text
 
     assert "prune: the classifier does not know the training identities (cross ent" in warnings()
-    learn(model, context, context.training_sample(8, "scores", 1))
+    data = scoring_data(context, settings, "scores", 1)
+    assert data is not None
+    learn(model, data)
     assert not warnings()
 
 
-def learn(model: nn.Module, context: StageContext, images: list[Sample]) -> None:
+def learn(model: nn.Module, data: ScoringData) -> None:
     """Let a model learn whom some images show."""
-    ((stacked, classes),) = _labelled_batches(context, images)
+    (stacked,), (classes,) = data.batches, data.labels
     optimiser = torch.optim.Adam(model.parameters(), 1e-3)
     for _ in range(15):
         optimiser.zero_grad()
@@ -76,6 +88,16 @@ def learn(model: nn.Module, context: StageContext, images: list[Sample]) -> None
 
 
 def test_norms_need_no_images(context: StageContext) -> None:
-    model = build_model("osnet_x0_25", num_classes=8)
-    settings = PruneStage(criterion="l2")
-    assert not measure_channels(context, settings, model, widths={}, groups=[], iteration=1)
+    assert scoring_data(context, PruneStage(criterion="l2"), "scores", 1) is None
+
+
+@pytest.mark.parametrize("needs", ["images", "labelled_images"])
+def test_a_criterion_from_outside_gets_what_it_needs(context: StageContext, needs: Needs) -> None:
+    CRITERIA.register("toy", Criterion("toy", "a test's own", needs, lambda _: {}))
+    try:
+        data = scoring_data(context, PruneStage(criterion="toy", criterion_images=6), "scores", 1)
+    finally:
+        CRITERIA.unregister("toy")
+    assert data is not None
+    assert [batch.shape for batch in data.batches] == [(6, 3, 32, 32)]
+    assert [len(labels) for labels in data.labels] == ([6] if needs == "labelled_images" else [])

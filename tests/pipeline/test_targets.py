@@ -171,6 +171,10 @@ def test_schedules_end_at_the_target(settings: Callable[..., Config], way: str) 
         (["prune.target={macs: 0.3}", "prune.ratios={conv2.*: 0.5}"], "finds the shares itself"),
         (["prune.target={macs: 0.001}"], "cannot be met: the narrowest model"),
         (["prune.target=0.5", "prune.untouched=[conv9]"], "prune.untouched: 'conv9' fits no layer"),
+        (
+            ["prune.criterion=taylr"],
+            "prune.criterion: unknown criterion 'taylr': did you mean 'tay",
+        ),
         (["prune.criterion_images=1"], "prune.criterion_images: input should be greater"),
         (["prune.recalibration_images=1"], "one image has no statistics; give at least 2"),
         (["prune.target=nowhere/plan.json"], "nowhere/plan.json: cannot read this plan"),

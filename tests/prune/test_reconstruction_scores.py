@@ -7,6 +7,7 @@ from torchvision.models import mobilenet_v2
 
 from prune.allocate import by_loss
 from prune.costs import CostModel
+from prune.criteria.criterion import ScoringData
 from prune.cut import cut
 from prune.layers import layer_widths
 from prune.nni_backend import find_groups
@@ -33,7 +34,7 @@ def test_one_of_every_two_copies_stays() -> None:
     kept = scores["0"].topk(4).indices
     assert sorted((kept % 4).tolist()) == [0, 1, 2, 3]
     result = cut(net, {"0": 4}, example=images[:2], check_input=images[:2],
-                 criterion="reconstruction", measured=scores, groups=[])  # fmt: skip
+                 criterion="reconstruction", data=ScoringData([images]), groups=[])  # fmt: skip
     with torch.no_grad():
         wanted = net(images)
         reconstruct(result.model, net, result.kept, images, ridge=1e-6)
@@ -216,7 +217,7 @@ def test_other_models_land_at_their_widths(name: str) -> None:
     groups = find_groups(model, images[:2])
     scores = reconstruction_scores(model, images, widths=widths, groups=groups)
     result = cut(model, widths, example=images[:2], check_input=images[:2], groups=groups,
-                 criterion="reconstruction", measured=scores)  # fmt: skip
+                 criterion="reconstruction", data=ScoringData([images]))  # fmt: skip
     assert layer_widths(result.model) == widths
     for layer, score in scores.items():
         assert torch.equal(result.kept[layer], score.topk(widths[layer]).indices.sort().values)

@@ -36,7 +36,7 @@ def test_layers_and_totals(small_net: nn.Module) -> None:
     assert layers["head"].largest_removed_norm is None
     assert report.macs_after == sum(layer.macs_after for layer in report.layers)
     assert report.masked_compact_difference <= 1e-4
-    assert set(report.seconds) == {"groups", "masks", "surgery", "check"}
+    assert set(report.seconds) == {"groups", "scores", "masks", "surgery", "check"}
 
 
 def test_norms_and_scores_at_the_cut(small_net: nn.Module) -> None:

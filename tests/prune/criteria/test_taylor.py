@@ -1,19 +1,34 @@
 """Taylor scores equal a loop over weights, one at a time."""
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+from prune.criteria.criterion import ScoreRequest, ScoringData
+from prune.criteria.taylor import TAYLOR, loss_changes
 from prune.cut import cut
 from prune.layers import layer_widths
-from prune.taylor import taylor_scores
 from reid_edge.core.errors import PruneError
 
 Batch = tuple[Tensor, Tensor]
+Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
-def cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
-    return nn.functional.cross_entropy(model(batch[0]), batch[1])
+def cross_entropy(model: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(model(images), classes)
+
+
+def data_of(batches: list[Batch], loss: Loss = cross_entropy) -> ScoringData:
+    return ScoringData([images for images, _ in batches], [classes for _, classes in batches], loss)
+
+
+def taylor_scores(
+    model: nn.Module, batches: list[Batch], loss: Loss = cross_entropy
+) -> dict[str, Tensor]:
+    return loss_changes(ScoreRequest(model, (), {}, [], data=data_of(batches, loss)))
 
 
 def draw_batches() -> list[Batch]:
@@ -33,9 +48,9 @@ def naive_score(model: nn.Module, name: str, channel: int, batches: list[Batch])
             entry = weight[channel].view(-1)
             value = entry[index].clone()
             entry[index] = value + step
-            higher = cross_entropy(model, batch)
+            higher = cross_entropy(model, *batch)
             entry[index] = value - step
-            lower = cross_entropy(model, batch)
+            lower = cross_entropy(model, *batch)
             entry[index] = value
             total += float(value * (higher - lower) / (2 * step)) ** 2
     return total / len(batches)
@@ -45,7 +60,7 @@ def naive_score(model: nn.Module, name: str, channel: int, batches: list[Batch])
 def test_scores_equal_naive_ones(small_net: nn.Module) -> None:
     model = small_net.double()
     batches = [(images.double(), classes) for images, classes in draw_batches()]
-    scores = taylor_scores(model, batches, cross_entropy)
+    scores = taylor_scores(model, batches)
     assert scores.keys() == layer_widths(model).keys()
     for name in ("stem", "depthwise", "gate", "head"):  # spatial, depthwise, called twice, linear
         naive = [naive_score(model, name, channel, batches) for channel in (0, 3)]
@@ -53,8 +68,8 @@ def test_scores_equal_naive_ones(small_net: nn.Module) -> None:
 
 
 def test_the_model_stays_as_it_was(small_net: nn.Module) -> None:
-    def train_and_measure(model: nn.Module, batch: Batch) -> Tensor:
-        return cross_entropy(model.train(), batch)
+    def train_and_measure(model: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
+        return cross_entropy(model.train(), images, classes)
 
     before = {name: value.clone() for name, value in small_net.state_dict().items()}
     taylor_scores(small_net, draw_batches(), train_and_measure)
@@ -70,19 +85,21 @@ def test_the_channels_that_the_loss_does_not_need_go(small_net: nn.Module) -> No
         small_net.get_submodule("depthwise_norm").bias[:3] = 0
         small_net.get_submodule("stem_norm").weight[:3] = 0
         small_net.get_submodule("stem_norm").bias[:3] = 0
-    scores = taylor_scores(small_net, draw_batches(), cross_entropy)
     widths = {"stem": 5, "pointwise": 5, "depthwise": 5, "gate": 5}
     example = torch.randn(2, 3, 8, 8)
     result = cut(small_net, widths, example=example, check_input=example, criterion="taylor",
-                 measured=scores)  # fmt: skip
+                 data=data_of(draw_batches()))  # fmt: skip
     assert result.kept["stem"].tolist() == [3, 4, 5, 6, 7]
 
 
 def test_scores_that_were_not_measured_are_named(small_net: nn.Module) -> None:
     example = torch.randn(2, 3, 8, 8)
-    scores = taylor_scores(small_net, draw_batches(), cross_entropy)
-    del scores["gate"]
+
+    def without_gate(request: ScoreRequest) -> dict[str, Tensor]:
+        return {name: score for name, score in TAYLOR.score(request).items() if name != "gate"}
+
+    criterion = replace(TAYLOR, score=without_gate)
     widths = {"stem": 5, "pointwise": 5, "depthwise": 5, "gate": 5}
     with pytest.raises(PruneError, match=r"'taylor' is measured .* nothing was measured at 'gate'"):
-        cut(small_net, widths, example=example, check_input=example, criterion="taylor",
-            measured=scores)  # fmt: skip
+        cut(small_net, widths, example=example, check_input=example, criterion=criterion,
+            data=data_of(draw_batches()))  # fmt: skip

@@ -226,7 +226,7 @@ def test_damaged_folder(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="current: cannot be read; enrol again"):
         open_gallery(folder, SPACE)
     with pytest.raises(
-        DataError, match="nowhere: no such folder; make an index with: reid-edge en"
+        DataError, match="nowhere: no such folder; make an index with: reid-edge"
     ):
         open_gallery(tmp_path / "nowhere", SPACE)
     (tmp_path / "file").touch()

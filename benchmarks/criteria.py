@@ -43,7 +43,7 @@ from prune.widths import linear_plan
 from reid_edge.core.errors import PipelineError
 from reid_edge.core.io import hash_file, write_json
 from reid_edge.data.loaders import stack_images
-from reid_edge.data.market1501 import read_market1501
+from reid_edge.data.readers.market1501 import read_market1501
 from reid_edge.data.schema import label_tensors
 from reid_edge.inference.features import embed_batches
 from reid_edge.metrics import evaluate_ranking

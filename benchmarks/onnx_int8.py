@@ -29,7 +29,7 @@ from quantize.onnx import INPUT, onnx_session, save_onnx
 from quantize.onnx_int8 import quantize_onnx
 from quantize.parity import compare
 from reid_edge.data.loaders import stack_images
-from reid_edge.data.market1501 import read_market1501
+from reid_edge.data.readers.market1501 import read_market1501
 from reid_edge.data.schema import ReidData, Sample, choose_over_cameras, label_tensors
 from reid_edge.metrics import evaluate_ranking
 from reid_edge.models.checkpoint import load_checkpoint

@@ -11,8 +11,8 @@ from pipeline.progress import progress_bar
 from pipeline.run_dir import RunDir
 from reid_edge.core.io import write_json
 from reid_edge.core.seeding import derive_seed
+from reid_edge.data.identities import merge_training, split_by_identity
 from reid_edge.data.inspection import inspect_data
-from reid_edge.data.merging import merge_training, split_by_identity
 from reid_edge.data.schema import NO_CAMERAS, ReidData, check_evaluable, check_trainable
 from reid_edge.data.sources import read_source
 from reid_edge.data.synthetic import SyntheticSettings, write_synthetic_market1501

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from reid_edge.data.market1501 import read_market1501
+from reid_edge.data.readers.market1501 import read_market1501
 from reid_edge.data.schema import ReidData
 from reid_edge.data.synthetic import SyntheticSettings, write_synthetic_market1501
 from reid_edge.models.registry import build_model

@@ -30,7 +30,7 @@ from reid_edge.core.cost import model_cost
 from reid_edge.core.errors import PipelineError
 from reid_edge.core.io import write_json
 from reid_edge.core.seeding import derive_seed
-from reid_edge.data.merging import split_by_identity
+from reid_edge.data.identities import split_by_identity
 from reid_edge.data.schema import ReidData, Sample, choose_over_cameras, count_persons
 from reid_edge.models.checkpoint import load_checkpoint
 from reid_edge.models.checkpoint_info import CheckpointInfo

@@ -2,16 +2,12 @@
 
 import argparse
 
-# The keys of ``reid_edge.data.sources.SOURCES``, which takes too long to import for a help text.
-DATA_SETS = (
-    "market1501", "dukemtmc-reid", "cuhk03-detected", "cuhk03-labelled", "cuhk03-classic-detected",
-    "cuhk03-classic-labelled", "msmt17", "casia-webface", "csv", "folders",
-)  # fmt: skip
+from reid_edge.data.readers import READERS
 
 
 def add_data_set_option(parser: argparse.ArgumentParser) -> None:
     """Add the option that says which data set a folder holds."""
     parser.add_argument(
         "--as", dest="name", metavar="NAME",
-        help=f"which data set it is: {', '.join(DATA_SETS)} (default: by what is in it)",
+        help=f"which data set it is: {', '.join(READERS)} (default: by what is in it)",
     )  # fmt: skip

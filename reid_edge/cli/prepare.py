@@ -5,15 +5,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from reid_edge.cli.data_options import DATA_SETS
 from reid_edge.cli.progress_bars import progress_bars
+from reid_edge.data.readers import READERS
 
 HELP = "fetch or unpack a data set, check its counts, write it in the Market-1501 layout"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("name", help=f"data set: {', '.join(DATA_SETS)}")
+    parser.add_argument("name", help=f"data set: {', '.join(READERS)}")
     parser.add_argument(
         "--from", dest="source", type=Path, metavar="PATH",
         help="local archive or folder (default: fetch from Kaggle, where it has the set)",
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--allow-other-counts", action="store_true",
-        help="go on where the counts are not the published ones",
+        help="only warn if the counts are not the published ones",
     )  # fmt: skip
 
 
@@ -46,9 +46,14 @@ def run(options: argparse.Namespace) -> int:
         DataError: the data set cannot be had, or is not what was published.
     """
     from reid_edge.data.prepare import prepare
-    from reid_edge.data.published_counts import count
+    from reid_edge.data.schema import Counts
 
     target = options.target or Path("data") / options.name
+    reader_options: dict[str, object] = {}
+    if options.split is not None:
+        reader_options["split"] = options.split
+    if options.train_all:
+        reader_options["train_all"] = True
     with progress_bars() as start:
         data = prepare(
             options.name,
@@ -56,18 +61,9 @@ def run(options: argparse.Namespace) -> int:
             target,
             max_ids=options.max_ids,
             allow_other_counts=options.allow_other_counts,
-            options=_reader_options(options),
+            options=reader_options,
             progress=start,
         )
     console = Console(soft_wrap=True, highlight=False)
-    console.print(f"{target}: {count(data)}", markup=False)
+    console.print(f"{target}: {Counts.of(data)}", markup=False)
     return 0
-
-
-def _reader_options(options: argparse.Namespace) -> dict[str, object]:
-    given: dict[str, object] = {}
-    if options.split is not None:
-        given["split"] = options.split
-    if options.train_all:
-        given["train_all"] = True
-    return given

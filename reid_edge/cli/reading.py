@@ -1,4 +1,4 @@
-"""As what a command reads a folder: said, and noted, lest figures of different sets be compared."""
+"""Which data set a command reads a folder as. It is printed and noted with the results."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reading:
-    """As what a folder is read.
+    """Which data set a folder is read as.
 
     Attributes:
-        name: a key of ``reid_edge.data.sources.SOURCES``.
+        name: in ``reid_edge.data.readers.READERS``.
         split: which of its splits, where it has several.
-        others: what else it could be read as, where that was not said.
+        others: what else it could be read as, if it was recognised by its files.
         prepared_from: the data set that ``reid-edge prepare`` made the folder from, if any.
     """
 
@@ -28,7 +28,7 @@ class Reading:
     prepared_from: str | None = None
 
     def __str__(self) -> str:
-        """Say it in a line."""
+        """Give it as one line."""
         origin = f", prepared from {self.prepared_from}" if self.prepared_from else ""
         split = f", split {self.split}" if self.split is not None else ""
         others = f" (or --as {' or '.join(self.others)})" if self.others else ""
@@ -42,24 +42,27 @@ class Reading:
 def read_as(
     name: str | None, folder: Path, progress: Progress, *, split: int | None = None
 ) -> tuple[ReidData, Reading]:
-    """Read a data set, and say as what.
+    """Read a data set, and say which one it is read as.
 
     Args:
-        name: which one it is, if that was said.
+        name: which one it is; none: it is recognised by its files.
         folder: where it is.
         progress: called where reading means extracting images first.
-        split: which of its splits, if that was said.
+        split: which of its splits; none: the reader's own.
 
     Raises:
         DataError: it cannot be read, or has no such split.
     """
-    from reid_edge.data.prepared_record import recorded_origin
-    from reid_edge.data.sources import SOURCES, chosen_split, read_source, recognise_sources
+    from reid_edge.data.provenance import read_provenance
+    from reid_edge.data.readers import READERS
+    from reid_edge.data.sources import chosen_split, read_source, recognise_sources
 
     chosen, *others = [name] if name else recognise_sources(folder)
     options = {} if split is None else {"split": split}
     data = read_source(chosen, folder, progress=progress, **options)
-    origin = recorded_origin(data.root)
-    if origin is None or origin[0] not in SOURCES:
+    origin = read_provenance(data.root).request
+    if origin is None or origin.data_set not in READERS:
         return data, Reading(chosen, chosen_split(chosen, split), tuple(others))
-    return data, Reading(chosen, chosen_split(*origin), tuple(others), origin[0])
+    prepared = origin.options.get("split")
+    split = chosen_split(origin.data_set, prepared if isinstance(prepared, int) else None)
+    return data, Reading(chosen, split, tuple(others), origin.data_set)

@@ -1,13 +1,18 @@
-"""Writing whole files or none."""
+"""Writing whole files and folders, or none."""
 
 import hashlib
 import io
 import json
 import os
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
+
+from reid_edge.core.errors import DataError
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
@@ -33,6 +38,51 @@ def write_torch(path: Path, value: Any) -> None:
     buffer = io.BytesIO()
     torch.save(value, buffer)
     write_bytes(path, buffer.getbuffer())
+
+
+@contextmanager
+def written_aside(folder: Path) -> Iterator[Path]:
+    """Yield a new folder beside ``folder`` to write to; rename it when the block ends well.
+
+    If the block fails, nothing stays. Only a process that is killed leaves a folder behind; its
+    name begins with a dot and ends in ``.unfinished``, and nothing ever reads it.
+
+    Args:
+        folder: does not exist yet, or is an empty folder.
+
+    Raises:
+        DataError: the folder is there already, it is the working folder, or anything in the block
+            cannot be read or written.
+    """
+    check_replaceable(folder)
+    draft = folder.with_name(f".{folder.name}.{uuid4().hex[:12]}.unfinished")
+    try:
+        draft.mkdir(parents=True)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written ({error.strerror})") from error
+    try:
+        yield draft
+        # The renamed folder must be whole even after a power cut. Windows has no sync.
+        if hasattr(os, "sync"):
+            os.sync()
+        if folder.is_dir():
+            folder.rmdir()  # fails unless the folder is empty
+        draft.rename(folder)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be made ({error})") from error
+    finally:
+        # After success it does not exist: it was renamed.
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def check_replaceable(folder: Path) -> None:
+    """Check that another folder can take the place of one.
+
+    Raises:
+        DataError: it is the working folder; processes in it would be left in a removed one.
+    """
+    if folder.is_dir() and folder.samefile("."):
+        raise DataError(f"{folder}: is the working folder; name a new folder in it")
 
 
 def sync_folder(folder: Path) -> None:

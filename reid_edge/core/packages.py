@@ -10,8 +10,9 @@ from reid_edge.core.errors import ReidError
 
 def how_to_install(extra: str) -> str:
     """Return the command that installs the packages of an extra."""
-    # What compression needs is in the requirements of every checkout.
-    file = "requirements.txt" if extra == "compress" else f"requirements-{extra}.txt"
+    # What compression and data sets need is in the requirements of every checkout.
+    everybody = extra in ("compress", "datasets")
+    file = "requirements.txt" if everybody else f"requirements-{extra}.txt"
     return f"pip install -r {file}"
 
 

@@ -17,8 +17,8 @@ from reid_edge.data.check_report import (
     UnreadableImage,
 )
 from reid_edge.data.images import read_image
-from reid_edge.data.market1501 import JUNK, SPLITS
 from reid_edge.data.paths import list_images
+from reid_edge.data.readers.market1501 import JUNK, SPLITS
 from reid_edge.data.schema import ReidData, Sample, count_persons
 
 

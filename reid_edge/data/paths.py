@@ -11,6 +11,8 @@ IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".png", ".bmp", ".webp", ".pgm", ".ppm", ".tif", ".tiff",
 )  # fmt: skip
 
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+
 _DRIVE = re.compile(r"^[A-Za-z]:")
 
 
@@ -32,6 +34,11 @@ def relative_path(text: str, where: str) -> PurePosixPath:
     if ".." in path.parts:
         raise DataError(f"{where}: the path {text!r} climbs out of the folder with '..'")
     return path
+
+
+def is_archive(path: Path) -> bool:
+    """Whether the name is that of an archive that ``reid-edge prepare`` unpacks."""
+    return path.name.lower().endswith(ARCHIVE_SUFFIXES)
 
 
 def image_inside(root: Path, text: str, where: str) -> Path:

@@ -48,7 +48,7 @@ class ReidData:
         protocol: how the set is evaluated, see :func:`reid_edge.metrics.evaluate_ranking`.
         has_cameras: whether the numbers of query and gallery are those of cameras; where a set
             has none, as sets of faces, they only keep images of a person apart (see
-            :func:`reid_edge.data.numbering.stand_in_cameras`).
+            :func:`reid_edge.data.identities.stand_in_cameras`).
     """
 
     root: Path
@@ -61,6 +61,41 @@ class ReidData:
     def images(self) -> list[Sample]:
         """Return the images of all three splits."""
         return [*self.train, *self.query, *self.gallery]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many images and identities a data set has.
+
+    Attributes:
+        train: images to train on.
+        train_identities: their identities.
+        query: queries.
+        query_identities: their identities.
+        gallery: images of the gallery, without junk.
+    """
+
+    train: int
+    train_identities: int
+    query: int = 0
+    query_identities: int = 0
+    gallery: int = 0
+
+    @classmethod
+    def of(cls, data: ReidData) -> Counts:
+        """Count a data set."""
+        trained, asked = count_persons(data.train), count_persons(data.query)
+        return cls(len(data.train), trained, len(data.query), asked, len(data.gallery))
+
+    def __str__(self) -> str:
+        """Give the counts in words; without a test set only those of the training set."""
+        text = f"{self.train:,} training images of {self.train_identities:,} identities"
+        if not (self.query or self.gallery):
+            return text
+        return (
+            f"{text}, {self.query:,} queries of {self.query_identities:,}, "
+            f"{self.gallery:,} gallery images"
+        )
 
 
 def relabel(images: Sequence[Sample]) -> list[int]:

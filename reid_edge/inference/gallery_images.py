@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reid_edge.core.errors import DataError
-from reid_edge.data.identity_folders import JUNK
-from reid_edge.data.market1501 import NAME, SPLITS
 from reid_edge.data.paths import existing_folder, images_of, inner_folders, list_images
+from reid_edge.data.readers.identity_folders import JUNK
+from reid_edge.data.readers.market1501 import NAME, SPLITS
 
 IN_ONE_FOLDER = "put the images of each person into one folder"
 # Market-1501's: -1 is no person, 0000 are many persons without a name.

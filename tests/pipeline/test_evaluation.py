@@ -19,8 +19,8 @@ from pipeline.report.accuracy import (
     verification_headings,
     verification_table,
 )
+from reid_edge.data.identities import stand_in_cameras
 from reid_edge.data.loaders import stack_images
-from reid_edge.data.numbering import stand_in_cameras
 from reid_edge.data.schema import ReidData, Sample
 
 

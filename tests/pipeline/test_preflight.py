@@ -9,7 +9,7 @@ import torch
 from pipeline.config import Config
 from pipeline.preflight import check_batches, check_settings
 from reid_edge.core.errors import PipelineError
-from reid_edge.data.market1501 import read_market1501
+from reid_edge.data.readers.market1501 import read_market1501
 
 
 @pytest.mark.parametrize(

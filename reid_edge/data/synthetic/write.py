@@ -5,10 +5,10 @@ import logging
 from pathlib import Path
 
 from reid_edge.core.errors import DataError
+from reid_edge.core.io import written_aside
 from reid_edge.core.progress import Progress
-from reid_edge.data.aside import written_aside
+from reid_edge.data.synthetic.manifest import MANIFEST, describe, is_finished
 from reid_edge.data.synthetic.market import FOLDERS, entries
-from reid_edge.data.synthetic.record import RECORD, describe, is_finished
 from reid_edge.data.synthetic.settings import SyntheticSettings
 from reid_edge.data.synthetic.studio import draw_entry, make_cameras
 
@@ -21,9 +21,9 @@ def write_synthetic_market1501(
     """Write images of synthetic pedestrians in the layout and with the names of Market-1501.
 
     ``folder`` then holds ``bounding_box_train``, ``query``, ``bounding_box_test`` and
-    ``synthetic.json``, the record of the settings. A folder that holds just this data set already
-    is left as it is. The same settings give the same bytes, wherever the same versions of NumPy
-    and Pillow draw them.
+    ``synthetic.json``, the manifest with the settings. A folder that holds just this data set
+    already stays as it is. The same settings give the same bytes, wherever the same versions of
+    NumPy and Pillow draw them.
 
     Args:
         folder: where to; it does not exist yet, or is empty, or was written by this function.
@@ -40,8 +40,17 @@ def write_synthetic_market1501(
         return
     try:
         with written_aside(folder) as draft:
-            _write_images(draft, settings, progress)
-            _write_record(draft, settings)
+            for name in FOLDERS:
+                (draft / name).mkdir()
+            cameras = make_cameras(settings)
+            everything = list(entries(settings))
+            for done, entry in enumerate(everything, start=1):
+                image = draw_entry(entry, settings, cameras)
+                image.save(draft / entry.path, quality=cameras[entry.camera].quality)
+                if progress is not None:
+                    progress(done, len(everything))
+            text = json.dumps(describe(settings), indent=2) + "\n"
+            (draft / MANIFEST).write_text(text, encoding="utf-8")
     except DataError:
         # Another process may have been faster; its images are as good as ours.
         if not is_finished(folder, settings):
@@ -49,20 +58,3 @@ def write_synthetic_market1501(
         logger.info("synthetic images were written meanwhile: %s", folder)
         return
     logger.info("wrote synthetic images: %s", folder)
-
-
-def _write_images(draft: Path, settings: SyntheticSettings, progress: Progress | None) -> None:
-    for name in FOLDERS:
-        (draft / name).mkdir()
-    cameras = make_cameras(settings)
-    everything = list(entries(settings))
-    for done, entry in enumerate(everything, start=1):
-        image = draw_entry(entry, settings, cameras)
-        image.save(draft / entry.path, quality=cameras[entry.camera].quality)
-        if progress is not None:
-            progress(done, len(everything))
-
-
-def _write_record(draft: Path, settings: SyntheticSettings) -> None:
-    text = json.dumps(describe(settings), indent=2) + "\n"
-    (draft / RECORD).write_text(text, encoding="utf-8")

@@ -25,7 +25,7 @@ from prune.search.space import make_space
 from prune.targets import width_options
 from reid_edge.core.cost import model_cost
 from reid_edge.core.errors import PipelineError, PruneError
-from reid_edge.data.market1501 import read_market1501
+from reid_edge.data.readers.market1501 import read_market1501
 from reid_edge.models.checkpoint import read_torch_file
 from reid_edge.models.registry import build_model
 

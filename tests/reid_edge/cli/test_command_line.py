@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from reid_edge.cli import models
-from reid_edge.cli.data_options import DATA_SETS
 from reid_edge.cli.main import COMMANDS, main
-from reid_edge.data.sources import SOURCES
+from reid_edge.data.readers import READERS
 from reid_edge.models.registry import ARCHITECTURES
 
 Paint = Callable[..., Path]
@@ -207,8 +206,11 @@ def test_prepare_with_options(
     assert record["options"] == {"train_all": True}
 
 
-def test_help_names_every_data_set() -> None:
-    assert tuple(SOURCES) == DATA_SETS
+@pytest.mark.parametrize("command", ["prepare", "check", "evaluate"])
+def test_help_names_every_data_set(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    assert ", ".join(READERS) in " ".join(capsys.readouterr().out.split()).replace("- ", "-")
 
 
 @pytest.mark.parametrize("command", list(COMMANDS))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from reid_edge.core.errors import DataError
-from reid_edge.data.archives import Limits, is_archive, unpack
+from reid_edge.data.prepare.archives import Limits, is_archive, unpack
 
 FILES = {"set/query/a.jpg": b"a" * 3000, "set/notes.txt": b"notes"}
 

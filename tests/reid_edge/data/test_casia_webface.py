@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from reid_edge.core.errors import DataError
-from reid_edge.data.casia_webface import read_casia_webface
+from reid_edge.data.readers.casia_webface import read_casia_webface
 
 MAGIC = struct.pack("<I", 0xCED7230A)
 JPEG, PNG = b"\xff\xd8 an image", b"\x89PNG another one."

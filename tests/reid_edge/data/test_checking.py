@@ -10,7 +10,7 @@ from rich.console import Console
 
 from reid_edge.data.check_report import DataReport, ImageSizes, SplitCounts
 from reid_edge.data.checking import check_data
-from reid_edge.data.market1501 import read_market1501
+from reid_edge.data.readers.market1501 import read_market1501
 from reid_edge.data.schema import ReidData, Sample
 
 Paint = Callable[..., Path]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from reid_edge.core.errors import DataError
-from reid_edge.data.csv_list import read_csv_lists
+from reid_edge.data.readers.csv_list import read_csv_lists
 from reid_edge.data.schema import check_evaluable
 
 

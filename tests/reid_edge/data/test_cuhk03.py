@@ -11,7 +11,7 @@ import scipy.io
 from PIL import Image
 
 from reid_edge.core.errors import DataError
-from reid_edge.data.cuhk03 import read_cuhk03, read_cuhk03_classic
+from reid_edge.data.readers.cuhk03 import read_cuhk03, read_cuhk03_classic
 
 # Pair of cameras, person, and which of the ten images there are.
 PERSONS = {(1, 1): (1, 2, 6), (1, 2): (1, 6), (2, 1): (3, 8)}

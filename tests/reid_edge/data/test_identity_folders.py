@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from reid_edge.core.errors import DataError
-from reid_edge.data.identity_folders import read_identity_folders
+from reid_edge.data.readers.identity_folders import read_identity_folders
 
 
 def touch(root: Path, *names: str) -> Path:

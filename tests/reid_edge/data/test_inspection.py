@@ -9,7 +9,7 @@ import pytest
 
 from reid_edge.core.errors import DataError
 from reid_edge.data.inspection import inspect_data
-from reid_edge.data.market1501 import read_market1501
+from reid_edge.data.readers.market1501 import read_market1501
 
 
 @pytest.fixture

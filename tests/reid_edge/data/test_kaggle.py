@@ -10,7 +10,8 @@ import pytest
 from kagglehub.handle import parse_dataset_handle
 
 from reid_edge.core.errors import DataError
-from reid_edge.data.kaggle import HANDLES, fetch_from_kaggle
+from reid_edge.data.prepare.kaggle import fetch_from_kaggle
+from reid_edge.data.readers import READERS
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, answer: str | Exception) -> list[str]:
@@ -31,7 +32,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, answer: str | Exception) -> list[st
 
 def test_the_folder_of_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = pretend(monkeypatch, "/cache/market")
-    assert fetch_from_kaggle("market1501") == Path("/cache/market")
+    assert fetch_from_kaggle(READERS.load("market1501")) == Path("/cache/market")
     assert asked == ["pengcw1/market-1501"]
 
 
@@ -52,13 +53,15 @@ def test_no_network_or_credentials(
         match=f"priyanagda/cuhk03 cannot be fetched from Kaggle {reason}; check the network and "
         "Kaggle's credentials, or give a local archive or folder with --from",
     ) as caught:
-        fetch_from_kaggle("cuhk03-detected")
+        fetch_from_kaggle(READERS.load("cuhk03-detected"))
     assert "\n" not in str(caught.value)
 
 
 def test_kagglehub_has_what_is_called() -> None:
     inspect.signature(kagglehub.dataset_download).bind("owner/name")
-    for handle in HANDLES.values():
+    handles = [reader.kaggle for _, reader in READERS.items() if reader.kaggle]
+    assert len(handles) == 6
+    for handle in handles:
         assert str(parse_dataset_handle(handle)) == handle
 
 
@@ -71,7 +74,7 @@ def test_the_real_kagglehub_without_a_network(
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(DataError, match="pengcw1/market-1501 cannot be fetched from Kaggle"):
-        fetch_from_kaggle("market1501")
+        fetch_from_kaggle(READERS.load("market1501"))
 
 
 def test_what_kaggle_does_not_have() -> None:
@@ -79,4 +82,4 @@ def test_what_kaggle_does_not_have() -> None:
         DataError,
         match=r"msmt17 cannot be fetched from Kaggle; .* with --from \(from Kaggle: market",
     ):
-        fetch_from_kaggle("msmt17")
+        fetch_from_kaggle(READERS.load("msmt17"))

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from reid_edge.core.errors import DataError
-from reid_edge.data.market1501 import read_market1501
+from reid_edge.data.readers.market1501 import read_market1501
 from reid_edge.data.schema import check_evaluable, check_trainable
-from reid_edge.data.sources import recognise_source
+from reid_edge.data.sources import recognise_sources
 
 FILES = {
     "bounding_box_train": ["0002_c1s1_000451_03.jpg", "0007_c3s3_077419_03.jpg"],
@@ -69,7 +69,7 @@ def test_a_test_set_alone(market: Path, tmp_path: Path, wrapping: str) -> None:
     target = tmp_path / "root" / wrapping
     target.parent.mkdir(parents=True, exist_ok=True)
     market.rename(target)
-    assert recognise_source(tmp_path / "root") == "market1501"
+    assert recognise_sources(tmp_path / "root")[0] == "market1501"
     data = read_market1501(tmp_path / "root")
     assert data.train == ()
     for found, expected in ((data.query, whole.query), (data.gallery, whole.gallery)):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from reid_edge.core.errors import DataError
-from reid_edge.data.msmt17 import read_msmt17
+from reid_edge.data.readers.msmt17 import read_msmt17
 
 LISTS = {
     "list_train.txt": ["0000/0000_000_01_0303morning_0015_0.jpg 0",

@@ -5,18 +5,18 @@ import logging
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from reid_edge.core.errors import DataError
-from reid_edge.data import prepare as prepare_module
-from reid_edge.data.market1501 import read_market1501
-from reid_edge.data.prepare import prepare
-from reid_edge.data.published_counts import PUBLISHED, Counts, count, differing_counts
-from reid_edge.data.schema import ReidData
-from reid_edge.data.sources import read_source, recognise_source
+from reid_edge.data.prepare import layout, prepare
+from reid_edge.data.readers import READERS
+from reid_edge.data.readers.market1501 import MARKET1501, read_market1501
+from reid_edge.data.schema import Counts, ReidData
+from reid_edge.data.sources import read_source, recognise_sources
 
 Paint = Callable[..., Path]
 
@@ -29,7 +29,8 @@ def target(tmp_path: Path) -> Path:
 @pytest.fixture
 def published(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the tiny set be what was published."""
-    monkeypatch.setitem(PUBLISHED, "market1501", (Counts(4, 2, 2, 2, 3),))
+    tiny = replace(MARKET1501, counts=(Counts(4, 2, 2, 2, 3),))
+    monkeypatch.setitem(READERS._entries, "market1501", tiny)
 
 
 def names(folder: Path) -> list[str]:
@@ -61,7 +62,7 @@ def test_market_keeps_its_names(market: Path, target: Path, kind: str) -> None:
 
 
 @pytest.mark.usefixtures("published")
-def test_the_record(market: Path, target: Path) -> None:
+def test_what_is_noted(market: Path, target: Path) -> None:
     prepare("market1501", market, target)
     record = json.loads((target / "prepared.json").read_text())
     assert record["data_set"] == "market1501"
@@ -101,7 +102,7 @@ def test_preparing_again_from_an_archive(market: Path, target: Path) -> None:
 
 
 @pytest.mark.usefixtures("published")
-def test_a_record_of_an_earlier_version(market: Path, target: Path) -> None:
+def test_a_file_of_an_earlier_version(market: Path, target: Path) -> None:
     first = prepare("market1501", market, target)
     record = json.loads((target / "prepared.json").read_text())
     del record["source"], record["source_counts"]
@@ -135,10 +136,12 @@ def test_other_counts(market: Path, target: Path, caplog: pytest.LogCaptureFixtu
 
 def test_the_counts_that_were_published(market: Path) -> None:
     data = read_market1501(market)
-    assert count(data) == Counts(4, 2, 2, 2, 3)
-    found = count(data)
-    assert differing_counts("csv", found) is None
-    assert "of 10,575 identities or 490,623" in str(differing_counts("casia-webface", found))
+    assert Counts.of(data) == Counts(4, 2, 2, 2, 3)
+    found = Counts.of(data)
+    assert READERS.load("csv").differing_counts(found) is None
+    assert "of 10,575 identities or 490,623" in str(
+        READERS.load("casia-webface").differing_counts(found)
+    )
 
 
 @pytest.mark.usefixtures("published")
@@ -157,7 +160,7 @@ def test_a_set_without_test_set_gets_one(paint: Paint, tmp_path: Path, target: P
         for image in range(3):
             paint(tmp_path / "faces" / f"p{person:02d}" / f"{image}.pgm", 3 * person + image)
     data = prepare("folders", tmp_path / "faces", target)
-    assert count(data) == Counts(54, 18, 2, 2, 4)
+    assert Counts.of(data) == Counts(54, 18, 2, 2, 4)
     assert data.query[0].path.name.endswith("s1_000000_00.png")
     with Image.open(data.query[0].path) as image:
         assert (image.format, image.size, image.mode) == ("PNG", (4, 8), "RGB")
@@ -175,7 +178,7 @@ def test_two_of_a_few_are_tested_on(
         for image in range(2):
             paint(tmp_path / "faces" / f"p{person:02d}" / f"{image}.png", 2 * person + image)
     data = prepare("folders", tmp_path / "faces", target)
-    assert (count(data).query_identities, count(data).train_identities) == (
+    assert (Counts.of(data).query_identities, Counts.of(data).train_identities) == (
         tested, persons - tested,
     )  # fmt: skip
 
@@ -197,7 +200,7 @@ def test_a_list(paint: Paint, tmp_path: Path, target: Path) -> None:
             lines.append(f"{person}{camera}.png,{person},{camera}")
     (tmp_path / "own" / "all.csv").write_text("\n".join(lines))
     data = prepare("csv", tmp_path / "own" / "all.csv", target)
-    assert count(data) == Counts(4, 2, 2, 2, 2)
+    assert Counts.of(data) == Counts(4, 2, 2, 2, 2)
     assert data.has_cameras
 
 
@@ -214,8 +217,8 @@ def test_from_kaggle(market: Path, target: Path, monkeypatch: pytest.MonkeyPatch
     wrapped = market.parent / "cache" / "versions" / "1"
     wrapped.mkdir(parents=True)
     shutil.copytree(market, wrapped / "Market-1501-v15.09.15")
-    monkeypatch.setattr(prepare_module, "fetch_from_kaggle", lambda _name: wrapped.parent.parent)
-    assert count(prepare("market1501", None, target)) == Counts(4, 2, 2, 2, 3)
+    monkeypatch.setattr(layout, "fetch_from_kaggle", lambda _name: wrapped.parent.parent)
+    assert Counts.of(prepare("market1501", None, target)) == Counts(4, 2, 2, 2, 3)
     assert (wrapped / "Market-1501-v15.09.15" / "query").is_dir()
 
 
@@ -303,7 +306,7 @@ def test_the_classic_protocol_is_kept(paint: Paint, tmp_path: Path, target: Path
     data = prepare("cuhk03-classic-detected", folder.parent, target, options={"split": 0})
     assert labels(data) == [(1001, 1), (1001, 2), (1002, 1), (1002, 2), (1002, 1), (1002, 2)]
     assert data.protocol == "single_gallery_shot"
-    assert read_source(recognise_source(target), target) == data
+    assert read_source(recognise_sources(target)[0], target) == data
 
 
 @pytest.mark.parametrize("wrapping", ["", "CUHK03-NP"])

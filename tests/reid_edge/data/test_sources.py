@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from reid_edge.core.errors import DataError
-from reid_edge.data.market1501 import read_market1501
-from reid_edge.data.sources import SOURCES, read_source, recognise_source, recognise_sources
+from reid_edge.data.readers import READERS
+from reid_edge.data.readers.market1501 import read_market1501
+from reid_edge.data.sources import read_source, recognise_sources
 
 
 def test_reading_by_name(market: Path) -> None:
@@ -66,8 +67,8 @@ def test_a_folder_is_recognised(tmp_path: Path, entry: str, name: str) -> None:
         path.mkdir()
     else:
         path.touch()
-    assert recognise_source(tmp_path) == name
-    assert name in SOURCES
+    assert recognise_sources(tmp_path)[0] == name
+    assert name in READERS
 
 
 def test_what_a_folder_can_be_read_as(tmp_path: Path) -> None:
@@ -80,11 +81,11 @@ def test_what_a_folder_can_be_read_as(tmp_path: Path) -> None:
 
 def test_a_csv_file_is_recognised(tmp_path: Path) -> None:
     (tmp_path / "own.csv").touch()
-    assert recognise_source(tmp_path / "own.csv") == "csv"
+    assert recognise_sources(tmp_path / "own.csv")[0] == "csv"
 
 
 def test_nothing_is_recognised(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="looks like no data set that is known; name one of market"):
-        recognise_source(tmp_path)
+        recognise_sources(tmp_path)
     with pytest.raises(DataError, match="no such folder"):
-        recognise_source(tmp_path / "nowhere")
+        recognise_sources(tmp_path / "nowhere")

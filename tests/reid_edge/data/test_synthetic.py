@@ -158,10 +158,10 @@ def test_images_have_the_size_asked_for(tmp_path: Path, height: int, width: int)
             assert (image.mode, image.size) == ("RGB", (width, height))
 
 
-def test_record_tells_settings_and_counts(small: Path) -> None:
-    record = json.loads((small / "synthetic.json").read_text())
-    assert SyntheticSettings(**record["settings"]) == SMALL
-    assert record["images"] == {TRAIN: 18, QUERY: 4, GALLERY: 8 + 5}
+def test_the_manifest_tells_settings_and_counts(small: Path) -> None:
+    manifest = json.loads((small / "synthetic.json").read_text())
+    assert SyntheticSettings(**manifest["settings"]) == SMALL
+    assert manifest["images"] == {TRAIN: 18, QUERY: 4, GALLERY: 8 + 5}
 
 
 def test_progress_counts_to_the_end(tmp_path: Path) -> None:
@@ -298,16 +298,16 @@ def test_a_file_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("record", "words"),
+    ("manifest", "words"),
     [
         ("{", "cannot be read"),
-        ("[]", "not a record"),
+        ("[]", "not a manifest"),
         ('{"format": 0}', "another version"),
         ('{"format": 1}', "none recorded"),
     ],
 )
-def test_a_bad_record_is_refused(tmp_path: Path, record: str, words: str) -> None:
-    (tmp_path / "synthetic.json").write_text(record)
+def test_a_bad_manifest_is_refused(tmp_path: Path, manifest: str, words: str) -> None:
+    (tmp_path / "synthetic.json").write_text(manifest)
     refused(tmp_path, words)
 
 

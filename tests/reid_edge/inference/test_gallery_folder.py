@@ -225,9 +225,7 @@ def test_damaged_folder(folder: Path, tmp_path: Path) -> None:
     (folder / CURRENT).write_bytes(b"\xff")
     with pytest.raises(DataError, match="current: cannot be read; enrol again"):
         open_gallery(folder, SPACE)
-    with pytest.raises(
-        DataError, match="nowhere: no such folder; make an index with: reid-edge"
-    ):
+    with pytest.raises(DataError, match="nowhere: no such folder; make an index with: reid-edge"):
         open_gallery(tmp_path / "nowhere", SPACE)
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match=r"file: cannot be opened as a folder \(Not a directory\)"):

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
-from reid_edge.data.csv_list import read_csv_lists
 from reid_edge.data.prepare import prepare
+from reid_edge.data.readers.csv_list import read_csv_lists
 from reid_edge.data.schema import ReidData, Sample
 from reid_edge.inference.evaluation import evaluate_embeddings, verification_pairs
 

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import torch
 
-from reid_edge.data.market1501 import read_market1501
+from reid_edge.data.readers.market1501 import read_market1501
 from reid_edge.data.augmentation import AugmentationSettings
 from reid_edge.models import build_model
 from reid_edge.training import fit as fitting

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reid_edge.core.errors import DataError
-from reid_edge.data.numbering import number_names, stand_in_cameras
+from reid_edge.data.identities import number_names, stand_in_cameras
 from reid_edge.data.paths import expand_home, image_inside
+from reid_edge.data.reader import Reader
 from reid_edge.data.schema import ReidData, Sample
 
 SPLITS = ("train", "query", "gallery")
@@ -56,10 +57,22 @@ def read_csv_lists(root: Path) -> ReidData:
     base = next(iter(files.values())).parent.resolve()
     rows = {split: list(_read_rows(file, base)) for split, file in files.items()}
     everything = [row for split in SPLITS for row in rows.get(split, [])]
-    _check_contradictions(everything)
+    known: dict[Path, Row] = {}
+    for row in everything:
+        other = known.setdefault(row.path, row)
+        if (other.person, other.camera) != (row.person, row.camera):
+            raise DataError(
+                f"{row.where}: {row.path.name} has another person or camera than in {other.where}"
+            )
+    bare = [row for row in everything if not row.camera]
+    if bare and len(bare) < len(everything):
+        raise DataError(f"{bare[0].where}: no {CAMERA}, but other lines have one; give all or none")
     persons = number_names(row.person for row in everything)
-    has_cameras = _has_cameras(everything)
-    cameras = _number_cameras(everything, persons, has_cameras)
+    if bare:
+        cameras = stand_in_cameras((persons[row.person], row.path) for row in everything)
+    else:
+        numbers = number_names(row.camera for row in everything)
+        cameras = {row.path: numbers[row.camera] for row in everything}
     splits = {
         split: tuple(
             sorted(Sample(row.path, persons[row.person], cameras[row.path]) for row in found)
@@ -67,10 +80,11 @@ def read_csv_lists(root: Path) -> ReidData:
         for split, found in rows.items()
     }
     train, query, gallery = (splits.get(split, ()) for split in SPLITS)
-    return ReidData(base, train, query, gallery, has_cameras=has_cameras)
+    return ReidData(base, train, query, gallery, has_cameras=not bare)
 
 
 def _find_files(root: Path) -> dict[str, Path]:
+    """Return the CSV file of each split that there is."""
     if root.is_file():
         return {"train": root}
     if not root.is_dir():
@@ -91,13 +105,20 @@ def _find_files(root: Path) -> dict[str, Path]:
 
 
 def _read_rows(file: Path, base: Path) -> Iterator[Row]:
+    """Yield the lines of a file, without junk."""
     seen: dict[Path, int] = {}
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream, skipinitialspace=True)
             reader.fieldnames = _read_columns(file, reader.fieldnames or [])
             for line in reader:
-                row = _parse(line, base, f"{file} line {reader.line_num}")
+                where = f"{file} line {reader.line_num}"
+                text, person, camera = (
+                    (line.get(column) or "").strip() for column in (PATH, PERSON, CAMERA)
+                )
+                if not text or not person:
+                    raise DataError(f"{where}: {PATH if not text else PERSON} is empty")
+                row = Row(image_inside(base, text, where), person, camera, where)
                 if row.path in seen:
                     raise DataError(f"{row.where}: the image is in line {seen[row.path]} already")
                 seen[row.path] = reader.line_num
@@ -124,51 +145,22 @@ def _read_columns(file: Path, written: Sequence[str]) -> list[str]:
         if len(meant) > 1:
             raise DataError(f"{file}: columns {' and '.join(meant)} all mean {name}; keep one")
     if CAMERA not in names:
-        _refuse_like_camera(file, plain)
+        # A camera column under another name must not be ignored: results would be far too good.
+        near = difflib.get_close_matches(CAMERA, plain, n=1, cutoff=CAMERA_LIKENESS)
+        like = [name for name in plain if "cam" in name] or near
+        if like:
+            raise DataError(
+                f"{file}: column {like[0]!r} is not known; name it {CAMERA} if it has the cameras, "
+                "otherwise take it out or give it a name unlike that"
+            )
     return names
 
 
-def _refuse_like_camera(file: Path, names: Sequence[str]) -> None:
-    """Refuse what may be the cameras: passed over, figures would be far too good, and no one told.
-
-    Raises:
-        DataError: a column's name is like ``camera_id``.
-    """
-    near = difflib.get_close_matches(CAMERA, names, n=1, cutoff=CAMERA_LIKENESS)
-    like = [name for name in names if "cam" in name] or near
-    if like:
-        raise DataError(
-            f"{file}: column {like[0]!r} is not known; name it {CAMERA} if it has the cameras, "
-            "otherwise take it out or give it a name unlike that"
-        )
-
-
-def _parse(line: dict[str, str | None], base: Path, where: str) -> Row:
-    text, person = (line.get(PATH) or "").strip(), (line.get(PERSON) or "").strip()
-    if not text or not person:
-        raise DataError(f"{where}: {PATH if not text else PERSON} is empty")
-    return Row(image_inside(base, text, where), person, (line.get(CAMERA) or "").strip(), where)
-
-
-def _check_contradictions(rows: list[Row]) -> None:
-    known: dict[Path, Row] = {}
-    for row in rows:
-        other = known.setdefault(row.path, row)
-        if (other.person, other.camera) != (row.person, row.camera):
-            raise DataError(
-                f"{row.where}: {row.path.name} has another person or camera than in {other.where}"
-            )
-
-
-def _has_cameras(rows: list[Row]) -> bool:
-    bare = [row for row in rows if not row.camera]
-    if bare and len(bare) < len(rows):
-        raise DataError(f"{bare[0].where}: no {CAMERA}, but other lines have one; give all or none")
-    return not bare
-
-
-def _number_cameras(rows: list[Row], persons: dict[str, int], has_cameras: bool) -> dict[Path, int]:
-    if not has_cameras:
-        return stand_in_cameras((persons[row.person], row.path) for row in rows)
-    numbers = number_names(row.camera for row in rows)
-    return {row.path: numbers[row.camera] for row in rows}
+CSV = Reader(
+    name="csv",
+    layout="one's own images, listed in `train.csv`, `query.csv`, `gallery.csv` or a single CSV "
+    "file with the columns `img_path`, `person_id` and, if known, `camera_id`",
+    read=read_csv_lists,
+    marks=("*.csv",),
+    file_suffix=".csv",
+)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from reid_edge.core.errors import DataError
-from reid_edge.data.duke import read_dukemtmc_reid
+from reid_edge.data.readers.dukemtmc_reid import read_dukemtmc_reid
 
 
 @pytest.mark.parametrize("wrapping", ["", "DukeMTMC-reID", "dukemtmc-reid/DukeMTMC-reID"])

@@ -2,12 +2,12 @@
 
 import os
 import shutil
-from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from reid_edge.core.progress import Progress
 from reid_edge.data.images import read_image
-from reid_edge.data.market1501 import NAME, SPLITS, SUFFIXES
+from reid_edge.data.readers.market1501 import NAME, SPLITS, SUFFIXES
 from reid_edge.data.schema import ReidData, Sample
 
 
@@ -33,48 +33,43 @@ def write_market_layout(
         OSError: the folder cannot be written, or an image not read.
     """
     splits = {"train": data.train, "query": data.query, "gallery": data.gallery}
-    keep = all(_has_market_names(images) for images in splits.values())
+    keep = all(
+        len({image.path.name for image in images}) == len(images)
+        and all(_has_market_name(image) for image in images)
+        for images in splits.values()
+    )
     shift = 1 if any(image.person == 0 for image in data.images()) else 0
     done, total = 0, len(data.images())
     for split, images in splits.items():
         target = folder / SPLITS[split]
         target.mkdir()
         for number, image in enumerate(images):
-            name = image.path.name if keep else _name(image, number, shift)
-            _write(image.path, target / name, link)
+            name, suffix = image.path.name, image.path.suffix.lower()
+            if not keep:
+                ending = suffix if suffix in SUFFIXES else ".png"
+                person = image.person + shift
+                name = f"{person:04d}_c{image.camera}s1_{number:06d}_00{ending}"
+            if suffix in SUFFIXES:
+                _copy(image.path, target / name, link)
+            else:
+                read_image(image.path, keep_grey=True).save(target / name)
             done += 1
             if progress is not None:
                 progress(done, total)
 
 
-def _has_market_names(images: Sequence[Sample]) -> bool:
-    if len({image.path.name for image in images}) < len(images):
-        return False
-    return all(_is_market_name(image) for image in images)
-
-
-def _is_market_name(image: Sample) -> bool:
+def _has_market_name(image: Sample) -> bool:
+    """Tell whether an image's name is Market-1501's and says what the data says."""
     match = NAME.match(image.path.name)
     if match is None or image.path.suffix.lower() not in SUFFIXES:
         return False
     return (int(match[1]), int(match[2])) == (image.person, image.camera)
 
 
-def _name(image: Sample, number: int, shift: int) -> str:
-    suffix = image.path.suffix.lower()
-    kept = suffix if suffix in SUFFIXES else ".png"
-    return f"{image.person + shift:04d}_c{image.camera}s1_{number:06d}_00{kept}"
-
-
-def _write(path: Path, target: Path, link: bool) -> None:
-    if path.suffix.lower() not in SUFFIXES:
-        read_image(path, keep_grey=True).save(target)
-        return
+def _copy(path: Path, target: Path, link: bool) -> None:
+    """Copy a file, by a hard link where that is allowed and the file system has them."""
     if link:
-        try:
+        with suppress(OSError):
             os.link(path, target)
             return
-        except OSError:
-            # Not every file system has hard links.
-            pass
     shutil.copyfile(path, target)

@@ -4,8 +4,9 @@ import re
 from pathlib import Path
 
 from reid_edge.core.errors import DataError
-from reid_edge.data.numbering import number_names, stand_in_cameras
+from reid_edge.data.identities import number_names, stand_in_cameras
 from reid_edge.data.paths import existing_folder, holds_images, images_of, inner_folders
+from reid_edge.data.reader import Reader
 from reid_edge.data.schema import ReidData, Sample
 
 TRAIN, TRAIN_ALL, VALIDATION, QUERY, GALLERY = "train", "train_all", "val", "query", "gallery"
@@ -48,11 +49,20 @@ def read_identity_folders(root: Path, *, train_all: bool = False) -> ReidData:
     root = existing_folder(root)
     folders = _find_splits(root, train_all)
     found = {split: _list_split(members) for split, members in folders.items()}
-    persons = number_names(name for members in found.values() for name, _ in members)
-    named = _read_cameras(root, [member for split in found.values() for member in split])
-    cameras = named or stand_in_cameras(
-        (persons[name], path) for members in found.values() for name, path in members
-    )
+    everything = [member for members in found.values() for member in members]
+    persons = number_names(name for name, _ in everything)
+    named = {
+        path: int(match[1] or match[2])
+        for _, path in everything
+        if (match := CAMERA.search(path.stem))
+    }
+    if named and len(named) < len(everything):
+        bare = next(path for _, path in everything if path not in named)
+        raise DataError(
+            f"{bare.relative_to(root)}: no camera such as 'c2' in the name, but other names have "
+            "one; give all or none"
+        )
+    cameras = named or stand_in_cameras((persons[name], path) for name, path in everything)
     splits = {
         split: tuple(sorted(Sample(path, persons[name], cameras[path]) for name, path in members))
         for split, members in found.items()
@@ -62,10 +72,16 @@ def read_identity_folders(root: Path, *, train_all: bool = False) -> ReidData:
 
 
 def _find_splits(root: Path, train_all: bool) -> dict[str, list[Path]]:
+    """Return the folders that each split is read from."""
     there = {path.name for path in root.iterdir() if path.is_dir()}
     if not there & {TRAIN, TRAIN_ALL, QUERY, GALLERY}:
         return {TRAIN: [root]}
-    _refuse_other_folders(root)
+    for folder in inner_folders(root):
+        if folder.name not in SPLITS and holds_images(folder):
+            raise DataError(
+                f"{folder}: has images and is not read; the folders are named {TRAIN}, "
+                f"{QUERY} and {GALLERY}, a test set is the last two; rename it or move it away"
+            )
     if (QUERY in there) != (GALLERY in there):
         raise DataError(f"{root}: query and gallery go together; one of the folders is missing")
     splits = {split: [root / split] for split in (QUERY, GALLERY) if split in there}
@@ -76,16 +92,8 @@ def _find_splits(root: Path, train_all: bool) -> dict[str, list[Path]]:
     return {TRAIN: train, **splits} if train else splits
 
 
-def _refuse_other_folders(root: Path) -> None:
-    for folder in inner_folders(root):
-        if folder.name not in SPLITS and holds_images(folder):
-            raise DataError(
-                f"{folder}: has images and is not read; the folders are named {TRAIN}, "
-                f"{QUERY} and {GALLERY}, a test set is the last two; rename it or move it away"
-            )
-
-
 def _list_split(folders: list[Path]) -> list[tuple[str, Path]]:
+    """List the images of a split with the names of their identities, without junk."""
     members = [
         (identity.name, path)
         for folder in folders
@@ -98,17 +106,11 @@ def _list_split(folders: list[Path]) -> list[tuple[str, Path]]:
     return members
 
 
-def _read_cameras(root: Path, members: list[tuple[str, Path]]) -> dict[Path, int]:
-    """Read cameras off the names; there are none or all of them."""
-    cameras = {
-        path: int(match[1] or match[2])
-        for _, path in members
-        if (match := CAMERA.search(path.stem))
-    }
-    if cameras and len(cameras) < len(members):
-        bare = next(path for _, path in members if path not in cameras)
-        raise DataError(
-            f"{bare.relative_to(root)}: no camera such as 'c2' in the name, but other names have "
-            "one; give all or none"
-        )
-    return cameras
+FOLDERS = Reader(
+    name="folders",
+    layout="one's own images in a folder per identity, or `train`, `query` and `gallery` with a "
+    "folder per identity each; a camera such as `c2` in the names, or none",
+    read=read_identity_folders,
+    any_folders=True,
+    options={"train_all": False},
+)

@@ -7,16 +7,21 @@ k-reciprocal Encoding", CVPR 2017 (the new protocol). Folders, names and splits 
 
 import re
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from reid_edge.core.errors import DataError
 from reid_edge.core.progress import Progress
-from reid_edge.data.cuhk03_mat import extract_images
-from reid_edge.data.cuhk03_splits import read_classic_test_sets, read_new_protocol
-from reid_edge.data.market1501 import SPLITS, read_market_layout
 from reid_edge.data.paths import find_base
-from reid_edge.data.schema import ReidData, Sample
+from reid_edge.data.reader import Reader
+from reid_edge.data.readers.cuhk03_files import (
+    extract_images,
+    read_classic_test_sets,
+    read_new_protocol,
+)
+from reid_edge.data.readers.market1501 import SPLITS, read_market_layout
+from reid_edge.data.schema import Counts, ReidData, Sample
 
 Boxes = Literal["detected", "labelled"]
 
@@ -95,6 +100,8 @@ def read_cuhk03_classic(
 
 
 def _find_base(root: Path, boxes: Boxes) -> Path:
+    """Find the folder with the images or ``cuhk-03.mat``, or CUHK03-NP's."""
+
     def is_base(folder: Path) -> bool:
         images = (folder / f"images_{SPELLING[boxes]}").is_dir()
         return images or bool(_find_release(folder)) or _is_market_layout(folder, boxes)
@@ -114,6 +121,7 @@ def _find_release(base: Path) -> Path | None:
 
 
 def _image_folder(base: Path, boxes: Boxes, progress: Progress | None) -> Path:
+    """Return the folder with the images; extract them if it is not there."""
     folder = base / f"images_{SPELLING[boxes]}"
     if folder.is_dir():
         return folder
@@ -127,16 +135,75 @@ def _image_folder(base: Path, boxes: Boxes, progress: Progress | None) -> Path:
 
 
 def _images(folder: Path, names: Iterable[str], there: set[str]) -> tuple[Sample, ...]:
-    return tuple(sorted(_parse(folder, name, there) for name in names))
+    """Read person and camera off the names; all of them must be among those that are there."""
+    images = []
+    for name in names:
+        match = NAME.match(name)
+        if match is None:
+            raise DataError(f"{folder}: {name!r} is no image of CUHK03; expected 1_001_1_01.png")
+        if name not in there:
+            raise DataError(
+                f"{folder / name}: no such image, but the protocol lists it; remove the folder "
+                f"{folder.name} to have it extracted again from cuhk-03.mat"
+            )
+        person = int(match[1]) * PERSONS_PER_PAIR + int(match[2])
+        images.append(Sample(folder / name, person, int(match[3])))
+    return tuple(sorted(images))
 
 
-def _parse(folder: Path, name: str, there: set[str]) -> Sample:
-    match = NAME.match(name)
-    if match is None:
-        raise DataError(f"{folder}: {name!r} is no image of CUHK03; expected 1_001_1_01.png")
-    if name not in there:
-        raise DataError(
-            f"{folder / name}: no such image, but the protocol lists it; "
-            f"remove the folder {folder.name} to have it extracted anew from cuhk-03.mat"
-        )
-    return Sample(folder / name, int(match[1]) * PERSONS_PER_PAIR + int(match[2]), int(match[3]))
+PUBLICATION = (
+    'Li et al., "DeepReID: Deep Filter Pairing Neural Network for Person Re-identification", '
+    'CVPR 2014; new protocol: Zhong et al., "Re-ranking Person Re-identification with k-reciprocal '
+    'Encoding", CVPR 2017'
+)
+LAYOUT = "`cuhk03_release/cuhk-03.mat`, or torchreid's `images_{}`, with {}"
+NEW, CLASSIC = "the new protocol's lists; or CUHK03-NP", "the 20 classic splits"
+KAGGLE = "priyanagda/cuhk03"
+
+
+def _marks(boxes: Boxes) -> tuple[str, ...]:
+    spelling = SPELLING[boxes]
+    return (
+        f"images_{spelling}", f"{spelling}/{SPLITS['train']}", f"{spelling}/{SPLITS['gallery']}",
+    )  # fmt: skip
+
+
+DETECTED = Reader(
+    name="cuhk03-detected",
+    layout=LAYOUT.format("detected", NEW),
+    read=partial(read_cuhk03, boxes="detected"),
+    publication=PUBLICATION,
+    # With images of both kinds of boxes in it, the file is read as this one.
+    marks=("cuhk-03.mat", "cuhk03_release/cuhk-03.mat", *_marks("detected")),
+    extracts=True,
+    counts=(Counts(7365, 767, 1400, 700, 5332),),
+    kaggle=KAGGLE,
+)
+LABELLED = Reader(
+    name="cuhk03-labelled",
+    layout=LAYOUT.format("labeled", NEW),
+    read=partial(read_cuhk03, boxes="labelled"),
+    publication=PUBLICATION,
+    marks=_marks("labelled"),
+    extracts=True,
+    counts=(Counts(7368, 767, 1400, 700, 5328),),
+    kaggle=KAGGLE,
+)
+CLASSIC_DETECTED = Reader(
+    name="cuhk03-classic-detected",
+    layout=LAYOUT.format("detected", CLASSIC),
+    read=partial(read_cuhk03_classic, boxes="detected"),
+    publication=PUBLICATION,
+    extracts=True,
+    options={"split": 0},
+    kaggle=KAGGLE,
+)
+CLASSIC_LABELLED = Reader(
+    name="cuhk03-classic-labelled",
+    layout=LAYOUT.format("labeled", CLASSIC),
+    read=partial(read_cuhk03_classic, boxes="labelled"),
+    publication=PUBLICATION,
+    extracts=True,
+    options={"split": 0},
+    kaggle=KAGGLE,
+)

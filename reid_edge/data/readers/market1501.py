@@ -9,8 +9,9 @@ from pathlib import Path
 
 from reid_edge.core.errors import DataError
 from reid_edge.data.paths import existing_folder, list_images
-from reid_edge.data.prepared_record import has_cameras, recorded_protocol
-from reid_edge.data.schema import ReidData, Sample
+from reid_edge.data.provenance import read_provenance
+from reid_edge.data.reader import Reader
+from reid_edge.data.schema import Counts, ReidData, Sample
 
 SPLITS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
 WRAPPINGS = ("", "Market-1501-v15.09.15", "market1501/Market-1501-v15.09.15", "market1501")
@@ -50,45 +51,58 @@ def read_market_layout(root: Path, wrappings: Sequence[str]) -> ReidData:
         DataError: as `read_market1501`.
     """
     root = existing_folder(root)
-    base = _find_base(root, wrappings)
+    # A test set alone is enough to evaluate on.
+    places = ((root / wrapping, split) for split in ("train", "gallery") for wrapping in wrappings)
+    base = next((place for place, split in places if (place / SPLITS[split]).is_dir()), None)
+    if base is None:
+        raise DataError(
+            f"{root}: no folder {SPLITS['train']!r} in it, nor {SPLITS['gallery']!r}; expected the "
+            f"Market-1501 layout: {', '.join(SPLITS.values())}"
+        )
+    provenance = read_provenance(base)
     train, query, gallery = (base / SPLITS[split] for split in ("train", "query", "gallery"))
     return ReidData(
         base,
         _read_split(train) if train.exists() else (),
         _read_split(query),
         _read_split(gallery),
-        protocol=recorded_protocol(base),
-        has_cameras=has_cameras(base),
-    )
-
-
-def _find_base(root: Path, wrappings: Sequence[str]) -> Path:
-    # A test set alone is enough to measure on.
-    for split in ("train", "gallery"):
-        for wrapping in wrappings:
-            if (root / wrapping / SPLITS[split]).is_dir():
-                return root / wrapping
-    raise DataError(
-        f"{root}: no folder {SPLITS['train']!r} in it, nor {SPLITS['gallery']!r}; expected the "
-        f"Market-1501 layout: {', '.join(SPLITS.values())}"
+        protocol=provenance.protocol,
+        has_cameras=provenance.has_cameras,
     )
 
 
 def _read_split(folder: Path) -> tuple[Sample, ...]:
+    """Read the images of one of the three folders, without junk."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; the Market-1501 layout needs it")
     files = list_images(folder, SUFFIXES)
     if not files:
         raise DataError(f"{folder}: no images in it (looked for {', '.join(SUFFIXES)})")
-    images = (_parse(path) for path in files)
-    return tuple(image for image in images if image.person != JUNK)
+    images = []
+    for path in files:
+        match = NAME.match(path.name)
+        if match is None:
+            raise DataError(
+                f"{path}: cannot read person and camera off the name; "
+                "expected something like 0002_c1s1_000451_03.jpg"
+            )
+        if int(match[1]) != JUNK:
+            images.append(Sample(path, int(match[1]), int(match[2])))
+    return tuple(images)
 
 
-def _parse(path: Path) -> Sample:
-    match = NAME.match(path.name)
-    if match is None:
-        raise DataError(
-            f"{path}: cannot read person and camera off the name; "
-            "expected something like 0002_c1s1_000451_03.jpg"
-        )
-    return Sample(path, int(match[1]), int(match[2]))
+MARKET1501 = Reader(
+    name="market1501",
+    layout="`bounding_box_train`, `query`, `bounding_box_test` with names such as "
+    "`0002_c1s1_000451_03.jpg`",
+    read=read_market1501,
+    publication='Zheng et al., "Scalable Person Re-identification: A Benchmark", ICCV 2015',
+    # In this layout the training set or the test set may be missing.
+    marks=tuple(
+        f"{wrapping}{SPLITS[split]}"
+        for wrapping in ("", "Market-1501-v15.09.15/")
+        for split in ("train", "gallery")
+    ),
+    counts=(Counts(12936, 751, 3368, 750, 15913),),
+    kaggle="pengcw1/market-1501",
+)

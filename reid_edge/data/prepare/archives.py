@@ -7,29 +7,32 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
 from reid_edge.core.errors import DataError
+from reid_edge.core.io import written_aside
 from reid_edge.core.progress import Progress
-from reid_edge.data.aside import written_aside
-from reid_edge.data.paths import relative_path
+from reid_edge.data.paths import ARCHIVE_SUFFIXES, is_archive, relative_path
 
-SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 CHUNK = 2**20
 BROKEN = (
     zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError,
     RuntimeError, UnicodeDecodeError,
 )  # fmt: skip
+# By the bytes that a compressed file begins with.
+DECOMPRESSORS: dict[bytes, Callable[[IO[bytes]], object]] = {
+    b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open,
+}  # fmt: skip
 
 Entry = tuple[str, IO[bytes]]
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What an archive may hold, counted while it is unpacked and not by its own word.
+    """What an archive may hold, counted while it is unpacked; the archive's own figures may lie.
 
     Attributes:
         files: how many files.
@@ -38,11 +41,6 @@ class Limits:
 
     files: int = 2_000_000
     size: int = 100 * 2**30
-
-
-def is_archive(path: Path) -> bool:
-    """Whether the name is that of an archive that `unpack` knows."""
-    return path.name.lower().endswith(SUFFIXES)
 
 
 def unpack(
@@ -68,7 +66,8 @@ def unpack(
             a link, a device, the same path twice, or more than the limits allow.
     """
     if not is_archive(archive):
-        raise DataError(f"{archive}: no archive that is known; known are {', '.join(SUFFIXES)}")
+        known = ", ".join(ARCHIVE_SUFFIXES)
+        raise DataError(f"{archive}: no archive that is known; known are {known}")
     try:
         raw = archive.open("rb")
     except OSError as error:
@@ -81,17 +80,15 @@ def unpack(
             # A system's error has a number; what gzip and bz2 find wrong has none.
             if isinstance(error, OSError) and error.errno is not None:
                 raise
+            reason = " ".join(str(error).split()) or type(error).__name__
             raise DataError(
-                f"{archive}: cannot be unpacked ({_reason(error)}); get it again, or unpack it "
+                f"{archive}: cannot be unpacked ({reason}); get it again, or unpack it "
                 "yourself and give the folder"
             ) from error
 
 
-def _reason(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
 def _zip_entries(raw: IO[bytes], archive: Path) -> Iterator[Entry]:
+    """Yield the path and the content of every file of a zip archive."""
     with zipfile.ZipFile(raw) as content:
         for info in content.infolist():
             kind = stat.S_IFMT(info.external_attr >> 16)
@@ -104,7 +101,15 @@ def _zip_entries(raw: IO[bytes], archive: Path) -> Iterator[Entry]:
 
 
 def _tar_entries(raw: IO[bytes], archive: Path) -> Iterator[Entry]:
-    stream = _decompressed(raw)
+    """Yield the path and the content of every file of a tar archive, compressed or not.
+
+    `tarfile.data_filter` is not used: it writes an absolute path as a relative one and allows links
+    within the folder; here both are refused.
+    """
+    start = raw.read(6)
+    raw.seek(0)
+    openers = [opener for magic, opener in DECOMPRESSORS.items() if start.startswith(magic)]
+    stream = cast("IO[bytes]", openers[0](raw)) if openers else raw
     remembered = _LastRead(stream)
     with tarfile.open(fileobj=cast("IO[bytes]", remembered), mode="r:") as content:
         for member in content:
@@ -119,18 +124,6 @@ def _tar_entries(raw: IO[bytes], archive: Path) -> Iterator[Entry]:
         raise tarfile.ReadError("its end is missing, or something in it is broken")
     # What is compressed has its checksum behind the archive's end.
     stream.read(CHUNK)
-
-
-def _decompressed(raw: IO[bytes]) -> IO[bytes]:
-    magic = raw.read(6)
-    raw.seek(0)
-    if magic.startswith(b"\x1f\x8b"):
-        return cast("IO[bytes]", gzip.open(raw))
-    if magic.startswith(b"BZh"):
-        return cast("IO[bytes]", bz2.open(raw))
-    if magic == b"\xfd7zXZ\0":
-        return cast("IO[bytes]", lzma.open(raw))
-    return raw
 
 
 class _LastRead:
@@ -159,8 +152,9 @@ def _write_entries(
     raw: IO[bytes],
     progress: Progress | None,
 ) -> None:
+    """Write the files of an archive; refuse two with one path, and more than the limits allow."""
     total = archive.stat().st_size
-    files, room = 0, limits.size
+    files = written = 0
     for name, content in entries:
         path = draft / relative_path(name, str(archive))
         if path.name.startswith("._") or "__MACOSX" in path.parts:
@@ -168,24 +162,20 @@ def _write_entries(
         files += 1
         if files > limits.files:
             raise DataError(f"{archive}: more than {limits.files} files in it; unpack it yourself")
-        room -= _write_file(path, content, room, archive)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("xb")
+        except (FileExistsError, NotADirectoryError) as error:
+            raise DataError(f"{archive}: two files in it have the path of {path.name!r}") from error
+        with file:
+            while chunk := content.read(CHUNK):
+                written += len(chunk)
+                if written > limits.size:
+                    raise DataError(
+                        f"{archive}: unpacks to more than is allowed; unpack it yourself"
+                    )
+                file.write(chunk)
         if progress is not None:
             progress(raw.tell(), total)
     if not files:
         raise DataError(f"{archive}: no files in it")
-
-
-def _write_file(path: Path, content: IO[bytes], room: int, archive: Path) -> int:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("xb")
-    except (FileExistsError, NotADirectoryError) as error:
-        raise DataError(f"{archive}: two files in it have the path of {path.name!r}") from error
-    written = 0
-    with file:
-        while chunk := content.read(CHUNK):
-            written += len(chunk)
-            if written > room:
-                raise DataError(f"{archive}: unpacks to more than is allowed; unpack it yourself")
-            file.write(chunk)
-    return written

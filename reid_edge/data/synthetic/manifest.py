@@ -1,4 +1,4 @@
-"""The record that a finished data set carries, and what it says about a folder that exists."""
+"""``synthetic.json``: what a finished data set of synthetic images was made with."""
 
 import json
 from collections import Counter
@@ -10,13 +10,13 @@ from reid_edge.core.errors import DataError
 from reid_edge.data.synthetic.market import FOLDERS, entries
 from reid_edge.data.synthetic.settings import SyntheticSettings
 
-RECORD = "synthetic.json"
-# Raise this with every change that changes an image, a name or the record itself.
+MANIFEST = "synthetic.json"
+# Raise this with every change that changes an image, a name or the manifest itself.
 FORMAT = 1
 
 
 def describe(settings: SyntheticSettings) -> dict[str, Any]:
-    """Return the record of a data set: format, settings, images in each folder."""
+    """Return the manifest of a data set: format, settings, images in each folder."""
     counts = Counter(entry.path.parts[0] for entry in entries(settings))
     images = {folder: counts[folder] for folder in FOLDERS}
     return {"format": FORMAT, "settings": asdict(settings), "images": images}
@@ -33,9 +33,9 @@ def is_finished(folder: Path, settings: SyntheticSettings) -> bool:
     advice = "name another folder or remove this one"
     if not folder.is_dir():
         raise DataError(f"{folder} is a file, not a folder for synthetic images: {advice}")
-    if not (folder / RECORD).is_file():
+    if not (folder / MANIFEST).is_file():
         raise DataError(f"{folder} holds something other than synthetic images: {advice}")
-    wanted, found = describe(settings), _read(folder / RECORD, advice)
+    wanted, found = describe(settings), _read(folder / MANIFEST, advice)
     if found.get("format") != wanted["format"]:
         raise DataError(f"{folder} was made by another version of this program: {advice}")
     if found.get("settings") != wanted["settings"]:
@@ -51,7 +51,7 @@ def _read(path: Path, advice: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read ({error}): {advice}") from error
     if not isinstance(found, dict):
-        raise DataError(f"{path} is not a record of synthetic images: {advice}")
+        raise DataError(f"{path} is not a manifest of synthetic images: {advice}")
     return found
 
 

@@ -1,7 +1,8 @@
-"""Several training sets as one, and a part of the identities set apart for validation."""
+"""The identities and cameras of data sets: numbered, merged, and set apart for a test."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -9,12 +10,49 @@ from reid_edge.core.errors import DataError
 from reid_edge.data.schema import ReidData, Sample, relabel
 
 
+def number_names(names: Iterable[str]) -> dict[str, int]:
+    """Give every name a number of its own, the same on every machine.
+
+    Names that are numbers keep them (``"0002"`` is 2), unless two names are the same number or one
+    has ten digits or more. Otherwise the names are numbered from 1 in the order of sorting.
+    """
+    ordered = sorted(set(names))
+    if all(name.isascii() and name.isdigit() and len(name) < 10 for name in ordered):
+        numbers = {name: int(name) for name in ordered}
+        if len(set(numbers.values())) == len(ordered):
+            return numbers
+    return {name: number for number, name in enumerate(ordered, start=1)}
+
+
+def stand_in_cameras(images: Iterable[tuple[int, Path]]) -> dict[Path, int]:
+    """Number cameras where a data set has none: no two images of a person share one.
+
+    The Market-1501 protocol drops gallery images of the query's person and camera. Without
+    cameras nothing is to be dropped but the query's own image, where it is in the gallery too.
+    This is the rule of face sets, where every image counts as taken on its own.
+
+    Args:
+        images: (person, path) of all splits together.
+
+    Returns:
+        Camera by path: 1, 2, ... among the images of each person.
+    """
+    by_person: dict[int, set[Path]] = {}
+    for person, path in images:
+        by_person.setdefault(person, set()).add(path)
+    return {
+        path: camera
+        for paths in by_person.values()
+        for camera, path in enumerate(sorted(paths), start=1)
+    }
+
+
 def merge_training(training: Sequence[ReidData], test: ReidData) -> ReidData:
     """Merge the training sets of several data sets, and test on any one.
 
-    Identities and cameras of different sets are different ones: they are numbered anew, set after
-    set, beyond the numbers of the test set, so that no number means two people. This is how
-    Market-1501, DukeMTMC-reID and CUHK03 are trained on together.
+    Identities and cameras of different sets are different ones: they get new numbers, set after
+    set, above the numbers of the test set, so that no number means two people. Market-1501,
+    DukeMTMC-reID and CUHK03 are trained on together in this way.
 
     Args:
         training: their training images are taken, in this order.
@@ -28,32 +66,27 @@ def merge_training(training: Sequence[ReidData], test: ReidData) -> ReidData:
     camera = 1 + max((image.camera for image in tested), default=0)
     merged: list[Sample] = []
     for data in training:
-        added = _renumber(data.train, person, camera)
-        merged.extend(added)
-        person = 1 + max((image.person for image in added), default=person - 1)
-        camera = 1 + max((image.camera for image in added), default=camera - 1)
+        cameras = sorted({image.camera for image in data.train})
+        numbers = {old: camera + index for index, old in enumerate(cameras)}
+        classes = relabel(data.train)
+        merged.extend(
+            Sample(image.path, person + added, numbers[image.camera])
+            for image, added in zip(data.train, classes, strict=True)
+        )
+        person, camera = person + max(classes, default=-1) + 1, camera + len(cameras)
     if not merged:
         raise DataError("none of the data sets to merge has images to train on")
     return replace(test, train=tuple(merged))
 
 
-def _renumber(images: Sequence[Sample], first_person: int, first_camera: int) -> tuple[Sample, ...]:
-    cameras = sorted({image.camera for image in images})
-    camera_numbers = {camera: first_camera + index for index, camera in enumerate(cameras)}
-    return tuple(
-        Sample(image.path, first_person + person, camera_numbers[image.camera])
-        for image, person in zip(images, relabel(images), strict=True)
-    )
-
-
 def split_by_identity(data: ReidData, share: float, seed: int) -> ReidData:
     """Set identities of the training set apart, to validate or to test on.
 
-    Query is one image of each identity on each camera, as in Market-1501, and gallery the rest.
-    A camera that has but one image of an identity gives it to the gallery, so that the queries
-    of the other cameras find it; where all its cameras do, as in a set without cameras, the query
-    is one image of the identity. Every query has a match on another camera: an identity that is
-    on one camera only goes to the gallery whole.
+    The query is one image of each identity on each camera, as in Market-1501, and the gallery the
+    rest. If a camera has only one image of an identity, that image goes to the gallery, so that the
+    queries of the other cameras find it. If all cameras of an identity have only one, as in a set
+    without cameras, the query is one image of the identity. Every query has a match on another
+    camera: all images of an identity that is on one camera only go to the gallery.
 
     Args:
         data: its training set is divided; its query and gallery are not looked at.

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from reid_edge.core.errors import DataError
 from reid_edge.data.paths import find_base, image_inside
-from reid_edge.data.schema import ReidData, Sample
+from reid_edge.data.reader import Reader
+from reid_edge.data.schema import Counts, ReidData, Sample
 
 WRAPPINGS = (
     "MSMT17_V1", "MSMT17_V2", "msmt17/MSMT17_V1", "msmt17/MSMT17_V2", "MSMT17", "msmt17",
@@ -22,8 +23,8 @@ def read_msmt17(root: Path, *, train_all: bool = False) -> ReidData:
     """Read MSMT17, version 1 or 2.
 
     A line of a list is ``0000/0000_000_01_0303morning_0015_0.jpg 0``: the image, whose name has
-    the camera in third place, and the person. Both lists of persons begin at 0; those of the test
-    set are counted on from those of the training set, so that no number means two people.
+    the camera in third place, and the person. Both lists of persons begin at 0; the numbers of the
+    test set continue those of the training set, so that no number means two people.
 
     Args:
         root: the folder with the lists, or one that wraps it.
@@ -34,8 +35,13 @@ def read_msmt17(root: Path, *, train_all: bool = False) -> ReidData:
         DataError: a list or a folder is missing, a line cannot be read, or a path leads out of
             the folder.
     """
+
+    def is_base(folder: Path) -> bool:
+        images = any((folder / train).is_dir() for train, _ in FOLDERS)
+        return images and (folder / "list_train.txt").is_file()
+
     base = find_base(
-        root, WRAPPINGS, _is_base, "MSMT17: list_train.txt beside train/ and test/ (version 1) or "
+        root, WRAPPINGS, is_base, "MSMT17: list_train.txt beside train/ and test/ (version 1) or "
         "mask_train_v2/ and mask_test_v2/ (version 2)",
     )  # fmt: skip
     train_folder, test_folder = next(names for names in FOLDERS if (base / names[0]).is_dir())
@@ -47,34 +53,43 @@ def read_msmt17(root: Path, *, train_all: bool = False) -> ReidData:
     return ReidData(base, train + validation if train_all else train, query, gallery)
 
 
-def _is_base(folder: Path) -> bool:
-    return (folder / "list_train.txt").is_file() and any(
-        (folder / train).is_dir() for train, _ in FOLDERS
-    )
-
-
 def _read_list(base: Path, name: str, folder: str, first: int = 0) -> tuple[Sample, ...]:
+    """Read the images of a list; persons are counted from ``first``."""
     try:
         lines = (base / name).read_text(encoding="utf-8").splitlines()
         root = (base / folder).resolve(strict=True)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{base}: cannot read {name} and the folder {folder} of MSMT17") from error
-    images = tuple(
-        _parse(root, line, f"{base / name} line {number}", first)
-        for number, line in enumerate(lines, start=1)
-        if line.strip()
-    )
+    images = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        where = f"{base / name} line {number}"
+        text, _, person = line.strip().rpartition(" ")
+        match = NAME.match(text.rpartition("/")[2])
+        if match is None or not person.isascii() or not person.isdigit():
+            raise DataError(
+                f"{where}: cannot read {line.strip()!r}; "
+                "expected something like 0000/0000_000_01_0303morning_0015_0.jpg 0"
+            )
+        path = image_inside(root, text, where)
+        images.append(Sample(path, first + int(person), int(match[1])))
     if not images:
         raise DataError(f"{base / name}: the list is empty")
-    return images
+    return tuple(images)
 
 
-def _parse(root: Path, line: str, where: str, first: int) -> Sample:
-    text, _, person = line.strip().rpartition(" ")
-    match = NAME.match(text.rpartition("/")[2])
-    if match is None or not person.isascii() or not person.isdigit():
-        raise DataError(
-            f"{where}: cannot read {line.strip()!r}; "
-            "expected something like 0000/0000_000_01_0303morning_0015_0.jpg 0"
-        )
-    return Sample(image_inside(root, text, where), first + int(person), int(match[1]))
+MSMT17 = Reader(
+    name="msmt17",
+    layout="`list_train.txt`, `list_val.txt`, `list_query.txt`, `list_gallery.txt` beside `train` "
+    "and `test`, or `mask_train_v2` and `mask_test_v2` (version 2)",
+    read=read_msmt17,
+    publication='Wei et al., "Person Transfer GAN to Bridge Domain Gap for Person '
+    'Re-Identification", CVPR 2018',
+    marks=("list_train.txt", "MSMT17_V1/list_train.txt", "MSMT17_V2/list_train.txt"),
+    options={"train_all": False},
+    # Without and with the images of list_val.txt; versions 1 and 2 have the same.
+    counts=(
+        Counts(30248, 1041, 11659, 3060, 82161), Counts(32621, 1041, 11659, 3060, 82161),
+    ),
+)  # fmt: skip

@@ -1,4 +1,4 @@
-"""MXNet's record files, in which InsightFace hands out face sets."""
+"""MXNet's RecordIO files (``.rec``), in which InsightFace publishes face sets."""
 
 import logging
 import struct
@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from reid_edge.core.errors import DataError
+from reid_edge.core.io import written_aside
 from reid_edge.core.progress import Progress
-from reid_edge.data.aside import written_aside
 
 # dmlc-core's recordio.h: magic, then three bits that say which part of a record follows, and 29
 # bits of length. Where a record's own bytes have the magic in them, the record is split there.
@@ -26,14 +26,14 @@ SUFFIXES = {b"\xff\xd8": ".jpg", b"\x89P": ".png"}
 logger = logging.getLogger(__name__)
 
 
-def extract_record(record: Path, folder: Path, progress: Progress | None = None) -> None:
-    """Write the images of a record file, a folder per identity, all of them or none.
+def extract_rec(rec: Path, folder: Path, progress: Progress | None = None) -> None:
+    """Write the images of a ``.rec`` file, a folder per identity, all of them or none.
 
-    The bytes are written as they are, without decoding. Records without an image, in which
+    The bytes are written as they are, without decoding. Entries without an image, in which
     InsightFace keeps its counts, are left out.
 
     Args:
-        record: the file, such as ``train.rec``; its index is not needed.
+        rec: the file, such as ``train.rec``; its index is not needed.
         folder: where to write; does not exist yet.
         progress: called with (bytes read, bytes in all).
 
@@ -41,10 +41,10 @@ def extract_record(record: Path, folder: Path, progress: Progress | None = None)
         DataError: the file is broken, or the folder cannot be written.
     """
     logger.info("extracting images, once: %s", folder)
-    total = record.stat().st_size
-    with record.open("rb") as stream, written_aside(folder) as draft:
-        for number, payload in enumerate(_records(stream, record)):
-            person, image = _unpack(payload, record)
+    total = rec.stat().st_size
+    with rec.open("rb") as stream, written_aside(folder) as draft:
+        for number, payload in enumerate(_read_payloads(stream, rec)):
+            person, image = _unpack(payload, rec)
             suffix = SUFFIXES.get(image[:2])
             if suffix is not None:
                 path = draft / f"{person:07d}" / f"{number:08d}{suffix}"
@@ -54,45 +54,43 @@ def extract_record(record: Path, folder: Path, progress: Progress | None = None)
                 progress(stream.tell(), total)
 
 
-def _records(stream: BinaryIO, record: Path) -> Iterator[bytes]:
+def _read_payloads(stream: BinaryIO, rec: Path) -> Iterator[bytes]:
+    """Yield the records of a file whole: those that were split are joined by the magic again."""
+    ends_early = f"{rec}: ends in the middle of a record; get it again"
     parts: list[bytes] = []
-    for kind, part in _parts(stream, record):
+    while frame := stream.read(FRAME.size):
+        if len(frame) < FRAME.size:
+            raise DataError(ends_early)
+        magic, described = FRAME.unpack(frame)
+        kind, length = divmod(described, 1 << LENGTH_BITS)
+        if magic != MAGIC or kind > LAST:
+            raise DataError(f"{rec}: is no record file of MXNet")
+        part = stream.read(length)
+        stream.read(-length % ALIGNMENT)
+        if len(part) < length:
+            raise DataError(ends_early)
         if bool(parts) != (kind in (MIDDLE, LAST)):
-            raise DataError(f"{record}: a part of a split record is missing; get it again")
+            raise DataError(f"{rec}: a part of a split record is missing; get it again")
         parts.append(part)
         if kind in (WHOLE, LAST):
             yield MAGIC.join(parts)
             parts = []
     if parts:
-        raise DataError(f"{record}: ends in the middle of a record; get it again")
+        raise DataError(ends_early)
 
 
-def _parts(stream: BinaryIO, record: Path) -> Iterator[tuple[int, bytes]]:
-    while frame := stream.read(FRAME.size):
-        if len(frame) < FRAME.size:
-            raise DataError(f"{record}: ends in the middle of a record; get it again")
-        magic, described = FRAME.unpack(frame)
-        kind, length = divmod(described, 1 << LENGTH_BITS)
-        if magic != MAGIC or kind > LAST:
-            raise DataError(f"{record}: is no record file of MXNet")
-        part = stream.read(length)
-        stream.read(-length % ALIGNMENT)
-        if len(part) < length:
-            raise DataError(f"{record}: ends in the middle of a record; get it again")
-        yield kind, part
-
-
-def _unpack(payload: bytes, record: Path) -> tuple[int, bytes]:
+def _unpack(payload: bytes, rec: Path) -> tuple[int, bytes]:
+    """Return the identity and the image of a record."""
     if len(payload) < HEADER.size:
-        raise DataError(f"{record}: a record is too short for its header; get it again")
+        raise DataError(f"{rec}: a record is too short for its header; get it again")
     labels, label, _, _ = HEADER.unpack_from(payload)
     body = payload[HEADER.size :]
     if labels:
         if len(body) < 4 * labels:
-            raise DataError(f"{record}: a record is too short for its labels; get it again")
+            raise DataError(f"{rec}: a record is too short for its labels; get it again")
         (label,) = struct.unpack_from("<f", body)
         body = body[4 * labels :]
     # Written so that a label that is not a number is refused too.
     if not 0 <= label < MOST_LABELS:
-        raise DataError(f"{record}: {label} is no identity; get the file again")
+        raise DataError(f"{rec}: {label} is no identity; get the file again")
     return int(label), body

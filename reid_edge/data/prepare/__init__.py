@@ -1,0 +1,5 @@
+"""Laying a data set out as Market-1501, from an archive, a folder or Kaggle."""
+
+from reid_edge.data.prepare.layout import prepare
+
+__all__ = ["prepare"]

@@ -1,0 +1,167 @@
+"""The files of CUHK03: ``cuhk-03.mat``, the new protocol's lists, and torchreid's splits."""
+
+import json
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from reid_edge.core.errors import DataError
+from reid_edge.core.io import written_aside
+from reid_edge.core.packages import import_package
+from reid_edge.core.progress import Progress
+
+# A person has up to ten images, the first five of them from the first view.
+IMAGES_PER_VIEW = 5
+
+Names = list[str]
+TestSet = frozenset[tuple[int, int]]
+
+logger = logging.getLogger(__name__)
+
+
+def extract_images(mat: Path, boxes: str, folder: Path, progress: Progress | None = None) -> None:
+    """Write the images of ``cuhk-03.mat`` as PNG, with torchreid's names, all of them or none.
+
+    ``2_015_1_03.png`` is the third image of the 15th person of the second pair of cameras, seen
+    in the pair's first view.
+
+    Args:
+        mat: the file ``cuhk-03.mat``.
+        boxes: ``"detected"`` or ``"labeled"``.
+        folder: where to write; does not exist yet.
+        progress: called with (persons done, persons).
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    logger.info("extracting images, once: %s", folder)
+    with _opened(mat) as content, written_aside(folder) as draft:
+        pairs = [_cells(content, reference) for reference in content[boxes][0]]
+        total, done = sum(len(pair) for pair in pairs), 0
+        for pair, persons in enumerate(pairs, start=1):
+            for person, references in enumerate(persons, start=1):
+                for number, reference in enumerate(references, start=1):
+                    image = _cells(content, reference)
+                    if image.ndim != 3:  # an empty cell is stored as its shape, two zeros
+                        continue
+                    view = 1 if number <= IMAGES_PER_VIEW else 2
+                    name = f"{pair}_{person:03d}_{view}_{number:02d}.png"
+                    pixels = np.ascontiguousarray(image, dtype=np.uint8)
+                    Image.fromarray(pixels).save(draft / name)
+                done += 1
+                if progress is not None:
+                    progress(done, total)
+
+
+def read_new_protocol(base: Path, boxes: str) -> tuple[Names, Names, Names]:
+    """Read the names of the images for training, query and gallery.
+
+    Args:
+        base: the folder with ``cuhk03_new_protocol_config_<boxes>.mat`` or torchreid's
+            ``splits_new_<boxes>.json``.
+        boxes: ``"detected"`` or ``"labeled"``.
+
+    Raises:
+        DataError: neither file is there, or it cannot be read.
+    """
+    mat = base / f"cuhk03_new_protocol_config_{boxes}.mat"
+    splits = base / f"splits_new_{boxes}.json"
+    if not mat.is_file() and splits.is_file():
+        return _read_torchreid_splits(splits)[0]
+    if not mat.is_file():
+        raise DataError(
+            f"{base}: neither {mat.name} nor {splits.name}; the first is in "
+            "github.com/zhunzhong07/person-re-ranking, folder evaluation/data/CUHK03"
+        )
+    scipy_io = import_package("scipy.io", extra="datasets", needed_by=mat, error=DataError)
+    try:
+        content = scipy_io.loadmat(mat)
+        names = [str(cell.item()) for cell in content["filelist"].ravel()]
+        train, query, gallery = (
+            # MATLAB counts from 1.
+            [names[int(index) - 1] for index in content[key].ravel()]
+            for key in ("train_idx", "query_idx", "gallery_idx")
+        )
+    except (OSError, ValueError, KeyError, IndexError, TypeError, NotImplementedError) as error:
+        raise DataError(
+            f"{mat}: cannot be read as a protocol of CUHK03 ({error}); download it again"
+        ) from error
+    return train, query, gallery
+
+
+def read_classic_test_sets(base: Path, boxes: str, release: Path | None) -> list[TestSet]:
+    """Read the 20 test sets of the classic protocol, as (pair of cameras, person), from 1.
+
+    Args:
+        base: the folder with torchreid's ``splits_classic_<boxes>.json``, which need not be there.
+        boxes: ``"detected"`` or ``"labeled"``.
+        release: the file ``cuhk-03.mat``, if it is there.
+
+    Raises:
+        DataError: neither file is there, or it cannot be read.
+    """
+    path = base / f"splits_classic_{boxes}.json"
+    if path.is_file():
+        return [
+            frozenset(_pair_and_person(path, name) for name in query)
+            for _, query, _ in _read_torchreid_splits(path)
+        ]
+    if release is None:
+        raise DataError(
+            f"{base}: neither cuhk-03.mat nor {path.name}, which have the classic splits"
+        )
+    with _opened(release) as content:
+        return [
+            frozenset((int(pair), int(person)) for pair, person in _cells(content, reference))
+            for reference in content["testsets"][0]
+        ]
+
+
+@contextmanager
+def _opened(mat: Path) -> Iterator[Any]:
+    """Open a MATLAB 7.3 file, which is HDF5."""
+    h5py = import_package("h5py", extra="datasets", needed_by=mat, error=DataError)
+    try:
+        with h5py.File(mat, "r") as content:
+            yield content
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(
+            f"{mat}: cannot be read as CUHK03's MATLAB 7.3 file ({error}); download it again"
+        ) from error
+
+
+def _cells(content: Any, reference: Any) -> Any:
+    """Return what a cell refers to; MATLAB stores arrays by columns, HDF5 by rows."""
+    return content[reference][()].T
+
+
+def _pair_and_person(path: Path, name: str) -> tuple[int, int]:
+    match = re.match(r"(\d)_(\d{3})_", name)
+    if match is None:
+        raise DataError(f"{path}: {name!r} is no image of CUHK03; expected 1_001_1_01.png")
+    return int(match[1]), int(match[2])
+
+
+def _read_torchreid_splits(path: Path) -> list[tuple[Names, Names, Names]]:
+    """Read the names of the images of each split for training, query and gallery."""
+
+    def names(entries: Any) -> Names:
+        # The paths are those of the machine that made the file; only the names matter here.
+        return [entry.replace("\\", "/").rpartition("/")[2] for entry, _, _ in entries]
+
+    try:
+        splits = json.loads(path.read_text(encoding="utf-8"))
+        return [
+            (names(split["train"]), names(split["query"]), names(split["gallery"]))
+            for split in splits
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: cannot be read as torchreid's splits of CUHK03") from error

@@ -26,7 +26,9 @@ STARTS = {
 
 
 # In text, `name.suffix` is a file.
-FILE_SUFFIXES = ("md", "py", "pt", "pth", "json", "yaml", "onnx", "data", "html", "rec", "csv")
+FILE_SUFFIXES = (
+    "md", "py", "pt", "pth", "tar", "json", "yaml", "onnx", "data", "html", "rec", "csv",
+)  # fmt: skip
 
 
 class ParsedError(Exception):

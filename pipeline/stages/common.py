@@ -14,7 +14,8 @@ from reid_edge.core.cost import model_cost
 from reid_edge.core.io import write_json
 from reid_edge.models.checkpoint import describe, save_checkpoint
 from reid_edge.training.distillation import Teacher
-from reid_edge.training.fit import LAST, fit, load_weights
+from reid_edge.training.fit_config import FitConfig
+from reid_edge.training.fit_state import LAST, load_weights
 from reid_edge.training.settings import TrainingSettings
 from reid_edge.training.validation import Validation
 
@@ -29,43 +30,43 @@ def train_model(
     label: str | None = None,
     purpose: tuple[int | str, ...] = (),
 ) -> None:
-    """Train a model in place on the stage's images; go on from its last epoch if there is one.
+    """Train a model in place on the stage's images; resume after its last whole epoch.
 
     Args:
         context: of the stage.
         model: to be trained.
-        settings: how.
-        teacher: what to imitate, if anything.
-        folder: where the state between epochs is kept, by default the stage's.
+        settings: batches, losses, optimiser, schedule.
+        teacher: the model to imitate, if any.
+        folder: where the state after every epoch is kept, by default the stage's.
         label: names the training in the log, by default the stage's name.
-        purpose: what tells this training from others of the stage.
+        purpose: tells this training from others of the stage.
     """
+    from reid_edge.training.fit import fit  # Lightning takes seconds to import
+
+    config = context.config
     height, width = context.input_size
+    validation = context.validation and Validation(
+        context.validation,
+        distance=config.evaluation.distance,
+        batch_size=config.data.evaluation_batch,
+    )
     fit(
         model,
-        context.data.train,
-        settings,
-        height=height,
-        width=width,
-        seed=context.seed("draws", *purpose),
-        folder=folder or context.folder,
-        label=label or context.stage,
-        workers=context.config.data.workers,
-        accelerator=context.device,
-        devices=context.config.devices,
-        teacher=teacher,
-        validation=_validation(context),
-        log=context.config.log,
-    )
-
-
-def _validation(context: StageContext) -> Validation | None:
-    if context.validation is None:
-        return None
-    return Validation(
-        context.validation,
-        distance=context.config.evaluation.distance,
-        batch_size=context.config.data.evaluation_batch,
+        FitConfig(
+            images=context.data.train,
+            settings=settings,
+            height=height,
+            width=width,
+            seed=context.seed("draws", *purpose),
+            folder=folder or context.folder,
+            label=label or context.stage,
+            validation=validation,
+            teacher=teacher,
+            log=config.log,
+            accelerator=context.device,
+            devices=config.devices,
+            workers=config.data.workers,
+        ),
     )
 
 

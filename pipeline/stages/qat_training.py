@@ -23,6 +23,7 @@ from reid_edge.data.schema import Sample
 from reid_edge.models.checkpoint import read_torch_file
 from reid_edge.training.distillation import Teacher
 from reid_edge.training.fit import fit
+from reid_edge.training.fit_config import FitConfig
 
 NEAREST = "nearest.ckpt"
 
@@ -165,18 +166,20 @@ def train_qat(
     without = set(held_back)
     fit(
         student,
-        [image for image in context.data.train if image not in without],
-        settings.qat,
-        height=height,
-        width=width,
-        seed=context.seed("draws"),
-        folder=context.folder,
-        label=context.stage,
-        workers=context.config.data.workers,
-        accelerator=context.device,
-        teacher=Teacher(model, settings.qat.distillation),
-        log=context.config.log,
-        callbacks=[FreezeStatistics(student, settings.qat), best],
+        FitConfig(
+            images=[image for image in context.data.train if image not in without],
+            settings=settings.qat,
+            height=height,
+            width=width,
+            seed=context.seed("draws"),
+            folder=context.folder,
+            label=context.stage,
+            teacher=Teacher(model, settings.qat.distillation),
+            callbacks=[FreezeStatistics(student, settings.qat), best],
+            log=context.config.log,
+            accelerator=context.device,
+            workers=context.config.data.workers,
+        ),
     )
     epoch = best.restore()
     errors = [error if math.isfinite(error) else None for error in best.errors]

@@ -1,5 +1,6 @@
 """Parameters and multiply-accumulates of a model."""
 
+import math
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -99,7 +100,8 @@ def counted_macs(layers: Iterable[tuple[str, nn.Module]]) -> Iterator[list[tuple
 
     def count(name: str, layer: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
         weights_per_output = layer.weight[0].numel()  # type: ignore[index]
-        calls.append((name, output[0].numel() * weights_per_output))
+        # The batch may be empty.
+        calls.append((name, math.prod(output.shape[1:]) * weights_per_output))
 
     handles = [layer.register_forward_hook(partial(count, name)) for name, layer in layers]
     try:

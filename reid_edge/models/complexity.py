@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from reid_edge.core.cost import called_parameters, conv_and_linear_layers, counted_macs
 from reid_edge.core.errors import ModelError
-from reid_edge.models.registry import build_model
+from reid_edge.models.architecture import Architecture
+from reid_edge.models.shapes import build_shapes
 
 
 @dataclass(frozen=True)
@@ -14,8 +16,8 @@ class Complexity:
     """Size and cost of an architecture.
 
     Attributes:
-        parameters: numbers in its weights, each counted once, without the classifier.
-        macs: multiplications with addition of convolutions and linear layers, for one image.
+        parameters: number of weights, each counted once, without the classifier.
+        macs: multiply-accumulates of convolutions and linear layers, for one image.
         embedding_dim: size of the embedding.
     """
 
@@ -24,13 +26,13 @@ class Complexity:
     embedding_dim: int
 
 
-def measure_complexity(name: str, height: int, width: int) -> Complexity:
-    """Measure an architecture without computing anything.
+def measure_complexity(architecture: str | Architecture, height: int, width: int) -> Complexity:
+    """Count parameters and multiply-accumulates of an architecture.
 
-    Layers that are called several times, such as OSNet's gate, are counted at every call.
+    A layer that is called several times, such as OSNet's gate, counts at every call.
 
     Args:
-        name: a key of ``ARCHITECTURES``.
+        architecture: a registered name, or a declaration.
         height: input rows.
         width: input columns.
 
@@ -39,17 +41,22 @@ def measure_complexity(name: str, height: int, width: int) -> Complexity:
     """
     if height < 1 or width < 1:
         raise ModelError(f"an input of {height} x {width} has no pixels")
-    # On this device tensors have shapes and no values.
-    with torch.device("meta"):
-        model = build_model(name).eval()
-        image = torch.zeros(1, 3, height, width)
+    model = build_shapes(architecture)
+    # A batch without an image costs nothing, but instance normalisation refuses it. With an image
+    # the weights need values: computing with denormal numbers is slow.
+    needs_image = any(isinstance(module, nn.InstanceNorm2d) for module in model.modules())
+    if needs_image:
+        for value in model.state_dict().values():
+            value.zero_()
+    images = torch.zeros(1 if needs_image else 0, 3, height, width)
     try:
         with torch.no_grad(), counted_macs(conv_and_linear_layers(model).items()) as calls:
-            embedding = model(image)
-    except (RuntimeError, ValueError) as error:  # the second is instance normalisation's
+            embeddings = model(images)
+    except (RuntimeError, ValueError) as error:  # instance normalisation raises a ValueError
+        name = architecture if isinstance(architecture, str) else architecture.name
         raise ModelError(f"{name} cannot take an input of {height} x {width}") from error
     return Complexity(
         parameters=called_parameters(model, {layer for layer, _ in calls}),
         macs=sum(macs for _, macs in calls),
-        embedding_dim=embedding.shape[-1],
+        embedding_dim=embeddings.shape[-1],
     )

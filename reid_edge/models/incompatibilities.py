@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from reid_edge.core.errors import CheckpointError
 from reid_edge.models.custom_widths import differing_form
 from reid_edge.models.input_statistics import INPUT_STATISTICS
-from reid_edge.models.registry import ARCHITECTURES, build_model
+from reid_edge.models.registry import ARCHITECTURES
 from reid_edge.models.resnet import ResNet
+from reid_edge.models.shapes import build_shapes
 
 # FastReID's pooling; average pooling, the only one here, has no tensors.
 POOLING = "heads.pool_layer."
@@ -88,9 +88,7 @@ def _difference_from_own(model: nn.Module, name: object) -> str | None:
     """Compare a model with the architecture that a checkpoint of this program names."""
     if not isinstance(name, str) or name not in ARCHITECTURES:
         return None
-    with torch.device("meta"):  # computes nothing and draws no random number
-        own = build_model(name)
-    layer = differing_form(own, model)
+    layer = differing_form(build_shapes(name), model)
     if layer is None:
         return None
     return (

@@ -1,4 +1,4 @@
-"""Weights from elsewhere: torchreid, FastReID, layumi, BoxMOT, torchvision, and our own."""
+"""Load weights of torchreid, FastReID, layumi, BoxMOT, torchvision, or this program."""
 
 import re
 from collections.abc import Mapping
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from reid_edge.core.errors import CheckpointError
 from reid_edge.core.model_file import Colours
+from reid_edge.models.architecture import CLASSIFIER, HEAD
 from reid_edge.models.checkpoint import read_torch_file
 from reid_edge.models.incompatibilities import check_pooling, find_incompatibilities
 from reid_edge.models.input_statistics import INPUT_STATISTICS, input_statistics
@@ -19,26 +20,25 @@ from reid_edge.models.resnet import ResNet
 WRAPPERS = ("state_dict", "model", "model_state_dict")
 # DataParallel's, layumi's and FastReID's.
 PREFIXES = re.compile(r"^(?:(?:module|model|backbone)\.)+")
-CLASSIFIER = "classifier."
-# What comes behind the pooled features differs between programs and tasks.
-HEADS = (CLASSIFIER, "fc.", "embedding.", "bottleneck.", "heads.")
+# The layers behind the pooled features differ between programs and tasks.
+HEADS = (*(f"{name}." for name in HEAD), "heads.")
 # FastReID's model has these two parts.
 FASTREID = ("backbone.", "heads.")
 
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What was taken from a file of weights.
+    """What was loaded from a file of weights.
 
     Attributes:
         path: the file.
         taken: names of the tensors that were loaded.
-        dropped: names in the file that were not used (the head of another program or task, such
+        dropped: names in the file that were not loaded (the head of another program or task, such
             as the classifier of other identities).
         missing: names of the model that the file does not have (they stay random).
-        statistics: mean and std of colours in [0, 1] that the file's program feeds them.
-        incompatibilities: what the model computes otherwise than that program, a clause for each.
-        last_stride: that the weights of a ResNet were put behind without the file saying it.
+        statistics: mean and std of colours in [0, 1] with which the file's program normalises.
+        incompatibilities: what the model computes differently from that program, one clause each.
+        last_stride: of the model, if it is a ResNet and the file does not say its stride.
     """
 
     path: Path
@@ -52,41 +52,41 @@ class LoadReport:
     @property
     def random(self) -> tuple[str, ...]:
         """Return the names of tensors that embeddings depend on and that stay random."""
-        return tuple(name for name in self.missing if not name.startswith(CLASSIFIER))
+        return tuple(name for name in self.missing if not name.startswith(f"{CLASSIFIER}."))
 
     def __str__(self) -> str:
-        """Say it in one line."""
+        """Return one line."""
 
         def names(items: tuple[str, ...]) -> str:
             return f"{len(items)}" + (f" ({', '.join(items)})" if items else "")
 
-        taken = (
+        line = (
             f"{self.path.name}: {len(self.taken)} tensors taken, {names(self.dropped)} dropped, "
             f"{names(self.missing)} missing"
         )
         if self.last_stride is None:
-            return taken
-        return f"{taken}; the file does not say its last stride, the model's is {self.last_stride}"
+            return line
+        return f"{line}; the file does not say its last stride, the model's is {self.last_stride}"
 
 
 def load_pretrained(model: nn.Module, path: Path) -> LoadReport:
-    """Load weights into a model, in place; only what comes behind the backbone may stay behind.
+    """Load weights into a model, in place; the backbone has to fit as a whole.
 
-    The head of another program or task is dropped, and a head that the file does not have (an
-    embedding layer, a BNNeck, the classifier) keeps its random weights; the report names both.
+    The head of another program or task is dropped. A head that the file does not have (an embedding
+    layer, a BNNeck, the classifier) keeps its random weights. The report names both.
 
     Args:
         model: its classifier keeps its random weights unless the file's has the same shape.
         path: a file of ``torch.save``, see :func:`extract_state`.
 
     Returns:
-        Which tensors were taken, dropped and missing, and whether the model now computes what the
-        program that the file is from does.
+        Which tensors were taken, dropped and missing, and what the model computes differently from
+        the program that wrote the file.
 
     Raises:
         CheckpointError: the file is not safe or not readable, the backbone does not fit, a head
-            other than the classifier fits in part, or features were not averaged there, as far as
-            that pooling has weights (FastReID's others leave no trace in the file).
+            other than the classifier fits only in part, or the file has weights of a pooling other
+            than the average (other poolings of FastReID have no weights and are not noticed).
     """
     content = read_torch_file(path)
     state = extract_state(content, path)
@@ -94,7 +94,8 @@ def load_pretrained(model: nn.Module, path: Path) -> LoadReport:
     own = model.state_dict()
     taken = {n: t for n, t in state.items() if n in own and own[n].shape == t.shape}
     dropped = sorted(name for name in state if name not in taken)
-    missing = sorted(name for name in own if name not in taken and not _is_counter(name))
+    counter = "num_batches_tracked"
+    missing = sorted(name for name in own if name not in taken and not name.endswith(counter))
     wrong = [name for name in dropped if not _may_differ(name, own)]
     wrong += [name for name in missing if not _may_differ(name, state)]
     if wrong:
@@ -118,10 +119,10 @@ def load_pretrained(model: nn.Module, path: Path) -> LoadReport:
 
 
 def architecture_from_name(path: Path) -> str:
-    """Read the architecture off the start of a file's name, as in ``osnet_x0_25_msmt17.pt``.
+    """Read the architecture from the start of a file's name, as in ``osnet_x0_25_msmt17.pt``.
 
-    That is how BoxMOT and torchreid's model zoo name their files; of several names that fit, the
-    longest is meant.
+    BoxMOT and torchreid's model zoo name their files in this way. Of several names that match, the
+    longest is taken.
 
     Raises:
         CheckpointError: the name starts with no known architecture.
@@ -137,16 +138,16 @@ def architecture_from_name(path: Path) -> str:
 
 
 def extract_state(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
-    """Find the state dictionary in what a file holds, and give it this program's names.
+    """Find the state dictionary in a file's content, and rename its tensors as they are here.
 
     Args:
         content: a bare state dictionary (layumi, BoxMOT, torchvision), or one below the key
             ``state_dict`` (torchreid) or ``model`` (FastReID). Names may start with ``module.``
             (DataParallel), ``model.`` (layumi) or ``backbone.`` (FastReID).
-        path: where it is from, for messages.
+        path: the file, for messages.
 
     Raises:
-        CheckpointError: there are no tensors in it, or two of them get the same name.
+        CheckpointError: the content has no tensors, or two of them get the same name.
     """
     state: dict[str, Tensor] = {}
     for name, value in _tensors(content, path).items():
@@ -158,10 +159,10 @@ def extract_state(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
 
 
 def is_fastreids(content: Mapping[str, Any], path: Path) -> bool:
-    """Tell by the names of its tensors whether a file is of FastReID.
+    """Tell by the names of its tensors whether FastReID wrote a file.
 
     Raises:
-        CheckpointError: there are no tensors in it.
+        CheckpointError: the content has no tensors.
     """
     names = [re.sub(r"^(?:(?:module|model)\.)+", "", name) for name in _tensors(content, path)]
     return all(any(name.startswith(part) for name in names) for part in FASTREID)
@@ -179,9 +180,9 @@ def _tensors(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
 
 
 def _with_fastreid_head(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Give FastReID's head the names of a BNNeck, behind an embedding layer if it has one.
+    """Rename FastReID's head to a BNNeck, with an embedding layer in front of it if it has one.
 
-    The embedding layer is a pointwise convolution there; on pooled features that is a linear one.
+    FastReID's embedding layer is a pointwise convolution; on pooled features it is a linear layer.
     """
     first = state.get("heads.bottleneck.0.weight")
     has_layer = first is not None and first.dim() == 4
@@ -200,18 +201,18 @@ def _with_fastreid_head(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _may_differ(name: str, other: Mapping[str, Tensor]) -> bool:
-    """Whether a tensor may be in one of file and model only, given the names of the other one.
+    """Tell whether a tensor may be in the file only or in the model only.
 
-    A head may be absent as a whole; only the classifier may be of another kind.
+    A head may be absent as a whole; only the classifier may have another shape.
+
+    Args:
+        name: of the tensor.
+        other: the tensors of the one that lacks it.
     """
-    if name in INPUT_STATISTICS or name.startswith(CLASSIFIER):
+    if name in INPUT_STATISTICS or name.startswith(f"{CLASSIFIER}."):
         return True
     head = next((head for head in HEADS if name.startswith(head)), None)
     return head is not None and not any(key.startswith(head) for key in other)
-
-
-def _is_counter(name: str) -> bool:
-    return name.endswith("num_batches_tracked")
 
 
 def _misfit(name: str, state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:

@@ -1,1 +1,1 @@
-"""Training: losses, distillation, the Lightning module, checkpoints between epochs."""
+"""Training: losses, distillation, the Lightning module, the state after every epoch."""

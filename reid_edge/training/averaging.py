@@ -1,4 +1,4 @@
-"""The moving average of the weights, which is often better than the weights themselves."""
+"""The moving average of the weights, which is often more accurate than the last weights."""
 
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
@@ -6,13 +6,13 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class MovingAverage:
-    """Exponential moving average whose memory grows with the steps it has seen.
+    """Exponential moving average whose decay grows with the number of steps.
 
-    After n steps the decay is min(decay, (1 + n) / (10 + n)), so that the random weights of the
-    start are soon forgotten, as in TensorFlow's ``ExponentialMovingAverage``.
+    After n steps the decay is min(decay, (1 + n) / (10 + n)), as in TensorFlow's
+    ``ExponentialMovingAverage``, so that the average soon forgets the random initial weights.
 
     Args:
-        decay: of the average in the long run, in [0, 1).
+        decay: the largest decay, in [0, 1).
     """
 
     def __init__(self, decay: float) -> None:
@@ -31,7 +31,6 @@ class MovingAverage:
 def average_weights(decay: float) -> WeightAveraging:
     """Return the callback that averages parameters and BatchNorm statistics after every step.
 
-    What is validated, and saved as ``state_dict``, is the average; training goes on with the
-    weights themselves.
+    The average is validated and saved as ``state_dict``; training continues with the weights.
     """
     return WeightAveraging(multi_avg_fn=MovingAverage(decay))

@@ -1,7 +1,8 @@
-"""What a student is asked to copy from its teacher."""
+"""The losses by which a student imitates its teacher."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ class Teacher:
     """A trained model that a student imitates.
 
     Attributes:
-        model: the teacher; it stays in evaluation mode and is never changed.
+        model: the teacher; it stays in evaluation mode and its weights do not change.
         settings: the weights of the terms.
         hints: names of modules whose outputs are compared, each with the channels of the
             teacher's output that the student still has (C_student,), or None for all.
@@ -27,25 +28,27 @@ class Teacher:
     hints: Mapping[str, Tensor | None] = field(default_factory=dict)
 
     @property
-    def teaches(self) -> bool:
-        """Whether any term has a weight; that of the hints counts only where there are some."""
+    def has_terms(self) -> bool:
+        """Whether any term has a weight; the weight of hints counts only if there are hints."""
         without_hints = self.settings.model_dump(exclude={"hints"})
         return any(without_hints.values()) or bool(self.settings.hints and self.hints)
 
 
 class OutputRecorder:
-    """Keep the last output of named modules while it is attached."""
+    """Keep the last output of named modules until :meth:`detach`."""
 
     def __init__(self, model: nn.Module, names: Sequence[str]) -> None:
         self.outputs: dict[str, Tensor] = {}
-        modules = dict(model.named_modules())
-        self._handles: list[RemovableHandle] = [self._attach(modules[n], n) for n in names]
 
-    def _attach(self, module: nn.Module, name: str) -> RemovableHandle:
-        def hook(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        def keep(
+            name: str, _module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor
+        ) -> None:
             self.outputs[name] = output
 
-        return module.register_forward_hook(hook)
+        modules = dict(model.named_modules())
+        self._handles: list[RemovableHandle] = [
+            modules[name].register_forward_hook(partial(keep, name)) for name in names
+        ]
 
     def detach(self) -> None:
         """Stop recording and forget what was recorded."""
@@ -67,7 +70,7 @@ def similarity_error(embeddings: Tensor, target: Tensor) -> Tensor:
     """
     student = F.normalize(embeddings.float(), dim=1)
     teacher = F.normalize(target.float(), dim=1)
-    # A product would be one of half precision again.
+    # Autocast would compute the product in half precision.
     with torch.autocast(embeddings.device.type, enabled=False):
         return F.mse_loss(student @ student.T, teacher @ teacher.T)
 
@@ -107,7 +110,14 @@ def hint_terms(
     outputs: Mapping[str, Tensor],
     teacher_outputs: Mapping[str, Tensor],
 ) -> dict[str, Tensor]:
-    """Return the weighted relative squared error of every hinted output at the kept channels."""
+    """Return the weighted relative squared error of every hinted output at the kept channels.
+
+    Args:
+        weight: of every term.
+        hints: kept channels (C_student,) by module name, or None for all.
+        outputs: of the student's modules, (B, C_student, ...).
+        teacher_outputs: of the teacher's modules, (B, C_teacher, ...).
+    """
     terms: dict[str, Tensor] = {}
     for name, kept in hints.items():
         target = teacher_outputs[name]

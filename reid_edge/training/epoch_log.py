@@ -1,4 +1,4 @@
-"""A line in the log for every epoch, and some in between where an epoch is long."""
+"""A log line for every epoch, and more lines within long epochs."""
 
 import logging
 import time
@@ -17,11 +17,11 @@ logger = logging.getLogger(__name__)
 
 
 class EpochLog(Callback):
-    """Log a line an epoch: loss, learning rate, time left; seed the epoch's draws.
+    """Log loss, learning rate and time left of every epoch, and seed its random draws.
 
     Args:
-        label: names the training.
-        seed: of what is drawn on the fly.
+        label: name of the training.
+        seed: of random draws during the training.
     """
 
     def __init__(self, label: str, seed: int) -> None:
@@ -33,7 +33,7 @@ class EpochLog(Callback):
     def on_train_epoch_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """Start the clock, and seed what is drawn on the fly as a function of the epoch."""
+        """Start the clock, and seed the epoch's random draws as a function of its number."""
         del pl_module
         self._started = self._last_line = time.monotonic()
         torch.manual_seed(derive_seed(self._seed, "fly", trainer.current_epoch))
@@ -46,7 +46,7 @@ class EpochLog(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Write a line if there was none for a while."""
+        """Write a line if the last one is some time ago."""
         del pl_module, outputs, batch
         now = time.monotonic()
         done, batches = batch_idx + 1, int(trainer.num_training_batches)
@@ -63,7 +63,7 @@ class EpochLog(Callback):
     def on_validation_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """Write a line for a validation."""
+        """Write a line with the validation's mAP."""
         del pl_module
         value = 100 * float(trainer.callback_metrics[METRIC])
         logger.info(
@@ -74,7 +74,7 @@ class EpochLog(Callback):
     def on_train_epoch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """Write the line."""
+        """Write the line of the epoch."""
         del pl_module
         seconds = time.monotonic() - self._started
         epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs or 0

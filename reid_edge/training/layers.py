@@ -1,4 +1,4 @@
-"""Which layers of a model learn, when, and how fast."""
+"""Choose which layers of a model learn, when, and at which rate."""
 
 import difflib
 from collections.abc import Sequence
@@ -9,9 +9,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import nn
 
 from reid_edge.core.errors import TrainingError
-
-# Behind the pooling: classifier, embedding layer (OSNet's, ResNet's) and BNNeck.
-HEAD = ("classifier", "fc", "embedding", "bottleneck")
+from reid_edge.models.architecture import CLASSIFIER, HEAD
 
 
 def split_head(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
@@ -26,16 +24,16 @@ def split_head(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]
 def match_layers(
     model: nn.Module, patterns: Sequence[str], *, classifier_learns: bool = True
 ) -> list[nn.Module]:
-    """Return the modules whose names fit any of the patterns.
+    """Return the modules whose names match any of the patterns.
 
     Args:
         model: where to look.
         patterns: names of modules, with the wildcards ``*``, ``?`` and ``[...]`` of a shell.
-        classifier_learns: whether a loss on the logits is asked for.
+        classifier_learns: whether any loss depends on the logits.
 
     Raises:
-        TrainingError: a pattern fits no module, the message names the nearest ones; or together
-            they leave nothing to learn.
+        TrainingError: a pattern matches no module (the message names the nearest ones), or no
+            other parameter is left to learn.
     """
     modules = {name: module for name, module in model.named_modules() if name}
     found: dict[str, nn.Module] = {}
@@ -52,11 +50,11 @@ def match_layers(
     if not any(
         parameter.requires_grad
         and parameter not in frozen
-        and (classifier_learns or not name.startswith("classifier."))
+        and (classifier_learns or not name.startswith(f"{CLASSIFIER}."))
         for name, parameter in model.named_parameters()
     ):
         raise TrainingError(
-            f"frozen_layers: {', '.join(patterns)} leave nothing that the losses could teach; "
+            f"frozen_layers: {', '.join(patterns)} leave no layer that the losses train; "
             "name fewer of them"
         )
     return chosen
@@ -69,21 +67,21 @@ class FreezeLayers(Callback):
     only the classifier for the first ten epochs; torchreid calls it fixbase.
 
     Args:
-        layers: with all that is in them.
-        epochs: how many.
+        layers: they are frozen with all layers inside them.
+        epochs: number of epochs in which they are frozen.
     """
 
     def __init__(self, layers: Sequence[nn.Module], epochs: int) -> None:
         self._layers = list(layers)
         self._epochs = epochs
         parameters = [p for layer in self._layers for p in layer.parameters() if p.requires_grad]
-        # Not those that never learn, such as a BNNeck's shift.
+        # Without those that never learn, such as the shift of a BNNeck.
         self._parameters = list(dict.fromkeys(parameters))
 
     def on_train_epoch_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """Freeze, or let go; of the epoch alone, so that a resumed training does the same."""
+        """Freeze or release; this depends on the epoch alone, so that resuming does the same."""
         del pl_module
         learns = trainer.current_epoch >= self._epochs
         for layer in self._layers:
@@ -91,7 +89,7 @@ class FreezeLayers(Callback):
         self._require_gradients(learns)
 
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Leave the model as it came, whatever the last epoch was."""
+        """Release all parameters, also if they were frozen in the last epoch."""
         del trainer, pl_module
         self._require_gradients(True)
 

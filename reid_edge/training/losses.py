@@ -13,8 +13,9 @@ class SupervisedLoss(nn.Module):
     """Weighted label-smoothed cross entropy, batch-hard triplet loss and circle loss.
 
     Hermans et al., "In Defense of the Triplet Loss for Person Re-Identification", 2017. Distances
-    are Euclidean, by default on embeddings as they are, as in torchreid. The mean is over the
-    anchors that still violate the margin; the paper's and torchreid's is over all of them.
+    are Euclidean, by default between embeddings that are not normalised, as in torchreid. The mean
+    is over the anchors that violate the margin; in the paper and in torchreid it is over all
+    anchors.
 
     Sun et al., "Circle Loss: A Unified Perspective of Pair Similarity Optimization", CVPR 2020,
     on all pairs of the batch, by their cosine.

@@ -1,8 +1,8 @@
-"""The numbers of every epoch, as a CSV file and for TensorBoard.
+"""Write the numbers of every epoch to a CSV file and for TensorBoard.
 
-Both are written before the checkpoint of the epoch, and both are cut back to it by a training
-that goes on, so that no epoch is missing and none is there twice. (Lightning's ``CSVLogger``
-begins its file anew.)
+Both are written before the checkpoint of the epoch, and a resumed training removes what is newer
+than its checkpoint, so that every epoch is there once. (Lightning's ``CSVLogger`` overwrites its
+file when a training resumes.)
 """
 
 import csv
@@ -26,8 +26,8 @@ class MetricLog(Callback):
     """Write learning rates, losses and, where there is one, the validation's mAP of every epoch.
 
     Args:
-        folder: gets ``metrics.csv`` and ``tensorboard/``.
-        formats: which of them.
+        folder: where ``metrics.csv`` and ``tensorboard/`` are written.
+        formats: which of the two are written.
     """
 
     def __init__(self, folder: Path, formats: Sequence[MetricFormat]) -> None:
@@ -41,7 +41,7 @@ class MetricLog(Callback):
     def on_validation_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """Note the metric; Lightning would show an old one until there is a new one."""
+        """Keep the metric for this epoch; Lightning keeps showing it until the next validation."""
         del pl_module
         self._validated = {METRIC: float(trainer.callback_metrics[METRIC])}
 
@@ -63,24 +63,24 @@ class MetricLog(Callback):
     def teardown(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
     ) -> None:
-        """Close what is open."""
+        """Close the writers."""
         del trainer, pl_module, stage
         for writer in self._writers:
             writer.close()
 
 
 class CsvRows:
-    """A CSV file with a row an epoch.
+    """A CSV file with one row for every epoch.
 
     Args:
-        path: of the file; rows that it has are kept.
+        path: of the file; its rows are kept.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def write(self, epoch: int, row: Mapping[str, float]) -> None:
-        """Put a row behind those of the epochs before it; other rows are dropped."""
+        """Append a row to those of earlier epochs; rows of this and later epochs are dropped."""
         rows: list[dict[str, Any]] = []
         if self._path.exists():
             with self._path.open(newline="", encoding="utf-8") as file:
@@ -93,14 +93,14 @@ class CsvRows:
         write_bytes(self._path, text.getvalue().encode())
 
     def close(self) -> None:
-        """Do nothing: the file is whole after every row."""
+        """Do nothing: the file is complete after every row."""
 
 
 class TensorBoardPoints:
-    """A folder for TensorBoard with a point an epoch in every curve.
+    """A folder for TensorBoard whose curves have one point for every epoch.
 
     Args:
-        folder: points that it has are kept.
+        folder: its points are kept.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -108,8 +108,8 @@ class TensorBoardPoints:
         self._writer: Any = None
 
     def write(self, epoch: int, row: Mapping[str, float]) -> None:
-        """Add points; the first time those that the folder has of this epoch on become void."""
-        # Only here: importing it takes a second, and a writer does not go to another process.
+        """Add points; the first call voids the folder's points of this and later epochs."""
+        # Imported here: it takes a second, and a writer cannot be sent to another process.
         from torch.utils.tensorboard import SummaryWriter
 
         if self._writer is None:
@@ -119,7 +119,7 @@ class TensorBoardPoints:
         self._writer.flush()
 
     def close(self) -> None:
-        """End the writer, which has a thread and a file of its own."""
+        """Close the writer, which owns a thread and a file."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None

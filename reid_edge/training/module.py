@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from reid_edge.inference.features import check_finite
+from reid_edge.models.architecture import NECK
 from reid_edge.training.distillation import (
     OutputRecorder,
     Teacher,
@@ -21,18 +22,16 @@ from reid_edge.training.schedule import Schedule, warmup_cosine, warmup_step
 from reid_edge.training.settings import TrainingSettings
 from reid_edge.training.validation import METRIC, Validation
 
-NECK = "bottleneck"
-
 
 class ReidModule(lightning.LightningModule):
-    """Train a ReID model, alone or under a teacher's eye.
+    """Train a ReID model, with or without a teacher.
 
     Args:
         model: returns (logits, embeddings) in training mode.
         settings: losses, optimiser and schedule.
         steps_per_epoch: batches in an epoch, for the schedule.
-        teacher: what to imitate, if anything.
-        validation: what the validation loader's images are, if there is one.
+        teacher: the model to imitate, if any.
+        validation: the images of the validation loader, if there is one.
     """
 
     def __init__(
@@ -55,14 +54,14 @@ class ReidModule(lightning.LightningModule):
         self._embeddings: list[Tensor] = []
 
     def on_train_start(self) -> None:
-        """Take the teacher to where the student is."""
+        """Move the teacher to the student's device."""
         for teacher in self._teacher:
             teacher.model.to(self.device).to(memory_format=torch.channels_last)
 
     def training_step(self, batch: tuple[Tensor, Tensor], _batch_index: int) -> Tensor:
         """Return the sum of all terms for images (B, 3, H, W) and classes (B,)."""
         images, classes = batch
-        # Depthwise and pointwise layers run up to half again as fast with the channels innermost.
+        # Depthwise and pointwise layers run up to 1.5 times as fast with the channels innermost.
         images = images.contiguous(memory_format=torch.channels_last)
         terms = self._terms(images, classes)
         loss = torch.stack(list(terms.values())).sum()
@@ -71,25 +70,27 @@ class ReidModule(lightning.LightningModule):
         return loss
 
     def validation_step(self, images: Tensor, _batch_index: int) -> None:
-        """Embed images (B, 3, H, W), in full precision as they are evaluated later."""
+        """Embed images (B, 3, H, W) in full precision, as the later evaluation does."""
         with torch.autocast(images.device.type, enabled=False):
             embeddings = self.model(images.contiguous(memory_format=torch.channels_last))
         self._embeddings.append(embeddings.float().cpu())
 
     def on_validation_epoch_end(self) -> None:
-        """Measure the validation identities."""
+        """Log the mAP of the validation identities."""
         assert self._validation is not None, "Lightning validates only where there is a loader"
         embeddings = check_finite(torch.cat(self._embeddings))
         self._embeddings.clear()
         self.log(METRIC, self._validation.mean_average_precision(embeddings))
 
     def _terms(self, images: Tensor, classes: Tensor) -> dict[str, Tensor]:
+        """Return the weighted losses by name: supervised ones, and distillation with a teacher."""
         if not self._teacher:
             logits, embeddings = self.model(images)
             return self._loss(logits, embeddings, classes)  # type: ignore[no-any-return]
         teacher = self._teacher[0]
         names = list(teacher.hints) if teacher.settings.hints else []
-        # In training a model with a BNNeck returns what is before it; its teacher, what is behind.
+        # A model with a BNNeck returns the input of the neck in training mode, and its teacher, in
+        # evaluation mode, the output of the neck.
         neck = [NECK] if isinstance(getattr(self.model, NECK, None), nn.Module) else []
         student_outputs = OutputRecorder(self.model, [*names, *neck])
         teacher_outputs = OutputRecorder(teacher.model, names)
@@ -124,19 +125,19 @@ class ReidModule(lightning.LightningModule):
 
 
 def make_schedule(settings: TrainingSettings, steps_per_epoch: int) -> Schedule:
-    """Make the schedule that the settings name, from a step to the factor of the peak rate."""
+    """Make the schedule of the settings: a function from step to factor of the peak rate."""
     total = settings.epochs * steps_per_epoch
     warmup = round(settings.warmup_epochs * steps_per_epoch)
     if settings.schedule == "step":
         milestones = [epoch * steps_per_epoch for epoch in settings.milestones]
-        # As warmup_cosine does, which knows all steps.
+        # The same limit that warmup_cosine applies.
         warmup = min(warmup, total // 2)
         return warmup_step(warmup_steps=warmup, milestones=milestones, gamma=settings.gamma)
     return warmup_cosine(warmup_steps=warmup, total_steps=total)
 
 
 def make_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
-    """Make the optimiser that the settings name; its groups are the backbone and the head."""
+    """Make the optimiser of the settings; its two groups are the backbone and the head."""
     backbone, head = split_head(model)
     rate, decay = settings.learning_rate, settings.weight_decay
     head_rate = settings.head_learning_rate or rate

@@ -1,4 +1,4 @@
-"""Training in several processes at once, one a device."""
+"""Train in several processes at once, one for each device."""
 
 import logging
 import multiprocessing
@@ -21,19 +21,19 @@ PACKAGE = __name__.partition(".")[0]
 
 
 def make_strategy(settings: TrainingSettings) -> DDPStrategy:
-    """Return Lightning's strategy: a new process a device, gradients averaged after each step."""
-    # Parameters without a gradient, which DDP would wait for: frozen ones, a classifier without
-    # a loss. Looking for them takes time.
+    """Return Lightning's strategy: a process for each device, gradients averaged at each step."""
+    # DDP waits for parameters without a gradient (frozen ones, a classifier without a loss) unless
+    # it searches for them, which takes time.
     unused = settings.frozen_epochs > 0 or settings.losses.cross_entropy == 0
     return DDPStrategy(start_method="spawn", find_unused_parameters=unused)
 
 
 class InheritSettings(Callback):
-    """Give a new process what belongs to its parent: the log, and a share of the threads.
+    """Give a new process the log of its parent and a share of the parent's threads.
 
     Args:
         devices: processes that share the threads.
-        records: where log records go, see :func:`one_log`.
+        records: queue that receives the log records, see :func:`one_log`.
     """
 
     def __init__(self, devices: int, records: "Queue[logging.LogRecord]") -> None:
@@ -45,7 +45,7 @@ class InheritSettings(Callback):
     def setup(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
     ) -> None:
-        """Take them over; Lightning calls this first of all in the new process."""
+        """Apply the settings; in the new process Lightning calls this before anything else."""
         del pl_module, stage
         if multiprocessing.current_process().pid == self._parent:
             return
@@ -65,14 +65,14 @@ class _Forward(logging.Handler):
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Keep back what Lightning says of itself, and its advice to load with more workers."""
+    """Suppress Lightning's messages about itself and its advice to use more workers."""
     with warnings.catch_warnings():
         hush_lightning()
         yield
 
 
 def hush_lightning() -> None:
-    """Do the same for the rest of the process."""
+    """Suppress them for the rest of the process."""
     for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for module in ("lightning", "torch"):
@@ -81,16 +81,16 @@ def hush_lightning() -> None:
 
 @contextmanager
 def one_log(devices: int) -> Iterator[list[Callback]]:
-    """Log what the first of several processes logs here, and tell their errors as one's own.
+    """Log here what the first of several processes logs, and raise their errors here.
 
     Args:
         devices: processes; with one there is nothing to do.
 
-    Returns:
+    Yields:
         Callbacks that the trainer needs.
 
     Raises:
-        ReidError: the same that a process ended with.
+        ReidError: the error that a process ended with.
     """
     if devices == 1:
         yield []

@@ -11,7 +11,7 @@ def warmup_cosine(*, warmup_steps: int, total_steps: int) -> Schedule:
     """Return the factor of the peak rate at a step: linear warm-up, then half a cosine to zero.
 
     Args:
-        warmup_steps: steps of warm-up; at most half of all steps are spent on it.
+        warmup_steps: steps of warm-up, limited to half of all steps.
         total_steps: steps of the whole training.
     """
     warmup = min(warmup_steps, total_steps // 2)
@@ -26,11 +26,11 @@ def warmup_cosine(*, warmup_steps: int, total_steps: int) -> Schedule:
 
 
 def warmup_step(*, warmup_steps: int, milestones: Sequence[int], gamma: float) -> Schedule:
-    """Return the factor of the peak rate at a step: linear warm-up, then falls at milestones.
+    """Return the factor of the peak rate at a step: linear warm-up, then steps down.
 
     Args:
-        warmup_steps: steps of warm-up; a milestone that lies within them counts behind them.
-        milestones: rising; from each on the rate is multiplied by ``gamma`` once more.
+        warmup_steps: steps of warm-up; milestones within them take effect after them.
+        milestones: increasing steps; each multiplies the rate by ``gamma`` once more.
         gamma: factor of the rate at each milestone.
     """
 

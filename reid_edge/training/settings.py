@@ -46,7 +46,7 @@ class LossSettings(BaseModel):
 
 
 class DistillationSettings(BaseModel):
-    """Weights of what is asked of the student besides the supervised losses."""
+    """Weights of the losses between student and teacher."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -132,15 +132,15 @@ class TrainingSettings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _refine_defaults(cls, content: Any) -> Any:
-        """Give what a section leaves out the default of this training, not of all trainings."""
+        """Complete a section with the defaults of this training, not with those of its class."""
         if not isinstance(content, Mapping):
             return content
-        return {
-            name: {**default.model_dump(), **value}
-            if isinstance(value, Mapping) and isinstance(default := _default(cls, name), BaseModel)
-            else value
-            for name, value in content.items()
-        }
+        refined = dict(content)
+        for name, field in cls.model_fields.items():
+            value = content.get(name)
+            if isinstance(value, Mapping) and isinstance(field.default, BaseModel):
+                refined[name] = {**field.default.model_dump(), **value}
+        return refined
 
     @field_validator("milestones")
     @classmethod
@@ -156,8 +156,3 @@ class TrainingSettings(BaseModel):
         if self.frozen_epochs and not self.frozen_layers:
             raise ValueError("frozen_epochs needs frozen_layers, such as [conv1, conv2]")
         return self
-
-
-def _default(settings: type[BaseModel], name: object) -> object:
-    entry = settings.model_fields.get(str(name))
-    return None if entry is None else entry.default

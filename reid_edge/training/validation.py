@@ -1,4 +1,4 @@
-"""Identities apart from those that are trained on, to choose the best epoch by."""
+"""Validation on identities that are not trained on, to choose the best epoch."""
 
 from dataclasses import dataclass
 
@@ -14,10 +14,10 @@ METRIC = "validation/mAP"
 
 @dataclass(frozen=True)
 class Validation:
-    """What is measured between epochs.
+    """The images that are evaluated between epochs.
 
     Attributes:
-        data: its query and gallery; of identities that are not trained on.
+        data: query and gallery of identities that are not trained on.
         distance: between embeddings.
         batch_size: images embedded at once.
     """
@@ -37,7 +37,7 @@ class Validation:
         )
 
     def mean_average_precision(self, embeddings: Tensor) -> float:
-        """Return mAP, given the embeddings (N, D) of the loader's images."""
+        """Return the mAP of the embeddings (N, D) of the loader's images."""
         queries = len(self.data.query)
         return evaluate_ranking(
             embeddings[:queries],

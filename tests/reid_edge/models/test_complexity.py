@@ -1,11 +1,13 @@
 """Sizes and costs, against those that were published."""
 
 import pytest
+import torch
 from torch import nn
 
 from reid_edge.core.errors import ModelError
-from reid_edge.models import complexity
+from reid_edge.models import Architecture, build_model
 from reid_edge.models.complexity import measure_complexity
+from reid_edge.models.shapes import build_shapes
 
 
 @pytest.mark.parametrize(
@@ -25,8 +27,8 @@ def test_what_torchreid_publishes(name: str, parameters: int, millions: float) -
     assert found.embedding_dim == 512
 
 
-def test_counting_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    def build(_name: str) -> nn.Module:
+def test_counting_by_hand() -> None:
+    def build(num_classes: int) -> nn.Module:
         return nn.Sequential(
             nn.Conv2d(3, 6, (3, 1), padding=(1, 0), groups=3),
             nn.AdaptiveAvgPool2d(1),
@@ -34,8 +36,7 @@ def test_counting_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
             nn.Linear(6, 4),
         )
 
-    monkeypatch.setattr(complexity, "build_model", build)
-    found = measure_complexity("mine", 5, 4)
+    found = measure_complexity(Architecture("mine", "mine", "a sequence", build), 5, 4)
     # Each of 6 x 5 x 4 values takes one channel and three pixels.
     assert found.macs == 6 * 5 * 4 * 3 + 6 * 4
     assert found.parameters == 6 * 3 + 6 + 6 * 4 + 4
@@ -52,3 +53,12 @@ def test_inputs_and_names_that_cannot_be() -> None:
         measure_complexity("osnet_ain_x0_5", 16, 16)
     with pytest.raises(ModelError, match="unknown architecture 'osnet'"):
         measure_complexity("osnet", 256, 128)
+
+
+def test_weights_are_not_drawn() -> None:
+    state = torch.random.get_rng_state()
+    model = build_shapes("resnet18_x0_5")
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert {name: value.shape for name, value in model.state_dict().items()} == {
+        name: value.shape for name, value in build_model("resnet18_x0_5").state_dict().items()
+    }

@@ -2,10 +2,11 @@
 
 import csv
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,12 +15,14 @@ from torch import nn
 from reid_edge.core.errors import CheckpointError, DataError, TrainingError
 from reid_edge.data.augmentation import AugmentationSettings
 from reid_edge.data.loaders import stack_images
-from reid_edge.data.schema import ReidData
+from reid_edge.data.schema import ReidData, Sample
 from reid_edge.inference.features import embed_images
 from reid_edge.models import build_model
 from reid_edge.training.checkpoint_io import AtomicCheckpointIO
 from reid_edge.training.distillation import Teacher
-from reid_edge.training.fit import BEST, LAST, fit, load_weights
+from reid_edge.training.fit import fit
+from reid_edge.training.fit_config import FitConfig
+from reid_edge.training.fit_state import BEST, LAST, load_weights
 from reid_edge.training.module import ReidModule
 from reid_edge.training.settings import DistillationSettings, LossSettings, TrainingSettings
 from reid_edge.training.validation import Validation
@@ -31,6 +34,16 @@ SETTINGS = TrainingSettings(
     learning_rate=1e-3,
     augmentation=AugmentationSettings(flip=0.5, crop_padding=2, erasing=0.3),
 )
+
+
+def config(
+    images: Sequence[Sample], settings: TrainingSettings, folder: Path, **changes: Any
+) -> FitConfig:
+    usual = FitConfig(
+        images=images, settings=settings, height=32, width=16, seed=5, folder=folder, label="test",
+        accelerator="cpu",
+    )  # fmt: skip
+    return replace(usual, **changes)
 
 
 class InterruptionError(Exception):
@@ -68,10 +81,7 @@ def make_osnet() -> nn.Module:
 
 
 def train(model: nn.Module, data: ReidData, folder: Path, teacher: Teacher | None = None) -> None:
-    fit(
-        model, data.train, SETTINGS, height=32, width=16, seed=5, folder=folder, label="test",
-        accelerator="cpu", teacher=teacher,
-    )  # fmt: skip
+    fit(model, config(data.train, SETTINGS, folder, teacher=teacher))
 
 
 def same(first: nn.Module, second: nn.Module) -> bool:
@@ -131,10 +141,7 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(
     whole, broken = make(), make()
 
     def run(model: nn.Module, folder: Path) -> None:
-        fit(
-            model, tiny_data.train, settings, height=32, width=16, seed=5, folder=folder,
-            label="test", accelerator="cpu", workers=workers, log=("csv",),
-        )  # fmt: skip
+        fit(model, config(tiny_data.train, settings, folder, workers=workers, log=("csv",)))
 
     run(whole, tmp_path / "whole")
     with interrupted_before(6):  # in the middle of the second epoch
@@ -169,9 +176,11 @@ def test_a_training_ends_with_its_best_epoch(tiny_data: ReidData, tmp_path: Path
             object.__setattr__(validation, "scores", scores)
         model = make_model()
         fit(
-            model, tiny_data.train, settings, height=32, width=16, seed=5, folder=folder,
-            label="test", accelerator="cpu", validation=validation, log=("csv", "tensorboard"),
-        )  # fmt: skip
+            model,
+            config(
+                tiny_data.train, settings, folder, validation=validation, log=("csv", "tensorboard")
+            ),
+        )
         assert not scores
         return model
 
@@ -206,10 +215,7 @@ def test_what_is_validated_is_what_is_evaluated(
     )
     validation = Validation(tiny_data, distance="euclidean", batch_size=7)
     with caplog.at_level("INFO", logger="reid_edge"):
-        fit(
-            model, tiny_data.train, settings, height=32, width=16, seed=5, folder=tmp_path,
-            label="test", accelerator="cpu", validation=validation,
-        )  # fmt: skip
+        fit(model, config(tiny_data.train, settings, tmp_path, validation=validation))
     images = [*tiny_data.query, *tiny_data.gallery]
     value = validation.mean_average_precision(embed_images(model, images, height=32, width=16))
     lines = [record.getMessage() for record in caplog.records if "validation" in record.message]
@@ -221,9 +227,11 @@ def test_the_average_of_the_weights_is_kept_beside_them(
 ) -> None:
     averaged, plain = make_model(), make_model()
     fit(
-        averaged, tiny_data.train, SETTINGS.model_copy(update={"ema_decay": 0.6}), height=32,
-        width=16, seed=5, folder=tmp_path / "averaged", label="test", accelerator="cpu",
-    )  # fmt: skip
+        averaged,
+        config(
+            tiny_data.train, SETTINGS.model_copy(update={"ema_decay": 0.6}), tmp_path / "averaged"
+        ),
+    )
     states: list[dict[str, torch.Tensor]] = []
 
     def record(self: ReidModule, *_: object) -> None:
@@ -249,10 +257,7 @@ def test_training_lowers_the_loss_and_leaves_evaluation_possible(
 ) -> None:
     settings = SETTINGS.model_copy(update={"epochs": 8})
     with caplog.at_level("INFO", logger="reid_edge"):
-        fit(
-            make_model(), tiny_data.train, settings, height=32, width=16, seed=5, folder=tmp_path,
-            label="test", accelerator="cpu",
-        )  # fmt: skip
+        fit(make_model(), config(tiny_data.train, settings, tmp_path))
     losses = [
         float(record.getMessage().split("loss ")[1].split(",")[0])
         for record in caplog.records
@@ -269,10 +274,7 @@ def test_the_gradient_is_clipped(tiny_data: ReidData, tmp_path: Path) -> None:
         model = make_model()
         before = nn.utils.parameters_to_vector(model.parameters()).detach().clone()
         settings = SETTINGS.model_copy(update=plain | {"gradient_clip": clip})
-        fit(
-            model, tiny_data.train, settings, height=32, width=16, seed=5,
-            folder=tmp_path / str(clip), label="test", accelerator="cpu",
-        )  # fmt: skip
+        fit(model, config(tiny_data.train, settings, tmp_path / str(clip)))
         after = nn.utils.parameters_to_vector(model.parameters()).detach()
         moved[clip] = float((after - before).norm())
     # Four steps, each of at most 1, 1.9, 2.71, 3.44 gradients with a momentum of 0.9.
@@ -285,9 +287,14 @@ def test_the_gradient_is_clipped(tiny_data: ReidData, tmp_path: Path) -> None:
 def test_half_precision_on_a_gpu(tiny_data: ReidData, tmp_path: Path, precision: str) -> None:
     model, before = make_model(), make_model().state_dict()
     fit(
-        model, tiny_data.train, SETTINGS.model_copy(update={"precision": precision}), height=32,
-        width=16, seed=5, folder=tmp_path, label="test", accelerator="gpu",
-    )  # fmt: skip
+        model,
+        config(
+            tiny_data.train,
+            SETTINGS.model_copy(update={"precision": precision}),
+            tmp_path,
+            accelerator="gpu",
+        ),
+    )
     after = model.state_dict()
     assert all(torch.isfinite(value).all() for value in after.values())
     assert not torch.equal(after["conv1.conv.weight"], before["conv1.conv.weight"])
@@ -300,10 +307,7 @@ def test_frozen_layers_stay_and_learn_afterwards(
     changes = {"frozen_layers": ("conv1", "conv2.*"), "frozen_epochs": frozen_epochs}
     settings = SETTINGS.model_copy(update=changes)
     model, before = make_model(), make_model().state_dict()
-    fit(
-        model, tiny_data.train, settings, height=32, width=16, seed=5, folder=tmp_path,
-        label="test", accelerator="cpu",
-    )  # fmt: skip
+    fit(model, config(tiny_data.train, settings, tmp_path))
     for name, value in model.state_dict().items():
         if frozen_epochs == SETTINGS.epochs and name.startswith(("conv1.", "conv2.")):
             assert torch.equal(value, before[name]), name
@@ -354,10 +358,7 @@ def test_a_teacher_pulls_the_student_towards_it(tiny_data: ReidData, tmp_path: P
 
 def test_no_epochs_change_nothing(tiny_data: ReidData, tmp_path: Path) -> None:
     model = make_model()
-    fit(
-        model, tiny_data.train, SETTINGS.model_copy(update={"epochs": 0}), height=32, width=16,
-        seed=5, folder=tmp_path, label="test",
-    )  # fmt: skip
+    fit(model, config(tiny_data.train, SETTINGS.model_copy(update={"epochs": 0}), tmp_path))
     assert same(model, make_model())
     assert not (tmp_path / LAST).exists()
 
@@ -367,28 +368,22 @@ def test_a_teacher_of_hints_alone_needs_hints(tiny_data: ReidData, tmp_path: Pat
     weights = DistillationSettings(embedding=0, cosine=0, hints=1)
     with pytest.raises(TrainingError, match=r"^test: nothing to learn from, every loss that"):
         fit(
-            make_model(), tiny_data.train, settings, height=32, width=16, seed=5, folder=tmp_path,
-            label="test", accelerator="cpu", teacher=Teacher(make_model(), weights),
-        )  # fmt: skip
-    assert Teacher(make_model(), weights, {"conv1": None}).teaches
+            make_model(),
+            config(tiny_data.train, settings, tmp_path, teacher=Teacher(make_model(), weights)),
+        )
+    assert Teacher(make_model(), weights, {"conv1": None}).has_terms
 
 
 def test_a_damaged_state_is_named(tiny_data: ReidData, tmp_path: Path) -> None:
     (tmp_path / LAST).write_bytes(b"half")
     with pytest.raises(CheckpointError, match=r"last.ckpt: not a readable checkpoint"):
-        fit(
-            make_model(), tiny_data.train, SETTINGS, height=32, width=16, seed=5, folder=tmp_path,
-            label="test", accelerator="cpu",
-        )  # fmt: skip
+        fit(make_model(), config(tiny_data.train, SETTINGS, tmp_path))
 
 
 def test_an_image_that_vanishes_is_named(tiny_data: ReidData, tmp_path: Path) -> None:
     gone = replace(tiny_data.train[0], path=Path("/nowhere/0001_c1.jpg"))
     with pytest.raises(DataError, match=r"0001_c1.jpg: no such image"):
-        fit(
-            make_model(), [gone, *tiny_data.train[1:]], SETTINGS, height=32, width=16, seed=5,
-            folder=tmp_path, label="test", accelerator="cpu",
-        )  # fmt: skip
+        fit(make_model(), config([gone, *tiny_data.train[1:]], SETTINGS, tmp_path))
 
 
 def test_a_failed_save_leaves_the_last_checkpoint(

@@ -15,7 +15,7 @@ from reid_edge.data.loaders import training_loader
 from reid_edge.data.sampling import EpochSampler
 from reid_edge.data.schema import ReidData, relabel
 from reid_edge.models import build_model
-from reid_edge.training.fit import LAST, load_weights
+from reid_edge.training.fit_state import LAST, load_weights
 from reid_edge.training.processes import one_log
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -30,6 +30,7 @@ from reid_edge.data.readers.market1501 import read_market1501
 from reid_edge.data.augmentation import AugmentationSettings
 from reid_edge.models import build_model
 from reid_edge.training import fit as fitting
+from reid_edge.training.fit_config import FitConfig
 from reid_edge.training.module import ReidModule
 from reid_edge.training.settings import TrainingSettings
 
@@ -64,10 +65,11 @@ if __name__ == "__main__":
     torch.set_num_threads(2)
     torch.manual_seed(0)
     model = build_model("osnet_x0_25", num_classes=8, embedding_dim=16)
-    fitting.fit(
-        model, read_market1501(images).train, SETTINGS, height=32, width=16, seed=5,
+    config = FitConfig(
+        images=read_market1501(images).train, settings=SETTINGS, height=32, width=16, seed=5,
         folder=out, label="two", accelerator="cpu", devices=2, log=("csv",),
     )
+    fitting.fit(model, config)
     torch.save(model.state_dict(), out / "model.pt")
 """
 

@@ -1,0 +1,55 @@
+"""What a training consists of: data, settings, and where its state is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reid_edge.training.settings import MetricFormat, TrainingSettings
+
+if TYPE_CHECKING:  # PyTorch and Lightning take seconds to import
+    from lightning.pytorch.callbacks import Callback
+
+    from reid_edge.data.schema import Sample
+    from reid_edge.training.distillation import Teacher
+    from reid_edge.training.validation import Validation
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """The configuration of :func:`reid_edge.training.fit.fit`: data, method, place.
+
+    Attributes:
+        images: the training set.
+        height: input rows.
+        width: input columns.
+        validation: images that choose the best epoch; None: the last epoch is kept.
+        settings: batches, losses, optimiser, schedule.
+        seed: of every random draw.
+        teacher: the model to imitate, if any.
+        callbacks: further Lightning callbacks; their state is saved after every epoch too.
+        folder: keeps the state after every epoch, from which an interrupted training resumes.
+        label: name of the training in the log.
+        log: formats in which the numbers of every epoch are written into ``folder``.
+        accelerator: Lightning's name of the device kind.
+        devices: GPUs, or processes on the CPU, that share the batches of an epoch; the gradient of
+            a step is the mean of theirs.
+        workers: processes that load images; their number does not change the result.
+    """
+
+    images: Sequence[Sample]
+    settings: TrainingSettings
+    height: int
+    width: int
+    seed: int
+    folder: Path
+    label: str
+    validation: Validation | None = None
+    teacher: Teacher | None = None
+    callbacks: Sequence[Callback] = ()
+    log: Sequence[MetricFormat] = ()
+    accelerator: str = "auto"
+    devices: int = 1
+    workers: int = 0

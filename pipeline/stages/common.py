@@ -45,11 +45,13 @@ def train_model(
 
     config = context.config
     height, width = context.input_size
-    validation = context.validation and Validation(
-        context.validation,
-        distance=config.evaluation.distance,
-        batch_size=config.data.evaluation_batch,
-    )
+    validation = None
+    if context.validation is not None:
+        validation = Validation(
+            context.validation,
+            distance=config.evaluation.distance,
+            batch_size=config.data.evaluation_batch,
+        )
     fit(
         model,
         FitConfig(

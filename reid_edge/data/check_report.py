@@ -1,8 +1,9 @@
-"""What looking a data set over has found, and how it is shown."""
+"""What checking a data set has found, and how it is shown."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -34,20 +35,27 @@ class UnreadableImage:
 
 @dataclass(frozen=True)
 class UnmatchedQuery:
-    """A query that is left out of the evaluation, since nothing in the gallery can match it.
+    """A query that the evaluation leaves out, since nothing in the gallery can match it.
 
     Attributes:
         path: the image.
         person: its identity.
         camera: its camera.
-        same_camera: whether the identity is in the gallery, but on this camera alone; such
-            images are dropped by the protocol. Otherwise it is not in the gallery at all.
+        same_camera: whether the identity is in the gallery, but on this camera alone; the protocol
+            drops such images. Otherwise it is not in the gallery at all.
     """
 
     path: Path
     person: int
     camera: int
     same_camera: bool
+
+    def __str__(self) -> str:
+        """Say why there is no match."""
+        if self.same_camera:
+            person = f"the gallery has person {self.person}"
+            return f"{self.path}: {person} on the query's camera {self.camera} alone"
+        return f"{self.path}: person {self.person} is not in the gallery"
 
 
 @dataclass(frozen=True)
@@ -59,10 +67,16 @@ class ImageSizes:
     largest: tuple[int, int]
     different: int
 
+    @classmethod
+    def of(cls, sizes: Sequence[tuple[int, int]]) -> Self:
+        """Sum up the sizes of at least one image."""
+        ordered = sorted(sizes, key=lambda size: (size[0] * size[1], size))
+        return cls(ordered[0], ordered[(len(ordered) - 1) // 2], ordered[-1], len(set(ordered)))
+
 
 @dataclass(frozen=True)
 class DataReport:
-    """What looking a data set over has found.
+    """What checking a data set has found.
 
     Attributes:
         root: its folder.
@@ -113,7 +127,22 @@ class DataReport:
 
     def __rich__(self) -> RenderableType:
         """Show the report as tables and lists."""
-        parts: list[RenderableType] = [self._split_table(), self._camera_table()]
+        table = Table(title=Text(str(self.root)), title_justify="left")
+        for heading in ("split", "images", "identities", "cameras"):
+            table.add_column(heading, justify="left" if heading == "split" else "right")
+        for split in self.splits:
+            numbers = (split.images, split.identities, split.cameras)
+            table.add_row(split.name, *(f"{number:,}" for number in numbers))
+        parts: list[RenderableType] = [table]
+        if len(self.identities_by_camera) > MOST_CAMERAS:
+            parts.append(Text(f"{len(self.identities_by_camera):,} cameras, too many to list"))
+        else:
+            table = Table(title="identities by camera", title_justify="left")
+            for heading in ("camera", "train", "query", "gallery"):
+                table.add_column(heading, justify="right")
+            for camera, counts in self.identities_by_camera.items():
+                table.add_row(str(camera), *(f"{number:,}" for number in counts))
+            parts.append(table)
         parts += [Text(line) for line in self._notes()]
         parts += _listing(
             "cannot be read", (f"{u.path}: {u.reason}" for u in self.unreadable), None
@@ -125,32 +154,14 @@ class DataReport:
         parts += _listing(
             "identities in both training and test set", map(str, self.shared_identities)
         )
-        parts += _listing("queries without a match, left out", map(_explain, self.unmatched))
+        parts += _listing("queries without a match, left out", map(str, self.unmatched))
         parts += [Text(f"problem: {sentence}", style="bold red") for sentence in self.problems()]
         if not self.problems():
             parts.append(Text("no problems found", style="green"))
         return Group(*parts)
 
-    def _split_table(self) -> Table:
-        table = Table(title=Text(str(self.root)), title_justify="left")
-        for heading in ("split", "images", "identities", "cameras"):
-            table.add_column(heading, justify="left" if heading == "split" else "right")
-        for split in self.splits:
-            counts = (split.images, split.identities, split.cameras)
-            table.add_row(split.name, *(f"{number:,}" for number in counts))
-        return table
-
-    def _camera_table(self) -> RenderableType:
-        if len(self.identities_by_camera) > MOST_CAMERAS:
-            return Text(f"{len(self.identities_by_camera):,} cameras, too many to list")
-        table = Table(title="identities by camera", title_justify="left")
-        for heading in ("camera", "train", "query", "gallery"):
-            table.add_column(heading, justify="right")
-        for camera, counts in self.identities_by_camera.items():
-            table.add_row(str(camera), *(f"{number:,}" for number in counts))
-        return table
-
     def _notes(self) -> list[str]:
+        """Say what is worth knowing and no problem."""
         notes = []
         if self.sizes is not None:
             named = (self.sizes.smallest, self.sizes.median, self.sizes.largest)
@@ -176,16 +187,8 @@ class DataReport:
         return notes
 
 
-def _explain(query: UnmatchedQuery) -> str:
-    why = (
-        f"the gallery has person {query.person} on the query's camera {query.camera} alone"
-        if query.same_camera
-        else f"person {query.person} is not in the gallery"
-    )
-    return f"{query.path}: {why}"
-
-
 def _listing(title: str, lines: Iterable[str], limit: int | None = LISTED) -> Sequence[Text]:
+    """Show a title and the first lines below it, or nothing where there are none."""
     found = list(lines)
     if not found:
         return []

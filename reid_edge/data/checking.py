@@ -1,7 +1,6 @@
-"""Looking a data set over: what is in it, and what would go wrong with it."""
+"""Checking a data set: what is in it, and what would go wrong with it."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
@@ -19,7 +18,7 @@ from reid_edge.data.check_report import (
 from reid_edge.data.images import read_image
 from reid_edge.data.paths import list_images
 from reid_edge.data.readers.market1501 import JUNK, SPLITS
-from reid_edge.data.schema import ReidData, Sample, count_persons
+from reid_edge.data.schema import ReidData, count_persons
 
 
 @dataclass(frozen=True)
@@ -41,84 +40,79 @@ def check_data(data: ReidData, progress: Progress | None = None) -> DataReport:
         data: the data set.
         progress: called with (images done, images).
     """
-    looked = {found.path: found for found in _look_at_all(data, progress)}
-    readable = [found for found in looked.values() if not found.reason]
+    looked = _look_at_all(data, progress)
+    readable = [found.size for found in looked.values() if not found.reason]
+    splits = (("train", data.train), ("query", data.query), ("gallery", data.gallery))
+    trained = {image.person for image in data.train}
     asked = {image.person for image in data.query}
-    distractors = [image for image in data.gallery if image.person not in asked]
+    distractors = [image for image in data.gallery if image.person not in asked] if asked else []
+    different = set(data.images())
+    pairs = {(image.person, image.camera) for image in different}
+    # The Market-1501 reader drops images of person -1.
+    folders = [data.root / folder for folder in SPLITS.values() if (data.root / folder).is_dir()]
+    junk = [path for folder in folders for path in list_images(folder)]
     return DataReport(
         root=data.root,
-        splits=tuple(_count(name, images) for name, images in _splits(data)),
+        splits=tuple(
+            SplitCounts(name, len(images), count_persons(images), len({i.camera for i in images}))
+            for name, images in splits
+        ),
         identities_by_camera=_identities_by_camera(data),
-        distractors=len(distractors) if asked else 0,
-        distractor_identities=count_persons(distractors) if asked else 0,
-        junk=_count_junk(data.root),
+        distractors=len(distractors),
+        distractor_identities=count_persons(distractors),
+        junk=sum(path.name.startswith(f"{JUNK}_") for path in junk),
         has_cameras=data.has_cameras,
-        stand_in_cameras=data.has_cameras and _has_stand_in_cameras(data),
+        # No identity has two images on one camera, though some have several images.
+        stand_in_cameras=data.has_cameras
+        and len(different) > 1
+        and len(pairs) == len(different) > count_persons(data.images()),
         unreadable=tuple(
             UnreadableImage(found.path, found.reason) for found in looked.values() if found.reason
         ),
         duplicates=_duplicates(data, looked),
-        shared_identities=_shared_identities(data),
+        shared_identities=tuple(
+            sorted(trained & {image.person for image in (*data.query, *data.gallery)})
+        ),
         unmatched=_unmatched(data),
-        sizes=_sizes(readable),
+        sizes=ImageSizes.of(readable) if readable else None,
     )
 
 
-def _splits(data: ReidData) -> list[tuple[str, Sequence[Sample]]]:
-    return [("train", data.train), ("query", data.query), ("gallery", data.gallery)]
+def _look_at_all(data: ReidData, progress: Progress | None) -> dict[Path, Looked]:
+    """Read every image once, by several threads."""
 
+    def look(path: Path) -> Looked:
+        try:
+            size = read_image(path).size
+            return Looked(path, size, sha256(path.read_bytes()).hexdigest())
+        except DataError as error:
+            return Looked(path, reason=str(error).removeprefix(f"{path}: "))
+        except OSError as error:
+            return Looked(path, reason=" ".join(str(error).split()))
 
-def _look_at_all(data: ReidData, progress: Progress | None) -> Iterator[Looked]:
     # An image may be in two splits, as in CUHK03's classic protocol.
     paths = sorted({image.path for image in data.images()})
+    looked = {}
     with ThreadPoolExecutor() as pool:
-        for done, found in enumerate(pool.map(_look, paths), start=1):
+        for done, found in enumerate(pool.map(look, paths), start=1):
+            looked[found.path] = found
             if progress is not None:
                 progress(done, len(paths))
-            yield found
-
-
-def _look(path: Path) -> Looked:
-    try:
-        size = read_image(path).size
-        return Looked(path, size, sha256(path.read_bytes()).hexdigest())
-    except DataError as error:
-        return Looked(path, reason=str(error).removeprefix(f"{path}: "))
-    except OSError as error:
-        return Looked(path, reason=" ".join(str(error).split()))
-
-
-def _count(name: str, images: Sequence[Sample]) -> SplitCounts:
-    cameras = {image.camera for image in images}
-    return SplitCounts(name, len(images), count_persons(images), len(cameras))
+    return looked
 
 
 def _identities_by_camera(data: ReidData) -> dict[int, tuple[int, int, int]]:
-    train, query, gallery = (_persons_by_camera(images) for _, images in _splits(data))
+    """Count the identities that each camera has in train, query and gallery."""
+    train, query, gallery = (
+        Counter(camera for camera, _ in {(image.camera, image.person) for image in images})
+        for images in (data.train, data.query, data.gallery)
+    )
     cameras = sorted({image.camera for image in data.images()})
     return {camera: (train[camera], query[camera], gallery[camera]) for camera in cameras}
 
 
-def _persons_by_camera(images: Sequence[Sample]) -> Counter[int]:
-    pairs = {(image.camera, image.person) for image in images}
-    return Counter(camera for camera, _ in pairs)
-
-
-def _count_junk(root: Path) -> int:
-    """Count what the Market-1501 reader drops: images of person -1."""
-    folders = [root / folder for folder in SPLITS.values() if (root / folder).is_dir()]
-    return sum(
-        path.name.startswith(f"{JUNK}_") for folder in folders for path in list_images(folder)
-    )
-
-
-def _has_stand_in_cameras(data: ReidData) -> bool:
-    images = set(data.images())
-    pairs = {(image.person, image.camera) for image in images}
-    return len(images) > 1 and len(pairs) == len(images) > count_persons(data.images())
-
-
 def _duplicates(data: ReidData, looked: dict[Path, Looked]) -> tuple[tuple[Path, Path], ...]:
+    """Return (training image, test image) with the same bytes."""
     trained: dict[str, Path] = {}
     for image in data.train:
         trained.setdefault(looked[image.path].digest, image.path)
@@ -130,12 +124,8 @@ def _duplicates(data: ReidData, looked: dict[Path, Looked]) -> tuple[tuple[Path,
     )
 
 
-def _shared_identities(data: ReidData) -> tuple[int, ...]:
-    tested = {image.person for image in (*data.query, *data.gallery)}
-    return tuple(sorted(tested & {image.person for image in data.train}))
-
-
 def _unmatched(data: ReidData) -> tuple[UnmatchedQuery, ...]:
+    """Return the queries whose person the gallery does not have on another camera."""
     cameras: dict[int, set[int]] = {}
     for image in data.gallery:
         cameras.setdefault(image.person, set()).add(image.camera)
@@ -145,10 +135,3 @@ def _unmatched(data: ReidData) -> tuple[UnmatchedQuery, ...]:
         if not seen - {query.camera}:
             unmatched.append(UnmatchedQuery(query.path, query.person, query.camera, bool(seen)))
     return tuple(unmatched)
-
-
-def _sizes(readable: Sequence[Looked]) -> ImageSizes | None:
-    if not readable:
-        return None
-    sizes = sorted((found.size for found in readable), key=lambda size: (size[0] * size[1], size))
-    return ImageSizes(sizes[0], sizes[(len(sizes) - 1) // 2], sizes[-1], len(set(sizes)))

@@ -1,7 +1,6 @@
-"""Read every image once: is it whole, and what is the set's hash?"""
+"""Reading every image once before a run: is it whole, and what is the hash of the data set?"""
 
 import json
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 from reid_edge.core.errors import DataError
 from reid_edge.core.progress import Progress
 from reid_edge.data.images import load_image
-from reid_edge.data.schema import ReidData, Sample
+from reid_edge.data.schema import ReidData
 
 
 def inspect_data(
@@ -21,11 +20,11 @@ def inspect_data(
 
     Args:
         data: the set.
-        known: what an earlier inspection returned as its second value.
+        known: the second value of an earlier inspection.
         progress: called with (done, total).
 
     Returns:
-        The hash of the set (it does not depend on where the folder lies), and what to pass as
+        The hash of the set (the folder's path does not count), and what to pass as
         ``known`` next time.
 
     Raises:
@@ -34,38 +33,30 @@ def inspect_data(
     images = data.images()
     known = known or {}
     digests: dict[str, str] = {}
+    content: dict[Path, str] = {}
     with ThreadPoolExecutor() as pool:
         found = pool.map(lambda image: _inspect(image.path, known), images)
-        for done, (stamp, digest) in enumerate(found, start=1):
-            digests[stamp] = digest
+        for done, (image, (stamp, digest)) in enumerate(zip(images, found, strict=True), start=1):
+            digests[stamp] = content[image.path] = digest
             if progress is not None:
                 progress(done, len(images))
-    return _combine(data, digests), digests
+    table: list[object] = [
+        [[image.path.name, image.person, image.camera, content[image.path]] for image in split]
+        for split in (data.train, data.query, data.gallery)
+    ]
+    if data.protocol != "market1501" or not data.has_cameras:
+        table.append([data.protocol, data.has_cameras])  # the same images, evaluated otherwise
+    return sha256(json.dumps(table).encode()).hexdigest(), digests
 
 
 def _inspect(path: Path, known: dict[str, str]) -> tuple[str, str]:
-    stamp = _stamp(path)
-    if stamp in known:
-        return stamp, known[stamp]
-    load_image(path, 8, 8)
-    return stamp, sha256(path.read_bytes()).hexdigest()
-
-
-def _stamp(path: Path) -> str:
+    """Return a stamp of path, size and time of change, and the hash of the content."""
     try:
         status = path.stat()
     except OSError as error:
         raise DataError(f"{path}: no such image") from error
-    return f"{path}\t{status.st_size}\t{status.st_mtime_ns}"
-
-
-def _combine(data: ReidData, digests: dict[str, str]) -> str:
-    content = {stamp.rsplit("\t", 2)[0]: digest for stamp, digest in digests.items()}
-
-    def lines(split: Sequence[Sample]) -> list[list[str | int]]:
-        return [[p.path.name, p.person, p.camera, content[str(p.path)]] for p in split]
-
-    table: list[object] = [lines(data.train), lines(data.query), lines(data.gallery)]
-    if data.protocol != "market1501" or not data.has_cameras:
-        table.append([data.protocol, data.has_cameras])  # the same images, measured otherwise
-    return sha256(json.dumps(table).encode()).hexdigest()
+    stamp = f"{path}\t{status.st_size}\t{status.st_mtime_ns}"
+    if stamp in known:
+        return stamp, known[stamp]
+    load_image(path, 8, 8)
+    return stamp, sha256(path.read_bytes()).hexdigest()

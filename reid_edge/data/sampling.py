@@ -75,7 +75,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         seed = derive_seed(self._seed, "epoch", self._epoch)
-        # A new one every epoch: it keeps the order of its last draw and goes on from that.
+        # A new one every epoch, since it begins with the order of its last draw.
         inner = MPerClassSampler(
             self._classes,
             self._images_per_identity,
@@ -89,11 +89,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
             indices = [int(index) for index in inner]
         finally:
             np.random.set_state(state)
-        rank = _rank() if self._replicas > 1 else 0
+        distributed = self._replicas > 1 and torch.distributed.is_initialized()
+        rank = torch.distributed.get_rank() if distributed else 0
         for position, index in enumerate(indices[: len(self) * self._replicas]):
             if position // self._batch % self._replicas == rank:
                 yield index, derive_seed(seed, position)
-
-
-def _rank() -> int:
-    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0

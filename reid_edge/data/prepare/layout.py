@@ -92,7 +92,16 @@ def prepare(
         data = read_source(reader, folder, progress=start("extracting"), **request.options)
         found = Counts.of(data)
         _check_counts(reader, found, allow_other_counts)
-        data = _with_test_set(data if max_ids is None else _first_identities(data, max_ids))
+        if max_ids is not None:
+            trained = set(sorted({image.person for image in data.train})[:max_ids])
+            asked = set(sorted({image.person for image in data.query})[:max_ids])
+            data = replace(
+                data,
+                train=tuple(image for image in data.train if image.person in trained),
+                query=tuple(image for image in data.query if image.person in asked),
+                gallery=tuple(image for image in data.gallery if image.person in asked),
+            )
+        data = _with_test_set(data)
         check_evaluable(data)
         with written_aside(target) as draft:
             write_market_layout(data, draft, link=ours, progress=start("writing"))
@@ -144,18 +153,6 @@ def _check_counts(reader: Reader, found: Counts, allow_other_counts: bool) -> No
     if not allow_other_counts:
         raise DataError(f"{difference}; is the copy whole? --allow-other-counts takes it as it is")
     logger.warning("%s", difference)
-
-
-def _first_identities(data: ReidData, limit: int) -> ReidData:
-    """Keep the first identities of the training set, and of the test set."""
-    trained = set(sorted({image.person for image in data.train})[:limit])
-    asked = set(sorted({image.person for image in data.query})[:limit])
-    return replace(
-        data,
-        train=tuple(image for image in data.train if image.person in trained),
-        query=tuple(image for image in data.query if image.person in asked),
-        gallery=tuple(image for image in data.gallery if image.person in asked),
-    )
 
 
 def _with_test_set(data: ReidData) -> ReidData:

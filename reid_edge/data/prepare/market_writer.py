@@ -49,10 +49,16 @@ def write_market_layout(
                 ending = suffix if suffix in SUFFIXES else ".png"
                 person = image.person + shift
                 name = f"{person:04d}_c{image.camera}s1_{number:06d}_00{ending}"
-            if suffix in SUFFIXES:
-                _copy(image.path, target / name, link)
-            else:
+            if suffix not in SUFFIXES:
                 read_image(image.path, keep_grey=True).save(target / name)
+            else:
+                linked = False
+                if link:
+                    with suppress(OSError):  # not every file system has hard links
+                        os.link(image.path, target / name)
+                        linked = True
+                if not linked:
+                    shutil.copyfile(image.path, target / name)
             done += 1
             if progress is not None:
                 progress(done, total)
@@ -64,12 +70,3 @@ def _has_market_name(image: Sample) -> bool:
     if match is None or image.path.suffix.lower() not in SUFFIXES:
         return False
     return (int(match[1]), int(match[2])) == (image.person, image.camera)
-
-
-def _copy(path: Path, target: Path, link: bool) -> None:
-    """Copy a file, by a hard link where that is allowed and the file system has them."""
-    if link:
-        with suppress(OSError):
-            os.link(path, target)
-            return
-    shutil.copyfile(path, target)

@@ -108,10 +108,15 @@ def read_classic_test_sets(base: Path, boxes: str, release: Path | None) -> list
     """
     path = base / f"splits_classic_{boxes}.json"
     if path.is_file():
-        return [
-            frozenset(_pair_and_person(path, name) for name in query)
-            for _, query, _ in _read_torchreid_splits(path)
-        ]
+        test_sets = []
+        for _, query, _ in _read_torchreid_splits(path):
+            matches = {name: re.match(r"(\d)_(\d{3})_", name) for name in query}
+            other = next((name for name, match in matches.items() if match is None), None)
+            if other is not None:
+                raise DataError(f"{path}: {other!r} is no image of CUHK03; expected 1_001_1_01.png")
+            found = (match for match in matches.values() if match is not None)
+            test_sets.append(frozenset((int(match[1]), int(match[2])) for match in found))
+        return test_sets
     if release is None:
         raise DataError(
             f"{base}: neither cuhk-03.mat nor {path.name}, which have the classic splits"
@@ -141,13 +146,6 @@ def _opened(mat: Path) -> Iterator[Any]:
 def _cells(content: Any, reference: Any) -> Any:
     """Return what a cell refers to; MATLAB stores arrays by columns, HDF5 by rows."""
     return content[reference][()].T
-
-
-def _pair_and_person(path: Path, name: str) -> tuple[int, int]:
-    match = re.match(r"(\d)_(\d{3})_", name)
-    if match is None:
-        raise DataError(f"{path}: {name!r} is no image of CUHK03; expected 1_001_1_01.png")
-    return int(match[1]), int(match[2])
 
 
 def _read_torchreid_splits(path: Path) -> list[tuple[Names, Names, Names]]:

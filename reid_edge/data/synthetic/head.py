@@ -22,10 +22,17 @@ def paint_head(canvas: Canvas, person: Person, view: View) -> None:
     )
     _oval(canvas, view, (0.0, 0.010, HEAD - 0.008), (0.044, 0.052, 0.060), person.skin)
     if person.hair is not Hair.BALD:
-        _hair_cap(canvas, person, view)
-    if facing:
-        _eyes(canvas, view)
-    else:
+        _oval(canvas, view, (0.0, -0.020, HEAD + 0.012), (0.049, 0.050, 0.062), person.hair_colour)
+        if view.frontal > -0.3:
+            # The face again, lower, so that the hair ends at a hairline.
+            low = 0.016 if view.frontal > 0.3 else 0.012
+            _oval(canvas, view, (0.0, 0.030, HEAD - low), (0.039, 0.036, 0.052), person.skin)
+    if view.frontal >= 0.3:
+        size = 0.006 * view.pixels
+        for side in (-0.018, 0.018):
+            eye = view.project((side, 0.05, HEAD + 0.003))
+            canvas.ellipse(eye, size * 1.3, size, (52, 40, 36))
+    if not facing:
         _falling_hair(canvas, person, view)
         _tail(canvas, person, view)
     _hat(canvas, person, view)
@@ -36,14 +43,6 @@ def _oval(
 ) -> None:
     wide = view.half_width(half[0], half[1])
     canvas.ellipse(view.project(middle), wide, half[2] * view.pixels, colour)
-
-
-def _hair_cap(canvas: Canvas, person: Person, view: View) -> None:
-    _oval(canvas, view, (0.0, -0.020, HEAD + 0.012), (0.049, 0.050, 0.062), person.hair_colour)
-    if view.frontal > -0.3:
-        # The face again, lower: what is left of the cap is the hairline.
-        low = 0.016 if view.frontal > 0.3 else 0.012
-        _oval(canvas, view, (0.0, 0.030, HEAD - low), (0.039, 0.036, 0.052), person.skin)
 
 
 def _falling_hair(canvas: Canvas, person: Person, view: View) -> None:
@@ -70,14 +69,6 @@ def _tail(canvas: Canvas, person: Person, view: View) -> None:
     widths = (0.020 * view.pixels, 0.012 * view.pixels)
     start, end = view.project((0, -0.062, HEAD + 0.02)), view.project((0, -0.088, 0.80))
     canvas.limb(start, end, widths, scaled(person.hair_colour, 1.15))
-
-
-def _eyes(canvas: Canvas, view: View) -> None:
-    if view.frontal < 0.3:
-        return
-    size = 0.006 * view.pixels
-    for side in (-0.018, 0.018):
-        canvas.ellipse(view.project((side, 0.05, HEAD + 0.003)), size * 1.3, size, (52, 40, 36))
 
 
 def _hat(canvas: Canvas, person: Person, view: View) -> None:

@@ -128,8 +128,16 @@ def draw_person(rng: np.random.Generator) -> Person:
     open_front = upper in (Upper.JACKET, Upper.COAT) and rng.random() < 0.55
     with_logo = upper is Upper.T_SHIRT and rng.random() < 0.4
     bare_legs = rng.random() < 0.6
+    hems = {Upper.COAT: (0.24, 0.36), Upper.DRESS: (0.22, 0.36)}.get(upper, (0.42, 0.48))
+    # Every value is drawn in the order in which it is written here.
     return Person(
-        body=_draw_body(rng),
+        body=Body(
+            stature=float(rng.normal(1.0, 0.04)),
+            build=float(np.clip(rng.normal(1.0, 0.13), 0.78, 1.4)),
+            shoulders=float(rng.uniform(0.098, 0.124)),
+            hips=float(rng.uniform(0.082, 0.104)),
+            legs=float(rng.uniform(0.455, 0.505)),
+        ),
         skin=skin,
         hair=hair,
         hair_colour=choose(rng, HAIR, HAIR_WEIGHTS),
@@ -137,9 +145,15 @@ def draw_person(rng: np.random.Generator) -> Person:
         hat_colour=choose(rng, CLOTHES),
         upper=upper,
         upper_cloth=upper_cloth,
-        upper_hem=_upper_hem(rng, upper),
+        upper_hem=float(rng.uniform(*hems)),
         inner=choose(rng, CLOTHES) if open_front else None,
-        logo=_draw_logo(rng) if with_logo else None,
+        logo=Logo(
+            width=float(rng.uniform(0.04, 0.10)),
+            height=float(rng.uniform(0.03, 0.08)),
+            colour=choose(rng, CLOTHES),
+        )
+        if with_logo
+        else None,
         lower=lower,
         lower_cloth=lower_cloth,
         lower_hem=float(rng.uniform(0.24, 0.36)),
@@ -152,16 +166,6 @@ def draw_person(rng: np.random.Generator) -> Person:
     )
 
 
-def _draw_body(rng: np.random.Generator) -> Body:
-    return Body(
-        stature=float(rng.normal(1.0, 0.04)),
-        build=float(np.clip(rng.normal(1.0, 0.13), 0.78, 1.4)),
-        shoulders=float(rng.uniform(0.098, 0.124)),
-        hips=float(rng.uniform(0.082, 0.104)),
-        legs=float(rng.uniform(0.455, 0.505)),
-    )
-
-
 def _draw_cloth(
     rng: np.random.Generator, colours: tuple[float, ...], patterns: tuple[float, ...]
 ) -> Cloth:
@@ -171,16 +175,6 @@ def _draw_cloth(
         pattern=_pick(rng, Pattern, patterns),
         period=float(rng.uniform(0.045, 0.085)),
     )
-
-
-def _draw_logo(rng: np.random.Generator) -> Logo:
-    width, height = rng.uniform(0.04, 0.10), rng.uniform(0.03, 0.08)
-    return Logo(colour=choose(rng, CLOTHES), width=float(width), height=float(height))
-
-
-def _upper_hem(rng: np.random.Generator, upper: Upper) -> float:
-    low, high = {Upper.COAT: (0.24, 0.36), Upper.DRESS: (0.22, 0.36)}.get(upper, (0.42, 0.48))
-    return float(rng.uniform(low, high))
 
 
 def _pick(rng: np.random.Generator, choices: type[Choice], weights: tuple[float, ...]) -> Choice:

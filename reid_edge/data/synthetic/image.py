@@ -68,29 +68,27 @@ def draw_image(
         size: width and height of the canvas, ``SUPERSAMPLING`` times those of the image.
         rng: for all that changes from image to image.
     """
-    image = _background(camera, passage, size, rng)
+    # The part of the scene that is behind the person.
+    spare = camera.scene.width - size[0], camera.scene.height - size[1]
+    left = round(spare[0] * min(1.0, max(0.0, passage.column + float(rng.normal(0, 0.08)))))
+    top = round(spare[1] * float(rng.random()))
+    image = camera.scene.crop((left, top, left + size[0], top + size[1]))
     heading = passage.heading + float(rng.normal(0, radians(10)))
     view = _view(person, camera, heading, box, size)
     canvas = Canvas(image)
     crowd = float(rng.random())
     if crowd < BEHIND:
         _paint_bystander(canvas, view, rng, near=False)
-    _paint_shadow(image, view)
+    # The ground is darker at the feet.
+    wide, tall = 0.17 * view.pixels, 0.022 * view.pixels
+    shadow = (view.centre - wide, view.ground - tall, view.centre + wide, view.ground + tall)
+    ImageDraw.Draw(image, "RGBA").ellipse(shadow, (20, 20, 24, 90))
     paint_person(canvas, person, view, draw_gait(rng))
     if crowd > 1 - BEFORE:
         _paint_bystander(canvas, view, rng, near=True)
     if rng.random() < OBSTACLES:
         paint_obstacle(canvas, camera.obstacle, rng)
     return photograph(image, canvas.mask, camera, passage, rng)
-
-
-def _background(
-    camera: Camera, passage: Passage, size: tuple[int, int], rng: np.random.Generator
-) -> Image.Image:
-    spare = camera.scene.width - size[0], camera.scene.height - size[1]
-    left = round(spare[0] * min(1.0, max(0.0, passage.column + float(rng.normal(0, 0.08)))))
-    top = round(spare[1] * float(rng.random()))
-    return camera.scene.crop((left, top, left + size[0], top + size[1]))
 
 
 def _view(person: Person, camera: Camera, heading: float, box: Box, size: tuple[int, int]) -> View:
@@ -104,13 +102,6 @@ def _view(person: Person, camera: Camera, heading: float, box: Box, size: tuple[
         centre=width * (0.5 + box.right),
         ground=0.5 * height + 0.485 * pixels + height * box.down,
     )
-
-
-def _paint_shadow(image: Image.Image, view: View) -> None:
-    """Darken the ground at the feet."""
-    wide, tall = 0.17 * view.pixels, 0.022 * view.pixels
-    box = (view.centre - wide, view.ground - tall, view.centre + wide, view.ground + tall)
-    ImageDraw.Draw(image, "RGBA").ellipse(box, (20, 20, 24, 90))
 
 
 def _paint_bystander(canvas: Canvas, view: View, rng: np.random.Generator, *, near: bool) -> None:

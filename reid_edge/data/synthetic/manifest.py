@@ -33,37 +33,31 @@ def is_finished(folder: Path, settings: SyntheticSettings) -> bool:
     advice = "name another folder or remove this one"
     if not folder.is_dir():
         raise DataError(f"{folder} is a file, not a folder for synthetic images: {advice}")
-    if not (folder / MANIFEST).is_file():
+    path = folder / MANIFEST
+    if not path.is_file():
         raise DataError(f"{folder} holds something other than synthetic images: {advice}")
-    wanted, found = describe(settings), _read(folder / MANIFEST, advice)
-    if found.get("format") != wanted["format"]:
-        raise DataError(f"{folder} was made by another version of this program: {advice}")
-    if found.get("settings") != wanted["settings"]:
-        what = _differences(found.get("settings"), wanted["settings"])
-        raise DataError(f"{folder} was made with other settings ({what}): {advice}")
-    _check_counts(folder, wanted["images"], advice)
-    return True
-
-
-def _read(path: Path, advice: str) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read ({error}): {advice}") from error
     if not isinstance(found, dict):
         raise DataError(f"{path} is not a manifest of synthetic images: {advice}")
-    return found
+    wanted = describe(settings)
+    if found.get("format") != wanted["format"]:
+        raise DataError(f"{folder} was made by another version of this program: {advice}")
+    if found.get("settings") != wanted["settings"]:
+        what = _differences(found.get("settings"), wanted["settings"])
+        raise DataError(f"{folder} was made with other settings ({what}): {advice}")
+    for name, count in wanted["images"].items():
+        present = sum(1 for _ in (folder / name).glob("*.jpg"))
+        if present != count:
+            raise DataError(f"{folder / name} has {present} of its {count} images: {advice}")
+    return True
 
 
 def _differences(found: object, wanted: dict[str, int]) -> str:
+    """Name the settings that differ, with both values."""
     if not isinstance(found, dict):
         return "none recorded"
     changed = [name for name in wanted if found.get(name) != wanted[name]]
     return ", ".join(f"{name} {found.get(name)}, not {wanted[name]}" for name in changed)
-
-
-def _check_counts(folder: Path, wanted: dict[str, int], advice: str) -> None:
-    for name, count in wanted.items():
-        present = sum(1 for _ in (folder / name).glob("*.jpg"))
-        if present != count:
-            raise DataError(f"{folder / name} has {present} of its {count} images: {advice}")

@@ -45,7 +45,9 @@ def _identity(
     for camera in range(settings.cameras):
         for image in range(settings.images_per_camera):
             name = _name(label, camera, 25 * image + 1)
-            yield Entry(stream, identity, camera, image, _folder(stream, image) / name)
+            test = QUERY if image == 0 else GALLERY
+            folder = PurePosixPath(TRAIN if stream is Stream.TRAIN else test)
+            yield Entry(stream, identity, camera, image, folder / name)
 
 
 def _strangers(
@@ -55,12 +57,6 @@ def _strangers(
         camera = stranger % settings.cameras
         name = _name(label, camera, stranger + 1)
         yield Entry(stream, stranger, camera, 0, PurePosixPath(GALLERY) / name)
-
-
-def _folder(stream: Stream, image: int) -> PurePosixPath:
-    if stream is Stream.TRAIN:
-        return PurePosixPath(TRAIN)
-    return PurePosixPath(QUERY if image == 0 else GALLERY)
 
 
 def _name(label: str, camera: int, frame: int) -> str:

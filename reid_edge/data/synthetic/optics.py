@@ -32,8 +32,18 @@ def photograph(
     person = np.asarray(mask.reduce(SUPERSAMPLING), np.float32)[..., None] / 255
     light = 1 + person * (_light_on(small.size, camera, rng) - 1)
     lit = np.clip(np.asarray(small, np.float32) * light, 0, 255).astype(np.uint8)
-    blurred = _blurred(Image.fromarray(lit), camera, rng)
-    levels = _coloured(np.asarray(blurred, np.float32), camera, passage)
+    scale = small.height / NOMINAL_HEIGHT
+    radius = camera.blur * scale * float(rng.uniform(0.7, 1.3))
+    blurred = Image.fromarray(lit).filter(ImageFilter.GaussianBlur(radius))
+    if rng.random() < 0.2:  # motion
+        blurred = blurred.filter(ImageFilter.BoxBlur((scale * float(rng.uniform(0.5, 1.8)), 0)))
+    levels = np.asarray(blurred, np.float32)
+    # Saturation, white balance and exposure, gamma, haze.
+    grey = levels.mean(axis=2, keepdims=True)
+    levels = grey + np.float32(camera.saturation) * (levels - grey)
+    gains = np.multiply(camera.gains, passage.gains) * passage.exposure / 255
+    levels = np.clip(levels * gains.astype(np.float32), 0, 1) ** np.float32(camera.gamma)
+    levels = np.float32(255 * (1 - camera.haze)) * levels + np.float32(255 * camera.haze * 0.7)
     levels += camera.noise * rng.standard_normal(levels.shape, dtype=np.float32)
     return Image.fromarray(np.clip(levels, 0, 255).astype(np.uint8))
 
@@ -49,21 +59,3 @@ def _light_on(
     down = np.linspace(1.08, 0.92, height, dtype=np.float32)[:, None]
     light = (1 + 0.25 * camera.light * across) * down * depth
     return light.astype(np.float32)[..., None]
-
-
-def _blurred(image: Image.Image, camera: Camera, rng: np.random.Generator) -> Image.Image:
-    scale = image.height / NOMINAL_HEIGHT
-    radius = camera.blur * scale * float(rng.uniform(0.7, 1.3))
-    image = image.filter(ImageFilter.GaussianBlur(radius))
-    if rng.random() < 0.2:
-        image = image.filter(ImageFilter.BoxBlur((scale * float(rng.uniform(0.5, 1.8)), 0)))
-    return image
-
-
-def _coloured(levels: NDArray[np.float32], camera: Camera, passage: Passage) -> NDArray[np.float32]:
-    """Saturation, white balance, exposure, gamma and haze on levels (height, width, 3)."""
-    grey = levels.mean(axis=2, keepdims=True)
-    levels = grey + np.float32(camera.saturation) * (levels - grey)
-    gains = np.multiply(camera.gains, passage.gains) * passage.exposure / 255
-    levels = np.clip(levels * gains.astype(np.float32), 0, 1) ** np.float32(camera.gamma)
-    return np.float32(255 * (1 - camera.haze)) * levels + np.float32(255 * camera.haze * 0.7)

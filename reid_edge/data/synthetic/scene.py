@@ -46,7 +46,13 @@ def draw_scene(rng: np.random.Generator, canvas: tuple[int, int]) -> Image.Image
     for _ in range(int(rng.integers(8, 16))):
         _draw_thing(draw, rng, (width, height), horizon)
     scene = scene.filter(ImageFilter.GaussianBlur(0.006 * canvas[1]))
-    return _mottled(scene, rng)
+    # Unevenness, coarse and fine: no real wall is one colour.
+    coarse = rng.normal(128, 9, (max(2, height // 16), max(2, width // 16)))
+    coarse_image = Image.fromarray(np.clip(coarse, 0, 255).astype(np.uint8))
+    slow = np.asarray(coarse_image.resize(scene.size, Image.Resampling.BICUBIC), np.float32) - 128
+    fast = rng.normal(0, 7, (height, width))
+    mottled = np.asarray(scene, np.float32) + (slow + fast)[..., None]
+    return Image.fromarray(np.clip(mottled, 0, 255).astype(np.uint8))
 
 
 def _draw_wall(draw: ImageDraw.ImageDraw, rng: np.random.Generator, size: tuple[int, int]) -> None:
@@ -96,14 +102,3 @@ def _draw_thing(
         draw.ellipse(box, colour)
     else:
         draw.rectangle(box, colour)
-
-
-def _mottled(scene: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Add unevenness, coarse and fine: no real wall is one colour."""
-    width, height = scene.size
-    coarse = rng.normal(128, 9, (max(2, height // 16), max(2, width // 16)))
-    coarse_image = Image.fromarray(np.clip(coarse, 0, 255).astype(np.uint8))
-    slow = np.asarray(coarse_image.resize(scene.size, Image.Resampling.BICUBIC), np.float32) - 128
-    fast = rng.normal(0, 7, (height, width))
-    mottled = np.asarray(scene, np.float32) + (slow + fast)[..., None]
-    return Image.fromarray(np.clip(mottled, 0, 255).astype(np.uint8))

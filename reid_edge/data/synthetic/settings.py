@@ -51,13 +51,10 @@ class SyntheticSettings:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            _check(field.name, getattr(self, field.name))
-
-
-def _check(name: str, value: object) -> None:
-    low, high = LIMITS[name]
-    # bool is an int to Python, but True identities is a mistake.
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise DataError(f"synthetic images: {name} must be a whole number, not {value!r}")
-    if not low <= value <= high:
-        raise DataError(f"synthetic images: {name} must be {low} to {high}, not {value}")
+            name, value = field.name, getattr(self, field.name)
+            low, high = LIMITS[name]
+            # bool is an int to Python, but True identities is a mistake.
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise DataError(f"synthetic images: {name} must be a whole number, not {value!r}")
+            if not low <= value <= high:
+                raise DataError(f"synthetic images: {name} must be {low} to {high}, not {value}")

@@ -37,7 +37,7 @@ from pipeline.context import StageContext
 from pipeline.dependencies import stage_settings
 from pipeline.evaluation import headline
 from pipeline.fingerprint import fingerprint
-from pipeline.images import prepare_images, split_validation
+from pipeline.images import read_images, split_validation
 from pipeline.reuse import can_continue, mark_begun
 from pipeline.run_dir import CHECKPOINT, METRICS, RunDir
 from pipeline.runner import run_stages
@@ -186,7 +186,7 @@ def replaced_cut(row: Row) -> Iterator[None]:
 def run_from_scratch(config: Config, run: RunDir) -> None:
     """Fine-tune a compact model that starts from random weights under the teacher's eye."""
     run_stages(config.model_copy(update={"stages": ("train",)}), run)
-    whole, _ = prepare_images(config, run)
+    whole, _ = read_images(config, run)
     data, validation = split_validation(config, whole)
     torch.manual_seed(config.seed)
     target = str(config.prune.target)

@@ -20,12 +20,10 @@ from reid_edge.data.synthetic import SyntheticSettings, write_synthetic_market15
 logger = logging.getLogger(__name__)
 
 INSPECTION = "inspection.json"
-
-
 NOT_DRAWN = "not drawn yet"
 
 
-def prepare_images(config: Config, run: RunDir) -> tuple[ReidData, str]:
+def read_images(config: Config, run: RunDir) -> tuple[ReidData, str]:
     """Read (or first draw) the images, check that each is whole, hash them.
 
     Returns:
@@ -61,7 +59,7 @@ def split_validation(config: Config, data: ReidData) -> tuple[ReidData, ReidData
     return replace(data, train=apart.train), apart
 
 
-def look_at_images(config: Config, run: RunDir) -> tuple[ReidData | None, str]:
+def read_existing_images(config: Config, run: RunDir) -> tuple[ReidData | None, str]:
     """Read the images as they are now, and write nothing.
 
     Returns:

@@ -12,7 +12,7 @@ from pipeline.config import Config
 from pipeline.context import StageContext
 from pipeline.dependencies import PARENT_INPUT, Made, stage_inputs
 from pipeline.fingerprint import fingerprint, library_versions
-from pipeline.images import prepare_images, split_validation
+from pipeline.images import read_images, split_validation
 from pipeline.parents import latest_cut
 from pipeline.plan import Plan, Step
 from pipeline.preflight import check_settings, checked_plan
@@ -59,7 +59,7 @@ def run_stages(config: Config, run: RunDir, *, restart_from: str | None = None) 
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     check_settings(config)
-    whole, data_hash = prepare_images(config, run)
+    whole, data_hash = read_images(config, run)
     data, validation = split_validation(config, whole)
     plan = checked_plan(config, run, data, data_hash, restart_from)
     # Only now: a command that is refused leaves the run as it was.

@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 
 from pipeline.config import Config
-from pipeline.images import look_at_images, split_validation
+from pipeline.images import read_existing_images, split_validation
 from pipeline.latency import measure_run
 from pipeline.plan import Plan
 from pipeline.preflight import check_settings, checked_plan
@@ -38,7 +38,7 @@ def show_plan(config: Config, run: RunDir, *, restart_from: str | None = None) -
     """
     run.check()
     check_settings(config)
-    data, data_hash = look_at_images(config, run)
+    data, data_hash = read_existing_images(config, run)
     trained_on = split_validation(config, data)[0] if data is not None else None
     plan = checked_plan(config, run, trained_on, data_hash, restart_from)
     stage = cutting_stage(config)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from pipeline.config import Config
-from pipeline.images import prepare_images, split_validation
+from pipeline.images import read_images, split_validation
 from pipeline.run_dir import CHECKPOINT, RunDir
 from pipeline.search.task import (
     TaskSettings,
@@ -75,7 +75,7 @@ def lay_out(config: Config, run: RunDir) -> Search:
             "it first (--stages train)"
         )
     checkpoint = run.stage_dir("train") / CHECKPOINT
-    whole, data_hash = prepare_images(config, run)
+    whole, data_hash = read_images(config, run)
     # The identities set apart judge epochs and budgets later on, so they have no say here.
     data, _ = split_validation(config, whole)
     model, info = load_checkpoint(checkpoint)

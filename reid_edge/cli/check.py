@@ -1,4 +1,4 @@
-"""``reid-edge check FOLDER``: look a data set over."""
+"""``reid-edge check FOLDER``: check a data set."""
 
 import argparse
 from pathlib import Path
@@ -9,7 +9,7 @@ from reid_edge.cli.data_options import add_data_set_option
 from reid_edge.cli.progress_bars import progress_bars
 from reid_edge.cli.reading import read_as
 
-HELP = "look a data set over: counts, unreadable images, queries with no match and why"
+HELP = "check a data set: counts, unreadable images, queries with no match and why"
 EXIT_PROBLEMS = 1
 
 

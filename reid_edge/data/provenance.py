@@ -1,4 +1,4 @@
-"""Where the images of a prepared folder are from: ``prepared.json``, which lies beside them."""
+"""Where the images of a prepared folder are from: ``prepared.json`` beside them."""
 
 import json
 from collections.abc import Mapping

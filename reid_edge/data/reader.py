@@ -18,7 +18,7 @@ class Reader:
 
     Attributes:
         name: what ``data.format`` and the commands call it.
-        layout: what lies in its folder, in one line for the documentation.
+        layout: what is in its folder, in one line for the documentation.
         read: called as ``read(root, **options)`` with the data set's folder or one that wraps it;
             raises `DataError` where it cannot be read.
         publication: where the data set was published; empty for a layout of one's own images.
@@ -28,7 +28,7 @@ class Reader:
         any_folders: what a folder with folders in it is read as when it fits no other data set.
         extracts: reading extracts images first; ``read`` takes ``progress`` then, which it calls
             with (done, total).
-        options: what else ``read`` takes, with the values that it takes without being told.
+        options: the other keyword arguments of ``read``, with their default values.
         counts: what whole copies hold; empty where nothing is known.
         kaggle: the name of a copy at Kaggle, "owner/name", where there is one.
     """
@@ -46,7 +46,7 @@ class Reader:
     kaggle: str = ""
 
     def looks_like(self, folder: Path) -> bool:
-        """Tell whether something lies in a folder that only this data set's folder has."""
+        """Tell whether something is in a folder that only this data set's folder has."""
         return any(any(folder.glob(mark)) for mark in self.marks)
 
     def is_file(self, path: Path) -> bool:

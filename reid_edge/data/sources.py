@@ -1,4 +1,4 @@
-"""Reading a data set by name or declaration, and recognising one by what lies in its folder."""
+"""Reading a data set by name or declaration, and recognising one by what is in its folder."""
 
 import difflib
 from pathlib import Path
@@ -60,7 +60,7 @@ def chosen_split(name: str, split: int | None = None) -> int | None:
 
 
 def recognise_sources(root: Path) -> list[str]:
-    """Tell by what lies in a folder which data sets it can be read as.
+    """Tell by what is in a folder which data sets it can be read as.
 
     Args:
         root: the data set's folder, or a single file that is one, such as a CSV file.

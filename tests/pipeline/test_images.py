@@ -1,15 +1,18 @@
 """Which images a run gets."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from pipeline.config import Config
-from pipeline.images import NOT_DRAWN, look_at_images, prepare_images, split_validation
+from pipeline.images import NOT_DRAWN, read_existing_images, read_images, split_validation
 from pipeline.run_dir import RunDir
 from reid_edge.core.errors import DataError
+from reid_edge.data.readers import READERS
+from reid_edge.data.readers.market1501 import MARKET1501
 
 
 @pytest.fixture
@@ -25,13 +28,13 @@ def config(**data: object) -> Config:
 
 def test_synthetic_images_are_drawn_into_the_run(run: RunDir) -> None:
     small = {"train_identities": 2, "test_identities": 2, "cameras": 2, "images_per_camera": 2}
-    assert look_at_images(config(synthetic=small), run) == (None, NOT_DRAWN)
-    data, digest = prepare_images(config(synthetic=small), run)
+    assert read_existing_images(config(synthetic=small), run) == (None, NOT_DRAWN)
+    data, digest = read_images(config(synthetic=small), run)
     assert data.root.parent == run.path
-    assert look_at_images(config(synthetic=small), run) == (data, digest)
+    assert read_existing_images(config(synthetic=small), run) == (data, digest)
     other = config(synthetic={**small, "seed": 1})
-    assert look_at_images(other, run) == (None, NOT_DRAWN)
-    other_data, other_digest = prepare_images(other, run)
+    assert read_existing_images(other, run) == (None, NOT_DRAWN)
+    other_data, other_digest = read_images(other, run)
     assert other_digest != digest
     assert data.root.is_dir()
     assert other_data.root != data.root
@@ -39,8 +42,8 @@ def test_synthetic_images_are_drawn_into_the_run(run: RunDir) -> None:
 
 def test_training_sets_are_merged(run: RunDir, tiny_market: Path, tmp_path: Path) -> None:
     other = shutil.copytree(tiny_market, tmp_path / "other")
-    alone, digest = prepare_images(config(root=tiny_market), run)
-    merged, other_digest = prepare_images(
+    alone, digest = read_images(config(root=tiny_market), run)
+    merged, other_digest = read_images(
         config(root=tiny_market, also_train_on=[{"root": str(other)}]), run
     )
     assert len(merged.train) == 2 * len(alone.train)
@@ -58,7 +61,7 @@ def test_a_set_without_test_images_sets_identities_apart(
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (8, 8), (40 * person, 60 * number, 0)).save(path)
     with caplog.at_level("WARNING", logger="pipeline"):
-        data, _ = prepare_images(
+        data, _ = read_images(
             config(root=tmp_path / "faces", format="folders", test_share=0.34), run
         )
     assert "faces: no cameras: images of the same camera are not dropped" in caplog.text
@@ -74,18 +77,18 @@ def test_a_test_set_alone_is_not_run_on(run: RunDir, tiny_market: Path, tmp_path
     shutil.rmtree(alone / "bounding_box_train")
     for asked in (config(root=alone), config(root=alone, validation_share=0.25)):
         with pytest.raises(DataError, match=r"alone: no training images, and every run trains"):
-            prepare_images(asked, run)
-    merged, _ = prepare_images(config(root=alone, also_train_on=[{"root": tiny_market}]), run)
+            read_images(asked, run)
+    merged, _ = read_images(config(root=alone, also_train_on=[{"root": tiny_market}]), run)
     assert len({image.person for image in merged.train}) == 8
 
 
 def test_an_unknown_format(run: RunDir, tiny_market: Path) -> None:
     with pytest.raises(DataError, match=r"unknown data set 'market'"):
-        prepare_images(config(root=tiny_market, format="market"), run)
+        read_images(config(root=tiny_market, format="market"), run)
 
 
 def test_validation_identities_are_not_trained_on(run: RunDir, tiny_market: Path) -> None:
-    whole, digest = prepare_images(config(root=tiny_market), run)
+    whole, digest = read_images(config(root=tiny_market), run)
     assert split_validation(config(root=tiny_market), whole) == (whole, None)
     asked = config(root=tiny_market, validation_share=0.25)
     data, validation = split_validation(asked, whole)
@@ -96,4 +99,15 @@ def test_validation_identities_are_not_trained_on(run: RunDir, tiny_market: Path
     assert not {image.person for image in held} & {image.person for image in data.train}
     assert (data.query, data.gallery) == (whole.query, whole.gallery)
     assert split_validation(asked, whole) == (data, validation)
-    assert prepare_images(asked, run)[1] == digest
+    assert read_images(asked, run)[1] == digest
+
+
+def test_a_registered_data_set_is_a_format(run: RunDir, tiny_market: Path) -> None:
+    expected = read_images(config(root=tiny_market), run)
+    READERS.register("twin", replace(MARKET1501, name="twin"))
+    try:
+        assert read_images(config(root=tiny_market, format="twin"), run) == expected
+    finally:
+        READERS.unregister("twin")
+    with pytest.raises(DataError, match="unknown data set 'twin'"):
+        read_images(config(root=tiny_market, format="twin"), run)

@@ -1,4 +1,4 @@
-"""Shapes on an image, with a record of which pixels they cover."""
+"""Shapes on an image, with a mask of the pixels that they cover."""
 
 from collections.abc import Sequence
 from math import hypot

@@ -8,7 +8,7 @@ from typing import Any
 
 from reid_edge.core.errors import DataError
 from reid_edge.data.synthetic.market import FOLDERS, entries
-from reid_edge.data.synthetic.settings import SyntheticSettings
+from reid_edge.data.synthetic.synthetic_settings import SyntheticSettings
 
 MANIFEST = "synthetic.json"
 # Raise this with every change that changes an image, a name or the manifest itself.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from reid_edge.data.synthetic.randomness import Stream
-from reid_edge.data.synthetic.settings import SyntheticSettings
+from reid_edge.data.synthetic.synthetic_settings import SyntheticSettings
 
 TRAIN = "bounding_box_train"
 QUERY = "query"

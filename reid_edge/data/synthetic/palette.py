@@ -1,4 +1,4 @@
-"""The colours of pedestrians: few, so that many people share them and none is told by one alone."""
+"""The colours of pedestrians: few, so that many people share them and none is enough to tell one."""
 
 import numpy as np
 

@@ -10,7 +10,7 @@ from reid_edge.data.synthetic.image import draw_box, draw_image, draw_junk_box
 from reid_edge.data.synthetic.market import Entry
 from reid_edge.data.synthetic.optics import SUPERSAMPLING
 from reid_edge.data.synthetic.randomness import Stream, generator
-from reid_edge.data.synthetic.settings import SyntheticSettings
+from reid_edge.data.synthetic.synthetic_settings import SyntheticSettings
 
 
 def make_cameras(settings: SyntheticSettings) -> list[Camera]:

@@ -9,8 +9,8 @@ from reid_edge.core.io import written_aside
 from reid_edge.core.progress import Progress
 from reid_edge.data.synthetic.manifest import MANIFEST, describe, is_finished
 from reid_edge.data.synthetic.market import FOLDERS, entries
-from reid_edge.data.synthetic.settings import SyntheticSettings
 from reid_edge.data.synthetic.studio import draw_entry, make_cameras
+from reid_edge.data.synthetic.synthetic_settings import SyntheticSettings
 
 logger = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from pipeline.settings.stage_names import STAGES
 from pipeline.settings_io import section_of
 from prune.criteria import CRITERIA
 from reid_edge.cli import main as cli
-from reid_edge.data.sources import SOURCES
+from reid_edge.data.readers import READERS
 from reid_edge.models import ARCHITECTURES
 
 DOCS = Path(__file__).resolve().parent
@@ -148,7 +148,8 @@ def names_page() -> str:
             ("Files", "`export.files`. [Export files](../guide/export.md) says what each is for.",
              ("file",), [(name,) for name in FILE_KINDS]),
             ("Data formats", "`data.format`. [Data formats](data-formats.md) describes each.",
-             ("format",), [(name,) for name in SOURCES]),
+             ("format", "files in the folder", "publication"),
+             [(name, reader.layout, reader.publication) for name, reader in READERS.items()]),
         )
     ]  # fmt: skip
     return NAMES + "\n\n".join(parts) + "\n"

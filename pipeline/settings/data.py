@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from pipeline.settings.base import FilePath, Settings
+from reid_edge.data.readers import READERS
 
 
 class SyntheticImages(Settings):
@@ -30,8 +31,7 @@ class DataSettings(Settings):
     )
     format: str = Field(
         "market1501",
-        description="how it is laid out: market1501, dukemtmc-reid, cuhk03-detected, "
-        "cuhk03-labelled, msmt17, csv, folders, ...",
+        description=f"how it is laid out: {', '.join(READERS)}",
     )
     also_train_on: tuple[TrainingSource, ...] = Field(
         (), description="more data sets ({format, root}) whose training images are added"

@@ -1,4 +1,4 @@
-"""The colours of pedestrians: few, so that many people share them and none is enough to tell one."""
+"""The colours of pedestrians: few, so that many people share each of them."""
 
 import numpy as np
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 
 from reid_edge.cli.data_options import add_data_set_option
 from reid_edge.cli.model_options import add_loading_options, add_model_options, load_chosen_model
@@ -114,6 +113,8 @@ def _reason(result: Evaluation) -> str:
 
 def _show(console: Console, embedder: Embedder, reading: Reading, result: Evaluation) -> None:
     """Print what was evaluated, a table of the ranking and one of the verification."""
+    from rich.table import Table
+
     from reid_edge.data.schema import NO_CAMERAS
 
     height, width = embedder.space.input_size

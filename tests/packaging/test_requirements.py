@@ -39,6 +39,7 @@ def ranges(*extras: str) -> dict[str, Requirement]:
         ("requirements.txt", (WITHOUT_EXTRAS, "compress", "datasets", "tensorboard")),
         ("requirements-openvino.txt", ("openvino",)),
         ("requirements-executorch.txt", ("executorch",)),
+        ("requirements-docs.txt", ("docs",)),
     ],
 )
 def test_a_file_pins_what_its_extras_bring(file: str, extras: tuple[str, ...]) -> None:

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-import numpy as np
-
 from reid_edge.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -169,6 +167,8 @@ def choose_over_cameras(images: Sequence[Sample], count: int, seed: int) -> list
     Returns:
         The drawn images, cameras in turn.
     """
+    import numpy as np  # the commands import this module for their help texts
+
     generator = np.random.default_rng(seed)
     by_camera: dict[int, list[Sample]] = {}
     for image in sorted(images):

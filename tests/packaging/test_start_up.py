@@ -11,7 +11,7 @@ from reid_edge.cli.main import COMMANDS
 ROOT = Path(__file__).resolve().parents[2]
 SLOW = (
     "torch", "torchvision", "lightning", "nni", "onnx", "onnxruntime", "faiss", "scipy", "sklearn",
-    "pandas", "h5py", "jinja2", "PIL", "rich.table",
+    "pandas", "numpy", "h5py", "jinja2", "PIL", "rich.table",
 )  # fmt: skip
 # rich makes a table of a log line; without --config there is one that says so.
 FACE = ("--config", "face")

@@ -1,4 +1,4 @@
-"""Paths that come from a data file or an archive: they must not lead out of the data."""
+"""Folders of images, and paths from data files and archives, which must stay in their folder."""
 
 import os
 import re
@@ -17,11 +17,11 @@ _DRIVE = re.compile(r"^[A-Za-z]:")
 
 
 def relative_path(text: str, where: str) -> PurePosixPath:
-    """Read a relative path that stays below where it starts, whatever the system.
+    """Read a relative path and check that it stays in its folder, on every system.
 
     Args:
         text: with slashes or backslashes.
-        where: what a message begins with.
+        where: the beginning of a message.
 
     Raises:
         DataError: the path is empty or absolute, or climbs with ``..``.
@@ -42,12 +42,12 @@ def is_archive(path: Path) -> bool:
 
 
 def image_inside(root: Path, text: str, where: str) -> Path:
-    """Find the image that a data file names, and nothing outside the data's folder.
+    """Find the image that a data file names inside the folder of the data set.
 
     Args:
         root: the folder, already resolved.
         text: the path as the data file gives it, relative to ``root``.
-        where: what a message begins with, such as the file and its line.
+        where: the beginning of a message, such as the file and its line.
 
     Raises:
         DataError: the path leads out of ``root``, by itself or by a symbolic link, or there is no
@@ -66,7 +66,7 @@ def image_inside(root: Path, text: str, where: str) -> Path:
 
 
 def expand_home(path: Path) -> Path:
-    """Return a path with the ``~`` or ``~user`` that it may begin with written out.
+    """Expand a leading ``~`` or ``~user``.
 
     Raises:
         DataError: there is no such user.
@@ -80,10 +80,10 @@ def expand_home(path: Path) -> Path:
 
 
 def existing_folder(path: Path) -> Path:
-    """Return the path of a folder that is there, with ``~`` written out.
+    """Expand a leading ``~`` and check that the folder exists.
 
     Raises:
-        DataError: there is none; or it is a file, the message says so.
+        DataError: there is no such folder, or it is a file.
     """
     folder = expand_home(path)
     if not folder.is_dir():
@@ -117,9 +117,9 @@ def find_base(
 
 
 def inner_folders(folder: Path) -> list[Path]:
-    """List the folders in a folder by name, without those that are no data.
+    """List the folders in a folder by name.
 
-    These are the hidden ones, and those that network drives and archives add (``@eaDir``,
+    Hidden folders are left out, and those that network drives and archives add (``@eaDir``,
     ``__MACOSX``).
     """
     with os.scandir(folder) as entries:
@@ -140,8 +140,8 @@ def images_of(folder: Path, whose: str, hint: str) -> list[Path]:
 
     Args:
         folder: the folder.
-        whose: it is, for a message: "a person".
-        hint: what a message ends with.
+        whose: the owner in a message, such as "a person".
+        hint: the end of a message.
 
     Raises:
         DataError: a folder within it has images too, which would not be read.

@@ -157,5 +157,5 @@ def test_training_int8_gets_what_is_not_held_back(tiny_market: Path) -> None:
         if fits:
             check_batches(config, data)
             continue
-        with pytest.raises(PipelineError, match=r"^quantize.qat: .*lower quantize.held_back_pict"):
+        with pytest.raises(PipelineError, match=r"^quantize.qat: .*lower quantize.held_back_imag"):
             check_batches(config, data)

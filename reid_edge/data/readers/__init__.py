@@ -1,8 +1,14 @@
 """Data sets, one file each; registered here by name and loaded when they are used."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from reid_edge.core.errors import DataError
 from reid_edge.core.registry import Registry
-from reid_edge.data.reader import Reader
+
+if TYPE_CHECKING:  # help texts need the names alone
+    from reid_edge.data.reader import Reader
 
 _HERE = "reid_edge.data.readers"
 READERS: Registry[Reader] = Registry(

@@ -212,3 +212,20 @@ def test_broken_classic_splits(tmp_path: Path) -> None:
     write_torchreid_splits(splits, {"train": NAMES, "query": [], "gallery": []})
     with pytest.raises(DataError, match="images_detected: no images of the classic split 0 in it"):
         read_cuhk03_classic(tmp_path)
+
+
+@pytest.mark.parametrize("package", ["h5py", "scipy"])
+def test_a_package_that_is_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    write_release(tmp_path / "cuhk-03.mat")
+    write_protocol(tmp_path / "cuhk03_new_protocol_config_detected.mat")
+    if package == "scipy":
+        write_images(tmp_path / "images_detected")
+
+    def refuse(name: str) -> Any:
+        raise ModuleNotFoundError(f"No module named {name!r}", name=package)
+
+    monkeypatch.setattr("reid_edge.core.packages.importlib.import_module", refuse)
+    with pytest.raises(DataError, match=rf"\.mat: needs the package {package}: pip install"):
+        read_cuhk03(tmp_path)

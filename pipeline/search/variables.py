@@ -4,6 +4,7 @@ import re
 
 from prune.search.space import Patterns
 from prune.targets import WidthOptions
+from reid_edge.models.registry import ARCHITECTURES
 
 OSNET_BLOCK_INSIDE = re.compile(r"conv[234]\.\d+\.(conv1\.|conv2|gate\.)")
 
@@ -23,6 +24,6 @@ def default_variables(architecture: str, free: WidthOptions) -> Patterns:
 
 
 def _variable(architecture: str, layer: str) -> str:
-    if architecture.startswith("osnet") and OSNET_BLOCK_INSIDE.match(layer):
+    if ARCHITECTURES.load(architecture).family == "osnet" and OSNET_BLOCK_INSIDE.match(layer):
         return "hidden"
     return layer.partition(".")[0]

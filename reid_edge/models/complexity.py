@@ -2,13 +2,10 @@
 
 from dataclasses import dataclass
 
-import torch
-from torch import nn
-
 from reid_edge.core.cost import called_parameters, conv_and_linear_layers, counted_macs
 from reid_edge.core.errors import ModelError
 from reid_edge.models.architecture import Architecture
-from reid_edge.models.shapes import build_shapes
+from reid_edge.models.shapes import build_shapes, run_shapes
 
 
 @dataclass(frozen=True)
@@ -42,17 +39,10 @@ def measure_complexity(architecture: str | Architecture, height: int, width: int
     if height < 1 or width < 1:
         raise ModelError(f"an input of {height} x {width} has no pixels")
     model = build_shapes(architecture)
-    # A batch without an image costs nothing, but instance normalisation refuses it. With an image
-    # the weights need values: computing with denormal numbers is slow.
-    needs_image = any(isinstance(module, nn.InstanceNorm2d) for module in model.modules())
-    if needs_image:
-        for value in model.state_dict().values():
-            value.zero_()
-    images = torch.zeros(1 if needs_image else 0, 3, height, width)
     try:
-        with torch.no_grad(), counted_macs(conv_and_linear_layers(model).items()) as calls:
-            embeddings = model(images)
-    except (RuntimeError, ValueError) as error:  # instance normalisation raises a ValueError
+        with counted_macs(conv_and_linear_layers(model).items()) as calls:
+            embeddings = run_shapes(model, height, width)
+    except (RuntimeError, ValueError) as error:
         name = architecture if isinstance(architecture, str) else architecture.name
         raise ModelError(f"{name} cannot take an input of {height} x {width}") from error
     return Complexity(

@@ -1,8 +1,10 @@
-"""Build a model for its shapes alone."""
+"""Build and run a model for its shapes alone."""
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from reid_edge.models.architecture import Architecture
@@ -34,3 +36,31 @@ def build_shapes(architecture: str | Architecture) -> nn.Module:
     """
     with _SkipInitialisation():
         return build_model(architecture).eval()
+
+
+class _SkipInstanceNorm(TorchFunctionMode):
+    """Return what instance normalisation is given, which refuses a batch without an image."""
+
+    def __torch_function__(
+        self, func: Any, _types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func is not F.instance_norm:
+            return func(*args, **(kwargs or {}))
+        if args[0].shape[2:].numel() == 1:
+            raise ValueError("instance normalisation of a single pixel")
+        return args[0]
+
+
+@torch.no_grad()
+def run_shapes(model: nn.Module, height: int, width: int) -> Tensor:
+    """Run a model on a batch without an image, which costs nothing.
+
+    Returns:
+        What the model returns: for embeddings (0, D).
+
+    Raises:
+        RuntimeError, ValueError: the input is too small.
+    """
+    with _SkipInstanceNorm():
+        embeddings: Tensor = model(torch.zeros(0, 3, height, width))
+    return embeddings

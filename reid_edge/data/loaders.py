@@ -66,8 +66,8 @@ def training_loader(
 ) -> DataLoader[tuple[Tensor, int]]:
     """Make a loader of P x K batches: images (B, 3, H, W) and classes (B,).
 
-    What it yields is a function of the images, the settings, the seed and the epoch; the number
-    of workers does not change it. Of ``replicas`` processes each has its own batches of the epoch.
+    The batches are a function of the images, the settings, the seed and the epoch; the number of
+    workers does not change them. Each of ``replicas`` processes has its own batches of the epoch.
 
     Raises:
         TrainingError: the training set is too small for the batch.

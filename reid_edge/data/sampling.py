@@ -14,22 +14,22 @@ from reid_edge.core.seeding import derive_seed
 class EpochSampler(Sampler[tuple[int, int]]):
     """Draw (index of an image, seed of its augmentation), P identities x K images a batch.
 
-    The draw itself is pytorch-metric-learning's ``MPerClassSampler``. What is added: it is a
-    function of (seed, epoch), so that an interrupted training draws the same after a restart; and
-    several processes share an epoch's batches out: each draws the whole epoch and takes every
-    ``replicas``-th batch of it, from its own rank on, so that no batch is seen twice.
+    The draw itself is pytorch-metric-learning's ``MPerClassSampler``. Two things are added. It is a
+    function of (seed, epoch), so that an interrupted training draws the same after a restart. And
+    several processes share the batches of an epoch: each draws the whole epoch and takes every
+    ``replicas``-th batch, beginning with its own rank, so that no batch is seen twice.
 
     Args:
         classes: class of every image.
         identities_per_batch: P.
         images_per_identity: K; identities with fewer images are drawn with repetition.
-        seed: together with the epoch it decides every draw.
-        replicas: processes that train together; an epoch's last batches that are too few for all
-            of them are left out.
+        seed: decides every draw, together with the epoch.
+        replicas: processes that train together; the last batches of an epoch are left out if they
+            are too few for all of them.
 
     Raises:
-        TrainingError: there are fewer identities or images than a batch, or all batches of a
-            step, need.
+        TrainingError: there are too few identities or images for a batch, or for a batch of every
+            process.
     """
 
     def __init__(

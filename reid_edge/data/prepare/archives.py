@@ -1,4 +1,4 @@
-"""Unpacking archives that come from elsewhere, without trusting what is in them."""
+"""Unpacking archives from elsewhere without trusting their content."""
 
 import bz2
 import gzip
@@ -52,13 +52,13 @@ def unpack(
 ) -> None:
     """Unpack a zip or tar archive into a new folder, whole or not at all.
 
-    Only plain files are written, each where the archive says and below ``folder``. Apple's
+    Only plain files are written, with the paths that the archive gives, inside ``folder``. Apple's
     ``__MACOSX`` and ``._*`` files are left out.
 
     Args:
         archive: .zip, .tar, .tar.gz, .tgz, .tar.bz2 or .tar.xz.
         folder: does not exist yet.
-        limits: what is too much.
+        limits: on the files and their size.
         progress: called with (bytes of the archive read, bytes in all).
 
     Raises:

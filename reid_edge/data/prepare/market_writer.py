@@ -16,10 +16,10 @@ def write_market_layout(
 ) -> None:
     """Write the three folders of Market-1501.
 
-    Names that are Market-1501's and say what the data says are kept. Otherwise an image becomes
-    ``0007_c2s1_000015_00.png``: person, camera, number within the split. A set that has a person
-    0 is then counted from 1, since 0 is the name of Market-1501's distractors. Images that are
-    not JPEG or PNG are written as PNG.
+    The file names stay if all of them are Market-1501's and agree with the data. Otherwise an image
+    is named ``0007_c2s1_000015_00.png``: person, camera, number within the split. If the set has a
+    person 0, every person is then one higher, since 0000 are Market-1501's distractors. Images that
+    are not JPEG or PNG are written as PNG.
 
     Args:
         data: what to write; junk is not part of it.

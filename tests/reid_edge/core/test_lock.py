@@ -94,10 +94,10 @@ def test_a_folder_that_is_none_or_cannot_be_written(
     with pytest.raises(ReidError, match=message), locked(place):
         pass
 
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("filelock._unix.os.open", refuse)
+    monkeypatch.setattr("reid_edge.core.lock.FileLock.acquire", refuse)
     with (
         pytest.raises(ReidError, match=r"cannot be locked \(Permission denied\)"),
         locked(tmp_path / "lock"),

@@ -146,6 +146,8 @@ def test_yaml_in_the_documentation_is_a_configuration(tmp_path: Path) -> None:
     for page in PAGES:
         for block in re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
             content = yaml.safe_load(block)
+            if "extend" in page.parts:  # names that an example registers
+                continue
             if set(content) <= set(Config.model_fields) | {"extends"}:
                 path = tmp_path / "config.yaml"
                 path.write_text(block)

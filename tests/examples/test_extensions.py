@@ -1,0 +1,105 @@
+"""The examples that extend the program work as the documentation says."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from examples.at_names_reader import AT_NAMES
+from examples.plain_net_architecture import PLAIN_NET
+from examples.spread_criterion import SPREAD
+from pipeline.command import main as run_pipeline
+from pipeline.settings_io import load_config
+from prune.criteria import CRITERIA
+from prune.cut import cut
+from prune.layers import layer_widths
+from reid_edge.cli.main import main as reid_edge
+from reid_edge.core.errors import DataError
+from reid_edge.data.readers import READERS
+from reid_edge.data.schema import ReidData
+from reid_edge.data.sources import read_source
+from reid_edge.models import ARCHITECTURES, build_model
+from reid_edge.models.checkpoint import load_checkpoint
+
+
+@pytest.fixture
+def registered() -> Iterator[None]:
+    """Register the examples as an installed package would."""
+    added = (
+        (CRITERIA, "spread", "examples.spread_criterion:SPREAD"),
+        (READERS, "at-names", "examples.at_names_reader:AT_NAMES"),
+        (ARCHITECTURES, "plain_net", "examples.plain_net_architecture:PLAIN_NET"),
+    )
+    for registry, name, entry in added:
+        registry.register(name, entry)
+    yield
+    for registry, name, _ in added:
+        registry.unregister(name)
+
+
+@pytest.fixture
+def at_names(tiny_data: ReidData, tmp_path: Path) -> Path:
+    """The tiny data set under the names of the example."""
+    root = tmp_path / "mine"
+    splits = {"train": tiny_data.train, "query": tiny_data.query, "gallery": tiny_data.gallery}
+    for split, samples in splits.items():
+        (root / split).mkdir(parents=True)
+        for number, sample in enumerate(samples):
+            name = f"{sample.person}@{sample.camera}_{number:04}.jpg"
+            shutil.copy(sample.path, root / split / name)
+    return root
+
+
+def test_a_criterion_as_an_object() -> None:
+    torch.manual_seed(0)
+    model = PLAIN_NET.build().eval()
+    example = torch.randn(2, 3, 32, 16)
+    widths = layer_widths(model) | {"conv1": 8}
+    result = cut(model, widths, example=example, check_input=example, criterion=SPREAD)
+    spread = model.get_submodule("conv1").weight.flatten(1).std(dim=1, correction=0)
+    assert result.kept["conv1"].tolist() == sorted(spread.argsort()[8:].tolist())
+
+
+def test_a_reader_as_an_object(at_names: Path, tiny_data: ReidData) -> None:
+    data = read_source(AT_NAMES, at_names)
+    assert [(s.person, s.camera) for s in sorted(data.query)] == sorted(
+        (s.person, s.camera) for s in tiny_data.query
+    )
+    (at_names / "query" / "someone.jpg").touch()
+    with pytest.raises(DataError, match=r"someone\.jpg: no person and camera in the name; expec"):
+        read_source(AT_NAMES, at_names)
+
+
+def test_an_architecture_as_an_object() -> None:
+    model = build_model(PLAIN_NET, num_classes=5)
+    logits, embeddings = model(torch.randn(2, 3, 32, 16))
+    assert (logits.shape, embeddings.shape) == ((2, 5), (2, 64))
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_reader_is_recognized(at_names: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert reid_edge(["check", str(at_names)]) == 0
+    assert "read as at-names" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("registered")
+def test_all_of_them_in_one_run(at_names: Path, tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        "stages: [train, prune]\n"
+        "threads: 1\n"
+        f"data: {{root: {at_names}, format: at-names, height: 32, width: 16, workers: 0}}\n"
+        "model: {architecture: plain_net, embedding_dim: 64}\n"
+        "train: {epochs: 0}\n"
+        "prune: {criterion: spread, target: 0.5, iterations: 1, tuning: {epochs: 0}}\n"
+    )
+    assert load_config(config).prune.criterion == "spread"
+    assert run_pipeline(["--config", str(config), "--run", str(tmp_path / "run")]) == 0
+    model, info = load_checkpoint(tmp_path / "run" / "prune" / "checkpoint.pt")
+    assert info.architecture == "plain_net"
+    conv1 = model.get_submodule("conv1")
+    assert isinstance(conv1, nn.Conv2d)
+    assert conv1.out_channels == 8

@@ -36,11 +36,12 @@ from torch import Tensor, nn
 from benchmarks.command import at_least, make_parser
 from benchmarks.latency_variants import one_gate_call, stem_on_blocks, streams_side_by_side
 from pipeline.command import run_guarded
+from quantize.exporters.onnx_float import onnx_session, read_onnx, save_onnx
+from quantize.exporters.onnx_int8 import quantize_onnx
+from quantize.latency import Measurement, Model, measure_side_by_side
 from quantize.machine import machine_description
-from quantize.onnx import INPUT, onnx_session, read_onnx, save_onnx
-from quantize.onnx_int8 import quantize_onnx
-from quantize.side_by_side import Measurement, Model, measure_side_by_side
 from quantize.worker import Call, Open
+from reid_edge.core.model_file import ONNX_INPUT
 from reid_edge.models import build_model
 from reid_edge.models.osnet import OSNet
 
@@ -129,7 +130,7 @@ class OneBatch(CalibrationDataReader):  # type: ignore[misc]
     """The random images as ONNX Runtime asks for them."""
 
     def __init__(self) -> None:
-        self._due = iter([{INPUT: images().numpy()}])
+        self._due = iter([{ONNX_INPUT: images().numpy()}])
 
     def get_next(self) -> dict[str, Any] | None:
         """Return the batch the first time."""
@@ -186,7 +187,7 @@ def open_eager(layout: torch.memory_format) -> Call:
 def open_onnx(path: Path) -> Call:
     """Open an ONNX file on one thread."""
     session = onnx_session(path)
-    return lambda batch: session.run(None, {INPUT: batch.numpy()})
+    return lambda batch: session.run(None, {ONNX_INPUT: batch.numpy()})
 
 
 def latency_table(measured: dict[str, Measurement]) -> Table:
@@ -238,7 +239,7 @@ def profile(path: Path) -> list[dict[str, Any]]:
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     batch = images(1).numpy()
     for _ in range(PROFILED_CALLS):
-        session.run(None, {INPUT: batch})
+        session.run(None, {ONNX_INPUT: batch})
     events: list[dict[str, Any]] = json.loads(Path(session.end_profiling()).read_text())
     return events
 

@@ -14,8 +14,9 @@ import onnx
 import torch
 from torch import Tensor
 
-from quantize.onnx import INPUT, read_onnx
+from quantize.exporters.onnx_float import read_onnx
 from reid_edge.core.errors import QuantizeError
+from reid_edge.core.model_file import ONNX_INPUT
 
 # Symmetric ranges of activations, and ranges with a zero point of their own.
 PRESETS = ("performance", "mixed")
@@ -39,7 +40,7 @@ def quantize_by_nncf(
     images = [image.numpy() for batch in calibration for image in torch.split(batch, 1)]
     quantized = nncf.quantize(
         read_onnx(float_file),
-        nncf.Dataset(images, lambda image: {INPUT: image}),
+        nncf.Dataset(images, lambda image: {ONNX_INPUT: image}),
         preset=nncf.QuantizationPreset(preset),
         subset_size=len(images),
     )

@@ -24,10 +24,11 @@ from torch import Tensor
 from benchmarks.command import at_least, make_parser
 from benchmarks.nncf_int8 import PRESETS, import_nncf, quantize_by_nncf
 from pipeline.command import run_guarded
+from quantize.exporters.onnx_float import onnx_session, save_onnx
+from quantize.exporters.onnx_int8 import quantize_onnx
 from quantize.latency import Candidate, measure_latency
-from quantize.onnx import INPUT, onnx_session, save_onnx
-from quantize.onnx_int8 import quantize_onnx
 from quantize.parity import compare
+from reid_edge.core.model_file import ONNX_INPUT
 from reid_edge.data.loaders import stack_images
 from reid_edge.data.readers.market1501 import read_market1501
 from reid_edge.data.schema import ReidData, Sample, choose_over_cameras, label_tensors
@@ -95,7 +96,9 @@ def embed(path: Path, images: dict[str, tuple[Tensor, ...]]) -> tuple[Tensor, Te
     """Return a file's embeddings of queries and gallery."""
     session = onnx_session(path)
     query, gallery = (
-        torch.cat([torch.from_numpy(session.run(None, {INPUT: b.numpy()})[0]) for b in batches])
+        torch.cat(
+            [torch.from_numpy(session.run(None, {ONNX_INPUT: b.numpy()})[0]) for b in batches]
+        )
         for batches in (images["query"], images["gallery"])
     )
     return query, gallery
@@ -103,7 +106,7 @@ def embed(path: Path, images: dict[str, tuple[Tensor, ...]]) -> tuple[Tensor, Te
 
 def latencies(files: dict[str, Path], example: Tensor, rounds: int) -> dict[str, float]:
     """Return the median milliseconds of each file, all in turn."""
-    feed = {INPUT: example.numpy()}
+    feed = {ONNX_INPUT: example.numpy()}
     sessions = {name: onnx_session(path) for name, path in files.items()}
     candidates = {
         name: Candidate(lambda session=session: session.run(None, feed))  # type: ignore[misc]

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from benchmarks.command import at_least, make_parser
 from pipeline.command import run_guarded
-from quantize.memory import forget_peak, memory
+from quantize.machine import forget_peak, memory
 
 ROOT = Path(__file__).resolve().parents[1]
 MEBIBYTE = 2**20

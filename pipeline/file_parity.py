@@ -1,7 +1,7 @@
 """An exported file beside the model that it was made of, on query and gallery."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,9 @@ from torch import Tensor
 from pipeline.context import StageContext
 from pipeline.evaluation import measure
 from pipeline.settings.export import ParitySettings
-from quantize.parity import BATCH_SIZES, ParityLimits, batch_difference, compare, violations
+from quantize.parity import BATCH_SIZES, Parity, ParityLimits, batch_difference, compare, violations
+from reid_edge.core.backends import model_file_parts
 from reid_edge.core.errors import ModelError, ReidError
-from reid_edge.inference.backends.base import model_file_parts
 from reid_edge.inference.embedder import Embedder, PreparedImages, embed_files
 from reid_edge.inference.model_files import load_embedder
 from reid_edge.inference.thresholds import (
@@ -45,6 +45,46 @@ class Embedded:
     metrics: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class ExportedFile:
+    """A file of the stage ``export``, compared with the model: a row of ``parity.json``.
+
+    Attributes:
+        name: of the file.
+        bytes: of all its parts.
+        int8: whether the limits of int8 files hold.
+        problems: what the file does not keep to, in a few words each; empty if all is well.
+        parity: the comparison, if there was one.
+        loss: of accuracy.
+        metrics: what ``pipeline.evaluation.measure`` says of the file.
+        threshold: the file's own EER threshold, if all is well and it could be measured.
+        exporter: that wrote it.
+        meant_for: the machine that it is for.
+        path: where it is, below the run's folder.
+        file: the same for a file that is to be benchmarked.
+    """
+
+    name: str
+    bytes: int
+    int8: bool
+    problems: tuple[str, ...] = ()
+    parity: Parity | None = None
+    loss: float | None = None
+    metrics: dict[str, Any] | None = None
+    threshold: float | None = None
+    exporter: str = ""
+    meant_for: str = ""
+    path: str | None = None
+    file: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the row as what JSON can hold; what was not measured is left out."""
+        row = {key: value for key, value in asdict(self).items() if value not in (None, "")}
+        if self.parity is not None and not self.problems:
+            row["threshold"] = self.threshold
+        return row | {"problems": list(self.problems)}
+
+
 def embed_test_images(
     path: Path, context: StageContext, architecture: str
 ) -> tuple[Embedder, Embedded]:
@@ -65,7 +105,9 @@ def embed_test_images(
     return embedder, Embedded(architecture, query, gallery, measure(query, gallery, data))
 
 
-def check_file(path: Path, context: StageContext, model: Embedded, *, int8: bool) -> dict[str, Any]:
+def check_file(
+    path: Path, context: StageContext, model: Embedded, row: ExportedFile
+) -> ExportedFile:
     """Compare a file with its model, and store its own EER threshold beside it if all is well.
 
     A threshold for a false accept rate that was stored with the same file stays.
@@ -74,19 +116,12 @@ def check_file(path: Path, context: StageContext, model: Embedded, *, int8: bool
         path: of the file.
         context: of the stage.
         model: what the model makes of the test images.
-        int8: whether the limits of int8 files hold.
-
-    Returns:
-        A row of the report as plain data; ``problems`` says in a few words each what the file does
-        not keep to, and is empty if all is well.
+        row: what is known of the file; it says whether the limits of int8 files hold.
     """
     logger.info("%s: checking %s", context.stage, path.name)
     settings = context.config.export.parity
-    row: dict[str, Any] = {
-        "name": path.name,
-        "bytes": sum(part.stat().st_size for part in model_file_parts(path)),
-        "int8": int8,
-    }
+    size = sum(part.stat().st_size for part in model_file_parts(path))
+    row = replace(row, bytes=size)
     try:
         embedder, found = embed_test_images(path, context, model.architecture)
         parity = compare(
@@ -95,15 +130,19 @@ def check_file(path: Path, context: StageContext, model: Embedded, *, int8: bool
             batch_difference=batch_difference(embedder.embed, _first_images(embedder, context)),
         )
     except ReidError as error:
-        return {**row, "problems": [str(error)]}
+        return replace(row, problems=(str(error),))
     loss = accuracy_loss(model.metrics, found.metrics, context.config.evaluation.task)
-    problems = violations(parity, _limits(settings, int8=int8))
+    problems = violations(parity, _limits(settings, int8=row.int8))
     if not loss <= settings.loss:
         problems.append(f"accuracy falls by {loss:.4f}, allowed {settings.loss:g}")
-    row |= {"parity": parity.to_dict(), "loss": loss, "metrics": found.metrics}
-    if not problems:
-        row["threshold"] = _store_threshold(embedder, found, context)
-    return {**row, "problems": problems}
+    return replace(
+        row,
+        problems=tuple(problems),
+        parity=parity,
+        loss=loss,
+        metrics=found.metrics,
+        threshold=None if problems else _store_threshold(embedder, found, context),
+    )
 
 
 def accuracy_loss(model: dict[str, Any], file: dict[str, Any], task: str) -> float:

@@ -11,11 +11,11 @@ from pipeline.config import Config
 from pipeline.model_files import ON_PC
 from pipeline.run_dir import RunDir, StageRecord
 from pipeline.settings.stage_names import STAGES
-from quantize.engine import Engine, supported_engines
 from quantize.latency import Candidate, measure_latency
 from quantize.machine import machine_description
-from quantize.torchscript import load_torchscript
+from reid_edge.core.int8_engine import Engine, supported_engines
 from reid_edge.core.io import write_json
+from reid_edge.inference.backends.torchscript_runtime import load_torchscript
 from reid_edge.models.checkpoint import load_checkpoint
 
 LATENCY_FILE = "latency.json"

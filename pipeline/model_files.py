@@ -6,14 +6,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from pipeline.run_dir import StageRecord
-from quantize.engine import Engine, quantized_engine, supported_engines
-from quantize.torchscript import load_torchscript, read_torchscript_metadata
 from quantize.worker import Call, Open
-from reid_edge.inference.backends.base import model_file_parts, recognise
-from reid_edge.inference.model_files import load_embedder
+from reid_edge.core.backends import load_model_file, model_file_parts, recognise
+from reid_edge.core.int8_engine import Engine, supported_engines
+from reid_edge.core.model_file import Backend, Embed, LoadOptions
+from reid_edge.inference.backends.torchscript_runtime import read_torchscript_metadata
 from reid_edge.models.checkpoint import load_checkpoint
 
 ON_PC: Engine = "onednn"
@@ -26,7 +24,7 @@ class ModelFile:
     Attributes:
         name: ``stage/file``, and the engine where it is not the file's own.
         path: where it lies.
-        kind: of file.
+        backend: that runs it.
         engine: int8 engine of PyTorch that runs it; None for all others.
         input_size: (height, width).
         metrics: its accuracy by distance, as ``pipeline.evaluation.evaluate`` gives it; None where
@@ -36,7 +34,7 @@ class ModelFile:
 
     name: str
     path: Path
-    kind: str
+    backend: Backend
     engine: Engine | None
     input_size: tuple[int, int]
     metrics: dict[str, Any] | None
@@ -51,7 +49,9 @@ class ModelFile:
         """Return what loads it, in whatever process it is called."""
         if self.engine is not None:
             return partial(_open_int8, self.path, self.engine)
-        return partial(_open_eager if self.kind == "checkpoint" else _open, self.path)
+        if self.backend.name == "checkpoint":
+            return partial(_open_eager, self.path)
+        return partial(_open, self.path, self.backend)
 
 
 def model_files(run: Path, made: Mapping[str, StageRecord]) -> list[ModelFile]:
@@ -75,8 +75,8 @@ def model_files(run: Path, made: Mapping[str, StageRecord]) -> list[ModelFile]:
 
 def _on_engines(run: Path, record: StageRecord, entry: Mapping[str, Any]) -> list[ModelFile]:
     path = run / entry["file"]
-    kind = recognise(path).name
-    own = read_torchscript_metadata(path).get("engine") if kind == "torchscript" else None
+    backend = recognise(path)
+    own = read_torchscript_metadata(path).engine if backend.name == "torchscript" else None
     engines: list[Any] = [own]
     if own is not None and own != ON_PC and ON_PC in supported_engines():
         engines.append(ON_PC)
@@ -84,27 +84,21 @@ def _on_engines(run: Path, record: StageRecord, entry: Mapping[str, Any]) -> lis
         ModelFile(
             name=entry["file"] if engine == own else f"{entry['file']} on {engine}",
             path=path,
-            kind=kind,
+            backend=backend,
             engine=engine,
             input_size=record.input_size,
             metrics=entry["metrics"] if engine == own else None,
-            meant_for=meant_for(kind, engine, int8=bool(entry.get("int8"))),
+            meant_for=_meant_for(engine) or entry.get("meant_for") or backend.meant_for,
         )
         for engine in engines
     ]
 
 
-def meant_for(kind: str, engine: Engine | None, *, int8: bool) -> str:
-    """Say for which machine a file is made."""
-    if engine is not None:
-        return {"qnnpack": "ARM (QNNPACK)"}.get(engine, f"x86-64 ({engine})")
-    if kind == "openvino":
-        return "Intel (OpenVINO)"
-    if kind == "executorch":
-        return "ARM, x86-64 (ExecuTorch, XNNPACK)"
-    if kind == "onnx":
-        return "x86-64 with VNNI, ARM with dot products" if int8 else "any (ONNX Runtime)"
-    return {"checkpoint": "training (eager PyTorch)"}.get(kind, "any (libtorch)")
+def _meant_for(engine: Engine | None) -> str | None:
+    """Say for which machine an int8 TorchScript file is made; the others' exporters say it."""
+    if engine is None:
+        return None
+    return "ARM (QNNPACK)" if engine == "qnnpack" else f"x86-64 ({engine})"
 
 
 def _open_eager(path: Path) -> Call:
@@ -113,15 +107,13 @@ def _open_eager(path: Path) -> Call:
     return model
 
 
-def _open(path: Path) -> Call:
-    return load_embedder(path).embed
+def _open(path: Path, backend: Backend) -> Call:
+    return _on_tensors(load_model_file(path, backend=backend).embed)
 
 
 def _open_int8(path: Path, engine: Engine) -> Call:
-    module, _ = load_torchscript(path, engine)
+    return _on_tensors(load_model_file(path, LoadOptions(engine=engine)).embed)
 
-    def call(images: Tensor) -> object:
-        with quantized_engine(engine):
-            return module(images)
 
-    return call
+def _on_tensors(embed: Embed) -> Call:
+    return lambda images: embed(images.numpy())

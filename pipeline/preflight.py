@@ -10,7 +10,7 @@ from torch import nn
 from pipeline.calibration import check_held_back
 from pipeline.config import Config
 from pipeline.dependencies import named_files
-from pipeline.export_files import check_packages, check_published_widths, check_wanted
+from pipeline.exporters import check_model, check_packages, check_published_widths
 from pipeline.plan import Plan, make_plan
 from pipeline.pretrained import load_start
 from pipeline.run_dir import RunDir
@@ -26,10 +26,10 @@ from pipeline.widths import (
     schedule,
     stock_target,
 )
-from quantize.engine import check_engine
-from quantize.layer_names import check_layer_names
+from quantize.call_sites import check_layer_names
 from reid_edge.core.devices import choose_device
 from reid_edge.core.errors import ModelError, PipelineError, TrainingError
+from reid_edge.core.int8_engine import check_engine
 from reid_edge.data.sampling import EpochSampler
 from reid_edge.data.schema import ReidData, count_persons, relabel
 from reid_edge.models.checkpoint_info import CheckpointInfo
@@ -110,7 +110,7 @@ def _check_exported(config: Config) -> None:
         input_size=(config.data.height, config.data.width),
     )
     try:
-        check_wanted(config.export.files, info)
+        check_model(config.export.files, info)
     except ModelError as error:
         raise PipelineError(f"export.files: {error}") from error
 

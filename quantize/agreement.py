@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from quantize.engine import Engine, quantized_engine
 from reid_edge.core.errors import QuantizeError
+from reid_edge.core.int8_engine import Engine, quantized_engine
 
 
 @dataclass(frozen=True)

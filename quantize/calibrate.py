@@ -20,16 +20,14 @@ from torch.ao.quantization import (
 )
 from torch.ao.quantization.quantize_fx import prepare_fx
 
-from quantize.call_sites import call_sites, split_call_sites
-from quantize.engine import Engine, quantized_engine, uses_reduced_range
-from quantize.even_sample import EvenSample
+from quantize.call_sites import call_sites, check_layer_names, is_inside, split_call_sites
 from quantize.fold import fold_batchnorm
-from quantize.layer_names import check_layer_names, is_inside
 from quantize.pooling import keep_pooling_in_float, prepare_custom_config
 from quantize.prepared import fix_ranges, observed_nodes
 from quantize.quiet import torch_notices_silenced
 from quantize.trace_check import check_trace
 from reid_edge.core.errors import QuantizeError
+from reid_edge.core.int8_engine import Engine, quantized_engine, uses_reduced_range
 
 ObserverName = Literal["histogram", "minmax", "moving_average"]
 # Enough for means over batch and space; all of them go through the model at once.
@@ -220,3 +218,32 @@ def _checked(batch: object, index: int, size: torch.Size | None) -> Tensor:
     if not torch.isfinite(batch).all():
         raise QuantizeError(f"{what} holds numbers that are not finite")
     return batch.cpu()
+
+
+class EvenSample:
+    """At most twice ``target`` images of a stream of batches, evenly spaced over it.
+
+    Args:
+        target: images to keep at least, if there are so many.
+    """
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self._stride = 1
+        self._seen = 0
+        self._kept: list[Tensor] = []
+
+    def add(self, batch: Tensor) -> None:
+        """Take what is due of a batch (N, C, H, W)."""
+        for image in batch:
+            if self._seen % self._stride == 0:
+                # A copy, for a view would keep the whole batch alive.
+                self._kept.append(image.clone())
+            self._seen += 1
+            if len(self._kept) >= 2 * self._target:
+                self._kept = self._kept[::2]
+                self._stride *= 2
+
+    def images(self) -> Tensor:
+        """Return the sample (M, C, H, W)."""
+        return torch.stack(self._kept)

@@ -6,11 +6,14 @@ one call, wrong for the others. Copies with the same weights give each call its 
 """
 
 import copy
+import difflib
 from collections import Counter
+from collections.abc import Sequence
 
 from torch import fx, nn
 
 from quantize.trace_check import trace
+from reid_edge.core.errors import QuantizeError
 
 
 def call_sites(model: nn.Module) -> dict[str, str]:
@@ -69,3 +72,22 @@ def _free_name(module: str, call: int, taken: set[str]) -> str:
         name += "_"
     taken.add(name)
     return name
+
+
+def check_layer_names(model: nn.Module, layers: Sequence[str]) -> None:
+    """Raise unless every name is that of a module of the model.
+
+    Raises:
+        QuantizeError: one is not; the message names the nearest that is.
+    """
+    known = [name for name, _ in model.named_modules() if name]
+    for layer in layers:
+        if layer not in known:
+            near = difflib.get_close_matches(layer, known, n=1)
+            hint = f": did you mean {near[0]!r}?" if near else ""
+            raise QuantizeError(f"the model has no layer {layer!r} to leave in float{hint}")
+
+
+def is_inside(module: str, containers: Sequence[str]) -> bool:
+    """Whether a module is one of the containers, or inside one."""
+    return any(module == name or module.startswith(f"{name}.") for name in containers)

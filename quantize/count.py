@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from quantize.call_sites import call_sites
-from quantize.layer_names import is_inside
+from quantize.call_sites import call_sites, is_inside
 from quantize.pooling import FloatPooling
 
 # Reason of a layer that is in float because somebody named it, or what it is in.

@@ -1,11 +1,19 @@
-"""BatchNorm becomes part of the layer in front of it."""
+"""BatchNorm becomes part of the layer in front of it; what a fused module consists of.
+
+In evaluation mode, FX fuses a float layer and its ReLU into a sequence of the two. In training
+mode, the sequence of a layer that stays in float may have its BatchNorm in between, and a layer
+that learns with rounding is a single module with the BatchNorm inside it.
+"""
 
 import copy
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.ao.nn.intrinsic.modules.fused import _FusedModule
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from quantize.trace_check import CHECKED, check_trace, trace
 
@@ -94,3 +102,46 @@ def fold_into(layer: nn.Module, norm: nn.Module) -> None:
     layer.bias = nn.Parameter(
         (beta + (bias - mean) * gain).to(layer.weight.dtype), requires_grad=False
     )
+
+
+def layer_and_norm(module: nn.Module) -> tuple[nn.Module, nn.Module | None]:
+    """Return the layer that a module is or holds, and the BatchNorm fused with it, if any."""
+    if _learns_with_rounding(module):
+        return module, getattr(module, "bn", None)
+    if not isinstance(module, _FusedModule):
+        return module, None
+    layer, *others = module.children()
+    return layer, next((other for other in others if isinstance(other, _BatchNorm)), None)
+
+
+def folded_layer(module: nn.Module) -> nn.Module:
+    """Return what a module's layer is in evaluation mode: float, its BatchNorm folded into it.
+
+    The module is left as it is.
+    """
+    if _learns_with_rounding(module):
+        learning: Any = module
+        return layer_and_norm(learning.to_float())[0]
+    layer, norm = layer_and_norm(module)
+    if norm is not None:
+        layer = copy.deepcopy(layer)
+        fold_into(layer, norm)
+    return layer
+
+
+def _learns_with_rounding(module: nn.Module) -> bool:
+    return hasattr(module, "weight_fake_quant")
+
+
+class UnitLength(nn.Module):
+    """A model whose embeddings (N, D) are divided by their lengths."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Embed images (N, 3, H, W)."""
+        embeddings: Tensor = self.model(images)
+        lengths: Tensor = torch.linalg.vector_norm(embeddings, dim=1, keepdim=True)
+        return embeddings / lengths.clamp_min(1e-12)

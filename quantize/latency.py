@@ -1,19 +1,21 @@
 """Latency side by side: every round calls each candidate once.
 
 The load of a machine changes within seconds. Candidates timed one after the other would each meet
-a different machine; timed in turns, they meet the same.
+a different machine; timed in turns, they meet the same. ``measure_latency`` times calls in this
+process, ``measure_side_by_side`` gives each model a process of its own.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from statistics import median, quantiles
 
 import torch
 
-from quantize.engine import Engine, quantized_engine
+from quantize.worker import Elapsed, Open, Worker
 from reid_edge.core.errors import QuantizeError
+from reid_edge.core.int8_engine import Engine, quantized_engine
 
 
 @dataclass(frozen=True)
@@ -102,3 +104,140 @@ def _threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(former)
+
+
+WARMUP = 2
+
+
+@dataclass(frozen=True)
+class Model:
+    """What to measure.
+
+    Attributes:
+        open_model: loads it, see ``Worker``.
+        image_shape: (3, H, W) of what it takes.
+    """
+
+    open_model: Open
+    image_shape: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The time of one call.
+
+    Attributes:
+        batch: images in it.
+        threads: of the call.
+        median_ms: median over the rounds, in milliseconds.
+        lower_quartile_ms: a quarter of the rounds were at least as fast.
+        upper_quartile_ms: a quarter of the rounds were at least as slow.
+        cpu_ms: median processor time of all threads, in milliseconds.
+        speedup: how many times as fast as the first model: median over the rounds of the first
+            model's time divided by this one's in the same round.
+        images_per_second: batch divided by the median.
+    """
+
+    batch: int
+    threads: int
+    median_ms: float
+    lower_quartile_ms: float
+    upper_quartile_ms: float
+    cpu_ms: float
+    speedup: float
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was measured of one model.
+
+    Attributes:
+        peak_bytes: most memory held at batch 1 on one thread, beyond what the interpreter and its
+            libraries hold, loading included; None where the system does not tell.
+        timings: one for each batch and number of threads.
+    """
+
+    peak_bytes: int | None
+    timings: tuple[Timing, ...]
+
+
+def measure_side_by_side(
+    models: Mapping[str, Model],
+    *,
+    batches: Sequence[int] = (1, 8),
+    threads: Sequence[int] = (1,),
+    rounds: int = 30,
+    progress: Callable[[str], None] | None = None,
+) -> dict[str, Measurement]:
+    """Measure models in turns, so that all of them meet the same machine.
+
+    Args:
+        models: by name; the first is the one that the others are compared with.
+        batches: numbers of images in a call.
+        threads: numbers of threads.
+        rounds: timed calls of each model, for each batch and number of threads; at least 2.
+        progress: called with a line before each part of the work.
+
+    Raises:
+        QuantizeError: no models, numbers below their bounds, or a model that cannot be opened or
+            run; the message names it.
+    """
+    if not models:
+        raise QuantizeError("no models to measure")
+    if rounds < 2 or min(batches, default=0) < 1 or min(threads, default=0) < 1:
+        raise QuantizeError("measuring needs 2 rounds or more, and batches and threads from 1 up")
+    say = progress or (lambda _: None)
+    timings: dict[str, list[Timing]] = {name: [] for name in models}
+    with ExitStack() as stack:
+        say(f"opening {len(models)} models, each in a process of its own")
+        workers = {
+            name: stack.enter_context(Worker(name, model.open_model, model.image_shape))
+            for name, model in models.items()
+        }
+        peaks = {name: _peak(worker) for name, worker in workers.items()}
+        for count in threads:
+            for worker in workers.values():
+                worker.open(count)
+            for batch in batches:
+                say(f"batch {batch}, {count} thread(s): {rounds} rounds over {len(models)} models")
+                for name, timing in _time_workers(workers, batch, count, rounds).items():
+                    timings[name].append(timing)
+    return {name: Measurement(peaks[name], tuple(timings[name])) for name in models}
+
+
+def _peak(worker: Worker) -> int | None:
+    worker.open(threads=1)
+    worker.run(batch=1)
+    return worker.peak_bytes()
+
+
+def _time_workers(
+    workers: Mapping[str, Worker], batch: int, threads: int, rounds: int
+) -> dict[str, Timing]:
+    elapsed: dict[str, list[Elapsed]] = {name: [] for name in workers}
+    for number in range(WARMUP + rounds):
+        for name, worker in workers.items():
+            one = worker.run(batch)
+            if number >= WARMUP:
+                elapsed[name].append(one)
+    reference = next(iter(elapsed.values()))
+    return {name: _timing(found, reference, batch, threads) for name, found in elapsed.items()}
+
+
+def _timing(
+    elapsed: Sequence[Elapsed], reference: Sequence[Elapsed], batch: int, threads: int
+) -> Timing:
+    times = [one.wall_ms for one in elapsed]
+    lower, middle, upper = quantiles(times, n=4, method="inclusive")
+    ratios = [first.wall_ms / one.wall_ms for first, one in zip(reference, elapsed, strict=True)]
+    return Timing(
+        batch=batch,
+        threads=threads,
+        median_ms=middle,
+        lower_quartile_ms=lower,
+        upper_quartile_ms=upper,
+        cpu_ms=median(one.cpu_ms for one in elapsed),
+        speedup=median(ratios),
+        images_per_second=1000 * batch / middle,
+    )

@@ -1,14 +1,12 @@
-"""What a measured latency has to be told together with."""
+"""The machine that a latency is measured on, and the memory of a process."""
 
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import torch
-
-from quantize.engine import supported_engines
+from reid_edge.core.int8_engine import supported_engines
 
 # The instructions that int8 kernels are made of.
 _FLAGS = (
@@ -28,6 +26,8 @@ _CPU_INFO = Path("/proc/cpuinfo")
 
 def machine_description() -> dict[str, Any]:
     """Return the processor, those of its abilities that matter to int8, and what runs on it."""
+    import torch  # takes seconds and memory; the functions below need none of it
+
     cpu_info = _cpu_info()
     flags = (cpu_info.get("flags") or cpu_info.get("Features") or "").split()
     return {
@@ -67,3 +67,30 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+_STATUS = Path("/proc/self/status")
+_CLEAR = Path("/proc/self/clear_refs")
+_CLEAR_PEAK = "5"  # see proc_pid_clear_refs(5)
+
+
+def forget_peak() -> None:
+    """Let this process's peak begin at what is held now."""
+    if os.access(_CLEAR, os.W_OK):
+        _CLEAR.write_text(_CLEAR_PEAK)
+
+
+def memory(field: Literal["VmRSS", "VmHWM"]) -> int | None:
+    """Return what this process holds now (``VmRSS``) or held at its peak (``VmHWM``), in bytes.
+
+    Not ``ru_maxrss``: that is at least what the process held that started this one.
+
+    Returns:
+        None where the system does not tell (it is Linux that does).
+    """
+    if not _STATUS.is_file():
+        return None
+    fields: dict[str, Any] = dict(
+        line.split(":", 1) for line in _STATUS.read_text().splitlines() if ":" in line
+    )
+    return int(fields[field].split()[0]) * 1024 if field in fields else None

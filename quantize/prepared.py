@@ -1,5 +1,9 @@
-"""The layers with weights of a model between ``prepare_fx`` and ``convert_fx``."""
+"""A model between ``prepare_fx`` and ``convert_fx``: its layers, its observers, and their rounding.
 
+Float arithmetic on the values that int8 can take shows what int8 costs, without an engine.
+"""
+
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +13,7 @@ from torch import Tensor, fx, nn
 from torch.ao.quantization import FakeQuantizeBase
 from torch.ao.quantization.observer import FixedQParamsObserver, UniformQuantizationObserverBase
 
-from quantize.fused import layer_and_norm
+from quantize.fold import layer_and_norm
 
 Observer = UniformQuantizationObserverBase | FixedQParamsObserver
 
@@ -105,3 +109,52 @@ def quantization_of(observer: nn.Module) -> tuple[Tensor, Tensor]:
     assert isinstance(observer, Observer)
     scale, zero_point = observer.calculate_qparams()
     return scale.float(), zero_point.to(torch.int32)
+
+
+class Rounding(nn.Module):
+    """Rounds a tensor to the values that an observer's int8 type can take."""
+
+    def __init__(self, observer: nn.Module) -> None:
+        super().__init__()
+        assert isinstance(observer, Observer)
+        self.scale, self.zero_point = quantization_of(observer)
+        self.limits = int(observer.quant_min), int(observer.quant_max)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return a tensor of the same shape; a scale per channel counts for dimension 0."""
+        if len(self.scale) > 1:
+            return torch.fake_quantize_per_channel_affine(
+                x, self.scale, self.zero_point, 0, *self.limits
+            )
+        return torch.fake_quantize_per_tensor_affine(x, self.scale, self.zero_point, *self.limits)
+
+
+def without_observers(prepared: fx.GraphModule) -> fx.GraphModule:
+    """Return a copy of a prepared model that computes in float and observes nothing."""
+    graph = copy.deepcopy(prepared)
+    for name in observer_names(graph):
+        graph.set_submodule(name, nn.Identity())
+    return graph
+
+
+def with_rounding(prepared: fx.GraphModule) -> fx.GraphModule:
+    """Return a float copy of a calibrated model that rounds as int8 will.
+
+    Weights are rounded in the copy; every observer becomes a ``Rounding`` of its own.
+    """
+    graph = copy.deepcopy(prepared)
+    for weighted in weighted_layers(graph):
+        rounded = Rounding(observed_weight(weighted))(weighted.layer.weight)
+        weighted.layer.weight = nn.Parameter(rounded, requires_grad=False)
+    modules = dict(graph.named_modules(remove_duplicate=False))
+    for name in observer_names(graph):
+        graph.set_submodule(name, Rounding(modules[name]))
+    return graph
+
+
+def observed_weight(weighted: WeightedLayer) -> Any:
+    """Return a new weight observer of a layer that has seen its weights."""
+    qconfig: Any = weighted.called.qconfig
+    observer = qconfig.weight()
+    observer(weighted.layer.weight)
+    return observer

@@ -31,12 +31,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from quantize.calibrate import Calibrated, Scheme, leave_in_float
 from quantize.call_sites import call_sites, split_call_sites
-from quantize.engine import quantized_engine, uses_reduced_range
-from quantize.fold import fold_batchnorm
-from quantize.fused import folded_layer, layer_and_norm
+from quantize.fold import fold_batchnorm, folded_layer, layer_and_norm
 from quantize.pooling import keep_pooling_in_float, prepare_custom_config
 from quantize.prepared import fixed_range, observed_nodes, quantization_of, weighted_layers
 from quantize.quiet import torch_notices_silenced
+from reid_edge.core.int8_engine import quantized_engine, uses_reduced_range
 
 # FX divides by a BatchNorm's scale to undo it; a channel that training switched off has none.
 SMALLEST_SCALE = 1e-8

@@ -1,10 +1,10 @@
-"""Keep PyTorch's notices about its own future away from the user."""
+"""Keep notices that are meant for developers of other libraries away from the user."""
 
+import io
+import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
-
-from torch.jit._trace import TracerWarning
+from contextlib import contextmanager, redirect_stdout
 
 # The FX quantizer and TorchScript are deprecated upstream, and still what QNNPACK needs.
 _NOTICES = (
@@ -20,8 +20,22 @@ _NOTICES = (
 @contextmanager
 def torch_notices_silenced() -> Iterator[None]:
     """Silence deprecation notices, and the tracer's about scales that become constants."""
+    from torch.jit._trace import TracerWarning
+
     with warnings.catch_warnings():
         for message in _NOTICES:
             warnings.filterwarnings("ignore", message=message)
         warnings.filterwarnings("ignore", category=TracerWarning)
         yield
+
+
+@contextmanager
+def hints_silenced() -> Iterator[None]:
+    """Silence what a library prints and logs, errors excepted."""
+    former = logging.root.manager.disable
+    with redirect_stdout(io.StringIO()):
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(former)

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx, nn
 
-from quantize.layer_names import is_inside
-from quantize.prepared import observer_names, weighted_layers
-from quantize.rounding import Rounding
-from quantize.weight_scales import observed_weight
+from quantize.call_sites import is_inside
+from quantize.prepared import Rounding, observed_weight, observer_names, weighted_layers
 from reid_edge.core.cost import counted_macs
 
 

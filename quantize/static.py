@@ -7,11 +7,10 @@ from dataclasses import replace
 from torch import Tensor, fx, nn
 from torch.ao.quantization.quantize_fx import convert_fx
 
-from quantize.bias_correction import correct_bias
 from quantize.calibrate import DEFAULT_SCHEME, Calibrated, Scheme, calibrate
-from quantize.engine import quantized_engine
+from quantize.corrections import correct_bias, raise_weight_scales
 from quantize.quiet import torch_notices_silenced
-from quantize.weight_scales import raise_weight_scales
+from reid_edge.core.int8_engine import quantized_engine
 
 
 def quantize_static(

@@ -20,7 +20,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from quantize.memory import forget_peak, memory
+from quantize.machine import forget_peak, memory
 from reid_edge.core.errors import QuantizeError
 
 Call = Callable[[Tensor], object]

@@ -1,19 +1,24 @@
 """Section ``export``: which files, and what they have to keep to."""
 
-from typing import Literal, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.settings.base import Settings
+from quantize.exporters import EXPORTERS
+from quantize.exporters.onnx_int8 import Calibration
+from reid_edge.core.exporter import in_order
 
-FileName = Literal[
-    "torchscript", "torchscript_int8", "onnx", "onnx_int8", "openvino", "openvino_int8",
-    "executorch", "executorch_int8", "torchreid", "boxmot", "boxmot_onnx",
-]  # fmt: skip
-# Files that are made of another file.
-MADE_OF: dict[FileName, FileName] = {
-    "onnx_int8": "onnx", "openvino": "onnx", "openvino_int8": "onnx_int8",
-}  # fmt: skip
+# The stage quantize makes this file; the stage export only compares it with the model.
+INT8_OF_QUANTIZE = "torchscript_int8"
+
+
+def _known(name: str) -> str:
+    EXPORTERS.check(name)
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_known)]
 
 
 class ParitySettings(Settings):
@@ -47,12 +52,12 @@ class ExportStage(Settings):
         min_length=1,
         description="torchscript, torchscript_int8 (that of quantize is checked), onnx, "
         "onnx_int8, openvino, openvino_int8, executorch, executorch_int8, torchreid, boxmot, "
-        "boxmot_onnx",
+        "boxmot_onnx, or a format of an installed package",
     )
     calibration_images: int = Field(
         256, ge=1, description="training images for the ranges of int8 files, over the cameras"
     )
-    calibration: Literal["percentile", "minmax", "entropy"] = Field(
+    calibration: Calibration = Field(
         "percentile",
         description="how ONNX Runtime finds activation ranges: percentile, minmax or entropy",
     )
@@ -62,11 +67,12 @@ class ExportStage(Settings):
     reduce_range: bool = Field(
         False, description="onnx_int8 with 7-bit weights, for x86 processors without VNNI"
     )
+    options: dict[FileName, dict[str, Any]] | None = Field(
+        None, description="settings of file formats of installed packages, by format; none: without"
+    )
     parity: ParitySettings = ParitySettings()
 
     @model_validator(mode="after")
     def _what_files_are_made_of(self) -> Self:
-        for name, source in MADE_OF.items():
-            if name in self.files and source not in self.files:
-                raise ValueError(f"{name} is made of {source}: put {source} in files as well")
+        in_order(EXPORTERS.load(name) for name in EXPORTERS if name in self.files)
         return self

@@ -7,11 +7,11 @@ from typing import Any
 from pipeline.context import StageContext
 from pipeline.evaluation import evaluate, headline
 from pipeline.model_files import ModelFile, model_files
-from quantize.engine import quantized_engine
+from quantize.latency import Measurement, Model, measure_side_by_side
 from quantize.machine import machine_description, usable_cores
-from quantize.side_by_side import Measurement, Model, measure_side_by_side
-from quantize.torchscript import load_torchscript
+from reid_edge.core.int8_engine import quantized_engine
 from reid_edge.core.io import write_json
+from reid_edge.inference.backends.torchscript_runtime import load_torchscript
 
 BENCHMARK_FILE = "benchmark.json"
 
@@ -41,7 +41,7 @@ def run(context: StageContext) -> dict[str, Any]:
 def _row(context: StageContext, file: ModelFile, measured: Measurement) -> dict[str, Any]:
     return {
         "name": file.name,
-        "kind": file.kind,
+        "kind": file.backend.name,
         "engine": file.engine,
         "meant_for": file.meant_for,
         "input_size": list(file.input_size),

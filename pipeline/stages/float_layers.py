@@ -14,10 +14,14 @@ from pipeline.progress import progress_bar
 from pipeline.settings.quantize import QuantizeStage
 from quantize.agreement import Agreement, Reference
 from quantize.calibrate import Calibrated, spare_layers
+from quantize.call_sites import is_inside
 from quantize.count import ASKED_FOR, QuantizationReport
-from quantize.float_budget import BudgetStep, leave_dearest_in_float
-from quantize.layer_names import is_inside
-from quantize.sensitivity import Sensitivity, measure_sensitivity
+from quantize.sensitivity import (
+    BudgetStep,
+    Sensitivity,
+    leave_dearest_in_float,
+    measure_sensitivity,
+)
 from quantize.static import convert_calibrated
 
 SCAN_IMAGES = 64

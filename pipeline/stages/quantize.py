@@ -1,8 +1,7 @@
 """Stage ``quantize``: int8, static or trained, saved as TorchScript, loaded back, evaluated."""
 
-import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import fx, nn
@@ -15,18 +14,20 @@ from pipeline.calibration import (
 )
 from pipeline.context import StageContext
 from pipeline.evaluation import evaluate, headline
+from pipeline.exporters import model_metadata
 from pipeline.run_dir import INT8_FILE, METRICS
 from pipeline.stages.float_layers import choose_float_layers, warn_of_ignored
 from pipeline.stages.qat_training import train_qat
 from quantize.agreement import Agreement, Reference
 from quantize.calibrate import Scheme, calibrate
 from quantize.count import QuantizationReport, quantization_report
-from quantize.engine import quantized_engine
+from quantize.exporters.torchscript import save_torchscript
 from quantize.static import convert_calibrated
-from quantize.torchscript import load_torchscript, save_torchscript
 from reid_edge.core.cost import model_cost
+from reid_edge.core.int8_engine import quantized_engine
 from reid_edge.core.io import write_bytes, write_json
-from reid_edge.models.checkpoint_info import CheckpointInfo
+from reid_edge.core.model_file import ModelMetadata
+from reid_edge.inference.backends.torchscript_runtime import load_torchscript
 
 REPORT = "quantization.json"
 
@@ -61,7 +62,7 @@ def run(context: StageContext) -> dict[str, Any]:
     drawn = draw_calibration(context, settings.calibration_images, settings.held_back_images)
     images = describe_images(drawn.calibration, context.data.root)
     reference = _reference(context, model, drawn)
-    metadata = _metadata(context, info) | {"calibration_digest": images["digest"]}
+    metadata = replace(model_metadata(context, info), calibration_digest=images["digest"])
     scheme = Scheme(settings.engine, settings.per_channel, settings.observer, settings.float_layers)
     calibrated = calibrate(model, context.batches(drawn.calibration), scheme)
     choice = choose_float_layers(context, model, calibrated, reference)
@@ -114,23 +115,12 @@ def _reference(context: StageContext, model: nn.Module, drawn: CalibrationDraw) 
     return Reference(model, context.batches(drawn.held_back)) if drawn.held_back else None
 
 
-def _metadata(context: StageContext, info: CheckpointInfo) -> dict[str, str]:
-    return {
-        "architecture": info.architecture,
-        "input_size": json.dumps(info.input_size),
-        "colour_order": info.colour_order,
-        "mean": json.dumps(info.mean),
-        "std": json.dumps(info.std),
-        "parent_hash": context.parent_hash,
-    }
-
-
 def _write(
     context: StageContext,
     model: nn.Module,
     int8: fx.GraphModule,
     variant: str,
-    metadata: dict[str, str],
+    metadata: ModelMetadata,
     reference: Reference | None,
     float_layers: tuple[str, ...],
 ) -> Int8File:
@@ -138,9 +128,8 @@ def _write(
     settings = context.config.quantize
     name = INT8_FILE if settings.mode == "static" else f"int8_{variant}.pt"
     path = context.folder / name
-    save_torchscript(
-        int8, context.example(), path, metadata | {"variant": variant}, engine=settings.engine
-    )
+    strings = replace(metadata, variant=variant).to_strings()
+    save_torchscript(int8, context.example(), path, strings, engine=settings.engine)
     report = quantization_report(model, int8, float_layers=float_layers)
     logger.info("quantize: %s: %s", name, _summary(report))
     loaded, _ = load_torchscript(path, settings.engine)

@@ -9,10 +9,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from uuid import uuid4
 
-from reid_edge.core.errors import DataError
+from reid_edge.core.errors import DataError, ReidError
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
@@ -24,6 +24,30 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
         file.flush()
         os.fsync(file.fileno())
     aside.replace(path)
+
+
+@contextmanager
+def written_whole(path: Path, error: type[ReidError]) -> Iterator[IO[bytes]]:
+    """Write a file aside, flush it to the disk, rename it into place; or leave nothing behind.
+
+    Args:
+        path: of the file; its folder exists.
+        error: what is raised.
+
+    Raises:
+        ReidError: the file cannot be written.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with aside.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except OSError as failure:
+        raise error(f"{path}: cannot be written: {failure.strerror}") from failure
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:

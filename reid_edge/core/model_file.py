@@ -189,6 +189,8 @@ class LoadOptions:
 class Backend:
     """What runs model files of one kind.
 
+    Its functions are functions of a module: the benchmark hands them to other processes.
+
     Attributes:
         name: in the registry and in reports.
         description: what such a file is called, for the message about a file of no known kind.
@@ -225,3 +227,9 @@ def archive_names(path: Path, head: bytes) -> list[str]:
             return archive.namelist()
     except (zipfile.BadZipFile, OSError) as error:
         raise CheckpointError(f"{path}: cut short or damaged; copy it again") from error
+
+
+def boxmot_name(architecture: str, data: str) -> str:
+    """Return a file's name as BoxMOT reads it: architecture and data set, without a suffix."""
+    cleaned = "".join(letter for letter in data.lower() if letter.isalnum())
+    return f"{architecture}_{cleaned or 'own'}"

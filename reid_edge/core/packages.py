@@ -3,17 +3,23 @@
 import importlib
 from collections.abc import Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from reid_edge.core.errors import ReidError
 
 
 def how_to_install(extra: str) -> str:
-    """Return the command that installs the packages of an extra."""
+    """Return the command that installs the packages of an extra.
+
+    In a checkout, these are the pinned versions of its requirements.
+    """
     # What compression and data sets need is in the requirements of every checkout.
     everybody = extra in ("compress", "datasets")
     file = "requirements.txt" if everybody else f"requirements-{extra}.txt"
-    return f"pip install -r {file}"
+    if (Path(__file__).parents[2] / file).is_file():
+        return f"pip install -r {file}"
+    return f'pip install "reid-edge[{extra}]"'
 
 
 def missing_packages(packages: Sequence[str]) -> list[str]:

@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reid_edge.core.backends import load_model_file
 from reid_edge.core.devices import Device
 from reid_edge.core.errors import CheckpointError, ModelError
 from reid_edge.core.io import hash_files
 from reid_edge.core.model_file import Backend, LoadOptions
 from reid_edge.data.paths import expand_home
-from reid_edge.inference.backends import base
 from reid_edge.inference.embedder import (
     COLOUR_ORDERS,
     Embedder,
@@ -50,7 +50,7 @@ def load_embedder(
         ModelError: the architecture is not known, or the model cannot be run here.
     """
     path = expand_home(path)
-    loaded = base.load_model_file(path, LoadOptions(architecture, device), backend)
+    loaded = load_model_file(path, LoadOptions(architecture, device), backend)
 
     def embed(images: Tensor) -> Tensor:
         output = loaded.embed(images.numpy(force=True))

@@ -13,9 +13,9 @@ from pipeline.context import StageContext
 from pipeline.evaluation import evaluate
 from pipeline.model_files import model_files
 from pipeline.run_dir import RunDir
-from quantize.engine import Engine, quantized_engine, supported_engines
-from quantize.torchscript import load_torchscript
+from reid_edge.core.int8_engine import Engine, quantized_engine, supported_engines
 from reid_edge.data.schema import ReidData
+from reid_edge.inference.backends.torchscript_runtime import load_torchscript
 
 CONFIG = """
 name: measured

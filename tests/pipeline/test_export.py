@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,15 @@ import pytest
 import torch
 
 from pipeline.command import main
-from pipeline.export_files import FILE_KINDS, FileKind, Source, check_packages
+from pipeline.exporters import check_packages
 from pipeline.file_parity import accuracy_loss, reject
-from quantize.onnx import read_onnx_metadata, save_onnx
-from quantize.torchscript import load_torchscript
+from quantize.exporters import EXPORTERS
+from quantize.exporters.onnx_float import read_onnx_metadata, save_onnx
 from reid_edge.core.errors import PipelineError
+from reid_edge.core.exporter import ExportSource
 from reid_edge.core.io import hash_file
 from reid_edge.data.schema import ReidData
+from reid_edge.inference.backends.torchscript_runtime import load_torchscript
 from reid_edge.inference.embedder import embed_files
 from reid_edge.inference.model_files import load_embedder
 from reid_edge.inference.thresholds import read_threshold, store_threshold
@@ -78,7 +81,9 @@ def test_metadata_and_thresholds(run: Path) -> None:
     assert metadata["parent_hash"] == hash_file(run / "train" / "checkpoint.pt")
     assert metadata["architecture"] == "osnet_x0_25"
     assert json.loads(metadata["threshold"]) == pytest.approx(thresholds["float.onnx"], abs=1e-4)
-    assert load_torchscript(run / "export" / "float.pt")[1]["threshold"] == metadata["threshold"]
+    assert load_torchscript(run / "export" / "float.pt")[1].threshold == json.loads(
+        metadata["threshold"]
+    )
     calibration = json.loads((run / "export" / "calibration.json").read_text())
     int8 = read_onnx_metadata(run / "export" / "int8.onnx")
     assert int8["calibration_digest"] == calibration["digest"]
@@ -163,17 +168,14 @@ def test_an_int8_file_of_another_model_is_not_checked(
     assert "parent, quantize/int8.pt" in " ".join(capsys.readouterr().out.split())
 
 
-def _of_another_model(source: Source, path: Path) -> None:
-    info = source.info
-    other = build_model(
-        info.architecture, num_classes=info.num_classes, embedding_dim=info.embedding_dim
-    )
-    save_onnx(other.eval(), source.context.example(), path, source.metadata())
+def _of_another_model(source: ExportSource, path: Path) -> None:
+    other = build_model(source.metadata.architecture, num_classes=8, embedding_dim=32)
+    save_onnx(other.eval(), source.example, path, source.metadata.to_strings())
 
 
-def _constant(source: Source, path: Path) -> None:
+def _constant(source: ExportSource, path: Path) -> None:
     torch.nn.init.zeros_(source.model.get_submodule("fc.0").weight)  # type: ignore[arg-type]
-    save_onnx(source.model, source.context.example(), path, source.metadata())
+    save_onnx(source.model, source.example, path, source.metadata.to_strings())
 
 
 @pytest.mark.parametrize(
@@ -187,8 +189,8 @@ def test_a_file_that_differs_fails_the_stage_and_is_kept_for_inspection(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str], write: Any, problem: str,
 ) -> None:  # fmt: skip
-    kinds = {"onnx": FileKind(lambda _: "float.onnx", write), "onnx_int8": FILE_KINDS["onnx_int8"]}
-    monkeypatch.setattr("pipeline.stages.export.FILE_KINDS", kinds)
+    wrong = replace(EXPORTERS.load("onnx"), write=write)
+    monkeypatch.setitem(EXPORTERS._entries, "onnx", wrong)
     share_models(run, tmp_path)
     assert (
         main(["--run", str(tmp_path), "--stages", "export", "export.files=[onnx,onnx_int8]"]) == 2
@@ -269,7 +271,7 @@ def test_both_parts_of_a_rejected_file_are_set_aside(tmp_path: Path) -> None:
 def test_a_missing_package_is_named_before_any_stage_runs(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("pipeline.export_files.find_spec", lambda _: None)
+    monkeypatch.setattr("reid_edge.core.packages.find_spec", lambda _: None)
     share_models(run, tmp_path)
     files = "export.files=[onnx,openvino]"
     for arguments in (["--plan"], []):
@@ -286,7 +288,7 @@ def test_executorch_files_need_torchao_too(monkeypatch: pytest.MonkeyPatch) -> N
     def found(package: str) -> bool | None:
         return True if package != "torchao" else None
 
-    monkeypatch.setattr("pipeline.export_files.find_spec", found)
+    monkeypatch.setattr("reid_edge.core.packages.find_spec", found)
     check_packages(["onnx", "openvino"])
     message = "executorch_int8 needs the package torchao: pip install -r requirements-executorch.t"
     with pytest.raises(PipelineError, match=message):
@@ -299,7 +301,10 @@ def test_what_is_wrong_with_the_settings(run: Path, capsys: pytest.CaptureFixtur
     assert main(["--run", str(run), "export.files=[onnx,openvino_int8]"]) == 2
     assert "openvino_int8 is made of onnx_int8: put onnx_int8 in" in capsys.readouterr().err
     assert main(["--run", str(run), "export.files=[tflite]"]) == 2
-    assert "export.files.0" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "export.files.0: unknown file format 'tflite': known are torchscript, " in error
+    assert main(["--run", str(run), "export.files=[onxx]"]) == 2
+    assert "unknown file format 'onxx': did you mean 'onnx'? known are" in capsys.readouterr().err
 
 
 def test_loss_is_of_what_the_task_measures() -> None:

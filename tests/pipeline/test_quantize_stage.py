@@ -12,10 +12,10 @@ from torch import Tensor
 from pipeline.config import Config
 from pipeline.context import StageContext
 from pipeline.stages import quantize
-from quantize.engine import quantized_engine
-from quantize.torchscript import load_torchscript
 from reid_edge.core.errors import PipelineError
+from reid_edge.core.int8_engine import quantized_engine
 from reid_edge.data.schema import ReidData
+from reid_edge.inference.backends.torchscript_runtime import load_torchscript
 from reid_edge.models import build_model
 from reid_edge.models.checkpoint import describe, save_checkpoint
 from reid_edge.training.module import ReidModule

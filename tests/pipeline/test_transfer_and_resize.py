@@ -10,8 +10,8 @@ from pipeline.command import main
 from pipeline.latency import read_latency
 from pipeline.run_dir import RunDir
 from prune.layers import layer_widths
-from quantize.torchscript import load_torchscript
 from reid_edge.core.io import hash_file
+from reid_edge.inference.backends.torchscript_runtime import load_torchscript
 from reid_edge.models import build_model
 from reid_edge.models.checkpoint import load_checkpoint
 
@@ -89,7 +89,7 @@ def test_everything_after_resize_has_the_new_size(finished: Path) -> None:
              for stage in ("train", "transfer", "resize")]  # fmt: skip
     assert sizes == [(32, 32), (32, 32), (64, 32)]
     module, metadata = load_torchscript(finished / "quantize" / "int8.pt")
-    assert json.loads(metadata["input_size"]) == [64, 32]
+    assert metadata.input_size == (64, 32)
     torch.backends.quantized.engine = "qnnpack"
     assert module(torch.zeros(2, 3, 64, 32)).shape == (2, 32)
     macs = {stage: record.result["macs"] for stage in STAGES

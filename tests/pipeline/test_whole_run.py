@@ -15,8 +15,8 @@ from pipeline.run_dir import RunDir
 from pipeline.runner import STAGE_FUNCTIONS
 from pipeline.settings_io import load_config
 from prune.layers import layer_widths
-from quantize.torchscript import load_torchscript
 from reid_edge.core.io import hash_file
+from reid_edge.inference.backends.torchscript_runtime import load_torchscript
 from reid_edge.models import build_model
 from reid_edge.models.checkpoint import load_checkpoint
 
@@ -80,12 +80,12 @@ def test_the_int8_file_runs_and_says_what_it_is(finished: Path) -> None:
     module, metadata = load_torchscript(finished / "quantize" / "int8.pt")
     torch.backends.quantized.engine = "qnnpack"
     assert module(torch.zeros(3, 3, 64, 32)).shape == (3, 32)
-    assert metadata["engine"] == "qnnpack"
-    assert metadata["parent_hash"] == hash_file(finished / "finetune" / "checkpoint.pt")
+    assert metadata.engine == "qnnpack"
+    assert metadata.parent_hash == hash_file(finished / "finetune" / "checkpoint.pt")
     report = json.loads((finished / "quantize" / "quantization.json").read_text())
     assert report["convolutions"] == 151
     assert report["calibration"]["images"] == len(report["calibration"]["files"]) == 8
-    assert metadata["calibration_digest"] == report["calibration"]["digest"]
+    assert metadata.calibration_digest == report["calibration"]["digest"]
     assert (
         report["int8_convolutions"]
         + len([layer for layer in report["left_in_float"] if layer["kind"] == "Conv2d"])

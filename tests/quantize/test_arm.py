@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from quantize.engine import quantized_engine
-from quantize.onnx import INPUT, onnx_session, save_onnx
-from quantize.onnx_int8 import quantize_onnx
-from quantize.torchscript import save_torchscript
+from quantize.exporters.onnx_float import onnx_session, save_onnx
+from quantize.exporters.onnx_int8 import quantize_onnx
+from quantize.exporters.torchscript import save_torchscript
+from reid_edge.core.int8_engine import quantized_engine
+from reid_edge.core.model_file import ONNX_INPUT
 
 ROOT = Path(__file__).resolve().parents[2]
 ARM = ROOT / ".arm"
@@ -64,6 +65,6 @@ def test_onnx(osnet: nn.Module, images: Tensor, tmp_path: Path) -> None:
     source, path = tmp_path / "float.onnx", tmp_path / "int8.onnx"
     save_onnx(osnet, images[:1], source, {})
     quantize_onnx(source, [images], path)
-    (here,) = onnx_session(path).run(None, {INPUT: images.numpy()})
+    (here,) = onnx_session(path).run(None, {ONNX_INPUT: images.numpy()})
     with torch.inference_mode():
         check(on_arm(path, images), torch.from_numpy(here), osnet(images))

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from quantize.calibrate import Scheme
-from quantize.engine import quantized_engine, supported_engines
 from quantize.static import quantize_static
+from reid_edge.core.int8_engine import quantized_engine, supported_engines
 
 pytestmark = pytest.mark.skipif("qnnpack" not in supported_engines(), reason="needs QNNPACK")
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from quantize.engine import quantized_engine, supported_engines
 from reid_edge.core.errors import QuantizeError
+from reid_edge.core.int8_engine import quantized_engine, supported_engines
 
 
 def test_the_engine_is_put_back() -> None:

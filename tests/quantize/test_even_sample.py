@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from quantize.even_sample import EvenSample
+from quantize.calibrate import EvenSample
 
 
 @pytest.mark.parametrize("length", [1, 4, 7, 8, 9, 31, 100])

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
-from quantize import executorch
-from quantize.executorch import (
+from quantize.exporters import executorch
+from quantize.exporters.executorch import (
     LARGEST_BATCH,
-    METADATA_METHOD,
     save_executorch,
     save_executorch_int8,
 )
 from reid_edge.core.errors import QuantizeError
+from reid_edge.core.model_file import EXECUTORCH_METADATA
 
 runtime = pytest.importorskip("executorch.runtime")
 
@@ -95,7 +95,7 @@ def test_embeddings_are_the_models(
 def test_metadata_is_a_method_of_the_file(float_file: Path, int8_file: Path) -> None:
     for path in (float_file, int8_file):
         program = runtime.Runtime.get().load_program(path)
-        (text,) = program.load_method(METADATA_METHOD).execute([])
+        (text,) = program.load_method(EXECUTORCH_METADATA).execute([])
         assert json.loads(text) == METADATA
 
 

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from quantize.engine import supported_engines
 from quantize.latency import Candidate, measure_latency
 from reid_edge.core.errors import QuantizeError
+from reid_edge.core.int8_engine import supported_engines
 
 
 def test_candidates_are_called_in_turns_and_the_settings_put_back() -> None:

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from quantize.memory import forget_peak, memory
+from quantize.machine import forget_peak, memory
 
 MEBIBYTE = 2**20
 pytestmark = pytest.mark.skipif(memory("VmHWM") is None, reason="the system does not tell")
@@ -34,6 +34,6 @@ def test_a_peak_that_is_forgotten() -> None:
 
 def test_a_process_that_is_started_has_a_peak_of_its_own() -> None:
     hold_and_let_go(256)
-    tell = "from quantize.memory import memory; print(memory('VmHWM'))"
+    tell = "from quantize.machine import memory; print(memory('VmHWM'))"
     done = subprocess.run([sys.executable, "-c", tell], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 100 * MEBIBYTE

@@ -7,8 +7,8 @@ from torch.nn import functional as F
 
 from quantize.calibrate import Scheme
 from quantize.count import quantization_report
-from quantize.engine import quantized_engine, supported_engines
 from quantize.static import quantize_static
+from reid_edge.core.int8_engine import quantized_engine, supported_engines
 from reid_edge.models import build_model
 
 pytestmark = pytest.mark.skipif("qnnpack" not in supported_engines(), reason="needs QNNPACK")

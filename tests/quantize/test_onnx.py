@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from quantize.onnx import INPUT, OUTPUT, onnx_session, read_onnx, read_onnx_metadata, save_onnx
+from quantize.exporters.onnx_float import onnx_session, read_onnx, read_onnx_metadata, save_onnx
 from reid_edge.core.errors import QuantizeError
+from reid_edge.core.model_file import ONNX_INPUT, ONNX_OUTPUT
 
 
 @pytest.fixture(scope="module")
@@ -24,12 +25,12 @@ def test_embeddings_are_the_models_at_unit_length_for_every_batch_size(
     osnet: nn.Module, float_file: Path, images: Tensor
 ) -> None:
     session = onnx_session(float_file)
-    assert [entry.name for entry in session.get_inputs()] == [INPUT]
-    assert [entry.name for entry in session.get_outputs()] == [OUTPUT]
+    assert [entry.name for entry in session.get_inputs()] == [ONNX_INPUT]
+    assert [entry.name for entry in session.get_outputs()] == [ONNX_OUTPUT]
     with torch.inference_mode():
         expected = F.normalize(osnet(images))
     for size in (1, 2, 7):
-        (found,) = session.run(None, {INPUT: images[:size].numpy()})
+        (found,) = session.run(None, {ONNX_INPUT: images[:size].numpy()})
         torch.testing.assert_close(torch.from_numpy(found), expected[:size], rtol=0, atol=1e-5)
 
 

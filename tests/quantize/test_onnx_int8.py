@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from quantize.onnx import INPUT, onnx_session, read_onnx, read_onnx_metadata, save_onnx
-from quantize.onnx_int8 import Calibration, int8_convolutions, quantize_onnx
+from quantize.exporters.onnx_float import onnx_session, read_onnx, read_onnx_metadata, save_onnx
+from quantize.exporters.onnx_int8 import Calibration, int8_convolutions, quantize_onnx
 from reid_edge.core.errors import QuantizeError
+from reid_edge.core.model_file import ONNX_INPUT
 from reid_edge.models import build_model
 
 
@@ -28,7 +29,7 @@ def int8_file(float_file: Path, images: Tensor) -> Path:
 
 
 def embed(path: Path, images: Tensor) -> Tensor:
-    return torch.from_numpy(onnx_session(path).run(None, {INPUT: images.numpy()})[0])
+    return torch.from_numpy(onnx_session(path).run(None, {ONNX_INPUT: images.numpy()})[0])
 
 
 def test_every_convolution_is_int8_per_channel(int8_file: Path) -> None:
@@ -58,7 +59,7 @@ def test_it_imitates_the_float_file_and_is_smaller(
 def test_other_batches(int8_file: Path, images: Tensor) -> None:
     session = onnx_session(int8_file)
     whole, *parts = (
-        session.run(None, {INPUT: some.numpy()})[0]
+        session.run(None, {ONNX_INPUT: some.numpy()})[0]
         for some in (images[:7], images[:1], images[1:3])
     )
     assert np.array_equal(np.concatenate(parts), whole[:3])

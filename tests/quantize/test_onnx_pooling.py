@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from quantize.onnx import INPUT, onnx_session, read_onnx, save_onnx
-from quantize.onnx_int8 import quantize_onnx
-from quantize.onnx_pooling import pooling_as_convolution
+from quantize.exporters.onnx_float import onnx_session, read_onnx, save_onnx
+from quantize.exporters.onnx_int8 import pooling_as_convolution, quantize_onnx
 from reid_edge.core.errors import QuantizeError
+from reid_edge.core.model_file import ONNX_INPUT
 
 
 class Pools(nn.Module):
@@ -42,11 +42,11 @@ def pools(tmp_path: Path) -> Path:
 
 def test_the_result_is_the_same_and_padded_pooling_stays(pools: Path) -> None:
     images = torch.rand(2, 3, 16, 12).numpy()
-    before = onnx_session(pools).run(None, {INPUT: images})[0]
+    before = onnx_session(pools).run(None, {ONNX_INPUT: images})[0]
     model = onnx.shape_inference.infer_shapes(read_onnx(pools))
     assert pooling_as_convolution(model) == 1
     onnx.checker.check_model(model)
-    after = onnx_session(model.SerializeToString()).run(None, {INPUT: images})[0]
+    after = onnx_session(model.SerializeToString()).run(None, {ONNX_INPUT: images})[0]
     torch.testing.assert_close(torch.from_numpy(after), torch.from_numpy(before))
     kinds = Counter(node.op_type for node in model.graph.node)
     assert (kinds["Conv"], kinds["AveragePool"]) == (3, 1)

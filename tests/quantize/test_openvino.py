@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from quantize.onnx import INPUT, OUTPUT, onnx_session, save_onnx
-from quantize.onnx_int8 import quantize_onnx
-from quantize.openvino import METADATA_SECTION, save_openvino
+from quantize.exporters.onnx_float import onnx_session, save_onnx
+from quantize.exporters.onnx_int8 import quantize_onnx
+from quantize.exporters.openvino import save_openvino
 from reid_edge.core.errors import QuantizeError
+from reid_edge.core.model_file import ONNX_INPUT, ONNX_OUTPUT, OPENVINO_METADATA
 
 openvino = pytest.importorskip("openvino")
 
@@ -43,7 +44,9 @@ def int8_file(onnx_file: Path, batch: Tensor) -> Path:
 
 def embed(path: Path, images: Tensor) -> np.ndarray:
     options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-    found = openvino.Core().compile_model(path, "CPU", options)({INPUT: images.numpy()})[OUTPUT]
+    found = openvino.Core().compile_model(path, "CPU", options)({ONNX_INPUT: images.numpy()})[
+        ONNX_OUTPUT
+    ]
     return np.array(found)
 
 
@@ -52,7 +55,7 @@ def test_embeddings_are_those_of_the_onnx_file(
     onnx_file: Path, batch: Tensor, tmp_path: Path, size: int
 ) -> None:
     save_openvino(onnx_file, tmp_path / "float.xml")
-    (expected,) = onnx_session(onnx_file).run([OUTPUT], {INPUT: batch[:size].numpy()})
+    (expected,) = onnx_session(onnx_file).run([ONNX_OUTPUT], {ONNX_INPUT: batch[:size].numpy()})
     assert np.allclose(embed(tmp_path / "float.xml", batch[:size]), expected, atol=1e-5)
 
 
@@ -73,7 +76,7 @@ def test_int8_stays_int8(onnx_file: Path, int8_file: Path, batch: Tensor, tmp_pa
 
 
 def embed_onnx(path: Path, images: Tensor) -> np.ndarray:
-    return np.array(onnx_session(path).run([OUTPUT], {INPUT: images.numpy()})[0])
+    return np.array(onnx_session(path).run([ONNX_OUTPUT], {ONNX_INPUT: images.numpy()})[0])
 
 
 def test_metadata_is_the_onnx_files(onnx_file: Path, tmp_path: Path) -> None:
@@ -82,8 +85,8 @@ def test_metadata_is_the_onnx_files(onnx_file: Path, tmp_path: Path) -> None:
     assert sorted(each.name for each in tmp_path.iterdir()) == ["float.bin", "float.xml"]
     model = openvino.Core().read_model(path)
     for key, value in METADATA.items():
-        assert model.get_rt_info([METADATA_SECTION, key]).astype(str) == value
-    assert json.loads(model.get_rt_info([METADATA_SECTION, "input_size"]).astype(str)) == [16, 8]
+        assert model.get_rt_info([OPENVINO_METADATA, key]).astype(str) == value
+    assert json.loads(model.get_rt_info([OPENVINO_METADATA, "input_size"]).astype(str)) == [16, 8]
 
 
 def test_the_same_file_gives_the_same_bytes(onnx_file: Path, tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ from quantize.agreement import Reference
 from quantize.calibrate import Calibrated, Scheme, calibrate
 from quantize.call_sites import call_sites
 from quantize.count import quantization_report
-from quantize.engine import quantized_engine, supported_engines
 from quantize.prepared import observed_nodes, quantization_of, weighted_layers
 from quantize.qat import freeze_batchnorm, freeze_observers, prepare_qat, trained_calibration
 from quantize.static import convert_calibrated, with_corrected_biases
+from reid_edge.core.int8_engine import quantized_engine, supported_engines
 
 pytestmark = pytest.mark.skipif("qnnpack" not in supported_engines(), reason="needs QNNPACK")
 

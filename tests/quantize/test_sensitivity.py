@@ -9,10 +9,14 @@ from torch import Tensor, nn
 
 from quantize.agreement import Agreement, Reference
 from quantize.calibrate import Calibrated, Scheme, calibrate, spare_layers
-from quantize.engine import quantized_engine, supported_engines
-from quantize.float_budget import leave_dearest_in_float
-from quantize.sensitivity import Sensitivity, layer_groups, measure_sensitivity
+from quantize.sensitivity import (
+    Sensitivity,
+    layer_groups,
+    leave_dearest_in_float,
+    measure_sensitivity,
+)
 from quantize.static import convert_calibrated, quantize_static
+from reid_edge.core.int8_engine import quantized_engine, supported_engines
 
 pytestmark = pytest.mark.skipif("qnnpack" not in supported_engines(), reason="needs QNNPACK")
 

@@ -9,9 +9,9 @@ from torch.nn import functional as F
 
 from quantize.calibrate import ObserverName, Scheme
 from quantize.call_sites import call_sites
-from quantize.engine import Engine, quantized_engine, supported_engines
 from quantize.static import quantize_static
 from reid_edge.core.errors import QuantizeError
+from reid_edge.core.int8_engine import Engine, quantized_engine, supported_engines
 from reid_edge.models import build_model
 
 pytestmark = pytest.mark.skipif("qnnpack" not in supported_engines(), reason="needs QNNPACK")

@@ -6,10 +6,12 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from quantize.engine import Engine, quantized_engine, supported_engines
+from quantize.exporters.torchscript import save_torchscript
 from quantize.fold import folded_copy
-from quantize.torchscript import load_torchscript, save_torchscript
-from reid_edge.core.errors import QuantizeError
+from reid_edge.core.errors import CheckpointError, QuantizeError
+from reid_edge.core.int8_engine import Engine, quantized_engine, supported_engines
+from reid_edge.core.model_file import ModelMetadata
+from reid_edge.inference.backends.torchscript_runtime import load_torchscript
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +27,7 @@ def test_the_file_gives_the_same_bits_for_every_batch_size(
     int8_osnet: fx.GraphModule, int8_file: Path, images: Tensor
 ) -> None:
     loaded, metadata = load_torchscript(int8_file, "qnnpack")
-    assert metadata == {"name": "Ö", "engine": "qnnpack"}
+    assert (metadata.notes, metadata.engine) == ({"name": "Ö"}, "qnnpack")
     with quantized_engine("qnnpack"), torch.inference_mode():
         for size in (1, 2, 7):
             assert torch.equal(loaded(images[:size]), int8_osnet(images[:size]))
@@ -57,7 +59,7 @@ def test_a_float_model(osnet: nn.Module, images: Tensor, tmp_path: Path) -> None
     path = tmp_path / "float.ts"
     save_torchscript(osnet, images[:1], path, {})
     loaded, metadata = load_torchscript(path)
-    assert metadata == {}
+    assert metadata == ModelMetadata()
     with torch.inference_mode():
         assert torch.equal(loaded(images), osnet(images))
 
@@ -68,7 +70,7 @@ def test_a_frozen_model_has_only_constants_and_is_close(
     path = tmp_path / "frozen.ts"
     save_torchscript(folded_copy(osnet, images), images[:1], path, {"name": "x"}, freeze=True)
     loaded, metadata = load_torchscript(path)
-    assert metadata == {"name": "x"}
+    assert metadata.notes == {"name": "x"}
     assert list(loaded.parameters()) == []
     with torch.inference_mode():
         for size in (1, 7):
@@ -116,13 +118,13 @@ def test_unreadable_files_are_named(int8_file: Path, tmp_path: Path) -> None:
         archive.writestr("list/extra/metadata.json", "[1]")
     (tmp_path / "cut.ts").write_bytes(contents[: len(contents) // 2])
     expected = {
-        "checkpoint.ts": "not a TorchScript file",
+        "checkpoint.ts": "not a readable TorchScript file (damaged, or of a newer PyTorch)",
         "text.ts": "not a TorchScript file",
-        "cut.ts": "cut short or damaged",
-        "list.ts": "cut short or damaged",
+        "cut.ts": "cut short or damaged; copy it again",
+        "list.ts": "damaged metadata; export the model again",
         "missing.ts": "no such file",
     }
     for name, problem in expected.items():
-        with pytest.raises(QuantizeError) as error:
+        with pytest.raises(CheckpointError) as error:
             load_torchscript(tmp_path / name)
         assert str(error.value) == f"{tmp_path / name}: {problem}"

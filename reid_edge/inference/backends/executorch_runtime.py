@@ -78,10 +78,14 @@ def load(path: Path, options: LoadOptions) -> LoadedModel:
     return LoadedModel(on_arrays(run), metadata, "ExecuTorch")
 
 
+def _recognise(_: Path, head: bytes) -> bool:
+    return head[4:6] == b"ET"
+
+
 BACKEND = Backend(
     "executorch",
     "ExecuTorch",
-    lambda _, head: head[4:6] == b"ET",
+    _recognise,
     load,
     meant_for="ARM, x86-64 (ExecuTorch, XNNPACK)",
     packages=("executorch",),

@@ -9,7 +9,7 @@ from reid_edge.core.packages import how_to_install, import_package, missing_pack
 
 def test_what_is_missing_is_named_with_the_file_and_how_to_install_it() -> None:
     with pytest.raises(
-        ModelError, match=r"^f\.xml: needs the package absent: pip install -r requirements-other"
+        ModelError, match=r'^f\.xml: needs the package absent: pip install "reid-edge\[other\]"$'
     ):
         import_package("absent.runtime", extra="other", needed_by=Path("f.xml"), error=ModelError)
     with pytest.raises(QuantizeError, match=r"the package json, which is there, but json\.absent "):
@@ -32,7 +32,7 @@ def test_a_package_that_does_not_load_is_not_called_missing(
             import_package(package, extra="extra", needed_by="f.xml", error=QuantizeError)
         assert str(raised.value) == (
             f"f.xml: needs the package {package}, which is there, but {package} cannot be imported "
-            f"({reason}): pip install -r requirements-extra.txt"
+            f'({reason}): pip install "reid-edge[extra]"'
         )
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from reid_edge.core.backends import recognise
 from reid_edge.core.errors import CheckpointError, ModelError
-from reid_edge.inference.backends.base import recognise
 from reid_edge.inference.model_files import load_embedder
 
 

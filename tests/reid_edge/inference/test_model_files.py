@@ -14,12 +14,12 @@ import torch
 import torchvision
 from torch import nn
 
+from reid_edge.core.backends import recognise
 from reid_edge.core.errors import CheckpointError, ModelError, ReidError
 from reid_edge.core.io import hash_file
 from reid_edge.data.images import IMAGENET_MEAN, IMAGENET_STD, load_image
 from reid_edge.data.schema import ReidData
 from reid_edge.data.transforms import normalise
-from reid_edge.inference.backends.base import recognise
 from reid_edge.inference.embedder import embed_files
 from reid_edge.inference.model_files import load_embedder
 from reid_edge.models.checkpoint import load_checkpoint, read_torch_file

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import torch
 
+from reid_edge.core.backends import model_file_parts, recognise
 from reid_edge.core.errors import CheckpointError, ModelError
 from reid_edge.core.io import hash_file
 from reid_edge.core.model_file import OPENVINO_METADATA, OPENVINO_WEIGHTS_HASH
-from reid_edge.inference.backends.base import model_file_parts, recognise
 from reid_edge.inference.model_files import load_embedder
 
 

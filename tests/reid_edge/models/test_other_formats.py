@@ -11,11 +11,13 @@ import torch
 from torch import nn
 
 from reid_edge.core.errors import ModelError
+from reid_edge.core.model_file import boxmot_name
 from reid_edge.inference.model_files import load_embedder
 from reid_edge.models import build_model
+from reid_edge.models.boxmot_files import save_boxmot
 from reid_edge.models.checkpoint import describe
 from reid_edge.models.checkpoint_info import CheckpointInfo
-from reid_edge.models.other_formats import boxmot_name, save_boxmot, save_torchreid
+from reid_edge.models.torchreid_files import save_torchreid
 
 NAME = "osnet_x0_25"
 

@@ -8,15 +8,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from quantize.extras import import_extra
-from quantize.onnx import read_onnx_metadata
-from quantize.writing import written_whole
+from quantize.exporters.onnx_float import read_onnx_metadata
 from reid_edge.core.errors import QuantizeError
-
-# Where in the graph's file our metadata stands.
-METADATA_SECTION = "reid_edge"
-# The SHA-256 of the weights, so that the graph's file tells which weights belong to it.
-WEIGHTS_HASH = "weights_hash"
+from reid_edge.core.exporter import Exporter, ExportSource
+from reid_edge.core.io import written_whole
+from reid_edge.core.model_file import OPENVINO_METADATA, OPENVINO_WEIGHTS_HASH
+from reid_edge.core.packages import import_package
 
 
 def save_openvino(onnx_file: Path, path: Path) -> None:
@@ -33,29 +30,25 @@ def save_openvino(onnx_file: Path, path: Path) -> None:
         QuantizeError: OpenVINO is not installed or cannot convert the file, or nothing can be
             written.
     """
-    openvino = import_extra("openvino")
+    openvino = import_package("openvino", extra="openvino", needed_by=path, error=QuantizeError)
     metadata = read_onnx_metadata(onnx_file)
     try:
         model = openvino.Core().read_model(onnx_file)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise QuantizeError(f"{onnx_file}: OpenVINO cannot convert it: {reason}") from error
-    _name_the_unnamed(model)
-    _, weights = _serialized(openvino, model)
-    noted = {**metadata, WEIGHTS_HASH: hashlib.sha256(weights).hexdigest()}
-    for key, value in sorted(noted.items()):
-        model.set_rt_info(value, [METADATA_SECTION, key])
-    graph, _ = _serialized(openvino, model)
-    for target, content in ((path.with_suffix(".bin"), weights), (path, graph)):
-        with written_whole(target) as file:
-            file.write(content)
-
-
-def _name_the_unnamed(model: Any) -> None:
-    """Name what has no name of its own by its place, not by all that was read in this process."""
+    # What has no name of its own gets one by its place, not by all that was read in this process.
     for place, node in enumerate(model.get_ordered_ops()):
         if node.get_friendly_name() == node.get_name():
             node.set_friendly_name(f"{node.get_type_name()}_{place}")
+    _, weights = _serialized(openvino, model)
+    noted = {**metadata, OPENVINO_WEIGHTS_HASH: hashlib.sha256(weights).hexdigest()}
+    for key, value in sorted(noted.items()):
+        model.set_rt_info(value, [OPENVINO_METADATA, key])
+    graph, _ = _serialized(openvino, model)
+    for target, content in ((path.with_suffix(".bin"), weights), (path, graph)):
+        with written_whole(target, QuantizeError) as file:
+            file.write(content)
 
 
 def _serialized(openvino: Any, model: Any) -> tuple[bytes, bytes]:
@@ -65,3 +58,34 @@ def _serialized(openvino: Any, model: Any) -> tuple[bytes, bytes]:
         # Weights in half precision, the default, would move float embeddings.
         openvino.save_model(model, graph, compress_to_fp16=False)
         return graph.read_bytes(), graph.with_suffix(".bin").read_bytes()
+
+
+def _write(source: ExportSource, path: Path) -> None:
+    save_openvino(source.file("onnx"), path)
+
+
+def _write_int8(source: ExportSource, path: Path) -> None:
+    save_openvino(source.file("onnx_int8"), path)
+
+
+OPENVINO = Exporter(
+    "openvino",
+    "OpenVINO, made of the float ONNX file",
+    "float.xml",
+    _write,
+    made_of=("onnx",),
+    meant_for="Intel (OpenVINO)",
+    packages=("openvino",),
+    extra="openvino",
+)
+OPENVINO_INT8 = Exporter(
+    "openvino_int8",
+    "int8 OpenVINO, made of the int8 ONNX file",
+    "int8.xml",
+    _write_int8,
+    made_of=("onnx_int8",),
+    int8=True,
+    meant_for="Intel (OpenVINO)",
+    packages=("openvino",),
+    extra="openvino",
+)

@@ -6,41 +6,25 @@ and it writes pooling as pooling, for which ONNX Runtime has int8 kernels
 (docs/results/exported-files.md).
 """
 
+from __future__ import annotations
+
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import onnx
-import onnxruntime
-import torch
-from torch import Tensor, nn
-
-from quantize.fold import folded_copy
-from quantize.quiet import torch_notices_silenced
-from quantize.writing import written_whole
 from reid_edge.core.errors import QuantizeError
+from reid_edge.core.exporter import Exporter, ExportSource
+from reid_edge.core.io import written_whole
+from reid_edge.core.model_file import ONNX_INPUT, ONNX_OUTPUT, boxmot_name
 
-INPUT = "input"
-OUTPUT = "reid_features"
+if TYPE_CHECKING:
+    import onnx
+    from torch import Tensor, nn
+
 # Old enough for the converters of device makers, new enough for int8 per channel.
 OPSET = 17
 TOLERANCE = 1e-4
-
-
-class UnitLength(nn.Module):
-    """A model whose embeddings (N, D) are divided by their lengths."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Embed images (N, 3, H, W)."""
-        embeddings: Tensor = self.model(images)
-        lengths: Tensor = torch.linalg.vector_norm(embeddings, dim=1, keepdim=True)
-        return embeddings / lengths.clamp_min(1e-12)
 
 
 def save_onnx(model: nn.Module, example: Tensor, path: Path, metadata: Mapping[str, str]) -> None:
@@ -60,15 +44,19 @@ def save_onnx(model: nn.Module, example: Tensor, path: Path, metadata: Mapping[s
         QuantizeError: the model cannot be traced or exported, the file gives other embeddings, or
             it cannot be written.
     """
+    from quantize.fold import UnitLength, folded_copy
+
     network = UnitLength(folded_copy(model, example)).eval()
     content = with_metadata(_export(network, example), metadata)
     _check(network, content, example, path)
-    with written_whole(path) as file:
+    with written_whole(path, QuantizeError) as file:
         file.write(content)
 
 
 def with_metadata(content: bytes, metadata: Mapping[str, str]) -> bytes:
     """Return an ONNX file's content with this metadata instead of its own."""
+    import onnx
+
     model = onnx.load_model_from_string(content)
     onnx.helper.set_model_props(model, dict(sorted(metadata.items())))
     return bytes(model.SerializeToString(deterministic=True))
@@ -89,6 +77,8 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     Raises:
         QuantizeError: the file is missing or not ONNX; the message names it.
     """
+    import onnx
+
     if not path.is_file():
         raise QuantizeError(f"{path}: no such file")
     try:
@@ -105,6 +95,8 @@ def onnx_session(content: bytes | Path, *, threads: int = 1) -> Any:
     Raises:
         QuantizeError: ONNX Runtime cannot run it.
     """
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
@@ -117,6 +109,11 @@ def onnx_session(content: bytes | Path, *, threads: int = 1) -> Any:
 
 
 def _export(network: nn.Module, example: Tensor) -> bytes:
+    """Return the content of an ONNX file with a dynamic batch."""
+    import torch
+
+    from quantize.quiet import torch_notices_silenced
+
     content = io.BytesIO()
     try:
         with torch_notices_silenced(), torch.inference_mode():
@@ -126,9 +123,9 @@ def _export(network: nn.Module, example: Tensor) -> bytes:
                 content,  # type: ignore[arg-type]
                 dynamo=False,
                 opset_version=OPSET,
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                dynamic_axes={INPUT: {0: "batch"}, OUTPUT: {0: "batch"}},
+                input_names=[ONNX_INPUT],
+                output_names=[ONNX_OUTPUT],
+                dynamic_axes={ONNX_INPUT: {0: "batch"}, ONNX_OUTPUT: {0: "batch"}},
             )
     except (torch.onnx.OnnxExporterError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
@@ -136,16 +133,43 @@ def _export(network: nn.Module, example: Tensor) -> bytes:
     return content.getvalue()
 
 
-@torch.inference_mode()
 def _check(network: nn.Module, content: bytes, example: Tensor, path: Path) -> None:
+    """Compare what ONNX Runtime makes of a file with the model, on batches of two sizes."""
+    import numpy as np
+    import torch
+
     session = onnx_session(content)
     generator = torch.Generator().manual_seed(0)
     other = torch.randn((len(example) + 1, *example.shape[1:]), generator=generator)
     for images, which in ((example, "the example"), (other, "a batch of another size")):
-        (found,) = session.run([OUTPUT], {INPUT: images.numpy()})
-        difference = float(np.abs(found - network(images).numpy()).max())
+        (found,) = session.run([ONNX_OUTPUT], {ONNX_INPUT: images.numpy()})
+        with torch.inference_mode():
+            expected = network(images).numpy()
+        difference = float(np.abs(found - expected).max())
         if not difference <= TOLERANCE:
             raise QuantizeError(
                 f"{path}: ONNX Runtime's embeddings differ by {difference:.1e} from the model's on "
                 f"{which}, more than {TOLERANCE:.0e}; not written"
             )
+
+
+def _write(source: ExportSource, path: Path) -> None:
+    """Write the float ONNX file of an export."""
+    save_onnx(source.model, source.example, path, source.metadata.to_strings())
+
+
+ONNX = Exporter(
+    "onnx",
+    "ONNX with embeddings of unit length and a dynamic batch",
+    "float.onnx",
+    _write,
+    meant_for="any (ONNX Runtime)",
+)
+BOXMOT_ONNX = Exporter(
+    "boxmot_onnx",
+    "the ONNX file under the name that BoxMOT expects",
+    lambda source: f"{boxmot_name(source.metadata.architecture, source.dataset)}.onnx",
+    _write,
+    timed=False,
+    meant_for="trackers (BoxMOT)",
+)

@@ -4,27 +4,27 @@ The whole graph is handed to XNNPACK. Its int8 form is made by PyTorch 2's quant
 activations int8 per tensor, weights int8 per channel.
 """
 
+from __future__ import annotations
+
 import copy
 import json
-import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, fx, nn
-
-from quantize.call_sites import split_call_sites
-from quantize.extras import import_extra
-from quantize.fold import fold_batchnorm, folded_copy
-from quantize.trace_check import check_trace
-from quantize.writing import written_whole
+from quantize.quiet import hints_silenced
 from reid_edge.core.errors import QuantizeError
+from reid_edge.core.exporter import Exporter, ExportSource
+from reid_edge.core.io import written_whole
+from reid_edge.core.model_file import EXECUTORCH_METADATA
+from reid_edge.core.packages import import_package
 
-# A method of the file that takes nothing and returns the metadata as JSON text.
-METADATA_METHOD = "metadata"
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, fx, nn
+
 # Memory is planned for this many images at once.
 LARGEST_BATCH = 64
 
@@ -44,9 +44,11 @@ def save_executorch(
         QuantizeError: ExecuTorch is not installed or cannot carry the model, or the file cannot be
             written.
     """
-    with _quiet(), _told_in_one_line(), _any_batch():
+    from quantize.fold import folded_copy
+
+    with _export_errors(), _any_batch():
         content = _lowered(_exported(folded_copy(model, example), example), metadata)
-    with written_whole(path) as file:
+    with written_whole(path, QuantizeError) as file:
         file.write(content)
 
 
@@ -67,9 +69,13 @@ def save_executorch_int8(
     Raises:
         QuantizeError: as for ``save_executorch``, or there are no calibration images.
     """
+    from quantize.call_sites import split_call_sites
+    from quantize.fold import fold_batchnorm
+    from quantize.trace_check import check_trace
+
     if not calibration:
         raise QuantizeError("no calibration images: int8 ranges cannot be chosen without them")
-    with _quiet(), _told_in_one_line():
+    with _export_errors():
         evaluated = copy.deepcopy(model).cpu().eval()
         graph = split_call_sites(evaluated)
         check_trace(graph, evaluated, calibration[0])
@@ -79,30 +85,35 @@ def save_executorch_int8(
         quantized = _quantized(exported.module(), calibration)
         with _any_batch():
             content = _lowered(_exported(quantized, calibration[0]), metadata)
-    with written_whole(path) as file:
+    with written_whole(path, QuantizeError) as file:
         file.write(content)
 
 
 def _exported(model: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
+    import torch
+
     # Of an example of one image, the exporter would take the 1 for a constant.
     images = example[:2] if len(example) > 1 else example.repeat(2, 1, 1, 1)
     batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
     return torch.export.export(model, (images,), dynamic_shapes=({0: batch},))
 
 
-@torch.no_grad()
 def _quantized(model: nn.Module, calibration: Sequence[Tensor]) -> nn.Module:
-    tools = import_extra("torchao.quantization.pt2e.quantize_pt2e")
-    xnnpack = import_extra("executorch.backends.xnnpack.quantizer.xnnpack_quantizer")
-    settings = xnnpack.get_symmetric_quantization_config(is_per_channel=True)
-    quantizer = xnnpack.XNNPACKQuantizer().set_global(settings)
-    annotate = quantizer.annotate
-    quantizer.annotate = lambda graph: _separate_pooling(annotate(graph), settings)
-    prepared = tools.prepare_pt2e(model, quantizer)
-    for batch in calibration:
-        prepared(batch)
-    converted: nn.Module = tools.convert_pt2e(prepared)
-    return converted
+    """Return the int8 form of an exported model, as PyTorch 2's quantizer for XNNPACK makes it."""
+    import torch
+
+    with torch.no_grad():
+        tools = _import("torchao.quantization.pt2e.quantize_pt2e")
+        xnnpack = _import("executorch.backends.xnnpack.quantizer.xnnpack_quantizer")
+        settings = xnnpack.get_symmetric_quantization_config(is_per_channel=True)
+        quantizer = xnnpack.XNNPACKQuantizer().set_global(settings)
+        annotate = quantizer.annotate
+        quantizer.annotate = lambda graph: _separate_pooling(annotate(graph), settings)
+        prepared = tools.prepare_pt2e(model, quantizer)
+        for batch in calibration:
+            prepared(batch)
+        converted: nn.Module = tools.convert_pt2e(prepared)
+        return converted
 
 
 def _separate_pooling(graph: fx.GraphModule, settings: Any) -> fx.GraphModule:
@@ -110,7 +121,9 @@ def _separate_pooling(graph: fx.GraphModule, settings: Any) -> fx.GraphModule:
 
     See ``quantize.pooling`` for why that matters. XNNPACK pools from one range into another.
     """
-    key = import_extra("torchao.quantization.pt2e.quantizer.quantizer").Q_ANNOTATION_KEY
+    import torch
+
+    key = _import("torchao.quantization.pt2e.quantizer.quantizer").Q_ANNOTATION_KEY
     for node in graph.graph.nodes:
         if node.target == torch.ops.aten.adaptive_avg_pool2d.default and key in node.meta:
             node.meta[key].output_qspec = settings.output_activation
@@ -118,12 +131,12 @@ def _separate_pooling(graph: fx.GraphModule, settings: Any) -> fx.GraphModule:
 
 
 def _lowered(program: torch.export.ExportedProgram, metadata: Mapping[str, str]) -> bytes:
-    exir = import_extra("executorch.exir")
-    partition = import_extra("executorch.backends.xnnpack.partition.xnnpack_partitioner")
+    exir = _import("executorch.exir")
+    partition = _import("executorch.backends.xnnpack.partition.xnnpack_partitioner")
     lowered = exir.to_edge_transform_and_lower(
         program,
         partitioner=[partition.XnnpackPartitioner()],
-        constant_methods={METADATA_METHOD: json.dumps(dict(metadata), sort_keys=True)},
+        constant_methods={EXECUTORCH_METADATA: json.dumps(dict(metadata), sort_keys=True)},
     )
     return bytes(lowered.to_executorch().buffer)
 
@@ -135,6 +148,8 @@ def _any_batch() -> Iterator[None]:
     Whether they are taken for a convolution depends on the batch, below 16 or not, and the
     exporter, which asks, takes the answer for a limit of the file.
     """
+    import torch
+
     with (
         torch.backends.mkldnn.flags(enabled=False),
         torch.backends.nnpack.flags(enabled=False),
@@ -143,9 +158,11 @@ def _any_batch() -> Iterator[None]:
 
 
 @contextmanager
-def _told_in_one_line() -> Iterator[None]:
+def _export_errors() -> Iterator[None]:
+    """Raise what fails in an export as one line, and silence the hints for developers."""
     try:
-        yield
+        with hints_silenced(), warnings.catch_warnings(action="ignore"):
+            yield
     except QuantizeError:
         raise
     except Exception as error:  # the exporter's errors have no common base
@@ -153,13 +170,38 @@ def _told_in_one_line() -> Iterator[None]:
         raise QuantizeError(f"the model cannot be written for ExecuTorch: {reason}") from error
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's hints for developers to itself."""
-    former = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            yield
-    finally:
-        logging.disable(former)
+def _import(module: str) -> Any:
+    return import_package(
+        module, extra="executorch", needed_by="ExecuTorch files", error=QuantizeError
+    )
+
+
+def _write(source: ExportSource, path: Path) -> None:
+    save_executorch(source.model, source.example, path, source.metadata.to_strings())
+
+
+def _write_int8(source: ExportSource, path: Path) -> None:
+    calibration = source.draw_calibration()
+    metadata = source.int8_metadata(calibration).to_strings()
+    save_executorch_int8(source.model, calibration.batches, path, metadata)
+
+
+EXECUTORCH = Exporter(
+    "executorch",
+    "ExecuTorch for XNNPACK, batches of 1 to 64",
+    "float.pte",
+    _write,
+    meant_for="ARM, x86-64 (ExecuTorch, XNNPACK)",
+    packages=("executorch", "torchao"),
+    extra="executorch",
+)
+EXECUTORCH_INT8 = Exporter(
+    "executorch_int8",
+    "int8 ExecuTorch for XNNPACK",
+    "int8.pte",
+    _write_int8,
+    int8=True,
+    meant_for="ARM, x86-64 (ExecuTorch, XNNPACK)",
+    packages=("executorch", "torchao"),
+    extra="executorch",
+)

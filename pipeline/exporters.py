@@ -1,0 +1,144 @@
+"""What the stage ``export`` gives to the exporters, and what is checked before it runs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel
+
+from pipeline.calibration import describe_images, draw_calibration
+from pipeline.context import StageContext
+from pipeline.settings.export import INT8_OF_QUANTIZE, ExportStage
+from quantize.exporters import EXPORTERS
+from reid_edge.core import exporter as declarations
+from reid_edge.core.errors import PipelineError, QuantizeError
+from reid_edge.core.exporter import CalibrationImages, Described, Exporter, ExportSource
+from reid_edge.core.io import write_json
+from reid_edge.core.model_file import ModelMetadata
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from reid_edge.models.checkpoint_info import CheckpointInfo
+
+CALIBRATION_FILE = "calibration.json"
+
+logger = logging.getLogger(__name__)
+
+
+def exporters(files: Sequence[str]) -> list[Exporter]:
+    """Return the declarations for ``export.files``, each after what it is made of.
+
+    The int8 TorchScript file is left out: the stage ``quantize`` makes it.
+    """
+    names = [name for name in EXPORTERS if name in files and name != INT8_OF_QUANTIZE]
+    return declarations.in_order(EXPORTERS.load(name) for name in names)
+
+
+def check_packages(files: Sequence[str]) -> None:
+    """Check that the packages that file formats need are installed.
+
+    Raises:
+        PipelineError: one is not; the message names the setting and how to install it.
+    """
+    try:
+        declarations.check_packages(exporters(files))
+    except QuantizeError as error:
+        raise PipelineError(f"export.files: {error}") from error
+
+
+def check_model(files: Sequence[str], model: Described) -> None:
+    """Check that file formats can carry a model, before anything is written.
+
+    Raises:
+        ModelError: one cannot.
+    """
+    for exporter in exporters(files):
+        if exporter.check is not None:
+            exporter.check(model)
+
+
+def check_published_widths(files: Sequence[str]) -> None:
+    """Check that no file is asked for that cannot carry widths of the model's own.
+
+    Raises:
+        PipelineError: one is.
+    """
+    for exporter in exporters(files):
+        if not exporter.carries_widths:
+            raise PipelineError(
+                f"export.files: {exporter.name} carries published widths only, and prune.target "
+                "gives others; give it an architecture (prune.target=osnet_x0_5), or leave the "
+                "file out"
+            )
+
+
+def model_metadata(context: StageContext, info: CheckpointInfo) -> ModelMetadata:
+    """Return what a file says of a stage's model."""
+    return ModelMetadata(
+        architecture=info.architecture,
+        input_size=context.input_size,
+        colour_order=info.colour_order,
+        mean=info.mean,
+        std=info.std,
+        parent_hash=context.parent_hash,
+    )
+
+
+def export_source(
+    context: StageContext, model: nn.Module, info: CheckpointInfo, threshold: float | None
+) -> ExportSource:
+    """Return what the files of the stage ``export`` are made from.
+
+    All int8 files of an export are calibrated on the same images.
+
+    Args:
+        context: of the stage.
+        model: the float model, in evaluation mode.
+        info: what its checkpoint says.
+        threshold: its EER threshold, if one could be measured.
+    """
+
+    @cache
+    def draw() -> CalibrationImages:
+        count = context.config.export.calibration_images
+        drawn = draw_calibration(context, count, 0).calibration
+        described = describe_images(drawn, context.data.root)
+        write_json(context.folder / CALIBRATION_FILE, described)
+        logger.info("export: int8 files are calibrated on %d images", len(drawn))
+        return CalibrationImages(context.batches(drawn), described["digest"])
+
+    return ExportSource(
+        model,
+        context.example(),
+        replace(model_metadata(context, info), threshold=threshold),
+        draw,
+        dataset=context.data.root.resolve().name,
+        accuracy=info.metrics,
+    )
+
+
+def settings_of(exporter: Exporter, section: ExportStage) -> BaseModel | None:
+    """Return an exporter's own settings, out of the section ``export``.
+
+    Settings of this project's exporters are keys of the section itself; those of others are below
+    ``export.options``, by the name of the exporter.
+
+    Raises:
+        PipelineError: a setting is unknown or wrong.
+    """
+    if exporter.settings is None:
+        return None
+    fields = exporter.settings.model_fields
+    own = {name: getattr(section, name) for name in fields if name in ExportStage.model_fields}
+    try:
+        return exporter.settings.model_validate(
+            own | (section.options or {}).get(exporter.name, {})
+        )
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise PipelineError(f"export.options.{exporter.name}: {reason}") from error

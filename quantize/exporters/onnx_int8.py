@@ -1,0 +1,264 @@
+"""ONNX int8: a float ONNX file and images in, a QDQ file out, made by ONNX Runtime.
+
+Activations become uint8, weights int8 with one scale per output channel. ONNX Runtime observes
+tensors by name, so a gate that is called on four streams gets four ranges.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from quantize.exporters.onnx_float import (
+    onnx_session,
+    read_onnx,
+    read_onnx_metadata,
+    with_metadata,
+)
+from quantize.quiet import hints_silenced
+from reid_edge.core.errors import QuantizeError
+from reid_edge.core.exporter import Exporter, ExportSource
+from reid_edge.core.io import written_whole
+from reid_edge.core.model_file import ONNX_INPUT
+
+if TYPE_CHECKING:
+    import onnx
+    from torch import Tensor
+
+Calibration = Literal["percentile", "minmax", "entropy"]
+
+logger = logging.getLogger(__name__)
+
+
+class OnnxInt8Settings(BaseModel):
+    """How ONNX Runtime finds ranges; keys of the section ``export``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    calibration: Calibration = "percentile"
+    percentile: float = Field(99.999, gt=50, le=100)
+    reduce_range: bool = False
+
+
+def quantize_onnx(
+    float_file: Path,
+    calibration: Sequence[Tensor],
+    path: Path,
+    *,
+    method: Calibration = "percentile",
+    percentile: float = 99.999,
+    per_channel: bool = True,
+    reduce_range: bool = False,
+    metadata: Mapping[str, str] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> None:
+    """Write an int8 form of a float ONNX file.
+
+    Args:
+        float_file: made by ``save_onnx``; its input is named ``input``.
+        calibration: batches (N, 3, H, W), prepared exactly as for inference.
+        path: where to write; its folder exists. An existing file is replaced in one step.
+        method: how the range of an activation is chosen: "percentile" leaves out the outermost
+            values, "minmax" takes the whole range, "entropy" minimises the divergence from float.
+        percentile: share of values within the range, in per cent; for "percentile" alone.
+        per_channel: one weight scale per output channel instead of one per layer.
+        reduce_range: weights of 7 bits, for x86 processors without VNNI, which add up pairs of
+            products in 16 bits and saturate.
+        metadata: written into the file; by default the float file's.
+        progress: called before each batch with the number of batches seen so far.
+
+    Raises:
+        QuantizeError: no calibration images, a float file that cannot be read, images of
+            another size than its input, an activation that hardly varies over them, or an int8
+            file that ONNX Runtime cannot run.
+    """
+    import onnx
+    from onnxruntime.quantization import (
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    methods = {
+        "percentile": CalibrationMethod.Percentile,
+        "minmax": CalibrationMethod.MinMax,
+        "entropy": CalibrationMethod.Entropy,
+    }
+    model = read_onnx(float_file)
+    _check_calibration(calibration, onnx_session(float_file), float_file)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        hints_silenced(),
+        _histograms_explained(float_file),
+    ):
+        prepared, int8 = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
+        quant_pre_process(model, str(prepared), skip_symbolic_shape=True)
+        pooled = onnx.load_model(prepared)
+        if pooling_as_convolution(pooled):
+            onnx.save_model(pooled, prepared)
+        quantize_static(
+            str(prepared),
+            str(int8),
+            _batches(calibration, progress),
+            quant_format=QuantFormat.QDQ,
+            per_channel=per_channel,
+            reduce_range=reduce_range,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=methods[method],
+            # One batch at a time: without it, the tensors of all batches are kept in memory.
+            extra_options={"CalibPercentile": percentile, "CalibStridedMinMax": 1},
+        )
+        content = int8.read_bytes()
+    content = with_metadata(
+        content, read_onnx_metadata(float_file) if metadata is None else metadata
+    )
+    onnx_session(content)
+    with written_whole(path, QuantizeError) as file:
+        file.write(content)
+
+
+def int8_convolutions(path: Path) -> tuple[int, int]:
+    """Return how many convolutions of a QDQ file have quantized weights, and how many there are."""
+    graph = read_onnx(path).graph
+    makers = {output: node for node in graph.node for output in node.output}
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    int8 = sum(
+        all(
+            name in makers and makers[name].op_type == "DequantizeLinear" for name in node.input[:2]
+        )
+        for node in convolutions
+    )
+    return int8, len(convolutions)
+
+
+@contextmanager
+def _histograms_explained(float_file: Path) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        # NumPy's words for bins narrower than what float32 can tell apart.
+        if "Too many bins" not in str(error):
+            raise
+        raise QuantizeError(
+            f"{float_file}: an activation hardly varies over the calibration images, so there is "
+            "no histogram of it; is the model trained? If so, export.calibration=minmax takes the "
+            "range as it is"
+        ) from error
+
+
+def _batches(batches: Sequence[Tensor], progress: Callable[[int], None] | None) -> Any:
+    """Return batches as ONNX Runtime asks for them: it chooses a range, then takes its batches."""
+    from onnxruntime.quantization import CalibrationDataReader
+
+    class Batches(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.due: Iterator[Tensor] = iter(())
+
+        def __len__(self) -> int:
+            return len(batches)
+
+        def set_range(self, start_index: int, end_index: int) -> None:
+            if progress is not None:
+                progress(start_index)
+            self.due = iter(batches[start_index:end_index])
+
+        def get_next(self) -> dict[str, Any] | None:
+            batch = next(self.due, None)
+            return None if batch is None else {ONNX_INPUT: batch.numpy()}
+
+    return Batches()
+
+
+def _check_calibration(batches: Sequence[Tensor], session: Any, path: Path) -> None:
+    if not batches:
+        raise QuantizeError("no calibration images: int8 ranges cannot be chosen without them")
+    _, *expected = session.get_inputs()[0].shape
+    for index, batch in enumerate(batches):
+        if list(batch.shape[1:]) != expected:
+            raise QuantizeError(
+                f"calibration batch {index} holds images of size {tuple(batch.shape[1:])}, "
+                f"{path} takes {tuple(expected)}"
+            )
+
+
+def pooling_as_convolution(model: onnx.ModelProto) -> int:
+    """Replace average pooling by depthwise convolutions with equal weights, in place.
+
+    ONNX Runtime's int8 average pooling takes ten times as long as its int8 depthwise convolution of
+    the same size: in OSNet x0.5 two pooling layers are a tenth of the whole
+    (docs/results/latency.md). The weights of a channel are all equal, so int8 holds them without an
+    error. Pooling with padding stays, because its divisor changes at the border.
+
+    Args:
+        model: a model whose shapes are inferred (``onnx.shape_inference``).
+
+    Returns:
+        The number of pooling layers replaced.
+
+    Raises:
+        QuantizeError: the shape of a pooling layer's input is not known.
+    """
+    import numpy as np
+    from onnx import helper, numpy_helper
+
+    shapes = {
+        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in (*model.graph.value_info, *model.graph.input)
+    }
+    replaced = 0
+    for node in model.graph.node:
+        found = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
+        padded = any(found.get("pads", ())) or found.get("auto_pad", b"NOTSET") != b"NOTSET"
+        if node.op_type != "AveragePool" or padded or found.get("ceil_mode", 0):
+            continue
+        channels = (shapes.get(node.input[0]) or [0, 0])[1]
+        if not channels:
+            raise QuantizeError(f"{node.name}: the number of its channels is not known")
+        kernel = found["kernel_shape"]
+        weights = np.full((channels, 1, *kernel), 1 / np.prod(kernel), dtype=np.float32)
+        name = f"{node.output[0]}_weights"
+        model.graph.initializer.append(numpy_helper.from_array(weights, name))
+        node.op_type = "Conv"
+        node.input.append(name)
+        kept = [entry for entry in node.attribute if entry.name in ("kernel_shape", "strides")]
+        attributes = [*kept, helper.make_attribute("group", channels)]
+        del node.attribute[:]
+        node.attribute.extend(attributes)
+        replaced += 1
+    return replaced
+
+
+def _write(source: ExportSource, path: Path) -> None:
+    settings = source.settings or OnnxInt8Settings()
+    calibration = source.draw_calibration()
+    quantize_onnx(
+        source.file("onnx"),
+        calibration.batches,
+        path,
+        method=settings.calibration,
+        percentile=settings.percentile,
+        reduce_range=settings.reduce_range,
+        metadata=source.int8_metadata(calibration).to_strings(),
+    )
+    logger.info("export: %s: %d of %d convolutions are int8", path.name, *int8_convolutions(path))
+
+
+ONNX_INT8 = Exporter(
+    "onnx_int8",
+    "int8 ONNX (QDQ), calibrated by ONNX Runtime",
+    "int8.onnx",
+    _write,
+    made_of=("onnx",),
+    int8=True,
+    meant_for="x86-64 with VNNI, ARM with dot products",
+    settings=OnnxInt8Settings,
+)

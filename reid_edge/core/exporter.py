@@ -1,0 +1,163 @@
+"""What writes a file format: a declaration, and what it is given to write from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from reid_edge.core.errors import QuantizeError
+from reid_edge.core.model_file import Backend, ModelMetadata
+from reid_edge.core.packages import how_to_install, missing_packages
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class CalibrationImages:
+    """Images for the ranges of int8 files.
+
+    Attributes:
+        batches: (N, 3, H, W) each, normalised.
+        digest: of the images, for the metadata.
+    """
+
+    batches: Sequence[Tensor]
+    digest: str = ""
+
+
+@dataclass(frozen=True)
+class ExportSource:
+    """What files are made from.
+
+    Attributes:
+        model: the float model, in evaluation mode on the CPU.
+        example: zeros of the input's shape (1, 3, H, W).
+        metadata: of a float file; the threshold in it is the model's.
+        draw_calibration: gives the images for int8 files; called by exporters of int8 files alone.
+        files: files of this export that are there already, by the name of their exporter.
+        dataset: name of the data that the model was trained on, or empty.
+        accuracy: measures of the model by name, such as "rank1".
+        settings: of the exporter that is called, an instance of its ``settings``, or None.
+    """
+
+    model: nn.Module
+    example: Tensor
+    metadata: ModelMetadata
+    draw_calibration: Callable[[], CalibrationImages]
+    files: Mapping[str, Path] = field(default_factory=dict)
+    dataset: str = ""
+    accuracy: Mapping[str, Any] = field(default_factory=dict)
+    settings: Any = None
+
+    def file(self, exporter: str) -> Path:
+        """Return the file of another exporter that this export has made.
+
+        Raises:
+            QuantizeError: it has made none, or the file does not agree with the model.
+        """
+        if exporter not in self.files:
+            raise QuantizeError(f"there is no file of the exporter {exporter} to make it from")
+        return self.files[exporter]
+
+    def int8_metadata(self, calibration: CalibrationImages) -> ModelMetadata:
+        """Return the metadata of an int8 file; it has no threshold, that of int8 is another."""
+        return replace(self.metadata, threshold=None, calibration_digest=calibration.digest)
+
+
+class Described(Protocol):
+    """What a checkpoint says of its model, as far as a format may be unable to carry it."""
+
+    @property
+    def architecture(self) -> str:
+        """Name in the registry."""
+
+    @property
+    def embedding_dim(self) -> int:
+        """Size of the embedding."""
+
+    @property
+    def widths(self) -> Mapping[str, Sequence[int]]:
+        """[input, output] channels of the layers that are not the stock ones."""
+
+
+@dataclass(frozen=True)
+class Exporter:
+    """A file format to export to.
+
+    Attributes:
+        name: in settings and reports.
+        description: one line for people.
+        file: name of the file, or what gives it.
+        write: writes the file to a path; raises a ``ReidError`` if it cannot.
+        made_of: names of the exporters whose files this one is made of.
+        int8: whether the file is int8; then other limits of parity hold.
+        timed: whether it is benchmarked.
+        meant_for: the machine that the file is for, in a few words.
+        packages: that are needed besides the requirements, as they are imported.
+        extra: that installs these packages.
+        settings: model of the exporter's own settings, or None.
+        carries_widths: whether a pruned model with widths of its own can be written; where readers
+            build the model by the name of its architecture, it cannot.
+        check: raises a ``ReidError`` if a model cannot be written, before anything is.
+        backend: that runs the file, where it is not registered.
+    """
+
+    name: str
+    description: str
+    file: str | Callable[[ExportSource], str]
+    write: Callable[[ExportSource, Path], None]
+    made_of: tuple[str, ...] = ()
+    int8: bool = False
+    timed: bool = True
+    meant_for: str = "any"
+    packages: tuple[str, ...] = ()
+    extra: str = ""
+    settings: type[BaseModel] | None = None
+    carries_widths: bool = True
+    check: Callable[[Described], None] | None = None
+    backend: Backend | None = None
+
+    def file_name(self, source: ExportSource) -> str:
+        """Return the name of the file."""
+        return self.file if isinstance(self.file, str) else self.file(source)
+
+
+def check_packages(exporters: Iterable[Exporter]) -> None:
+    """Check that the packages that file formats need are installed.
+
+    Raises:
+        QuantizeError: one is not; the message says how to install it.
+    """
+    for exporter in exporters:
+        missing = missing_packages(exporter.packages)
+        if missing:
+            raise QuantizeError(
+                f"{exporter.name} needs the package {' and '.join(missing)}: "
+                f"{how_to_install(exporter.extra)}"
+            )
+
+
+def in_order(exporters: Iterable[Exporter]) -> list[Exporter]:
+    """Return exporters so that each comes after those that it is made of.
+
+    Raises:
+        QuantizeError: one is made of a file that is not among them, or of itself.
+    """
+    waiting = {exporter.name: exporter for exporter in exporters}
+    for exporter in waiting.values():
+        for name in exporter.made_of:
+            if name not in waiting:
+                raise QuantizeError(
+                    f"{exporter.name} is made of {name}: put {name} in files as well"
+                )
+    ordered: dict[str, Exporter] = {}
+    while waiting:
+        ready = [one for one in waiting.values() if set(one.made_of) <= ordered.keys()]
+        if not ready:
+            raise QuantizeError(f"{', '.join(waiting)}: each is made of the other")
+        ordered[ready[0].name] = waiting.pop(ready[0].name)
+    return list(ordered.values())

@@ -17,10 +17,10 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from pipeline.config import Config
-from pipeline.export_files import FILE_KINDS
 from pipeline.settings.stage_names import STAGES
 from pipeline.settings_io import section_of
 from prune.criteria import CRITERIA
+from quantize.exporters import EXPORTERS
 from reid_edge.cli import main as cli
 from reid_edge.data.readers import READERS
 from reid_edge.models import ARCHITECTURES
@@ -147,7 +147,8 @@ def names_page() -> str:
              ("criterion", "which channels stay", "needs"),
              [(n, c.description, c.needs.replace("_", " ")) for n, c in CRITERIA.items()]),
             ("Files", "`export.files`. [Export files](../guide/export.md) says what each is for.",
-             ("file",), [(name,) for name in FILE_KINDS]),
+             ("file", "what it is", "meant for"),
+             [(name, e.description, e.meant_for) for name, e in EXPORTERS.items()]),
             ("Data formats", "`data.format`. [Data formats](data-formats.md) describes each.",
              ("format", "files in the folder", "publication"),
              [(name, reader.layout, reader.publication) for name, reader in READERS.items()]),

@@ -269,7 +269,7 @@ def _halves(embeddings: Tensor) -> tuple[Tensor, Tensor]:
 def _batches(images: Tensor | Iterable[Tensor]) -> list[Tensor]:
     import torch
 
-    batches = list(images.split(BATCH)) if isinstance(images, torch.Tensor) else list(images)
+    batches = list(torch.split(images, BATCH)) if isinstance(images, torch.Tensor) else list(images)
     if not batches:
         raise QuantizeError("no images: int8 ranges and files cannot be checked without them")
     for batch in batches:

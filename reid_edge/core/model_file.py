@@ -6,22 +6,25 @@ of its ``rt_info``, an ExecuTorch file as what its method ``metadata`` returns. 
 are JSON text. A ``Backend`` recognises a file by its content and loads it.
 """
 
+from __future__ import annotations
+
 import json
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from reid_edge.core.devices import Device
 from reid_edge.core.errors import CheckpointError
 
-Images = NDArray[np.float32]
-Embeddings = NDArray[np.float32]
-Embed = Callable[[Images], Embeddings]
+if TYPE_CHECKING:  # settings are read without NumPy
+    import numpy as np
+    from numpy.typing import NDArray
+
+Images: TypeAlias = "NDArray[np.float32]"
+Embeddings: TypeAlias = "NDArray[np.float32]"
+Embed: TypeAlias = Callable[["Images"], "Embeddings"]
 Colours = tuple[float, float, float]
 
 # Mean and standard deviation of RGB in [0, 1].

@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.settings_io import setting_keys
 from prune.criteria import CRITERIA
+from quantize.exporters import EXPORTERS
 from reid_edge.data.readers import READERS
 from reid_edge.models import ARCHITECTURES
 
@@ -16,7 +17,9 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PACKAGES = ("reid_edge", "pipeline", "prune", "quantize", "examples", "benchmarks")
 FOLDERS = (*PACKAGES, "tests", "configs")
-GROUPS = {registry.group for registry in (CRITERIA, READERS, ARCHITECTURES)}  # of entry points
+GROUPS = {
+    registry.group for registry in (CRITERIA, EXPORTERS, READERS, ARCHITECTURES)
+}  # of entry points
 
 
 def exists(dotted: str) -> bool:

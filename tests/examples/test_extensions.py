@@ -4,11 +4,13 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import onnxruntime
 import pytest
 import torch
 from torch import nn
 
 from examples.at_names_reader import AT_NAMES
+from examples.fixed_batch_exporter import FIXED_BATCH
 from examples.plain_net_architecture import PLAIN_NET
 from examples.spread_criterion import SPREAD
 from pipeline.command import main as run_pipeline
@@ -16,8 +18,10 @@ from pipeline.settings_io import load_config
 from prune.criteria import CRITERIA
 from prune.cut import cut
 from prune.layers import layer_widths
+from quantize.api import export
+from quantize.exporters import EXPORTERS
 from reid_edge.cli.main import main as reid_edge
-from reid_edge.core.errors import DataError
+from reid_edge.core.errors import DataError, QuantizeError
 from reid_edge.data.readers import READERS
 from reid_edge.data.schema import ReidData
 from reid_edge.data.sources import read_source
@@ -30,6 +34,7 @@ def registered() -> Iterator[None]:
     """Register the examples as an installed package would."""
     added = (
         (CRITERIA, "spread", "examples.spread_criterion:SPREAD"),
+        (EXPORTERS, "onnx_fixed_batch", "examples.fixed_batch_exporter:FIXED_BATCH"),
         (READERS, "at-names", "examples.at_names_reader:AT_NAMES"),
         (ARCHITECTURES, "plain_net", "examples.plain_net_architecture:PLAIN_NET"),
     )
@@ -79,6 +84,18 @@ def test_an_architecture_as_an_object() -> None:
     assert (logits.shape, embeddings.shape) == ((2, 5), (2, 64))
 
 
+def test_an_exporter_as_an_object(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = PLAIN_NET.build().eval()
+    result = export(model, torch.randn(8, 3, 32, 16), tmp_path, ["onnx", FIXED_BATCH])
+    assert not result.problems
+    path = tmp_path / "float_batch1.onnx"
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    assert session.get_inputs()[0].shape == [1, 3, 32, 16]
+    with pytest.raises(QuantizeError, match="made of onnx: put onnx in files as well"):
+        export(model, torch.randn(8, 3, 32, 16), tmp_path, [FIXED_BATCH])
+
+
 @pytest.mark.usefixtures("registered")
 def test_a_reader_is_recognized(at_names: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert reid_edge(["check", str(at_names)]) == 0
@@ -89,17 +106,19 @@ def test_a_reader_is_recognized(at_names: Path, capsys: pytest.CaptureFixture[st
 def test_all_of_them_in_one_run(at_names: Path, tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(
-        "stages: [train, prune]\n"
+        "stages: [train, prune, export]\n"
         "threads: 1\n"
         f"data: {{root: {at_names}, format: at-names, height: 32, width: 16, workers: 0}}\n"
         "model: {architecture: plain_net, embedding_dim: 64}\n"
         "train: {epochs: 0}\n"
         "prune: {criterion: spread, target: 0.5, iterations: 1, tuning: {epochs: 0}}\n"
+        "export: {files: [onnx, onnx_fixed_batch]}\n"
     )
     assert load_config(config).prune.criterion == "spread"
     assert run_pipeline(["--config", str(config), "--run", str(tmp_path / "run")]) == 0
     model, info = load_checkpoint(tmp_path / "run" / "prune" / "checkpoint.pt")
     assert info.architecture == "plain_net"
+    assert (tmp_path / "run" / "export" / "float_batch1.onnx").is_file()
     conv1 = model.get_submodule("conv1")
     assert isinstance(conv1, nn.Conv2d)
     assert conv1.out_channels == 8

@@ -2,25 +2,23 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from pipeline.config import Config
 from pipeline.settings.stage_names import StageName
 from pipeline.settings.target import PLAN_SUFFIX, WidthBudget
-from prune.allocate import Measure, by_loss, energy_losses, uniform
+from prune.budgets import removal_losses, widths_for_latency, within_limit
 from prune.costs import output_layers
 from prune.criteria import CRITERIA
-from prune.criteria.criterion import ScoreRequest, ScoringData, score_channels
+from prune.criteria.criterion import ScoringData
 from prune.cut import cut
-from prune.latency_budget import widths_for_latency
 from prune.layers import Widths, layer_widths
 from prune.nni_backend import find_groups
 from prune.plan_file import read_plan
-from prune.targets import WidthOptions, shares_by_pattern, width_options
+from prune.width_options import WidthOptions, shares_by_pattern, width_options
 from prune.widths import SCHEDULES, check_groups
 from quantize.latency import Candidate, measure_latency
 from reid_edge.core.errors import PipelineError, PruneError
@@ -215,44 +213,23 @@ def _within(
     config: Config,
     data: Data | None,
 ) -> dict[str, int]:
-    full = free.costs.cost({})
-    losses = None if budget.widths == "uniform" else _losses(config, free, source, data)
-
-    def within(limit: float, measure: Measure) -> dict[str, int]:
-        if losses is None:
-            return uniform(free, limit, measure)
-        return by_loss(free, losses, limit, measure)
-
+    losses = None
+    if budget.widths == "by_loss":
+        criterion = CRITERIA.load(config.prune.criterion)
+        drawn = data() if data is not None and criterion.losses is not None else None
+        losses = removal_losses(free, source.cpu(), criterion, drawn)
     if budget.parameters is not None:
-        limit = _absolute(budget.parameters, full.parameters)
-        return within(limit, lambda cost: cost.parameters)
+        return within_limit(free, budget.parameters, lambda cost: cost.parameters, losses)
     if budget.macs is not None:
-        return within(_absolute(budget.macs, full.macs), lambda cost: cost.macs)
+        return within_limit(free, budget.macs, lambda cost: cost.macs, losses)
     assert budget.latency is not None
     groups: Groups = [unit.layers for unit in free.units if len(unit.layers) > 1]
     widths, _ = widths_for_latency(
         budget.latency,
-        at=lambda share: within(share * full.macs, lambda cost: cost.macs),
+        at=lambda share: within_limit(free, share, lambda cost: cost.macs, losses),
         latency=lambda widths: _latency_share(source, widths, config, groups),
     )
     return widths
-
-
-def _absolute(value: float, full: int) -> float:
-    """Return a budget as a number: up to 1 it is a share of the full-width model's."""
-    return value * full if value <= 1 else value
-
-
-def _losses(
-    config: Config, free: WidthOptions, source: nn.Module, data: Data | None
-) -> dict[str, Tensor]:
-    """Return what is lost (C,) without n channels, n from 0, by layer."""
-    criterion, groups = CRITERIA.load(config.prune.criterion), [unit.layers for unit in free.units]
-    layers = tuple(name for members in groups for name in members)
-    request = ScoreRequest(source.cpu(), layers, layer_widths(source), groups)
-    if criterion.losses is not None and (data is not None or criterion.needs == "weights"):
-        return criterion.losses(replace(request, data=None if data is None else data()))
-    return energy_losses(free, score_channels(CRITERIA.load("l2"), request))
 
 
 def _latency_share(source: nn.Module, widths: Widths, config: Config, groups: Groups) -> float:

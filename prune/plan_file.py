@@ -1,12 +1,12 @@
 """A plan as a file: how many channels every layer has after the last iteration."""
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from reid_edge.core.errors import PruneError
+from reid_edge.core.io import write_bytes
 
 FORMAT_VERSION: Literal[1] = 1
 
@@ -39,13 +39,7 @@ class PlanFile(BaseModel):
 
 def write_plan(path: Path, plan: PlanFile) -> None:
     """Write a plan as JSON, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".partial")
-    with aside.open("w", encoding="utf-8") as file:
-        file.write(plan.model_dump_json(indent=2) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+    write_bytes(path, (plan.model_dump_json(indent=2) + "\n").encode())
 
 
 def read_plan(path: Path) -> PlanFile:
@@ -62,7 +56,7 @@ def read_plan(path: Path) -> PlanFile:
     try:
         return PlanFile.model_validate_json(text)
     except ValidationError as error:
-        raise PruneError(f"{path}: {_explain(error)}; correct it or make the plan anew") from error
+        raise PruneError(f"{path}: {_explain(error)}; correct it or make the plan again") from error
 
 
 def _explain(error: ValidationError) -> str:

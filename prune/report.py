@@ -1,21 +1,28 @@
-"""The sparsity report of an iteration: data that knows how to print itself."""
+"""The report of an iteration: what it removed, layer by layer, as JSON and as a table."""
 
+from __future__ import annotations
+
+import io
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from rich.table import Table
+from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
 from prune.cut import Cut
 from prune.layers import Widths, layer_widths
 from prune.reconstruct import LayerFit
 from reid_edge.core.cost import layer_costs, model_cost
+from reid_edge.core.errors import PruneError
+from reid_edge.core.io import write_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
-@dataclass(frozen=True)
-class LayerReport:
+class LayerReport(BaseModel):
     """What an iteration did to one layer.
 
     Attributes:
@@ -37,6 +44,8 @@ class LayerReport:
         error_after: the same after it.
     """
 
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
     name: str
     group: str
     channels_before: int
@@ -53,11 +62,11 @@ class LayerReport:
     error_after: float | None = None
 
 
-@dataclass(frozen=True)
-class IterationReport:
+class IterationReport(BaseModel):
     """What one prune iteration removed, what that cost, and how long it took.
 
     Attributes:
+        schema_version: of the JSON file.
         iteration: from 1 to ``iterations``.
         iterations: K.
         layers: one report a layer, in the order of the forward pass.
@@ -78,6 +87,9 @@ class IterationReport:
             empty without a budget, or where none are set apart.
     """
 
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: Literal[1] = 1
     iteration: int
     iterations: int
     layers: tuple[LayerReport, ...]
@@ -86,26 +98,33 @@ class IterationReport:
     macs_before: int
     macs_after: int
     masked_compact_difference: float
-    accuracy: dict[str, dict[str, float]] = field(default_factory=dict)
+    accuracy: dict[str, dict[str, float]] = {}
     distance: str = "cosine"
     measure: str = "mAP"
-    seconds: dict[str, float] = field(default_factory=dict)
-    hints: dict[str, dict[str, float]] = field(default_factory=dict)
+    seconds: dict[str, float] = {}
+    hints: dict[str, dict[str, float]] = {}
     tuning_rounds: int = 1
-    validated: dict[str, float] = field(default_factory=dict)
+    validated: dict[str, float] = {}
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the report as plain data for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> "IterationReport":
-        """Rebuild a report from :meth:`to_dict`."""
-        layers = tuple(LayerReport(**layer) for layer in content["layers"])
-        return cls(**{**content, "layers": layers})
+    def with_reconstruction(self, fits: Mapping[str, LayerFit]) -> IterationReport:
+        """Return the report with how well each layer imitates itself before the cut."""
+        layers = tuple(
+            layer.model_copy(
+                update={
+                    "error_before": fits[layer.name].before,
+                    "error_after": fits[layer.name].after,
+                }
+            )
+            if layer.name in fits
+            else layer
+            for layer in self.layers
+        )
+        return self.model_copy(update={"layers": layers})
 
     def table(self) -> Table:
-        """Return the layers as a table."""
+        """Return the layers as a table for the terminal."""
+        from rich.table import Table
+
         table = Table(
             title=f"Iteration {self.iteration} of {self.iterations}", title_justify="left"
         )
@@ -117,7 +136,20 @@ class IterationReport:
         ):  # fmt: skip
             table.add_column(heading, justify="right", no_wrap=True)
         for layer in self.layers:
-            table.add_row(*_cells(layer))
+            norms = layer.largest_removed_norm, layer.smallest_kept_norm
+            errors = layer.error_before, layer.error_after
+            table.add_row(
+                layer.name,
+                layer.group if layer.group != layer.name else "",
+                str(layer.channels_before),
+                str(layer.channels_planned),
+                str(layer.channels_kept),
+                f"{layer.parameters_after:,}",
+                _millions(layer.macs_after),
+                f"{1 - layer.channels_kept / layer.channels_before:.0%}",
+                "-" if None in norms else f"{norms[0]:.3f} | {norms[1]:.3f}",
+                "-" if None in errors else f"{errors[0]:.3f} -> {errors[1]:.3f}",
+            )
         table.add_section()
         table.add_row(
             "whole model", "", "", "", "",
@@ -126,15 +158,12 @@ class IterationReport:
         )  # fmt: skip
         return table
 
-    def with_reconstruction(self, fits: Mapping[str, LayerFit]) -> "IterationReport":
-        """Return the report with how well each layer imitates itself before the cut."""
-        layers = tuple(
-            replace(layer, error_before=fits[layer.name].before, error_after=fits[layer.name].after)
-            if layer.name in fits
-            else layer
-            for layer in self.layers
-        )
-        return replace(self, layers=layers)
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        text = io.StringIO()
+        Console(file=text, width=140).print(self.table())
+        return text.getvalue()
 
     def summary(self) -> str:
         """Return the totals, the accuracy and the times in a few lines."""
@@ -143,63 +172,52 @@ class IterationReport:
             for step, values in self.accuracy.items()
             if self.measure in values
         )
-        seconds = ", ".join(f"{step} {value:.1f}" for step, value in self.seconds.items())
-        return (
+        lines = [
             f"parameters {self.parameters_before:,} -> {self.parameters_after:,}, "
             f"MACs {_millions(self.macs_before)} -> {_millions(self.macs_after)}, "
-            f"masked against compact {self.masked_compact_difference:.1e}\n"
-            f"{self.measure} ({self.distance}): {accuracy}\n"
-            f"{self._validation_line()}{self._hint_line()}seconds: {seconds}"
-        )
-
-    def _validation_line(self) -> str:
-        if not self.validated:
-            return ""
-        steps = " -> ".join(
-            f"{step.replace('_', ' ')} {value:.1%}" for step, value in self.validated.items()
-        )
-        return f"mAP on the identities set apart, for the budget: {steps}\n"
-
-    def _hint_line(self) -> str:
-        if not self.hints:
-            return ""
-        before, after = (self.hints.get(step, {}) for step in ("before_tuning", "after_tuning"))
-        stages = ", ".join(
-            f"{stage} {error:.3f}" + (f" -> {after[stage]:.3f}" if stage in after else "")
-            for stage, error in before.items()
-        )
-        return f"stage error before -> after tuning: {stages}\n"
-
-
-def _cells(layer: LayerReport) -> list[str]:
-    removed = 1 - layer.channels_kept / layer.channels_before
-    cut = (
-        f"{layer.largest_removed_norm:.3f} | {layer.smallest_kept_norm:.3f}"
-        if layer.largest_removed_norm is not None and layer.smallest_kept_norm is not None
-        else "-"
-    )
-    return [
-        layer.name,
-        layer.group if layer.group != layer.name else "",
-        str(layer.channels_before),
-        str(layer.channels_planned),
-        str(layer.channels_kept),
-        f"{layer.parameters_after:,}",
-        _millions(layer.macs_after),
-        f"{removed:.0%}",
-        cut,
-        _error(layer),
-    ]
-
-
-def _error(layer: LayerReport) -> str:
-    if layer.error_before is None or layer.error_after is None:
-        return "-"
-    return f"{layer.error_before:.3f} -> {layer.error_after:.3f}"
+            f"masked against compact {self.masked_compact_difference:.1e}",
+            f"{self.measure} ({self.distance}): {accuracy}",
+        ]
+        if self.validated:
+            steps = (f"{step.replace('_', ' ')} {mAP:.1%}" for step, mAP in self.validated.items())
+            lines.append(f"mAP on the identities set apart, for the budget: {' -> '.join(steps)}")
+        if self.hints:
+            before, after = (self.hints.get(step, {}) for step in ("before_tuning", "after_tuning"))
+            stages = ", ".join(
+                f"{stage} {error:.3f}" + (f" -> {after[stage]:.3f}" if stage in after else "")
+                for stage, error in before.items()
+            )
+            lines.append(f"stage error before -> after tuning: {stages}")
+        seconds = ", ".join(f"{step} {value:.1f}" for step, value in self.seconds.items())
+        return "\n".join([*lines, f"seconds: {seconds}"])
 
 
 def _millions(value: int) -> str:
     return f"{value / 1e6:.1f} M"
+
+
+def write_report(path: Path, report: IterationReport) -> None:
+    """Write a report as JSON, whole or not at all."""
+    write_json(path, report.model_dump(mode="json"))
+
+
+def read_report(path: Path) -> IterationReport:
+    """Read a report.
+
+    Raises:
+        PruneError: the file is not there or is no report; the message names the file and the key.
+    """
+    try:
+        return IterationReport.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise PruneError(f"{path}: cannot read this report; run the iteration again") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = " / ".join(str(part) for part in first["loc"])
+        raise PruneError(
+            f"{path}: no report of an iteration ({key or 'content'}: {first['msg']}); run the "
+            "iteration again"
+        ) from error
 
 
 def report_cut(
@@ -226,7 +244,11 @@ def report_cut(
     group_of = {name: members[0] for members in result.groups for name in members}
     layers = []
     for name in costs_before:
-        removed_norm, kept_norm = _norms_at_cut(before, name, result.kept[name])
+        weight: Tensor = before.get_submodule(name).weight.detach().cpu()  # type: ignore[operator]
+        norms, kept = weight.flatten(1).norm(dim=1), result.kept[name]
+        removed = torch.ones(len(norms), dtype=torch.bool)
+        removed[kept] = False
+        is_cut, scores = bool(removed.any()), result.scores.get(name)
         layers.append(
             LayerReport(
                 name=name,
@@ -238,9 +260,11 @@ def report_cut(
                 parameters_after=costs_after[name].parameters,
                 macs_before=costs_before[name].macs,
                 macs_after=costs_after[name].macs,
-                largest_removed_norm=removed_norm,
-                smallest_kept_norm=kept_norm,
-                score_at_cut=_score_at_cut(result, name),
+                largest_removed_norm=float(norms[removed].max()) if is_cut else None,
+                smallest_kept_norm=float(norms[kept].min()) if is_cut else None,
+                score_at_cut=(
+                    float(scores.cpu()[removed].max()) if is_cut and scores is not None else None
+                ),
             )
         )
     total_before, total_after = model_cost(before, example), model_cost(result.model, example)
@@ -255,26 +279,3 @@ def report_cut(
         masked_compact_difference=result.difference,
         seconds=dict(result.seconds),
     )
-
-
-def _norms_at_cut(model: nn.Module, name: str, kept: Tensor) -> tuple[float | None, float | None]:
-    weight: Tensor = model.get_submodule(name).weight.detach().cpu()  # type: ignore[operator]
-    norms = weight.flatten(1).norm(dim=1)
-    removed = norms[_complement(kept, len(norms))]
-    if not len(removed):
-        return None, None
-    return float(removed.max()), float(norms[kept].min())
-
-
-def _score_at_cut(result: Cut, name: str) -> float | None:
-    scores = result.scores.get(name)
-    if scores is None:
-        return None
-    removed = scores.cpu()[_complement(result.kept[name], len(scores))]
-    return float(removed.max()) if len(removed) else None
-
-
-def _complement(kept: Tensor, count: int) -> Tensor:
-    mask = torch.ones(count, dtype=torch.bool)
-    mask[kept] = False
-    return mask

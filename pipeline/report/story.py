@@ -1,6 +1,5 @@
 """Everything that a run's folder tells, as plain data."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from pipeline.reuse import stale_records
 from pipeline.run_dir import RunDir, StageRecord
 from pipeline.settings.stage_names import STAGES
 from pipeline.widths import CUTTING_STAGES
-from prune.report import IterationReport
+from prune.report import IterationReport, read_report
 from reid_edge.core.io import write_json
 
 REPORT_JSON = "report.json"
@@ -42,7 +41,7 @@ def collect(config: Config, run: RunDir, *, shown: Config | None = None) -> dict
             _row(record, config, latency) | {"stale": stale.get(record.stage, "")}
             for record in model_records(run)
         ],
-        "iterations": [report.to_dict() for report in iteration_reports(run)],
+        "iterations": [report.model_dump(mode="json") for report in iteration_reports(run)],
         "quantization": next(
             (r.result.get("quantization") for r in records if r.stage == "quantize"), None
         ),
@@ -99,7 +98,7 @@ def iteration_reports(run: RunDir) -> list[IterationReport]:
     for stage in CUTTING_STAGES:
         paths = run.stage_dir(stage).glob("iteration_*/report.json")
         found += sorted((path for path in paths if _number(path)), key=_number)
-    return [IterationReport.from_dict(json.loads(path.read_text())) for path in found]
+    return [read_report(path) for path in found]
 
 
 def _number(path: Path) -> int:

@@ -25,7 +25,7 @@ from pipeline.widths import TRACE_SIZE, final_widths, plan_path, stock_target
 from prune.criteria import CRITERIA
 from prune.nni_backend import find_groups
 from prune.search.space import Patterns
-from prune.targets import width_options
+from prune.width_options import width_options
 from reid_edge.core.cost import model_cost
 from reid_edge.core.errors import PipelineError
 from reid_edge.core.io import write_json

@@ -17,7 +17,7 @@ from pipeline.settings.base import Settings
 from pipeline.settings.cut import CriterionName
 from pipeline.widths import TRACE_SIZE
 from prune.search.space import SearchSpace, make_space
-from prune.targets import width_options
+from prune.width_options import width_options
 from reid_edge.core.io import write_bytes, write_torch
 from reid_edge.data.images import IMAGENET_MEAN, IMAGENET_STD, load_image
 from reid_edge.data.schema import Sample, label_tensors

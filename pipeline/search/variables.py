@@ -3,7 +3,7 @@
 import re
 
 from prune.search.space import Patterns
-from prune.targets import WidthOptions
+from prune.width_options import WidthOptions
 from reid_edge.models.registry import ARCHITECTURES
 
 OSNET_BLOCK_INSIDE = re.compile(r"conv[234]\.\d+\.(conv1\.|conv2|gate\.)")

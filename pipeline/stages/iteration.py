@@ -13,7 +13,7 @@ from pipeline.run_dir import CHECKPOINT, KEPT, METRICS
 from pipeline.settings.cut import CutSettings, PruneStage
 from pipeline.widths import TRACE_SIZE
 from prune.hints import hint_channels
-from prune.report import IterationReport
+from prune.report import read_report
 from reid_edge.core.io import write_json
 from reid_edge.models.checkpoint import describe, load_checkpoint, save_checkpoint
 
@@ -110,11 +110,6 @@ def load_state(iteration: Iteration) -> State:
         metrics=json.loads((folder / METRICS).read_text()),
         judged=read_report(folder / REPORT).validated.get("after_tuning"),
     )
-
-
-def read_report(path: Path) -> IterationReport:
-    """Read the report of an iteration."""
-    return IterationReport.from_dict(json.loads(path.read_text()))
 
 
 def write_kept(path: Path, kept: dict[str, Tensor]) -> None:

@@ -8,7 +8,6 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 import torch
 from torch import nn
@@ -16,14 +15,14 @@ from torch import nn
 from pipeline.evaluation import evaluate, headline
 from pipeline.run_dir import CHECKPOINT, KEPT, METRICS
 from pipeline.stages.channel_scores import scoring_data, warn_of_guessing
-from pipeline.stages.iteration import REPORT, Iteration, State, read_report, write_kept
+from pipeline.stages.iteration import REPORT, Iteration, State, write_kept
 from pipeline.stages.tuning import judge, judges_apart, tune_within_budget
 from pipeline.widths import TRACE_SIZE
 from prune.cut import Cut, compose_kept, cut
 from prune.hints import hint_errors
 from prune.recalibrate import rebase, recalibrate
 from prune.reconstruct import LayerFit, reconstruct
-from prune.report import report_cut
+from prune.report import read_report, report_cut, write_report
 from reid_edge.core.io import write_json
 
 CUT_REPORT = "cut.json"
@@ -50,15 +49,17 @@ def run_iteration(iteration: Iteration, state: State) -> None:
     hints = report.hints | {"after_tuning": _hint_errors(iteration, tuned.model)}
     iteration.save(CHECKPOINT, tuned.model)
     write_json(folder / METRICS, tuned.metrics)
-    report = replace(
-        report,
-        accuracy=report.accuracy | {"after_tuning": headline(tuned.metrics, context.config)},
-        seconds=seconds,
-        hints=hints,
-        tuning_rounds=rounds,
-        validated=validated,
+    shown = headline(tuned.metrics, context.config)
+    report = report.model_copy(
+        update={
+            "accuracy": report.accuracy | {"after_tuning": shown},
+            "seconds": seconds,
+            "hints": hints,
+            "tuning_rounds": rounds,
+            "validated": validated,
+        }
     )
-    write_json(folder / REPORT, report.to_dict())
+    write_report(folder / REPORT, report)
     for line in report.summary().splitlines():
         logger.info("%s: %s", iteration.label, line)
 
@@ -85,15 +86,16 @@ def _cut_and_mend(iteration: Iteration, state: State) -> None:
     iteration.save(COMPACT, result.model)
     write_kept(iteration.folder / KEPT, compose_kept(state.kept, result.kept))
     shown = context.config.evaluation
-    report = replace(
-        report.with_reconstruction(fits),
-        accuracy=accuracy,
-        distance=shown.distance,
-        measure="EER" if shown.task == "face" else "mAP",
-        seconds=seconds,
-        hints={"before_tuning": _hint_errors(iteration, result.model)},
+    report = report.with_reconstruction(fits).model_copy(
+        update={
+            "accuracy": accuracy,
+            "distance": shown.distance,
+            "measure": "EER" if shown.task == "face" else "mAP",
+            "seconds": seconds,
+            "hints": {"before_tuning": _hint_errors(iteration, result.model)},
+        }
     )
-    write_json(iteration.folder / CUT_REPORT, report.to_dict())
+    write_report(iteration.folder / CUT_REPORT, report)
 
 
 def _cut(iteration: Iteration, state: State, seconds: dict[str, float]) -> Cut:

@@ -10,7 +10,8 @@ from torch import nn
 
 from pipeline.evaluation import evaluate, headline
 from pipeline.stages.common import train_model
-from pipeline.stages.iteration import REPORT, Iteration, read_report
+from pipeline.stages.iteration import REPORT, Iteration
+from prune.report import read_report
 from reid_edge.core.io import write_json
 from reid_edge.models.checkpoint import load_checkpoint
 from reid_edge.training.distillation import Teacher

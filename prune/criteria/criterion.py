@@ -14,7 +14,8 @@ from reid_edge.core.errors import PruneError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
+Loss = Callable[["nn.Module", "Tensor", "Tensor"], "Tensor"]
+"""Of a model, images (N, 3, H, W) and their classes (N,): a scalar."""
 
 Needs = Literal["weights", "images", "labelled_images"]
 

@@ -1,38 +1,44 @@
-"""What a search asked and was answered, in order, as lines of a file.
+"""The candidates and scores of a search, in order, as lines of a file.
 
-The file is all that a stopped search goes on from: the tuner is a function of its seed and of these
+A stopped search resumes from this file alone: the tuner is a function of its seed and of these
 events.
 """
 
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Literal
+
+from pydantic import ConfigDict, TypeAdapter
+from pydantic.dataclasses import dataclass
 
 from reid_edge.core.errors import PruneError
 
 Sample = dict[str, float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Asked:
     """A candidate was handed out."""
 
     trial: int
     sample: Sample
+    schema_version: Literal[1] = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Answered:
     """A candidate's score came back."""
 
     trial: int
     score: float
+    schema_version: Literal[1] = 1
 
 
 Event = Asked | Answered
+_EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 
 
 @dataclass(frozen=True)
@@ -52,10 +58,8 @@ class Trial:
 
 def append_event(path: Path, event: Event) -> None:
     """Add an event to the file and flush it to the disk."""
-    content: dict[str, Any] = {"trial": event.trial}
-    content |= {"sample": event.sample} if isinstance(event, Asked) else {"score": event.score}
     with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(content, allow_nan=False) + "\n")
+        file.write(json.dumps(asdict(event), allow_nan=False) + "\n")
         file.flush()
         os.fsync(file.fileno())
 
@@ -70,11 +74,11 @@ def read_events(path: Path) -> list[Event]:
     events: list[Event] = []
     for number, line in enumerate(lines, start=1):
         try:
-            events.append(_event(json.loads(line)))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            events.append(_EVENT.validate_python(json.loads(line)))
+        except ValueError as error:  # of JSON or of the schema
             raise PruneError(
                 f"{path}: line {number} is no event of a search; restore the file, or remove its "
-                "folder to begin anew"
+                "folder to begin again"
             ) from error
     return events
 
@@ -110,10 +114,3 @@ def _whole_lines(path: Path) -> list[str]:
         return []
     *lines, _torn = path.read_bytes().split(b"\n")
     return [line.decode("utf-8", errors="replace") for line in lines]
-
-
-def _event(content: Mapping[str, Any]) -> Event:
-    trial = int(content["trial"])
-    if "score" in content:
-        return Answered(trial, float(content["score"]))
-    return Asked(trial, {str(name): float(value) for name, value in content["sample"].items()})

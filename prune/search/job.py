@@ -1,9 +1,9 @@
-"""What the process that manages a search is told."""
+"""The job of the process that manages a search."""
 
-import json
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+
+from pydantic import TypeAdapter
+from pydantic.dataclasses import dataclass
 
 from prune.search.history import Sample
 from prune.search.machines import Machine
@@ -52,22 +52,9 @@ class Job:
 
     def to_json(self) -> str:
         """Return the job as text, for another process."""
-        return json.dumps(asdict(self), default=str)
+        return TypeAdapter(Job).dump_json(self).decode()
 
     @classmethod
     def from_json(cls, text: str) -> "Job":
         """Rebuild a job from :meth:`to_json`."""
-        content: dict[str, Any] = json.loads(text)
-        machines = [
-            Machine(**machine | {"key_file": Path(machine["key_file"])})
-            for machine in content["machines"]
-        ]
-        return cls(
-            **content
-            | {
-                "folder": Path(content["folder"]),
-                "code": Path(content["code"]),
-                "variables": tuple(content["variables"]),
-                "machines": tuple(machines),
-            }
-        )
+        return TypeAdapter(Job).validate_json(text)

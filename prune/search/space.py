@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from prune.allocate import largest
-from prune.targets import Unit, WidthOptions, matching
+from prune.budgets import largest
+from prune.width_options import Unit, WidthOptions, matching
 from reid_edge.core.errors import PruneError
 
 Patterns = Mapping[str, Sequence[str]]

@@ -1,6 +1,5 @@
 """The stage prune by itself: on which images its budget is judged, what its plan names."""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from pipeline.images import split_validation
 from pipeline.stages import prune
 from prune.layers import layer_widths
 from prune.plan_file import read_plan
-from prune.report import IterationReport
+from prune.report import read_report
 from reid_edge.data.schema import ReidData
 from reid_edge.models import build_model
 from reid_edge.models.checkpoint import describe, load_checkpoint, save_checkpoint
@@ -66,7 +65,7 @@ def test_identities_set_apart_judge_where_there_are_any(context: MakeContext, sh
     stage = context(NO_LOSS, validation_share=share)
     note = prune.run(stage).get("note", "")
     folder = stage.folder / "iteration_1"
-    report = IterationReport.from_dict(json.loads((folder / "report.json").read_text()))
+    report = read_report(folder / "report.json")
     shown = {step: report.accuracy[step]["mAP"] for step in ("before", "after_tuning")}
     judged = report.validated if stage.validation else shown
     assert bool(report.validated) == ("identities set apart" in report.summary()) == (share > 0)

@@ -17,8 +17,8 @@ def test_the_documented_program(
     monkeypatch.chdir(tmp_path)
     left = runpy.run_path(str(EXAMPLE))
     assert 0.35 < left["share"] <= 0.4
-    assert left["result"].difference <= 1e-4
-    assert layer_widths(left["compact"]) == left["widths"]
+    assert left["result"].report.masked_compact_difference <= 1e-4
+    assert layer_widths(left["compact"]) == left["content"]["widths"]
     with torch.inference_mode():
         assert torch.equal(left["loaded"](left["images"]), left["compact"](left["images"]))
     assert "of the operations" in capsys.readouterr().out

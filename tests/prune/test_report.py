@@ -2,6 +2,7 @@
 
 import json
 from io import StringIO
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from torch import nn
 
 from prune.cut import cut
 from prune.reconstruct import LayerFit
-from prune.report import IterationReport, report_cut
+from prune.report import IterationReport, read_report, report_cut, write_report
+from reid_edge.core.errors import PruneError
 
 WIDTHS = {"stem": 5, "pointwise": 5, "depthwise": 5, "gate": 5}
 
@@ -68,9 +70,26 @@ def test_reconstruction_errors_find_their_layers(small_net: nn.Module) -> None:
     assert set(errors.values()) == {(None, None)}
 
 
-def test_json_and_back(small_net: nn.Module) -> None:
-    report = make_report(small_net)
-    assert IterationReport.from_dict(json.loads(json.dumps(report.to_dict()))) == report
+def test_json_and_back(small_net: nn.Module, tmp_path: Path) -> None:
+    report, path = make_report(small_net), tmp_path / "report.json"
+    write_report(path, report)
+    assert read_report(path) == report
+    assert json.loads(path.read_text())["schema_version"] == 1
+
+
+def test_a_file_that_is_no_report_is_refused(small_net: nn.Module, tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    with pytest.raises(PruneError, match=r"report\.json: cannot read this report; run the iter"):
+        read_report(path)
+    content = make_report(small_net).model_dump(mode="json")
+    for wrong, words in (
+        ({"schema_version": 2}, r"\(schema_version: Input should be 1\); run the iteration again"),
+        ({"layer": []}, r"no report of an iteration \(layer: Extra inputs are not permitted\)"),
+        ({"layers": [{"name": "stem"}]}, r"\(layers / 0 / group: Field required\)"),
+    ):
+        path.write_text(json.dumps(content | wrong))
+        with pytest.raises(PruneError, match=words):
+            read_report(path)
 
 
 def test_the_table_names_every_layer(small_net: nn.Module) -> None:
@@ -79,3 +98,4 @@ def test_the_table_names_every_layer(small_net: nn.Module) -> None:
     Console(file=text, width=140).print(report.table())
     for layer in report.layers:
         assert layer.name in text.getvalue()
+        assert layer.name in str(report)

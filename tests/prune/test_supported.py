@@ -8,7 +8,7 @@ from prune.costs import output_layers
 from prune.cut import cut
 from prune.layers import layer_widths
 from prune.supported import check_supported
-from prune.targets import width_options
+from prune.width_options import width_options
 from reid_edge.core.cost import model_cost
 from reid_edge.core.errors import PruneError
 from reid_edge.models import build_model

@@ -7,11 +7,11 @@ import torch
 import torchvision
 from torch import nn
 
-from prune.allocate import uniform
+from prune.budgets import uniform
 from prune.cut import Cut, cut
 from prune.nni_backend import find_groups
 from prune.reconstruct import reconstruct
-from prune.targets import width_options
+from prune.width_options import width_options
 from reid_edge.core.cost import model_cost
 from reid_edge.core.errors import PruneError
 

@@ -22,7 +22,7 @@ from prune.layers import layer_widths
 from prune.plan_file import read_plan
 from prune.search.history import Trial
 from prune.search.space import make_space
-from prune.targets import width_options
+from prune.width_options import width_options
 from reid_edge.core.cost import model_cost
 from reid_edge.core.errors import PipelineError, PruneError
 from reid_edge.data.readers.market1501 import read_market1501

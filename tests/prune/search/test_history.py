@@ -36,6 +36,12 @@ def test_events_come_back_bit_for_bit_and_in_order(history: Path) -> None:
     assert read_events(history) == EVENTS
 
 
+def test_lines_name_their_schema_and_those_without_one_are_read(history: Path) -> None:
+    assert all('"schema_version": 1' in line for line in history.read_text().splitlines())
+    history.write_text('{"trial": 0, "sample": {"a": 0.5}}\n{"trial": 0, "score": 0.75}\n')
+    assert read_events(history) == [EVENTS[0], EVENTS[3]]
+
+
 def test_no_file_means_no_events(tmp_path: Path) -> None:
     assert read_events(tmp_path / "trials.jsonl") == []
 
@@ -59,7 +65,17 @@ def test_a_line_that_was_cut_off_counts_as_not_written(history: Path) -> None:
     assert history.read_bytes() == whole
 
 
-@pytest.mark.parametrize("line", ["{}", "[]", "x", '{"trial": 1, "sample": 3}', '{"trial": null}'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{}",
+        "[]",
+        "x",
+        '{"trial": 1, "score": 1, "schema_version": 2}',
+        '{"trial": 1, "sample": 3}',
+        '{"trial": null}',
+    ],
+)
 def test_another_line_that_cannot_be_read_is_named(history: Path, line: str) -> None:
     with history.open("a") as file:
         file.write(f"{line}\n")

@@ -10,7 +10,7 @@ from torch import nn
 
 from prune.layers import layer_widths
 from prune.search.space import SearchSpace, make_space
-from prune.targets import WidthOptions, width_options
+from prune.width_options import WidthOptions, width_options
 from prune.widths import check_groups
 from reid_edge.core.cost import model_cost
 from reid_edge.core.errors import PruneError

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prune.allocate import by_loss, energy_losses, uniform
+from prune.budgets import by_loss, energy_losses, uniform
 from prune.layers import layer_widths
-from prune.targets import WidthOptions, shares_by_pattern, width_options
+from prune.width_options import WidthOptions, shares_by_pattern, width_options
 from reid_edge.core.cost import ModelCost, model_cost
 from reid_edge.core.errors import PruneError
 from reid_edge.models.registry import build_model

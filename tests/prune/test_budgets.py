@@ -2,7 +2,7 @@
 
 import pytest
 
-from prune.latency_budget import widths_for_latency
+from prune.budgets import widths_for_latency
 from reid_edge.core.errors import PruneError
 
 

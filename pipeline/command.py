@@ -6,7 +6,6 @@ import argparse
 import logging
 import os
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from pipeline.settings.stage_names import STAGES
 from pipeline.shipped_configs import find_config
 from reid_edge.cli.guard import Guard, Parser, path_argument
 from reid_edge.core.errors import PipelineError
+from reid_edge.core.packages import how_to_install, missing_packages
 
 # What is slow to import is imported when the command runs: --help and a typing error come at once.
 if TYPE_CHECKING:
@@ -106,9 +106,9 @@ def check_extra(prog: str) -> None:
     Raises:
         PipelineError: one of them is not.
     """
-    if any(find_spec(package) is None for package in ("torch", "lightning", "nni")):
+    if missing_packages(("torch", "lightning", "nni")):
         raise PipelineError(
-            f"{prog} needs PyTorch, Lightning and NNI: pip install 'reid-edge[compress]'"
+            f"{prog} needs PyTorch, Lightning and NNI: {how_to_install('compress')}"
         )
 
 

@@ -49,7 +49,7 @@ def test_what_the_extra_brings_is_named(
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         f"error: reid-edge {command[0]} needs PyTorch, Lightning and NNI: "
-        "pip install 'reid-edge[compress]'\n"
+        'pip install "reid-edge[compress]"\n'
     )
 
 

@@ -205,11 +205,14 @@ def export(
     evaluated = copy.deepcopy(model).cpu().eval()
     reference = Reference(evaluated, batches).embeddings
     size = batches[0].shape[2], batches[0].shape[3]
+    digest = sha256()
+    for batch in batches:
+        digest.update(batch.contiguous().numpy().tobytes())
     source = ExportSource(
         evaluated,
         torch.zeros(1, 3, *size),
         replace(metadata or ModelMetadata(), input_size=size),
-        lambda: CalibrationImages(batches, _digest(batches)),
+        lambda: CalibrationImages(batches, digest.hexdigest()),
     )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -277,10 +280,3 @@ def _batches(images: Tensor | Iterable[Tensor]) -> list[Tensor]:
             found = tuple(batch.shape) if isinstance(batch, torch.Tensor) else type(batch).__name__
             raise QuantizeError(f"images are {found}, expected tensors (N, 3, H, W)")
     return [batch.cpu() for batch in batches]
-
-
-def _digest(batches: Sequence[Tensor]) -> str:
-    digest = sha256()
-    for batch in batches:
-        digest.update(batch.contiguous().numpy().tobytes())
-    return digest.hexdigest()

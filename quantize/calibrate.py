@@ -99,7 +99,9 @@ def calibrate(
             observer or layer, or an engine that is not supported here; a model that cannot be
             traced, or whose trace computes something else.
     """
-    _check_observer(scheme.observer)
+    if scheme.observer not in _OBSERVERS:
+        known = ", ".join(get_args(ObserverName))
+        raise QuantizeError(f"unknown observer {scheme.observer!r}: known are {known}")
     check_layer_names(model, scheme.float_layers)
     with quantized_engine(scheme.engine), torch_notices_silenced():
         batches = _checked_batches(calibration)
@@ -110,10 +112,10 @@ def calibrate(
     return Calibrated(prepared, sample, scheme)
 
 
-def spare_layers(
+def keep_in_float(
     model: nn.Module, calibrated: Calibrated, float_layers: Sequence[str]
 ) -> Calibrated:
-    """Return what ``calibrate`` would with more layers in float, without looking at images.
+    """Return what ``calibrate`` would with more layers in float, without images.
 
     Ranges are those of the float model, whatever becomes int8 of it.
 
@@ -162,12 +164,6 @@ def leave_in_float(
     return mapping
 
 
-def _check_observer(observer: str) -> None:
-    if observer not in _OBSERVERS:
-        known = ", ".join(get_args(ObserverName))
-        raise QuantizeError(f"unknown observer {observer!r}: known are {known}")
-
-
 def _qconfig_mapping(scheme: Scheme) -> QConfigMapping:
     # PyTorch's own "per channel symmetric QNNPACK" configuration has signed activations, for which
     # FX finds no int8 layers: without a word, everything stays in float.
@@ -199,25 +195,21 @@ def _observe(
 
 
 def _checked_batches(calibration: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Yield batches on the CPU, each checked: tensors of finite numbers, images of one size."""
     size: torch.Size | None = None
     for index, batch in enumerate(calibration):
-        images = _checked(batch, index, size)
-        size = images.shape[1:]
-        yield images
-
-
-def _checked(batch: object, index: int, size: torch.Size | None) -> Tensor:
-    what = f"calibration batch {index}"
-    if not isinstance(batch, Tensor):
-        raise QuantizeError(f"{what} is a {type(batch).__name__}, not a tensor of images")
-    if batch.dim() != 4:
-        raise QuantizeError(f"{what} has shape {tuple(batch.shape)}, expected (N, 3, H, W)")
-    if size is not None and batch.shape[1:] != size:
-        before, now = tuple(size), tuple(batch.shape[1:])
-        raise QuantizeError(f"{what} holds images of size {now}, those before had {before}")
-    if not torch.isfinite(batch).all():
-        raise QuantizeError(f"{what} holds numbers that are not finite")
-    return batch.cpu()
+        what = f"calibration batch {index}"
+        if not isinstance(batch, Tensor):
+            raise QuantizeError(f"{what} is a {type(batch).__name__}, not a tensor of images")
+        if batch.dim() != 4:
+            raise QuantizeError(f"{what} has shape {tuple(batch.shape)}, expected (N, 3, H, W)")
+        if size is not None and batch.shape[1:] != size:
+            before, now = tuple(size), tuple(batch.shape[1:])
+            raise QuantizeError(f"{what} holds images of size {now}, those before had {before}")
+        if not torch.isfinite(batch).all():
+            raise QuantizeError(f"{what} holds numbers that are not finite")
+        size = batch.shape[1:]
+        yield batch.cpu()
 
 
 class EvenSample:

@@ -62,16 +62,14 @@ def _named_sites(graph: fx.GraphModule) -> dict[fx.Node, str]:
             continue
         module = str(node.target)
         calls[module] += 1
-        sites[node] = module if calls[module] == 1 else _free_name(module, calls[module], taken)
+        site = module
+        if calls[module] > 1:
+            site = f"{module}_call{calls[module]}"
+            while site in taken:
+                site += "_"
+            taken.add(site)
+        sites[node] = site
     return sites
-
-
-def _free_name(module: str, call: int, taken: set[str]) -> str:
-    name = f"{module}_call{call}"
-    while name in taken:
-        name += "_"
-    taken.add(name)
-    return name
 
 
 def check_layer_names(model: nn.Module, layers: Sequence[str]) -> None:

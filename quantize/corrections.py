@@ -46,18 +46,14 @@ def raise_weight_scales(prepared: fx.GraphModule) -> int:
         qconfig: Any = weighted.called.qconfig
         scale, _ = quantization_of(observed_weight(weighted))
         input_scale, _ = quantization_of(weighted.input_observer)
-        floor = _smallest_scale(weighted.layer.bias.detach(), input_scale)
+        floor = weighted.layer.bias.detach().abs() / (input_scale * LARGEST_BIAS)
+        floor = floor.clamp(min=torch.finfo(torch.float32).eps)
         floor = floor if len(scale) > 1 else floor.amax(0, keepdim=True)
         raised += int((scale < floor).sum())
         weight = partial(_bounded, qconfig.weight, floor)
         bounded: Any = QConfig(qconfig.activation, weight)  # type: ignore[no-untyped-call]
         weighted.called.qconfig = bounded
     return raised
-
-
-def _smallest_scale(bias: Tensor, input_scale: Tensor) -> Tensor:
-    smallest = bias.abs() / (input_scale * LARGEST_BIAS)
-    return smallest.clamp(min=torch.finfo(torch.float32).eps)
 
 
 def _bounded(make_observer: Any, floor: Tensor) -> Any:

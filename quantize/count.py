@@ -97,7 +97,12 @@ def quantization_report(
     """
     sites = call_sites(copy.deepcopy(model).eval())
     modules = dict(model.named_modules())
-    int8 = {site: _is_int8(quantized, site, module) for site, module in sites.items()}
+    converted = dict(quantized.named_modules())
+    # A call without a module of its own shares the original's.
+    int8 = {
+        site: _is_int8_module(converted.get(site, converted.get(module)))
+        for site, module in sites.items()
+    }
     convolutions = [s for s, module in sites.items() if isinstance(modules[module], _CONVOLUTIONS)]
     linear = [site for site, module in sites.items() if isinstance(modules[module], nn.Linear)]
     in_float = _float_nodes(quantized)
@@ -112,12 +117,6 @@ def quantization_report(
         quantize_nodes=sum(_is_conversion(n, to="int8") for n in quantized.graph.nodes),
         dequantize_nodes=sum(_is_conversion(n, to="float") for n in quantized.graph.nodes),
     )
-
-
-def _is_int8(quantized: fx.GraphModule, site: str, module: str) -> bool:
-    """Whether a call runs in int8; without a module of its own, it shares the original's."""
-    modules = dict(quantized.named_modules())
-    return _is_int8_module(modules.get(site, modules.get(module)))
 
 
 def _is_int8_module(module: nn.Module | None) -> bool:
@@ -143,30 +142,26 @@ def _float_nodes(quantized: fx.GraphModule) -> list[fx.Node]:
             is_float[node] = node.op == "placeholder"
         elif _is_conversion(node, to="float"):
             is_float[node] = True
-        elif _is_conversion(node, to="int8") or _is_int8_operator(node, modules):
-            is_float[node] = False
         else:
+            module = modules[str(node.target)] if node.op == "call_module" else None
+            # PyTorch prints an operator with its namespace: quantized.add.
+            int8 = str(node.target).startswith("quantized.")
+            if module is not None:
+                int8 = _is_int8_module(module)
+            if int8 or _is_conversion(node, to="int8"):
+                is_float[node] = False
+                continue
             is_float[node] = any(is_float[source] for source in node.all_input_nodes)
-            if is_float[node] and not _is_trivial(node, modules):
+            trivial = node.target in _TRIVIAL_OPERATORS
+            if module is not None:
+                trivial = isinstance(module, _TRIVIAL_MODULES)
+            if is_float[node] and not trivial:
                 found.append(node)
     return found
 
 
 def _is_conversion(node: fx.Node, *, to: str) -> bool:
     return node.target == ("dequantize" if to == "float" else torch.quantize_per_tensor)
-
-
-def _is_int8_operator(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
-    if node.op == "call_module":
-        return _is_int8_module(modules[str(node.target)])
-    # PyTorch prints an operator with its namespace: quantized.add.
-    return str(node.target).startswith("quantized.")
-
-
-def _is_trivial(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
-    if node.op == "call_module":
-        return isinstance(modules[str(node.target)], _TRIVIAL_MODULES)
-    return node.target in _TRIVIAL_OPERATORS
 
 
 def _float_layers(

@@ -68,7 +68,7 @@ def fold_batchnorm(graph: fx.GraphModule, *, layers: Sequence[type[nn.Module]] =
             continue
         layer, norm = modules[str(source.target)], modules[str(node.target)]
         # The exact types: a subclass may compute something else.
-        if type(layer) in layers and type(norm) in _NORMS and _has_statistics(norm):
+        if type(layer) in layers and type(norm) in _NORMS and isinstance(norm.running_mean, Tensor):
             fold_into(layer, norm)
             node.replace_all_uses_with(source)
             graph.graph.erase_node(node)
@@ -76,10 +76,6 @@ def fold_batchnorm(graph: fx.GraphModule, *, layers: Sequence[type[nn.Module]] =
     graph.delete_all_unused_submodules()
     graph.recompile()
     return folded
-
-
-def _has_statistics(norm: nn.Module) -> bool:
-    return isinstance(norm.running_mean, Tensor) and isinstance(norm.running_var, Tensor)
 
 
 @torch.no_grad()

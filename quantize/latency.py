@@ -6,8 +6,8 @@ process, ``measure_side_by_side`` gives each model a process of its own.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from statistics import median, quantiles
 
@@ -16,6 +16,9 @@ import torch
 from quantize.worker import Elapsed, Open, Worker
 from reid_edge.core.errors import QuantizeError
 from reid_edge.core.int8_engine import Engine, quantized_engine
+
+# Calls of each model in a process of its own before those that are timed.
+WARMUP = 2
 
 
 @dataclass(frozen=True)
@@ -72,41 +75,26 @@ def measure_latency(
     if rounds < 2 or warmup < 0 or threads < 1:
         raise QuantizeError("timing needs at least 2 rounds, no negative warm-up, and 1 thread")
     times: dict[str, list[float]] = {name: [] for name in candidates}
-    with _threads(threads), torch.inference_mode():
+    former = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
         for round_number in range(warmup + rounds):
             for name, candidate in candidates.items():
-                elapsed = _time(candidate)
+                # Switching the engine is not part of the time.
+                with quantized_engine(candidate.engine), torch.inference_mode():
+                    start = time.perf_counter_ns()
+                    candidate.call()
+                    elapsed = (time.perf_counter_ns() - start) / 1e6
                 if round_number >= warmup:
                     times[name].append(elapsed)
-    reference = median(next(iter(times.values())))
-    return {name: _summary(values, reference) for name, values in times.items()}
-
-
-def _time(candidate: Candidate) -> float:
-    """Return the milliseconds of one call; switching the engine is not part of them."""
-    engine = nullcontext() if candidate.engine is None else quantized_engine(candidate.engine)
-    with engine:
-        start = time.perf_counter_ns()
-        candidate.call()
-        return (time.perf_counter_ns() - start) / 1e6
-
-
-def _summary(times: list[float], reference: float) -> Latency:
-    lower, middle, upper = quantiles(times, n=4, method="inclusive")
-    return Latency(middle, lower, upper, middle / reference)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    former = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
     finally:
         torch.set_num_threads(former)
-
-
-WARMUP = 2
+    reference = median(next(iter(times.values())))
+    latencies = {}
+    for name, values in times.items():
+        lower, middle, upper = quantiles(values, n=4, method="inclusive")
+        latencies[name] = Latency(middle, lower, upper, middle / reference)
+    return latencies
 
 
 @dataclass(frozen=True)
@@ -195,7 +183,11 @@ def measure_side_by_side(
             name: stack.enter_context(Worker(name, model.open_model, model.image_shape))
             for name, model in models.items()
         }
-        peaks = {name: _peak(worker) for name, worker in workers.items()}
+        peaks = {}
+        for name, worker in workers.items():
+            worker.open(threads=1)
+            worker.run(batch=1)
+            peaks[name] = worker.peak_bytes()
         for count in threads:
             for worker in workers.values():
                 worker.open(count)
@@ -204,12 +196,6 @@ def measure_side_by_side(
                 for name, timing in _time_workers(workers, batch, count, rounds).items():
                     timings[name].append(timing)
     return {name: Measurement(peaks[name], tuple(timings[name])) for name in models}
-
-
-def _peak(worker: Worker) -> int | None:
-    worker.open(threads=1)
-    worker.run(batch=1)
-    return worker.peak_bytes()
 
 
 def _time_workers(

@@ -14,7 +14,7 @@ PASSING = (nn.Flatten, nn.Identity, nn.Dropout)
 
 
 class FloatPooling(nn.Module):
-    """A pooling layer that quantization goes round."""
+    """A pooling layer that quantization leaves in float."""
 
     def __init__(self, pooling: nn.Module) -> None:
         super().__init__()

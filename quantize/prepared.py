@@ -72,7 +72,7 @@ def observed_nodes(prepared: fx.GraphModule) -> dict[str, str]:
 
 
 def fixed_range(decided: Any, scale: Tensor, zero_point: Tensor) -> FixedQParamsObserver:
-    """Return an observer that knows the range of a tensor and looks no more.
+    """Return an observer with a range that no longer changes.
 
     Args:
         decided: the observer or fake quantization that it replaces, for its integers.

@@ -44,10 +44,10 @@ SMALLEST_SCALE = 1e-8
 def prepare_qat(model: nn.Module, calibrated: Calibrated) -> fx.GraphModule:
     """Return a trainable copy of a model that rounds weights and activations as int8 will.
 
-    A convolution is fused with its BatchNorm, whose statistics go on being learned until
+    A convolution is fused with its BatchNorm, whose statistics are learned until
     ``freeze_batchnorm``; that of a linear layer is folded, since FX cannot fuse it with a ReLU.
-    Weights are rounded to their range of the moment. A module that is called several times is one
-    module still: its weights are shared, only the ranges are each call's own.
+    Weights are rounded to their current range. A module that is called several times is still one
+    module: its weights are shared, only the ranges are each call's own.
 
     Args:
         model: as it was calibrated; it is left as it is.
@@ -74,14 +74,17 @@ def prepare_qat(model: nn.Module, calibrated: Calibrated) -> fx.GraphModule:
     for parameter in qat.parameters():
         parameter.requires_grad_(True)
     _share_parameters(qat, call_sites(evaluated))
-    _keep_scales_from_zero(qat)
+    with torch.no_grad():
+        for module in qat.modules():
+            if isinstance(module, _BatchNorm) and module.affine:
+                module.weight[module.weight.abs() < SMALLEST_SCALE] = SMALLEST_SCALE
     _start_from(qat, calibrated.prepared)
     _take_biases(qat, calibrated.prepared)
     return qat
 
 
 def freeze_observers(qat: nn.Module) -> None:
-    """Keep the ranges of all activations as they are from now on."""
+    """Stop learning the ranges of all activations."""
     for module in qat.modules():
         if isinstance(module, FusedMovingAvgObsFakeQuantize):
             module.disable_observer()
@@ -124,7 +127,7 @@ def _qconfig_mapping(scheme: Scheme) -> QConfigMapping:
         dtype=torch.quint8,
     )
     # Not the fused kind: it chooses another scale than the observer that int8 weights are made
-    # with. An averaging constant of 1 means the range of the moment.
+    # with. An averaging constant of 1 means the current range.
     weight = FakeQuantize.with_args(  # type: ignore[no-untyped-call]
         observer=MovingAveragePerChannelMinMaxObserver
         if scheme.per_channel
@@ -150,14 +153,6 @@ def _share_parameters(qat: fx.GraphModule, sites: dict[str, str]) -> None:
                 if part is not None and shared is not None:
                     for name, parameter in shared.named_parameters(recurse=False):
                         setattr(part, name, parameter)
-
-
-@torch.no_grad()
-def _keep_scales_from_zero(qat: fx.GraphModule) -> None:
-    for module in qat.modules():
-        if isinstance(module, _BatchNorm) and module.affine:
-            scale = module.weight
-            scale[scale.abs() < SMALLEST_SCALE] = SMALLEST_SCALE
 
 
 @torch.no_grad()

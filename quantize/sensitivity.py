@@ -146,18 +146,18 @@ class BudgetStep:
         return {"float_layers": list(self.float_layers), "agreement": self.agreement.to_dict()}
 
 
-def leave_dearest_in_float(
+def steps_to_budget(
     measure: Callable[[tuple[str, ...]], Agreement],
     ranked: Sequence[str],
     *,
     budget: float,
     most: int,
 ) -> Iterator[BudgetStep]:
-    """Leave one layer after another in float until the error is within a budget.
+    """Leave one more layer in float at every step, until the error is within a budget.
 
     Args:
         measure: makes an int8 model with these layers in float and compares it.
-        ranked: layers, dearest first.
+        ranked: layers, the one that int8 costs most first.
         budget: largest mean 1 - cosine that is allowed.
         most: how many layers may be left in float.
 

@@ -167,7 +167,7 @@ def _serve(connection: Connection, open_model: Open, shape: tuple[int, int, int]
             return
         try:
             answer: tuple[bool, object] = (True, answers[request](number))
-        except Exception as error:  # whatever it is, it is told on the other side
+        except Exception as error:  # whatever it is, the other side reports it
             answer = (False, f"{type(error).__name__}: {' '.join(str(error).split())}")
         try:
             connection.send(answer)

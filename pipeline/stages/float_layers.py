@@ -13,14 +13,14 @@ from pipeline.context import StageContext
 from pipeline.progress import progress_bar
 from pipeline.settings.quantize import QuantizeStage
 from quantize.agreement import Agreement, Reference
-from quantize.calibrate import Calibrated, spare_layers
+from quantize.calibrate import Calibrated, keep_in_float
 from quantize.call_sites import is_inside
 from quantize.count import ASKED_FOR, QuantizationReport
 from quantize.sensitivity import (
     BudgetStep,
     Sensitivity,
-    leave_dearest_in_float,
     measure_sensitivity,
+    steps_to_budget,
 )
 from quantize.static import convert_calibrated
 
@@ -61,7 +61,7 @@ def choose_float_layers(
 
     @cache
     def measure(layers: tuple[str, ...]) -> Agreement:
-        spared = spare_layers(model, calibrated, layers)
+        spared = keep_in_float(model, calibrated, layers)
         int8 = convert_calibrated(spared, bias_correction=settings.bias_correction)
         return reference.agreement(int8, settings.engine)
 
@@ -73,13 +73,11 @@ def choose_float_layers(
         ranked = [cost.layer for cost in found.layers if cost.spared > 0]
     if budget is None:
         return FloatChoice(calibrated, told)
-    steps = list(
-        leave_dearest_in_float(measure, ranked, budget=budget, most=settings.max_float_layers)
-    )
+    steps = list(steps_to_budget(measure, ranked, budget=budget, most=settings.max_float_layers))
     chosen = min(steps, key=lambda step: step.agreement.mean_cosine_error)
     told["budget"] = {"mean_cosine_error": budget, "steps": [step.to_dict() for step in steps]}
     _tell(chosen, budget, _advice(settings, ranked))
-    return FloatChoice(spare_layers(model, calibrated, chosen.float_layers), told)
+    return FloatChoice(keep_in_float(model, calibrated, chosen.float_layers), told)
 
 
 def warn_of_ignored(asked_for: Sequence[str], report: QuantizationReport) -> None:

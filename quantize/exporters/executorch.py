@@ -176,11 +176,13 @@ def _import(module: str) -> Any:
     )
 
 
-def _write(source: ExportSource, path: Path) -> None:
+def write_file(source: ExportSource, path: Path) -> None:
+    """Write the float file of an export."""
     save_executorch(source.model, source.example, path, source.metadata.to_strings())
 
 
-def _write_int8(source: ExportSource, path: Path) -> None:
+def write_int8_file(source: ExportSource, path: Path) -> None:
+    """Write the int8 file of an export."""
     calibration = source.draw_calibration()
     metadata = source.int8_metadata(calibration).to_strings()
     save_executorch_int8(source.model, calibration.batches, path, metadata)
@@ -190,7 +192,7 @@ EXECUTORCH = Exporter(
     "executorch",
     "ExecuTorch for XNNPACK, batches of 1 to 64",
     "float.pte",
-    _write,
+    write_file,
     meant_for="ARM, x86-64 (ExecuTorch, XNNPACK)",
     packages=("executorch", "torchao"),
     extra="executorch",
@@ -199,7 +201,7 @@ EXECUTORCH_INT8 = Exporter(
     "executorch_int8",
     "int8 ExecuTorch for XNNPACK",
     "int8.pte",
-    _write_int8,
+    write_int8_file,
     int8=True,
     meant_for="ARM, x86-64 (ExecuTorch, XNNPACK)",
     packages=("executorch", "torchao"),

@@ -153,7 +153,7 @@ def _check(network: nn.Module, content: bytes, example: Tensor, path: Path) -> N
             )
 
 
-def _write(source: ExportSource, path: Path) -> None:
+def write_file(source: ExportSource, path: Path) -> None:
     """Write the float ONNX file of an export."""
     save_onnx(source.model, source.example, path, source.metadata.to_strings())
 
@@ -162,14 +162,14 @@ ONNX = Exporter(
     "onnx",
     "ONNX with embeddings of unit length and a dynamic batch",
     "float.onnx",
-    _write,
+    write_file,
     meant_for="any (ONNX Runtime)",
 )
 BOXMOT_ONNX = Exporter(
     "boxmot_onnx",
     "the ONNX file under the name that BoxMOT expects",
     lambda source: f"{boxmot_name(source.metadata.architecture, source.dataset)}.onnx",
-    _write,
+    write_file,
     timed=False,
     meant_for="trackers (BoxMOT)",
 )

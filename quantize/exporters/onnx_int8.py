@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -94,29 +93,35 @@ def quantize_onnx(
     }
     model = read_onnx(float_file)
     _check_calibration(calibration, onnx_session(float_file), float_file)
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        hints_silenced(),
-        _histograms_explained(float_file),
-    ):
+    with tempfile.TemporaryDirectory() as folder, hints_silenced():
         prepared, int8 = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
         quant_pre_process(model, str(prepared), skip_symbolic_shape=True)
         pooled = onnx.load_model(prepared)
         if pooling_as_convolution(pooled):
             onnx.save_model(pooled, prepared)
-        quantize_static(
-            str(prepared),
-            str(int8),
-            _batches(calibration, progress),
-            quant_format=QuantFormat.QDQ,
-            per_channel=per_channel,
-            reduce_range=reduce_range,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=methods[method],
-            # One batch at a time: without it, the tensors of all batches are kept in memory.
-            extra_options={"CalibPercentile": percentile, "CalibStridedMinMax": 1},
-        )
+        try:
+            quantize_static(
+                str(prepared),
+                str(int8),
+                _batches(calibration, progress),
+                quant_format=QuantFormat.QDQ,
+                per_channel=per_channel,
+                reduce_range=reduce_range,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                calibrate_method=methods[method],
+                # One batch at a time: without it, the tensors of all batches are kept in memory.
+                extra_options={"CalibPercentile": percentile, "CalibStridedMinMax": 1},
+            )
+        except ValueError as error:
+            # NumPy's words for bins narrower than what float32 can tell apart.
+            if "Too many bins" not in str(error):
+                raise
+            raise QuantizeError(
+                f"{float_file}: an activation hardly varies over the calibration images, so there "
+                "is no histogram of it; is the model trained? If so, export.calibration=minmax "
+                "takes the range as it is"
+            ) from error
         content = int8.read_bytes()
     content = with_metadata(
         content, read_onnx_metadata(float_file) if metadata is None else metadata
@@ -138,21 +143,6 @@ def int8_convolutions(path: Path) -> tuple[int, int]:
         for node in convolutions
     )
     return int8, len(convolutions)
-
-
-@contextmanager
-def _histograms_explained(float_file: Path) -> Iterator[None]:
-    try:
-        yield
-    except ValueError as error:
-        # NumPy's words for bins narrower than what float32 can tell apart.
-        if "Too many bins" not in str(error):
-            raise
-        raise QuantizeError(
-            f"{float_file}: an activation hardly varies over the calibration images, so there is "
-            "no histogram of it; is the model trained? If so, export.calibration=minmax takes the "
-            "range as it is"
-        ) from error
 
 
 def _batches(batches: Sequence[Tensor], progress: Callable[[int], None] | None) -> Any:
@@ -237,7 +227,8 @@ def pooling_as_convolution(model: onnx.ModelProto) -> int:
     return replaced
 
 
-def _write(source: ExportSource, path: Path) -> None:
+def write_file(source: ExportSource, path: Path) -> None:
+    """Write the int8 file of an export out of its float file."""
     settings = source.settings or OnnxInt8Settings()
     calibration = source.draw_calibration()
     quantize_onnx(
@@ -256,7 +247,7 @@ ONNX_INT8 = Exporter(
     "onnx_int8",
     "int8 ONNX (QDQ), calibrated by ONNX Runtime",
     "int8.onnx",
-    _write,
+    write_file,
     made_of=("onnx",),
     int8=True,
     meant_for="x86-64 with VNNI, ARM with dot products",

@@ -60,11 +60,13 @@ def _serialized(openvino: Any, model: Any) -> tuple[bytes, bytes]:
         return graph.read_bytes(), graph.with_suffix(".bin").read_bytes()
 
 
-def _write(source: ExportSource, path: Path) -> None:
+def write_file(source: ExportSource, path: Path) -> None:
+    """Write the files of OpenVINO out of the float ONNX file."""
     save_openvino(source.file("onnx"), path)
 
 
-def _write_int8(source: ExportSource, path: Path) -> None:
+def write_int8_file(source: ExportSource, path: Path) -> None:
+    """Write the files of OpenVINO out of the int8 ONNX file."""
     save_openvino(source.file("onnx_int8"), path)
 
 
@@ -72,7 +74,7 @@ OPENVINO = Exporter(
     "openvino",
     "OpenVINO, made of the float ONNX file",
     "float.xml",
-    _write,
+    write_file,
     made_of=("onnx",),
     meant_for="Intel (OpenVINO)",
     packages=("openvino",),
@@ -82,7 +84,7 @@ OPENVINO_INT8 = Exporter(
     "openvino_int8",
     "int8 OpenVINO, made of the int8 ONNX file",
     "int8.xml",
-    _write_int8,
+    write_int8_file,
     made_of=("onnx_int8",),
     int8=True,
     meant_for="Intel (OpenVINO)",

@@ -79,14 +79,15 @@ def _check_trace(model: nn.Module, traced: nn.Module, example: Tensor) -> None:
             raise QuantizeError(f"the traced model differs from the model on {which}")
 
 
-def _write(source: ExportSource, path: Path) -> None:
+def write_file(source: ExportSource, path: Path) -> None:
+    """Write the float file of an export."""
     from quantize.fold import folded_copy
 
     folded = folded_copy(source.model, source.example)
     save_torchscript(folded, source.example, path, source.metadata.to_strings(), freeze=True)
 
 
-def _write_int8(source: ExportSource, path: Path) -> None:
+def write_int8_file(source: ExportSource, path: Path) -> None:
     """Write static int8 for QNNPACK; the stage quantize offers more."""
     from quantize.calibrate import DEFAULT_SCHEME
     from quantize.static import quantize_static
@@ -102,14 +103,14 @@ TORCHSCRIPT = Exporter(
     "torchscript",
     "TorchScript for libtorch, BatchNorm folded, weights frozen",
     "float.pt",
-    _write,
+    write_file,
     meant_for="any (libtorch)",
 )
 TORCHSCRIPT_INT8 = Exporter(
     "torchscript_int8",
     "int8 TorchScript for QNNPACK; a run has it from the stage quantize",
     "int8.pt",
-    _write_int8,
+    write_int8_file,
     int8=True,
     meant_for="ARM (QNNPACK)",
 )

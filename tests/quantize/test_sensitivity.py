@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from quantize.agreement import Agreement, Reference
-from quantize.calibrate import Calibrated, Scheme, calibrate, spare_layers
+from quantize.calibrate import Calibrated, Scheme, calibrate, keep_in_float
 from quantize.sensitivity import (
     Sensitivity,
     layer_groups,
-    leave_dearest_in_float,
     measure_sensitivity,
+    steps_to_budget,
 )
 from quantize.static import convert_calibrated, quantize_static
 from reid_edge.core.int8_engine import quantized_engine, supported_engines
@@ -135,10 +135,10 @@ def test_a_layer_alone_is_what_rounding_it_by_hand_gives(
     assert alone == pytest.approx(float(1 - cosine.mean()), rel=0.1)
 
 
-def test_sparing_layers_is_calibrating_without_them(
+def test_keeping_layers_in_float_is_calibrating_without_them(
     chain: nn.Module, calibrated: Calibrated, images: Tensor
 ) -> None:
-    spared = spare_layers(chain, calibrated, ["blocks.1"])
+    spared = keep_in_float(chain, calibrated, ["blocks.1"])
     int8 = convert_calibrated(spared)
     scheme = Scheme(observer="minmax", float_layers=("blocks.1",))
     expected = quantize_static(chain, images.split(4), scheme)
@@ -146,33 +146,33 @@ def test_sparing_layers_is_calibrating_without_them(
         assert torch.equal(int8(images), expected(images))
 
 
-def test_the_dearest_are_left_in_float_until_the_budget_is_met(
+def test_the_costliest_are_left_in_float_until_the_budget_is_met(
     chain: nn.Module, calibrated: Calibrated, images: Tensor, found: Sensitivity
 ) -> None:
     reference = Reference(chain, [images])
 
     def measure(float_layers: Sequence[str]) -> Agreement:
-        spared = spare_layers(chain, calibrated, float_layers)
+        spared = keep_in_float(chain, calibrated, float_layers)
         return reference.agreement(convert_calibrated(spared), "qnnpack")
 
     ranked = [cost.layer for cost in found.layers]
     whole = measure([]).mean_cosine_error
-    steps = list(leave_dearest_in_float(measure, ranked, budget=whole / 2, most=3))
+    steps = list(steps_to_budget(measure, ranked, budget=whole / 2, most=3))
     assert [step.float_layers for step in steps] == [(), ("blocks.1",)]
     assert steps[-1].agreement.mean_cosine_error <= whole / 2
-    assert len(list(leave_dearest_in_float(measure, ranked, budget=whole, most=3))) == 1
-    hopeless = list(leave_dearest_in_float(measure, ranked, budget=0.0, most=2))
+    assert len(list(steps_to_budget(measure, ranked, budget=whole, most=3))) == 1
+    hopeless = list(steps_to_budget(measure, ranked, budget=0.0, most=2))
     assert [len(step.float_layers) for step in hopeless] == [0, 1, 2]
 
 
-def test_the_model_is_left_as_it_is_and_progress_is_told(
+def test_the_model_is_left_as_it_is_and_progress_is_reported(
     chain: nn.Module, calibrated: Calibrated, images: Tensor
 ) -> None:
     before = copy.deepcopy(chain.state_dict())
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
     again = measure_sensitivity(
-        chain, calibrated, [images], progress=lambda done, total: told.append((done, total))
+        chain, calibrated, [images], progress=lambda done, total: reported.append((done, total))
     )
-    assert told == [(n, 5) for n in range(1, 6)]
+    assert reported == [(n, 5) for n in range(1, 6)]
     assert all(torch.equal(before[name], value) for name, value in chain.state_dict().items())
     assert again.layers[0].layer == "blocks.1"

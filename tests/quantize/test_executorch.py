@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
-from quantize.exporters import executorch
 from quantize.exporters.executorch import (
     LARGEST_BATCH,
     save_executorch,
@@ -119,7 +118,7 @@ def test_why_a_layer_is_copied_for_every_call(
     def unsplit(whole: nn.Module) -> Any:
         return fx.symbolic_trace(whole)
 
-    monkeypatch.setattr(executorch, "split_call_sites", unsplit)
+    monkeypatch.setattr("quantize.call_sites.split_call_sites", unsplit)
     path = tmp_path / "shared.pte"
     save_executorch_int8(model, [batch], path, {})
     with pytest.raises(RuntimeError, match="Failed to load method forward"):

@@ -17,7 +17,7 @@ from prune.nni_backend import find_groups
 from prune.recalibrate import rebase
 from prune.reconstruct import reconstruct
 from prune.report import IterationReport, report_cut
-from prune.width_options import WidthOptions, width_options
+from prune.width_options import width_options
 from reid_edge.core.errors import PruneError
 
 CHECK_IMAGES = 4
@@ -114,7 +114,14 @@ def prune(
             losses = None
             if distribution == "by_loss":
                 losses = removal_losses(options, model, criterion, data)
-            widths = _widths_within(options, macs, parameters, losses)
+            limit = macs if macs is not None else parameters
+            assert limit is not None
+            widths = within_limit(
+                options,
+                limit,
+                lambda cost: cost.macs if macs is not None else cost.parameters,
+                losses,
+            )
     result = cut(
         model,
         widths,
@@ -198,16 +205,3 @@ def _scoring_data(
             f"labels=({len(images)},) and loss=..., a function of (model, images, labels)"
         )
     return ScoringData([images], [labels], loss)
-
-
-def _widths_within(
-    options: WidthOptions,
-    macs: float | None,
-    parameters: float | None,
-    losses: Mapping[str, Tensor] | None,
-) -> dict[str, int]:
-    """Return the widest layers under a limit of operations or of parameters."""
-    if macs is not None:
-        return within_limit(options, macs, lambda cost: cost.macs, losses)
-    assert parameters is not None
-    return within_limit(options, parameters, lambda cost: cost.parameters, losses)

@@ -53,7 +53,11 @@ class CostModel:
             )
             for name, cost in layer_costs(model, example).items()
         }
-        self._normalisations = _normalisation_parameters(model)
+        # (layer whose channels are normalised, number of parameters) of each normalisation.
+        self._normalisations = [
+            (owner, sum(p.numel() for p in model.get_submodule(name).parameters()))
+            for name, owner in normalised_layers(model).items()
+        ]
         counted = self._count(self._full).parameters
         # What has no width, such as the weight of a PReLU for all channels.
         self._fixed = called_parameters(model, self._layers) - counted
@@ -118,14 +122,6 @@ def _inputs_of(
         flattened = isinstance(layer, nn.Linear) and counted and input_width(layer) % counted == 0
         others = 0 if flattened or not counted else max(input_width(layer) - counted, 0)
     return tuple(segment.owner for segment in owned if segment.owner is not None), others
-
-
-def _normalisation_parameters(model: nn.Module) -> list[tuple[str, int]]:
-    """Return (layer whose channels are normalised, number of parameters) of each normalisation."""
-    return [
-        (owner, sum(p.numel() for p in model.get_submodule(name).parameters()))
-        for name, owner in normalised_layers(model).items()
-    ]
 
 
 def output_layers(model: nn.Module) -> set[str]:

@@ -10,11 +10,10 @@ from torch import Tensor, nn
 
 from prune.criteria import CRITERIA
 from prune.criteria.criterion import Criterion, ScoreRequest, ScoringData, score_channels
-from prune.divergence import first_difference
 from prune.layers import Widths, layer_widths
 from prune.nni_backend import find_groups, mask_channels, remove_masked
 from prune.supported import check_supported
-from prune.verify import check_widths, masked_difference
+from prune.verify import check_widths, first_difference, masked_difference
 from prune.widths import check_groups, check_one_width, is_of_one_width
 from reid_edge.core.errors import PruneError, reason_of
 

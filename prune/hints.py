@@ -1,6 +1,7 @@
 """Where a compact model's features can be compared with its full-width teacher's."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -27,12 +28,20 @@ def hint_channels(
     """
     last_layer: dict[str, str] = {}
     channels: dict[str, int] = {}
+
+    def note_layer(stage: str, layer: str, *_: object) -> None:
+        last_layer[stage] = layer
+
+    def note_channels(stage: str, _module: nn.Module, _inputs: object, output: object) -> None:
+        if isinstance(output, Tensor) and output.dim() == 4:
+            channels[stage] = output.shape[1]
+
     handles = []
-    for child_name, child in model.named_children():
-        for name, module in child.named_modules(prefix=child_name):
+    for stage, child in model.named_children():
+        for name, module in child.named_modules(prefix=stage):
             if isinstance(module, nn.Conv2d):
-                handles.append(module.register_forward_hook(_note(last_layer, child_name, name)))
-        handles.append(child.register_forward_hook(_note_channels(channels, child_name)))
+                handles.append(module.register_forward_hook(partial(note_layer, stage, name)))
+        handles.append(child.register_forward_hook(partial(note_channels, stage)))
     try:
         with evaluating(model), torch.no_grad():
             model(example)
@@ -88,18 +97,3 @@ def _stage_outputs(model: nn.Module, stages: list[str], images: Tensor) -> dict[
         for handle in handles:
             handle.remove()
     return outputs
-
-
-def _note(last_layer: dict[str, str], stage: str, layer: str) -> Callable[..., None]:
-    def hook(*_: object) -> None:
-        last_layer[stage] = layer
-
-    return hook
-
-
-def _note_channels(channels: dict[str, int], stage: str) -> Callable[..., None]:
-    def hook(_module: nn.Module, _inputs: tuple[Tensor, ...], output: object) -> None:
-        if isinstance(output, Tensor) and output.dim() == 4:
-            channels[stage] = output.shape[1]
-
-    return hook

@@ -44,7 +44,8 @@ def solve(
     groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
     weight = layer.weight.detach().double().reshape(groups, layer.weight.shape[0] // groups, -1)
     present = weight.transpose(1, 2)
-    if _fewer_rows(layer, targets, present.shape[1]):
+    unknowns, positions = present.shape[1], sum(t.numel() // len(layer.weight) for t in targets)
+    if unknowns > MANY_UNKNOWNS and positions < unknowns:
         solution, shift = _solve_few(layer, inputs, targets, present, ridge, shiftable=shiftable)
         return _as_weight(solution, layer), shift.flatten().to(layer.weight.dtype)
     sums = _Sums(groups, present.shape[1], present.shape[2], about_first=shiftable)
@@ -69,11 +70,6 @@ def solve(
 
 def _as_weight(solution: Tensor, layer: nn.Conv2d | nn.Linear) -> Tensor:
     return solution.transpose(1, 2).reshape(layer.weight.shape).to(layer.weight.dtype)
-
-
-def _fewer_rows(layer: nn.Conv2d | nn.Linear, targets: list[Tensor], unknowns: int) -> bool:
-    rows = sum(target.numel() // len(layer.weight) for target in targets)
-    return unknowns > MANY_UNKNOWNS and rows < unknowns
 
 
 def _solve_few(

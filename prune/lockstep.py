@@ -120,15 +120,17 @@ def layer_order(calls: Mapping[str, Sequence[fx.Node]]) -> list[str]:
     upstream = _layers_upstream(calls)
     waiting, order = list(calls), list[str]()
     while waiting:
-        ready = next((n for n in waiting if not _has_to_wait(n, waiting, upstream)), waiting[0])
+        ready = next(
+            (
+                name
+                for name in waiting
+                if not any(o in upstream[name] and name not in upstream[o] for o in waiting)
+            ),
+            waiting[0],
+        )
         waiting.remove(ready)
         order.append(ready)
     return order
-
-
-def _has_to_wait(name: str, waiting: Sequence[str], upstream: Mapping[str, set[str]]) -> bool:
-    """Return whether one of the layers still waiting has to come before a layer."""
-    return any(other in upstream[name] and name not in upstream[other] for other in waiting)
 
 
 def _layers_upstream(calls: Mapping[str, Sequence[fx.Node]]) -> dict[str, set[str]]:

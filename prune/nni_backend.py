@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prune.device import check_on_cpu
 from prune.layers import Widths, layer_widths
+from prune.supported import check_on_cpu
 from prune.tracing import normalised_layers, trace
 from reid_edge.core.cost import conv_and_linear_layers
 from reid_edge.core.errors import PruneError, reason_of

@@ -183,7 +183,10 @@ def _owners_at(
         return [replace(s, scattered=s.scattered or s.flattened) for s in beside]
     # Of a map and the one-channel mask that it is multiplied with, the map; of a sum with what
     # has no owner, the layers.
-    passed = max((owners[source] for source in node.all_input_nodes), key=_weight)
+    passed = max(
+        (owners[source] for source in node.all_input_nodes),
+        key=lambda found: (known_width(found), sum(segment.owner is not None for segment in found)),
+    )
     name = _operation(node, modules)
     if name in FLATTENINGS:
         return [replace(segment, flattened=True) for segment in passed]
@@ -213,7 +216,3 @@ def _concatenated(node: fx.Node) -> list[fx.Node] | None:
     if dimension not in CHANNEL_DIMENSIONS or not isinstance(parts, list | tuple):
         return None
     return [part for part in parts if isinstance(part, fx.Node)]
-
-
-def _weight(segments: Sequence[Segment]) -> tuple[int, int]:
-    return known_width(segments), sum(segment.owner is not None for segment in segments)

@@ -1,7 +1,8 @@
 """BatchNorm statistics after surgery."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -61,7 +62,7 @@ def rebase(model: nn.Module, batches: Iterable[Tensor]) -> None:
     ]
     sums = [_Moments() for _ in norms]
     handles = [
-        norm.register_forward_pre_hook(_adder(moments))
+        norm.register_forward_pre_hook(partial(_Moments.see_input, moments))
         for norm, moments in zip(norms, sums, strict=True)
     ]
     try:
@@ -89,6 +90,10 @@ class _Moments:
         self.total = total if self.total is None else self.total + total
         self.squares = squares if self.squares is None else self.squares + squares
 
+    def see_input(self, _norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        """Add what a normalisation is given, as its hook."""
+        self.add(inputs[0])
+
     def mean_and_variance(self) -> tuple[Tensor, Tensor]:
         """Return mean and unbiased variance (C,)."""
         assert self.total is not None
@@ -96,13 +101,6 @@ class _Moments:
         mean = self.total / self.count
         centred = (self.squares - self.count * mean.pow(2)).clamp_min(0)
         return mean, centred / (self.count - 1)
-
-
-def _adder(moments: _Moments) -> Callable[..., None]:
-    def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        moments.add(inputs[0])
-
-    return hook
 
 
 def _set_statistics(norm: nn.BatchNorm1d | nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> None:

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from prune.device import check_on_cpu
 from prune.in_place import out_of_place
 from prune.layers import channel_dimension
 from prune.least_squares import RIDGE, solve
 from prune.lockstep import Lockstep
+from prune.supported import check_on_cpu
 from prune.tracing import trace
 from prune.verify import TOLERANCE, largest_difference
 from reid_edge.core.errors import PruneError
@@ -79,31 +79,22 @@ def reconstruct(
     check_on_cpu(compact, full, images)
     compact.eval()
     with evaluating(full):
-        return _walk(compact, full, kept, images, ridge)
-
-
-def _walk(
-    compact: nn.Module,
-    full: nn.Module,
-    kept: Mapping[str, Tensor],
-    images: Tensor,
-    ridge: float,
-) -> dict[str, LayerFit]:
-    """Solve layer after layer; both models are in evaluation mode."""
-    expected = full(images[:CHECKED])
-    walk = Lockstep(trace(compact), trace(full), images)
-    shifts = _shift_absorbers(walk.compact_graph)
-    fits: dict[str, LayerFit] = {}
-    with out_of_place(walk.compact_graph, walk.full_graph):
-        _check_trace(walk.full_graph, images[:CHECKED], expected)
-        for name in walk.layer_order():
-            calls, layer = walk.calls(name), compact.get_submodule(name)
-            inputs = [walk.compact_input(call) for call in calls]
-            outputs = [walk.full_output(call) for call in calls]
-            targets = [out.index_select(channel_dimension(layer), kept[name]) for out in outputs]
-            fits[name] = _solve_layer(layer, shifts.get(name), compact, inputs, targets, ridge)
-            walk.changed(name)
-    return fits
+        expected = full(images[:CHECKED])
+        walk = Lockstep(trace(compact), trace(full), images)
+        shifts = _shift_absorbers(walk.compact_graph)
+        fits: dict[str, LayerFit] = {}
+        with out_of_place(walk.compact_graph, walk.full_graph):
+            _check_trace(walk.full_graph, images[:CHECKED], expected)
+            for name in walk.layer_order():
+                calls, layer = walk.calls(name), compact.get_submodule(name)
+                inputs = [walk.compact_input(call) for call in calls]
+                outputs = [walk.full_output(call) for call in calls]
+                targets = [
+                    out.index_select(channel_dimension(layer), kept[name]) for out in outputs
+                ]
+                fits[name] = _solve_layer(layer, shifts.get(name), compact, inputs, targets, ridge)
+                walk.changed(name)
+        return fits
 
 
 def _check_trace(graph: fx.GraphModule, images: Tensor, expected: object) -> None:

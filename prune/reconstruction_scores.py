@@ -6,11 +6,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from prune.device import check_on_cpu
 from prune.elimination import Elimination, Regression, eliminate, regression
 from prune.layers import Widths, layer_widths
 from prune.least_squares import RIDGE, choose_places
 from prune.readers import Reader, find_readers
+from prune.supported import check_on_cpu
 from prune.widths import check_one_width, is_of_one_width
 from reid_edge.core.errors import PruneError
 from reid_edge.core.modes import evaluating
@@ -54,11 +54,18 @@ def reconstruction_scores(
     """
     check_one_width(groups, layer_widths(model), widths)
     readers = _readers_of_cut(model, widths, groups)
-    _check_places(readers)
+    for members, found in readers.items():
+        lost = next((reader.name for reader in found if reader.first is None), None)
+        if lost is not None:
+            raise PruneError(
+                f"criterion 'reconstruction' cannot tell where among its inputs {lost!r} reads the "
+                f"channels of {members[0]!r} (behind a slice, say): leave that layer untouched, or "
+                "take another criterion"
+            )
     scores: dict[str, Tensor] = {}
-    for members, found in _eliminations(model, images, readers).items():
-        score = torch.ones(len(found.order))
-        score[found.order] = torch.arange(1.0, len(found.order) + 1)
+    for members, removed in _eliminations(model, images, readers).items():
+        score = torch.ones(len(removed.order))
+        score[removed.order] = torch.arange(1.0, len(removed.order) + 1)
         scores |= dict.fromkeys(members, score)
     return scores
 
@@ -104,17 +111,6 @@ def _readers_of_cut(model: nn.Module, widths: Widths, groups: Sequence[tuple[str
     }
 
 
-def _check_places(readers: Readers) -> None:
-    for members, found in readers.items():
-        lost = next((reader.name for reader in found if reader.first is None), None)
-        if lost is not None:
-            raise PruneError(
-                f"criterion 'reconstruction' cannot tell where among its inputs {lost!r} reads the "
-                f"channels of {members[0]!r} (behind a slice, say): leave that layer untouched, or "
-                "take another criterion"
-            )
-
-
 def _eliminations(
     model: nn.Module, images: Tensor, readers: Readers
 ) -> dict[tuple[str, ...], Elimination]:
@@ -132,12 +128,12 @@ def _eliminations(
         else:  # nothing makes up for what leaves the network
             fits = [regression(left[members[0]], torch.eye(width), ridge=RIDGE)]
         varying = [fit for fit in fits if fit is not None]
-        eliminations[members] = eliminate(varying) if varying else _free_of_cost(width)
+        eliminations[members] = (
+            eliminate(varying)
+            if varying  # otherwise every channel can go at no cost
+            else Elimination(torch.arange(width), torch.zeros(width, dtype=torch.float64))
+        )
     return eliminations
-
-
-def _free_of_cost(width: int) -> Elimination:
-    return Elimination(torch.arange(width), torch.zeros(width, dtype=torch.float64))
 
 
 def _regression(model: nn.Module, reader: Reader, width: int, moments: Tensor) -> Regression | None:
@@ -164,10 +160,10 @@ def _measure(
     read = {name: _Moments(channels) for name, channels in inputs.items()}
     left = {name: _Moments(channels) for name, channels in outputs.items()}
     handles = [
-        model.get_submodule(name).register_forward_pre_hook(partial(_see_input, moments))
+        model.get_submodule(name).register_forward_pre_hook(partial(_Moments.see_input, moments))
         for name, moments in read.items()
     ] + [
-        model.get_submodule(name).register_forward_hook(partial(_see_output, moments))
+        model.get_submodule(name).register_forward_hook(partial(_Moments.see_output, moments))
         for name, moments in left.items()
     ]
     try:
@@ -178,16 +174,6 @@ def _measure(
         for handle in handles:
             handle.remove()
     return tuple({n: m.covariance() for n, m in seen.items()} for seen in (read, left))  # type: ignore[return-value]
-
-
-def _see_input(moments: "_Moments", layer: nn.Module, given: tuple[Tensor, ...]) -> None:
-    moments.add(given[0].flatten(0, -2) if isinstance(layer, nn.Linear) else given[0])
-
-
-def _see_output(
-    moments: "_Moments", layer: nn.Module, _given: tuple[Tensor, ...], output: Tensor
-) -> None:
-    moments.add(output.flatten(0, -2) if isinstance(layer, nn.Linear) else output)
 
 
 class _Moments:
@@ -202,6 +188,14 @@ class _Moments:
         self._products = torch.zeros(channels, channels, dtype=torch.float64)
         self._sum = torch.zeros(channels, dtype=torch.float64)
         self._count = 0
+
+    def see_input(self, layer: nn.Module, given: tuple[Tensor, ...]) -> None:
+        """Add what a layer is given, as its hook; a linear layer may be given tokens."""
+        self.add(given[0].flatten(0, -2) if isinstance(layer, nn.Linear) else given[0])
+
+    def see_output(self, layer: nn.Module, _given: tuple[Tensor, ...], output: Tensor) -> None:
+        """Add what a layer returns, as its hook."""
+        self.add(output.flatten(0, -2) if isinstance(layer, nn.Linear) else output)
 
     def add(self, values: Tensor) -> None:
         """Add maps (N, C, H, W) or vectors (N, C * places)."""

@@ -1,6 +1,7 @@
 """What a cut cannot be carried through, named before anything is cut."""
 
 import difflib
+import itertools
 from collections.abc import Iterator, Mapping
 
 from torch import Tensor, fx, nn
@@ -51,7 +52,9 @@ def check_supported(model: nn.Module, widths: Widths) -> None:
     for name in now:
         if name in cut:
             _check_kind(name, modules[name], called=name in called)
-        if cut and name in called and _computes_its_weight(modules[name]):
+        # Of parametrised layers, which have a class of their own, NNI leaves those that stay alone.
+        plain = type(modules[name]) in (nn.Conv2d, nn.Linear)
+        if cut and name in called and plain and "weight" not in modules[name]._parameters:
             raise PruneError(
                 f"{name!r} computes its weight from others (weight_norm, say), which the surgery "
                 "does not know: make it a plain parameter first"
@@ -87,11 +90,6 @@ def _check_kind(name: str, layer: nn.Module, *, called: bool) -> None:
     raise PruneError(f"{name!r} {problem}; leave the layer untouched")
 
 
-def _computes_its_weight(layer: nn.Module) -> bool:
-    # Of parametrised layers, which have a class of their own, NNI leaves those alone that stay.
-    return type(layer) in (nn.Conv2d, nn.Linear) and "weight" not in layer._parameters
-
-
 def _not_a_layer(name: str, modules: Mapping[str, nn.Module], now: Widths) -> str:
     if name in modules:
         kind = type(modules[name]).__name__
@@ -107,7 +105,9 @@ def _obstacle(
     """Say why a node cannot do with fewer channels of a layer that it touches; None if it can."""
     name = str(node.target)
     if node.op == "get_attr":
-        value = _attribute(model, name)
+        value: object = model
+        for part in name.split("."):
+            value = getattr(value, part)
         if isinstance(value, Tensor) and value.numel() > 1:
             return f"{name!r} is a tensor that the model uses outside of a layer"
     if node.op in ("call_function", "call_method"):
@@ -129,7 +129,10 @@ def _operator_obstacle(node: fx.Node, layer: nn.Module) -> str | None:
 def _module_obstacle(node: fx.Node, modules: Mapping[str, nn.Module]) -> str | None:
     name, module = str(node.target), modules[str(node.target)]
     kind = type(module).__name__
-    if isinstance(module, nn.Conv2d) and not _keeps_its_groups(module):
+    if isinstance(module, nn.Conv2d) and module.groups not in (
+        1,
+        module.in_channels if module.in_channels == module.out_channels else 1,
+    ):
         return f"{name!r} is a convolution of {module.groups} groups that is not depthwise"
     if isinstance(module, nn.ConvTranspose2d) and module.groups > 1:
         return f"{name!r} is a transposed convolution of {module.groups} groups"
@@ -139,18 +142,10 @@ def _module_obstacle(node: fx.Node, modules: Mapping[str, nn.Module]) -> str | N
         return f"{name!r} is a {kind}, which does not treat channels one by one"
     if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.running_mean is None:
         return f"{name!r} is a {kind} without running statistics, which cannot be narrowed"
-    if isinstance(module, NORMALISATIONS) and _fits_no_layer(node, module, modules):
+    behind = [output_width(modules[layer]) for layer in layers_behind(node, modules)]
+    if isinstance(module, NORMALISATIONS) and behind and module.num_features not in behind:
         return f"{name!r} does not normalise the channels of one layer (a concatenation, say)"
     return None
-
-
-def _fits_no_layer(node: fx.Node, norm: nn.Module, modules: Mapping[str, nn.Module]) -> bool:
-    behind = [output_width(modules[name]) for name in layers_behind(node, modules)]
-    return bool(behind) and norm.num_features not in behind
-
-
-def _keeps_its_groups(conv: nn.Conv2d) -> bool:
-    return conv.groups == 1 or conv.groups == conv.in_channels == conv.out_channels
 
 
 def _layers_at(node: fx.Node, modules: Mapping[str, nn.Module]) -> Iterator[str]:
@@ -176,8 +171,22 @@ def _first_combinations(node: fx.Node, modules: Mapping[str, nn.Module]) -> Iter
             yield from _first_combinations(user, modules)
 
 
-def _attribute(model: nn.Module, name: str) -> object:
-    value: object = model
-    for part in name.split("."):
-        value = getattr(value, part)
-    return value
+def check_on_cpu(*given: nn.Module | Tensor) -> None:
+    """Check that models and images are on the CPU.
+
+    Raises:
+        PruneError: one of them is on another device, which the message names.
+    """
+    for one in given:
+        tensors = (
+            itertools.chain(one.parameters(), one.buffers())
+            if isinstance(one, nn.Module)
+            else iter([one])
+        )
+        device = next((tensor.device for tensor in tensors if tensor.device.type != "cpu"), None)
+        if device is not None:
+            what = type(one).__name__ if isinstance(one, nn.Module) else "the input"
+            raise PruneError(
+                f"{what} is on {device}, and pruning works on the CPU: move model and images "
+                "there with .cpu()"
+            )

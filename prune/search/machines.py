@@ -124,7 +124,8 @@ def tunnels(machines: Sequence[Machine], port: int, address: str) -> Iterator[No
     forward = ["-o", "ExitOnForwardFailure=yes", "-R", f"{address}:{port}:127.0.0.1:{port}"]
     with ExitStack() as stack:
         for machine in machines:
-            stack.callback(_close, _open(machine, [*machine.ssh(*forward), "echo open && cat"]))
+            tunnel = _open(machine, [*machine.ssh(*forward), "echo open && cat"])
+            stack.callback(tunnel.communicate)
         yield
 
 
@@ -136,10 +137,6 @@ def _open(machine: Machine, command: list[str]) -> subprocess.Popen[str]:
     if process.stdout.readline().strip() != "open":
         raise _refused(machine, process.communicate()[1])
     return process
-
-
-def _close(process: subprocess.Popen[str]) -> None:
-    process.communicate()
 
 
 def _refused(machine: Machine, output: str) -> PruneError:

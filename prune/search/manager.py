@@ -14,7 +14,7 @@ import urllib.request
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import prune
 from prune.search.history import finished_trials, read_events
@@ -32,7 +32,7 @@ FAILED = ("FAILED", "UNKNOWN", "SYS_CANCELED")
 def main() -> int:
     """Run the job on standard input; return the exit code."""
     job = Job.from_json(sys.stdin.read())
-    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
         _run(job)
     except PruneError as error:
@@ -41,17 +41,15 @@ def main() -> int:
     return 0
 
 
-def _end(*_: object) -> NoReturn:
-    raise SystemExit(1)
-
-
 def _run(job: Job) -> None:
     from nni.experiment import Experiment, launcher, rest
 
     # NNI gives its manager three seconds to come up, which a busy machine exceeds.
     launcher._check_rest_server = partial(launcher._check_rest_server, retry=START_SECONDS)
     rest.timeout = ANSWER_SECONDS
-    port = _free_port()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
     folders = [prepare(machine) for machine in job.machines]
     # NNI's manager takes this for the sign that it is not to outlive us, see preload.js.
     os.environ["NNI_ENDS_WITH_PARENT"] = str(os.getpid())
@@ -61,12 +59,6 @@ def _run(job: Job) -> None:
         stack.callback(experiment.stop)
         experiment.start(port)
         _wait(experiment, job)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _config(job: Job, folders: list[str]) -> Any:

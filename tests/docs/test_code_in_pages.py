@@ -57,6 +57,14 @@ def test_names_in_the_text_are_there(page: Path) -> None:
             assert exists(name), name
 
 
+def test_objects_of_the_api_page_are_there() -> None:
+    page = (ROOT / "docs" / "reference" / "api.md").read_text()
+    names = re.findall(r"^::: (\S+)", page, re.MULTILINE)
+    assert names
+    for name in names:
+        assert exists(name), name
+
+
 @pytest.mark.parametrize("page", PAGES, ids=by_name)
 def test_files_in_the_text_are_there(page: Path) -> None:
     pattern = rf"(?<![\w/.])(?:{'|'.join(FOLDERS)})/[\w/.-]+\.(?:py|yaml|sh|c|js)\b"

@@ -116,7 +116,7 @@ def _inputs_of(
     read = segments_read(layer, segments)
     if read is not None:
         others = known_width([segment for segment in read if segment.owner is None])
-    else:  # a slice, say: what cannot be cut, or cannot be told better
+    else:  # a slice, say: what cannot be cut, or is not known better
         counted = known_width(owned)
         # A linear layer behind a flattened map has several inputs a channel.
         flattened = isinstance(layer, nn.Linear) and counted and input_width(layer) % counted == 0

@@ -90,7 +90,7 @@ class Elimination:
 def eliminate(regressions: Sequence[Regression]) -> Elimination:
     """Remove channels, each time the one whose loss raises the error of all regressions least.
 
-    Backward elimination: after each step the others' coefficients are fitted anew, so of two
+    Backward elimination: after each step the others' coefficients are fitted again, so of two
     channels that tell the same one goes early and the other stays. For one output this is the
     optimal brain surgeon of Hassibi and Stork, NIPS 1992.
 

@@ -134,8 +134,8 @@ def segments_read(
     rest = inputs - known
     # Where nothing is left the others were added, or concatenated as tokens are. Of a linear
     # layer's inputs the rest may be places of a flattened map.
-    told = rest == 0 or (rest > 0 and len(unknown) == 1 and isinstance(layer, nn.Conv2d))
-    if not told:
+    known_place = rest == 0 or (rest > 0 and len(unknown) == 1 and isinstance(layer, nn.Conv2d))
+    if not known_place:
         return None
     return [replace(s, width=rest) if s.width is None else s for s in segments]
 

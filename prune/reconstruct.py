@@ -54,7 +54,7 @@ def reconstruct(
     *,
     ridge: float = RIDGE,
 ) -> dict[str, LayerFit]:
-    """Solve the weights of every convolution and linear layer of a compact model anew, in place.
+    """Solve the weights of every convolution and linear layer of a compact model again, in place.
 
     Both networks are walked once, in step; a module that is called several times is solved once
     for all its calls. Memory holds the live activations of both networks for ``images``.

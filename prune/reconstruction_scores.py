@@ -29,7 +29,7 @@ def reconstruction_scores(
     widths: Widths,
     groups: Sequence[tuple[str, ...]],
 ) -> dict[str, Tensor]:
-    """Score channels by the order in which they can go when what is left is solved anew.
+    """Score channels by the order in which they can go when what is left is solved again.
 
     A channel is worth what the layers that read its group compute worse without it after the
     best linear fit to the channels that are left (see :mod:`prune.elimination`); not what is in

@@ -21,10 +21,10 @@ logger = logging.getLogger(__name__)
 
 
 def run_search(job: Job, on_trial: Callable[[Trial], None] | None = None) -> list[Trial]:
-    """Search, or go on with a search that was stopped.
+    """Search, or resume a search that was stopped.
 
     NNI's TPE tuner proposes samples, trials score them. What was asked and answered is kept in
-    ``job.history``; from there an interrupted search goes on, and ends with the samples that an
+    ``job.history``; from there an interrupted search resumes, and ends with the samples that an
     uninterrupted one would have had. NNI's servers listen on the loopback interface alone.
 
     Args:

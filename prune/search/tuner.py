@@ -24,7 +24,7 @@ STARTUP_TRIALS = 6
 
 
 class RecordedTpe(TpeTuner):  # type: ignore[misc]
-    """TPE that writes down what it asks and is answered, and goes on from there.
+    """TPE that writes down what it asks and is answered, and resumes from there.
 
     Replaying the events brings the tuner (its random state too) to where it stopped, so a search
     that was stopped ends as one that was not. Candidates that were handed out and not answered are

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,8 +15,7 @@ from pipeline.settings.export import ParitySettings
 from quantize.parity import BATCH_SIZES, Parity, ParityLimits, batch_difference, compare, violations
 from reid_edge.core.backends import model_file_parts
 from reid_edge.core.errors import ModelError, ReidError
-from reid_edge.inference.embedder import Embedder, PreparedImages, embed_files
-from reid_edge.inference.model_files import load_embedder
+from reid_edge.inference.embedder import Embedder, embed_files, load_embedder, prepare_image
 from reid_edge.inference.thresholds import (
     EQUAL_ERROR,
     StoredThreshold,
@@ -95,11 +95,13 @@ def embed_test_images(
     """
     embedder = load_embedder(path, architecture=architecture, input_size=context.input_size)
     data, settings = context.data, context.config.data
-    embeddings = embed_files(
-        embedder,
-        [image.path for image in (*data.query, *data.gallery)],
-        batch_size=settings.evaluation_batch,
-        workers=settings.workers,
+    embeddings = torch.from_numpy(
+        embed_files(
+            embedder,
+            [image.path for image in (*data.query, *data.gallery)],
+            batch_size=settings.evaluation_batch,
+            workers=settings.workers,
+        )
     )
     query, gallery = embeddings[: len(data.query)], embeddings[len(data.query) :]
     return embedder, Embedded(architecture, query, gallery, measure(query, gallery, data))
@@ -127,7 +129,10 @@ def check_file(
         parity = compare(
             (model.query, model.gallery),
             (found.query, found.gallery),
-            batch_difference=batch_difference(embedder.embed, _first_images(embedder, context)),
+            batch_difference=batch_difference(
+                lambda batch: torch.from_numpy(embedder.embed(batch.numpy())),
+                _first_images(embedder, context),
+            ),
         )
     except ReidError as error:
         return replace(row, problems=(str(error),))
@@ -177,8 +182,8 @@ def _limits(settings: ParitySettings, *, int8: bool) -> ParityLimits:
 
 def _first_images(embedder: Embedder, context: StageContext) -> Tensor:
     images = (*context.data.query, *context.data.gallery)[: max(BATCH_SIZES)]
-    prepared = PreparedImages([image.path for image in images], embedder)
-    return torch.stack([prepared[index] for index in range(len(prepared))])
+    prepared = [prepare_image(image.path, embedder.space) for image in images]
+    return torch.from_numpy(np.stack(prepared))
 
 
 def _store_threshold(embedder: Embedder, found: Embedded, context: StageContext) -> float | None:

@@ -15,7 +15,7 @@ from reid_edge.cli.model_options import (
 )
 from reid_edge.cli.progress_bars import progress_bars
 
-HELP = "append images of named persons to an index, or begin one"
+HELP = "append images of named persons to an index, or create one"
 DEFAULT_INDEX = Path("gallery_index")
 
 
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_loading_options(parser)
     add_model_options(parser)
     parser.epilog = (
-        "Without --weights an index that is there already goes on with the model it was made with."
+        "Without --weights an existing index continues with the model that it was made with."
     )
 
 
@@ -56,11 +56,11 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         ReidError: the model or an image cannot be read, or the index is another model's.
     """
-    from reid_edge.inference.enrol import enrol
-    from reid_edge.inference.gallery_folder import is_gallery
+    from reid_edge.inference.enrolment import enrol
+    from reid_edge.inference.gallery import is_gallery
 
-    begun = is_gallery(options.index)
-    embedder = load_model_of_index(options, options.index) if begun else load_chosen_model(options)
+    exists = is_gallery(options.index)
+    embedder = load_model_of_index(options, options.index) if exists else load_chosen_model(options)
     with progress_bars() as start:
         result = enrol(
             embedder,

@@ -12,7 +12,7 @@ from reid_edge.cli.data_options import add_data_set_option
 from reid_edge.cli.model_options import add_loading_options, add_model_options, load_chosen_model
 from reid_edge.cli.progress_bars import progress_bars
 from reid_edge.cli.reading import Reading, read_as
-from reid_edge.core.errors import DataError
+from reid_edge.core.errors import DataError, ModelError
 
 if TYPE_CHECKING:
     from reid_edge.inference.embedder import Embedder
@@ -63,6 +63,7 @@ def run(options: argparse.Namespace) -> int:
         ReidError: the model or the data cannot be read, or there are too few pairs for the
             threshold.
     """
+    require_torch()
     from reid_edge.inference.evaluation import evaluate, write_evaluation
     from reid_edge.inference.thresholds import choose_threshold, parse_target, store_threshold
     from reid_edge.metrics.results import EvaluatedData
@@ -105,6 +106,14 @@ def run(options: argparse.Namespace) -> int:
         path = store_threshold(embedder, chosen)
         console.print(f"threshold {chosen.threshold:.4f} ({chosen}) is in {path}", markup=False)
     return 0
+
+
+def require_torch() -> None:
+    """Raise ModelError unless PyTorch can be imported."""
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise ModelError("this command needs PyTorch: pip install 'reid-edge[compress]'") from error
 
 
 def _reason(result: Evaluation) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -19,11 +18,8 @@ from reid_edge.cli.model_options import (
 )
 from reid_edge.cli.progress_bars import progress_bars
 
-if TYPE_CHECKING:
-    from reid_edge.inference.identify import Identification
-
 UNKNOWN = "unknown"
-NO_VERDICT = "no verdict"
+NO_DECISION = "no decision"
 HELP = "say who of the enrolled persons is on an image, or on each image of a folder"
 
 
@@ -41,9 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_loading_options(parser)
     add_model_options(parser)
     parser.epilog = (
-        "Without --weights it is the model that the index was made with, if it is still there, and "
-        "images are brought to it in the same way. Without a threshold the most similar persons "
-        "are shown, and nobody is named."
+        "Without --weights the command uses the model that the index was made with, if it is still "
+        "there, with the same input size and flip averaging. Without a threshold it shows the most "
+        "similar persons and decides nothing."
     )
 
 
@@ -58,8 +54,8 @@ def run(options: argparse.Namespace) -> int:
             threshold is another model's.
     """
     from reid_edge.inference.embedder import embed_files
-    from reid_edge.inference.gallery_folder import open_gallery
-    from reid_edge.inference.identify import check_count, identify, query_images
+    from reid_edge.inference.gallery import open_gallery
+    from reid_edge.inference.recognition import check_count, identify, query_images
     from reid_edge.inference.thresholds import no_threshold
 
     check_count(options.top)  # before all images are embedded
@@ -81,25 +77,20 @@ def run(options: argparse.Namespace) -> int:
             {"query": str(image), **result.to_dict()}
             for image, result in zip(images, found, strict=True)
         ]
-        record = {"threshold": threshold, "threshold_from": origin, "results": results}
-        print(json.dumps(record, indent=2))  # noqa: T201
+        content = {"threshold": threshold, "threshold_from": origin, "results": results}
+        print(json.dumps(content, indent=2))  # noqa: T201
         return 0
-    console = Console(soft_wrap=True, highlight=False)
     if threshold is None:
-        heading, nobody = f"{NO_VERDICT}: {no_threshold(embedder.path)}", NO_VERDICT
+        lines, nobody = [f"{NO_DECISION}: {no_threshold(embedder.path)}"], NO_DECISION
     else:
-        heading, nobody = f"threshold {threshold:.4f} ({origin})", UNKNOWN
-    console.print(heading, markup=False)
+        lines, nobody = [f"threshold {threshold:.4f} ({origin})"], UNKNOWN
     for image, result in zip(images, found, strict=True):
-        _show(console, image, result, nobody)
+        lines.append(f"{image}: {nobody if result.person is None else result.person}")
+        for place, candidate in enumerate(result.candidates, start=1):
+            lines.append(
+                f"  {place}. {candidate.person}  {candidate.similarity:.4f}  {candidate.file}"
+            )
+    console = Console(soft_wrap=True, highlight=False)
+    for line in lines:
+        console.print(line, markup=False)
     return 0
-
-
-def _show(console: Console, image: Path, result: Identification, nobody: str) -> None:
-    verdict = nobody if result.person is None else result.person
-    console.print(f"{image}: {verdict}", markup=False)
-    for place, candidate in enumerate(result.candidates, start=1):
-        console.print(
-            f"  {place}. {candidate.person}  {candidate.similarity:.4f}  {candidate.file}",
-            markup=False,
-        )

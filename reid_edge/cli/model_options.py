@@ -51,7 +51,7 @@ def add_loading_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--workers", type=int, default=0, metavar="N",
-        help="processes that decode images (default: 0, none of their own)",
+        help="threads that decode images ahead of the model (default: 0)",
     )  # fmt: skip
 
 
@@ -59,7 +59,7 @@ def add_threshold_option(parser: argparse.ArgumentParser) -> None:
     """Add the option that overrides the stored threshold."""
     parser.add_argument(
         "--threshold", type=float, metavar="X",
-        help="least cosine similarity of one person (default: the one stored with the model)",
+        help="lowest cosine similarity of one person (default: the one stored with the model)",
     )  # fmt: skip
 
 
@@ -72,13 +72,13 @@ def load_chosen_model(options: argparse.Namespace) -> Embedder:
     Raises:
         ReidError: no model is named, or it cannot be loaded.
     """
-    from reid_edge.inference.model_files import load_embedder
+    from reid_edge.inference.embedder import load_embedder
 
-    path = _named_model(options)
-    if path is None:
+    path = options.weights or os.environ.get(WEIGHTS_VARIABLE)
+    if not path:
         raise ModelError(f"no model is named: give --weights FILE, or set {WEIGHTS_VARIABLE}")
     return load_embedder(
-        path,
+        Path(path),
         architecture=options.architecture,
         input_size=parse_input_size(options.input_size),
         flip_averaging=options.flip,
@@ -97,8 +97,8 @@ def load_model_of_index(options: argparse.Namespace, index: Path) -> Embedder:
     Raises:
         ReidError: there is no index, or the model cannot be loaded.
     """
-    from reid_edge.inference.gallery_folder import model_of
-    from reid_edge.inference.model_files import load_embedder
+    from reid_edge.inference.embedder import load_embedder
+    from reid_edge.inference.gallery import model_of
 
     path, space = model_of(index)
     if options.weights is not None:
@@ -112,13 +112,8 @@ def load_model_of_index(options: argparse.Namespace, index: Path) -> Embedder:
     )
 
 
-def _named_model(options: argparse.Namespace) -> Path | None:
-    variable = os.environ.get(WEIGHTS_VARIABLE)
-    return options.weights or (Path(variable) if variable else None)
-
-
 def chosen_threshold(options: argparse.Namespace, embedder: Embedder) -> tuple[float, str]:
-    """Give the threshold, the option's or the stored one, and where it is from.
+    """Return the threshold, the option's or the stored one, and where it is from.
 
     Raises:
         ModelError: the option is no cosine similarity, or nothing is stored that fits the model.
@@ -138,7 +133,7 @@ def chosen_threshold(options: argparse.Namespace, embedder: Embedder) -> tuple[f
 def chosen_threshold_if_any(
     options: argparse.Namespace, embedder: Embedder
 ) -> tuple[float, str] | None:
-    """Give what :func:`chosen_threshold` gives, or None where there is no threshold to choose.
+    """Return what :func:`chosen_threshold` returns, or None if there is no threshold to choose.
 
     Raises:
         ModelError: the option is no cosine similarity, or what is stored does not fit the model.

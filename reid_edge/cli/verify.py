@@ -24,11 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_threshold_option(parser)
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
     add_model_options(parser)
-    parser.epilog = "Exit code: 0 whatever the verdict, 2 when there is none."
+    parser.epilog = "Exit code: 0 whatever the decision, 2 when there is none."
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print similarity, threshold and verdict.
+    """Print similarity, threshold and decision.
 
     Returns:
         0.
@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         ReidError: the model or an image cannot be read, or there is no threshold.
     """
-    from reid_edge.inference.verify import verify
+    from reid_edge.inference.recognition import verify
 
     embedder = load_chosen_model(options)
     threshold, origin = chosen_threshold(options, embedder)
@@ -44,9 +44,9 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({**asdict(result), "threshold_from": origin}))  # noqa: T201
         return 0
-    verdict = "same person" if result.same_person else "different persons"
+    decision = "same person" if result.same_person else "different persons"
     Console(soft_wrap=True, highlight=False).print(
-        f"similarity {result.similarity:.4f}, threshold {threshold:.4f} ({origin}): {verdict}",
+        f"similarity {result.similarity:.4f}, threshold {threshold:.4f} ({origin}): {decision}",
         markup=False,
     )
     return 0

@@ -1,22 +1,44 @@
-"""A model ready for use: what it makes of an image file, and what tells it from another model."""
+"""A model file as an embedder: from image files to embeddings, with NumPy arrays throughout.
+
+PyTorch is needed for checkpoints and TorchScript files only; the backend of such a file imports it.
+"""
+
+from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+import sys
+from collections import deque
+from collections.abc import Generator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+import numpy as np
 
-from reid_edge.core.errors import ModelError, ReidError
+from reid_edge.core.backends import load_model_file
+from reid_edge.core.devices import Device
+from reid_edge.core.errors import CheckpointError, ModelError, ReidError
+from reid_edge.core.io import hash_files
+from reid_edge.core.model_file import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Backend,
+    Colours,
+    Embed,
+    Embeddings,
+    Images,
+    LoadOptions,
+)
 from reid_edge.core.progress import Progress
-from reid_edge.data.images import IMAGENET_MEAN, IMAGENET_STD, load_image
-from reid_edge.data.transforms import normalise
-from reid_edge.inference.features import Embed, embed_batches
+from reid_edge.data.images import load_image, normalise_array
+from reid_edge.data.paths import expand_home
 
 COLOUR_ORDERS = ("RGB", "BGR")
+DEFAULT_INPUT_SIZE = (256, 128)
+LARGEST_SIDE = 4096
+# Batches that threads decode ahead of the model.
+_BATCHES_AHEAD = 2
 
 _log = logging.getLogger(__name__)
 
@@ -41,38 +63,39 @@ class EmbeddingSpace:
     input_size: tuple[int, int]
     flip_averaging: bool = False
     architecture: str = ""
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    mean: Colours = IMAGENET_MEAN
+    std: Colours = IMAGENET_STD
     colour_order: str = "RGB"
 
     def to_dict(self) -> dict[str, object]:
-        """Give it as values that JSON has."""
+        """Return it as values that JSON has; `from_dict` reads them."""
         values = asdict(self).items()
         return {key: list(value) if isinstance(value, tuple) else value for key, value in values}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Read what `to_dict` gave.
+        """Read what `to_dict` returned.
 
         Raises:
             KeyError: a value is missing.
-            TypeError: a value is not what it should be.
-            ValueError: the same.
+            TypeError: a value is of another type.
+            ValueError: a value cannot be read, or a list has another length.
         """
         height, width = (int(side) for side in values["input_size"])
-        mean, std = (_colours(values[key]) for key in ("mean", "std"))
+        red, green, blue = (float(value) for value in values["mean"])
+        red_std, green_std, blue_std = (float(value) for value in values["std"])
         return cls(
             str(values["file_hash"]),
             (height, width),
             bool(values["flip_averaging"]),
             str(values["architecture"]),
-            mean,
-            std,
+            (red, green, blue),
+            (red_std, green_std, blue_std),
             str(values["colour_order"]),
         )
 
-    def difference(self, stored: "EmbeddingSpace") -> str | None:
-        """Say in a few words how a stored space differs from this one; None if it does not."""
+    def difference(self, stored: EmbeddingSpace) -> str | None:
+        """Return how a stored space differs from this one, in words; None if it does not."""
         if stored.file_hash != self.file_hash:
             return "another model file"
         if stored.architecture != self.architecture:
@@ -90,19 +113,15 @@ class EmbeddingSpace:
         return None
 
 
-def _colours(values: Sequence[Any]) -> tuple[float, float, float]:
-    red, green, blue = (float(value) for value in values)
-    return red, green, blue
-
-
 @dataclass(frozen=True)
 class Embedder:
     """A model with what it expects of an image.
 
     Attributes:
-        embed: from normalised images (N, 3, H, W) to embeddings (N, D), not of unit length.
+        embed: from normalised images (N, 3, H, W) to embeddings (N, D), both float32; embeddings
+            are not of unit length.
         space: input size, colours and all else that its embeddings must have in common with others.
-        description: architecture and kind of file, in a few words.
+        description: architecture and kind of file, in words.
         path: the model's file.
     """
 
@@ -112,22 +131,73 @@ class Embedder:
     path: Path
 
 
-class PreparedImages(Dataset[Tensor]):
-    """Image files as a model expects them, float32 (3, H, W), in order."""
+def load_embedder(
+    path: Path,
+    *,
+    architecture: str | None = None,
+    input_size: tuple[int, int] | None = None,
+    flip_averaging: bool = False,
+    device: Device = "cpu",
+    backend: Backend | None = None,
+) -> Embedder:
+    """Load a model file for inference; nothing in it is unpickled.
 
-    def __init__(self, paths: Sequence[Path], embedder: Embedder) -> None:
-        self._paths = list(paths)
-        self._size = embedder.space.input_size
-        self._mean, self._std = embedder.space.mean, embedder.space.std
-        self._reverse = embedder.space.colour_order == "BGR"
+    Args:
+        path: a checkpoint of this program or of torchreid, FastReID or BoxMOT, a TorchScript file,
+            an ONNX file, the ``.xml`` of an OpenVINO file, or an ExecuTorch file.
+        architecture: of a checkpoint that does not say; by default read off the file's name. Where
+            the file says, it must be the same.
+        input_size: (height, width) in pixels; by default the file's own, or 256 x 128.
+        flip_averaging: average each embedding over the image and its mirror image.
+        device: where a checkpoint runs; exported files run on the CPU, with "auto" too.
+        backend: that runs the file, registered or not; by default the one that recognises it.
 
-    def __len__(self) -> int:
-        return len(self._paths)
+    Raises:
+        CheckpointError: the file is missing, damaged, not safe, or of no kind that is known.
+        DataError: its path begins with the home of an unknown user.
+        ModelError: the architecture is not known, a package is missing, or the model cannot be run
+            here.
+    """
+    path = expand_home(path)
+    loaded = load_model_file(path, LoadOptions(architecture, device), backend)
+    metadata = loaded.metadata
+    if metadata.colour_order not in COLOUR_ORDERS:
+        raise CheckpointError(
+            f"{path}: colour order {metadata.colour_order!r}; expected {' or '.join(COLOUR_ORDERS)}"
+        )
+    if not all(std > 0 for std in metadata.std):
+        raise CheckpointError(f"{path}: a std of {metadata.std}; expected above zero")
+    size = input_size or metadata.input_size or DEFAULT_INPUT_SIZE
+    if not 1 <= min(size) <= max(size) <= LARGEST_SIDE:
+        raise ModelError(
+            f"an input of {size[0]}x{size[1]}: sides are of 1 to {LARGEST_SIDE} pixels"
+        )
+    return Embedder(
+        embed=_average_over_flip(loaded.embed) if flip_averaging else loaded.embed,
+        space=EmbeddingSpace(
+            file_hash=hash_files((path, *loaded.weight_files)),
+            input_size=size,
+            flip_averaging=flip_averaging,
+            architecture=metadata.architecture,
+            mean=metadata.mean,
+            std=metadata.std,
+            colour_order=metadata.colour_order,
+        ),
+        description=f"{metadata.architecture or 'unnamed model'}, {loaded.description}",
+        path=path,
+    )
 
-    def __getitem__(self, index: int) -> Tensor:
-        image = torch.from_numpy(load_image(self._paths[index], *self._size))
-        ordered = image.flip(0) if self._reverse else image
-        return normalise(ordered, self._mean, self._std)
+
+def _average_over_flip(embed: Embed) -> Embed:
+    """Average a model's embeddings over each image and its mirror image."""
+
+    def average(images: Images) -> Embeddings:
+        plain, mirrored = embed(images), embed(np.ascontiguousarray(images[..., ::-1]))
+        output: object = plain
+        # A tuple or a dictionary is returned as it is: `embed_files` refuses these.
+        return (plain + mirrored) * np.float32(0.5) if isinstance(output, np.ndarray) else plain
+
+    return average
 
 
 def embed_files(
@@ -137,62 +207,124 @@ def embed_files(
     batch_size: int = 32,
     workers: int = 0,
     progress: Progress | None = None,
-) -> Tensor:
-    """Give the embeddings (N, D) of image files, in order, float32 on the CPU.
+) -> Embeddings:
+    """Return the embeddings (N, D) of image files, in order, float32.
 
     Args:
         embedder: the model.
         paths: at least one image file.
         batch_size: images that go through the model together.
-        workers: processes that decode images; 0 decodes them in this one.
+        workers: threads that decode images ahead of the model; 0 decodes them in this thread.
         progress: called with (images done, images in all).
 
     Raises:
         DataError: an image cannot be read.
-        ModelError: the model fails on a batch, or gives anything but finite numbers (N, D).
+        ModelError: the model fails on a batch, or its output is not a finite embedding for each
+            image.
     """
     if batch_size < 1 or workers < 0:
         raise ModelError("a batch is of 1 image or more, and workers are 0 or more")
-    loader = DataLoader(PreparedImages(paths, embedder), batch_size=batch_size, num_workers=workers)
-    done = 0
-
-    def embed(batch: Tensor) -> Tensor:
-        nonlocal done
-        embeddings = _embed_checked(embedder, batch)
+    parts, done = [], 0
+    for batch in load_batches(embedder.space, paths, batch_size, workers):
+        parts.append(_embed_checked(embedder, batch))
         done += len(batch)
         if progress is not None:
             progress(done, len(paths))
-        return embeddings
-
-    return embed_batches(embed, loader)
+    return check_finite(np.concatenate(parts))
 
 
-def average_over_flip(embed: Embed) -> Embed:
-    """Average a model's embeddings over each image and its mirror image."""
+def load_batches(
+    space: EmbeddingSpace, paths: Sequence[Path], batch_size: int, workers: int = 0
+) -> Generator[Images, None, None]:
+    """Yield batches of prepared images (N, 3, H, W), in order.
 
-    def average(images: Tensor) -> Tensor:
-        plain, mirrored = embed(images), embed(images.flip(-1))
+    Args:
+        space: see `prepare_image`.
+        paths: image files.
+        batch_size: images of a batch.
+        workers: threads that decode ahead; 0 decodes in this thread.
+
+    Raises:
+        DataError: an image cannot be read.
+    """
+    parts = [paths[start : start + batch_size] for start in range(0, len(paths), batch_size)]
+    if workers == 0:
+        for part in parts:
+            yield np.stack([prepare_image(path, space) for path in part])
+        return
+    # Pillow and NumPy release the interpreter's lock while they decode, resize and normalise.
+    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
+        ahead: deque[list[Future[Images]]] = deque()
         try:
-            return (plain + mirrored) / 2
-        except TypeError:
-            # A tuple or a dictionary: `embed_files` says that these are no embeddings.
-            return plain
+            for part in parts:
+                ahead.append([pool.submit(prepare_image, path, space) for path in part])
+                if len(ahead) > _BATCHES_AHEAD:
+                    yield np.stack([image.result() for image in ahead.popleft()])
+            while ahead:
+                yield np.stack([image.result() for image in ahead.popleft()])
+        finally:
+            pool.shutdown(cancel_futures=True)
 
-    return average
+
+def prepare_image(path: Path, space: EmbeddingSpace) -> Images:
+    """Decode, resize and normalise an image as a model expects it.
+
+    Args:
+        path: the image file.
+        space: input size, colour order, mean and std of the model.
+
+    Returns:
+        float32 (3, H, W).
+
+    Raises:
+        DataError: the image cannot be read.
+    """
+    image = load_image(path, *space.input_size)
+    ordered = image[::-1] if space.colour_order == "BGR" else image
+    # Contiguous planes are normalised five times as fast as interleaved colours.
+    return normalise_array(np.ascontiguousarray(ordered), space.mean, space.std)
 
 
-def _embed_checked(embedder: Embedder, batch: Tensor) -> Tensor:
+def check_finite(embeddings: Embeddings) -> Embeddings:
+    """Return embeddings (N, D) as they are.
+
+    Raises:
+        ModelError: one is not finite.
+    """
+    finite = np.isfinite(embeddings).all(1)
+    if not finite.all():
+        raise ModelError(
+            f"{int((~finite).sum())} of {len(embeddings)} embeddings are not finite: the training "
+            "diverged or the checkpoint is damaged; try a lower learning rate"
+        )
+    return embeddings
+
+
+def unit_vectors(embeddings: Embeddings) -> Embeddings:
+    """Scale embeddings (N, D) to length one; a row of zeros stays zero.
+
+    Lengths are computed in float64, so that the result is the same on every processor.
+    """
+    wide = embeddings.astype(np.float64)
+    lengths = np.sqrt((wide * wide).sum(axis=1, keepdims=True))
+    return (wide / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+
+
+def _embed_checked(embedder: Embedder, batch: Images) -> Embeddings:
+    """Run the model on a batch, and name its file in whatever goes wrong."""
     height, width = embedder.space.input_size
     try:
         embeddings = embedder.embed(batch)
-    except torch.OutOfMemoryError as error:
-        raise ModelError(
-            f"{embedder.path}: {len(batch)} images of {height}x{width} at a time do not fit into "
-            "the GPU's memory; give a smaller --batch-size"
-        ) from error
     except ReidError:
         raise
     except (RuntimeError, ValueError) as error:  # the second is instance normalisation's
+        # Only a backend of PyTorch raises PyTorch's errors.
+        torch = sys.modules.get("torch")
+        if torch is not None and isinstance(error, torch.OutOfMemoryError):
+            raise ModelError(
+                f"{embedder.path}: {len(batch)} images of {height}x{width} at a time do not fit "
+                "into the GPU's memory; give a smaller --batch-size"
+            ) from error
         # What TorchScript and ONNX Runtime say takes a page and names none of the user's files.
         _log.debug("the model fails", exc_info=error)
         raise ModelError(

@@ -97,12 +97,14 @@ def evaluate(
     check_evaluable(data)
     check_options(RANKS, protocol or data.protocol)
     query, gallery = (
-        embed_files(
-            embedder,
-            [image.path for image in images],
-            batch_size=batch_size,
-            workers=workers,
-            progress=start_progress(title) if start_progress else None,
+        torch.from_numpy(
+            embed_files(
+                embedder,
+                [image.path for image in images],
+                batch_size=batch_size,
+                workers=workers,
+                progress=start_progress(title) if start_progress else None,
+            )
         )
         for title, images in (("queries", data.query), ("gallery", data.gallery))
     )

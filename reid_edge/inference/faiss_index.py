@@ -5,37 +5,40 @@ HNSW: Malkov and Yashunin, "Efficient and robust approximate nearest neighbor se
 Hierarchical Navigable Small World graphs", TPAMI 2018.
 """
 
-import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, get_args
 
 import faiss
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 from reid_edge.core.errors import DataError
-from reid_edge.metrics.distances import unit_length
+from reid_edge.core.model_file import Embeddings
+from reid_edge.inference.embedder import unit_vectors
 
 IndexKind = Literal["flat", "hnsw", "ivf"]
 INDEX_KINDS: tuple[IndexKind, ...] = get_args(IndexKind)
 
 HNSW_NEIGHBOURS = 32
 HNSW_SEARCH_DEPTH = 128
-# FAISS wants 39 vectors or more for each centroid that k-means finds.
+# FAISS warns below 39 vectors for each centroid that k-means finds.
 IVF_IMAGES_PER_LIST = 39
 IVF_MINIMUM_LISTS = 8
 IVF_MINIMUM_IMAGES = IVF_IMAGES_PER_LIST * IVF_MINIMUM_LISTS
 IVF_SEARCHED_SHARE = 4
 
-_MAGIC: dict[IndexKind, bytes] = {"flat": b"IxFI", "hnsw": b"IHNf", "ivf": b"IwFl"}
-# Kind, dimensions, vectors, two unused numbers, whether it is trained, metric.
-_HEADER = struct.Struct("<4siqqq?i")
+_CLASSES: dict[IndexKind, type[faiss.Index]] = {
+    "flat": faiss.IndexFlatIP,
+    "hnsw": faiss.IndexHNSWFlat,
+    "ivf": faiss.IndexIVFFlat,
+}
 
 FloatMatrix = npt.NDArray[np.float32]
 IntegerMatrix = npt.NDArray[np.int64]
 
 
-def make_index(kind: IndexKind, embeddings: Tensor) -> faiss.Index:
+def make_index(kind: IndexKind, embeddings: Embeddings) -> faiss.Index:
     """Make an index of embeddings (N, D); "ivf" is trained on them.
 
     "flat" is exact. "hnsw" and "ivf" may miss a neighbour, and pay from some 100,000 images on.
@@ -44,14 +47,18 @@ def make_index(kind: IndexKind, embeddings: Tensor) -> faiss.Index:
         DataError: the kind is not known, or "ivf" has too few embeddings to be trained on.
     """
     check_kind(kind, len(embeddings))
-    vectors = _vectors(embeddings)
-    dimensions = vectors.shape[1]
+    vectors = unit_vectors(embeddings)
+    count, dimensions = vectors.shape
+    index: faiss.Index
     if kind == "flat":
-        index: faiss.Index = faiss.IndexFlatIP(dimensions)
+        index = faiss.IndexFlatIP(dimensions)
     elif kind == "hnsw":
         index = faiss.IndexHNSWFlat(dimensions, HNSW_NEIGHBOURS, faiss.METRIC_INNER_PRODUCT)
     else:
-        index = _train_ivf(vectors)
+        lists = min(int(4 * count**0.5), count // IVF_IMAGES_PER_LIST)
+        cells = faiss.IndexFlatIP(dimensions)
+        index = faiss.IndexIVFFlat(cells, dimensions, lists, faiss.METRIC_INNER_PRODUCT)
+        index.train(vectors)
     index.add(vectors)
     return _tuned(index)
 
@@ -71,7 +78,7 @@ def check_kind(kind: str, count: int) -> None:
         )
 
 
-def add_embeddings(index: faiss.Index, embeddings: Tensor) -> None:
+def add_embeddings(index: faiss.Index, embeddings: Embeddings) -> None:
     """Append embeddings (N, D) to an index, in order.
 
     Raises:
@@ -81,10 +88,12 @@ def add_embeddings(index: faiss.Index, embeddings: Tensor) -> None:
         raise DataError(
             f"embeddings have {embeddings.shape[1]} dimensions, those of the index {index.d}"
         )
-    index.add(_vectors(embeddings))
+    index.add(unit_vectors(embeddings))
 
 
-def search(index: faiss.Index, embeddings: Tensor, count: int) -> tuple[FloatMatrix, IntegerMatrix]:
+def search(
+    index: faiss.Index, embeddings: Embeddings, count: int
+) -> tuple[FloatMatrix, IntegerMatrix]:
     """Find the most similar entries for each of the embeddings (N, D).
 
     Returns:
@@ -93,59 +102,54 @@ def search(index: faiss.Index, embeddings: Tensor, count: int) -> tuple[FloatMat
         added in. Where an approximate index found fewer, the rest has similarity minus infinity
         and place -1.
     """
-    similarities, places = index.search(_vectors(embeddings), min(count, index.ntotal))
+    similarities, places = index.search(unit_vectors(embeddings), min(count, index.ntotal))
     similarities[places < 0] = -np.inf
     order = np.lexsort((places, -similarities))
     return np.take_along_axis(similarities, order, 1), np.take_along_axis(places, order, 1)
 
 
 def index_to_bytes(index: faiss.Index) -> bytes:
-    """Give an index in FAISS's own format."""
+    """Return an index in FAISS's own format."""
     return faiss.serialize_index(index).tobytes()
 
 
 def index_from_bytes(content: bytes, kind: IndexKind, dimensions: int, count: int) -> faiss.Index:
-    """Read an index of FAISS's own format, after its header has been found to be what it must be.
+    """Read an index of FAISS's own format.
+
+    FAISS trusts what it reads: check the hash of the file before.
 
     Args:
         content: of the file.
-        kind: which kind it must be.
-        dimensions: how many its vectors must have.
-        count: how many vectors it must hold.
+        kind: expected kind.
+        dimensions: expected number of dimensions.
+        count: expected number of vectors.
 
     Raises:
-        DataError: it is another one, or damaged.
+        DataError: it is another index, or damaged.
     """
-    expected = (_MAGIC[kind], dimensions, count, True, faiss.METRIC_INNER_PRODUCT)
-    if len(content) < _HEADER.size or _header(content) != expected:
-        raise DataError(f"not the {kind} index of {count} x {dimensions} that it should be")
-    if kind == "flat" and len(content) != _HEADER.size + 8 + 4 * dimensions * count:
-        raise DataError("the index is cut short or has grown")
     try:
-        index: faiss.Index = faiss.deserialize_index(np.frombuffer(content, dtype=np.uint8))
+        with _memory_limit(len(content)):
+            index: faiss.Index = faiss.deserialize_index(np.frombuffer(content, dtype=np.uint8))
     except (RuntimeError, MemoryError) as error:
         raise DataError("the index is damaged") from error
+    found = (type(index), index.d, index.ntotal, index.is_trained, index.metric_type)
+    if found != (_CLASSES[kind], dimensions, count, True, faiss.METRIC_INNER_PRODUCT):
+        raise DataError(f"not the {kind} index of {count} x {dimensions} that it should be")
     return _tuned(index)
 
 
-def _header(content: bytes) -> tuple[bytes, int, int, bool, int]:
-    magic, dimensions, count, _, _, trained, metric = _HEADER.unpack_from(content)
-    return magic, dimensions, count, trained, metric
-
-
-def _vectors(embeddings: Tensor) -> FloatMatrix:
-    vectors: FloatMatrix = unit_length(embeddings.detach().cpu().float()).numpy()
-    return np.ascontiguousarray(vectors)
-
-
-def _train_ivf(vectors: FloatMatrix) -> faiss.Index:
-    count, dimensions = vectors.shape
-    lists = min(int(4 * count**0.5), count // IVF_IMAGES_PER_LIST)
-    index = faiss.IndexIVFFlat(
-        faiss.IndexFlatIP(dimensions), dimensions, lists, faiss.METRIC_INNER_PRODUCT
-    )
-    index.train(vectors)
-    return index
+@contextmanager
+def _memory_limit(size: int) -> Iterator[None]:
+    """Let FAISS refuse vectors that claim to be larger than their file of ``size`` bytes."""
+    if not hasattr(faiss, "set_deserialization_vector_byte_limit"):  # before FAISS 1.14
+        yield
+        return
+    former = faiss.get_deserialization_vector_byte_limit()
+    faiss.set_deserialization_vector_byte_limit(size)
+    try:
+        yield
+    finally:
+        faiss.set_deserialization_vector_byte_limit(former)
 
 
 def _tuned(index: faiss.Index) -> faiss.Index:

@@ -1,71 +1,74 @@
-"""Embeddings of images."""
+"""Models of PyTorch as functions of arrays, and the embeddings of a data set's images."""
+
+from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reid_edge.core.errors import ModelError, worker_errors_as_own
-from reid_edge.data.loaders import evaluation_loader
+from reid_edge.core.model_file import Embed as ArrayEmbed
+from reid_edge.core.model_file import Embeddings, Images
 from reid_edge.data.schema import Sample
+from reid_edge.inference.embedder import EmbeddingSpace, check_finite, load_batches
 
+# A module, or any function from images (N, 3, H, W) to embeddings (N, D).
 Embed = Callable[[Tensor], Tensor]
 
 
-@torch.inference_mode()
+def on_arrays(run: Callable[[Tensor], Any]) -> ArrayEmbed:
+    """Return a function of PyTorch tensors as a function of NumPy arrays."""
+
+    @torch.inference_mode()
+    def embed(images: Images) -> Embeddings:
+        output = run(torch.from_numpy(np.require(images, requirements=["C", "W"])))
+        if isinstance(output, Tensor):
+            output = output.float().cpu().numpy()
+        # Anything else is returned as it is: the caller says that it is no embedding.
+        embeddings: Embeddings = output
+        return embeddings
+
+    return embed
+
+
+def embed_on(model: Embed, device: torch.device | str = "cpu") -> ArrayEmbed:
+    """Return a model as a function from arrays of images to arrays of embeddings.
+
+    Args:
+        model: a module, which is put into evaluation mode and moved to the device; or a function
+            or a TorchScript module, which is called with images on the CPU.
+        device: where a module runs.
+    """
+    if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
+        return on_arrays(model)
+    model.eval().to(device)
+
+    def run(images: Tensor) -> Any:
+        # Depthwise and pointwise layers run faster with the channels innermost.
+        return model(images.to(device).contiguous(memory_format=torch.channels_last))
+
+    return on_arrays(run)
+
+
 def embed_batches(
     model: Embed, batches: Iterable[Tensor], *, device: torch.device | str = "cpu"
 ) -> Tensor:
     """Run a model over batches (B, 3, H, W) and return embeddings (N, D) on the CPU.
 
     Args:
-        model: a module (put into evaluation mode) or any function from images to embeddings.
+        model: see `embed_on`.
         batches: normalised images.
-        device: where a module runs; a function is given batches as they come.
+        device: where a module runs.
 
     Raises:
-        DataError: a batch cannot be loaded.
         ModelError: an embedding is not finite.
     """
-    embed = model
-    if isinstance(model, nn.Module) and not isinstance(model, torch.jit.ScriptModule):
-        embed = embed_on(model, device)
-    with worker_errors_as_own():
-        embeddings = torch.cat([embed(batch).float().cpu() for batch in batches])
-    return check_finite(embeddings)
-
-
-def embed_on(model: nn.Module, device: torch.device | str) -> Embed:
-    """Return a module, in evaluation mode, as a function of images wherever these are.
-
-    Args:
-        model: is moved.
-        device: where it runs, and where its embeddings are.
-    """
-    model.eval().to(device)
-
-    def embed(images: Tensor) -> Tensor:
-        # Depthwise and pointwise layers run faster with the channels innermost.
-        ordered = images.to(device).contiguous(memory_format=torch.channels_last)
-        embeddings: Tensor = model(ordered)
-        return embeddings
-
-    return embed
-
-
-def check_finite(embeddings: Tensor) -> Tensor:
-    """Return embeddings (N, D) as they are.
-
-    Raises:
-        ModelError: one is not finite.
-    """
-    finite = torch.isfinite(embeddings).all(1)
-    if not finite.all():
-        raise ModelError(
-            f"{int((~finite).sum())} of {len(embeddings)} embeddings are not finite: the training "
-            "diverged or the checkpoint is damaged; try a lower learning rate"
-        )
-    return embeddings
+    embed = embed_on(model, device)
+    parts = [embed(batch.numpy(force=True)) for batch in batches]
+    return torch.from_numpy(check_finite(np.concatenate(parts)))
 
 
 def embed_images(
@@ -78,8 +81,25 @@ def embed_images(
     workers: int = 0,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Load images and return their embeddings (N, D) in order, on the CPU."""
-    loader = evaluation_loader(
-        images, height=height, width=width, batch_size=batch_size, workers=workers
-    )
-    return embed_batches(model, loader, device=device)
+    """Load images and return their embeddings (N, D) in order, on the CPU.
+
+    Images are resized to (height, width) and normalised with ImageNet's mean and std.
+
+    Args:
+        model: see `embed_on`.
+        images: of a data set.
+        height: rows of the model's input.
+        width: columns of the model's input.
+        batch_size: images that go through the model together.
+        workers: threads that decode images ahead of the model; 0 decodes them in this thread.
+        device: where a module runs.
+
+    Raises:
+        DataError: an image cannot be read.
+        ModelError: an embedding is not finite.
+    """
+    embed = embed_on(model, device)
+    space = EmbeddingSpace(file_hash="", input_size=(height, width))
+    paths: list[Path] = [image.path for image in images]
+    parts = [embed(batch) for batch in load_batches(space, paths, batch_size, workers)]
+    return torch.from_numpy(check_finite(np.concatenate(parts)))

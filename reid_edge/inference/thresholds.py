@@ -1,7 +1,7 @@
-"""The threshold that is stored with a model: above which similarity two images are one person.
+"""The threshold that is stored with a model: from which similarity on two images are one person.
 
-It lies beside the model file as ``<file>.threshold.json`` and holds for that file alone, used as it
-was when it was measured: architecture, input size, colours and flip averaging.
+It is stored beside the model file as ``<file>.threshold.json``. It is valid for that file alone,
+with the architecture, input size, colours and flip averaging that it was measured with.
 """
 
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 from reid_edge.core.errors import DataError, ModelError
 from reid_edge.core.io import write_json
 from reid_edge.inference.embedder import Embedder, EmbeddingSpace
-from reid_edge.metrics import VerificationResult
+from reid_edge.metrics.results import VerificationResult
 
 EQUAL_ERROR = "eer"
 HOW_TO_MAKE_ONE = "measure one with: reid-edge evaluate ... --store-threshold 1e-3"
@@ -20,14 +20,14 @@ HOW_TO_MAKE_ONE = "measure one with: reid-edge evaluate ... --store-threshold 1e
 
 @dataclass(frozen=True)
 class StoredThreshold:
-    """The least cosine similarity at which two images count as one person.
+    """The lowest cosine similarity at which two images count as one person.
 
     Attributes:
         threshold: a cosine similarity, between -1 and 1.
         target: the bound on the false accept rate, or "eer" for the equal error rate.
         measured_on: which images it was measured on.
-        genuine_pairs: how many pairs of one person were measured.
-        impostor_pairs: how many pairs of two persons were measured.
+        genuine_pairs: number of pairs of one person that were measured.
+        impostor_pairs: number of pairs of two persons that were measured.
     """
 
     threshold: float
@@ -37,7 +37,7 @@ class StoredThreshold:
     impostor_pairs: int
 
     def __str__(self) -> str:
-        """Say where it is from."""
+        """Return the target and what it was measured on."""
         what = "equal error rate" if self.target == EQUAL_ERROR else f"FAR {self.target:g}"
         return f"{what} on {self.measured_on}"
 
@@ -62,7 +62,7 @@ def parse_target(text: str) -> float | str:
 def choose_threshold(
     result: VerificationResult, target: float | str, measured_on: str
 ) -> StoredThreshold:
-    """Pick the threshold for a target out of what was measured.
+    """Return the threshold for a target.
 
     Args:
         result: holds an operating point for the target.
@@ -82,17 +82,17 @@ def choose_threshold(
 
 
 def threshold_path(model_file: Path) -> Path:
-    """Say where the threshold of a model file is stored."""
+    """Return the path of the threshold of a model file."""
     return model_file.with_name(model_file.name + ".threshold.json")
 
 
 def no_threshold(model_file: Path) -> str:
-    """Say that none is stored with a model file, and how to get one."""
+    """Return the message that no threshold is stored with a model file, and how to get one."""
     return f"{model_file}: no threshold is stored with it; {HOW_TO_MAKE_ONE}; or give --threshold"
 
 
 def store_threshold(embedder: Embedder, threshold: StoredThreshold) -> Path:
-    """Write a threshold beside its model file, whole or not at all; return where.
+    """Write a threshold beside its model file, the whole file or none of it; return its path.
 
     Raises:
         DataError: it cannot be written.
@@ -110,7 +110,7 @@ def read_threshold(embedder: Embedder) -> StoredThreshold:
 
     Raises:
         ModelError: there is none, it is damaged or of an earlier version of this program, or it was
-            measured with another model file, or one used otherwise (see `EmbeddingSpace`).
+            measured with another model file or other settings (see `EmbeddingSpace`).
     """
     path = threshold_path(embedder.path)
     if not path.is_file():

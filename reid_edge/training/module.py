@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from reid_edge.inference.features import check_finite
+from reid_edge.inference.embedder import check_finite
 from reid_edge.models.architecture import NECK
 from reid_edge.training.distillation import (
     OutputRecorder,
@@ -78,7 +78,8 @@ class ReidModule(lightning.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the mAP of the validation identities."""
         assert self._validation is not None, "Lightning validates only where there is a loader"
-        embeddings = check_finite(torch.cat(self._embeddings))
+        embeddings = torch.cat(self._embeddings)
+        check_finite(embeddings.numpy())
         self._embeddings.clear()
         self.log(METRIC, self._validation.mean_average_precision(embeddings))
 

@@ -21,8 +21,7 @@ from reid_edge.core.exporter import ExportSource
 from reid_edge.core.io import hash_file
 from reid_edge.data.schema import ReidData
 from reid_edge.inference.backends.torchscript_runtime import load_torchscript
-from reid_edge.inference.embedder import embed_files
-from reid_edge.inference.model_files import load_embedder
+from reid_edge.inference.embedder import embed_files, load_embedder
 from reid_edge.inference.thresholds import read_threshold, store_threshold
 from reid_edge.models import build_model
 
@@ -66,11 +65,12 @@ def test_every_file_is_there_and_agrees(run: Path) -> None:
 
 def test_files_give_their_users_the_models_embeddings(run: Path, tiny_data: ReidData) -> None:
     paths = [image.path for image in tiny_data.query]
-    expected = embed_files(load_embedder(run / "train" / "checkpoint.pt"), paths)
+    expected = torch.from_numpy(embed_files(load_embedder(run / "train" / "checkpoint.pt"), paths))
     for name in ("float.pt", "float.onnx"):
         embedder = load_embedder(run / "export" / name)
         assert embedder.space.input_size == (64, 32)
-        cosines = torch.cosine_similarity(embed_files(embedder, paths), expected)
+        found = torch.from_numpy(embed_files(embedder, paths))
+        cosines = torch.cosine_similarity(found, expected)
         assert cosines.min() > 0.9999
 
 

@@ -4,15 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from reid_edge.core.model_file import Embed, Embeddings, Images, LoadOptions
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from reid_edge.core.model_file import LoadOptions
 
 
 def thread_count(options: LoadOptions) -> int:
@@ -25,19 +18,3 @@ def thread_count(options: LoadOptions) -> int:
         return int(torch.get_num_threads())
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
-def on_arrays(run: Callable[[Tensor], Any]) -> Embed:
-    """Return a function of PyTorch tensors as a function of NumPy arrays."""
-    import torch
-
-    @torch.inference_mode()
-    def embed(images: Images) -> Embeddings:
-        output = run(torch.from_numpy(np.require(images, requirements=["C", "W"])))
-        if isinstance(output, torch.Tensor):
-            output = output.float().cpu().numpy()
-        # Anything else is given as it is: the caller says that it is no embedding.
-        embeddings: Embeddings = output
-        return embeddings
-
-    return embed

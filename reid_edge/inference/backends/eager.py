@@ -17,7 +17,6 @@ from reid_edge.core.model_file import (
     ModelMetadata,
     archive_names,
 )
-from reid_edge.inference.backends.base import on_arrays
 from reid_edge.models.architecture import CLASSIFIER, EMBEDDING_WEIGHTS, NECK
 from reid_edge.models.registry import ARCHITECTURES
 
@@ -53,7 +52,7 @@ def load(path: Path, options: LoadOptions) -> LoadedModel:
         )
     else:
         model, metadata = _load_foreign(path, content, options.architecture)
-    embed = on_arrays(embed_on(model, choose_device(options.device)))
+    embed = embed_on(model, choose_device(options.device))
     return LoadedModel(embed, metadata, "checkpoint")
 
 

@@ -16,7 +16,7 @@ from reid_edge.core.model_file import (
     ModelMetadata,
 )
 from reid_edge.core.packages import import_package
-from reid_edge.inference.backends.base import on_arrays, thread_count
+from reid_edge.inference.backends.base import thread_count
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,6 +36,8 @@ def load(path: Path, options: LoadOptions) -> LoadedModel:
         ModelError: the package executorch does not load.
     """
     import torch
+
+    from reid_edge.inference.features import on_arrays
 
     runtime, native = (
         import_package(module, extra="executorch", needed_by=path, error=ModelError)

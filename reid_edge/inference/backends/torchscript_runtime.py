@@ -20,7 +20,6 @@ from reid_edge.core.model_file import (
     ModelMetadata,
     archive_names,
 )
-from reid_edge.inference.backends.base import on_arrays
 
 if TYPE_CHECKING:
     import torch
@@ -40,6 +39,8 @@ def load(path: Path, options: LoadOptions) -> LoadedModel:
         CheckpointError: the file is damaged, or its metadata is.
         ModelError: the int8 engine is not supported on this machine.
     """
+    from reid_edge.inference.features import on_arrays
+
     module, metadata = load_torchscript(path, options.engine)
     engine = options.engine or metadata.engine
 

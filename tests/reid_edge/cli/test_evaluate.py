@@ -11,7 +11,7 @@ import torch
 
 from reid_edge.cli.main import main
 from reid_edge.data.schema import ReidData
-from reid_edge.inference.model_files import load_embedder
+from reid_edge.inference.embedder import load_embedder
 from reid_edge.inference.thresholds import read_threshold
 from reid_edge.models.checkpoint import load_checkpoint
 

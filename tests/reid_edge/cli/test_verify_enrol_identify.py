@@ -130,9 +130,9 @@ def test_identify_without_a_threshold_names_nobody(
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert lines[:2] == [
-        f"no verdict: {weights}: no threshold is stored with it; measure one with: reid-edge "
+        f"no decision: {weights}: no threshold is stored with it; measure one with: reid-edge "
         "evaluate ... --store-threshold 1e-3; or give --threshold",
-        f"{images[0]}: no verdict",
+        f"{images[0]}: no decision",
     ]
     assert [line[:5] for line in lines[2:]] == ["  1. ", "  2. ", "  3. "]
     code, out, err = run(capsys, "identify", "--query", images[0], "--json")

@@ -7,21 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import faiss
+import numpy as np
 import pytest
-import torch
-from torch import Tensor
 
 from reid_edge.core.errors import DataError
 from reid_edge.data.schema import ReidData
-from reid_edge.inference.embedder import Embedder, embed_files
-from reid_edge.inference.enrol import enrol
+from reid_edge.inference.embedder import Embedder, embed_files, load_embedder, unit_vectors
+from reid_edge.inference.enrolment import enrol
 from reid_edge.inference.faiss_index import search
-from reid_edge.inference.gallery import Entry, Gallery, append
-from reid_edge.inference.gallery_folder import open_gallery
-from reid_edge.inference.identify import Candidate, identify, query_images
-from reid_edge.inference.model_files import load_embedder
-from reid_edge.inference.verify import verify
-from reid_edge.metrics.distances import unit_length
+from reid_edge.inference.gallery import Entry, Gallery, append, open_gallery
+from reid_edge.inference.recognition import Candidate, identify, query_images, verify
+
+
+def array(rows: list[list[float]]) -> np.ndarray:
+    return np.array(rows, dtype=np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -127,17 +126,17 @@ def gallery(embedder: Embedder) -> Gallery:
     """Ten images of ann around one direction, one of bob in another."""
     names = ["ann"] * 10 + ["bob"]
     entries = [Entry(name, f"{place}.jpg", str(place)) for place, name in enumerate(names)]
-    angles = torch.linspace(0, 0.1, 11)
+    angles = np.linspace(0, 0.1, 11, dtype=np.float32)
     angles[10] = 1.0
-    vectors = torch.stack((angles.cos(), angles.sin()), 1)
+    vectors = np.stack((np.cos(angles), np.sin(angles)), 1)
     return append(Gallery(embedder.space, "", "flat"), entries, vectors)
 
 
 def test_threshold_decides(gallery: Gallery) -> None:
-    query = torch.tensor([[2.0, 0.0]])
+    query = array([[2.0, 0.0]])
     known = identify(gallery, query, count=1, threshold=1.0)[0]
     assert (known.person, known.candidates[0].file) == ("ann", "0.jpg")
-    between = torch.tensor([[0.0, -1.0]])
+    between = array([[0.0, -1.0]])
     stranger = identify(gallery, between, count=1, threshold=0.5)[0]
     assert stranger.person is None
     assert stranger.candidates[0].person == "ann"
@@ -146,13 +145,15 @@ def test_threshold_decides(gallery: Gallery) -> None:
 
 
 def test_top_is_of_persons_however_many_images_one_has(gallery: Gallery) -> None:
-    found = identify(gallery, torch.tensor([[1.0, 0.0]]), count=2, threshold=0)[0]
+    found = identify(gallery, array([[1.0, 0.0]]), count=2, threshold=0)[0]
     assert [candidate.person for candidate in found.candidates] == ["ann", "bob"]
     assert found.candidates[1].similarity == pytest.approx(0.5403, abs=1e-4)
-    assert len(identify(gallery, torch.ones(1, 2), count=50, threshold=0)[0].candidates) == 2
+    assert len(identify(gallery, array([[1.0, 1.0]]), count=50, threshold=0)[0].candidates) == 2
 
 
-def naively(gallery: Gallery, vectors: Tensor, query: Tensor, count: int) -> list[Candidate]:
+def naively(
+    gallery: Gallery, vectors: np.ndarray, query: np.ndarray, count: int
+) -> list[Candidate]:
     """Every image in order of similarity, then of enrolment; of a person the first one."""
     similarities = (vectors @ query).tolist()
     best: dict[str, Candidate] = {}
@@ -167,17 +168,18 @@ def naively(gallery: Gallery, vectors: Tensor, query: Tensor, count: int) -> lis
 def test_the_same_as_looking_at_every_image(
     embedder: Embedder, monkeypatch: pytest.MonkeyPatch, persons: int, block_bytes: int
 ) -> None:
-    monkeypatch.setattr("reid_edge.inference.identify.BLOCK_BYTES", block_bytes)
-    generator = torch.Generator().manual_seed(persons)
+    monkeypatch.setattr("reid_edge.inference.recognition.BLOCK_BYTES", block_bytes)
+    generator = np.random.default_rng(persons)
     # Few directions, so that many images tie; the first person has most of the images. Along
     # an axis a similarity is one product, the same whatever order it is summed in.
-    directions = torch.randn(12, 4, generator=generator)
-    vectors = directions[torch.randint(12, (300,), generator=generator)]
-    whose = [int(n) for n in torch.randint(persons, (300,), generator=generator)]
+    directions = generator.standard_normal((12, 4), dtype=np.float32)
+    vectors = directions[generator.integers(12, size=300)]
+    whose = generator.integers(persons, size=300).tolist()
     whose = [person if place % 4 == 0 else 0 for place, person in enumerate(whose)]
     entries = [Entry(f"p{n}", f"{place}.jpg", str(place)) for place, n in enumerate(whose)]
     gallery = append(Gallery(embedder.space, "", "flat"), entries, vectors)
-    queries, unit = torch.cat((torch.eye(4), -torch.eye(4))), unit_length(vectors)
+    axes = np.eye(4, dtype=np.float32)
+    queries, unit = np.concatenate((axes, -axes)), unit_vectors(vectors)
     for count in (1, 5, 100):
         found = identify(gallery, queries, count=count, threshold=0)
         for query, identification in zip(queries, found, strict=True):
@@ -188,26 +190,26 @@ def test_few_persons_do_not_make_the_search_deep(
     embedder: Embedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entries = [Entry("ann", f"{place}.jpg", str(place)) for place in range(1000)]
-    angles = torch.linspace(0, 1, 1000)
-    vectors = torch.stack((angles.cos(), angles.sin()), 1)
+    angles = np.linspace(0, 1, 1000, dtype=np.float32)
+    vectors = np.stack((np.cos(angles), np.sin(angles)), 1)
     gallery = append(Gallery(embedder.space, "", "flat"), entries, vectors)
     depths = []
 
-    def watch(index: faiss.Index, embeddings: Tensor, count: int) -> tuple[Any, Any]:
+    def watch(index: faiss.Index, embeddings: np.ndarray, count: int) -> tuple[Any, Any]:
         depths.append(count)
         return search(index, embeddings, count)
 
-    monkeypatch.setattr("reid_edge.inference.identify.search", watch)
-    found = identify(gallery, torch.tensor([[1.0, 0.0]] * 20), count=5, threshold=0)
+    monkeypatch.setattr("reid_edge.inference.recognition.search", watch)
+    found = identify(gallery, array([[1.0, 0.0]] * 20), count=5, threshold=0)
     assert [len(identification.candidates) for identification in found] == [1] * 20
     assert depths == [4]
 
 
 def test_bad_questions(gallery: Gallery, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the top 0 are asked for"):
-        identify(gallery, torch.ones(1, 2), count=0, threshold=0)
+        identify(gallery, array([[1.0, 1.0]]), count=0, threshold=0)
     with pytest.raises(DataError, match="do not belong to this gallery"):
-        identify(gallery, torch.ones(1, 3), count=1, threshold=0)
+        identify(gallery, array([[1.0, 1.0, 1.0]]), count=1, threshold=0)
     with pytest.raises(DataError, match="no such image or folder"):
         query_images(tmp_path / "nowhere")
     with pytest.raises(DataError, match="no images in it"):

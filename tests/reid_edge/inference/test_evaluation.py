@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from reid_edge.data.schema import ReidData
+from reid_edge.inference.embedder import load_embedder
 from reid_edge.inference.evaluation import evaluate, write_evaluation
-from reid_edge.inference.model_files import load_embedder
 
 
 @pytest.mark.parametrize("each_query", [True, False])

@@ -1,11 +1,12 @@
-"""FAISS indexes find what a matrix product finds, and are checked before they are read."""
+"""FAISS indexes find what a matrix product finds, and are checked when they are read."""
 
+import faiss
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from reid_edge.core.errors import DataError
+from reid_edge.inference.embedder import unit_vectors
 from reid_edge.inference.faiss_index import (
     IVF_MINIMUM_IMAGES,
     IndexKind,
@@ -15,11 +16,10 @@ from reid_edge.inference.faiss_index import (
     make_index,
     search,
 )
-from reid_edge.metrics.distances import unit_length
 
 
-def embeddings(count: int, seed: int = 0, dimensions: int = 8) -> Tensor:
-    return torch.randn(count, dimensions, generator=torch.Generator().manual_seed(seed))
+def embeddings(count: int, seed: int = 0, dimensions: int = 8) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((count, dimensions), dtype=np.float32)
 
 
 @pytest.mark.parametrize("kind", ["flat", "hnsw", "ivf"])
@@ -28,8 +28,8 @@ def test_finds_the_nearest(kind: IndexKind) -> None:
     index = make_index(kind, first)
     add_embeddings(index, more)
     index = index_from_bytes(index_to_bytes(index), kind, 8, len(first) + 50)
-    every, queries = unit_length(torch.cat((first, more))), embeddings(20, seed=2)
-    similarities, places = (unit_length(queries) @ every.T).topk(5)
+    every, queries = unit_vectors(np.concatenate((first, more))), embeddings(20, seed=2)
+    similarities, places = torch.from_numpy(unit_vectors(queries) @ every.T).topk(5)
     found_similarities, found_places = search(index, queries, 5)
     right = sum(
         len(set(row.tolist()) & set(expected.tolist()))
@@ -40,8 +40,8 @@ def test_finds_the_nearest(kind: IndexKind) -> None:
 
 
 def test_ties_keep_the_order_of_enrolment_and_nothing_is_made_up() -> None:
-    index = make_index("flat", torch.ones(3, 4))
-    assert search(index, torch.ones(1, 4), 10)[1].tolist() == [[0, 1, 2]]
+    index = make_index("flat", np.ones((3, 4), np.float32))
+    assert search(index, np.ones((1, 4), np.float32), 10)[1].tolist() == [[0, 1, 2]]
 
 
 def test_what_an_approximate_index_does_not_find_comes_last() -> None:
@@ -51,7 +51,7 @@ def test_what_an_approximate_index_does_not_find_comes_last() -> None:
     assert places.shape == (3, IVF_MINIMUM_IMAGES)
     missing = places < 0
     assert missing.any(1).all()
-    assert ((similarities == -torch.inf) == missing).all()
+    assert ((similarities == -np.inf) == missing).all()
     assert (missing == np.sort(missing, 1)).all()
 
 
@@ -72,14 +72,24 @@ def test_damage(kind: IndexKind) -> None:
     content = index_to_bytes(make_index(kind, embeddings(IVF_MINIMUM_IMAGES)))
     other: IndexKind = "hnsw" if kind == "flat" else "flat"
     count = IVF_MINIMUM_IMAGES
-    cut_short = "cut short or has grown" if kind == "flat" else "the index is damaged"
     for damaged, expected, words in (
-        (content[:-10], (kind, 8, count), cut_short),
-        (content[:20], (kind, 8, count), f"not the {kind} index of {count} x 8 that"),
-        (b"", (kind, 8, count), f"not the {kind} index of {count} x 8 that"),
+        (content[:-10], (kind, 8, count), "the index is damaged"),
+        (content[:20], (kind, 8, count), "the index is damaged"),
+        (b"", (kind, 8, count), "the index is damaged"),
+        (b"\0" * 100, (kind, 8, count), "the index is damaged"),
         (content, (other, 8, count), f"not the {other} index of {count} x 8 that"),
         (content, (kind, 16, count), f"not the {kind} index of {count} x 16 that"),
         (content, (kind, 8, 3), f"not the {kind} index of 3 x 8 that"),
     ):
         with pytest.raises(DataError, match=words):
             index_from_bytes(damaged, *expected)  # type: ignore[arg-type]
+
+
+def test_a_size_beyond_the_file_is_refused_before_memory_is_taken() -> None:
+    content = bytearray(index_to_bytes(make_index("flat", embeddings(3))))
+    # The number of values of the only vector, behind a header of 37 bytes.
+    content[37:45] = (2**40).to_bytes(8, "little")
+    limit = faiss.get_deserialization_vector_byte_limit()
+    with pytest.raises(DataError, match="the index is damaged"):
+        index_from_bytes(bytes(content), "flat", 8, 3)
+    assert faiss.get_deserialization_vector_byte_limit() == limit

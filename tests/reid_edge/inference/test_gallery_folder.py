@@ -7,14 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-import torch
 
 from reid_edge.core.errors import DataError
 from reid_edge.inference.embedder import EmbeddingSpace
-from reid_edge.inference.gallery import Entry, Gallery, append
-from reid_edge.inference.gallery_folder import (
+from reid_edge.inference.gallery import (
     CURRENT,
+    Entry,
+    Gallery,
+    append,
     is_gallery,
     model_of,
     open_gallery,
@@ -29,7 +31,7 @@ def entry(name: str) -> Entry:
 
 
 def one_more(gallery: Gallery, name: str) -> Gallery:
-    return append(gallery, [entry(name)], torch.rand(1, 4))
+    return append(gallery, [entry(name)], np.random.default_rng(0).random((1, 4), dtype=np.float32))
 
 
 @pytest.fixture
@@ -248,4 +250,4 @@ def test_nothing_to_write(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the gallery has no entries"):
         save_gallery(tmp_path / "i", Gallery(SPACE, "m", "flat"))
     with pytest.raises(DataError, match="1 entries, but 2 embeddings"):
-        append(Gallery(SPACE, "m", "flat"), [entry("ann")], torch.rand(2, 4))
+        append(Gallery(SPACE, "m", "flat"), [entry("ann")], np.ones((2, 4), np.float32))

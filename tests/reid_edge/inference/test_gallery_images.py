@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from reid_edge.core.errors import DataError
-from reid_edge.inference.gallery_images import read_gallery_folder
+from reid_edge.inference.enrolment import read_gallery_folder
 
 Paint = Callable[..., Path]
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from reid_edge.core.errors import DataError, ModelError
-from reid_edge.inference.embedder import Embedder
-from reid_edge.inference.model_files import load_embedder
+from reid_edge.inference.embedder import Embedder, load_embedder
 from reid_edge.inference.thresholds import (
     StoredThreshold,
     choose_threshold,

@@ -12,7 +12,7 @@ from torch import nn
 
 from reid_edge.core.errors import ModelError
 from reid_edge.core.model_file import boxmot_name
-from reid_edge.inference.model_files import load_embedder
+from reid_edge.inference.embedder import load_embedder
 from reid_edge.models import build_model
 from reid_edge.models.boxmot_files import save_boxmot
 from reid_edge.models.checkpoint import describe
@@ -49,7 +49,8 @@ def test_our_own_loader_reads_both(
     for name in ("model.pth.tar", "osnet_x0_25_market1501.pt"):
         embed = load_embedder(tmp_path / name, architecture=NAME).embed
         # The layout that checkpoints are run in decides the order of sums, and so the last bits.
-        assert torch.equal(embed(images), model(images.to(memory_format=torch.channels_last)))
+        expected = model(images.to(memory_format=torch.channels_last))
+        assert torch.equal(torch.from_numpy(embed(images.numpy())), expected)
 
 
 def test_our_own_loader_takes_the_input_size_that_boxmots_says(

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from reid_edge.inference.model_files import load_embedder
 from torch import Tensor, nn
 
 from pipeline.command import main
@@ -14,6 +13,7 @@ from quantize.api import export
 from quantize.exporters import EXPORTERS
 from reid_edge.core.backends import BACKENDS, load_model_file, recognise
 from reid_edge.core.errors import CheckpointError, QuantizeError
+from reid_edge.inference.embedder import load_embedder
 from tests.quantize import toy_format
 
 CONFIG = """

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from reid_edge.core.exporter import Exporter, ExportSource
 from reid_edge.core.model_file import Backend, LoadedModel, LoadOptions, ModelMetadata
-from reid_edge.inference.backends.base import on_arrays
+from reid_edge.inference.features import on_arrays
 
 HEADING = b"toy file\n"
 

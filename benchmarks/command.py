@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.fingerprint import describe_changes
+from pipeline.dependencies import describe_changes
 from reid_edge.cli.guard import Parser
 from reid_edge.core.errors import PipelineError
 

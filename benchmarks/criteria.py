@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from benchmarks.command import at_least, is_there, listed, logger, make_parser
 from pipeline.command import run_guarded
-from pipeline.config import Config
+from pipeline.config import config_class
 from pipeline.context import StageContext
 from pipeline.settings.cut import PruneStage
 from pipeline.settings.data import DataSettings
@@ -67,7 +67,7 @@ class Bench:
     """
 
     model: nn.Module
-    context: StageContext
+    context: StageContext[PruneStage]
     groups: list[tuple[str, ...]]
     test: dict[str, Tensor]
     reconstruction: Tensor
@@ -129,11 +129,19 @@ def make_bench(options: argparse.Namespace) -> Bench:
     model, info = load_checkpoint(options.model)
     height, width = info.input_size
     data = read_market1501(options.data)
-    config = Config(
+    config = config_class()(
         seed=SEED, data=DataSettings(root=options.data, height=height, width=width, workers=0)
     )
     context = StageContext(
-        "prune", config, options.output, data, options.model, None, "", (height, width)
+        "prune",
+        config,
+        PruneStage(),
+        options.output,
+        data,
+        options.model,
+        None,
+        "",
+        info.input_size,
     )
     test = {
         name: stack_images(images, height=height, width=width)

@@ -38,8 +38,9 @@ from benchmarks.latency_variants import one_gate_call, stem_on_blocks, streams_s
 from pipeline.command import run_guarded
 from quantize.exporters.onnx_float import onnx_session, read_onnx, save_onnx
 from quantize.exporters.onnx_int8 import quantize_onnx
-from quantize.latency import Measurement, Model, measure_side_by_side
+from quantize.latency import Model, measure_side_by_side
 from quantize.machine import machine_description
+from quantize.results import Measurement
 from quantize.worker import Call, Open
 from reid_edge.core.model_file import ONNX_INPUT
 from reid_edge.models import build_model
@@ -191,7 +192,7 @@ def open_onnx(path: Path) -> Call:
 
 
 def latency_table(measured: dict[str, Measurement]) -> Table:
-    """Lay out clock and processor time, and how many times as fast as the first."""
+    """Return a table of wall time, processor time and the speed relative to the first file."""
     table = Table(title=f"OSNet x0.5 as ONNX, {SIZE[0]} x {SIZE[1]}, batch 1, one thread")
     table.add_column("file")
     for heading in ("median", "quartiles", "processor", "times x1.0", "by processor", "memory"):

@@ -5,7 +5,7 @@
 
 Every row of a seed is the pipeline's stage ``quantize`` with other settings: the seed draws the
 calibration images, and in training the batches. What is finished in OUTPUT is not made again, so
-rows can be added one by one, and an interrupted benchmark goes on.
+rows can be added one by one, and an interrupted benchmark is resumed.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import json
 import re
 import sys
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
@@ -25,11 +26,13 @@ from rich.table import Table
 
 from benchmarks.command import at_least, is_there, logger, make_parser
 from pipeline.command import run_guarded
-from pipeline.config import Config
+from pipeline.config import config_class
 from pipeline.context import StageContext
 from pipeline.dependencies import stage_settings
-from pipeline.evaluation import evaluate, headline
-from pipeline.stages import quantize
+from pipeline.evaluation import evaluate_stage
+from pipeline.results import headline
+from pipeline.stages.int8_files import make_int8
+from pipeline.stages.quantize import QUANTIZE, QuantizeStage
 from reid_edge.core.io import hash_file, write_json
 from reid_edge.data.sources import read_source
 from reid_edge.models.checkpoint import load_checkpoint
@@ -79,10 +82,10 @@ def parse_options() -> argparse.Namespace:
 
 def context_of(
     options: argparse.Namespace, folder: Path, seed: int, **settings: Any
-) -> StageContext:
+) -> StageContext[QuantizeStage]:
     """Return what the stage is given."""
     _, info = load_checkpoint(options.checkpoint)
-    config = Config.model_validate(
+    config = config_class().model_validate(
         {
             "seed": seed,
             "device": "cpu",
@@ -95,6 +98,7 @@ def context_of(
     return StageContext(
         stage="quantize",
         config=config,
+        settings=config.of(QUANTIZE),
         folder=folder,
         data=read_source(options.format, options.data),
         parent=options.checkpoint,
@@ -112,15 +116,17 @@ def float_row(options: argparse.Namespace) -> dict[str, Any]:
     if is_there(folder / RESULT, settings):
         return dict(json.loads((folder / RESULT).read_text()))
     model, _ = context.load_parent()
-    row = headline(evaluate(model, context), context.config)
+    row = headline(evaluate_stage(model, context), context.config.evaluation.distance)
     write_json(folder / RESULT, {**row, "settings": settings})
     return dict(row)
 
 
-def settings_of(context: StageContext) -> dict[str, Any]:
+def settings_of(context: StageContext[QuantizeStage]) -> dict[str, Any]:
     """Return what a result depends on."""
-    stage = stage_settings(context.config, "quantize")
-    stage["quantize"].pop("scan")  # looks, and changes nothing
+    stage = stage_settings(context.config, QUANTIZE)
+    own = stage["quantize"]
+    assert isinstance(own, dict), "a section"
+    own.pop("scan")  # looks, and changes nothing
     return {"checkpoint": context.parent_hash, "data.root": str(context.data.root), **stage}
 
 
@@ -135,21 +141,24 @@ def int8_row(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any
     if is_there(folder / RESULT, settings):
         return dict(json.loads((folder / RESULT).read_text()))
     logger.info("%s, seed %d", name, seed)
-    result = quantize.run(context)["quantization"]
-    variant = result["variants"][asked.get("mode", "static")]
+    result = make_int8(context).quantization
+    variant = result.variants[asked.get("mode", "static")]
+    assert variant.agreement is not None, "images are held back"
     row = {
-        **variant,
+        "file": variant.file,
+        **headline(variant.metrics, context.config.evaluation.distance),
+        "agreement": asdict(variant.agreement),
         "settings": settings,
-        "int8_convolutions": result["int8_convolutions"],
-        "convolutions": result["convolutions"],
-        "scan": result.get("scan"),
+        "int8_convolutions": result.report.int8_convolutions,
+        "convolutions": result.report.convolutions,
+        "scan": None if result.scan is None else asdict(result.scan),
     }
     write_json(folder / RESULT, row)
     return row
 
 
 def accuracy_table(options: argparse.Namespace, rows: dict[str, list[dict[str, Any]]]) -> Table:
-    """Lay the rows out: mean and, of several seeds, standard deviation."""
+    """Return a table of the rows: the mean and, for several seeds, the standard deviation."""
     table = Table(title=f"{options.checkpoint.name} on {options.data.name}, cosine distance")
     table.add_column("model", no_wrap=True)
     headings = ("seeds", "int8 convolutions", "mAP", "rank-1", "cosine, mean", "cosine, least")
@@ -170,7 +179,7 @@ def accuracy_table(options: argparse.Namespace, rows: dict[str, list[dict[str, A
 
 
 def scan_table(scan: dict[str, Any], most: int) -> Table:
-    """Lay out what int8 costs in the dearest layers."""
+    """Return a table of the layers in which int8 costs most."""
     title = (
         f"1000 x mean (1 - cosine), before bias correction: everything int8 "
         f"{1000 * scan['everything']:.2f}, the input alone {1000 * scan['image']:.2f}, operators "
@@ -178,14 +187,14 @@ def scan_table(scan: dict[str, Any], most: int) -> Table:
     )
     table = Table(title=title)
     table.add_column("layer", no_wrap=True)
-    for heading in ("layers", "alone", "spared", "kB more in float", "M MACs"):
+    for heading in ("layers", "alone", "saved", "kB more in float", "M MACs"):
         table.add_column(heading, justify="right")
     for layer in scan["layers"][:most]:
         table.add_row(
             layer["layer"],
             str(layer["weighted_layers"]),
             f"{1000 * layer['alone']:.3f}",
-            f"{1000 * layer['spared']:.3f}",
+            f"{1000 * layer['saved']:.3f}",
             f"{3 * layer['weights'] / 1e3:.1f}",
             f"{layer['macs'] / 1e6:.2f}",
         )

@@ -187,17 +187,17 @@ def run_process(name: str, data: Path, threads: int) -> Result:
 
 
 def table(options: argparse.Namespace, results: dict[str, list[Result]]) -> Table:
-    """Lay the medians out, and how many times as fast as each other one ours is."""
+    """Return a table of the medians, and of how many times as fast ours is."""
     title = (
         f"{options.queries} queries x {options.gallery} gallery images x {options.dim}, "
         f"{options.threads} thread(s), median of {options.repeats}"
     )
-    laid_out = Table(title=title)
+    shown = Table(title=title)
     for heading in ("implementation", "seconds", "slower than ours", "peak MiB", "mAP", "rank-1"):
-        laid_out.add_column(heading, justify="left" if heading == "implementation" else "right")
+        shown.add_column(heading, justify="left" if heading == "implementation" else "right")
     for row in table_rows(results):
-        laid_out.add_row(*row)
-    return laid_out
+        shown.add_row(*row)
+    return shown
 
 
 def table_rows(results: dict[str, list[Result]]) -> Iterator[tuple[str, ...]]:

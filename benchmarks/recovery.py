@@ -6,7 +6,7 @@
 
 Every row starts from the same full-width model and sees the training images equally often after
 its first cut: ``--tuning`` times after each cut, the rest in ``finetune``. A row is a run of the
-pipeline in a folder of its own; a stopped benchmark goes on, and a result of other settings is
+pipeline in a folder of its own; a stopped benchmark is resumed, and a result of other settings is
 refused. Torch-Pruning's rows need ``pip install torch-pruning==1.6.1``.
 """
 
@@ -15,14 +15,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from rich.console import Console
@@ -34,15 +31,18 @@ from benchmarks.torch_pruning_cut import torch_pruning_cut
 from pipeline.command import run_guarded
 from pipeline.config import Config
 from pipeline.context import StageContext
-from pipeline.dependencies import stage_settings
-from pipeline.evaluation import headline
-from pipeline.fingerprint import fingerprint
+from pipeline.dependencies import fingerprint, stage_settings
+from pipeline.engine import run_stages
 from pipeline.images import read_images, split_validation
-from pipeline.reuse import can_continue, mark_begun
+from pipeline.plan import can_resume, mark_started
+from pipeline.results import headline
 from pipeline.run_dir import CHECKPOINT, METRICS, RunDir
-from pipeline.runner import run_stages
 from pipeline.settings_io import load_config
-from pipeline.stages import finetune
+from pipeline.stage import JsonDict
+from pipeline.stages import default_stages
+from pipeline.stages.finetune import FINETUNE
+from pipeline.stages.iteration import read_metrics
+from pipeline.stages.prune import PRUNE, prune_stage
 from reid_edge.core.errors import CheckpointError, PipelineError
 from reid_edge.core.io import hash_file, write_json
 from reid_edge.data.schema import count_persons
@@ -68,7 +68,7 @@ class Job:
     row: Row
     folder: Path
     config: Config
-    settings: dict[str, Any]
+    settings: JsonDict
 
 
 def main(options: argparse.Namespace) -> None:
@@ -121,9 +121,12 @@ def make_job(name: str, seed: int, options: argparse.Namespace) -> Job:
     config = make_config(ROWS[name], seed, options)
     if not options.teacher.is_file():
         raise CheckpointError(f"{options.teacher}: no such file; --teacher must name a checkpoint")
-    settings = {"teacher": hash_file(options.teacher), "data.root": str(config.data.root)}
+    settings: JsonDict = {
+        "teacher": hash_file(options.teacher),
+        "data.root": str(config.data.root),
+    }
     for stage in config.stages:
-        settings |= stage_settings(config, stage)
+        settings |= stage_settings(config, config.declared[stage])
     return Job(ROWS[name], folder, config, settings)
 
 
@@ -131,9 +134,9 @@ def run_row(job: Job, options: argparse.Namespace) -> None:
     """Run one row with one seed, and write its result."""
     row, config = job.row, job.config
     logger.info("%s", job.folder.name)
-    run = RunDir(job.folder)
+    run = RunDir(job.folder, config.declared)
     run.create()
-    with run.locked(), replaced_cut(row):
+    with run.locked():
         if row.from_scratch:
             run_from_scratch(config, run)
         else:
@@ -170,17 +173,10 @@ def make_config(row: Row, seed: int, options: argparse.Namespace) -> Config:
         *row.overrides, *options.set,
     ]  # fmt: skip
     stages = "train,finetune" if row.uncut else "train,prune,finetune"
-    return load_config(CONFIG, overrides, stages)
-
-
-@contextmanager
-def replaced_cut(row: Row) -> Iterator[None]:
-    """Let Torch-Pruning cut where the row asks for it."""
-    if not row.torch_pruning:
-        yield
-        return
-    with patch("pipeline.stages.prune_iteration.cut", torch_pruning_cut):
-        yield
+    declared = default_stages()
+    if row.torch_pruning:
+        declared = declared.with_stage(prune_stage(torch_pruning_cut, version="Torch-Pruning"))
+    return load_config(CONFIG, overrides, stages, declared=declared)
 
 
 def run_from_scratch(config: Config, run: RunDir) -> None:
@@ -189,7 +185,7 @@ def run_from_scratch(config: Config, run: RunDir) -> None:
     whole, _ = read_images(config, run)
     data, validation = split_validation(config, whole)
     torch.manual_seed(config.seed)
-    target = str(config.prune.target)
+    target = str(config.of(PRUNE).target)
     model = build_model(
         target,
         num_classes=count_persons(data.train),
@@ -202,6 +198,7 @@ def run_from_scratch(config: Config, run: RunDir) -> None:
     context = StageContext(
         stage="finetune",
         config=config,
+        settings=config.of(FINETUNE),
         folder=run.stage_dir("finetune"),
         data=data,
         parent=parent,
@@ -210,20 +207,20 @@ def run_from_scratch(config: Config, run: RunDir) -> None:
         input_size=size,
         validation=validation,
     )
-    wanted = fingerprint(stage_settings(config, "finetune"), {"teacher": hash_file(teacher)})
-    if not can_continue(run, "finetune", wanted):
+    wanted = fingerprint(stage_settings(config, FINETUNE), {"teacher": hash_file(teacher)})
+    if not can_resume(run, "finetune", wanted):
         run.set_aside("finetune")
-    mark_begun(context.folder, wanted)
-    finetune.run(context)
+    mark_started(context.folder, wanted)
+    FINETUNE.run(context)
 
 
 def accuracies(run: RunDir, config: Config) -> dict[str, Any]:
     """Return what a run's stages and iterations scored."""
 
     def scored(stage: str) -> dict[str, float]:
-        return headline(json.loads((run.stage_dir(stage) / METRICS).read_text()), config)
+        return headline(read_metrics(run.stage_dir(stage) / METRICS), config.evaluation.distance)
 
-    reports = run.stage_dir("prune").glob("iteration_*/report.json")
+    reports = run.stage_dir("prune").glob("iteration_*/iteration.json")
     iterations = [json.loads(path.read_text()) for path in reports]
     iterations.sort(key=lambda report: int(report["iteration"]))
     return {

@@ -25,7 +25,7 @@ class Row:
         one_cut: everything is removed at once, and the passes of all cuts follow it.
         torch_pruning: Torch-Pruning chooses and removes the channels.
         from_scratch: the compact model starts from random weights; nothing is cut.
-        uncut: the full-width model goes on at full width; nothing is cut.
+        uncut: the full-width model is trained further; nothing is cut.
     """
 
     says: str
@@ -58,5 +58,5 @@ ROWS: Mapping[str, Row] = {
     ),
     "tp_ours": Row("Torch-Pruning L2, our recovery", torch_pruning=True),
     "scratch": Row("random weights, our distillation", from_scratch=True),
-    "uncut": Row("the full-width model itself, taught as ours, no cut", uncut=True),
+    "uncut": Row("the full-width model itself, trained as ours, no cut", uncut=True),
 }

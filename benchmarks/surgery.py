@@ -3,8 +3,9 @@
     python -m benchmarks.surgery
     python -m benchmarks.surgery --source osnet_x1_0 --target osnet_x0_25 --iterations 5
 
-In every iteration both cut the same model to the same widths, one after the other, and both go on
-from what ours left. Ours masks, removes, and compares the two; Torch-Pruning removes.
+In every iteration both cut the same model to the same widths, one after the other. The next
+iteration starts from our result for both. Ours masks, removes, and compares the two; Torch-Pruning
+removes.
 Reconstruction has no counterpart there. ``pip install torch-pruning==1.6.1``.
 """
 

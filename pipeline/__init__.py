@@ -1,1 +1,1 @@
-"""What runs, in which order, and what it leaves behind."""
+"""The pipeline: its stages, their order, and the files that they write."""

@@ -1,4 +1,4 @@
-"""Which training images int8 ranges are chosen on, and which ones int8 models are judged on."""
+"""Draw the training images for int8 calibration and those that int8 models are judged on."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.context import StageContext
-from pipeline.settings.quantize import QuantizeStage
+from pipeline.results import CalibrationImage, CalibrationImages
+from pipeline.stages.quantize import QuantizeStage
 from reid_edge.core.errors import PipelineError
 from reid_edge.core.io import hash_file
 from reid_edge.data.schema import Sample
@@ -28,11 +29,11 @@ class CalibrationDraw:
     held_back: tuple[Sample, ...]
 
 
-def draw_calibration(context: StageContext, count: int, held_back: int) -> CalibrationDraw:
+def draw_calibration(context: StageContext[Any], count: int, held_back: int) -> CalibrationDraw:
     """Draw images for calibration and, beside them, images to judge by.
 
-    How many are held back does not change which ones are calibrated on. An identity's only
-    image is not held back, so that what is left to train on has the same classes.
+    The number of held-back images does not change the calibration images. The only image of an
+    identity is not held back, so the remaining training images have the same classes.
     """
     drawn = context.training_sample(count + held_back, "calibrate")
     left = Counter(image.person for image in context.data.train)
@@ -45,15 +46,16 @@ def draw_calibration(context: StageContext, count: int, held_back: int) -> Calib
 
 
 def check_held_back(settings: QuantizeStage, images: int, *, held_back: int) -> None:
-    """Check that there is something to judge int8 models by where the settings ask for that.
+    """Check that images are held back if the settings need them to judge int8 models.
 
     Args:
         settings: of the stage.
-        images: how many there are to train on.
-        held_back: how many of them calibration leaves.
+        images: number of training images.
+        held_back: number of training images that are held back.
 
     Raises:
-        PipelineError: none, and quantization-aware training, a scan or a budget needs some.
+        PipelineError: none are held back, but quantization-aware training, a scan or a budget
+            needs some.
     """
     asked = {
         "quantize.mode qat": settings.mode == "qat",
@@ -70,29 +72,25 @@ def check_held_back(settings: QuantizeStage, images: int, *, held_back: int) -> 
     )
 
 
-def describe_images(images: Sequence[Sample], root: Path) -> dict[str, Any]:
-    """List images so that anyone can tell whether theirs are the same.
+def describe_images(images: Sequence[Sample], root: Path) -> CalibrationImages:
+    """List images with their hashes, so that others can check that theirs are the same.
 
     Args:
         images: in the order in which they are used.
         root: of the data set; files below it are named relative to it.
-
-    Returns:
-        How many there are, on which camera how many, each file's SHA-256, and a digest: the
-        SHA-256 of these hashes in hexadecimal, in order, each followed by a line feed.
     """
     hashes = [hash_file(image.path) for image in images]
     cameras = Counter(image.camera for image in images)
-    return {
-        "images": len(images),
-        "cameras": {str(camera): count for camera, count in sorted(cameras.items())},
-        "digest": sha256("".join(f"{line}\n" for line in hashes).encode()).hexdigest(),
-        "files": [
-            {"file": _name(image.path, root), "sha256": digest}
-            for image, digest in zip(images, hashes, strict=True)
-        ],
-    }
-
-
-def _name(path: Path, root: Path) -> str:
-    return str(path.relative_to(root) if path.is_relative_to(root) else path)
+    names = (
+        image.path.relative_to(root) if image.path.is_relative_to(root) else image.path
+        for image in images
+    )
+    return CalibrationImages(
+        images=len(images),
+        cameras={str(camera): count for camera, count in sorted(cameras.items())},
+        digest=sha256("".join(f"{line}\n" for line in hashes).encode()).hexdigest(),
+        files=tuple(
+            CalibrationImage(file=str(name), sha256=digest)
+            for name, digest in zip(names, hashes, strict=True)
+        ),
+    )

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.settings.stage_names import STAGES
 from pipeline.shipped_configs import find_config
+from pipeline.stages import STAGES
 from reid_edge.cli.guard import Guard, Parser, path_argument
 from reid_edge.core.errors import PipelineError
 from reid_edge.core.packages import how_to_install, missing_packages
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 GUARD = Guard(
     packages=("pipeline", "reid_edge", "prune", "quantize"),
     timestamps=True,
-    interrupted="interrupted; the same command goes on from here",
+    interrupted="interrupted; the same command resumes from here",
     file_hint="make room or give rights there, then the same command again",
     memory_hint=(
         "lower data.evaluation_batch, the stage's identities_per_batch, or its "
@@ -46,8 +45,6 @@ def main(arguments: Sequence[str], prog: str = "run_pipeline.py") -> int:
         prog: what the command is called.
     """
     options = parse_arguments(arguments, prog)
-    # Before torch is imported: with these, kernels on CUDA give the same bits every time.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     return run_guarded(lambda: _dispatch(options, prog))
 
 
@@ -56,12 +53,14 @@ def parse_arguments(arguments: Sequence[str], prog: str) -> argparse.Namespace:
     parser = Parser(
         prog=prog,
         description="Make a person re-identification model small and fast, step by step.",
-        epilog="Without --config it runs configs/quickstart.yaml on images that it draws itself.",
+        epilog="Without --config it runs configs/quickstart.yaml on synthetic images.",
     )
-    parser.add_argument("--stages", help=f"comma-separated, in order: {','.join(STAGES)}")
+    parser.add_argument("--stages", help=f"comma-separated: {','.join(STAGES)}")
     add_config_option(parser)
     parser.add_argument("--run", type=path_argument, help="the run's folder (default: runs/<name>)")
-    parser.add_argument("--from", dest="restart", metavar="STAGE", help="run anew from this stage")
+    parser.add_argument(
+        "--from", dest="restart", metavar="STAGE", help="run this stage and those after it again"
+    )
     parser.add_argument("--plan", action="store_true", help="show what would run and why")
     parser.add_argument("--report", action="store_true", help="show the tables of the run")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="settings")
@@ -85,14 +84,17 @@ def _dispatch(options: argparse.Namespace, prog: str) -> None:
         show_report(run, options.overrides)
         return
     config, run = resolve(options)
-    _check_restart(options.restart)
+    if options.restart is not None and options.restart not in STAGES:
+        raise PipelineError(
+            f"--from {options.restart}: unknown stage; stages are {', '.join(STAGES)}"
+        )
     run.check()
     from pipeline.report.show import finish_run, show_plan
 
     if options.plan:
         show_plan(config, run, restart_from=options.restart)
         return
-    from pipeline.runner import run_stages
+    from pipeline.engine import run_stages
 
     run.create()
     with run.locked():
@@ -137,11 +139,6 @@ def resolve(options: argparse.Namespace) -> tuple[Config, RunDir]:
         )
     run = RunDir(options.run if options.run is not None else Path("runs") / config.name)
     return config, run
-
-
-def _check_restart(stage: str | None) -> None:
-    if stage is not None and stage not in STAGES:
-        raise PipelineError(f"--from {stage}: unknown stage; stages are {', '.join(STAGES)}")
 
 
 def _run_dir_for_report(options: argparse.Namespace) -> RunDir:

@@ -1,21 +1,22 @@
-"""All settings of a run; each section is in ``pipeline.settings``."""
+"""All settings of a run: the sections that every run has, and one section a stage."""
 
-from typing import Annotated, Literal
+from __future__ import annotations
 
-from pydantic import BeforeValidator, Field
+from functools import lru_cache
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, Field, create_model
 
 from pipeline.settings.base import Settings
-from pipeline.settings.benchmark import BenchmarkStage, LatencySettings
-from pipeline.settings.cut import PruneStage, TransferStage
 from pipeline.settings.data import DataSettings
 from pipeline.settings.evaluation import EvaluationSettings
-from pipeline.settings.export import ExportStage
+from pipeline.settings.latency import LatencySettings
 from pipeline.settings.model import ModelSettings
-from pipeline.settings.quantize import QuantizeStage
 from pipeline.settings.search import SearchSettings
-from pipeline.settings.stage_names import DEFAULT_STAGES, STAGES, StageName
-from pipeline.settings.train import FinetuneStage, ResizeStage, TrainStage
+from pipeline.stage import AnyStage, Stage, Stages
 from reid_edge.training.settings import MetricFormat
+
+S = TypeVar("S", bound=BaseModel)
 
 
 def _split(value: object) -> object:
@@ -23,40 +24,70 @@ def _split(value: object) -> object:
 
 
 class Config(Settings):
-    """Everything a run is made of."""
+    """Everything a run is made of; :func:`config_class` adds a section a stage."""
+
+    declared: ClassVar[Stages]
 
     name: str = Field(
         "run", pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$", description="folder below runs/"
     )
-    seed: int = Field(0, ge=0, description="every draw is a function of it")
-    stages: tuple[StageName, ...] = Field(
-        DEFAULT_STAGES, description=f"stages to run, in this order; there are {', '.join(STAGES)}"
-    )
+    seed: int = Field(0, ge=0, description="seed of all random draws")
+    stages: tuple[str, ...] = ()
     device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="where to train: cpu, cuda, or auto, the GPU if there is one"
+        "auto", description="device of the training: cpu, cuda, or auto (the GPU if there is one)"
     )
     devices: int = Field(
         1,
         ge=1,
-        description="GPUs, or processes on the CPU, to train on at once (DDP); each takes batches "
-        "of its own, so that a step sees so many times P x K images; quantize.qat takes one",
+        description="number of GPUs, or of processes on the CPU, that train at once (DDP); each "
+        "takes its own batches of P x K images; quantize.qat uses one",
     )
     log: Annotated[tuple[MetricFormat, ...], BeforeValidator(_split)] = Field(
         (),
-        description="how to write the losses, rates and mAP of every epoch into the folder of the "
+        description="files with the losses, rates and mAP of every epoch, in the folder of the "
         "training: csv (metrics.csv), tensorboard, or both (csv,tensorboard)",
     )
     threads: int | None = Field(None, ge=1, description="CPU threads; none: all cores")
     data: DataSettings = DataSettings()
     model: ModelSettings = ModelSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
-    train: TrainStage = TrainStage()
-    transfer: TransferStage = TransferStage()
-    prune: PruneStage = PruneStage()
-    finetune: FinetuneStage = FinetuneStage()
-    resize: ResizeStage = ResizeStage()
-    quantize: QuantizeStage = QuantizeStage()
-    export: ExportStage = ExportStage()
-    benchmark: BenchmarkStage = BenchmarkStage()
     latency: LatencySettings = LatencySettings()
     search: SearchSettings = SearchSettings()
+
+    def of(self, stage: Stage[S]) -> S:
+        """Return the section of a stage."""
+        section: S = getattr(self, stage.name)
+        return section
+
+
+def config_class(stages: Stages | None = None) -> type[Config]:
+    """Return the class of the settings of runs with these stages.
+
+    Args:
+        stages: by default the registered ones.
+    """
+    if stages is None:
+        from pipeline.stages import default_stages
+
+        stages = default_stages()
+    return _class_with(tuple(stages))
+
+
+@lru_cache(maxsize=16)
+def _class_with(declared: tuple[AnyStage, ...]) -> type[Config]:
+    """Return one class for the same stages, so that equal settings compare as equal."""
+    stages = Stages(declared)
+    names = ", ".join(stages.names)
+    fields: dict[str, Any] = {
+        "stages": (
+            tuple[str, ...],
+            Field(
+                stages.default_names,
+                description=f"stages to run, in this order: {names}",
+            ),
+        )
+    }
+    fields |= {stage.name: (stage.settings, stage.settings()) for stage in stages}
+    made: type[Config] = create_model("Config", __base__=Config, **fields)
+    made.declared = stages
+    return made

@@ -1,32 +1,39 @@
-"""What a stage is given."""
+"""The input of a stage: settings, data, models, seeds."""
+
+from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-import torch
-from torch import Tensor, nn
+from pydantic import BaseModel
 
 from pipeline.config import Config
-from pipeline.run_dir import StageRecord
+from pipeline.results import StageRecord
 from reid_edge.core.devices import choose_device
 from reid_edge.core.seeding import derive_seed
-from reid_edge.data.loaders import stack_images
 from reid_edge.data.schema import ReidData, Sample, choose_over_cameras
-from reid_edge.models.checkpoint import load_checkpoint
-from reid_edge.models.checkpoint_info import CheckpointInfo
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from reid_edge.models.checkpoint_info import CheckpointInfo
+
+S_co = TypeVar("S_co", bound=BaseModel, covariant=True)
 
 BATCH = 64
 
 
 @dataclass(frozen=True)
-class StageContext:
+class StageContext(Generic[S_co]):
     """Everything a stage may use.
 
     Attributes:
         stage: its name.
         config: all settings.
+        settings: its own section of them.
         folder: where it writes.
         data: the images.
         parent: checkpoint of the model it starts from, if there is one.
@@ -34,11 +41,12 @@ class StageContext:
         parent_hash: of the parent's file, or empty.
         input_size: (height, width) of the stage's model.
         validation: identities apart from those to train on, if there are any.
-        made: what the stages before it made, by stage, as far as it fits the settings.
+        made: records of the earlier stages that fit the settings, by stage.
     """
 
     stage: str
     config: Config
+    settings: S_co
     folder: Path
     data: ReidData
     parent: Path | None
@@ -59,11 +67,15 @@ class StageContext:
 
     def load_parent(self) -> tuple[nn.Module, CheckpointInfo]:
         """Load the model that the stage starts from."""
+        from reid_edge.models.checkpoint import load_checkpoint
+
         assert self.parent is not None, f"{self.stage} was planned without a parent"
         return load_checkpoint(self.parent)
 
     def example(self, batch: int = 1) -> Tensor:
         """Return zeros of the input's shape (batch, 3, H, W)."""
+        import torch
+
         return torch.zeros(batch, 3, *self.input_size)
 
     def training_batches(self, count: int, *purpose: int | str) -> list[Tensor]:
@@ -72,6 +84,10 @@ class StageContext:
 
     def batches(self, chosen: Sequence[Sample]) -> list[Tensor]:
         """Load images into batches (N, 3, H, W), in order."""
+        import torch
+
+        from reid_edge.data.loaders import stack_images
+
         height, width = self.input_size
         images = stack_images(chosen, height=height, width=width)
         # Batches of nearly the same size: no last one of a single image.

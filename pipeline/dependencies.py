@@ -1,47 +1,40 @@
-"""What the result of a stage depends on: settings, and the hashes of what it is made from."""
+"""The dependencies of a stage's result: settings, and the hashes of its inputs."""
 
+import json
 import logging
+import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from hashlib import sha256
+from importlib.metadata import version
+
+from pydantic import JsonValue
 
 from pipeline.config import Config
-from pipeline.run_dir import CHECKPOINT, INT8_FILE, KEPT, StageRecord
-from pipeline.settings.target import WidthBudget
-from pipeline.widths import plan_path
+from pipeline.results import StageRecord
+from pipeline.run_dir import CHECKPOINT
+from pipeline.stage import AnyStage, JsonDict, Made, Upstream
 from reid_edge.core.errors import PipelineError
 from reid_edge.core.io import hash_file
 
-# Inputs that settings name.
-PRETRAINED_INPUT, PLAN_INPUT = "pretrained", "plan"
 PARENT_INPUT = "parent"
-MADE_ANEW = "made anew"
-NEEDS_TEACHER = ("finetune",)
-NEEDS_INT8 = ("export",)
-NEEDS_ALL_FILES = ("benchmark",)
-# What they leave has verdicts and tables of accuracy in it.
-SHOWS_ACCURACY = ("quantize", "export", "benchmark")
+NOT_MADE_YET = "not made yet"
+LIBRARIES = (
+    "torch", "torchvision", "nni", "lightning", "pytorch-metric-learning", "onnx", "onnxruntime",
+)  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
 
-def stage_settings(config: Config, stage: str) -> dict[str, Any]:
+def stage_settings(config: Config, stage: AnyStage) -> JsonDict:
     """Return the settings that a stage's result depends on."""
-    own = config.model_dump(mode="json")[stage]
-    own.pop("pretrained", None)  # a file counts by its content, see named_files
-    if stage == "prune" and plan_path(config) is not None:
-        own["target"] = "a plan file"  # likewise
-    # Where accuracy decides or is kept, it matters what it is measured by.
-    chosen_by_map = config.data.validation_share or (stage == "prune" and own["accuracy_budget"])
-    judged: dict[str, Any] = {}
-    if chosen_by_map or stage in SHOWS_ACCURACY:
-        judged = {"evaluation": {"distance": config.evaluation.distance}}
-    if stage in SHOWS_ACCURACY:
-        judged["evaluation"]["task"] = config.evaluation.task
-    target = config.prune.target
-    by_latency = stage == "prune" and isinstance(target, WidthBudget) and target.latency is not None
-    timed = {"latency": {"threads": config.latency.threads}} if by_latency else {}
+    own = config.of(stage)
+    sections = stage.counted(config) if stage.counted else {stage.name: own.model_dump(mode="json")}
+    # The measure matters only if accuracy chooses the result or is part of it.
+    judged: JsonDict = {}
+    if config.data.validation_share or stage.shows_accuracy or stage.chooses_by_accuracy(own):
+        judged["distance"] = config.evaluation.distance
+    if stage.shows_accuracy:
+        judged["task"] = config.evaluation.task
     return {
         "seed": config.seed,
         "devices": config.devices,
@@ -51,113 +44,102 @@ def stage_settings(config: Config, stage: str) -> dict[str, Any]:
             "validation_share": config.data.validation_share,
         },
         "model": config.model.model_dump(mode="json"),
-        **judged,
-        **timed,
-        stage: own,
+        **({"evaluation": judged} if judged else {}),
+        **sections,
+        **({"version": stage.version} if stage.version else {}),
     }
 
 
-@dataclass(frozen=True)
-class NamedFile:
-    """A file that a stage is made from because a setting names it.
-
-    Attributes:
-        name: among the stage's inputs.
-        key: of the setting.
-        path: of the file.
-    """
-
-    name: str
-    key: str
-    path: Path
-
-
-def named_files(config: Config, stage: str) -> list[NamedFile]:
-    """Return the files that the settings of a stage name."""
-    found = []
-    if stage == "train" and config.train.pretrained is not None:
-        found.append(NamedFile(PRETRAINED_INPUT, "train.pretrained", config.train.pretrained))
-    if stage == "prune" and (plan := plan_path(config)) is not None:
-        found.append(NamedFile(PLAN_INPUT, "prune.target", plan))
-    return found
-
-
-@dataclass(frozen=True)
-class Made:
-    """What a stage made.
-
-    Attributes:
-        outputs: hashes of its files, by name.
-        parent: hash of the model that it started from; empty if it starts from none.
-    """
-
-    outputs: Mapping[str, str]
-    parent: str = ""
-
-    @classmethod
-    def by(cls, record: StageRecord) -> "Made":
-        """Return what a finished stage made."""
-        return cls(record.outputs, record.inputs.get(PARENT_INPUT, ""))
+def made_by(record: StageRecord) -> Made:
+    """Return what a finished stage made."""
+    return Made(record.outputs, record.inputs.get(PARENT_INPUT, ""))
 
 
 def stage_inputs(
     config: Config,
-    stage: str,
+    stage: AnyStage,
     *,
     data_hash: str,
     parent: str | None,
     made: Mapping[str, Made],
     former: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Return the hashes of what a stage is made from, by name.
+    """Return the hashes of a stage's inputs, by name.
 
     Args:
         config: all settings.
-        stage: its name.
+        stage: whose inputs they are.
         data_hash: of the images.
         parent: the stage that it starts from, if any.
-        made: what the stages before it made, as far as it fits, by stage.
-        former: what the stage was made from, if it is not to be made again; of a file that is no
-            longer there, the hash that it had counts.
+        made: what the stages before it made and what still fits, by stage.
+        former: the stage's former inputs, if it does not run again; they give the hashes of files
+            that no longer exist.
 
     Raises:
         PipelineError: a file that a setting names is not there.
     """
     inputs = {"data": data_hash}
-    if parent is not None and parent in made:
-        outputs = made[parent].outputs
-        inputs[PARENT_INPUT] = outputs[CHECKPOINT]
-        if stage == "finetune" and KEPT in outputs:
-            inputs["kept"] = outputs[KEPT]
-    if "train" in made and stage in NEEDS_TEACHER:
-        inputs["teacher"] = made["train"].outputs[CHECKPOINT]
-    for file in named_files(config, stage):
-        inputs[file.name] = _hash_named(file, stage, former or {})
-    int8 = made.get("quantize")
-    # An int8 file of another model is neither checked nor needed.
-    if stage in NEEDS_INT8 and int8 is not None and int8.parent == inputs.get(PARENT_INPUT):
-        inputs[f"quantize/{INT8_FILE}"] = int8.outputs.get(INT8_FILE, MADE_ANEW)
-    if stage in NEEDS_ALL_FILES:
-        inputs |= _files_of(made)
+    above = made.get(parent) if parent is not None else None
+    if above is not None:
+        inputs[PARENT_INPUT] = above.outputs[CHECKPOINT]
+    if stage.teacher and (teacher := teacher_stage(config, made)) is not None:
+        inputs["teacher"] = made[teacher].outputs[CHECKPOINT]
+    for file in stage.files(config.of(stage)):
+        if file.path.is_file():
+            inputs[file.name] = hash_file(file.path)
+        elif former is not None and file.name in former:
+            logger.warning("%s: %s is gone; what was made from it stays", stage.name, file.path)
+            inputs[file.name] = former[file.name]
+        else:
+            raise PipelineError(
+                f"{file.path}: no such file; give {file.key} an existing one, or leave "
+                f"{stage.name} out of --stages if it is made"
+            )
+    inputs |= stage.inputs(Upstream(above, inputs.get(PARENT_INPUT, ""), made))
     return inputs
 
 
-def _hash_named(file: NamedFile, stage: str, former: Mapping[str, str]) -> str:
-    if file.path.is_file():
-        return hash_file(file.path)
-    if file.name not in former:
-        raise PipelineError(
-            f"{file.path}: no such file; give {file.key} an existing one, or leave {stage} out of "
-            "--stages if it is made"
-        )
-    logger.warning("%s: %s is gone; what was made from it stays", stage, file.path)
-    return former[file.name]
+def teacher_stage(config: Config, made: Mapping[str, object]) -> str | None:
+    """Return the stage that made the full-width model, if one did."""
+    return next((s.name for s in config.declared if s.model == "makes" and s.name in made), None)
 
 
-def _files_of(made: Mapping[str, Made]) -> dict[str, str]:
-    """Return the hashes of the files that stages made, by ``stage/file``."""
-    return {
-        f"{stage}/{name}": digest
-        for stage, what in made.items()
-        for name, digest in what.outputs.items()
-    }
+def fingerprint(settings: Mapping[str, JsonValue], inputs: Mapping[str, str]) -> str:
+    """Return the hash of a stage's settings and of the hashes of its inputs."""
+    text = json.dumps({"settings": settings, "inputs": inputs}, sort_keys=True)
+    return sha256(text.encode()).hexdigest()
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that results depend on."""
+    return {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
+
+
+def what_changed(
+    record: StageRecord, settings: Mapping[str, JsonValue], inputs: Mapping[str, str]
+) -> str | None:
+    """Say which settings and inputs differ from those that a stage was made with, or None."""
+    changes = describe_changes(record.settings, settings)
+    if changes:
+        return "; ".join(changes)
+    changed = [name for name in inputs if inputs[name] != record.inputs.get(name)]
+    gone = [name for name in record.inputs if name not in inputs]
+    return f"its input changed: {', '.join([*changed, *gone])}" if changed or gone else None
+
+
+def describe_changes(
+    before: Mapping[str, JsonValue], after: Mapping[str, JsonValue], prefix: str = ""
+) -> list[str]:
+    """Say which settings differ, as ``key: old -> new``."""
+    changes = []
+    for key in sorted(set(before) | set(after)):
+        old, new = before.get(key), after.get(key)
+        if old == new:
+            continue
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            changes += describe_changes(old, new, f"{prefix}{key}.")
+        else:
+            texts = (json.dumps(value) for value in (old, new))
+            before_text, after_text = (t if len(t) <= 40 else f"{t[:37]}..." for t in texts)
+            changes.append(f"{prefix}{key}: {before_text} -> {after_text}")
+    return changes

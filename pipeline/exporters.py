@@ -1,4 +1,4 @@
-"""What the stage ``export`` gives to the exporters, and what is checked before it runs."""
+"""The exporters of the stage ``export``: their checks, their source and their settings."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from pipeline.calibration import describe_images, draw_calibration
 from pipeline.context import StageContext
-from pipeline.settings.export import INT8_OF_QUANTIZE, ExportStage
+from pipeline.run_dir import CALIBRATION_FILE
+from pipeline.stages.export import IN_SECTION, INT8_OF_QUANTIZE, ExportStage
 from quantize.exporters import EXPORTERS
 from reid_edge.core import exporter as declarations
 from reid_edge.core.errors import PipelineError, QuantizeError
-from reid_edge.core.exporter import CalibrationImages, Described, Exporter, ExportSource
-from reid_edge.core.io import write_json
+from reid_edge.core.exporter import CalibrationBatches, Described, Exporter, ExportSource
+from reid_edge.core.io import write_bytes
 from reid_edge.core.model_file import ModelMetadata
 
 if TYPE_CHECKING:
@@ -25,13 +26,11 @@ if TYPE_CHECKING:
 
     from reid_edge.models.checkpoint_info import CheckpointInfo
 
-CALIBRATION_FILE = "calibration.json"
-
 logger = logging.getLogger(__name__)
 
 
 def exporters(files: Sequence[str]) -> list[Exporter]:
-    """Return the declarations for ``export.files``, each after what it is made of.
+    """Return the declarations for ``export.files``; each comes after the files it is made from.
 
     The int8 TorchScript file is left out: the stage ``quantize`` makes it.
     """
@@ -62,22 +61,41 @@ def check_model(files: Sequence[str], model: Described) -> None:
             exporter.check(model)
 
 
-def check_published_widths(files: Sequence[str]) -> None:
-    """Check that no file is asked for that cannot carry widths of the model's own.
+def check_options(section: ExportStage) -> None:
+    """Check ``export.options``: each is of a file that is asked for, and has these settings.
 
     Raises:
-        PipelineError: one is.
+        PipelineError: one is not.
+    """
+    chosen = {exporter.name: exporter for exporter in exporters(section.files)}
+    for name in section.options or {}:
+        if name not in chosen:
+            raise PipelineError(f"export.options.{name}: {name} is not among export.files")
+        if chosen[name].settings is None:
+            raise PipelineError(f"export.options.{name}: {name} has no settings; take it out")
+    for exporter in chosen.values():
+        settings_of(exporter, section)
+
+
+def check_published_widths(files: Sequence[str], key: str) -> None:
+    """Check that every requested file format can carry custom widths.
+
+    Args:
+        files: of ``export.files``.
+        key: of the setting that gives the widths.
+
+    Raises:
+        PipelineError: one cannot.
     """
     for exporter in exporters(files):
         if not exporter.carries_widths:
             raise PipelineError(
-                f"export.files: {exporter.name} carries published widths only, and prune.target "
-                "gives others; give it an architecture (prune.target=osnet_x0_5), or leave the "
-                "file out"
+                f"export.files: {exporter.name} carries published widths only, and {key} gives "
+                f"others; give it an architecture ({key}=osnet_x0_5), or leave the file out"
             )
 
 
-def model_metadata(context: StageContext, info: CheckpointInfo) -> ModelMetadata:
+def model_metadata(context: StageContext[Any], info: CheckpointInfo) -> ModelMetadata:
     """Return what a file says of a stage's model."""
     return ModelMetadata(
         architecture=info.architecture,
@@ -90,7 +108,10 @@ def model_metadata(context: StageContext, info: CheckpointInfo) -> ModelMetadata
 
 
 def export_source(
-    context: StageContext, model: nn.Module, info: CheckpointInfo, threshold: float | None
+    context: StageContext[ExportStage],
+    model: nn.Module,
+    info: CheckpointInfo,
+    threshold: float | None,
 ) -> ExportSource:
     """Return what the files of the stage ``export`` are made from.
 
@@ -104,13 +125,13 @@ def export_source(
     """
 
     @cache
-    def draw() -> CalibrationImages:
-        count = context.config.export.calibration_images
+    def draw() -> CalibrationBatches:
+        count = context.settings.calibration_images
         drawn = draw_calibration(context, count, 0).calibration
         described = describe_images(drawn, context.data.root)
-        write_json(context.folder / CALIBRATION_FILE, described)
+        write_bytes(context.folder / CALIBRATION_FILE, described.to_json())
         logger.info("export: int8 files are calibrated on %d images", len(drawn))
-        return CalibrationImages(context.batches(drawn), described["digest"])
+        return CalibrationBatches(context.batches(drawn), described.digest)
 
     return ExportSource(
         model,
@@ -133,8 +154,9 @@ def settings_of(exporter: Exporter, section: ExportStage) -> BaseModel | None:
     """
     if exporter.settings is None:
         return None
-    fields = exporter.settings.model_fields
-    own = {name: getattr(section, name) for name in fields if name in ExportStage.model_fields}
+    own = {}
+    if exporter.name in IN_SECTION:
+        own = {name: getattr(section, name) for name in exporter.settings.model_fields}
     try:
         return exporter.settings.model_validate(
             own | (section.options or {}).get(exporter.name, {})

@@ -1,4 +1,4 @@
-"""The images of a run: one's own folder, or synthetic pedestrians in the run's folder."""
+"""The images of a run: the user's folder, or synthetic pedestrians in the run's folder."""
 
 import json
 import logging
@@ -24,7 +24,7 @@ NOT_DRAWN = "not drawn yet"
 
 
 def read_images(config: Config, run: RunDir) -> tuple[ReidData, str]:
-    """Read (or first draw) the images, check that each is whole, hash them.
+    """Read the images (draw them first if needed), check that each is whole, and hash them.
 
     Returns:
         The data, and its hash.
@@ -36,7 +36,7 @@ def read_images(config: Config, run: RunDir) -> tuple[ReidData, str]:
         draw_synthetic(config, synthetic_folder(config, run))
     data, digest, stamps = _inspect(config, run)
     if not data.has_cameras:
-        # Faces have none; of people it may be a name that was not understood.
+        # Faces have no cameras; for persons a file name may not have been understood.
         level = logging.WARNING if config.evaluation.task == "person" else logging.INFO
         logger.log(level, "%s: %s", data.root, NO_CAMERAS)
     write_json(run.path / INSPECTION, stamps)
@@ -74,27 +74,28 @@ def read_existing_images(config: Config, run: RunDir) -> tuple[ReidData | None, 
 
 
 def synthetic_folder(config: Config, run: RunDir) -> Path:
-    """Return where a run's synthetic images lie; other settings, another folder."""
+    """Return the folder of a run's synthetic images; it depends on their settings."""
     settings = config.data.synthetic.model_dump_json()
     return run.path / f"images-{sha256(settings.encode()).hexdigest()[:8]}"
 
 
-def _read(config: Config, root: Path) -> ReidData:
+def _inspect(config: Config, run: RunDir) -> tuple[ReidData, str, dict[str, str]]:
+    """Read the images and check each; return them, their hash, and what the next check reuses."""
     settings = config.data
-    data = read_source(settings.format, root)
+    data = read_source(settings.format, settings.root or synthetic_folder(config, run))
     if not data.query:
         data = split_by_identity(data, settings.test_share, derive_seed(config.seed, "test set"))
-    if not settings.also_train_on:
-        return data
-    others = [read_source(source.format, source.root) for source in settings.also_train_on]
-    return merge_training([data, *others], data)
-
-
-def _inspect(config: Config, run: RunDir) -> tuple[ReidData, str, dict[str, str]]:
-    data = _read(config, config.data.root or synthetic_folder(config, run))
+    if settings.also_train_on:
+        others = [read_source(source.format, source.root) for source in settings.also_train_on]
+        data = merge_training([data, *others], data)
     check_trainable(data)
     check_evaluable(data)
-    known = _read_inspection(run.path / INSPECTION)
+    try:
+        known = json.loads((run.path / INSPECTION).read_text())
+    except (OSError, ValueError):
+        known = {}
+    if not isinstance(known, dict):
+        known = {}
     with progress_bar("checking images") as progress:
         task = progress.add_task("checking images", total=None)
         digest, stamps = inspect_data(
@@ -121,11 +122,3 @@ def draw_synthetic(config: Config, folder: Path) -> None:
             ),
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
-
-
-def _read_inspection(path: Path) -> dict[str, str]:
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

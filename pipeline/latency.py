@@ -1,22 +1,24 @@
-"""The closing measurement: the model of every stage, in turn, in one go."""
+"""The latency of the model of every stage, measured together at the end of a run."""
 
-import json
+from __future__ import annotations
+
 import logging
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from torch import Tensor, nn, zeros
+from pydantic import ValidationError
 
-from pipeline.config import Config
-from pipeline.model_files import ON_PC
-from pipeline.run_dir import RunDir, StageRecord
-from pipeline.settings.stage_names import STAGES
-from quantize.latency import Candidate, measure_latency
-from quantize.machine import machine_description
-from reid_edge.core.int8_engine import Engine, supported_engines
-from reid_edge.core.io import write_json
-from reid_edge.inference.backends.torchscript_runtime import load_torchscript
-from reid_edge.models.checkpoint import load_checkpoint
+from pipeline.results import Latencies, ModelLatency, StageRecord
+from pipeline.run_dir import RunDir
+from reid_edge.core.io import write_bytes
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from pipeline.config import Config
+    from quantize.latency import Candidate
+    from quantize.results import Machine
 
 LATENCY_FILE = "latency.json"
 WARMUP = 3
@@ -25,107 +27,132 @@ logger = logging.getLogger(__name__)
 
 
 def measure_run(config: Config, run: RunDir) -> None:
-    """Time the model of every finished stage that made one at batch 1 and write ``latency.json``.
+    """Time the model of every finished stage at batch 1 and write ``latency.json``.
 
-    Nothing is measured again while the files, the settings, the processor and PyTorch are the same;
-    without the file, it is. A model that is gone, which may be that of a stage that no longer fits,
-    is left out.
+    Nothing is measured again if the file exists and the models, the settings, the processor and
+    PyTorch are the same. Models whose files are missing are left out.
     """
+    from quantize.latency import measure_latency
+    from quantize.machine import machine_description
+
+    settings = config.latency
     records = [record for record in model_records(run) if _is_there(run, record)]
-    measured = {
-        "outputs": {record.stage: record.outputs for record in records},
-        "settings": config.latency.model_dump(mode="json"),
-    }
-    machine = machine_description() | {"threads": config.latency.threads}
+    outputs = {record.stage: record.outputs for record in records}
+    machine = replace(machine_description(), threads=settings.threads)
     former = read_latency(run)
-    same_machine = _what_counts(former.get("machine")) == _what_counts(machine)
-    if same_machine and all(former.get(key) == value for key, value in measured.items()):
+    if (
+        former is not None
+        and _what_counts(former.machine) == _what_counts(machine)
+        and (former.outputs, former.rounds, former.threads)
+        == (outputs, settings.rounds, settings.threads)
+    ):
         return
-    logger.info("latency: %d rounds over %d models", config.latency.rounds, len(records))
-    candidates: dict[str, Candidate] = {}
+    logger.info("latency: %d rounds over %d models", settings.rounds, len(records))
+    candidates: dict[tuple[str, str | None], Candidate] = {}
     for record in records:
-        candidates |= _candidates(run, record, zeros(1, 3, *record.input_size))
+        for engine, candidate in _candidates(run, record).items():
+            candidates[record.stage, engine] = candidate
     times = measure_latency(
-        candidates,
-        rounds=config.latency.rounds,
+        {str(key): candidate for key, candidate in candidates.items()},
+        rounds=settings.rounds,
         warmup=WARMUP,
-        threads=config.latency.threads,
+        threads=settings.threads,
     )
-    content = measured | {
-        "stages": {
-            name: {
-                "median_ms": latency.median_ms,
-                "spread_ms": latency.upper_quartile_ms - latency.lower_quartile_ms,
-                "ratio": latency.ratio,
-            }
-            for name, latency in times.items()
-        },
-        "machine": machine,
-    }
-    write_json(run.path / LATENCY_FILE, content)
+    models = [
+        ModelLatency(
+            stage=stage,
+            engine=engine,
+            median_ms=latency.median_ms,
+            spread_ms=latency.upper_quartile_ms - latency.lower_quartile_ms,
+            ratio=latency.ratio,
+        )
+        for (stage, engine), latency in zip(candidates, times.values(), strict=True)
+    ]
+    measured = Latencies(
+        machine=machine,
+        outputs=outputs,
+        rounds=settings.rounds,
+        threads=settings.threads,
+        models=tuple(models),
+    )
+    write_bytes(run.path / LATENCY_FILE, measured.to_json())
 
 
 def _is_there(run: RunDir, record: StageRecord) -> bool:
-    path = _model_path(run, record)
+    assert record.result.model is not None
+    path = run.path / record.result.model.file
     there = path.is_file()
     if not there:
         logger.warning("latency: %s is gone and is not timed", path)
     return there
 
 
-def _model_path(run: RunDir, record: StageRecord) -> Path:
-    return run.path / str(record.result["file"])
-
-
 def model_records(run: RunDir) -> list[StageRecord]:
     """Return the records of the finished stages that made one model each."""
-    records = (run.record(stage) for stage in STAGES)
-    return [record for record in records if record is not None and "file" in record.result]
+    return [record for record in run.records().values() if record.result.model is not None]
 
 
-def valid_latency(run: RunDir) -> dict[str, Any]:
-    """Return what was measured of files that are still there, or an empty dictionary.
+def valid_latency(run: RunDir) -> Latencies | None:
+    """Return the latencies of the files that have not changed, or None.
 
-    Ratios are to the first model, so without that one nothing counts.
+    Ratios refer to the first model, so nothing is valid without it.
     """
-    content = read_latency(run)
-    timed, stages = content.get("outputs", {}), content.get("stages", {})
-    same = {r.stage for r in model_records(run) if timed.get(r.stage) == r.outputs}
-    if next(iter(stages), None) not in same:
-        return {}
-    of = {name: name.partition(", ")[0] for name in stages}
-    return content | {"stages": {name: stages[name] for name in stages if of[name] in same}}
+    found = read_latency(run)
+    if found is None or not found.models:
+        return None
+    same = {r.stage for r in model_records(run) if found.outputs.get(r.stage) == r.outputs}
+    if found.models[0].stage not in same:
+        return None
+    models = tuple(model for model in found.models if model.stage in same)
+    return found.model_copy(update={"models": models})
 
 
-def read_latency(run: RunDir) -> dict[str, Any]:
-    """Return what was measured, or an empty dictionary."""
+def read_latency(run: RunDir) -> Latencies | None:
+    """Return what was measured, or None if there is nothing that can be read."""
     try:
-        content = json.loads((run.path / LATENCY_FILE).read_text())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+        return Latencies.model_validate_json((run.path / LATENCY_FILE).read_bytes())
+    except (OSError, ValidationError):
+        return None
 
 
-def _what_counts(machine: object) -> list[Any] | None:
-    """Return what times depend on of a machine's description; None where there is none.
+def _what_counts(machine: Machine) -> tuple[object, ...]:
+    """Return the parts of a machine's description that latency depends on.
 
-    All models run in PyTorch here. The number of cores may be another in every shell.
+    All models run in PyTorch here. The number of cores is left out: it may differ between shells.
     """
-    counts = ("cpu", "architecture", "flags", "torch", "torch_capability")
-    return [machine.get(key) for key in counts] if isinstance(machine, dict) else None
+    return (
+        machine.cpu,
+        machine.architecture,
+        machine.flags,
+        machine.torch,
+        machine.torch_capability,
+    )
 
 
-def _candidates(run: RunDir, record: StageRecord, example: Tensor) -> dict[str, Candidate]:
-    path = _model_path(run, record)
-    if record.stage != "quantize":
-        return {record.stage: Candidate(_call(load_checkpoint(path)[0], example))}
-    engine: Engine = record.settings["quantize"]["engine"]
-    found = {record.stage: Candidate(_call(load_torchscript(path, engine)[0], example), engine)}
-    if engine != ON_PC and ON_PC in supported_engines():
+def _candidates(run: RunDir, record: StageRecord) -> dict[str | None, Candidate]:
+    """Return the calls to time: the model on its own engine (None), and on this machine's."""
+    from torch import zeros
+
+    from pipeline.model_files import ON_PC
+    from quantize.latency import Candidate
+    from reid_edge.core.int8_engine import supported_engines
+    from reid_edge.inference.backends.torchscript_runtime import load_torchscript
+    from reid_edge.models.checkpoint import load_checkpoint
+
+    model = record.result.model
+    assert model is not None, "only stages with a model are timed"
+    path, example = run.path / model.file, zeros(1, 3, *record.input_size)
+    if model.engine is None:
+        return {None: Candidate(_call(load_checkpoint(path)[0], example))}
+    own = model.engine
+    found: dict[str | None, Candidate] = {
+        None: Candidate(_call(load_torchscript(path, own)[0], example), own)
+    }
+    if own != ON_PC and ON_PC in supported_engines():
         other = load_torchscript(path, ON_PC)[0]
-        found[f"{record.stage}, {ON_PC}"] = Candidate(_call(other, example), ON_PC)
+        found[ON_PC] = Candidate(_call(other, example), ON_PC)
     return found
 
 
-def _call(model: nn.Module, example: Tensor) -> Any:
+def _call(model: nn.Module, example: Tensor) -> Callable[[], object]:
     return lambda: model(example)

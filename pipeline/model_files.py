@@ -1,4 +1,4 @@
-"""The model files of a run, and how each of them is opened to be measured."""
+"""The model files of a run, and how each one is loaded for measurements."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,15 +6,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.run_dir import StageRecord
+from pipeline.results import StageRecord
 from quantize.worker import Call, Open
 from reid_edge.core.backends import load_model_file, model_file_parts, recognise
 from reid_edge.core.int8_engine import Engine, supported_engines
 from reid_edge.core.model_file import Backend, Embed, LoadOptions
 from reid_edge.inference.backends.torchscript_runtime import read_torchscript_metadata
+from reid_edge.metrics.results import Evaluation
 from reid_edge.models.checkpoint import load_checkpoint
 
 ON_PC: Engine = "onednn"
+# For which machine an int8 TorchScript file is made.
+INT8_MACHINES: Mapping[Engine, str] = {
+    "qnnpack": "ARM (QNNPACK)",
+    "x86": "x86-64 (x86)",
+    "onednn": "x86-64 (onednn)",
+}
 
 
 @dataclass(frozen=True)
@@ -23,12 +30,11 @@ class ModelFile:
 
     Attributes:
         name: ``stage/file``, and the engine where it is not the file's own.
-        path: where it lies.
+        path: where it is.
         backend: that runs it.
         engine: int8 engine of PyTorch that runs it; None for all others.
         input_size: (height, width).
-        metrics: its accuracy by distance, as ``pipeline.evaluation.evaluate`` gives it; None where
-            it was not measured on this engine.
+        metrics: its accuracy; None where it was not measured on this engine.
         meant_for: the machine that it is made for.
     """
 
@@ -37,7 +43,7 @@ class ModelFile:
     backend: Backend
     engine: Engine | None
     input_size: tuple[int, int]
-    metrics: dict[str, Any] | None
+    metrics: Evaluation | None
     meant_for: str
 
     @property
@@ -46,7 +52,7 @@ class ModelFile:
         return sum(part.stat().st_size for part in model_file_parts(self.path))
 
     def opener(self) -> Open:
-        """Return what loads it, in whatever process it is called."""
+        """Return a function that loads the file; it can be called in another process."""
         if self.engine is not None:
             return partial(_open_int8, self.path, self.engine)
         if self.backend.name == "checkpoint":
@@ -57,24 +63,28 @@ class ModelFile:
 def model_files(run: Path, made: Mapping[str, StageRecord]) -> list[ModelFile]:
     """Return the model files that stages made, in order.
 
-    An int8 TorchScript file for another machine than this one comes twice: on its own engine, and
-    on this machine's.
+    An int8 TorchScript file for another machine is listed twice: on its own engine, and on this
+    machine's engine.
 
     Args:
         run: the run's folder.
-        made: records of the stages. A stage's result names one ``file`` with its ``metrics``, or
-            several in ``files``, a list of such pairs, which also say whether they are ``int8``.
+        made: records of the stages.
     """
     found: list[ModelFile] = []
     for record in made.values():
-        for entry in record.result.get("files", [record.result]):
-            if "file" in entry:
-                found += _on_engines(run, record, entry)
+        model = record.result.model
+        if model is not None:
+            found += _on_engines(run, record, model.file, model.metrics)
+        for file in record.result.files:
+            if file.timed and file.path is not None:
+                found += _on_engines(run, record, file.path, file.metrics, file.meant_for)
     return found
 
 
-def _on_engines(run: Path, record: StageRecord, entry: Mapping[str, Any]) -> list[ModelFile]:
-    path = run / entry["file"]
+def _on_engines(
+    run: Path, record: StageRecord, file: str, metrics: Evaluation | None, meant_for: str = ""
+) -> list[ModelFile]:
+    path = run / file
     backend = recognise(path)
     own = read_torchscript_metadata(path).engine if backend.name == "torchscript" else None
     engines: list[Any] = [own]
@@ -82,23 +92,17 @@ def _on_engines(run: Path, record: StageRecord, entry: Mapping[str, Any]) -> lis
         engines.append(ON_PC)
     return [
         ModelFile(
-            name=entry["file"] if engine == own else f"{entry['file']} on {engine}",
+            name=file if engine == own else f"{file} on {engine}",
             path=path,
             backend=backend,
             engine=engine,
             input_size=record.input_size,
-            metrics=entry["metrics"] if engine == own else None,
-            meant_for=_meant_for(engine) or entry.get("meant_for") or backend.meant_for,
+            metrics=metrics if engine == own else None,
+            # The exporters of all other files say it.
+            meant_for=INT8_MACHINES[engine] if engine else meant_for or backend.meant_for,
         )
         for engine in engines
     ]
-
-
-def _meant_for(engine: Engine | None) -> str | None:
-    """Say for which machine an int8 TorchScript file is made; the others' exporters say it."""
-    if engine is None:
-        return None
-    return "ARM (QNNPACK)" if engine == "qnnpack" else f"x86-64 ({engine})"
 
 
 def _open_eager(path: Path) -> Call:

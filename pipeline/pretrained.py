@@ -4,7 +4,7 @@ import logging
 
 from torch import nn
 
-from pipeline.settings.train import TrainStage
+from pipeline.stages.train import TrainStage
 from reid_edge.core.errors import CheckpointError
 from reid_edge.models.input_statistics import are_imagenets
 from reid_edge.models.pretrained import LoadReport, load_pretrained
@@ -16,8 +16,8 @@ def load_start(model: nn.Module, settings: TrainStage) -> LoadReport | None:
     """Load ``train.pretrained`` into a model, in place, if it is given.
 
     Raises:
-        CheckpointError: the file cannot be read or does not fit; or it is not to be trained, and
-            the model gives other embeddings than in the program that the file is from.
+        CheckpointError: the file cannot be read or does not fit. Or ``train.epochs`` is 0, and the
+            model gives other embeddings than the program that the file is from.
     """
     if settings.pretrained is None:
         return None
@@ -37,7 +37,7 @@ def load_start(model: nn.Module, settings: TrainStage) -> LoadReport | None:
 
 
 def log_start(report: LoadReport | None) -> None:
-    """Say what was loaded, and what the run does with it otherwise than where it is from."""
+    """Log what was loaded, and how the run differs from the program that the file is from."""
     if report is None:
         logger.info("train: from random weights; ImageNet or ReID weights: train.pretrained=FILE")
         return
@@ -47,7 +47,7 @@ def log_start(report: LoadReport | None) -> None:
 
 
 def _differences(report: LoadReport) -> list[str]:
-    """Say what a run does with weights otherwise than the program they are from, a clause each."""
+    """Return how a run differs from the program that weights are from, a clause each."""
     found = list(report.incompatibilities)
     if not are_imagenets(report.statistics):
         mean, std = (" ".join(f"{value:.3f}" for value in colours) for colours in report.statistics)

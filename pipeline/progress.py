@@ -1,11 +1,11 @@
-"""How what takes long shows that it goes on."""
+"""The progress bar of long operations."""
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
 def progress_bar(title: str) -> Progress:
-    """Return a bar on the error output that vanishes when it is done."""
+    """Return a progress bar on the error output; it disappears at the end."""
     return Progress(
         TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
         console=Console(stderr=True), transient=True,

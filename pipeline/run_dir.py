@@ -1,70 +1,38 @@
-"""The run's folder: who may write in it, which stages are done, where things lie."""
+"""The run's folder: its lock, its finished stages, and the paths of its files."""
 
-import fcntl
 import json
 import logging
-import os
 import re
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
+from pipeline.results import SCHEMA_VERSION, StageRecord
 from reid_edge.core.errors import PipelineError
 from reid_edge.core.io import write_bytes, write_json
+from reid_edge.core.lock import locked
+
+if TYPE_CHECKING:
+    from pipeline.stage import Stages
 
 STAGE_FILE = "stage.json"
 CHECKPOINT = "checkpoint.pt"
 LAST_MODEL = "last.pt"
 INT8_FILE = "int8.pt"
 METRICS = "metrics.json"
+CALIBRATION_FILE = "calibration.json"
 KEPT = "kept.json"
 PLAN = "plan.json"
 SUPERSEDED = "superseded"
 LOCK = "lock"
 RESTART_FILE = "restart.json"
-ORPHAN_SECONDS = 20.0
+# Names in the run's folder that no stage may have.
+RESERVED = (SUPERSEDED, LOCK, "search")
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class StageRecord:
-    """What a finished stage says of itself; written last.
-
-    Attributes:
-        stage: its name.
-        fingerprint: of settings and inputs, see :mod:`pipeline.fingerprint`.
-        settings: the settings that count for it.
-        inputs: hashes of what it was made from, by name.
-        outputs: hashes of the files it made, by file name.
-        versions: of the libraries that matter.
-        seed: of all draws.
-        seconds: wall time.
-        result: the row of the closing table.
-        continued: it was interrupted; ``seconds`` are those since then.
-    """
-
-    stage: str
-    fingerprint: str
-    settings: dict[str, Any]
-    inputs: dict[str, str]
-    outputs: dict[str, str]
-    versions: dict[str, str]
-    seed: int
-    seconds: float
-    result: dict[str, Any] = field(default_factory=dict)
-    continued: bool = False
-
-    @property
-    def input_size(self) -> tuple[int, int]:
-        """Return (height, width) of the model that the stage made."""
-        data = self.settings["data"]
-        # Records of earlier versions have no size of their own.
-        height, width = self.result.get("input_size", (data["height"], data["width"]))
-        return height, width
 
 
 class RunDir:
@@ -72,10 +40,16 @@ class RunDir:
 
     Args:
         path: the folder; it is made by :meth:`create`.
+        stages: that it may hold; by default the registered ones.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, stages: "Stages | None" = None) -> None:
+        if stages is None:
+            from pipeline.stages import default_stages
+
+            stages = default_stages()
         self.path = path
+        self.stages = stages
 
     @property
     def config_path(self) -> Path:
@@ -113,47 +87,61 @@ class RunDir:
         return self.path / stage
 
     def record(self, stage: str) -> StageRecord | None:
-        """Return what a finished stage says of itself, or None if it is not finished.
+        """Return the record of a finished stage, or None if it is not finished.
 
-        A file that cannot be read counts as not there: the stage is made anew, and what it had
-        made is set aside.
+        A file that cannot be read counts as missing: the stage runs again, and its former results
+        are set aside.
         """
         path = self.stage_dir(stage) / STAGE_FILE
         if not path.is_file():
             return None
         try:
-            return StageRecord(**json.loads(path.read_text()))
-        except (OSError, ValueError, TypeError) as error:
-            logger.warning("%s: cannot be read (%s); the stage counts as not made", path, error)
+            content = json.loads(path.read_text())
+            found = content.get("schema_version", 1)
+            if found != SCHEMA_VERSION:
+                raise ValueError(f"schema version {found}, expected {SCHEMA_VERSION}")
+            result = self.stages[stage].result.model_validate(content.pop("result"))
+            return StageRecord.model_validate({**content, "result": result})
+        except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+            reason = str(error)
+            if isinstance(error, ValidationError):
+                first = error.errors()[0]
+                reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+            logger.warning("%s: cannot be read (%s); the stage counts as not made", path, reason)
             return None
 
+    def records(self) -> dict[str, StageRecord]:
+        """Return the records of the finished stages, by stage, in order."""
+        records = ((name, self.record(name)) for name in self.stages.names)
+        return {name: record for name, record in records if record is not None}
+
     def finish(self, record: StageRecord) -> None:
-        """Write a stage's record, which makes it done."""
-        write_json(self.stage_dir(record.stage) / STAGE_FILE, asdict(record))
+        """Write a stage's record, which marks it as finished."""
+        write_json(self.stage_dir(record.stage) / STAGE_FILE, record.model_dump(mode="json"))
 
     def finished_at(self, stage: str) -> int:
         """Return when a stage was finished, in nanoseconds."""
         return (self.stage_dir(stage) / STAGE_FILE).stat().st_mtime_ns
 
     def restarted_from(self) -> str | None:
-        """Return the stage of a --from that was begun and is not done yet."""
+        """Return the stage of a --from that was started and is not finished."""
         try:
             return str(json.loads((self.path / RESTART_FILE).read_text())["stage"])
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
     def mark_restart(self, stage: str | None) -> None:
-        """Note that a --from was begun, or that it is done."""
+        """Record that a --from was started; None: it is finished."""
         if stage is None:
             (self.path / RESTART_FILE).unlink(missing_ok=True)
         else:
             write_json(self.path / RESTART_FILE, {"stage": stage})
 
     def set_aside(self, stage: str) -> Path | None:
-        """Move what a stage made out of the way, so that nothing made is lost.
+        """Move a stage's folder to ``superseded/``, so that no result is lost.
 
         Returns:
-            Where it lies now, or None if there was nothing.
+            The new folder, or None if there was nothing to move.
         """
         folder = self.stage_dir(stage)
         if not folder.exists():
@@ -172,45 +160,11 @@ class RunDir:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes out; the lock goes with the process, however it ends.
+        """Lock the folder; the lock ends with the process, even if that is killed.
 
         Raises:
             PipelineError: another process works in this folder.
         """
-        descriptor = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            deadline = time.monotonic() + ORPHAN_SECONDS
-            while not _try_lock(descriptor):
-                owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
-                # Loading workers of a killed process hold its lock until they notice its death.
-                if _is_alive(owner) or time.monotonic() > deadline:
-                    raise PipelineError(
-                        f"{self.path}: in use by process {owner}; wait for it, stop it, or choose "
-                        "another --run"
-                    )
-                time.sleep(0.1)
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        advice = "wait for it, stop it, or choose another --run"
+        with locked(self.path / LOCK, advice, error=PipelineError):
             yield
-        finally:
-            os.close(descriptor)
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
-def _is_alive(process: str) -> bool:
-    if not process.isdigit():
-        return True
-    try:
-        os.kill(int(process), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

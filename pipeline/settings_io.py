@@ -8,15 +8,25 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from pipeline.config import Config
-from pipeline.settings.stage_names import DEFAULT_STAGES, STAGES
-from pipeline.settings.target import PLAN_SUFFIX, TAG_MARK
+from pipeline.config import Config, config_class
+from pipeline.settings.base import UNKNOWN_NAME
+from pipeline.settings.target import TAG_MARK
 from pipeline.shipped_configs import shipped_config
-from reid_edge.core.errors import ModelError, PipelineError
-from reid_edge.models.registry import ARCHITECTURES
+from pipeline.stage import Stages
+from reid_edge.core.errors import PipelineError
+
+# Words of former keys, and those that took their place.
+RENAMED = (("pictures", "images"), ("picture", "image"))
 
 
-def load_config(path: Path, overrides: Sequence[str] = (), stages: str | None = None) -> Config:
+def load_config(
+    path: Path,
+    overrides: Sequence[str] = (),
+    stages: str | None = None,
+    *,
+    declared: Stages | None = None,
+    values: Mapping[str, Any] | None = None,
+) -> Config:
     """Read a YAML file, apply ``key.path=value`` overrides, check everything.
 
     Args:
@@ -24,23 +34,26 @@ def load_config(path: Path, overrides: Sequence[str] = (), stages: str | None = 
             whose values it refines.
         overrides: such as ``train.epochs=60``; values are YAML.
         stages: comma-separated stage names, instead of the file's.
+        declared: the stages that there are; by default the registered ones.
+        values: settings by full name, applied after the overrides.
 
     Raises:
         PipelineError: a file, key or value is wrong; the message names it and the nearest right
             one.
     """
-    content = _read(path, seen=())
+    kind = config_class(declared)
+    content = _read(path, kind, seen=())
     for override in overrides:
-        _apply(content, override)
+        _apply(content, override, kind)
+    for key, value in (values or {}).items():
+        _set(content, key, str(value) if isinstance(value, Path) else value, kind)
     if stages is not None:
         content["stages"] = [name.strip() for name in stages.split(",") if name.strip()]
-    _check_stages(content.get("stages", DEFAULT_STAGES))
+    _check_stages(content.get("stages", kind.declared.default_names), kind.declared)
     try:
-        config = Config.model_validate(content)
+        return kind.model_validate(content)
     except ValidationError as error:
-        raise PipelineError(_explain(error, path)) from error
-    _check_architectures(config)
-    return config
+        raise PipelineError(_explain(error, path, kind)) from error
 
 
 def write_config(config: Config) -> str:
@@ -48,7 +61,7 @@ def write_config(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
-def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+def _read(path: Path, kind: type[Config], seen: tuple[Path, ...]) -> dict[str, Any]:
     if path.resolve() in seen:
         raise PipelineError(f"{path}: 'extends' goes round in a circle; remove one of them")
     try:
@@ -72,7 +85,7 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         return content
     beside = path.parent / str(base)
     found = beside if beside.exists() else shipped_config(Path(str(base))) or beside
-    return _merge(_read(found, (*seen, path.resolve())), content, Config)
+    return _merge(_read(found, kind, (*seen, path.resolve())), content, kind)
 
 
 def _merge(
@@ -89,17 +102,23 @@ def _merge(
     return merged
 
 
-def _apply(content: dict[str, Any], override: str) -> None:
+def _apply(content: dict[str, Any], override: str, kind: type[Config]) -> None:
+    """Set the value of ``key.path=value``, where the value is YAML."""
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise PipelineError(f"{override!r} is no setting; expected key.path=value")
-    _check_key(key)
+    _check_key(key, kind)
     if not text.strip():
         raise PipelineError(f"{key}: no value behind '='; write null to mean none")
     try:
         value = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:
         raise PipelineError(f"{key}: cannot read the value {text!r}; quote it as YAML") from error
+    _set(content, key, value, kind)
+
+
+def _set(content: dict[str, Any], key: str, value: Any, kind: type[Config]) -> None:
+    _check_key(key, kind)
     *parents, last = key.split(".")
     section = content
     for parent in parents:
@@ -110,8 +129,15 @@ def _apply(content: dict[str, Any], override: str) -> None:
     section[last] = value
 
 
-def setting_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
-    """Yield the full name of every setting."""
+def _check_key(key: str, kind: type[Config]) -> None:
+    known = list(setting_keys(kind))
+    if key not in known:
+        raise PipelineError(f"unknown setting {key!r}{_nearest(key, known)}")
+
+
+def setting_keys(model: type[BaseModel] | None = None, prefix: str = "") -> Iterator[str]:
+    """Yield the full name of every setting, by default of those with the registered stages."""
+    model = config_class() if model is None else model
     for name in model.model_fields:
         section = section_of(model, name)
         if section is not None:
@@ -127,13 +153,10 @@ def section_of(model: type[BaseModel], key: str) -> type[BaseModel] | None:
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
-def _check_key(key: str) -> None:
-    known = list(setting_keys())
-    if key not in known:
-        raise PipelineError(f"unknown setting {key!r}{_nearest(key, known)}")
-
-
 def _nearest(name: str, known: Sequence[str]) -> str:
+    for former, now in RENAMED:
+        if former in name and name.replace(former, now) in known:
+            return f"; it is called {name.replace(former, now)!r} now"
     above = next((key for key in known if name.startswith(f"{key}.")), None)
     if above is not None:
         return f"; {above} is one value, see docs/reference/settings.md for what it may be"
@@ -146,12 +169,14 @@ def _nearest(name: str, known: Sequence[str]) -> str:
     return "; see docs/reference/settings.md for all of them"
 
 
-def _explain(error: ValidationError, path: Path) -> str:
+def _explain(error: ValidationError, path: Path, kind: type[Config]) -> str:
     first = error.errors()[0]
     parts = map(str, first["loc"])
     key = ".".join(part for part in parts if not part.startswith(TAG_MARK))
     if first["type"] == "extra_forbidden":
-        return f"{path}: unknown setting {key!r}{_nearest(key, list(setting_keys()))}"
+        return f"{path}: unknown setting {key!r}{_nearest(key, list(setting_keys(kind)))}"
+    if first["type"] == UNKNOWN_NAME:
+        return f"{key}: {first['msg']}"
     reason = first["msg"].removeprefix("Value error, ")
     reason = reason[0].lower() + reason[1:]
     if isinstance(first["input"], dict):  # settings that do not go together
@@ -159,37 +184,26 @@ def _explain(error: ValidationError, path: Path) -> str:
     return f"{key}: {reason}, found {first['input']!r}; correct it in {path} or on the command line"
 
 
-def _check_stages(stages: Any) -> None:
+def _check_stages(stages: Any, declared: Stages) -> None:
+    names = declared.names
     if not isinstance(stages, list | tuple) or not stages:
-        raise PipelineError(f"stages: expected some of {', '.join(STAGES)}")
+        raise PipelineError(f"stages: expected some of {', '.join(names)}")
     for name in stages:
-        if name not in STAGES:
-            near = difflib.get_close_matches(str(name), STAGES, n=1)
+        if name not in names:
+            near = difflib.get_close_matches(str(name), names, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
-            raise PipelineError(f"unknown stage {name!r}: {hint}stages are {', '.join(STAGES)}")
-    order = [STAGES.index(name) for name in stages]
+            raise PipelineError(f"unknown stage {name!r}: {hint}stages are {', '.join(names)}")
+    order = [names.index(name) for name in stages]
     if order != sorted(set(order)):
-        right = [name for name in STAGES if name in stages]
+        right = [name for name in names if name in stages]
         raise PipelineError(
             f"stages out of order: {','.join(stages)}; each once and in this order: "
             + ",".join(right)
         )
-    if {"transfer", "prune"} <= set(stages):
+    cutting = [name for name in stages if declared[name].cuts]
+    if len(cutting) > 1:
+        first, second = cutting[:2]
         raise PipelineError(
-            "stages name both transfer and prune: transfer lands at the target in one cut, nothing "
-            "is left to prune; take one of them out of --stages"
+            f"stages name both {first} and {second}: {first} lands at the target, nothing is left "
+            f"for {second} to cut; take one of them out of --stages"
         )
-
-
-def _check_architectures(config: Config) -> None:
-    target = config.prune.target
-    is_name = isinstance(target, str) and not target.endswith(PLAN_SUFFIX)
-    for key, name in (
-        ("model.architecture", config.model.architecture),
-        ("transfer.target", config.transfer.target),
-        *([("prune.target", str(target))] if is_name else []),
-    ):
-        try:
-            ARCHITECTURES.check(name)
-        except ModelError as error:
-            raise PipelineError(f"{key}: {error}") from error

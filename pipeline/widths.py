@@ -8,11 +8,12 @@ import torch
 from torch import nn
 
 from pipeline.config import Config
-from pipeline.settings.stage_names import StageName
-from pipeline.settings.target import PLAN_SUFFIX, WidthBudget
+from pipeline.settings.cut import C, CutStage
+from pipeline.settings.target import WidthBudget
+from pipeline.stage import Stage
 from prune.budgets import removal_losses, widths_for_latency, within_limit
 from prune.costs import output_layers
-from prune.criteria import CRITERIA
+from prune.criteria import find_criterion
 from prune.criteria.criterion import ScoringData
 from prune.cut import cut
 from prune.layers import Widths, layer_widths
@@ -25,8 +26,7 @@ from reid_edge.core.errors import PipelineError, PruneError
 from reid_edge.models.custom_widths import differing_form
 from reid_edge.models.registry import ARCHITECTURES, build_model
 
-CUTTING_STAGES: tuple[StageName, ...] = ("transfer", "prune")
-# Tracing and surgery are fast on small images, and their result does not depend on the size.
+# Tracing and surgery are faster on small images; the result does not depend on the size.
 TRACE_SIZE = (64, 32)
 LATENCY_ROUNDS = 40
 CLASSIFIER = "classifier"
@@ -37,26 +37,15 @@ Groups = list[tuple[str, ...]]
 logger = logging.getLogger(__name__)
 
 
-def cutting_stage(config: Config) -> StageName | None:
-    """Return the requested stage that takes the model to its target's widths, if there is one."""
-    return next((stage for stage in config.stages if stage in CUTTING_STAGES), None)
-
-
-def stock_target(config: Config, stage: str) -> str | None:
+def stock_target(settings: CutStage) -> str | None:
     """Return the architecture that a stage ends at, or None if the widths are no architecture's."""
-    target = config.transfer.target if stage == "transfer" else config.prune.target
+    target = settings.target
     return target if isinstance(target, str) and target in ARCHITECTURES else None
 
 
-def plan_path(config: Config) -> Path | None:
-    """Return the plan file that ``prune.target`` names, if it names one."""
-    target = config.prune.target
-    return Path(target) if isinstance(target, str) and target.endswith(PLAN_SUFFIX) else None
-
-
-def depends_on_weights(config: Config) -> bool:
-    """Tell whether the widths of ``prune`` cannot be known before there is a trained model."""
-    target = config.prune.target
+def depends_on_weights(settings: CutStage) -> bool:
+    """Return whether the widths of a stage depend on trained weights."""
+    target = settings.target
     return isinstance(target, WidthBudget) and (
         target.widths == "by_loss" or target.latency is not None
     )
@@ -69,22 +58,19 @@ def full_width_model(config: Config) -> nn.Module:
     ).eval()
 
 
-def schedule(config: Config, stage: str, source: nn.Module, final: Widths) -> list[dict[str, int]]:
+def schedule(settings: CutStage, source: nn.Module, final: Widths) -> list[dict[str, int]]:
     """Return the widths of every layer now and after each cut of a stage.
 
     Raises:
         PruneError: the final widths are wider than the source's.
     """
     now = layer_widths(source)
-    if stage == "transfer":
-        return [now, *SCHEDULES["linear"](now, final, 1)]
-    plan = SCHEDULES[config.prune.schedule]
-    return [now, *plan(now, final, config.prune.iterations)]
+    return [now, *SCHEDULES[settings.schedule](now, final, settings.iterations)]
 
 
 def final_widths(
     config: Config,
-    stage: str,
+    stage: Stage[C],
     source: nn.Module,
     data: Data | None = None,
     groups: Groups | None = None,
@@ -93,50 +79,76 @@ def final_widths(
 
     Args:
         config: all settings.
-        stage: "transfer" or "prune".
+        stage: one that cuts.
         source: the full-width model; its weights count where :func:`depends_on_weights`.
-        data: draws what the criterion measures the loss of removing channels on, where it does
-            that; without, and with any other criterion, the loss is the share of squared L2 norm
-            that is removed.
-        groups: layers of the source whose channels go together; none: they are found here, where
-            they are needed, which takes seconds.
+        data: draws the images for a criterion that measures the loss of removing channels. Without
+            it, and with any other criterion, the loss is the negative logarithm of the share of
+            squared L2 norm that is kept.
+        groups: layers of the source whose channels go together; none: they are found here if they
+            are needed, which takes seconds.
 
     Raises:
         PipelineError: settings do not fit together, or the target is no narrower form of the
             architecture.
         PruneError: the target cannot be reached from the source.
     """
-    name = stock_target(config, stage)
-    path = plan_path(config) if stage == "prune" else None
+    settings = config.of(stage)
+    name, path = stock_target(settings), settings.plan_path
     if name is not None or path is not None:
-        _refuse_width_options(config, stage)
+        _refuse_choices(stage.name, settings)
     if name is not None:
-        return _stock_widths(config, stage, source, name)
+        return _stock_widths(config, stage.name, source, name)
     if path is not None:
         return _widths_of_plan(config, source, path, groups)
-    free = _width_options(config, source, groups)
-    target = config.prune.target
+    options = width_options(
+        source,
+        torch.zeros(2, 3, *TRACE_SIZE),
+        cost_example=torch.zeros(1, 3, config.data.height, config.data.width),
+        untouched=settings.untouched,
+        multiple=settings.multiple,
+        groups=groups,
+    )
+    target = settings.target
     if isinstance(target, float):
-        return free.widths(shares_by_pattern(free, target, config.prune.ratios))
+        return options.widths(shares_by_pattern(options, target, settings.ratios))
     assert isinstance(target, WidthBudget), "the target's name was checked with the settings"
-    if config.prune.ratios:
-        raise PipelineError("prune.ratios: a budget finds the shares itself; take one of them out")
-    return _within(target, free, source, config, data)
+    if settings.ratios:
+        raise PipelineError(
+            f"{stage.name}.ratios: a budget finds the shares itself; take one of them out"
+        )
+    return _within(target, options, source, config, settings, data)
 
 
-def _refuse_width_options(config: Config, stage: str) -> None:
-    prune = config.prune
+def _refuse_choices(stage: str, settings: CutStage) -> None:
+    """Refuse settings that choose widths if the target already gives every width."""
     choices = {
-        "ratios": prune.ratios,
-        "untouched": prune.untouched,
-        "multiple": prune.multiple > 1,
+        "ratios": settings.ratios,
+        "untouched": settings.untouched,
+        "multiple": settings.multiple > 1,
     }
     given = [key for key, value in choices.items() if value]
-    if given and stage == "prune":
+    if given:
         raise PipelineError(
-            f"prune.{given[0]}: prune.target={prune.target} says every width already; give a share "
-            "(prune.target=0.6) or a budget instead, or take it out"
+            f"{stage}.{given[0]}: {stage}.target={settings.target} says every width already; give "
+            f"a share ({stage}.target=0.6) or a budget instead, or take it out"
         )
+
+
+def check_reachable(config: Config, stage: Stage[C]) -> None:
+    """Check that a stage can reach its target, as far as this does not depend on weights.
+
+    Raises:
+        PipelineError: settings do not fit together.
+        PruneError: the target cannot be reached from the source.
+    """
+    settings: CutStage = config.of(stage)
+    checked = config
+    if isinstance(settings.target, WidthBudget) and settings.target.latency is not None:
+        # Measuring takes long; the other settings are checked without it.
+        settings = settings.model_copy(update={"target": WidthBudget(macs=1.0)})
+        checked = config.model_copy(update={stage.name: settings})
+    source = full_width_model(checked)
+    schedule(settings, source, final_widths(checked, stage, source))
 
 
 def _stock_widths(config: Config, stage: str, source: nn.Module, name: str) -> dict[str, int]:
@@ -170,8 +182,18 @@ def _widths_of_plan(
     unknown = sorted(set(plan.widths) - set(layer_widths(source)))
     if unknown:
         raise PipelineError(f"{path}: {unknown[0]!r} is no layer of {plan.architecture}")
-    _check_outputs(path, plan.widths, source)
-    widths = {**layer_widths(source), **plan.widths}
+    if CLASSIFIER in plan.widths:
+        raise PipelineError(
+            f"{path}: {CLASSIFIER!r} has an output for each identity whatever the plan; take it out"
+        )
+    full = layer_widths(source)
+    for name in sorted(output_layers(source) & set(plan.widths)):
+        if plan.widths[name] != full[name]:
+            raise PipelineError(
+                f"{path}: {name!r} gives {plan.widths[name]} channels and is the embedding, which "
+                f"has {full[name]} here; make model.embedding_dim the plan's, or take the layer out"
+            )
+    widths = {**full, **plan.widths}
     if groups is None:
         groups = find_groups(source, torch.zeros(2, 3, *TRACE_SIZE))
     try:
@@ -181,41 +203,17 @@ def _widths_of_plan(
     return widths
 
 
-def _check_outputs(path: Path, planned: Widths, source: nn.Module) -> None:
-    if CLASSIFIER in planned:
-        raise PipelineError(
-            f"{path}: {CLASSIFIER!r} has an output for each identity whatever the plan; take it out"
-        )
-    full = layer_widths(source)
-    for name in sorted(output_layers(source) & set(planned)):
-        if planned[name] != full[name]:
-            raise PipelineError(
-                f"{path}: {name!r} gives {planned[name]} channels and is the embedding, which has "
-                f"{full[name]} here; make model.embedding_dim the plan's, or take the layer out"
-            )
-
-
-def _width_options(config: Config, source: nn.Module, groups: Groups | None) -> WidthOptions:
-    return width_options(
-        source,
-        torch.zeros(2, 3, *TRACE_SIZE),
-        cost_example=torch.zeros(1, 3, config.data.height, config.data.width),
-        untouched=config.prune.untouched,
-        multiple=config.prune.multiple,
-        groups=groups,
-    )
-
-
 def _within(
     budget: WidthBudget,
     free: WidthOptions,
     source: nn.Module,
     config: Config,
+    settings: CutStage,
     data: Data | None,
 ) -> dict[str, int]:
     losses = None
     if budget.widths == "by_loss":
-        criterion = CRITERIA.load(config.prune.criterion)
+        criterion = find_criterion(settings.criterion)
         drawn = data() if data is not None and criterion.losses is not None else None
         losses = removal_losses(free, source.cpu(), criterion, drawn)
     if budget.parameters is not None:
@@ -233,7 +231,7 @@ def _within(
 
 
 def _latency_share(source: nn.Module, widths: Widths, config: Config, groups: Groups) -> float:
-    """Measure a model at some widths beside the full-width one, batch 1, in turns."""
+    """Return the latency at some widths as a share of the full-width model's, at batch 1."""
     example = torch.randn(2, 3, *TRACE_SIZE, generator=torch.Generator().manual_seed(0))
     compact = cut(source, widths, example=example, check_input=example, groups=groups).model
     image = torch.zeros(1, 3, config.data.height, config.data.width)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from prune.budgets import Distribution, removal_losses, within_limit
-from prune.criteria import CRITERIA
+from prune.criteria import find_criterion
 from prune.criteria.criterion import Criterion, Loss, ScoringData
 from prune.cut import cut
 from prune.layers import layer_widths
@@ -96,8 +96,7 @@ def prune(
             layer, the model cannot be pruned, or the compact model does not compute what the
             masked one does.
     """
-    if isinstance(criterion, str):
-        criterion = CRITERIA.load(criterion)
+    criterion = find_criterion(criterion)
     _check_arguments(macs, parameters, channels, widths, distribution, untouched, multiple)
     data = _scoring_data(criterion, images, labels, loss)
     shape = (2, *example.shape[1:])

@@ -69,9 +69,9 @@ def by_loss(
 ) -> dict[str, int]:
     """Remove the channels whose loss is smallest for what they save.
 
-    All groups pay the same price for a unit of the measure: each group gives up channels as long
-    as their loss is below the price of what they save (the Lagrangian of the least loss under a
-    limit). The price is set so that the limit is met.
+    One price for a unit of the measure applies to all groups: a group loses channels as long as
+    their loss is below the price of what they save. This is the Lagrangian of the smallest loss
+    under a limit. The price is the lowest that meets the limit.
 
     Args:
         options: what may be cut.
@@ -114,7 +114,7 @@ def by_loss(
 def removal_losses(
     options: WidthOptions, model: nn.Module, criterion: Criterion, data: ScoringData | None
 ) -> dict[str, Tensor]:
-    """Return what is lost without the n weakest channels of every layer that may be cut.
+    """Return the loss of removing the n weakest channels of every layer that may be cut.
 
     Args:
         options: what may be cut.
@@ -135,10 +135,10 @@ def removal_losses(
 
 
 def energy_losses(options: WidthOptions, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return what is lost without the n weakest channels, from their scores alone.
+    """Return the loss of removing the n weakest channels, from their scores alone.
 
-    That is -log of the share of a group's energy (the sum of the squared scores) that is kept, so
-    that the first channels go cheaply and the last ones at any price.
+    The loss is -log of the kept share of a group's energy (the sum of the squared scores). The
+    first removed channels cost little, and the cost of the last ones grows without a limit.
 
     Args:
         options: what may be cut.

@@ -1,4 +1,4 @@
-"""What a model would cost at other widths, counted without building it."""
+"""The cost of a model at other widths, without building it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ class CostModel:
                 cost.macs,
                 modules[name].weight.numel(),
                 0 if modules[name].bias is None else self._full[name],
-                # One of a class of its own, which is never cut, is no node of the trace.
+                # A layer of a subclass is no node of the trace; it is never cut.
                 *inputs.get(name, ((), 0)),
             )
             for name, cost in layer_costs(model, example).items()
@@ -59,7 +59,7 @@ class CostModel:
             for name, owner in normalised_layers(model).items()
         ]
         counted = self._count(self._full).parameters
-        # What has no width, such as the weight of a PReLU for all channels.
+        # Parameters that do not depend on widths, such as the weight of a PReLU for all channels.
         self._fixed = called_parameters(model, self._layers) - counted
 
     @property
@@ -116,7 +116,7 @@ def _inputs_of(
     read = segments_read(layer, segments)
     if read is not None:
         others = known_width([segment for segment in read if segment.owner is None])
-    else:  # a slice, say: what cannot be cut, or is not known better
+    else:  # behind a slice, for example
         counted = known_width(owned)
         # A linear layer behind a flattened map has several inputs a channel.
         flattened = isinstance(layer, nn.Linear) and counted and input_width(layer) % counted == 0

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from prune.criteria import CRITERIA
+from prune.criteria import find_criterion
 from prune.criteria.criterion import Criterion, ScoreRequest, ScoringData, score_channels
 from prune.layers import Widths, layer_widths
 from prune.nni_backend import find_groups, mask_channels, remove_masked
@@ -20,10 +20,10 @@ from reid_edge.core.errors import PruneError, reason_of
 
 @dataclass(frozen=True)
 class Cut:
-    """What a cut made and what it found.
+    """The result of a cut.
 
     Attributes:
-        model: the compact model, in evaluation mode; what learned before the cut learns.
+        model: the compact model, in evaluation mode; parameters keep their ``requires_grad``.
         kept: indices of the channels of the model before the cut that stay, by layer.
         scores: importance of the channels before the cut (C,), by layer that was cut.
         groups: layers whose channels went together.
@@ -68,13 +68,12 @@ def cut(
         PruneError: the criterion is unknown or lacks data, the plan splits a group or names what
             cannot be cut, the model cannot be taken apart, or the result is not what was planned.
     """
-    if isinstance(criterion, str):
-        criterion = CRITERIA.load(criterion)
+    criterion = find_criterion(criterion)
     clock = _Clock()
     check_supported(model, widths)
     source = _copy(model)
     example, check_input = example.cpu(), check_input.cpu()
-    # By all names of a parameter: of a module with two names the surgery replaces one.
+    # All names of a parameter, because the surgery replaces a module under one name only.
     parameters = model.named_parameters(remove_duplicate=False)
     learns = {name: parameter.requires_grad for name, parameter in parameters}
     if groups is None:
@@ -121,7 +120,7 @@ def _copy(model: nn.Module) -> nn.Module:
     """Return a copy of a model, on the CPU and in evaluation mode."""
     try:
         return copy.deepcopy(model).cpu().eval()
-    except Exception as error:  # whatever is in it
+    except Exception as error:  # a module may raise anything
         raise PruneError(
             f"{type(model).__name__} cannot be copied ({reason_of(error)}); weights that are "
             "computed, as those of weight_norm are, have to be made plain parameters first"

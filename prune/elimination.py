@@ -1,4 +1,4 @@
-"""The order in which channels can go, so that what reads them loses least at each step."""
+"""Backward elimination: remove channels in the order that costs their readers least."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# Up to so many channels, they go one at a time. Of more, several go at once, so that the work
-# stays the same multiple of that of one inversion.
+# Up to this number of channels, one is removed at a time. With more channels, several are removed
+# at once, so the cost stays the same multiple of the cost of one inversion.
 STEPS = 64
 
 
@@ -24,15 +24,15 @@ class Regression:
     coefficients: Tensor
 
     def costs(self) -> Tensor:
-        """Return (C,): by how much the squared error grows if one channel goes.
+        """Return (C,): the growth of the squared error if one channel is removed.
 
-        The remaining coefficients are those of the best fit without it, so this is what
-        reconstruction cannot make up for.
+        The remaining coefficients are fitted again without that channel, so this is the error that
+        reconstruction cannot compensate.
         """
         return self.coefficients.pow(2).sum(1) / self.inverse.diagonal()
 
     def cost_of(self, removed: Tensor) -> float:
-        """Return by how much the squared error grows if some channels go together."""
+        """Return the growth of the squared error if some channels are removed together."""
         coefficients = self.coefficients[removed]
         solved = torch.linalg.solve(self.inverse[removed][:, removed], coefficients)
         return float((coefficients * solved).sum())
@@ -49,12 +49,12 @@ class Regression:
         )
 
     def among(self, channels: Tensor) -> "Regression":
-        """Return what is needed to remove some of these channels one after the other."""
+        """Return the regression of these channels, to remove some of them one by one."""
         return Regression(self.inverse[channels][:, channels], self.coefficients[channels])
 
 
 def regression(moments: Tensor, weights: Tensor, *, ridge: float) -> Regression | None:
-    """Start with all channels.
+    """Return the regression on all channels.
 
     Args:
         moments: (C, C) covariance of the input channels.
@@ -75,12 +75,12 @@ def regression(moments: Tensor, weights: Tensor, *, ridge: float) -> Regression 
 
 @dataclass(frozen=True)
 class Elimination:
-    """Channels in the order in which they can go.
+    """Channels in the order of their removal.
 
     Attributes:
-        order: (C,) channels, the first to go first.
-        errors: (C,) by how much the squared error has grown in all once each of them is gone, in
-            the same order and in units of the outputs' energy; infinite for the last one.
+        order: (C,) channels, the one that is removed first first.
+        errors: (C,) total growth of the squared error after each removal, in the same order and in
+            units of the outputs' energy; infinite for the last channel.
     """
 
     order: Tensor
@@ -90,8 +90,8 @@ class Elimination:
 def eliminate(regressions: Sequence[Regression]) -> Elimination:
     """Remove channels, each time the one whose loss raises the error of all regressions least.
 
-    Backward elimination: after each step the others' coefficients are fitted again, so of two
-    channels that tell the same one goes early and the other stays. For one output this is the
+    Backward elimination fits the other coefficients again after each step. So of two channels with
+    the same information one is removed early and the other stays. For one output this is the
     optimal brain surgeon of Hassibi and Stork, NIPS 1992.
 
     Args:

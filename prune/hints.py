@@ -1,4 +1,4 @@
-"""Where a compact model's features can be compared with its full-width teacher's."""
+"""Hints: the kept channels at which compact and full-width features are compared."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -15,8 +15,8 @@ def hint_channels(
     """Find the stages of a model and which channels of their full-width outputs are kept.
 
     A stage is a direct child of the model that contains a convolution and returns a feature map
-    (N, C, H, W); its channels are those of the last convolution in it. No adapter is needed: the
-    place of every kept channel in the full-width model is known.
+    (N, C, H, W); its channels are those of its last convolution. No adapter is needed, because the
+    index of every kept channel in the full-width model is known.
 
     Args:
         model: the compact model.
@@ -59,7 +59,7 @@ def hint_channels(
 def hint_errors(
     compact: nn.Module, full: nn.Module, hints: Mapping[str, Tensor], images: Tensor
 ) -> dict[str, float]:
-    """Return how far the stages of a compact model are from its full-width original.
+    """Return the errors of the stages of a compact model to the full-width model.
 
     Args:
         compact: the compact model; it is left in evaluation mode.
@@ -75,7 +75,7 @@ def hint_errors(
     errors = {}
     for stage, kept in hints.items():
         target = theirs[stage].index_select(1, kept)
-        energy = target.pow(2).sum().clamp_min(1e-12)  # a dead stage is no division by zero
+        energy = target.pow(2).sum().clamp_min(1e-12)  # avoids a division by zero for a dead stage
         errors[stage] = float((ours[stage] - target).pow(2).sum() / energy)
     return errors
 

@@ -1,4 +1,4 @@
-"""Operations that write over their input, in a graph whose values are read in another order."""
+"""In-place operations in a graph whose nodes are evaluated in another order."""
 
 import operator
 from collections.abc import Iterator, Mapping
@@ -15,11 +15,11 @@ INPLACE = "inplace"
 
 
 def read_what_was_written(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> None:
-    """Let what stands behind an operation in place read its result, not what it wrote over.
+    """Make the nodes after an in-place operation read its result, not the overwritten value.
 
-    A trace names the overwritten value where the forward pass does. In the order of the forward
-    pass both are one tensor; to whoever asks where a value is from they are not, and an operation
-    that is written as a statement (``x.relu_()``) would have no reader at all.
+    A trace refers to the overwritten value, as the forward pass does. In the forward pass both are
+    the same tensor, but in the graph they are two nodes. Without this change, an operation that is
+    written as a statement (``x.relu_()``) has no reader in the graph.
 
     Args:
         graph: of a trace; its nodes are changed.
@@ -35,7 +35,7 @@ def read_what_was_written(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> 
 
 
 def _written_over(node: fx.Node, modules: Mapping[str, nn.Module]) -> fx.Node | None:
-    """Return the node whose value an operation writes over; None of one that makes a new value."""
+    """Return the node whose value an operation overwrites; None if it makes a new value."""
     if node.op == "call_module":
         in_place = getattr(modules[str(node.target)], INPLACE, False) is True
     elif node.op in ("call_function", "call_method"):
@@ -48,19 +48,19 @@ def _written_over(node: fx.Node, modules: Mapping[str, nn.Module]) -> fx.Node | 
 
 def _is_in_place(operation: Any) -> bool:
     name = operation if isinstance(operation, str) else getattr(operation, "__name__", "")
-    # Those of Python's that end so, as operator.and_, are words of the language.
+    # Operators such as operator.and_ end with an underscore because "and" is a keyword.
     return name.endswith("_") and not name.endswith("__") and not hasattr(operator, name)
 
 
 @contextmanager
 def out_of_place(*graphs: fx.GraphModule) -> Iterator[None]:
-    """Let no operation of a graph write over its input.
+    """Replace the in-place operations of graphs by those that return a new tensor.
 
-    Values are computed when they are asked for, so an operation that comes first in the forward
-    pass may read its input after one that comes later and would have changed it.
+    Values are computed on demand. An operation may therefore read its input after a later operation
+    of the forward pass, which must not have changed that input.
 
     Args:
-        graphs: are changed; the modules in them are in place again afterwards.
+        graphs: they are changed; their modules work in place again afterwards.
 
     Raises:
         PruneError: an operation works in place only.
@@ -87,12 +87,12 @@ def out_of_place(*graphs: fx.GraphModule) -> Iterator[None]:
 
 
 def _out_of_place(operation: Any) -> Any:
-    """Return the operation that gives what one in place gives; others as they are.
+    """Return the counterpart of an in-place operation that makes a new tensor; others unchanged.
 
     Raises:
         PruneError: an operation works in place only, as ``zero_`` does.
     """
-    # A trace has x + y for x += y.
+    # A trace has x + y for x += y, so only names with an underscore are left.
     if not _is_in_place(operation) or operation == "requires_grad_":
         return operation
     name = operation if isinstance(operation, str) else operation.__name__

@@ -10,7 +10,7 @@ Widths = Mapping[str, int]
 
 
 def channel_dimension(layer: nn.Module) -> int:
-    """Return where a layer's output has its channels: a linear layer may work on tokens."""
+    """Return the dimension of a layer's output channels; a linear layer may work on tokens."""
     return -1 if isinstance(layer, nn.Linear) else 1
 
 

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# Far more equations than unknowns change nothing but the time: a layer is solved on at least this
-# many output positions, spread over all images, and at least so many for every unknown.
+# Far more equations than unknowns only cost time. A layer is solved on at least ROWS output
+# positions, spread over all images, and on at least ROWS_AN_UNKNOWN for every unknown.
 ROWS = 4096
 ROWS_AN_UNKNOWN = 128
 IMAGES_AT_ONCE = 64
-# Above it, a system of the number of rows is solved where that is smaller.
+# With more unknowns than this, a system of the size of the rows is solved if that is smaller.
 MANY_UNKNOWNS = 4096
 # Added to the diagonal of the normal equations, as a share of its mean.
 RIDGE = 1e-2
@@ -81,9 +81,9 @@ def _solve_few(
     *,
     shiftable: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Solve the same problem by a system of the number of rows instead of that of the unknowns.
+    """Solve the same problem with a system as large as the number of rows, not of unknowns.
 
-    The first linear layer of VGG-16 reads 25,088 values: its normal equations alone are 5 GB.
+    The first linear layer of VGG-16 reads 25,088 values: its normal equations alone take 5 GB.
 
     Returns:
         Solution (groups, d, o) and shift (groups, o).
@@ -108,8 +108,8 @@ def _solve_few(
 class _Sums:
     """Sums over rows x (d,) and targets y (o,), by group: x x', x y', x, y.
 
-    With ``about_first`` everything is counted from the mean of the first rows: a channel that is
-    nearly constant, and far from zero, would lose its variance to rounding otherwise.
+    With ``about_first`` the mean of the first rows is subtracted from all rows. Otherwise rounding
+    would hide the variance of a nearly constant channel whose mean is far from zero.
     """
 
     def __init__(self, groups: int, inputs: int, outputs: int, *, about_first: bool) -> None:
@@ -172,10 +172,10 @@ def choose_places(places: int, count: int) -> Tensor:
 
 
 def _inputs_at(layer: nn.Conv2d, value: Tensor, places: Tensor, columns: int) -> Tensor:
-    """Return (N, C_in * taps, places), what the layer sees at some of its output positions.
+    """Return the layer's inputs (N, C_in * taps, places) at some of its output positions.
 
-    The order of the rows is that of :func:`torch.nn.functional.unfold`, which would copy the
-    inputs once for every tap first.
+    The rows are in the order of :func:`torch.nn.functional.unfold`. That function would first copy
+    the inputs once for every tap.
     """
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
     padded = F.pad(value, layer._reversed_padding_repeated_twice, mode=mode)

@@ -1,4 +1,4 @@
-"""Walk two networks of the same graph, computing each value once and forgetting it when used up."""
+"""Evaluate two networks of the same graph; each value is computed once and dropped after use."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -25,7 +25,7 @@ class _Walker:
             env[needed] = self._interpreter.run_node(needed)
             self._computed.add(needed)
             for source in needed.all_input_nodes:
-                # From the images everything can be computed again.
+                # The images stay, because values are computed from them again.
                 if source is not self._placeholder and self._computed.issuperset(source.users):
                     del env[source]
         result = env[node]
@@ -86,16 +86,16 @@ class Lockstep:
         return self._calls[layer]
 
     def compact_input(self, call: fx.Node) -> Tensor:
-        """Return what a call is given in the compact network, as its layers are now."""
+        """Return the input of a call in the compact network with its current layers."""
         (source,) = call.all_input_nodes
         return self._compact.value(source)
 
     def full_output(self, call: fx.Node) -> Tensor:
-        """Return what the same call returns in the full-width network."""
+        """Return the output of the same call in the full-width network."""
         return self._full.value(self._full.node(call.name))
 
     def changed(self, layer: str) -> None:
-        """Forget what a layer of the compact network gave before it was changed."""
+        """Drop the former outputs of a changed layer and all values that depend on them."""
         self._compact.forget(self._calls[layer])
 
 
@@ -112,10 +112,10 @@ def layer_calls(graph: fx.GraphModule) -> dict[str, list[fx.Node]]:
 
 
 def layer_order(calls: Mapping[str, Sequence[fx.Node]]) -> list[str]:
-    """Return layers so that each comes behind all that its calls depend on.
+    """Return layers so that each one comes after all layers that its calls depend on.
 
-    Where two depend on each other, as layers that are called in turns do, the one whose last call
-    comes first is first.
+    Two layers that are called in turns depend on each other: the one whose last call is earlier
+    comes first.
     """
     upstream = _layers_upstream(calls)
     waiting, order = list(calls), list[str]()

@@ -1,7 +1,7 @@
 """Everything that touches NNI: dependency groups, masks, surgery.
 
-NNI 3.0 is archived; the ways round what no longer works on today's PyTorch are here and nowhere
-else, each with its reason.
+NNI 3.0 is archived. This module alone holds the workarounds for what no longer works on today's
+PyTorch, each with its reason.
 """
 
 import contextlib
@@ -45,7 +45,7 @@ class Masked:
 
 @contextlib.contextmanager
 def _quiet_and_seeded() -> Iterator[None]:
-    """Keep NNI's prints out of the terminal, and its random probes away from our randomness."""
+    """Silence NNI's prints, and keep its random probes from changing our random state."""
     logger = logging.getLogger("nni")
     shape_logger = logging.getLogger("Shape_Dependency")
     levels = logger.level, shape_logger.level
@@ -86,7 +86,7 @@ def find_groups(model: nn.Module, example: Tensor) -> list[tuple[str, ...]]:
 
     class EveryNodeOnce(ChannelDependency):  # type: ignore[misc]
         def _depthwise_get_parent(self, node: Any) -> list[str]:
-            # NNI takes every path, of which there are very many behind a few channel shuffles.
+            # NNI visits every path; a few channel shuffles make their number explode.
             waiting, seen = [node], {node}
             found: list[Any] = []
             while waiting:
@@ -100,10 +100,10 @@ def find_groups(model: nn.Module, example: Tensor) -> list[tuple[str, ...]]:
 
     check_on_cpu(model, example)
     with evaluating(model), _quiet_and_seeded():
-        # NNI would trace twice, and let PyTorch trace each a second time to compare.
+        # Traced once here: NNI would trace twice, with PyTorch's check four times.
         traced = _jit_traced(model, example)
         dependency = EveryNodeOnce(model, example, traced)
-        dependency.build_dependency()  # sees what depends on each other through a third layer
+        dependency.build_dependency()  # finds dependencies through a third layer, too
     group_of = {name: i for i, names in enumerate(dependency.dependency_sets) for name in names}
     members: dict[int, list[str]] = defaultdict(list)
     for name in conv_and_linear_layers(model):
@@ -111,7 +111,7 @@ def find_groups(model: nn.Module, example: Tensor) -> list[tuple[str, ...]]:
             members[group_of[name]].append(name)
     now = layer_widths(model)
     for names in members.values():
-        # A mask of one channel goes with every one of those that it is multiplied with.
+        # A mask of one channel multiplies all channels of the others, so it is not cut with them.
         wide = [name for name in names if now[name] > 1]
         names[:] = wide or names
     return sorted(tuple(sorted(names)) for names in members.values() if len(names) > 1)
@@ -120,8 +120,8 @@ def find_groups(model: nn.Module, example: Tensor) -> list[tuple[str, ...]]:
 def _jit_traced(model: nn.Module, example: Tensor) -> Any:
     try:
         return torch.jit.trace(model, example, strict=False, check_trace=False)  # type: ignore[no-untyped-call]
-    except Exception as error:  # whatever a forward pass says of its input
-        trace(model)  # says better what is missing, if it cannot be traced at all
+    except Exception as error:  # a forward pass may raise anything
+        trace(model)  # raises a clearer error if the model cannot be traced at all
         raise PruneError(
             f"{type(model).__name__} cannot be traced by torch.jit ({reason_of(error)}): pruning "
             "needs a forward pass from one tensor to tensors"
@@ -138,8 +138,8 @@ def mask_channels(
 ) -> Masked:
     """Mask the channels with the lowest scores until every layer has its planned width.
 
-    The model is left as it was. BatchNorm outputs of masked channels are masked too; otherwise a
-    masked channel still sends relu(beta) on, which the surgery drops.
+    The model is left as it was. BatchNorm outputs of masked channels are masked too: otherwise a
+    masked channel would still give relu(beta), which the surgery removes.
 
     Args:
         model: the model to prune.
@@ -159,13 +159,13 @@ def mask_channels(
 
             class ScoredPruner(L2NormPruner):  # type: ignore[misc]
                 def _calculate_metrics(self, data: Any) -> Any:
-                    # NNI's norms tell the shapes in which it wants the scores.
+                    # NNI expects the scores in the shapes of its own norms.
                     metrics = super()._calculate_metrics(data)
                     for name, targets in metrics.items():
                         targets["weight"] = scores[name].reshape(targets["weight"].shape)
                     return metrics
 
-            # NNI does not know InstanceNorm as something to mask.
+            # NNI does not mask InstanceNorm by default.
             PruningSetting.register("InstanceNorm2d", PruningSetting.default_setting)
             pruner = ScoredPruner(model, configs)
         try:
@@ -195,13 +195,13 @@ def mask_channels(
 
 
 def _pruning_config(model: nn.Module, widths: Widths) -> list[dict[str, Any]]:
-    """Return NNI's configuration: how much of each layer goes, and which outputs follow it."""
+    """Return NNI's configuration: the share to remove of each layer, and the outputs to mask."""
     now = layer_widths(model)
     configs: list[dict[str, Any]] = []
     cut = [name for name in now if widths.get(name, now[name]) < now[name]]
     for name in cut:
-        # NNI removes int(n * ratio) channels; half a channel more than the whole number keeps
-        # rounding from removing one too few.
+        # NNI removes int(n * ratio) channels. Half a channel more makes sure that rounding does not
+        # remove one channel too few.
         ratio = (now[name] - widths[name] + 0.5) / now[name]
         configs.append({"op_names": [name], "sparse_ratio": min(ratio, 1 - 1e-9)})
     for normalisation, owner in normalised_layers(model).items():
@@ -239,20 +239,20 @@ def remove_masked(
     silent = logging.getLogger("prune.nni_speedup")
     silent.setLevel(logging.CRITICAL)
     plain = {name: dict(targets) for name, targets in masks.items()}
-    # The surgery finds out what nothing depends on from gradients.
+    # The surgery uses gradients to find values that nothing depends on.
     with _quiet_and_seeded(), torch.enable_grad():
         from nni.compression.speedup import ModelSpeedup
 
         # Both changes are for layers of one channel, such as the hidden one of x0.25's gates.
         class OneChannelSpeedup(ModelSpeedup):  # type: ignore[misc]
             def tensor_propagate_check(self, obj: Tensor) -> bool:
-                # NNI wants more values than images here, so it loses sight of one channel.
+                # NNI expects more values than images here, so it ignores a single channel.
                 batch: int = self.batch_size
                 return obj.numel() >= batch and obj.numel() % batch == 0
 
             def fix_mask_conflict(self) -> None:
-                # NNI takes a layer of one channel for a depthwise one and ties it to its
-                # neighbours. Our masks have no conflicts: groups share theirs, widths are checked.
+                # NNI mistakes a layer of one channel for a depthwise one and ties it to its
+                # neighbours. Our masks have no conflicts: groups share masks, widths are checked.
                 return
 
         try:
@@ -281,10 +281,10 @@ def _names_of_shared(model: nn.Module) -> list[tuple[nn.Module, list[str]]]:
 
 
 def _give_all_names(model: nn.Module, names: list[tuple[nn.Module, list[str]]]) -> None:
-    """Put what stands for a module under one of its names under all of them.
+    """Put the replacement of a module under all names of that module.
 
-    NNI replaces a layer under the name that its trace has, which need not be the one by which the
-    forward pass calls it.
+    NNI replaces a layer only under the name in its trace. The forward pass may call the layer by
+    another name.
     """
     for former, aliases in names:
         found = [model.get_submodule(name) for name in aliases]

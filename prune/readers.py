@@ -13,7 +13,7 @@ from prune.tracing import makes_channels, trace
 CONCATENATIONS = (torch.cat, torch.concat, torch.concatenate)
 # Along the second dimension of whatever has two.
 BESIDE_EACH_OTHER = (torch.hstack, torch.column_stack)
-# Of a map (N, C, H, W) those of other dimensions put places beside places.
+# Concatenations of maps (N, C, H, W) along other dimensions join places, not channels.
 CHANNEL_DIMENSIONS = (1, -1, -3)
 FLATTENINGS = ("flatten", "reshape", "view")
 TRANSPOSITIONS = (
@@ -24,16 +24,16 @@ SHAPES = ("size", "dim", "ndimension", "numel", "shape", "ndim")
 
 @dataclass(frozen=True)
 class Segment:
-    """Channels that lie side by side in a value.
+    """Adjacent channels of a value.
 
     Attributes:
         owner: the layer whose output channels they are; None for others, such as the image's
             or a ConvTranspose2d's.
-        width: how many; None if the graph does not tell.
-        flattened: places of their map may lie beside each other, as channels do.
-        scattered: behind a flattening, the places of a channel need not lie side by side, or not
-            as many as of the channels beside it: a transposition or a concatenation of flattened
-            maps was before.
+        width: how many; None if unknown.
+        flattened: the value may be a flattened map, with several places for each channel.
+        scattered: after a flattening, the places of a channel may not be adjacent, or channels may
+            have different numbers of places; the reason is a transposition before it or a
+            concatenation of flattened maps.
     """
 
     owner: str | None
@@ -51,7 +51,7 @@ class Reader:
         channels: how many it reads, of all groups together; a linear layer behind a flattened
             map has several inputs a channel.
         first: place of the group's first channel among them; not 0 behind a concatenation. None
-            if the graph does not tell, as behind a slice.
+            if it is unknown, as behind a slice.
     """
 
     name: str
@@ -64,8 +64,7 @@ def find_readers(
 ) -> dict[tuple[str, ...], list[Reader]]:
     """Find the layers that read the output channels of every group.
 
-    A depthwise convolution passes channels on one by one; it is a member of their group and no
-    reader.
+    A depthwise convolution keeps channels separate: it is a member of their group, not a reader.
 
     Args:
         model: any module that ``torch.fx`` traces.
@@ -121,9 +120,9 @@ def segments_read(
         segments: of the value that it is given, as :func:`channel_owners` found them.
 
     Returns:
-        Segments, whose widths are together the layer's inputs, or, for a linear layer behind a
-        flattened map, a divisor of them; None if these are not the channels that it reads, or
-        the graph does not tell where among them each is.
+        Segments whose widths add up to the layer's inputs, or to a divisor of them for a linear
+        layer behind a flattened map. None if the layer does not read these channels, or if the
+        place of each among its inputs is unknown.
     """
     inputs, known = input_width(layer), known_width(segments)
     unknown = [segment for segment in segments if segment.width is None]
@@ -132,8 +131,8 @@ def segments_read(
         flattened = isinstance(layer, nn.Linear) and places_known and inputs % known == 0
         return list(segments) if inputs == known or flattened else None
     rest = inputs - known
-    # Where nothing is left the others were added, or concatenated as tokens are. Of a linear
-    # layer's inputs the rest may be places of a flattened map.
+    # If no inputs remain, the unknown segments were added or concatenated as tokens. The remaining
+    # inputs of a linear layer may be places of a flattened map.
     known_place = rest == 0 or (rest > 0 and len(unknown) == 1 and isinstance(layer, nn.Conv2d))
     if not known_place:
         return None
@@ -153,9 +152,9 @@ def known_width(segments: Sequence[Segment]) -> int:
 def channel_owners(
     graph: fx.Graph, modules: Mapping[str, nn.Module]
 ) -> dict[fx.Node, list[Segment]]:
-    """Return where the channels of each node's value are from, in their order.
+    """Return the segments of each node's value, in the order of the channels.
 
-    Empty for a value that is no tensor, such as a size.
+    The list is empty for a value that is no tensor, such as a size.
     """
     owners: dict[fx.Node, list[Segment]] = {}
     for node in graph.nodes:
@@ -181,8 +180,8 @@ def _owners_at(
     if parts is not None:
         beside = [segment for part in parts for segment in owners[part]]
         return [replace(s, scattered=s.scattered or s.flattened) for s in beside]
-    # Of a map and the one-channel mask that it is multiplied with, the map; of a sum with what
-    # has no owner, the layers.
+    # If a map is multiplied with a one-channel mask, the map counts. In a sum of values with and
+    # without an owner, those with an owner count.
     passed = max(
         (owners[source] for source in node.all_input_nodes),
         key=lambda found: (known_width(found), sum(segment.owner is not None for segment in found)),
@@ -203,7 +202,7 @@ def _operation(node: fx.Node, modules: Mapping[str, nn.Module]) -> str:
 
 
 def _concatenated(node: fx.Node) -> list[fx.Node] | None:
-    """Return the values whose channels a node puts side by side, also one that occurs twice."""
+    """Return the values whose channels a node concatenates; one may occur twice."""
     if node.target not in (*CONCATENATIONS, *BESIDE_EACH_OTHER):
         return None
     parts = node.args[0] if node.args else node.kwargs["tensors"]

@@ -14,8 +14,8 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
     """Replace the running statistics of every BatchNorm by those of some batches, in place.
 
-    Weights do not change, so the model computes something else afterwards: what is wanted after a
-    surgery alone. The statistics are the plain average over the batches.
+    The weights do not change, so the model computes something else afterwards. This is right after
+    a surgery without reconstruction. The statistics are the plain average over the batches.
 
     Args:
         model: any module; it is left in evaluation mode.
@@ -41,11 +41,12 @@ def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
 def rebase(model: nn.Module, batches: Iterable[Tensor]) -> None:
     """Give every BatchNorm the statistics of some batches without changing what it computes.
 
-    Reconstruction solves for weights that fit the statistics of the full-width model. Outputs that
-    are explained in part vary less than those, so that training, which normalises by the batch,
-    would start from another model than the one that was solved for. Here the running statistics
-    become the present ones, and weight and shift take up the difference. A BatchNorm whose shift is
-    fixed, as a BNNeck's at zero, could not, and stays as it is.
+    Reconstruction solves for weights that fit the statistics of the full-width model, but the
+    reconstructed outputs vary less than the original ones. Training normalises by the batch, so it
+    would start from another function than the reconstructed one. This function sets the running
+    statistics to those of the batches and changes weight and shift so that the output stays the
+    same. A BatchNorm with a fixed shift (the BNNeck's is zero) cannot absorb this and is not
+    changed.
 
     Args:
         model: any module; it is left in evaluation mode.
@@ -91,7 +92,7 @@ class _Moments:
         self.squares = squares if self.squares is None else self.squares + squares
 
     def see_input(self, _norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        """Add what a normalisation is given, as its hook."""
+        """Add the input of a normalisation; a forward pre-hook."""
         self.add(inputs[0])
 
     def mean_and_variance(self) -> tuple[Tensor, Tensor]:

@@ -1,13 +1,14 @@
-"""Least squares: what is left imitates what was there.
+"""Reconstruction: least squares makes the compact model imitate the model before the cut.
 
-After surgery every layer still has weights that were made for inputs which are gone. Layer by
-layer, in forward order, those weights (and the shift of the normalisation behind, or the bias) are
-solved for that bring the compact layer's output, from the compact network's own inputs, closest to
-the full-width layer's output at the kept channels.
+After the surgery the weights of a layer still expect the removed inputs. This module solves the
+weights of each layer again, in forward order, together with the bias or the shift of the
+normalisation behind the layer. The solved weights bring the output of the compact layer, computed
+from the compact network's own inputs, closest to the full-width layer's output at the kept
+channels.
 
 He et al., "Channel Pruning for Accelerating Very Deep Neural Networks", ICCV 2017, and Luo et al.,
-"ThiNet", ICCV 2017, do this for single layers of plain networks; here it is every layer, depthwise
-and shared ones too.
+"ThiNet", ICCV 2017, do this for single layers of plain networks. Here every layer is solved, also
+depthwise and shared ones.
 """
 
 from collections import defaultdict
@@ -33,12 +34,12 @@ CHECKED = 2  # images on which a trace is compared with its model
 
 @dataclass(frozen=True)
 class LayerFit:
-    """How well a layer imitates its original before the cut, on the images it saw.
+    """How well a layer imitates the same layer before the cut, on the images of reconstruction.
 
     Attributes:
-        before: relative squared error ||compact - full||^2 / ||full||^2 with the weights that the
-            surgery left, but with the inputs that the reconstructed layers before it now give.
-        after: the same with the solved weights; never above ``before``.
+        before: relative squared error ||compact - full||^2 / ||full||^2 with the weights after the
+            surgery; the inputs are those that the layers reconstructed before it give.
+        after: the same error with the solved weights; never above ``before``.
     """
 
     before: float
@@ -56,15 +57,16 @@ def reconstruct(
 ) -> dict[str, LayerFit]:
     """Solve the weights of every convolution and linear layer of a compact model again, in place.
 
-    Both networks are walked once, in step; a module that is called several times is solved once
-    for all its calls. Memory holds the live activations of both networks for ``images``.
+    Both networks are evaluated once, node by node in the same order. A module that is called
+    several times is solved once for all its calls. Memory holds the live activations of both
+    networks for ``images``.
 
     Args:
         compact: the model after surgery; it is left in evaluation mode.
-        full: the model that it was cut from, which is left as it was; its normalisations have to
-            be the compact model's still, since the layers in front of them are made to fit what
-            these expect.
-        kept: indices of that model's output channels that are left, by layer.
+        full: the model before the cut; it is left as it was. Its BatchNorm statistics must still
+            be those of the compact model, because the layers in front of a BatchNorm are solved to
+            fit them.
+        kept: indices of the kept output channels of ``full``, by layer.
         images: inputs (N, 3, H, W); 96 to 512 are enough.
         ridge: weight of the pull towards the present weights, as a share of the mean diagonal of
             the normal equations.
@@ -98,10 +100,10 @@ def reconstruct(
 
 
 def _check_trace(graph: fx.GraphModule, images: Tensor, expected: object) -> None:
-    """Check that the nodes of a trace have the values that are fitted to.
+    """Check that a trace computes what its model does, because layers are fitted to its values.
 
     Raises:
-        PruneError: they have not; the compact model would be made to imitate something else.
+        PruneError: it does not, so the compact model would imitate something else.
     """
     difference = largest_difference(fx.Interpreter(graph).run(images), expected)
     if not difference <= TOLERANCE:
@@ -113,9 +115,9 @@ def _check_trace(graph: fx.GraphModule, images: Tensor, expected: object) -> Non
 
 
 def _shift_absorbers(graph: fx.GraphModule) -> dict[str, str]:
-    """Return, by layer, the BatchNorm behind it that can take up a shift.
+    """Return, by layer, the BatchNorm behind it that can absorb a shift.
 
-    It has to be behind every call of the layer, and behind no other.
+    The BatchNorm must be behind every call of the layer and behind no other layer.
     """
     modules = dict(graph.named_modules())
     behind: dict[str, set[str | None]] = defaultdict(set)
@@ -168,7 +170,7 @@ def _solve_layer(
             layer.bias.copy_(bias)
         return LayerFit(before / energy, before / energy)
     if layer.bias is None and absorber is not None:
-        # Output plus shift is what the normalisation should see; a lower mean is the same.
+        # A BatchNorm mean that is lower by the shift has the same effect as the shift.
         compact.get_submodule(absorber).running_mean.sub_(shift)  # type: ignore[operator]
     return LayerFit(before / energy, after / energy)
 

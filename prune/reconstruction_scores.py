@@ -1,4 +1,4 @@
-"""Which channels reconstruction can make up for least."""
+"""Scores of channels by the error that reconstruction cannot compensate."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -29,12 +29,12 @@ def reconstruction_scores(
     widths: Widths,
     groups: Sequence[tuple[str, ...]],
 ) -> dict[str, Tensor]:
-    """Score channels by the order in which they can go when what is left is solved again.
+    """Score channels by the order in which backward elimination removes them.
 
-    A channel is worth what the layers that read its group compute worse without it after the
-    best linear fit to the channels that are left (see :mod:`prune.elimination`); not what is in
-    it, as norms are. Each reader counts by the share of its output's energy that is lost. Readers
-    with several taps are taken as one pointwise reader a tap.
+    The score of a channel does not depend on its own size, as norms do. It depends on the error
+    that its removal causes in the layers that read it, after the best linear fit to the remaining
+    channels (see :mod:`prune.elimination`). The error of each reader is the share of its output's
+    energy that is lost. A reader with several taps counts as one pointwise reader a tap.
 
     Memory holds one matrix (C, C) for each reader of C channels.
 
@@ -45,12 +45,13 @@ def reconstruction_scores(
         groups: layers whose channels go together.
 
     Returns:
-        Scores of every output channel (C,), by layer that is cut, from 1 for the first to go to
-        C; those of a group are equal. Layers that the forward pass does not reach are left out.
+        Scores (C,) of every output channel, by layer that is cut: 1 for the channel that is removed
+        first, C for the last one. Layers of a group have equal scores. Layers that the forward
+        pass does not reach are left out.
 
     Raises:
-        PruneError: where a layer reads the channels of one that is cut cannot be told, or it
-            shares a part of them with others.
+        PruneError: the graph does not show where a reader has the channels of a cut layer among its
+            inputs, or the cut layer shares only a part of its channels with others.
     """
     check_one_width(groups, layer_widths(model), widths)
     readers = _readers_of_cut(model, widths, groups)
@@ -74,18 +75,18 @@ def reconstruction_scores(
 def reconstruction_errors(
     model: nn.Module, images: Tensor, *, groups: Sequence[tuple[str, ...]]
 ) -> dict[str, Tensor]:
-    """Return what the readers of every layer lose, by how many of its channels are gone.
+    """Return the error of the readers of every layer by the number of its removed channels.
 
     Args:
-        model: the model to look at; it is left as it was.
+        model: the model to measure; it is left as it was.
         images: inputs (N, 3, H, W).
         groups: layers whose channels go together.
 
     Returns:
-        Squared error (C,) with n channels gone, n from 0, in units of the readers' energy, summed
-        over the readers, by layer; those of a group are equal. Layers whose place among the inputs
-        of a reader cannot be told are left out, and so are those that are not reached or share a
-        part of their channels with others.
+        Squared error (C,) with n channels removed, n from 0, by layer: in units of the readers'
+        energy, summed over the readers. Layers of a group have equal errors. Three kinds of layers
+        are left out: those whose place among the inputs of a reader is unknown, those that the
+        forward pass does not reach, and those that share only a part of their channels with others.
     """
     nothing = dict.fromkeys(layer_widths(model), 0)
     readers = {
@@ -101,7 +102,7 @@ def reconstruction_errors(
 
 
 def _readers_of_cut(model: nn.Module, widths: Widths, groups: Sequence[tuple[str, ...]]) -> Readers:
-    """Return what reads the channels of each group of one width that is to be cut."""
+    """Return the readers of each group that is cut and whose layers have one width."""
     now = layer_widths(model)
     return {
         members: found
@@ -114,7 +115,7 @@ def _readers_of_cut(model: nn.Module, widths: Widths, groups: Sequence[tuple[str
 def _eliminations(
     model: nn.Module, images: Tensor, readers: Readers
 ) -> dict[tuple[str, ...], Elimination]:
-    """Order the channels of groups by what reads them."""
+    """Return the elimination order of the channels of each group."""
     check_on_cpu(model, images)
     now = layer_widths(model)
     inputs = {reader.name: reader.channels for found in readers.values() for reader in found}
@@ -125,12 +126,12 @@ def _eliminations(
         width = now[members[0]]
         if found:
             fits = [_regression(model, reader, width, read[reader.name]) for reader in found]
-        else:  # nothing makes up for what leaves the network
+        else:  # nothing reads the channels: no fit can compensate their loss
             fits = [regression(left[members[0]], torch.eye(width), ridge=RIDGE)]
         varying = [fit for fit in fits if fit is not None]
         eliminations[members] = (
             eliminate(varying)
-            if varying  # otherwise every channel can go at no cost
+            if varying  # otherwise the removal of every channel costs nothing
             else Elimination(torch.arange(width), torch.zeros(width, dtype=torch.float64))
         )
     return eliminations
@@ -179,8 +180,8 @@ def _measure(
 class _Moments:
     """Sums over rows x (C,): x x', x.
 
-    In double precision: about zero, a channel that is nearly constant and far from it would lose
-    its variance to rounding otherwise.
+    The sums are in double precision: in single precision, rounding would hide the variance of a
+    nearly constant channel whose mean is far from zero.
     """
 
     def __init__(self, channels: int) -> None:
@@ -207,6 +208,6 @@ class _Moments:
         self._count += len(rows)
 
     def covariance(self) -> Tensor:
-        """Return (C, C): a constant is made up for by a shift."""
+        """Return the covariance (C, C); a shift compensates the mean."""
         mean = self._sum / self._count
         return self._products / self._count - torch.outer(mean, mean)

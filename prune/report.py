@@ -1,4 +1,4 @@
-"""The report of an iteration: what it removed, layer by layer, as JSON and as a table."""
+"""The report of an iteration: the removed channels of each layer, as JSON and as a table."""
 
 from __future__ import annotations
 
@@ -82,9 +82,9 @@ class IterationReport(BaseModel):
         seconds: of each step.
         hints: by step, relative squared error of every stage's output to the full-width model's
             at the kept channels, see :func:`prune.hints.hint_errors`.
-        tuning_rounds: how often it was tuned; more than once beyond an accuracy budget.
-        validated: mAP by step on the identities set apart, which an accuracy budget is judged by;
-            empty without a budget, or where none are set apart.
+        tuning_rounds: number of tunings; more than one if an accuracy budget was exceeded.
+        validated: mAP by step on the validation identities, for the accuracy budget; empty without
+            a budget or without validation identities.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -107,7 +107,7 @@ class IterationReport(BaseModel):
     validated: dict[str, float] = {}
 
     def with_reconstruction(self, fits: Mapping[str, LayerFit]) -> IterationReport:
-        """Return the report with how well each layer imitates itself before the cut."""
+        """Return the report with the reconstruction errors of each layer."""
         layers = tuple(
             layer.model_copy(
                 update={

@@ -1,4 +1,4 @@
-"""What a cut cannot be carried through, named before anything is cut."""
+"""Checks before a cut: the layers and operations that a cut cannot handle."""
 
 import difflib
 import itertools
@@ -10,12 +10,12 @@ from prune.layers import Widths, layer_widths, output_width
 from prune.tracing import NORMALISATIONS, layers_behind, makes_channels, trace
 from reid_edge.core.errors import PruneError
 
-# Layers with weights a channel that NNI's surgery narrows, and our masks agree with.
+# Layers with weights for each channel that NNI's surgery narrows correctly.
 NARROWED = (
     nn.Conv2d, nn.Linear, nn.ConvTranspose2d, nn.PReLU,
     nn.BatchNorm1d, nn.BatchNorm2d, nn.InstanceNorm2d,
 )  # fmt: skip
-# What computes with several channels at once, or moves them about.
+# Modules that mix or move channels.
 MIXING_MODULES = (
     nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm, nn.PixelShuffle, nn.PixelUnshuffle,
     nn.ChannelShuffle, nn.GLU, nn.Fold,
@@ -28,18 +28,17 @@ DIVIDING_OPERATORS = ("chunk", "split", "tensor_split")
 
 
 def check_supported(model: nn.Module, widths: Widths) -> None:
-    """Check that the layers of a plan can be cut, and that what reads them can be narrowed.
+    """Check that the layers of a plan can be cut, and that their readers can be narrowed.
 
-    What cannot be pruned may stay in a model whose cut channels do not reach it.
+    Unsupported modules may stay in the model if no cut channels reach them.
 
     Args:
         model: the model to prune.
         widths: planned output channels by layer.
 
     Raises:
-        PruneError: a planned layer is not there, of a kind that is not cut or the model's output,
-            or channels would go that a layer reads which cannot be narrowed; the message names the
-            layer.
+        PruneError: a planned layer does not exist, is of an unsupported kind, or is the model's
+            output; or an unsupported layer reads its channels. The message names the layer.
     """
     modules = dict(model.named_modules())
     now = layer_widths(model)
@@ -52,7 +51,7 @@ def check_supported(model: nn.Module, widths: Widths) -> None:
     for name in now:
         if name in cut:
             _check_kind(name, modules[name], called=name in called)
-        # Of parametrised layers, which have a class of their own, NNI leaves those that stay alone.
+        # NNI does not change parametrised layers, which have other classes, unless they are cut.
         plain = type(modules[name]) in (nn.Conv2d, nn.Linear)
         if cut and name in called and plain and "weight" not in modules[name]._parameters:
             raise PruneError(
@@ -102,7 +101,7 @@ def _not_a_layer(name: str, modules: Mapping[str, nn.Module], now: Widths) -> st
 def _obstacle(
     node: fx.Node, model: nn.Module, modules: Mapping[str, nn.Module], touched: str
 ) -> str | None:
-    """Say why a node cannot do with fewer channels of a layer that it touches; None if it can."""
+    """Return why a node does not support fewer channels of a layer; None if it does."""
     name = str(node.target)
     if node.op == "get_attr":
         value: object = model
@@ -149,7 +148,7 @@ def _module_obstacle(node: fx.Node, modules: Mapping[str, nn.Module]) -> str | N
 
 
 def _layers_at(node: fx.Node, modules: Mapping[str, nn.Module]) -> Iterator[str]:
-    """Yield a node's own layer, and those whose channels it or what it is combined with reads."""
+    """Yield a node's own layer, and the layers whose channels it is combined with or reads."""
     if node.op == "call_module":
         yield str(node.target)
     yield from layers_behind(node, modules)
@@ -159,10 +158,9 @@ def _layers_at(node: fx.Node, modules: Mapping[str, nn.Module]) -> Iterator[str]
 
 
 def _first_combinations(node: fx.Node, modules: Mapping[str, nn.Module]) -> Iterator[fx.Node]:
-    """Yield where a node's value meets that of a layer, also behind a view of it.
+    """Yield the nodes that combine a node's value, or a view of it, with a layer's output.
 
-    A layer that reads the value, as the first one does of an image that was normalised with it,
-    makes channels of its own.
+    The search stops at a layer that reads the value, because that layer makes new channels.
     """
     for user in node.users:
         if any(True for _ in layers_behind(user, modules)):

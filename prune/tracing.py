@@ -1,4 +1,4 @@
-"""Questions about a model's graph that NNI does not answer."""
+"""Traces of models, and the relations of layers that NNI does not report."""
 
 from collections.abc import Iterator, Mapping
 
@@ -16,8 +16,8 @@ NORMALISATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.InstanceNorm2d)
 def trace(model: nn.Module) -> fx.GraphModule:
     """Trace a model in evaluation mode with ``torch.fx``, as it runs on images alone.
 
-    Further arguments of its forward pass are at their defaults. What reads a value that an
-    operation in place wrote over reads the operation's result (see :mod:`prune.in_place`).
+    Further arguments of its forward pass have their defaults. Nodes that read a value after an
+    in-place operation on it read the operation's result (see :mod:`prune.in_place`).
 
     Raises:
         PruneError: the model's forward pass depends on data, so it has no single graph, or needs
@@ -51,7 +51,7 @@ def normalised_layers(model: nn.Module) -> dict[str, str]:
         if node.op == "call_module" and isinstance(modules[node.target], NORMALISATIONS):
             behind = list(layers_behind(node, modules))
             channels = modules[node.target].num_features
-            # Not a mask of one channel that a map was multiplied with.
+            # This skips a mask of one channel that multiplies the map.
             fitting = (name for name in behind if output_width(modules[name]) == channels)
             if behind:
                 owners[node.target] = next(fitting, behind[0])
@@ -61,8 +61,8 @@ def normalised_layers(model: nn.Module) -> dict[str, str]:
 def layers_behind(node: fx.Node, modules: Mapping[str, nn.Module]) -> Iterator[str]:
     """Yield the convolutions and linear layers whose outputs a node reads, depth first.
 
-    Only operators that keep the channels (sums, normalisations, pooling) lie between; behind a
-    layer of another kind, such as a ConvTranspose2d, are channels of its own.
+    Only operators that keep the channels (sums, normalisations, pooling) are passed. Layers of
+    other kinds, such as ConvTranspose2d, make new channels, so the search stops there.
 
     Args:
         node: of a trace.

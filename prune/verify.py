@@ -1,4 +1,4 @@
-"""Check that the compact model computes what the masked one does, or say where it does not."""
+"""Check that the compact model computes what the masked one does; find the first difference."""
 
 import copy
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ TOLERANCE = 1e-4
 def check_widths(model: nn.Module, planned: Widths) -> None:
     """Check that every layer has its planned width.
 
-    NNI only logs what it cannot handle, so the error shows here.
+    NNI only logs what it cannot handle, so this check finds the error.
 
     Raises:
         PruneError: a layer has another width.
@@ -39,14 +39,14 @@ def check_widths(model: nn.Module, planned: Widths) -> None:
 def masked_difference(masked_output: object, compact: nn.Module, check_input: Tensor) -> float:
     """Return max |masked - compact| / max |masked| on an input, in evaluation mode.
 
-    Of a model with several outputs, in a tuple or a dictionary, that of the one that differs most.
+    For a model with several outputs (a tuple or a dictionary), this is the largest difference.
 
     Raises:
         PruneError: the compact model does not run, or the difference is above ``TOLERANCE``.
     """
     try:
         output = compact.eval()(check_input)
-    except Exception as error:  # whatever an operation says of sizes that do not fit
+    except Exception as error:  # operations raise different errors for wrong sizes
         raise PruneError(
             f"the compact model does not run after the surgery: {reason_of(error)}"
         ) from error
@@ -82,7 +82,7 @@ def largest_difference(output: object, expected: object) -> float:
 def first_difference(
     full: nn.Module, compact: nn.Module, kept: Mapping[str, Tensor], check_input: Tensor
 ) -> str | None:
-    """Say which layer is the first one whose output is not what it should be, and what it reads.
+    """Return a text that names the first layer with a wrong output, and the layers it reads.
 
     Args:
         full: the model before the cut.
@@ -91,7 +91,7 @@ def first_difference(
         check_input: input (N, 3, H, W).
 
     Returns:
-        Words for a message; None if every layer is right, or the compact model has no graph.
+        Text for a message; None if every layer is right, or the compact model has no graph.
     """
     masked = _with_lost_channels_at_zero(full, kept)
     modules = dict(masked.named_modules())
@@ -103,7 +103,7 @@ def first_difference(
     expected.run(check_input)
     try:
         found.run(check_input)
-    except Exception:  # whatever an operation says of sizes that do not fit
+    except Exception:  # operations raise different errors for wrong sizes
         stopped = found.at
     else:
         stopped = None
@@ -170,6 +170,6 @@ class _Recorder(fx.Interpreter):
         if n.op == "call_module" and isinstance(
             self.fetch_attr(str(n.target)), nn.Conv2d | nn.Linear
         ):
-            # What is in place behind it writes over it.
+            # A copy, because a later in-place operation may overwrite it.
             self.outputs[n.name] = result.clone()
         return result

@@ -1,4 +1,4 @@
-"""Widths to end at: shares of the channels, by layer or name pattern, in whole multiples."""
+"""Target widths: shares of the channels, by layer or name pattern, in whole multiples."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class WidthOptions:
-    """What of a model may be cut, and by how much.
+    """The layers of a model that may be cut, and their possible widths.
 
     Attributes:
         units: what may be cut, in the order of the forward pass.
@@ -67,7 +67,7 @@ def width_options(
     groups: Sequence[Sequence[str]] | None = None,
     section: str = "prune",
 ) -> WidthOptions:
-    """Find what of a model may be cut.
+    """Find the layers of a model that may be cut.
 
     Layers whose channels are the model's output, and those that the forward pass does not reach,
     are left alone.
@@ -99,7 +99,7 @@ def width_options(
         for members in [*groups, *alone]
         if not fixed & set(members)
         and all(name in position for name in members)
-        # Of other widths: they share channels in part, by a slice or a concatenation.
+        # Layers of different widths share only some channels, by a slice or a concatenation.
         and is_of_one_width(members, full)
     ]
     if not units:

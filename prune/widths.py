@@ -56,9 +56,9 @@ def linear_plan(source: Widths, target: Widths, iterations: int) -> list[dict[st
 
 
 def geometric_plan(source: Widths, target: Widths, iterations: int) -> list[dict[str, int]]:
-    """Plan widths that fall by the same share of what is left at every iteration.
+    """Plan widths that fall by the same share of the remaining channels at every iteration.
 
-    The first cuts, from a model with much to spare, remove more channels than the last ones.
+    The first cuts remove more channels than the last ones.
     Arguments, result and errors are those of :func:`linear_plan`.
     """
     return _plan(source, target, iterations, _geometric)
@@ -76,7 +76,7 @@ def _plan(
 
 
 def _linear(source: int, target: int, step: int, iterations: int) -> int:
-    # Whole numbers, the removed half rounded up: round() would go to the even one of two.
+    # Integer arithmetic that rounds removed halves up; round() would round halves to even.
     return source - (2 * (source - target) * step + iterations) // (2 * iterations)
 
 

@@ -1,1 +1,1 @@
-"""Post-training int8: knows models only as modules with calibration batches."""
+"""Quantization and export. Models are plain modules with calibration batches here."""

@@ -1,36 +1,15 @@
-"""How far the embeddings of an int8 model are from those of its float model."""
+"""Compare the embeddings of an int8 model with those of its float model."""
 
 import copy
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from quantize.results import Agreement
 from reid_edge.core.errors import QuantizeError
 from reid_edge.core.int8_engine import Engine, quantized_engine
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """Differences between embeddings of the same images, none of them negative.
-
-    Attributes:
-        images: how many were compared.
-        mean_cosine_error: mean of 1 - cosine.
-        largest_cosine_error: largest of 1 - cosine.
-        mean_relative_error: mean of ``|a - b| / |b|``, b being the float embedding.
-    """
-
-    images: int
-    mean_cosine_error: float
-    largest_cosine_error: float
-    mean_relative_error: float
-
-    def to_dict(self) -> dict[str, float]:
-        """Return the numbers by name."""
-        return asdict(self)
 
 
 class Reference:

@@ -1,4 +1,4 @@
-"""int8 and files for deployment with one call each: no settings file and no run."""
+"""Quantize and export a model with one call each, without a settings file or a run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from quantize.exporters import EXPORTERS
 from reid_edge.core.backends import load_model_file, model_file_parts
 from reid_edge.core.errors import QuantizeError, ReidError
 from reid_edge.core.exporter import (
-    CalibrationImages,
+    CalibrationBatches,
     Exporter,
     ExportSource,
     check_packages,
@@ -25,10 +25,9 @@ from reid_edge.core.model_file import ModelMetadata
 if TYPE_CHECKING:
     from torch import Tensor, fx, nn
 
-    from quantize.agreement import Agreement
     from quantize.calibrate import ObserverName
-    from quantize.count import QuantizationReport
-    from quantize.parity import Parity, ParityLimits
+    from quantize.parity import ParityLimits
+    from quantize.results import Agreement, Parity, QuantizationReport
 
 BATCH = 64
 DEFAULT_FORMATS = ("torchscript", "onnx", "onnx_int8")
@@ -36,12 +35,12 @@ DEFAULT_FORMATS = ("torchscript", "onnx", "onnx_int8")
 
 @dataclass(frozen=True)
 class Quantized:
-    """An int8 model, and what is known of it.
+    """An int8 model and its measurements.
 
     Attributes:
         model: float in and float out, on the CPU; run it inside ``quantized_engine(engine)``.
         engine: that it was made for.
-        report: what of the model is int8.
+        report: the layers that are int8.
         agreement: of its embeddings with the float model's, on the images that were given.
     """
 
@@ -103,7 +102,7 @@ def quantize(
 
 
 @dataclass(frozen=True)
-class FileResult:
+class ComparedFile:
     """A file that was written, compared with the model.
 
     Attributes:
@@ -112,7 +111,7 @@ class FileResult:
         bytes: of all its parts.
         int8: whether it is int8.
         parity: the comparison; None where the file could not be loaded or run.
-        problems: what the file does not keep to, in a few words each; empty if all is well.
+        problems: the limits that the file exceeds, a few words each; empty if there are none.
     """
 
     exporter: str
@@ -131,11 +130,11 @@ class ExportResult:
         files: in the order in which they were made.
     """
 
-    files: tuple[FileResult, ...]
+    files: tuple[ComparedFile, ...]
 
     @property
     def problems(self) -> list[str]:
-        """What files do not keep to; empty if all agree with the model."""
+        """The limits that files exceed; empty if all files agree with the model."""
         return [f"{file.path.name}: {text}" for file in self.files for text in file.problems]
 
     def __str__(self) -> str:
@@ -180,12 +179,12 @@ def export(
         images: (N, 3, H, W), or batches of them, prepared exactly as for inference. int8 files are
             calibrated on them; all files are compared on them.
         folder: where to write; it is made if it is not there. Existing files are replaced.
-        formats: names of registered exporters, or exporters themselves. What one is made of has to
-            be among them.
+        formats: names of registered exporters, or exporters. If a format is made from another one,
+            that one has to be among them.
         metadata: that the files say of the model; the input size is that of the images.
-        float_limits: what float files have to keep to; by default a cosine of 0.999.
-        int8_limits: what int8 files have to keep to; by default a mean cosine of 0.98 and a lowest
-            one of 0.9.
+        float_limits: limits for float files; by default a cosine of 0.999.
+        int8_limits: limits for int8 files; by default a mean cosine of 0.98 and a lowest cosine of
+            0.9.
 
     Raises:
         QuantizeError: an unknown format, or one whose package is not installed or that is made of
@@ -212,7 +211,7 @@ def export(
         evaluated,
         torch.zeros(1, 3, *size),
         replace(metadata or ModelMetadata(), input_size=size),
-        lambda: CalibrationImages(batches, digest.hexdigest()),
+        lambda: CalibrationBatches(batches, digest.hexdigest()),
     )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -237,7 +236,7 @@ def _check(
     reference: Tensor,
     batches: Sequence[Tensor],
     limits: ParityLimits,
-) -> FileResult:
+) -> ComparedFile:
     """Load a file and compare its embeddings (N, D) with the model's."""
     import torch
 
@@ -260,7 +259,7 @@ def _check(
     except ReidError as error:
         problems = [str(error)]
     size = sum(part.stat().st_size for part in model_file_parts(path))
-    return FileResult(exporter.name, path, size, exporter.int8, parity, tuple(problems))
+    return ComparedFile(exporter.name, path, size, exporter.int8, parity, tuple(problems))
 
 
 def _halves(embeddings: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""The ranges of int8: a float model looks at images, and observers remember what they saw."""
+"""Calibration: a float model runs on images, and observers record the ranges of activations."""
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,7 +30,7 @@ from reid_edge.core.errors import QuantizeError
 from reid_edge.core.int8_engine import Engine, quantized_engine, uses_reduced_range
 
 ObserverName = Literal["histogram", "minmax", "moving_average"]
-# Enough for means over batch and space; all of them go through the model at once.
+# Enough for means over batch and space; they go through the model in one batch.
 BIAS_IMAGES = 32
 
 _OBSERVERS: dict[str, Any] = {
@@ -42,7 +42,7 @@ _OBSERVERS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Scheme:
-    """What of a model becomes int8, for which engine, and how ranges are found.
+    """The parts of a model that become int8, the engine, and how ranges are found.
 
     Attributes:
         engine: what the int8 model will run on.
@@ -64,11 +64,11 @@ DEFAULT_SCHEME = Scheme()
 
 @dataclass(frozen=True)
 class Calibrated:
-    """A float model that knows the ranges of its int8 form.
+    """A float model with the ranges of its int8 form.
 
     Attributes:
-        prepared: what ``prepare_fx`` made, BatchNorm folded, no module called twice; its
-            observers hold the ranges that the calibration images gave.
+        prepared: the result of ``prepare_fx``, with folded BatchNorms and no module called twice;
+            its observers hold the ranges of the calibration images.
         sample: (N, 3, H, W), some of these images.
         scheme: of its int8 form.
     """
@@ -90,7 +90,7 @@ def calibrate(
     Args:
         model: any ``torch.fx`` traceable module; it is taken as it is in evaluation mode.
         calibration: batches (N, 3, H, W), prepared exactly as for inference; a few hundred
-            images are enough. Gone through once.
+            images are enough. They are read once.
         scheme: what is to become int8, and how.
         progress: called after each batch with the number of images seen so far.
 
@@ -115,9 +115,9 @@ def calibrate(
 def keep_in_float(
     model: nn.Module, calibrated: Calibrated, float_layers: Sequence[str]
 ) -> Calibrated:
-    """Return what ``calibrate`` would with more layers in float, without images.
+    """Return the result of ``calibrate`` with more layers in float; no images are needed.
 
-    Ranges are those of the float model, whatever becomes int8 of it.
+    The ranges are those of the float model and do not depend on the layers that become int8.
 
     Args:
         model: as it was calibrated.
@@ -148,7 +148,7 @@ def _prepare(model: nn.Module, scheme: Scheme, images: Tensor | None = None) -> 
     fold_batchnorm(graph)
     keep_pooling_in_float(graph)
     mapping = leave_in_float(_qconfig_mapping(scheme), evaluated, scheme.float_layers)
-    # The example only matters to quantizers of other kinds than this one.
+    # This quantizer does not use the example.
     return prepare_fx(
         graph, mapping, (torch.zeros(1, 3, 1, 1),), prepare_custom_config=prepare_custom_config()
     )
@@ -157,7 +157,7 @@ def _prepare(model: nn.Module, scheme: Scheme, images: Tensor | None = None) -> 
 def leave_in_float(
     mapping: QConfigMapping, model: nn.Module, float_layers: Sequence[str]
 ) -> QConfigMapping:
-    """Except layers, with all that is in them and wherever they are called, from a mapping."""
+    """Exclude all calls of layers and of the layers inside them from a mapping; return it."""
     for site, module in call_sites(model).items():
         if is_inside(module, float_layers):
             mapping.set_module_name(site, None)
@@ -165,8 +165,8 @@ def leave_in_float(
 
 
 def _qconfig_mapping(scheme: Scheme) -> QConfigMapping:
-    # PyTorch's own "per channel symmetric QNNPACK" configuration has signed activations, for which
-    # FX finds no int8 layers: without a word, everything stays in float.
+    # PyTorch's own "per channel symmetric QNNPACK" configuration has signed activations. FX has no
+    # int8 layers for these, so everything would stay in float without a message.
     activation = _OBSERVERS[scheme.observer].with_args(
         dtype=torch.quint8, reduce_range=uses_reduced_range(scheme.engine)
     )
@@ -181,7 +181,7 @@ def _observe(
     batches: Iterable[Tensor],
     progress: Callable[[int], None] | None,
 ) -> Tensor:
-    """Show all batches to the observers; return a sample of the images."""
+    """Run all batches through the observers; return a sample of the images."""
     sample, seen = EvenSample(BIAS_IMAGES), 0
     for images in batches:
         prepared(images)
@@ -216,7 +216,7 @@ class EvenSample:
     """At most twice ``target`` images of a stream of batches, evenly spaced over it.
 
     Args:
-        target: images to keep at least, if there are so many.
+        target: smallest size of the sample, if there are enough images.
     """
 
     def __init__(self, target: int) -> None:
@@ -226,10 +226,10 @@ class EvenSample:
         self._kept: list[Tensor] = []
 
     def add(self, batch: Tensor) -> None:
-        """Take what is due of a batch (N, C, H, W)."""
+        """Add the next images of the sample from a batch (N, C, H, W)."""
         for image in batch:
             if self._seen % self._stride == 0:
-                # A copy, for a view would keep the whole batch alive.
+                # A copy, because a view would keep the whole batch in memory.
                 self._kept.append(image.clone())
             self._seen += 1
             if len(self._kept) >= 2 * self._target:

@@ -1,8 +1,8 @@
-"""One module a call: what is called several times gets a copy for every further call.
+"""One module for each call: a module that is called several times is copied for further calls.
 
-FX keeps the ranges of an activation with the module that makes it. A module that is called on
-several inputs (OSNet's gate, called on four streams) would get one range for all of them: that of
-one call, wrong for the others. Copies with the same weights give each call its own.
+FX stores the range of an activation with the module that makes it. A module that is called on
+several inputs (OSNet's gate on four streams) would get the range of one call, which is wrong for
+the other calls. With a copy of the same weights, each call has its own range.
 """
 
 import copy
@@ -33,9 +33,9 @@ def split_call_sites(model: nn.Module) -> fx.GraphModule:
     """Return a copy of a model in which no module is called twice.
 
     Args:
-        model: any module that ``torch.fx`` can trace, traced in the mode (training or evaluation)
-            that it is in; it is left as it is. Meant for evaluation mode: in training mode the
-            copies would drift apart.
+        model: any module that ``torch.fx`` can trace; it is traced in its present mode and left as
+            it is. It should be in evaluation mode, because training would change the copies in
+            different ways.
 
     Returns:
         A graph module without parameters in common with ``model``, whose outputs equal those of

@@ -1,16 +1,16 @@
 """Corrections of a calibrated model before it is converted to int8.
 
-No weight scale is so small that QNNPACK's bias overflows. QNNPACK stores the bias as 32-bit
-integers in steps of (input scale x weight scale). A channel whose weights are all but zero, as
-training and pruning leave them, has a tiny weight scale; its bias then does not fit, and QNNPACK
-gives garbage without a message. Such a channel gets the smallest scale with which the bias fits.
-Its output is the bias anyway.
+The first correction raises weight scales that are so small that QNNPACK's bias overflows. QNNPACK
+stores the bias as 32-bit integers in steps of (input scale x weight scale). After training and
+pruning, some channels have weights near zero and therefore a tiny weight scale. Their bias does not
+fit, and QNNPACK gives wrong outputs without a message. Such a channel gets the smallest scale for
+which the bias fits. This is harmless, because its output is close to the bias.
 
-Biases take back the mean error of int8. Rounding weights and activations shifts the mean output of
-a channel. The shift is measured on images and subtracted from the bias, layer after layer, so that
-each layer is measured behind layers that are already corrected. Nagel et al., "Data-Free
-Quantization Through Weight Equalization and Bias Correction", ICCV 2019, section 4.2, in its
-empirical form.
+The second correction removes the mean error of int8 with the biases. Rounding weights and
+activations shifts the mean output of a channel. The shift is measured on images and subtracted from
+the bias. Layers are corrected in order, so each one is measured behind corrected layers. Nagel et
+al., "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019, section
+4.2, in its empirical form.
 """
 
 from functools import partial
@@ -58,7 +58,7 @@ def raise_weight_scales(prepared: fx.GraphModule) -> int:
 
 def _bounded(make_observer: Any, floor: Tensor) -> Any:
     observer = make_observer()
-    # PyTorch's lower bound is one number; compared with a tensor of scales it may be one each.
+    # PyTorch's lower bound is one number, but a tensor with a bound for each scale works too.
     observer.eps = floor
     return observer
 
@@ -86,7 +86,7 @@ def correct_bias(prepared: fx.GraphModule, images: Tensor) -> None:
 
 
 class _Walk:
-    """Evaluates a graph node by node, forgetting what is no longer needed."""
+    """Evaluates a graph node by node and drops values after their last use."""
 
     def __init__(self, graph: fx.GraphModule, images: Tensor) -> None:
         self._interpreter = fx.Interpreter(graph)
@@ -103,7 +103,7 @@ class _Walk:
         return self._interpreter.fetch_attr(str(node.target))  # type: ignore[no-any-return]
 
     def channel_means(self, node: fx.Node) -> Tensor:
-        """Return the means (C,) of what a layer gives before the ReLU it may be fused with."""
+        """Return the mean outputs (C,) of a layer, before a ReLU that it may be fused with."""
         source = self._nodes[node.name].args[0]
         assert isinstance(source, fx.Node)
         layer = _layer(self.module(node))

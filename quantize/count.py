@@ -1,85 +1,26 @@
-"""What of a model became int8, what did not, and why."""
+"""Report the layers that became int8, those that did not, and why."""
 
 import copy
 import operator
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 from torch import fx, nn
 
 from quantize.call_sites import call_sites, is_inside
 from quantize.pooling import FloatPooling
+from quantize.results import FloatLayer, QuantizationReport
 
-# Reason of a layer that is in float because somebody named it, or what it is in.
+# Reason of a layer that the user named, or that is inside a named module.
 ASKED_FOR = "asked for"
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _INT8_PACKAGES = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized")
-# What computes nothing in evaluation mode is not worth a line in a report.
+# These compute nothing in evaluation mode, so the report leaves them out.
 _TRIVIAL_MODULES = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.Flatten)
 _TRIVIAL_OPERATORS = frozenset(
     {"flatten", "view", "reshape", "size", "contiguous", torch.flatten, operator.getitem, getattr}
 )
-
-
-@dataclass(frozen=True)
-class FloatLayer:
-    """A layer that was left in float.
-
-    Attributes:
-        name: its name in the float model; of an operator that is no module, its name in the graph.
-        kind: class of the layer, or name of the operator.
-        reason: why it is not int8.
-    """
-
-    name: str
-    kind: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class QuantizationReport:
-    """How much of a model is int8.
-
-    Attributes:
-        convolutions: convolutions of the float model that are called in evaluation mode.
-        int8_convolutions: those of them that are int8 wherever they are called.
-        call_sites: calls of convolutions; more than ``convolutions`` where some are shared.
-        int8_call_sites: those that are int8.
-        linear_layers: linear layers of the float model that are called in evaluation mode.
-        int8_linear_layers: those of them that are int8.
-        left_in_float: layers and operators that compute in float.
-        quantize_nodes: conversions from float to int8.
-        dequantize_nodes: conversions from int8 to float.
-    """
-
-    convolutions: int
-    int8_convolutions: int
-    call_sites: int
-    int8_call_sites: int
-    linear_layers: int
-    int8_linear_layers: int
-    left_in_float: tuple[FloatLayer, ...]
-    quantize_nodes: int
-    dequantize_nodes: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the report as what JSON can hold."""
-        return {**asdict(self), "left_in_float": [asdict(layer) for layer in self.left_in_float]}
-
-    def __str__(self) -> str:
-        lines = [
-            f"int8 convolutions     {self.int8_convolutions} of {self.convolutions}",
-            f"int8 call sites       {self.int8_call_sites} of {self.call_sites}",
-            f"int8 linear layers    {self.int8_linear_layers} of {self.linear_layers}",
-            f"quantize nodes        {self.quantize_nodes}",
-            f"dequantize nodes      {self.dequantize_nodes}",
-            f"left in float         {len(self.left_in_float)}",
-        ]
-        lines += [f"  {layer.name} ({layer.kind}): {layer.reason}" for layer in self.left_in_float]
-        return "\n".join(lines)
 
 
 def quantization_report(
@@ -138,7 +79,7 @@ def _float_nodes(quantized: fx.GraphModule) -> list[fx.Node]:
     found = []
     for node in quantized.graph.nodes:
         if node.op in ("placeholder", "get_attr", "output"):
-            # Attributes are scales and zero points here, which make nothing float.
+            # Attributes are scales and zero points here; they do not make a value float.
             is_float[node] = node.op == "placeholder"
         elif _is_conversion(node, to="float"):
             is_float[node] = True

@@ -1,8 +1,8 @@
-"""BatchNorm becomes part of the layer in front of it; what a fused module consists of.
+"""Fold BatchNorms into the layers in front of them, and take fused modules apart.
 
 In evaluation mode, FX fuses a float layer and its ReLU into a sequence of the two. In training
-mode, the sequence of a layer that stays in float may have its BatchNorm in between, and a layer
-that learns with rounding is a single module with the BatchNorm inside it.
+mode, the sequence of a layer that stays in float may also contain its BatchNorm. A layer that is
+trained with rounding is a single module that contains the BatchNorm.
 """
 
 import copy
@@ -45,10 +45,10 @@ def folded_copy(model: nn.Module, example: Tensor) -> fx.GraphModule:
 def fold_batchnorm(graph: fx.GraphModule, *, layers: Sequence[type[nn.Module]] = _LAYERS) -> int:
     """Fold every BatchNorm that follows a convolution or a linear layer into it, in place.
 
-    FX's own fusion leaves linear layer, BatchNorm, ReLU as two int8 layers; folded beforehand
-    they are one. A BatchNorm behind anything else stays, as does one whose layer's output is used
-    elsewhere too, and one that is called twice or whose layer is. The arithmetic is in double
-    precision.
+    FX alone turns linear layer, BatchNorm and ReLU into two int8 layers; with a folded BatchNorm
+    they become one. A BatchNorm is not folded if it follows another kind of module, if the layer's
+    output has other readers, or if the BatchNorm or the layer is called twice. The arithmetic is in
+    double precision.
 
     Args:
         graph: a graph in evaluation mode, in which a linear layer's BatchNorm normalises its
@@ -82,7 +82,7 @@ def fold_batchnorm(graph: fx.GraphModule, *, layers: Sequence[type[nn.Module]] =
 def fold_into(layer: nn.Module, norm: nn.Module) -> None:
     """Make a BatchNorm with statistics part of the layer in front of it, in place.
 
-    The layer gets new parameters: those that it had may be another call's too.
+    The layer gets new parameters, because another call may share the former ones.
     """
     assert isinstance(layer, _LAYERS)
     assert isinstance(norm, _NORMS)
@@ -111,7 +111,7 @@ def layer_and_norm(module: nn.Module) -> tuple[nn.Module, nn.Module | None]:
 
 
 def folded_layer(module: nn.Module) -> nn.Module:
-    """Return what a module's layer is in evaluation mode: float, its BatchNorm folded into it.
+    """Return a module's layer in evaluation mode: in float, with its BatchNorm folded into it.
 
     The module is left as it is.
     """

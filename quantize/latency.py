@@ -1,8 +1,8 @@
-"""Latency side by side: every round calls each candidate once.
+"""Measure latencies in turns: every round calls each candidate once.
 
-The load of a machine changes within seconds. Candidates timed one after the other would each meet
-a different machine; timed in turns, they meet the same. ``measure_latency`` times calls in this
-process, ``measure_side_by_side`` gives each model a process of its own.
+The load of a machine changes within seconds. Candidates that are timed in turns meet the same
+load; candidates that are timed one after the other do not. ``measure_latency`` times calls in this
+process, ``measure_side_by_side`` gives each model its own process.
 """
 
 import time
@@ -13,6 +13,7 @@ from statistics import median, quantiles
 
 import torch
 
+from quantize.results import Measurement, Timing
 from quantize.worker import Elapsed, Open, Worker
 from reid_edge.core.errors import QuantizeError
 from reid_edge.core.int8_engine import Engine, quantized_engine
@@ -27,7 +28,7 @@ class Candidate:
 
     Attributes:
         call: does the work once.
-        engine: int8 engine that is current meanwhile; none leaves it as it is.
+        engine: int8 engine that is set during the call; none: the current engine stays.
     """
 
     call: Callable[[], object]
@@ -64,7 +65,7 @@ def measure_latency(
         candidates: by name; the first is the one that the others are compared with.
         rounds: timed calls of each, at least 2.
         warmup: calls of each before, not timed.
-        threads: threads of PyTorch meanwhile; the former number is put back.
+        threads: threads of PyTorch during the calls; the former number is restored.
 
     Raises:
         QuantizeError: no candidates, too few rounds, no threads, or an engine that is not
@@ -110,46 +111,6 @@ class Model:
     image_shape: tuple[int, int, int]
 
 
-@dataclass(frozen=True)
-class Timing:
-    """The time of one call.
-
-    Attributes:
-        batch: images in it.
-        threads: of the call.
-        median_ms: median over the rounds, in milliseconds.
-        lower_quartile_ms: a quarter of the rounds were at least as fast.
-        upper_quartile_ms: a quarter of the rounds were at least as slow.
-        cpu_ms: median processor time of all threads, in milliseconds.
-        speedup: how many times as fast as the first model: median over the rounds of the first
-            model's time divided by this one's in the same round.
-        images_per_second: batch divided by the median.
-    """
-
-    batch: int
-    threads: int
-    median_ms: float
-    lower_quartile_ms: float
-    upper_quartile_ms: float
-    cpu_ms: float
-    speedup: float
-    images_per_second: float
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """What was measured of one model.
-
-    Attributes:
-        peak_bytes: most memory held at batch 1 on one thread, beyond what the interpreter and its
-            libraries hold, loading included; None where the system does not tell.
-        timings: one for each batch and number of threads.
-    """
-
-    peak_bytes: int | None
-    timings: tuple[Timing, ...]
-
-
 def measure_side_by_side(
     models: Mapping[str, Model],
     *,
@@ -158,7 +119,7 @@ def measure_side_by_side(
     rounds: int = 30,
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, Measurement]:
-    """Measure models in turns, so that all of them meet the same machine.
+    """Measure models in turns, so that all of them meet the same load.
 
     Args:
         models: by name; the first is the one that the others are compared with.

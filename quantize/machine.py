@@ -1,4 +1,4 @@
-"""The machine that a latency is measured on, and the memory of a process."""
+"""Describe the machine, and measure the memory of a process."""
 
 import os
 import platform
@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
+from quantize.results import Machine
 from reid_edge.core.int8_engine import supported_engines
 
 # The instructions that int8 kernels are made of.
@@ -24,26 +25,26 @@ _FLAGS = (
 _CPU_INFO = Path("/proc/cpuinfo")
 
 
-def machine_description() -> dict[str, Any]:
-    """Return the processor, those of its abilities that matter to int8, and what runs on it."""
+def machine_description() -> Machine:
+    """Return the processor, its int8 instructions, and the versions of the runtimes."""
     import torch  # takes seconds and memory; the functions below need none of it
 
     cpu_info = _cpu_info()
     flags = (cpu_info.get("flags") or cpu_info.get("Features") or "").split()
-    return {
-        "cpu": cpu_info.get("model name") or platform.processor() or platform.machine(),
-        "architecture": platform.machine(),
-        "flags": [flag for flag in _FLAGS if flag in flags],
-        "cores": usable_cores(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "onnxruntime": _version("onnxruntime"),
-        "openvino": _version("openvino"),
-        "executorch": _version("executorch"),
-        "torch_capability": torch.backends.cpu.get_cpu_capability(),
-        "engine": torch.backends.quantized.engine,
-        "supported_engines": list(supported_engines()),
-    }
+    return Machine(
+        cpu=cpu_info.get("model name") or platform.processor() or platform.machine(),
+        architecture=platform.machine(),
+        flags=tuple(flag for flag in _FLAGS if flag in flags),
+        cores=usable_cores(),
+        threads=torch.get_num_threads(),
+        torch=torch.__version__,
+        onnxruntime=_version("onnxruntime"),
+        openvino=_version("openvino"),
+        executorch=_version("executorch"),
+        torch_capability=torch.backends.cpu.get_cpu_capability(),
+        engine=torch.backends.quantized.engine,
+        supported_engines=tuple(supported_engines()),
+    )
 
 
 def _version(package: str) -> str | None:
@@ -54,7 +55,7 @@ def _version(package: str) -> str | None:
 
 
 def _cpu_info() -> dict[str, str]:
-    """Return the fields of the first processor; empty where the system does not tell."""
+    """Return the fields of the first processor; empty if the system does not report them."""
     if not _CPU_INFO.is_file():
         return {}
     first, _, _ = _CPU_INFO.read_text().partition("\n\n")
@@ -75,18 +76,18 @@ _CLEAR_PEAK = "5"  # see proc_pid_clear_refs(5)
 
 
 def forget_peak() -> None:
-    """Let this process's peak begin at what is held now."""
+    """Reset this process's peak memory to its present memory."""
     if os.access(_CLEAR, os.W_OK):
         _CLEAR.write_text(_CLEAR_PEAK)
 
 
 def memory(field: Literal["VmRSS", "VmHWM"]) -> int | None:
-    """Return what this process holds now (``VmRSS``) or held at its peak (``VmHWM``), in bytes.
+    """Return the present (``VmRSS``) or peak (``VmHWM``) memory of this process in bytes.
 
-    Not ``ru_maxrss``: that is at least what the process held that started this one.
+    ``ru_maxrss`` is not used, because it includes the memory of the parent process.
 
     Returns:
-        None where the system does not tell (it is Linux that does).
+        None if the system does not report it (Linux does).
     """
     if not _STATUS.is_file():
         return None

@@ -1,13 +1,13 @@
-"""Whether a file gives the embeddings of the model that it was made of: arithmetic on arrays."""
+"""Compare the embeddings of a file with those of its model."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from quantize.results import Parity
 from reid_edge.core.errors import QuantizeError
 
 BATCH_SIZES = (1, 2, 7)
@@ -16,39 +16,8 @@ _QUERIES_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
-class Parity:
-    """How a file's embeddings compare with the model's, at unit length.
-
-    Attributes:
-        images: how many were compared.
-        mean_cosine: of each image's two embeddings, the mean.
-        lowest_cosine: the lowest of them.
-        same_nearest: share of the queries whose nearest gallery image is the same.
-        nearest_overlap: share of the ten nearest gallery images that are the same, the mean.
-        spread: variance of the file's embeddings over the images, summed over the dimensions;
-            between 0, all are the same, and 1.
-        model_spread: that of the model's.
-        batch_difference: the largest difference between an image's embeddings in batches of 1, 2
-            and 7.
-    """
-
-    images: int
-    mean_cosine: float
-    lowest_cosine: float
-    same_nearest: float
-    nearest_overlap: float
-    spread: float
-    model_spread: float
-    batch_difference: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the comparison as what JSON can hold."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
 class ParityLimits:
-    """What a file has to keep to.
+    """Limits for the embeddings of a file.
 
     Attributes:
         mean_cosine: the least mean cosine.
@@ -111,11 +80,11 @@ def spread(embeddings: Tensor) -> float:
 def batch_difference(
     embed: Callable[[Tensor], Tensor], images: Tensor, sizes: Sequence[int] = BATCH_SIZES
 ) -> float:
-    """Return the largest difference that the size of the batch makes to an image's embedding.
+    """Return the largest difference between an image's embeddings in batches of several sizes.
 
     Args:
         embed: from images (N, 3, H, W) to embeddings (N, D) of any length.
-        images: at least one; each size takes the first so many of them.
+        images: at least one; a batch takes the first ones.
         sizes: of the batches.
     """
     batches = [F.normalize(embed(images[:size]).double()) for size in sizes]
@@ -124,7 +93,7 @@ def batch_difference(
 
 
 def violations(parity: Parity, limits: ParityLimits) -> list[str]:
-    """Say in a few words each what a file does not keep to; empty if all is well."""
+    """Return the exceeded limits, a few words each; empty if there are none."""
     found = []
     if not parity.spread >= limits.spread * parity.model_spread:
         found.append(

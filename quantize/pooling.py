@@ -1,14 +1,14 @@
 """Pooling before a linear layer, kept in float.
 
-PyTorch's int8 pooling keeps the range of its input. The mean over a map varies far less than the
-map, so the layer that reads it would see few of the 256 levels. A layer that FX does not know is
-left in float, between a step out of int8 and a step back with a range of its own.
+PyTorch's int8 pooling keeps the range of its input. The mean over a map varies much less than the
+map, so it would use only a few of the 256 levels. FX leaves modules that it does not know in float:
+it converts their input to float and their output to int8 with its own range.
 """
 
 from torch import Tensor, fx, nn
 from torch.ao.quantization.fx.custom_config import PrepareCustomConfig
 
-# What may lie between the pooling and the layer that reads it.
+# Operations that may be between the pooling and the linear layer.
 RESHAPING = {"flatten", "reshape", "view", "squeeze"}
 PASSING = (nn.Flatten, nn.Identity, nn.Dropout)
 
@@ -36,7 +36,7 @@ def keep_pooling_in_float(graph: fx.GraphModule) -> None:
 
 
 def prepare_custom_config() -> PrepareCustomConfig:
-    """Return what tells ``prepare_fx`` not to look into the wrapped poolings."""
+    """Return the configuration with which ``prepare_fx`` does not trace wrapped poolings."""
     return PrepareCustomConfig().set_non_traceable_module_classes([FloatPooling])
 
 

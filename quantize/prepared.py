@@ -1,6 +1,6 @@
 """A model between ``prepare_fx`` and ``convert_fx``: its layers, its observers, and their rounding.
 
-Float arithmetic on the values that int8 can take shows what int8 costs, without an engine.
+Float arithmetic on rounded values shows the error of int8 without an engine.
 """
 
 import copy
@@ -26,7 +26,7 @@ class WeightedLayer:
         node: the node that calls it.
         called: the module called: the layer itself, or the layer fused with its ReLU.
         layer: the layer itself.
-        input_observer: what decides on the range of its input.
+        input_observer: chooses the range of its input.
     """
 
     node: fx.Node
@@ -57,9 +57,9 @@ def observer_names(prepared: fx.GraphModule) -> list[str]:
 
 
 def observed_nodes(prepared: fx.GraphModule) -> dict[str, str]:
-    """Return, by the name of the node that makes a tensor, the name of what observes it.
+    """Return the name of the observer of each tensor, by the name of the node that makes it.
 
-    That is an observer, or in training a fake quantization.
+    In training it is a fake quantization.
     """
     modules = dict(prepared.named_modules(remove_duplicate=False))
     return {
@@ -88,9 +88,9 @@ def fixed_range(decided: Any, scale: Tensor, zero_point: Tensor) -> FixedQParams
 
 
 def fix_ranges(prepared: fx.GraphModule) -> None:
-    """Let every observer decide on its range now, in place.
+    """Compute the range of every observer once and fix it, in place.
 
-    A histogram's search takes as long as an image through the model, and every later step asks.
+    The search in a histogram takes as long as a forward pass, and every later step needs the range.
     """
     modules = dict(prepared.named_modules(remove_duplicate=False))
     fixed: dict[nn.Module, FixedQParamsObserver] = {}

@@ -1,9 +1,9 @@
-"""Quantization-aware training: a float model that feels the rounding of int8 while it learns.
+"""Quantization-aware training: a float model is trained with the rounding of int8.
 
 Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
-Inference", CVPR 2018: rounding in the forward pass, straight through in the backward one. Training
-starts from the ranges that calibration chose, and ends as weights and ranges for the same graph, so
-that both variants to int8 share everything after it.
+Inference", CVPR 2018: rounding in the forward pass, straight through in the backward pass. Training
+starts from the ranges of calibration and gives weights and ranges for the same graph, so both
+variants of int8 share all later steps.
 """
 
 import copy
@@ -37,7 +37,7 @@ from quantize.prepared import fixed_range, observed_nodes, quantization_of, weig
 from quantize.quiet import torch_notices_silenced
 from reid_edge.core.int8_engine import quantized_engine, uses_reduced_range
 
-# FX divides by a BatchNorm's scale to undo it; a channel that training switched off has none.
+# FX divides by a BatchNorm's scale, which is zero in channels that training switched off.
 SMALLEST_SCALE = 1e-8
 
 
@@ -45,9 +45,9 @@ def prepare_qat(model: nn.Module, calibrated: Calibrated) -> fx.GraphModule:
     """Return a trainable copy of a model that rounds weights and activations as int8 will.
 
     A convolution is fused with its BatchNorm, whose statistics are learned until
-    ``freeze_batchnorm``; that of a linear layer is folded, since FX cannot fuse it with a ReLU.
-    Weights are rounded to their current range. A module that is called several times is still one
-    module: its weights are shared, only the ranges are each call's own.
+    ``freeze_batchnorm``. The BatchNorm of a linear layer is folded, because FX cannot fuse it with
+    a ReLU. Weights are rounded to their current range. All calls of a module share its weights, but
+    each call has its own ranges.
 
     Args:
         model: as it was calibrated; it is left as it is.
@@ -101,7 +101,7 @@ def freeze_batchnorm(qat: nn.Module) -> None:
 def trained_calibration(qat: fx.GraphModule, calibrated: Calibrated) -> Calibrated:
     """Return a copy of a calibrated model with the weights and ranges that training found.
 
-    Layers that stay in float are trained like the others, so their weights come along.
+    Layers that stay in float are trained too, so their weights are copied as well.
 
     Args:
         qat: what ``prepare_qat`` made from ``calibrated``, trained; it is left as it is.
@@ -126,8 +126,8 @@ def _qconfig_mapping(scheme: Scheme) -> QConfigMapping:
         quant_max=127 if uses_reduced_range(scheme.engine) else 255,
         dtype=torch.quint8,
     )
-    # Not the fused kind: it chooses another scale than the observer that int8 weights are made
-    # with. An averaging constant of 1 means the current range.
+    # The fused kind is not used, because its scale differs from that of the observer that makes
+    # the int8 weights. An averaging constant of 1 means the current range.
     weight = FakeQuantize.with_args(  # type: ignore[no-untyped-call]
         observer=MovingAveragePerChannelMinMaxObserver
         if scheme.per_channel
@@ -157,7 +157,7 @@ def _share_parameters(qat: fx.GraphModule, sites: dict[str, str]) -> None:
 
 @torch.no_grad()
 def _start_from(qat: fx.GraphModule, prepared: fx.GraphModule) -> None:
-    """Take the ranges of a calibrated model over."""
+    """Copy the ranges of a calibrated model."""
     ranges = observed_nodes(prepared)
     for producer, name in observed_nodes(qat).items():
         fake: Any = qat.get_submodule(name)
@@ -173,7 +173,7 @@ def _start_from(qat: fx.GraphModule, prepared: fx.GraphModule) -> None:
 
 @torch.no_grad()
 def _take_biases(qat: fx.GraphModule, prepared: fx.GraphModule) -> None:
-    """Take the biases of a calibrated model over; calls of one layer get the mean of theirs."""
+    """Copy the biases of a calibrated model; the calls of one layer share their mean."""
     calls: dict[int, list[tuple[Any, Tensor]]] = defaultdict(list)
     for weighted in weighted_layers(prepared):
         if weighted.layer.bias is None:
@@ -192,7 +192,7 @@ def _take_biases(qat: fx.GraphModule, prepared: fx.GraphModule) -> None:
 
 @torch.no_grad()
 def _take_weights(prepared: fx.GraphModule, trained: fx.GraphModule) -> None:
-    """Take all that was learned over, int8 or not, in place: weights, biases and statistics."""
+    """Copy the trained weights, biases and statistics of all layers, in place."""
     modules = dict(prepared.named_modules(remove_duplicate=False))
     for node in prepared.graph.nodes:
         name = str(node.target)
@@ -200,7 +200,7 @@ def _take_weights(prepared: fx.GraphModule, trained: fx.GraphModule) -> None:
             layer, _ = layer_and_norm(modules[name])
             layer.load_state_dict(folded_layer(trained.get_submodule(name)).state_dict())
         elif node.op == "get_attr":
-            # A parameter of a module that is no layer of torch.nn, such as an exponent of pooling.
+            # A parameter outside of torch.nn layers, such as the exponent of a pooling.
             owner, _, last = name.rpartition(".")
             value = getattr(prepared.get_submodule(owner), last)
             value.copy_(getattr(trained.get_submodule(owner), last))

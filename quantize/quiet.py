@@ -1,4 +1,4 @@
-"""Keep notices that are meant for developers of other libraries away from the user."""
+"""Silence notices of other libraries that are meant for their developers."""
 
 import io
 import logging
@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 
-# The FX quantizer and TorchScript are deprecated upstream, and still what QNNPACK needs.
+# The FX quantizer and TorchScript are deprecated, but QNNPACK still needs them.
 _NOTICES = (
     r"(?s).*torch\.ao\.quantization is deprecated",
     r"(?s).*torch\.jit\.\w+`? is deprecated",

@@ -1,65 +1,20 @@
-"""What int8 costs layer by layer, and which layers stay in float to keep an accuracy budget."""
+"""Measure the error of int8 by layer; choose layers that stay in float for a budget."""
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from quantize.agreement import Agreement, compare
+from quantize.agreement import compare
 from quantize.calibrate import Calibrated
 from quantize.call_sites import call_sites, is_inside
+from quantize.results import Agreement, BudgetStep, LayerSensitivity, Sensitivity
 from quantize.simulation import Simulation
 
 
-@dataclass(frozen=True)
-class LayerCost:
-    """What int8 costs in one layer, or in layers that belong together.
-
-    Attributes:
-        layer: name of the module; all layers inside it are meant.
-        weighted_layers: convolutions and linear layers in it.
-        weights: their weights; each takes three bytes more in float.
-        macs: their multiply-accumulates for an image, which float is slower at.
-        alone: mean 1 - cosine of the embeddings when only this is int8: its weights and outputs.
-        spared: the same without the outputs that other layers read, which are int8 in either case:
-            what leaving it in float takes back.
-    """
-
-    layer: str
-    weighted_layers: int
-    weights: int
-    macs: int
-    alone: float
-    spared: float
-
-
-@dataclass(frozen=True)
-class Sensitivity:
-    """What int8 costs in a model, layer by layer.
-
-    Attributes:
-        everything: mean 1 - cosine with everything int8, before bias correction.
-        image: the same with only the input int8.
-        operators: the same with only the outputs of operators outside all layers int8 (sums,
-            products, pooling), which cannot be left in float.
-        layers: dearest first, by ``spared``.
-    """
-
-    everything: float
-    image: float
-    operators: float
-    layers: tuple[LayerCost, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the costs as what JSON can hold."""
-        return {**asdict(self), "layers": [asdict(layer) for layer in self.layers]}
-
-
 def layer_groups(model: nn.Module) -> list[str]:
-    """Return the modules that are looked at one at a time, in order of execution.
+    """Return the modules that are measured one at a time, in order of execution.
 
     These are the modules that directly hold a convolution or a linear layer (a gate, a depthwise
     and its pointwise convolution, a residual block), and those layers that the model itself holds.
@@ -88,9 +43,9 @@ def measure_sensitivity(
 ) -> Sensitivity:
     """Round every group of layers alone.
 
-    Float arithmetic on rounded values stands in for the engine; biases are not corrected. The other
-    way round, with only one group in float, says less: every change stirs the rounding behind it,
-    and the difference is smaller than that noise.
+    Float arithmetic on rounded values replaces the engine; biases are not corrected. The opposite
+    measurement, with only one group in float, is less exact: every change also changes the rounding
+    of later layers, and the difference is smaller than this noise.
 
     Args:
         model: the float model that was calibrated; it is left as it is.
@@ -119,31 +74,14 @@ def measure_sensitivity(
         simulation.round_only([group])
         alone = error()
         simulation.round_inside([group])
-        spared = error()
+        saved = error()
         count, weights = simulation.size_of(group)
         inside = sum(value for name, value in macs if is_inside(name, [group]))
-        costs.append(LayerCost(group, count, weights, inside, alone, spared))
+        costs.append(LayerSensitivity(group, count, weights, inside, alone, saved))
         if progress is not None:
             progress(done + 1, len(groups))
-    costs.sort(key=lambda cost: cost.spared, reverse=True)
+    costs.sort(key=lambda cost: cost.saved, reverse=True)
     return Sensitivity(everything, image, operators, tuple(costs))
-
-
-@dataclass(frozen=True)
-class BudgetStep:
-    """An int8 model with some layers in float.
-
-    Attributes:
-        float_layers: which.
-        agreement: with the float model.
-    """
-
-    float_layers: tuple[str, ...]
-    agreement: Agreement
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the step as what JSON can hold."""
-        return {"float_layers": list(self.float_layers), "agreement": self.agreement.to_dict()}
 
 
 def steps_to_budget(
@@ -162,8 +100,8 @@ def steps_to_budget(
         most: how many layers may be left in float.
 
     Yields:
-        Every step, beginning with none in float; the last one is within the budget, or has as
-        many layers in float as is allowed.
+        Every step, the first one with no layer in float. The last one is within the budget or has
+        the largest allowed number of layers in float.
     """
     for count in range(min(most, len(ranked)) + 1):
         chosen = tuple(ranked[:count])

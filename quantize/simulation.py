@@ -1,4 +1,4 @@
-"""A float model any part of which can be made to round as int8 does."""
+"""Simulate int8 in float arithmetic: selected parts of a model round as int8 does."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ class _Switch(nn.Module):
 
 @dataclass(frozen=True)
 class _Activation:
-    """Who makes and who uses a rounded tensor: names of float modules, empty for operators."""
+    """The maker and the users of a rounded tensor, by names of modules; empty for operators."""
 
     switch: _Switch
     maker: str
@@ -43,7 +43,7 @@ class _Weight:
 
 
 class Simulation:
-    """A float model any part of which can be made to round as int8 does.
+    """A float model in which selected weights and activations round as int8 does.
 
     Args:
         prepared: the calibrated graph, with its observers; a copy of it rounds.
@@ -94,7 +94,7 @@ class Simulation:
         )
 
     def round_inside(self, layers: Sequence[str]) -> None:
-        """Round their weights, and what they make for each other only."""
+        """Round the weights of these layers, and the outputs that only these layers read."""
         self._switch(
             lambda weight: is_inside(weight.name, layers),
             lambda activation: all(
@@ -111,7 +111,7 @@ class Simulation:
         self._switch(lambda _: False, lambda activation: activation.is_input)
 
     def round_operators(self, layers: Sequence[str]) -> None:
-        """Round what none of these layers makes, except the input."""
+        """Round all outputs that these layers do not make, except the input."""
         self._switch(
             lambda _: False,
             lambda activation: not activation.is_input and not is_inside(activation.maker, layers),
@@ -137,6 +137,6 @@ class Simulation:
         return calls
 
     def size_of(self, layer: str) -> tuple[int, int]:
-        """Return how many layers with weights it has, and how many weights; shared ones once."""
+        """Return the number of layers with weights and of weights; shared ones count once."""
         inside = {w.name: w.exact.numel() for w in self._weights if is_inside(w.name, [layer])}
         return len(inside), sum(inside.values())

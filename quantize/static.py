@@ -29,7 +29,7 @@ def quantize_static(
     Args:
         model: any ``torch.fx`` traceable module; it is quantized as it is in evaluation mode.
         calibration: batches (N, 3, H, W), prepared exactly as for inference; a few hundred
-            images are enough. Gone through once.
+            images are enough. They are read once.
         scheme: what is to become int8, and how.
         bias_correction: take back the mean error of every channel (``quantize.bias_correction``).
         progress: called after each batch with the number of images seen so far.
@@ -60,10 +60,10 @@ def convert_calibrated(calibrated: Calibrated, *, bias_correction: bool = True) 
 
 
 def with_corrected_biases(calibrated: Calibrated) -> Calibrated:
-    """Return a copy whose biases take back the mean error of every channel, as static int8's do.
+    """Return a copy whose biases remove the mean error of every channel, as in static int8.
 
-    Training starts from it, and its int8 model is then made without another correction: that
-    would measure against float arithmetic on the trained weights, which were not trained for it.
+    Training starts from it. The trained model is converted without another correction, because a
+    correction compares with float arithmetic, and the weights were trained for int8 arithmetic.
     """
     with quantized_engine(calibrated.scheme.engine):
         return replace(calibrated, prepared=_ready_copy(calibrated, bias_correction=True))

@@ -14,9 +14,9 @@ TOLERANCE = 1e-4
 
 
 def trace(model: nn.Module) -> fx.GraphModule:
-    """Return a model, as it runs on images alone, as a graph, which shares its modules.
+    """Return the graph of a model that is called with images alone; it shares the modules.
 
-    Further arguments of its forward pass are at their defaults.
+    Further arguments of the forward pass have their defaults.
 
     Raises:
         QuantizeError: the model cannot be traced, or needs more than one input.
@@ -41,14 +41,13 @@ def check_trace(graph: fx.GraphModule, model: nn.Module, images: Tensor) -> None
     Args:
         graph: that ``trace`` made of the model, or one that should give the same.
         model: on the CPU, in evaluation mode.
-        images: (N, 3, H, W); two of them are looked at.
+        images: (N, 3, H, W); two of them are used.
 
     Raises:
-        QuantizeError: it does not, or would not with its BatchNorms folded; what is made of the
-            graph would be another model.
+        QuantizeError: it does not, or would not with folded BatchNorms.
     """
     few = images[:CHECKED]
-    # Copies, since a forward pass may write over what it is given.
+    # Copies, because a forward pass may overwrite its input.
     found = tree_leaves(_NormalisingVectors(graph).run(few.clone()))
     expected = tree_leaves(model(few.clone()))
     if len(found) != len(expected) or not all(map(_same, found, expected)):
@@ -60,7 +59,7 @@ def check_trace(graph: fx.GraphModule, model: nn.Module, images: Tensor) -> None
 
 
 class _NormalisingVectors(fx.Interpreter):
-    """Runs a graph, and sees that a linear layer's BatchNorm can be folded into it."""
+    """Runs a graph, and checks that BatchNorms can be folded into linear layers."""
 
     def __init__(self, graph: fx.GraphModule) -> None:
         super().__init__(graph)

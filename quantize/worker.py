@@ -1,7 +1,7 @@
-"""A process of its own for one model, which runs it on request and says what that took.
+"""A separate process for one model; it runs the model on request and measures the call.
 
-Engines, thread pools and memory belong to a process: models that are timed in one process change
-one another's numbers.
+Engines, thread pools and memory belong to a process, so models that are timed in one process
+influence each other.
 """
 
 import multiprocessing
@@ -26,20 +26,20 @@ from reid_edge.core.errors import QuantizeError
 Call = Callable[[Tensor], object]
 Open = Callable[[], Call]
 
-# What models run in. It is loaded before memory is counted, and once for all processes: they are
-# forked off a process that has loaded it and has run nothing yet.
+# The runtimes of models. They are loaded before memory is measured, and only once: the processes
+# of the models are forked from a process that has loaded them and has not run anything.
 _LIBRARIES = ["torch", "torchvision", "onnxruntime", "openvino", "executorch.runtime"]
 _PATIENCE_S = 1.0
 
 
 @dataclass(frozen=True)
 class Elapsed:
-    """What one call took.
+    """The time of one call.
 
     Attributes:
         wall_ms: milliseconds on the clock.
-        cpu_ms: milliseconds of processor time, of all threads together; other processes on the
-            machine hardly change it.
+        cpu_ms: milliseconds of processor time of all threads together; other processes hardly
+            influence it.
     """
 
     wall_ms: float
@@ -47,7 +47,7 @@ class Elapsed:
 
 
 class Worker:
-    """A model in a process of its own; a context manager, which ends the process.
+    """A model in a separate process; a context manager that ends the process.
 
     Args:
         name: of the model, for messages.
@@ -85,7 +85,7 @@ class Worker:
             self._process.join()
 
     def open(self, threads: int) -> None:
-        """Load the model, again if need be, to be run with this many threads.
+        """Load the model (again, if it is loaded) and set its number of threads.
 
         Raises:
             QuantizeError: it cannot be loaded.
@@ -95,7 +95,7 @@ class Worker:
     def run(self, batch: int) -> Elapsed:
         """Call the model twice on images (batch, 3, H, W) and time the second call.
 
-        The first one brings its weights back into the caches that others have used since.
+        The first call loads the weights into the caches again, which other models have used.
 
         Raises:
             QuantizeError: it fails on them.
@@ -105,9 +105,9 @@ class Worker:
         return elapsed
 
     def peak_bytes(self) -> int | None:
-        """Return the most memory held since the libraries were loaded, beyond what they hold.
+        """Return the peak memory since the libraries were loaded, without the libraries.
 
-        None where the system does not tell (it is Linux that does).
+        None if the system does not report it (Linux does).
         """
         peak = self._ask("peak", 0)
         assert peak is None or isinstance(peak, int)
@@ -130,9 +130,9 @@ class Worker:
 
 @contextmanager
 def _interrupts_ignored() -> Iterator[None]:
-    """Let processes that are begun meanwhile ignore Ctrl-C for good; it takes milliseconds.
+    """Make the processes that are started in this context ignore Ctrl-C.
 
-    Only the main thread can say what a signal does; in another one they are begun as they are.
+    Only the main thread can set signal handlers; in another thread this context has no effect.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -147,8 +147,8 @@ def _interrupts_ignored() -> Iterator[None]:
 def _serve(connection: Connection, open_model: Open, shape: tuple[int, int, int]) -> None:
     """Answer requests until the other side hangs up.
 
-    Ctrl-C reaches all processes of a terminal. It is the other side that ends on it, and this one
-    with it.
+    Ctrl-C reaches all processes of a terminal. Only the other side handles it; this process ends
+    when the other side does.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for library in _LIBRARIES:
@@ -167,7 +167,7 @@ def _serve(connection: Connection, open_model: Open, shape: tuple[int, int, int]
             return
         try:
             answer: tuple[bool, object] = (True, answers[request](number))
-        except Exception as error:  # whatever it is, the other side reports it
+        except Exception as error:  # the other side reports it
             answer = (False, f"{type(error).__name__}: {' '.join(str(error).split())}")
         try:
             connection.send(answer)
@@ -182,7 +182,7 @@ class _Served:
         self._open_model = open_model
         self._shape = shape
         self._call: Call | None = None
-        # At what is held now, not at what loading the libraries took.
+        # The peak starts at the present memory, without the peak of loading the libraries.
         forget_peak()
         self._resident = memory("VmRSS")
 

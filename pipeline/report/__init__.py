@@ -1,1 +1,1 @@
-"""The run's story: as data, as tables, as a page."""
+"""The report of a run: as data, as tables, as a page."""

@@ -1,14 +1,19 @@
 """Which measures of accuracy the tables show, by task."""
 
-from collections.abc import Callable
-from typing import Any
+from __future__ import annotations
 
-from rich.table import Table
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from reid_edge.data.schema import NO_CAMERAS
 
-Row = dict[str, Any]
-Column = tuple[str, Callable[[Row], float | None]]
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from pipeline.report.contents import Report, ReportRow
+    from reid_edge.metrics.results import VerificationResult
+
+    Column = tuple[str, Callable[[ReportRow], float | None]]
 
 FALSE_ACCEPT_RATE = 1e-2
 PROTOCOLS = {
@@ -43,59 +48,64 @@ def percent(value: float | None) -> str:
     return f"{value:.1%}" if value is not None else "-"
 
 
-def _value(key: str) -> Callable[[Row], float | None]:
-    return lambda row: row.get(key)
+def _value(key: str) -> Callable[[ReportRow], float | None]:
+    return lambda row: row.accuracy.get(key)
 
 
-def _true_accept_rate(row: Row) -> float | None:
-    points = (row["verification"] or {}).get("operating_points", [])
-    return next((p["true_accept_rate"] for p in points if p["target"] == FALSE_ACCEPT_RATE), None)
+def _true_accept_rate(row: ReportRow) -> float | None:
+    result = row.model.metrics.verification
+    points = result.operating_points if result else ()
+    return next((p.true_accept_rate for p in points if p.target == FALSE_ACCEPT_RATE), None)
 
 
-def verification_table(story: dict[str, Any]) -> Table | None:
+def verification_table(report: Report) -> Table | None:
     """Return EER and TAR@FAR of every stage with their thresholds, if any was measured."""
-    rows = [row for row in story["rows"] if row["verification"]]
-    if not rows:
+    from rich.table import Table
+
+    rows = [(row.stage, row.model.metrics.verification) for row in report.rows]
+    measured = [(stage, result) for stage, result in rows if result is not None]
+    if not measured:
         return None
     table = Table(title="Verification: rate, at threshold", title_justify="left")
     table.add_column("stage", no_wrap=True)
-    for heading in verification_headings(rows[0]):
+    for heading in verification_headings(measured[0][1]):
         table.add_column(heading, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(row["stage"], *verification_cells(row))
+    for stage, result in measured:
+        table.add_row(stage, *verification_cells(result))
     return table
 
 
-def verification_headings(row: Row) -> list[str]:
+def verification_headings(result: VerificationResult) -> list[str]:
     """Return the headings of the cells."""
-    points = row["verification"]["operating_points"]
-    return ["EER", *(f"TAR@FAR {point['target']:g}" for point in points)]
+    return ["EER", *(f"TAR@FAR {point.target:g}" for point in result.operating_points)]
 
 
-def verification_cells(row: Row) -> list[str]:
-    """Return each rate with its threshold, a cosine similarity; or why there is none."""
-    result = row["verification"]
+def verification_cells(result: VerificationResult) -> list[str]:
+    """Return each rate with its threshold, a cosine similarity; or a dash where there is none."""
     return [
-        f"{result['equal_error_rate']:.1%} at {result['equal_error_threshold']:.3f}",
+        f"{result.equal_error_rate:.1%} at {result.equal_error_threshold:.3f}",
         *(
-            f"{point['true_accept_rate']:.1%} at {point['threshold']:.3f}"
-            if point["threshold"] is not None
+            f"{point.true_accept_rate:.1%} at {point.threshold:.3f}"
+            if point.threshold is not None
             else "-"
-            for point in result["operating_points"]
+            for point in result.operating_points
         ),
     ]
 
 
-def describe_accuracy(story: dict[str, Any]) -> str:
+def describe_accuracy(report: Report) -> str:
     """Return the line below the closing table: what was measured, on what."""
-    on = f"{story['images']}, seed {story['seed']}"
-    ranking = f"{story['distance']} distance, {PROTOCOLS[story['protocol']]}"
-    if not story["has_cameras"]:
+    on = f"{report.images}, seed {report.seed}"
+    ranking = f"{report.distance} distance, {PROTOCOLS[report.protocol]}"
+    if not report.has_cameras:
         ranking += f" ({NO_CAMERAS})"
-    result = next((row["verification"] for row in story["rows"] if row["verification"]), None)
-    if story["task"] != "face" or result is None:
+    metrics = [row.model.metrics for row in report.rows if row.model.metrics.verification]
+    if report.task != "face" or not metrics:
         return f"accuracy: {ranking}, {on}"
+    result = metrics[0].verification
+    assert result is not None, "chosen so"
     return (
-        f"accuracy: cosine similarity of {result['genuine_pairs']:,} genuine and "
-        f"{result['impostor_pairs']:,} impostor pairs {result['pairs']}; rank-1 by {ranking}; {on}"
+        f"accuracy: cosine similarity of {result.genuine_pairs:,} genuine and "
+        f"{result.impostor_pairs:,} impostor pairs {metrics[0].pairs.which}; rank-1 by {ranking}; "
+        f"{on}"
     )

@@ -1,35 +1,55 @@
-"""The benchmark as a table for the terminal."""
+"""The benchmark in the report."""
 
-from typing import Any
+from __future__ import annotations
 
-from rich.table import Table
+from typing import TYPE_CHECKING
 
-from pipeline.report.tables import size
+from pipeline.report.pareto import Chart, pareto_chart
+from pipeline.report.text import size
+from pipeline.results import BenchmarkResult, StageRecord
+from pipeline.stage import ReportSection
+from reid_edge.metrics.results import Distance
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from quantize.results import Timing
+
+RUNTIMES = {
+    "torch": "PyTorch",
+    "onnxruntime": "ONNX Runtime",
+    "openvino": "OpenVINO",
+    "executorch": "ExecuTorch",
+}
 
 
-def benchmark_table(benchmark: dict[str, Any]) -> Table:
+def _tables(record: StageRecord) -> list[Table]:
     """Return one row a file: what it is for, how large, how good, how fast."""
+    from rich.table import Table
+
+    benchmark = record.result_as(BenchmarkResult).benchmark
+    distance = shown_distance(record)
     table = Table(title="Benchmark", title_justify="left")
     table.add_column("file", no_wrap=True)
     table.add_column("meant for")
-    for heading in ("size", "peak memory", "mAP", *timing_headings(benchmark)):
+    for heading in ("size", "peak memory", "mAP", *timing_headings(record)):
         table.add_column(heading, justify="right")
-    for row in benchmark["rows"]:
+    for row in benchmark.rows:
         table.add_row(
-            row["name"],
-            row["meant_for"],
-            size(row["bytes"]),
-            "-" if row["peak_bytes"] is None else size(row["peak_bytes"]),
-            f"{row['mAP']:.1%}",
-            *(timing_text(timing) for timing in row["timings"]),
+            row.name,
+            row.meant_for,
+            size(row.bytes),
+            "-" if row.peak_bytes is None else size(row.peak_bytes),
+            f"{row.metrics.ranking[distance].mean_average_precision:.1%}",
+            *(timing_text(timing) for timing in row.timings),
         )
-    return table
+    return [table]
 
 
-def timing_headings(benchmark: dict[str, Any]) -> list[str]:
+def timing_headings(record: StageRecord) -> list[str]:
     """Return what heads the columns of times."""
-    first = benchmark["rows"][0]["timings"]
-    return [f"batch {t['batch']}, {threads_text(t['threads'])}" for t in first]
+    first = record.result_as(BenchmarkResult).benchmark.rows[0].timings
+    return [f"batch {t.batch}, {threads_text(t.threads)}" for t in first]
 
 
 def threads_text(count: int) -> str:
@@ -37,43 +57,54 @@ def threads_text(count: int) -> str:
     return "1 thread" if count == 1 else f"{count} threads"
 
 
-def timing_text(timing: dict[str, Any]) -> str:
+def timing_text(timing: Timing) -> str:
     """Return the median, the quartiles and the comparison with the first row."""
-    spread = f"{timing['lower_quartile_ms']:.1f}-{timing['upper_quartile_ms']:.1f}"
-    text = f"{timing['median_ms']:.1f} ms ({spread})\n{timing['speedup']:.1f} x"
-    if timing["batch"] > 1:
-        text += f", {timing['images_per_second']:.0f}/s"
+    spread = f"{timing.lower_quartile_ms:.1f}-{timing.upper_quartile_ms:.1f}"
+    text = f"{timing.median_ms:.1f} ms ({spread})\n{timing.speedup:.1f} x"
+    if timing.batch > 1:
+        text += f", {timing.images_per_second:.0f}/s"
     return text
 
 
-def _runtimes(machine: dict[str, Any]) -> str:
-    """Return what ran the files, with versions; an earlier run has not noted all of them."""
-    names = {
-        "torch": "PyTorch",
-        "onnxruntime": "ONNX Runtime",
-        "openvino": "OpenVINO",
-        "executorch": "ExecuTorch",
-    }
-    return ", ".join(f"{name} {machine[key]}" for key, name in names.items() if machine.get(key))
-
-
-def benchmark_footnotes(benchmark: dict[str, Any]) -> list[str]:
+def benchmark_lines(record: StageRecord) -> list[str]:
     """Return the lines below the table: what was measured, how, on what."""
-    machine = benchmark["machine"]
-    first = benchmark["rows"][0]["name"]
+    benchmark = record.result_as(BenchmarkResult).benchmark
+    machine = benchmark.machine
+    versions = {name: getattr(machine, key) for key, name in RUNTIMES.items()}
+    runtimes = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
     lines = [
-        f"median (quartiles) of {benchmark['rounds']} rounds in turn, and how many times as fast "
-        f"as {first}; images per second; each file in a process of its own",
+        f"median (quartiles) of {benchmark.rounds} rounds in turn, and how many times as fast "
+        f"as {benchmark.rows[0].name}; images per second; each file in a process of its own",
         "peak memory: at batch 1 on 1 thread, loading included, beyond the interpreter with its "
         "libraries",
-        f"machine: {machine['cpu']}, {machine['cores']} cores, {machine['architecture']}, "
-        f"{' '.join(machine['flags'])}; {_runtimes(machine)}",
+        f"machine: {machine.cpu}, {machine.cores} cores, {machine.architecture}, "
+        f"{' '.join(machine.flags)}; {runtimes}",
     ]
-    if machine["architecture"] == "x86_64" and any(
-        row["engine"] == "qnnpack" for row in benchmark["rows"]
-    ):
+    if machine.architecture == "x86_64" and any(r.engine == "qnnpack" for r in benchmark.rows):
         lines.append(
-            "QNNPACK is built for ARM: what it takes on this x86-64 machine says little about the "
+            "QNNPACK is built for ARM: its time on this x86-64 machine says little about the "
             "device, measure there"
         )
     return lines
+
+
+def shown_distance(record: StageRecord) -> Distance:
+    """Return the distance that the stage's accuracy is shown for."""
+    evaluation = record.settings["evaluation"]
+    assert isinstance(evaluation, dict), "a section"
+    return "cosine" if evaluation["distance"] == "cosine" else "euclidean"
+
+
+def benchmark_chart(record: StageRecord) -> Chart:
+    """Return accuracy against latency, as it is drawn."""
+    rows = record.result_as(BenchmarkResult).benchmark.rows
+    return pareto_chart(rows, shown_distance(record))
+
+
+BENCHMARK_SECTION = ReportSection(
+    tables=_tables,
+    lines=benchmark_lines,
+    template="benchmark.html.j2",
+    filters=(benchmark_chart, timing_headings, timing_text, threads_text, benchmark_lines,
+             shown_distance),
+)  # fmt: skip

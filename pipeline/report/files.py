@@ -1,45 +1,64 @@
-"""The exported files: how each agrees with the model, and what it measures by itself."""
+"""The exported files in the report: agreement with the model, and own accuracy."""
 
-from typing import Any
+from __future__ import annotations
 
-from rich.table import Table
+from typing import TYPE_CHECKING
 
 from pipeline.report.accuracy import percent
-from pipeline.report.tables import size
+from pipeline.report.text import size
+from pipeline.results import FileResult, StageRecord
+from pipeline.stage import ReportSection
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 FILE_HEADINGS = (
     "size", "cosine", "lowest", "same nearest", "top 10", "mAP", "rank-1", "EER", "at", "fits",
 )  # fmt: skip
 
 
-def files_table(story: dict[str, Any]) -> Table:
+def _tables(record: StageRecord) -> list[Table]:
     """Return one row a file."""
+    from rich.table import Table
+
     table = Table(title="Files beside their model", title_justify="left")
     table.add_column("file", no_wrap=True)
     for heading in FILE_HEADINGS:
         table.add_column(heading, justify="right", no_wrap=True)
-    for row in story["files"]:
-        table.add_row(row["name"], *file_cells(row))
-    return table
+    for file in record.result.files:
+        table.add_row(file.name, *file_cells(file))
+    return [table] if record.result.files else []
 
 
-def file_cells(row: dict[str, Any]) -> list[str]:
+def file_cells(file: FileResult) -> list[str]:
     """Return what the table shows of a file below ``FILE_HEADINGS``, by cosine similarity."""
-    fits = "yes" if not row["problems"] else "no"
-    if "parity" not in row:
-        return [size(row["bytes"]), *["-"] * (len(FILE_HEADINGS) - 2), fits]
-    parity, ranking = row["parity"], row["metrics"]["cosine"]
-    verification = row["metrics"]["verification"] or {}
-    threshold = verification.get("equal_error_threshold")
+    fits = "yes" if not file.problems else "no"
+    if file.parity is None or file.metrics is None:
+        return [size(file.bytes), *["-"] * (len(FILE_HEADINGS) - 2), fits]
+    parity, ranking, verification = (
+        file.parity,
+        file.metrics.ranking["cosine"],
+        file.metrics.verification,
+    )
     return [
-        size(row["bytes"]),
-        f"{parity['mean_cosine']:.4f}",
-        f"{parity['lowest_cosine']:.4f}",
-        percent(parity["same_nearest"]),
-        percent(parity["nearest_overlap"]),
-        percent(ranking["mean_average_precision"]),
-        percent(ranking["cumulative_matching"]["1"]),
-        percent(verification.get("equal_error_rate")),
-        "-" if threshold is None else f"{threshold:.3f}",
+        size(file.bytes),
+        f"{parity.mean_cosine:.4f}",
+        f"{parity.lowest_cosine:.4f}",
+        percent(parity.same_nearest),
+        percent(parity.nearest_overlap),
+        percent(ranking.mean_average_precision),
+        percent(ranking.cumulative_matching[1]),
+        percent(None if verification is None else verification.equal_error_rate),
+        "-" if verification is None else f"{verification.equal_error_threshold:.3f}",
         fits,
     ]
+
+
+def file_headings(_: StageRecord) -> tuple[str, ...]:
+    """Return what heads the columns."""
+    return FILE_HEADINGS
+
+
+FILES_SECTION = ReportSection(
+    tables=_tables, template="files.html.j2", filters=(file_cells, file_headings)
+)

@@ -1,9 +1,10 @@
-"""The run's story as one page that needs nothing but itself."""
+"""The report as one self-contained HTML page."""
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from pipeline.report.accuracy import (
     accuracy_columns,
@@ -12,63 +13,54 @@ from pipeline.report.accuracy import (
     verification_cells,
     verification_headings,
 )
-from pipeline.report.benchmark import (
-    benchmark_footnotes,
-    threads_text,
-    timing_headings,
-    timing_text,
-)
-from pipeline.report.files import FILE_HEADINGS, file_cells
-from pipeline.report.pareto import pareto_image
-from pipeline.report.tables import footnotes, size
+from pipeline.report.contents import Report
+from pipeline.report.tables import footnotes
+from pipeline.report.text import size
+from pipeline.results import StageRecord
 from pipeline.run_dir import RunDir
 from reid_edge.core.io import write_bytes
 
 REPORT_PAGE = "report.html"
+TEMPLATES = Path(__file__).parent
 
 
-def write_page(run: RunDir, story: dict[str, Any]) -> Path:
-    """Write ``report.html`` and return its path."""
+def write_page(run: RunDir, report: Report, records: Mapping[str, StageRecord]) -> Path:
+    """Write ``report.html`` and return its path.
+
+    Args:
+        run: where it is written.
+        report: what it shows.
+        records: of the stages with a result in the report.
+    """
+    page = _environment(TEMPLATES, (verification_headings, verification_cells))
+    sections = []
+    for name, record in records.items():
+        section = run.stages[name].report
+        if section.template is not None:
+            environment = _environment(section.template_folder or TEMPLATES, section.filters)
+            template = environment.get_template(section.template)
+            sections.append(Markup(template.render(record=record, report=report)))
+    text = page.get_template("page.html.j2").render(
+        report=report,
+        columns=[*accuracy_columns(report.task), *further_columns()],
+        verified=[row for row in report.rows if row.model.metrics.verification],
+        footnotes=footnotes(run, report, records),
+        sections=sections,
+    )
+    path = run.path / REPORT_PAGE
+    # The name of a folder may not be valid text; it is shown with escapes.
+    write_bytes(path, text.encode(errors="backslashreplace"))
+    return path
+
+
+def _environment(folder: Path, filters: Sequence[Callable[..., object]]) -> Environment:
+    """Return what renders the templates of a folder, with its filters and the common ones."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(folder),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    functions = (
-        size,
-        percent,
-        verification_headings,
-        verification_cells,
-        file_cells,
-        threads_text,
-        timing_text,
-    )
-    for function in functions:
-        environment.filters[function.__name__] = function
-    template = environment.get_template("page.html.j2")
-    text = template.render(
-        story=story,
-        columns=[*accuracy_columns(story["task"]), *further_columns()],
-        verified=[row for row in story["rows"] if row["verification"]],
-        footnotes=footnotes(story),
-        benchmark=_benchmark(story),
-        file_headings=FILE_HEADINGS,
-    )
-    path = run.path / REPORT_PAGE
-    # A folder's name may be no text, and the browser has to show something.
-    write_bytes(path, text.encode(errors="backslashreplace"))
-    return path
-
-
-def _benchmark(story: dict[str, Any]) -> dict[str, Any] | None:
-    benchmark = story["benchmark"]
-    if benchmark is None:
-        return None
-    return {
-        "rows": benchmark["rows"],
-        "headings": timing_headings(benchmark),
-        "image": pareto_image(benchmark),
-        "lines": benchmark_footnotes(benchmark),
-    }
+    environment.filters |= {function.__name__: function for function in (size, percent, *filters)}
+    return environment

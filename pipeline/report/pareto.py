@@ -1,8 +1,11 @@
-"""Accuracy against latency as an image: where the page draws what."""
+"""The chart of accuracy against latency: the coordinates of everything on it."""
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+
+from pipeline.results import BenchmarkRow
+from reid_edge.metrics.results import Distance
 
 WIDTH, HEIGHT = 720, 360
 LEFT, RIGHT, TOP, BOTTOM = 56, 24, 16, 44
@@ -11,7 +14,7 @@ STEPS = (1, 2, 5)
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Return which points no other one beats, from the fastest on.
+    """Return the indices of the points that no other point beats, the fastest first.
 
     Args:
         points: (latency, accuracy). A point is beaten by one that is as fast and as accurate, and
@@ -25,48 +28,104 @@ def front(points: Sequence[tuple[float, float]]) -> list[int]:
     return found
 
 
-def pareto_image(benchmark: dict[str, Any]) -> dict[str, Any]:
-    """Return the places of points, front and axes for the first timing of every row, in pixels."""
-    rows = benchmark["rows"]
-    timing = rows[0]["timings"][0]
-    points = [(row["timings"][0]["median_ms"], 100 * row["mAP"]) for row in rows]
-    across, up = _latency_axis([x for x, _ in points]), _accuracy_axis([y for _, y in points])
+@dataclass(frozen=True)
+class Point:
+    """A file in the chart.
+
+    Attributes:
+        name: of the file.
+        x: place across, in pixels.
+        y: place down, in pixels.
+        latency_ms: what ``x`` shows.
+        mAP: what ``y`` shows, in per cent.
+        best: no other file beats it in both.
+        anchor: on which side of the point its name ends or starts.
+    """
+
+    name: str
+    x: float
+    y: float
+    latency_ms: float
+    mAP: float  # noqa: N815 - the field's name for it
+    best: bool
+    anchor: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Accuracy against latency, in pixels.
+
+    Attributes:
+        width: of the chart.
+        height: of the chart.
+        left: of the axes; the next three likewise.
+        right: edge.
+        top: edge.
+        bottom: edge.
+        batch: images in a call.
+        threads: of a call.
+        latency_marks: place and text of each mark of the axis across.
+        accuracy_marks: place and text of each mark of the axis up.
+        points: one a file.
+        front: places of the files that no other one beats, from the fastest on.
+    """
+
+    width: int
+    height: int
+    left: int
+    right: int
+    top: int
+    bottom: int
+    batch: int
+    threads: int
+    latency_marks: tuple[tuple[float, str], ...]
+    accuracy_marks: tuple[tuple[float, str], ...]
+    points: tuple[Point, ...]
+    front: tuple[tuple[float, float], ...]
+
+
+def pareto_chart(rows: Sequence[BenchmarkRow], distance: Distance) -> Chart:
+    """Return where points, front and axes are for the first timing of every row.
+
+    Args:
+        rows: of the benchmark.
+        distance: that the accuracy is shown for.
+    """
+    points = [
+        (row.timings[0].median_ms, 100 * row.metrics.ranking[distance].mean_average_precision)
+        for row in rows
+    ]
+    latencies, accuracies = [x for x, _ in points], [y for _, y in points]
+    margin = max(1.0, 0.15 * (max(accuracies) - min(accuracies)))
+    across = min(latencies) / 1.3, max(latencies) * 1.3
+    up = min(accuracies) - margin, max(accuracies) + margin
     best = front(points)
-    return {
-        "width": WIDTH,
-        "height": HEIGHT,
-        "left": LEFT,
-        "right": WIDTH - RIGHT,
-        "top": TOP,
-        "bottom": HEIGHT - BOTTOM,
-        "batch": timing["batch"],
-        "threads": timing["threads"],
-        "latency_marks": [(_x(value, across), f"{value:g}") for value in _marks(*across)],
-        "accuracy_marks": [(_y(value, up), f"{value:g}") for value in _round_values(*up)],
-        "points": [
-            {
-                "name": row["name"],
-                "x": _x(x, across),
-                "y": _y(y, up),
-                "latency_ms": x,
-                "mAP": y,
-                "best": index in best,
+    return Chart(
+        width=WIDTH,
+        height=HEIGHT,
+        left=LEFT,
+        right=WIDTH - RIGHT,
+        top=TOP,
+        bottom=HEIGHT - BOTTOM,
+        batch=rows[0].timings[0].batch,
+        threads=rows[0].timings[0].threads,
+        latency_marks=tuple((_x(value, across), f"{value:g}") for value in _marks(*across)),
+        accuracy_marks=tuple((_y(value, up), f"{value:g}") for value in _round_values(*up)),
+        points=tuple(
+            Point(
+                name=row.name,
+                x=_x(x, across),
+                y=_y(y, up),
+                latency_ms=x,
+                mAP=y,
+                best=index in best,
                 # Text is on the side where there is room.
-                "anchor": "end" if _x(x, across) > WIDTH / 2 else "start",
-            }
+                anchor="end" if _x(x, across) > WIDTH / 2 else "start",
+            )
             for index, (row, (x, y)) in enumerate(zip(rows, points, strict=True))
-        ],
-        "front": [(_x(points[i][0], across), _y(points[i][1], up)) for i in best],
-    }
-
-
-def _latency_axis(values: Sequence[float]) -> tuple[float, float]:
-    return min(values) / 1.3, max(values) * 1.3
-
-
-def _accuracy_axis(values: Sequence[float]) -> tuple[float, float]:
-    margin = max(1.0, 0.15 * (max(values) - min(values)))
-    return min(values) - margin, max(values) + margin
+        ),
+        front=tuple((_x(points[i][0], across), _y(points[i][1], up)) for i in best),
+    )
 
 
 def _x(value: float, axis: tuple[float, float]) -> float:

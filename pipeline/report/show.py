@@ -1,81 +1,55 @@
 """What the commands print."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from rich.console import Console
 
 from pipeline.config import Config
 from pipeline.images import read_existing_images, split_validation
 from pipeline.latency import measure_run
-from pipeline.plan import Plan
-from pipeline.preflight import check_settings, checked_plan
+from pipeline.preflight import check_settings, checked_plan, requested
 from pipeline.report.accuracy import verification_table
-from pipeline.report.benchmark import benchmark_footnotes, benchmark_table
-from pipeline.report.files import files_table
+from pipeline.report.contents import Report, collect, iteration_reports, write_report
 from pipeline.report.page import REPORT_PAGE, write_page
-from pipeline.report.story import collect, iteration_reports, write_story
 from pipeline.report.tables import closing_table, footnotes, plan_table
-from pipeline.run_dir import PLAN, RunDir
+from pipeline.results import StageRecord
+from pipeline.run_dir import RunDir
 from pipeline.settings_io import load_config
-from pipeline.widths import (
-    cutting_stage,
-    depends_on_weights,
-    final_widths,
-    full_width_model,
-    schedule,
-)
-from prune.layers import layer_widths
-from prune.plan_file import read_plan
 
 WIDE = 150  # columns of the widest table; a pipe or a file has no width of its own
 
 
 def show_plan(config: Config, run: RunDir, *, restart_from: str | None = None) -> None:
-    """Print what would run and why, and the widths by iteration; run nothing.
+    """Print what would run and why, and the widths by iteration; nothing runs.
 
-    What the run would refuse is refused here with the same words.
+    All checks of a run are made, with the same messages.
     """
     run.check()
     check_settings(config)
     data, data_hash = read_existing_images(config, run)
     trained_on = split_validation(config, data)[0] if data is not None else None
     plan = checked_plan(config, run, trained_on, data_hash, restart_from)
-    stage = cutting_stage(config)
-    widths = _planned_widths(config, run, plan, stage) if stage is not None else None
-    for table in plan_table(plan, widths):
-        wide_console().print(table)
-    if stage is not None and widths is None:
-        wide_console().print(
-            "The widths depend on the trained weights: --plan shows them once prune has begun.",
-            highlight=False,
-        )
+    details = [item for stage in requested(config) for item in stage.show_plan(config, run, plan)]
+    for item in (plan_table(plan), *details):
+        wide_console().print(item, highlight=False)
 
 
-def _planned_widths(
-    config: Config, run: RunDir, plan: Plan, stage: str
-) -> list[dict[str, int]] | None:
-    """Return the widths by iteration, or None if only a trained model can tell."""
-    source = full_width_model(config)
-    if stage != "prune" or not depends_on_weights(config):
-        return schedule(config, stage, source, final_widths(config, stage, source))
-    written = run.stage_dir(stage) / PLAN
-    anew = any(step.stage == stage and step.action == "run" for step in plan.steps)
-    if anew or not written.is_file():
-        return None
-    return schedule(config, stage, source, {**layer_widths(source), **read_plan(written).widths})
+def write_results(config: Config, run: RunDir) -> Report:
+    """Measure latency, write ``report.json`` and the page, and return the report."""
+    measure_run(config, run)
+    report = collect(config, run)
+    write_report(run, report)
+    write_page(run, report, _shown_records(run, report))
+    return report
 
 
 def finish_run(config: Config, run: RunDir) -> None:
     """Measure latency, write the report and the page, print the closing table."""
-    measure_run(config, run)
-    story = collect(config, run)
-    write_story(run, story)
-    page = write_page(run, story)
+    report = write_results(config, run)
     console = wide_console()
-    _print_story(console, story)
+    _print_report(console, run, report)
     _print_path(console, f"run: {run.path}")
-    _print_path(console, f"page: {page}")
+    _print_path(console, f"page: {run.path / REPORT_PAGE}")
 
 
 def show_report(run: RunDir, overrides: Sequence[str] = ()) -> None:
@@ -86,32 +60,38 @@ def show_report(run: RunDir, overrides: Sequence[str] = ()) -> None:
         overrides: other settings than those of the run, such as the distance of the columns.
     """
     console = wide_console()
-    for report in iteration_reports(run):
-        console.print(report.table())
-        console.print(report.summary(), highlight=False)
+    for iteration in iteration_reports(run):
+        console.print(iteration.table())
+        console.print(iteration.summary(), highlight=False)
         console.print()
-    shown = load_config(run.config_path, overrides)
-    story = collect(load_config(run.config_path), run, shown=shown)
-    _print_story(console, story)
+    shown = load_config(run.config_path, overrides, declared=run.stages)
+    config = load_config(run.config_path, declared=run.stages)
+    _print_report(console, run, collect(config, run, shown=shown))
     page = run.path / REPORT_PAGE
     if page.is_file():
         _print_path(console, f"page: {page}")
 
 
-def _print_story(console: Console, story: dict[str, Any]) -> None:
-    console.print(closing_table(story))
-    verification = verification_table(story) if story["task"] == "face" else None
+def _print_report(console: Console, run: RunDir, report: Report) -> None:
+    records = _shown_records(run, report)
+    console.print(closing_table(report))
+    verification = verification_table(report) if report.task == "face" else None
     if verification is not None:
         console.print(verification)
-    _print_lines(console, footnotes(story))
-    if story["files"]:
-        console.print(files_table(story))
-    if story["benchmark"] is not None:
-        console.print(benchmark_table(story["benchmark"]))
-        _print_lines(console, benchmark_footnotes(story["benchmark"]))
+    _print_lines(console, footnotes(run, report, records))
+    for name, record in records.items():
+        section = run.stages[name].report
+        for table in section.tables(record):
+            console.print(table)
+        _print_lines(console, section.lines(record))
 
 
-def _print_lines(console: Console, lines: list[str]) -> None:
+def _shown_records(run: RunDir, report: Report) -> dict[str, StageRecord]:
+    """Return the records of the stages with a result in the report."""
+    return {name: record for name, record in run.records().items() if name in report.results}
+
+
+def _print_lines(console: Console, lines: Sequence[str]) -> None:
     for line in lines:
         console.print(line, markup=False, highlight=False, style="dim")
 

@@ -1,4 +1,4 @@
-"""What a search ends with: a plan file and a table."""
+"""The results of a search: a plan file and a table."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -84,22 +84,16 @@ def _table(space: SearchSpace, trials: Sequence[Trial], reference: float) -> Tab
     table.add_row(
         "full width", f"{reference:.1%}", *_cost(space, {}), *["1.00"] * len(space.variables)
     )
+    widest = [max(units, key=lambda unit: unit.width) for units in space.variables.values()]
     ranked = sorted(trials, key=lambda trial: (-trial.score, trial.number))[:SHOWN]
     for trial in [trials[0], *(one for one in ranked if one.number != 0)]:
         widths = space.widths(trial.sample)
         name = f"{trial.number + 1}" + (" (uniform)" if trial.number == 0 else "")
-        table.add_row(name, f"{trial.score:.1%}", *_cost(space, widths), *_shares(space, widths))
+        shares = [f"{widths[unit.layers[0]] / unit.width:.2f}" for unit in widest]
+        table.add_row(name, f"{trial.score:.1%}", *_cost(space, widths), *shares)
     return table
 
 
 def _cost(space: SearchSpace, widths: dict[str, int]) -> tuple[str, str]:
     cost = space.free.costs.cost(widths)
     return f"{cost.macs / 1e6:.1f} M", f"{cost.parameters:,}"
-
-
-def _shares(space: SearchSpace, widths: dict[str, int]) -> list[str]:
-    shares = []
-    for units in space.variables.values():
-        widest = max(units, key=lambda unit: unit.width)
-        shares.append(f"{widths[widest.layers[0]] / widest.width:.2f}")
-    return shares

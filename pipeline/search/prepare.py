@@ -1,4 +1,4 @@
-"""Laying a search out: what is held back, what is cut, under which limit."""
+"""Set a search up: the held-back identities, the layers to cut, and the limit."""
 
 import json
 import logging
@@ -21,8 +21,9 @@ from pipeline.search.task import (
     write_task,
 )
 from pipeline.search.variables import default_variables
-from pipeline.widths import TRACE_SIZE, final_widths, plan_path, stock_target
-from prune.criteria import CRITERIA
+from pipeline.stages.prune import PRUNE
+from pipeline.widths import TRACE_SIZE, final_widths, stock_target
+from prune.criteria import find_criterion
 from prune.nni_backend import find_groups
 from prune.search.space import Patterns
 from prune.width_options import width_options
@@ -38,17 +39,17 @@ from reid_edge.models.registry import build_model
 
 SEARCH = "search"
 TASK = "task"
-BEGUN = "search.json"
+STARTED_SEARCH = "search.json"
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Search:
-    """A search that is laid out.
+    """A search that is set up.
 
     Attributes:
-        folder: of everything it leaves.
+        folder: where all its files are written.
         task: folder of the task.
         settings: of the task.
     """
@@ -58,15 +59,15 @@ class Search:
     settings: TaskSettings
 
 
-def lay_out(config: Config, run: RunDir) -> Search:
-    """Write the task of a search, or find the one that was begun with the same settings.
+def set_up_search(config: Config, run: RunDir) -> Search:
+    """Write the task of a search, or resume the one that was started with the same settings.
 
     A search with other settings, another model or other images is set aside.
 
     Raises:
         PipelineError: the run has no trained model, there are too few identities, or a search with
             other settings is running.
-        PruneError: no widths keep the limit, or a variable's pattern fits no layer.
+        PruneError: no widths are within the limit, or a variable's pattern matches no layer.
     """
     record = run.record("train")
     if record is None:
@@ -76,14 +77,14 @@ def lay_out(config: Config, run: RunDir) -> Search:
         )
     checkpoint = run.stage_dir("train") / CHECKPOINT
     whole, data_hash = read_images(config, run)
-    # The identities set apart judge epochs and budgets later on, so they have no say here.
+    # The validation identities judge epochs and budgets later, so the search does not use them.
     data, _ = split_validation(config, whole)
     model, info = load_checkpoint(checkpoint)
     folder = run.path / SEARCH
-    begun = _begun(folder)
-    limit = begun["settings"]["macs"] if begun else None
+    started = _started(folder)
+    limit = started["settings"]["macs"] if started else None
     settings, images = _task_settings(config, model, info, limit), _images(config, data)
-    # A limit that no widths keep, or a pattern that fits nothing, would fail in every trial.
+    # An impossible limit or a pattern without a layer would fail in every trial: check both now.
     space = search_space(settings, model, torch.zeros(1, 3, *info.input_size))
     space.widths(dict.fromkeys(settings.variables, 1.0))
     identity = {
@@ -96,33 +97,34 @@ def lay_out(config: Config, run: RunDir) -> Search:
     }
     if config.data.validation_share:
         identity["validation_share"] = config.data.validation_share
-    if folder.exists() and begun != identity:
-        # Not from under a search that is running.
+    if folder.exists() and started != identity:
+        # The lock keeps the folder of a running search where it is.
         with RunDir(folder).locked():
             aside = run.set_aside(SEARCH)
         logger.warning(
-            "search: begun with other settings, model or images; what was there lies in %s",
+            "search: started with other settings, model or images; its files are now in %s",
             aside,
         )
     task = folder / TASK
-    if not (folder / BEGUN).exists():
+    if not (folder / STARTED_SEARCH).exists():
         write_task(task, settings, checkpoint, images, info.input_size)
-        write_json(folder / BEGUN, identity)
+        write_json(folder / STARTED_SEARCH, identity)
     elif read_settings(task) != settings:
         with RunDir(folder).locked():
             write_settings(task, settings)  # how many threads a trial takes may change
     return Search(folder, task, settings)
 
 
-def _begun(folder: Path) -> Any:
+def _started(folder: Path) -> Any:
+    """Return the settings and inputs of a started search, or None if there is none."""
     try:
-        return json.loads((folder / BEGUN).read_text())
+        return json.loads((folder / STARTED_SEARCH).read_text())
     except (OSError, ValueError):
         return None
 
 
 def _task_settings(
-    config: Config, model: nn.Module, info: CheckpointInfo, begun: int | None
+    config: Config, model: nn.Module, info: CheckpointInfo, started_with: int | None
 ) -> TaskSettings:
     search, example = config.search, torch.zeros(1, 3, *info.input_size)
     groups = find_groups(model, torch.zeros(2, 3, *TRACE_SIZE))
@@ -138,46 +140,48 @@ def _task_settings(
             section=SEARCH,
         )
         variables = default_variables(info.architecture, free)
+    criterion: str = config.of(PRUNE).criterion
+    if find_criterion(criterion).needs == "labelled_images":
+        logger.info(
+            "search: %s needs labels, which a trial does not have; candidates are cut by l2",
+            criterion,
+        )
+        criterion = "l2"
     return TaskSettings(
         variables={name: tuple(patterns) for name, patterns in variables.items()},
-        macs=_limit(config, model, info, begun),
+        macs=_limit(config, model, info, started_with),
         multiple=search.multiple,
         untouched=search.untouched,
         groups=tuple(groups),
         iterations=search.iterations,
-        criterion=_criterion(config),
+        criterion=criterion,
         distance=config.evaluation.distance,
         seed=derive_seed(config.seed, SEARCH, "cut"),
         threads=config.threads,
     )
 
 
-def _criterion(config: Config) -> str:
-    name = config.prune.criterion
-    if CRITERIA.load(name).needs != "labelled_images":
-        return name
-    logger.info("search: %s needs labels, which a trial has not; candidates are cut by l2", name)
-    return "l2"
-
-
-def _limit(config: Config, model: nn.Module, info: CheckpointInfo, begun: int | None) -> int:
+def _limit(config: Config, model: nn.Module, info: CheckpointInfo, started_with: int | None) -> int:
     """Return how many MACs a candidate may take.
 
-    Once its plan is what ``prune`` ends at, a search goes on under the limit that it began with.
+    If ``prune.target`` is the plan of this search, the search resumes with its first limit.
     """
     share, example = config.search.macs, torch.zeros(1, 3, *info.input_size)
     if share is not None:
         return int(share * model_cost(model, example).macs)
-    target = stock_target(config, "prune")
-    if plan_path(config) is not None and begun is not None:
-        logger.info("search: the limit is that of the search that was begun, %d MACs", begun)
-        return begun
+    settings = config.of(PRUNE)
+    target = stock_target(settings)
+    if settings.plan_path is not None and started_with is not None:
+        logger.info(
+            "search: resumed with the limit that it was started with, %d MACs", started_with
+        )
+        return started_with
     if target is None:
         raise PipelineError(
             "search.macs: give the limit as a share of the full-width model's (search.macs=0.28), "
             "prune.target is no architecture whose MACs could be taken"
         )
-    final_widths(config, "prune", model)  # refuses one of another family
+    final_widths(config, PRUNE, model)  # refuses one of another family
     return model_cost(build_model(target, embedding_dim=info.embedding_dim), example).macs
 
 

@@ -1,4 +1,4 @@
-"""How good widths are: mAP on held-back training identities after reconstruction, untrained."""
+"""The score of widths: mAP on held-back training identities after reconstruction."""
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ BATCH = 64
 
 
 def compact_model(task: Task, widths: Widths) -> nn.Module:
-    """Cut the task's model to widths, in its number of iterations, reconstructing after each.
+    """Cut the task's model to widths in several iterations; reconstruct after each.
 
     Raises:
         PruneError: the widths cannot be reached.
@@ -35,7 +35,7 @@ def compact_model(task: Task, widths: Widths) -> nn.Module:
             groups=groups,
             data=ScoringData([task.reconstruction]),
         )
-        # As in a run: the model before this cut is imitated, whose normalisations still fit.
+        # As in a run, the target is the model before this cut: its statistics still fit.
         reconstruct(result.model, model, result.kept, task.reconstruction)
         model = result.model
     return model

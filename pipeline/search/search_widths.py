@@ -1,4 +1,4 @@
-"""A search of the widths of a run's compact model, from its tasks to the plan that it leaves."""
+"""Search the widths of a run's compact model, from the task to the plan file."""
 
 import logging
 from contextlib import ExitStack
@@ -7,16 +7,15 @@ from pipeline.config import Config
 from pipeline.report.show import wide_console
 from pipeline.run_dir import RunDir
 from pipeline.search.outcome import finish
-from pipeline.search.prepare import Search, lay_out
+from pipeline.search.prepare import Search, set_up_search
 from pipeline.search.task import read_task
-from pipeline.settings.search import SearchSettings
 from prune.search.experiment import run_search
 from prune.search.history import Trial, best_trial
 from prune.search.job import Job
 from prune.search.machines import Machine
 from reid_edge.core.seeding import derive_seed
 
-# Only the ratios of proportions count: between two variables at most one to two.
+# Only the ratios of proportions matter; the ratio of two variables is at most two.
 LOW, HIGH, STEP = 0.5, 1.0, 0.05
 UNIFORM = 0.75
 
@@ -33,8 +32,8 @@ def search_widths(config: Config, run: RunDir) -> None:
     run.create()
     with ExitStack() as searching:
         with run.locked():
-            search = lay_out(config, run)
-            # Before the run's own lock goes: another search would lay this one aside.
+            search = set_up_search(config, run)
+            # Taken before the run's lock is released: another search would move this one away.
             searching.enter_context(RunDir(search.folder).locked())
         trials = _run(config, search)
         outcome = finish(search.folder, read_task(search.task), trials)
@@ -49,16 +48,16 @@ def search_widths(config: Config, run: RunDir) -> None:
 
 
 def _run(config: Config, search: Search) -> list[Trial]:
-    settings = config.search
+    settings, variables = config.search, tuple(search.settings.variables)
     logger.info(
         "search: %d trials of %s below %.1f M MACs",
         settings.trials,
-        ", ".join(search.settings.variables),
+        ", ".join(variables),
         search.settings.macs / 1e6,
     )
     found: list[Trial] = []
 
-    def tell(trial: Trial) -> None:
+    def report(trial: Trial) -> None:
         found.append(trial)
         best = best_trial(found)
         logger.info(
@@ -70,12 +69,7 @@ def _run(config: Config, search: Search) -> list[Trial]:
             best.number + 1,
         )
 
-    return run_search(_job(config, search), tell)
-
-
-def _job(config: Config, search: Search) -> Job:
-    settings, variables = config.search, tuple(search.settings.variables)
-    return Job(
+    job = Job(
         folder=search.folder.resolve(),
         code=search.task.resolve(),
         module="pipeline.search.trial",
@@ -87,12 +81,7 @@ def _job(config: Config, search: Search) -> Job:
         seed=derive_seed(config.seed, "search", "tuner"),
         trials=settings.trials,
         concurrency=settings.concurrency,
-        machines=tuple(_machines(settings)),
+        machines=tuple(Machine(one.address, one.key_file, one.python) for one in settings.machines),
         callback=settings.callback,
     )
-
-
-def _machines(settings: SearchSettings) -> list[Machine]:
-    return [
-        Machine(machine.address, machine.key_file, machine.python) for machine in settings.machines
-    ]
+    return run_search(job, report)

@@ -1,10 +1,9 @@
-"""What a trial needs, in a folder of its own that NNI also copies to other machines."""
+"""The folder with all that a trial needs; NNI copies it to other machines."""
 
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import torch
 from torch import Tensor, nn
@@ -139,9 +138,20 @@ def write_task(
         input_size: (height, width).
     """
     for package in (pipeline, prune, quantize, reid_edge):
-        _copy_code(package, folder)
+        source = Path(str(package.__file__)).parent
+        shutil.copytree(
+            source,
+            folder / source.name,
+            ignore=shutil.ignore_patterns("__pycache__"),
+            dirs_exist_ok=True,
+        )
     shutil.copyfile(checkpoint, folder / MODEL)
-    write_torch(folder / IMAGES, {name: _pack(them, *input_size) for name, them in images.items()})
+    packed: dict[str, dict[str, Tensor]] = {}
+    for name, samples in images.items():
+        persons, cameras = label_tensors(samples)
+        loaded = [torch.from_numpy(load_image(one.path, *input_size)) for one in samples]
+        packed[name] = {"images": torch.stack(loaded), "persons": persons, "cameras": cameras}
+    write_torch(folder / IMAGES, packed)
     write_settings(folder, settings)
 
 
@@ -159,7 +169,14 @@ def read_task(folder: Path) -> Task:
     """Read a task."""
     settings = read_settings(folder)
     content = read_torch_file(folder / IMAGES)
-    sets = {name: _unpack(packed) for name, packed in content.items()}
+    sets = {
+        name: Labelled(
+            normalise(packed["images"], IMAGENET_MEAN, IMAGENET_STD),
+            packed["persons"],
+            packed["cameras"],
+        )
+        for name, packed in content.items()
+    }
     model, info = load_checkpoint(folder / MODEL)
     return Task(
         settings=settings,
@@ -169,24 +186,3 @@ def read_task(folder: Path) -> Task:
         query=sets["query"],
         gallery=sets["gallery"],
     )
-
-
-def _copy_code(package: ModuleType, folder: Path) -> None:
-    source = Path(str(package.__file__)).parent
-    shutil.copytree(
-        source,
-        folder / source.name,
-        ignore=shutil.ignore_patterns("__pycache__"),
-        dirs_exist_ok=True,
-    )
-
-
-def _pack(images: Sequence[Sample], height: int, width: int) -> dict[str, Tensor]:
-    persons, cameras = label_tensors(images)
-    stacked = torch.stack([torch.from_numpy(load_image(one.path, height, width)) for one in images])
-    return {"images": stacked, "persons": persons, "cameras": cameras}
-
-
-def _unpack(packed: dict[str, Tensor]) -> Labelled:
-    images = normalise(packed["images"], IMAGENET_MEAN, IMAGENET_STD)
-    return Labelled(images, packed["persons"], packed["cameras"])

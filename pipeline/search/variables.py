@@ -1,4 +1,4 @@
-"""Which layers move together in a search, if the settings do not say."""
+"""The default variables of a search: which layers change their widths together."""
 
 import re
 
@@ -16,14 +16,12 @@ def default_variables(architecture: str, free: WidthOptions) -> Patterns:
         architecture: name in the registry.
         free: what of it may be cut.
     """
+    is_osnet = ARCHITECTURES.load(architecture).family == "osnet"
     found: dict[str, list[str]] = {}
     for unit in free.units:
         # Layers of two stages that share their channels count for the later one.
-        found.setdefault(_variable(architecture, max(unit.layers)), []).extend(unit.layers)
+        layer = max(unit.layers)
+        is_hidden = is_osnet and OSNET_BLOCK_INSIDE.match(layer)
+        name = "hidden" if is_hidden else layer.partition(".")[0]
+        found.setdefault(name, []).extend(unit.layers)
     return found
-
-
-def _variable(architecture: str, layer: str) -> str:
-    if ARCHITECTURES.load(architecture).family == "osnet" and OSNET_BLOCK_INSIDE.match(layer):
-        return "hidden"
-    return layer.partition(".")[0]

@@ -1,11 +1,13 @@
 """Sections ``prune`` and ``transfer``: the stages that cut channels."""
 
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, ClassVar, TypeVar
 
 from pydantic import AfterValidator, Field
 
-from pipeline.settings.base import Settings, Share
-from pipeline.settings.target import Target
+from pipeline.settings.base import ArchitectureName, Settings, Share, registered
+from pipeline.settings.target import PLAN_SUFFIX, Target
 from prune.criteria import CRITERIA
 from prune.widths import Schedule
 from reid_edge.training.settings import DistillationSettings, LossSettings, TrainingSettings
@@ -17,12 +19,7 @@ def _not_one(count: int) -> int:
     return count
 
 
-def _registered(name: str) -> str:
-    CRITERIA.check(name)
-    return name
-
-
-CriterionName = Annotated[str, AfterValidator(_registered)]
+CriterionName = Annotated[str, AfterValidator(lambda name: registered(name, CRITERIA))]
 *_others, _last = CRITERIA
 
 
@@ -38,21 +35,35 @@ class CutSettings(Settings):
         description="training images for a criterion that needs images",
     )
     reconstruction_images: int = Field(
-        128, ge=0, description="training images for least squares after surgery; 0: without"
+        128,
+        ge=0,
+        description="training images for reconstruction by least squares after each cut; 0: none",
     )
     recalibration_images: Annotated[int, AfterValidator(_not_one)] = Field(
-        512, ge=0, description="training images for BatchNorm statistics; 0: without"
+        512,
+        ge=0,
+        description="training images for the BatchNorm statistics after each cut; 0: none",
     )
-    teacher: bool = Field(True, description="tune under the full-width model's eye")
+    teacher: bool = Field(True, description="tune with the full-width model as teacher")
     distillation: DistillationSettings = DistillationSettings()
     tuning: TrainingSettings
+
+    def unused(self, key: str) -> Iterator[str]:
+        """Yield a line for each setting that has no effect.
+
+        Args:
+            key: of the section.
+        """
+        default = type(self).model_fields["distillation"].default
+        if not self.teacher and self.distillation != default:
+            yield f"{key}.distillation: not used, {key}.teacher is false"
 
 
 class PruneTuning(TrainingSettings):
     """The short fine-tune after each cut."""
 
     epochs: int = Field(3, ge=0, description="epochs after each cut")
-    learning_rate: float = Field(1.5e-3, gt=0, description="peak rate, anew after each cut")
+    learning_rate: float = Field(1.5e-3, gt=0, description="peak learning rate after each cut")
     losses: LossSettings = LossSettings(cross_entropy=0.1, triplet=0.0)
 
 
@@ -61,51 +72,78 @@ class PruneStage(CutSettings):
 
     target: Target = Field(
         "osnet_x0_5",
-        description="where to end: an architecture (`osnet_x0_5`), a share of the channels "
-        "(`0.6`), a budget (`{macs: 0.3}`, or `parameters`, or `latency`; up to 1 it is a share of "
-        "the full-width model's; with `widths: by_loss` or `uniform`), or a plan "
+        description="target widths: an architecture (`osnet_x0_5`), a share of the channels "
+        "(`0.6`), a budget (`{macs: 0.3}`, or `parameters`, or `latency`; a value up to 1 is a "
+        "share of the full-width model's; with `widths: by_loss` or `uniform`), or a plan file "
         "(`plan.json`)",
     )
     ratios: dict[str, Share] = Field(
         {},
         description="shares of channels to keep by pattern of layer names (`{conv2.*: 0.7}`), "
-        "where the target is a share",
+        "if the target is a share",
     )
     untouched: tuple[str, ...] = Field(
-        (), description="patterns of layers never to cut, where the target is a share or a budget"
+        (), description="patterns of layers that are not cut, if the target is a share or a budget"
     )
     multiple: int = Field(
-        1, ge=1, description="what widths are multiples of, where the target leaves them free"
+        1,
+        ge=1,
+        description="widths are multiples of this number, if the target is a share or a budget",
     )
-    iterations: int = Field(3, ge=1, description="K, how many cuts")
+    iterations: int = Field(3, ge=1, description="K, number of cuts")
     schedule: Schedule = Field(
-        "linear", description="equal cuts (linear) or equal shares of what is left (geometric)"
+        "linear",
+        description="equal cuts (linear) or equal shares of the remaining channels (geometric)",
     )
     accuracy_budget: float | None = Field(
         None,
         gt=0,
         lt=1,
         description="largest loss of mAP in an iteration (0.02: two points), on the identities "
-        "that data.validation_share sets apart, or without it on query and gallery; an iteration "
-        "that loses more is tuned longer, and if that fails the run goes back to the widths before "
-        "it",
+        "of data.validation_share, or without it on query and gallery. An iteration that loses "
+        "more is tuned again; if it still loses more, the stage ends at the widths before it",
     )
     extra_tuning: int = Field(
-        1, ge=0, description="how often an iteration beyond accuracy_budget is tuned once more"
+        1, ge=0, description="how many more times an iteration beyond accuracy_budget is tuned"
     )
     tuning: PruneTuning = PruneTuning()
+
+    @property
+    def plan_path(self) -> Path | None:
+        """Return the plan file that the target names, if it names one."""
+        target = self.target
+        is_plan = isinstance(target, str) and target.endswith(PLAN_SUFFIX)
+        return Path(str(target)) if is_plan else None
 
 
 class TransferTuning(TrainingSettings):
     """The training after the one cut: long, at a low rate."""
 
     epochs: int = Field(30, ge=0, description="epochs after the cut")
-    learning_rate: float = Field(3.5e-4, gt=0, description="peak rate; low, the weights are taken")
+    learning_rate: float = Field(
+        3.5e-4, gt=0, description="peak learning rate; low, because the weights are trained"
+    )
 
 
 class TransferStage(CutSettings):
     """Stage ``transfer``: the most important channels go into the target at once."""
 
-    target: str = Field("osnet_x0_5", description="architecture whose widths to end at")
-    teacher: bool = Field(False, description="train under the full-width model's eye")
+    target: ArchitectureName = Field(
+        "osnet_x0_5", description="architecture with the target widths"
+    )
+    teacher: bool = Field(False, description="train with the full-width model as teacher")
     tuning: TransferTuning = TransferTuning()
+
+    # What the settings of ``prune`` choose.
+    plan_path: ClassVar[Path | None] = None
+    ratios: ClassVar[Mapping[str, float]] = {}
+    untouched: ClassVar[tuple[str, ...]] = ()
+    multiple: ClassVar[int] = 1
+    iterations: ClassVar[int] = 1
+    schedule: ClassVar[Schedule] = "linear"
+    accuracy_budget: ClassVar[float | None] = None
+    extra_tuning: ClassVar[int] = 0
+
+
+CutStage = TransferStage | PruneStage
+C = TypeVar("C", bound=CutStage)

@@ -12,14 +12,14 @@ class SyntheticImages(Settings):
     train_identities: int = Field(96, ge=2, description="identities to train on")
     test_identities: int = Field(64, ge=2, description="identities in query and gallery")
     cameras: int = Field(4, ge=2, description="cameras")
-    images_per_camera: int = Field(4, ge=2, description="images of an identity on a camera")
-    seed: int = Field(0, ge=0, description="all images are a function of it")
+    images_per_camera: int = Field(4, ge=2, description="images of each identity on each camera")
+    seed: int = Field(0, ge=0, description="seed of all images")
 
 
 class TrainingSource(Settings):
     """One more data set to train on."""
 
-    format: str = Field("market1501", description="how it is laid out, as data.format")
+    format: str = Field("market1501", description="its layout, as in data.format")
     root: FilePath = Field(description="its folder")
 
 
@@ -31,23 +31,26 @@ class DataSettings(Settings):
     )
     format: str = Field(
         "market1501",
-        description=f"how it is laid out: {', '.join(READERS)}",
+        description=f"layout of the data set: {', '.join(READERS)}",
     )
     also_train_on: tuple[TrainingSource, ...] = Field(
         (), description="more data sets ({format, root}) whose training images are added"
     )
     test_share: float = Field(
-        0.2, gt=0, lt=1, description="identities set apart where a set has no query and gallery"
+        0.2,
+        gt=0,
+        lt=1,
+        description="share of identities for query and gallery, if the data set has none",
     )
     validation_share: float = Field(
         0.0,
         ge=0,
         lt=1,
-        description="training identities set apart to choose the best epoch of every training by; "
-        "0: all are trained on, and the last epoch counts",
+        description="share of the training identities that every training is validated on, to keep "
+        "the epoch with the best mAP; 0: no validation, the last epoch is kept",
     )
     synthetic: SyntheticImages = SyntheticImages()
-    height: int = Field(256, ge=16, description="input rows")
-    width: int = Field(128, ge=16, description="input columns")
+    height: int = Field(256, ge=16, description="input height in pixels")
+    width: int = Field(128, ge=16, description="input width in pixels")
     workers: int = Field(2, ge=0, description="processes that load images")
-    evaluation_batch: int = Field(64, ge=1, description="images embedded at once")
+    evaluation_batch: int = Field(64, ge=1, description="images in a batch of the evaluation")

@@ -12,10 +12,10 @@ class EvaluationSettings(Settings):
 
     task: Literal["person", "face"] = Field(
         "person",
-        description="which measures the tables show: mAP and rank-1 (person), or equal error rate, "
+        description="which metrics the tables show: mAP and rank-1 (person), or equal error rate, "
         "true accepts and rank-1 (face). Both are always measured",
     )
     distance: Literal["cosine", "euclidean"] = Field(
         "cosine",
-        description="between embeddings: cosine or euclidean, which is torchreid's default",
+        description="distance between embeddings: cosine, or euclidean (the default of torchreid)",
     )

@@ -2,11 +2,11 @@
 
 from pydantic import Field
 
-from pipeline.settings.base import Settings
+from pipeline.settings.base import ArchitectureName, Settings
 
 
 class ModelSettings(Settings):
     """The full-width model."""
 
-    architecture: str = Field("osnet_x1_0", description="architecture before pruning")
+    architecture: ArchitectureName = Field("osnet_x1_0", description="architecture before pruning")
     embedding_dim: int = Field(512, ge=8, description="size of the embedding")

@@ -24,25 +24,28 @@ class SearchSettings(Settings):
         description="limit of MACs, as a share of the full-width model's; none: those of "
         "prune.target",
     )
-    multiple: int = Field(1, ge=1, description="widths are multiples of it, where there is room")
-    untouched: tuple[str, ...] = Field((), description="patterns of layers to leave alone")
+    multiple: int = Field(
+        1, ge=1, description="widths are multiples of it, if the layer is wide enough"
+    )
+    untouched: tuple[str, ...] = Field((), description="patterns of layers that are not cut")
     variables: dict[str, tuple[str, ...]] | None = Field(
         None,
         min_length=1,
-        description="patterns of the layers that share a proportion, by name; none: one a stage, "
-        "and for OSNet one for the insides of all blocks",
+        description="patterns of the layers that share a proportion, by name; none: one for each "
+        "stage, and for OSNet one for the inner layers of all blocks",
     )
-    iterations: int = Field(1, ge=1, description="cuts in which a candidate is made")
+    iterations: int = Field(1, ge=1, description="number of cuts that make a candidate")
     reconstruction_images: int = Field(
         96, ge=1, description="training images for least squares after each cut"
     )
     held_back: int = Field(
-        40, ge=2, description="training identities to score on; the rest serves reconstruction"
+        40, ge=2, description="training identities to score on; the others are for reconstruction"
     )
     concurrency: int = Field(1, ge=1, description="candidates that are scored at the same time")
     machines: tuple[SearchMachine, ...] = Field(
-        (), description="where ({address, key_file, python}), over SSH; none: here"
+        (), description="machines that score, over SSH: {address, key_file, python}; none: this one"
     )
     callback: str = Field(
-        "127.0.0.1", description="address on which the machines reach the SSH tunnel to us"
+        "127.0.0.1",
+        description="address at which the machines reach the SSH tunnel to this machine",
     )

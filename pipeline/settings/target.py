@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from pipeline.settings.base import Settings, Share, expand
+from pipeline.settings.base import Settings, Share, expand, registered
+from reid_edge.models.registry import ARCHITECTURES
 
 PLAN_SUFFIX = ".json"
 Budget = Annotated[float, Field(gt=0)]
@@ -36,12 +37,14 @@ def _kind_of_target(value: object) -> str:
     return SHARE if isinstance(value, int | float) else BUDGET
 
 
-def _expand_plan(value: str) -> str:
-    return str(expand(value)) if value.endswith(PLAN_SUFFIX) else value
+def _plan_or_architecture(value: str) -> str:
+    if value.endswith(PLAN_SUFFIX):
+        return str(expand(value))
+    return registered(value, ARCHITECTURES)
 
 
 Target = Annotated[
-    Annotated[str, AfterValidator(_expand_plan), Tag(NAME)]
+    Annotated[str, AfterValidator(_plan_or_architecture), Tag(NAME)]
     | Annotated[Share, Tag(SHARE)]
     | Annotated[WidthBudget, Tag(BUDGET)],
     Discriminator(_kind_of_target),

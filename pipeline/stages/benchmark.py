@@ -1,26 +1,49 @@
-"""Stage ``benchmark``: latency, throughput, memory, size of every model file, side by side."""
+"""Stage ``benchmark``: latency, throughput, memory and size of every model file."""
+
+from __future__ import annotations
 
 import logging
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
 
-from pipeline.context import StageContext
-from pipeline.evaluation import evaluate, headline
-from pipeline.model_files import ModelFile, model_files
-from quantize.latency import Measurement, Model, measure_side_by_side
-from quantize.machine import machine_description, usable_cores
-from reid_edge.core.int8_engine import quantized_engine
-from reid_edge.core.io import write_json
-from reid_edge.inference.backends.torchscript_runtime import load_torchscript
+from pydantic import Field
+
+from pipeline.report.benchmark import BENCHMARK_SECTION
+from pipeline.results import Benchmark, BenchmarkResult, BenchmarkRow
+from pipeline.settings.base import Settings
+from pipeline.stage import Stage, Upstream
+from reid_edge.core.io import write_bytes
+
+if TYPE_CHECKING:
+    from pipeline.context import StageContext
+    from pipeline.model_files import ModelFile
+    from reid_edge.metrics.results import Evaluation
 
 BENCHMARK_FILE = "benchmark.json"
 
 logger = logging.getLogger(__name__)
 
 
-def run(context: StageContext) -> dict[str, Any]:
-    """Measure every file of the run beside the first and write ``benchmark.json``."""
-    settings = context.config.benchmark
+Count = Annotated[int, Field(ge=1)]
+
+
+class BenchmarkStage(Settings):
+    """Stage ``benchmark``: every model file of the run, side by side."""
+
+    rounds: int = Field(30, ge=2, description="timed calls of each file, in turn")
+    batches: tuple[Count, ...] = Field((1, 8), min_length=1, description="images in a call")
+    threads: tuple[Count, ...] | None = Field(
+        None, min_length=1, description="threads of a call; none: 1, and all cores of the process"
+    )
+
+
+def run(context: StageContext[BenchmarkStage]) -> BenchmarkResult:
+    """Measure every file of the run, compare it with the first, write ``benchmark.json``."""
+    from pipeline.model_files import model_files
+    from quantize.latency import Model, measure_side_by_side
+    from quantize.machine import machine_description, usable_cores
+
+    settings = context.settings
     files = model_files(context.folder.parent, context.made)
     measured = measure_side_by_side(
         {file.name: Model(file.opener(), (3, *file.input_size)) for file in files},
@@ -29,35 +52,68 @@ def run(context: StageContext) -> dict[str, Any]:
         rounds=settings.rounds,
         progress=lambda line: logger.info("benchmark: %s", line),
     )
-    content = {
-        "machine": machine_description(),
-        "rounds": settings.rounds,
-        "rows": [_row(context, file, measured[file.name]) for file in files],
-    }
-    write_json(context.folder / BENCHMARK_FILE, content)
-    return {"benchmark": content}
+    rows = [
+        BenchmarkRow(
+            name=file.name,
+            kind=file.backend.name,
+            engine=file.engine,
+            meant_for=file.meant_for,
+            input_size=file.input_size,
+            bytes=file.bytes,
+            metrics=file.metrics or _evaluate(context, file),
+            peak_bytes=measured[file.name].peak_bytes,
+            timings=measured[file.name].timings,
+        )
+        for file in files
+    ]
+    benchmark = Benchmark(machine=machine_description(), rounds=settings.rounds, rows=tuple(rows))
+    write_bytes(context.folder / BENCHMARK_FILE, benchmark.to_json())
+    return BenchmarkResult(benchmark=benchmark)
 
 
-def _row(context: StageContext, file: ModelFile, measured: Measurement) -> dict[str, Any]:
-    return {
-        "name": file.name,
-        "kind": file.backend.name,
-        "engine": file.engine,
-        "meant_for": file.meant_for,
-        "input_size": list(file.input_size),
-        "bytes": file.bytes,
-        **headline(file.metrics or _evaluate(context, file), context.config),
-        **asdict(measured),
-    }
+def _evaluate(context: StageContext[BenchmarkStage], file: ModelFile) -> Evaluation:
+    """Measure the accuracy of a file that the stage that made it has not measured.
 
-
-def _evaluate(context: StageContext, file: ModelFile) -> dict[str, Any]:
-    """Measure the accuracy of an int8 file on another engine than its own.
-
-    Engines round differently, and on some processors sums overflow in one of them.
+    Of an int8 file, that is its accuracy on another engine than its own: engines round differently,
+    and on some processors sums overflow in one of them.
     """
-    assert file.engine is not None, "all other files were measured by the stage that made them"
+    from pipeline.evaluation import evaluate_stage
+    from reid_edge.core.int8_engine import quantized_engine
+    from reid_edge.inference.backends.torchscript_runtime import load_torchscript
+    from reid_edge.inference.embedder import load_embedder
+    from reid_edge.inference.evaluation import evaluate
+
     logger.info("benchmark: accuracy of %s", file.name)
+    if file.engine is None:
+        embedder = load_embedder(file.path, input_size=file.input_size)
+        settings = context.config.data
+        return evaluate(
+            embedder,
+            context.data,
+            batch_size=settings.evaluation_batch,
+            workers=settings.workers,
+        ).result
     model, _ = load_torchscript(file.path, file.engine)
     with quantized_engine(file.engine):
-        return evaluate(model, replace(context, input_size=file.input_size), device="cpu")
+        return evaluate_stage(model, replace(context, input_size=file.input_size), device="cpu")
+
+
+def _inputs(upstream: Upstream) -> dict[str, str]:
+    """Return the hashes of the files that stages made, by ``stage/file``."""
+    return {
+        f"{stage}/{name}": digest
+        for stage, what in upstream.made.items()
+        for name, digest in what.outputs.items()
+    }
+
+
+BENCHMARK: Stage[BenchmarkStage] = Stage(
+    name="benchmark",
+    summary="measure latency, memory, size and accuracy of every model file, side by side",
+    settings=BenchmarkStage,
+    run=run,
+    result=BenchmarkResult,
+    shows_accuracy=True,
+    inputs=_inputs,
+    report=BENCHMARK_SECTION,
+)

@@ -1,8 +1,9 @@
-"""The training images that a criterion is measured on, by what it declares that it needs."""
+"""The training images that a criterion is measured on, as far as it needs images."""
 
 import logging
 import math
 from statistics import mean
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,11 +11,11 @@ from torch.nn import functional as F
 
 from pipeline.context import StageContext
 from pipeline.settings.cut import CutSettings
-from prune.criteria import CRITERIA
+from prune.criteria import find_criterion
 from prune.criteria.criterion import ScoringData
 from reid_edge.data.schema import count_persons, relabel
 
-# Share of the cross entropy of a classifier for which all identities are equally likely.
+# Share of the cross entropy of a classifier that gives all identities the same probability.
 GUESSING = 0.95
 
 logger = logging.getLogger(__name__)
@@ -35,16 +36,16 @@ class ClassifierLoss:
 
 
 def scoring_data(
-    context: StageContext, settings: CutSettings, *purpose: int | str
+    context: StageContext[Any], settings: CutSettings, *purpose: int | str
 ) -> ScoringData | None:
-    """Draw the training images that the stage's criterion needs; None if it needs weights alone.
+    """Draw the training images that the stage's criterion needs; None if it needs only weights.
 
     Args:
         context: of the stage.
         settings: of the stage.
-        purpose: names what the images are for; other names draw other images.
+        purpose: name of the use; each name draws its own images.
     """
-    needs = CRITERIA.load(settings.criterion).needs
+    needs = find_criterion(settings.criterion).needs
     if needs == "weights":
         return None
     chosen = context.training_sample(settings.criterion_images, *purpose)
@@ -58,8 +59,8 @@ def scoring_data(
     return ScoringData(batches, labels, ClassifierLoss())
 
 
-def warn_of_guessing(context: StageContext, criterion: str, data: ScoringData | None) -> None:
-    """Warn if the loss that a criterion took is that of a classifier that knows nothing."""
+def warn_of_guessing(context: StageContext[Any], criterion: str, data: ScoringData | None) -> None:
+    """Warn if the criterion's loss is no better than that of a random classifier."""
     if data is None or not isinstance(data.loss, ClassifierLoss) or not data.loss.values:
         return
     loss, guessed = mean(data.loss.values), math.log(count_persons(context.data.train))

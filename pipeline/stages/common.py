@@ -8,10 +8,11 @@ from typing import Any
 from torch import nn
 
 from pipeline.context import StageContext
-from pipeline.evaluation import headline
+from pipeline.results import ModelResult, StageResult, headline
 from pipeline.run_dir import CHECKPOINT, LAST_MODEL, METRICS
 from reid_edge.core.cost import model_cost
-from reid_edge.core.io import write_json
+from reid_edge.core.io import write_bytes
+from reid_edge.metrics.results import Evaluation
 from reid_edge.models.checkpoint import describe, save_checkpoint
 from reid_edge.training.distillation import Teacher
 from reid_edge.training.fit_config import FitConfig
@@ -21,7 +22,7 @@ from reid_edge.training.validation import Validation
 
 
 def train_model(
-    context: StageContext,
+    context: StageContext[Any],
     model: nn.Module,
     settings: TrainingSettings,
     *,
@@ -30,16 +31,16 @@ def train_model(
     label: str | None = None,
     purpose: tuple[int | str, ...] = (),
 ) -> None:
-    """Train a model in place on the stage's images; resume after its last whole epoch.
+    """Train a model in place on the stage's images; an interrupted training is resumed.
 
     Args:
         context: of the stage.
         model: to be trained.
         settings: batches, losses, optimiser, schedule.
         teacher: the model to imitate, if any.
-        folder: where the state after every epoch is kept, by default the stage's.
+        folder: where the state after every epoch is written, by default the stage's folder.
         label: names the training in the log, by default the stage's name.
-        purpose: tells this training from others of the stage.
+        purpose: distinguishes this training from others of the stage.
     """
     from reid_edge.training.fit import fit  # Lightning takes seconds to import
 
@@ -73,35 +74,36 @@ def train_model(
 
 
 def finish_model(
-    context: StageContext, model: nn.Module, architecture: str, metrics: dict[str, Any]
-) -> dict[str, Any]:
-    """Write ``checkpoint.pt`` and ``metrics.json`` and return the row of the closing table.
+    context: StageContext[Any], model: nn.Module, architecture: str, metrics: Evaluation
+) -> StageResult:
+    """Write ``checkpoint.pt`` and ``metrics.json`` and return the stage's result.
 
-    Where the best epoch was chosen by validation, the last one's model is in ``last.pt``.
+    If validation chose the best epoch, ``last.pt`` holds the model of the last epoch.
     """
     model.cpu().eval()
-    accuracy = headline(metrics, context.config)
     info = describe(
         model,
         architecture,
         input_size=context.input_size,
-        metrics=accuracy,
+        metrics=headline(metrics, context.config.evaluation.distance),
         parent_hash=context.parent_hash,
     )
     path = context.folder / CHECKPOINT
     save_checkpoint(path, model, info)
     if context.validation is not None and (context.folder / LAST).exists():
-        # Of no use to a stage that follows, but to whoever doubts the choice of the best.
+        # No later stage uses it; it lets users compare the last epoch with the best one.
         last = copy.deepcopy(model)
         load_weights(last, context.folder / LAST)
         save_checkpoint(context.folder / LAST_MODEL, last, replace(info, metrics={}))
-    write_json(context.folder / METRICS, metrics)
+    write_bytes(context.folder / METRICS, metrics.to_json().encode())
     cost = model_cost(model, context.example())
-    return {
-        "model": architecture,
-        "file": f"{context.stage}/{CHECKPOINT}",
-        "parameters": cost.parameters,
-        "macs": cost.macs,
-        "bytes": path.stat().st_size,
-        "metrics": metrics,
-    }
+    return StageResult(
+        model=ModelResult(
+            name=architecture,
+            file=f"{context.stage}/{CHECKPOINT}",
+            parameters=cost.parameters,
+            macs=cost.macs,
+            bytes=path.stat().st_size,
+            metrics=metrics,
+        )
+    )

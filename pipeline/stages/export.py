@@ -1,47 +1,128 @@
-"""Stage ``export``: files of the latest float model for other programs, each checked against it."""
+"""Stage ``export``: write the latest float model for other programs and check each file."""
+
+from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pipeline.context import StageContext
+from pydantic import AfterValidator, Field, model_validator
+
 from pipeline.dependencies import PARENT_INPUT
-from pipeline.exporters import check_model, export_source, exporters, settings_of
-from pipeline.file_parity import (
-    Embedded,
-    ExportedFile,
-    check_file,
-    embed_test_images,
-    reject,
-)
+from pipeline.report.files import FILES_SECTION
+from pipeline.results import FileResult, Parities, StageResult
 from pipeline.run_dir import INT8_FILE
-from pipeline.settings.export import INT8_OF_QUANTIZE
-from reid_edge.core.errors import PipelineError, QuantizeError
-from reid_edge.core.exporter import Exporter, ExportSource
-from reid_edge.core.io import write_json
+from pipeline.settings.base import Settings, registered
+from pipeline.stage import Stage, Upstream
+from quantize.exporters import EXPORTERS
+from quantize.exporters.onnx_int8 import Calibration
+from reid_edge.core.errors import ModelError, PipelineError, QuantizeError
+from reid_edge.core.exporter import in_order
+from reid_edge.core.io import write_bytes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pipeline.config import Config
+    from pipeline.context import StageContext
+    from pipeline.file_parity import Embedded
+    from reid_edge.core.exporter import Exporter, ExportSource
 
 PARITY_FILE = "parity.json"
+# The stage whose int8 file is checked too.
+INT8_STAGE = "quantize"
 
 logger = logging.getLogger(__name__)
 
 
-def run(context: StageContext) -> dict[str, Any]:
+# The stage quantize makes this file; the stage export only compares it with the model.
+INT8_OF_QUANTIZE = "torchscript_int8"
+# Exporters whose settings are keys of the section itself.
+IN_SECTION = ("onnx_int8",)
+
+
+FileName = Annotated[str, AfterValidator(lambda name: registered(name, EXPORTERS))]
+
+
+class ParitySettings(Settings):
+    """What an exported file has to keep to, measured on query and gallery."""
+
+    float_cosine: float = Field(
+        0.999, ge=-1, le=1, description="float files: lowest cosine of any image to the model"
+    )
+    int8_cosine: float = Field(
+        0.98, ge=-1, le=1, description="int8 files: mean cosine of the images to the model"
+    )
+    int8_lowest_cosine: float = Field(
+        0.9, ge=-1, le=1, description="int8 files: lowest cosine of any image to the model"
+    )
+    loss: float = Field(0.015, ge=0, le=1, description="largest loss of mAP (with faces, of EER)")
+    spread: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="smallest variance of the embeddings, as a share of the model's",
+    )
+    batch_difference: float = Field(
+        1e-4, ge=0, description="largest difference of an embedding between batches of 1, 2 and 7"
+    )
+
+
+class ExportStage(Settings):
+    """Stage ``export``: files of the latest float model, each checked against it."""
+
+    files: tuple[FileName, ...] = Field(
+        ("torchscript", "torchscript_int8", "onnx", "onnx_int8"),
+        min_length=1,
+        description=f"file formats: {', '.join(EXPORTERS)}; {INT8_OF_QUANTIZE} is the file of the "
+        "stage quantize, which is checked",
+    )
+    calibration_images: int = Field(
+        256, ge=1, description="training images that calibrate int8 files, evenly over the cameras"
+    )
+    calibration: Calibration = Field(
+        "percentile",
+        description="how ONNX Runtime finds activation ranges: percentile, minmax or entropy",
+    )
+    percentile: float = Field(
+        99.999,
+        gt=50,
+        le=100,
+        description="calibration percentile: percentage of the values inside the range",
+    )
+    reduce_range: bool = Field(
+        False, description="7-bit weights in onnx_int8, for x86 processors without VNNI"
+    )
+    options: dict[FileName, dict[str, Any]] | None = Field(
+        None, description="settings of exporters of installed packages, by name; none: defaults"
+    )
+    parity: ParitySettings = ParitySettings()
+
+    @model_validator(mode="after")
+    def _what_files_are_made_of(self) -> Self:
+        in_order(EXPORTERS.load(name) for name in EXPORTERS if name in self.files)
+        return self
+
+
+def run(context: StageContext[ExportStage]) -> StageResult:
     """Write the files, compare each with the model, and write ``parity.json``.
 
     Raises:
         PipelineError: a file does not agree with the model; it is kept as ``rejected-...``.
     """
+    from pipeline.exporters import check_model, export_source, exporters, settings_of
+    from pipeline.file_parity import embed_test_images
+
     assert context.parent is not None, "export was planned without a parent"
-    settings = context.config.export
+    settings = context.settings
     model, info = context.load_parent()
     check_model(settings.files, info)
     _, reference = embed_test_images(context.parent, context, info.architecture)
-    verification = reference.metrics["verification"]
-    threshold = None if verification is None else verification["equal_error_threshold"]
+    verification = reference.metrics.verification
+    threshold = None if verification is None else verification.equal_error_threshold
     source = export_source(context, model, info, threshold)
     made: dict[str, Path] = {}
-    rows: list[ExportedFile] = []
+    rows: list[FileResult] = []
     for exporter in exporters(settings.files):
         own = replace(source, files=dict(made), settings=settings_of(exporter, settings))
         row = _make(exporter, own, context, reference)
@@ -50,44 +131,53 @@ def run(context: StageContext) -> dict[str, Any]:
         rows.append(row)
     if INT8_OF_QUANTIZE in settings.files:
         rows += _check_int8_of_quantize(context, reference)
-    result = {"files": [row.to_dict() for row in rows]}
-    write_json(context.folder / PARITY_FILE, result)
+    write_bytes(context.folder / PARITY_FILE, Parities(files=tuple(rows)).to_json())
     _raise_if_any_failed(rows, context)
-    return result
+    return StageResult(files=tuple(rows))
 
 
 def _make(
-    exporter: Exporter, source: ExportSource, context: StageContext, reference: Embedded
-) -> ExportedFile:
-    """Write a file, compare it with the model, and set it aside if it differs."""
+    exporter: Exporter,
+    source: ExportSource,
+    context: StageContext[ExportStage],
+    reference: Embedded,
+) -> FileResult:
+    """Write a file, compare it with the model, and rename it if it differs."""
+    from pipeline.file_parity import check_file, reject
+
     path = context.folder / exporter.file_name(source)
-    row = ExportedFile(
-        path.name, 0, exporter.int8, exporter=exporter.name, meant_for=exporter.meant_for
-    )
+    row = FileResult(
+        name=path.name, bytes=0, int8=exporter.int8, timed=exporter.timed, exporter=exporter.name,
+        meant_for=exporter.meant_for,
+    )  # fmt: skip
     try:
         exporter.write(source, path)
     except QuantizeError as error:
-        return replace(row, problems=(str(error),))
+        return row.model_copy(update={"problems": (str(error),)})
     row = check_file(path, context, reference, row)
     kept = reject(path) if row.problems else path
-    where = f"{context.stage}/{kept.name}"
-    return replace(row, path=where, file=where if exporter.timed else None)
+    return row.model_copy(update={"path": f"{context.stage}/{kept.name}"})
 
 
-def _check_int8_of_quantize(context: StageContext, reference: Embedded) -> list[ExportedFile]:
-    """Compare the file of the stage quantize, which stays where it is."""
-    if "quantize" not in context.made:
+def _check_int8_of_quantize(
+    context: StageContext[ExportStage], reference: Embedded
+) -> list[FileResult]:
+    """Compare the file of the stage ``quantize`` with the model; the file is not copied."""
+    from pipeline.file_parity import check_file
+
+    if INT8_STAGE not in context.made:
         logger.info("export: no torchscript_int8 to check, the stage quantize has made none")
         return []
-    path = context.folder.parent / "quantize" / INT8_FILE
-    if context.made["quantize"].inputs.get(PARENT_INPUT) != context.parent_hash:
+    path = context.folder.parent / INT8_STAGE / INT8_FILE
+    if context.made[INT8_STAGE].inputs.get(PARENT_INPUT) != context.parent_hash:
         logger.info("export: %s was made from another model than these files; not checked", path)
         return []
-    row = ExportedFile(path.name, 0, int8=True, exporter=INT8_OF_QUANTIZE)
-    return [replace(check_file(path, context, reference, row), name=f"quantize/{INT8_FILE}")]
+    name = f"{INT8_STAGE}/{INT8_FILE}"
+    row = FileResult(name=name, bytes=0, int8=True, exporter=INT8_OF_QUANTIZE)
+    return [check_file(path, context, reference, row)]
 
 
-def _raise_if_any_failed(rows: list[ExportedFile], context: StageContext) -> None:
+def _raise_if_any_failed(rows: list[FileResult], context: StageContext[ExportStage]) -> None:
     failed = [row for row in rows if row.problems]
     if not failed:
         return
@@ -98,3 +188,56 @@ def _raise_if_any_failed(rows: list[ExportedFile], context: StageContext) -> Non
         f"export: {first.name} does not agree with the model: {', '.join(first.problems)}"
         f"{where}{more}; see {context.folder / PARITY_FILE}, or set export.parity"
     )
+
+
+def _inputs(upstream: Upstream) -> dict[str, str]:
+    int8 = upstream.made.get(INT8_STAGE)
+    # An int8 file of another model is neither checked nor needed.
+    if int8 is None or int8.parent != upstream.parent_hash:
+        return {}
+    return {f"{INT8_STAGE}/{INT8_FILE}": int8.outputs.get(INT8_FILE, "to be made")}
+
+
+def _check(config: Config) -> None:
+    """Check packages, options, and that other programs can build the model, by the settings."""
+    from pipeline.exporters import (
+        check_model,
+        check_options,
+        check_packages,
+        check_published_widths,
+    )
+    from pipeline.plan import cutting_stage
+    from reid_edge.models.checkpoint_info import CheckpointInfo
+
+    settings, cutting = config.of(EXPORT), cutting_stage(config)
+    check_packages(settings.files)
+    check_options(settings)
+    architecture: str | None = config.model.architecture
+    if cutting is not None:
+        architecture = config.declared[cutting].architecture(config)
+    if architecture is None:
+        check_published_widths(settings.files, f"{cutting}.target")
+        return
+    # The model may be a narrower one of the same family, cut by a stage that does not run now.
+    info = CheckpointInfo(
+        architecture,
+        num_classes=1,
+        embedding_dim=config.model.embedding_dim,
+        input_size=(config.data.height, config.data.width),
+    )
+    try:
+        check_model(settings.files, info)
+    except ModelError as error:
+        raise PipelineError(f"export.files: {error}") from error
+
+
+EXPORT: Stage[ExportStage] = Stage(
+    name="export",
+    summary="write files for other programs, each checked against the model",
+    settings=ExportStage,
+    run=run,
+    shows_accuracy=True,
+    inputs=_inputs,
+    check=_check,
+    report=FILES_SECTION,
+)

@@ -1,27 +1,23 @@
-"""Which layers of the stage ``quantize`` stay in float, and what each of them costs."""
+"""Choose the layers that the stage ``quantize`` leaves in float; measure the cost of int8."""
 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import torch
 from torch import nn
 
 from pipeline.context import StageContext
 from pipeline.progress import progress_bar
-from pipeline.settings.quantize import QuantizeStage
-from quantize.agreement import Agreement, Reference
+from pipeline.results import Budget
+from pipeline.stages.quantize import QuantizeStage
+from quantize.agreement import Reference
 from quantize.calibrate import Calibrated, keep_in_float
 from quantize.call_sites import is_inside
-from quantize.count import ASKED_FOR, QuantizationReport
-from quantize.sensitivity import (
-    BudgetStep,
-    Sensitivity,
-    measure_sensitivity,
-    steps_to_budget,
-)
+from quantize.count import ASKED_FOR
+from quantize.results import Agreement, BudgetStep, QuantizationReport, Sensitivity
+from quantize.sensitivity import measure_sensitivity, steps_to_budget
 from quantize.static import convert_calibrated
 
 SCAN_IMAGES = 64
@@ -34,19 +30,24 @@ class FloatChoice:
     """What stays in float.
 
     Attributes:
-        calibrated: with the layers in float that the settings name, then those that the scan
+        calibrated: the layers in float are those that the settings name and those that the scan
             chose.
-        told: the scan and the steps towards the budget as plain data, as far as there were any.
+        scan: what int8 costs layer by layer, if it was measured.
+        budget: the steps towards the accuracy budget, if there is one.
     """
 
     calibrated: Calibrated
-    told: dict[str, Any]
+    scan: Sensitivity | None = None
+    budget: Budget | None = None
 
 
 def choose_float_layers(
-    context: StageContext, model: nn.Module, calibrated: Calibrated, reference: Reference | None
+    context: StageContext[QuantizeStage],
+    model: nn.Module,
+    calibrated: Calibrated,
+    reference: Reference | None,
 ) -> FloatChoice:
-    """Scan the layers if that is asked for, or if the accuracy budget is not met without.
+    """Scan the layers if the settings ask for it, or if all-int8 misses the accuracy budget.
 
     Args:
         context: of the stage.
@@ -54,36 +55,46 @@ def choose_float_layers(
         calibrated: with the layers in float that the settings name.
         reference: the float model's embeddings of the images held back.
     """
-    settings = context.config.quantize
+    settings = context.settings
     budget = settings.accuracy_budget
     if reference is None or not (settings.scan or budget is not None):
-        return FloatChoice(calibrated, {})
+        return FloatChoice(calibrated)
 
     @cache
     def measure(layers: tuple[str, ...]) -> Agreement:
-        spared = keep_in_float(model, calibrated, layers)
-        int8 = convert_calibrated(spared, bias_correction=settings.bias_correction)
+        less = keep_in_float(model, calibrated, layers)
+        int8 = convert_calibrated(less, bias_correction=settings.bias_correction)
         return reference.agreement(int8, settings.engine)
 
-    told: dict[str, Any] = {}
+    scan: Sensitivity | None = None
     ranked: list[str] = []
     if settings.scan or (budget is not None and measure(()).mean_cosine_error > budget):
-        found = _scan(model, calibrated, reference)
-        told["scan"] = found.to_dict()
-        ranked = [cost.layer for cost in found.layers if cost.spared > 0]
+        images = torch.cat(reference.batches)[:SCAN_IMAGES]
+        with progress_bar("rounding layers one at a time") as progress:
+            task = progress.add_task("layers", total=None)
+            scan = measure_sensitivity(
+                model,
+                calibrated,
+                [images],
+                progress=lambda done, total: progress.update(task, completed=done, total=total),
+            )
+        ranked = [cost.layer for cost in scan.layers if cost.saved > 0]
     if budget is None:
-        return FloatChoice(calibrated, told)
+        return FloatChoice(calibrated, scan)
     steps = list(steps_to_budget(measure, ranked, budget=budget, most=settings.max_float_layers))
     chosen = min(steps, key=lambda step: step.agreement.mean_cosine_error)
-    told["budget"] = {"mean_cosine_error": budget, "steps": [step.to_dict() for step in steps]}
-    _tell(chosen, budget, _advice(settings, ranked))
-    return FloatChoice(keep_in_float(model, calibrated, chosen.float_layers), told)
+    _log_choice(chosen, budget, settings, ranked)
+    return FloatChoice(
+        keep_in_float(model, calibrated, chosen.float_layers),
+        scan,
+        Budget(mean_cosine_error=budget, steps=tuple(steps)),
+    )
 
 
 def warn_of_ignored(asked_for: Sequence[str], report: QuantizationReport) -> None:
-    """Warn of names in ``quantize.float_layers`` that leave nothing in float.
+    """Warn of names in ``quantize.float_layers`` that have no effect.
 
-    FX takes what has no weights into int8 together with what is around it.
+    FX quantizes a module without weights together with the modules around it.
     """
     left = [layer.name for layer in report.left_in_float if layer.reason == ASKED_FOR]
     for name in asked_for:
@@ -94,29 +105,10 @@ def warn_of_ignored(asked_for: Sequence[str], report: QuantizationReport) -> Non
             )  # fmt: skip
 
 
-def _scan(model: nn.Module, calibrated: Calibrated, reference: Reference) -> Sensitivity:
-    images = torch.cat(reference.batches)[:SCAN_IMAGES]
-    with progress_bar("rounding layers one at a time") as progress:
-        task = progress.add_task("layers", total=None)
-        return measure_sensitivity(
-            model,
-            calibrated,
-            [images],
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
-        )
-
-
-def _advice(settings: QuantizeStage, ranked: Sequence[str]) -> str:
-    """Return what may help where the budget is missed."""
-    ways = []
-    if len(ranked) > settings.max_float_layers:
-        ways.append("raise quantize.max_float_layers")
-    if settings.mode != "qat":
-        ways.append("try quantize.mode=qat")
-    return f"; {', or '.join(ways)}" if ways else ""
-
-
-def _tell(chosen: BudgetStep, budget: float, advice: str) -> None:
+def _log_choice(
+    chosen: BudgetStep, budget: float, settings: QuantizeStage, ranked: Sequence[str]
+) -> None:
+    """Log whether the budget is met, and what may help if it is not."""
     error = chosen.agreement.mean_cosine_error
     names = ", ".join(chosen.float_layers) or "no layer"
     if error <= budget:
@@ -125,6 +117,12 @@ def _tell(chosen: BudgetStep, budget: float, advice: str) -> None:
             "%.5f", names, error, budget,
         )  # fmt: skip
     else:
+        ways = []
+        if len(ranked) > settings.max_float_layers:
+            ways.append("raise quantize.max_float_layers")
+        if settings.mode != "qat":
+            ways.append("try quantize.mode=qat")
+        advice = f"; {', or '.join(ways)}" if ways else ""
         logger.warning(
             "quantize: mean 1 - cosine %.5f with %s left in float misses quantize.accuracy_budget "
             "%.5f%s", error, names, budget, advice,

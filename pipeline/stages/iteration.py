@@ -1,23 +1,45 @@
-"""One iteration of a stage that cuts: what it is to do, and what it keeps in its folder."""
+"""One iteration of a stage that cuts: its task, and the files in its folder."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.context import StageContext
 from pipeline.run_dir import CHECKPOINT, KEPT, METRICS
-from pipeline.settings.cut import CutSettings, PruneStage
+from pipeline.settings.cut import CutStage
 from pipeline.widths import TRACE_SIZE
+from prune.criteria.criterion import Criterion, ScoringData
+from prune.cut import Cut
 from prune.hints import hint_channels
 from prune.report import read_report
-from reid_edge.core.io import write_json
+from reid_edge.core.io import write_bytes, write_json
+from reid_edge.metrics.results import Evaluation
 from reid_edge.models.checkpoint import describe, load_checkpoint, save_checkpoint
 
-REPORT = "report.json"
+REPORT = "iteration.json"
+
+
+class Cutter(Protocol):
+    """Cuts a copy of a model to planned widths; :func:`prune.cut.cut` is one."""
+
+    def __call__(
+        self,
+        model: nn.Module,
+        widths: Mapping[str, int],
+        *,
+        example: Tensor,
+        check_input: Tensor,
+        criterion: str | Criterion = ...,
+        data: ScoringData | None = None,
+        seed: int = ...,
+        groups: list[tuple[str, ...]] | None = None,
+    ) -> Cut:
+        """See :func:`prune.cut.cut`."""
 
 
 @dataclass(frozen=True)
@@ -33,26 +55,26 @@ class State:
 
     model: nn.Module
     kept: dict[str, Tensor]
-    metrics: dict[str, Any]
+    metrics: Evaluation
     judged: float | None = None
 
 
 @dataclass(frozen=True)
 class Iteration:
-    """What one iteration is to do.
+    """The task of one iteration.
 
     Attributes:
         context: of the stage.
-        settings: of the stage.
+        cutter: what cuts.
         number: from 1.
         count: K.
         widths: planned channels after it, by layer.
-        full_width: the model before the first cut; teacher, and original of the stage hints.
+        full_width: the model before the first cut; the teacher, and the target of the hints.
         groups: its layers whose channels go together.
     """
 
-    context: StageContext
-    settings: CutSettings
+    context: StageContext[CutStage]
+    cutter: Cutter
     number: int
     count: int
     widths: dict[str, int]
@@ -70,23 +92,26 @@ class Iteration:
         return f"{self.context.stage} {self.number}/{self.count}"
 
     @property
+    def settings(self) -> CutStage:
+        """Return the settings of the stage."""
+        return self.context.settings
+
+    @property
     def accuracy_budget(self) -> float | None:
-        """Return the mAP that it may lose; None if there is no limit, as for transfer."""
-        return self.settings.accuracy_budget if isinstance(self.settings, PruneStage) else None
+        """Return the mAP that the iteration may lose; None: no limit."""
+        return self.settings.accuracy_budget
 
     @property
     def rounds(self) -> int:
-        """Return how often it may be tuned."""
-        if not isinstance(self.settings, PruneStage) or self.settings.accuracy_budget is None:
-            return 1
-        return 1 + self.settings.extra_tuning
+        """Return the largest number of tuning rounds."""
+        return 1 if self.accuracy_budget is None else 1 + self.settings.extra_tuning
 
     def is_finished(self) -> bool:
-        """Tell whether there is nothing left to do."""
+        """Return whether its report is written."""
         return (self.folder / REPORT).exists()
 
     def hints(self, model: nn.Module) -> dict[str, Tensor]:
-        """Return where its compact model can be compared with the full-width one."""
+        """Return the kept channels at which its model is compared with the full-width model."""
         kept = read_kept(self.folder / KEPT)
         return hint_channels(model, torch.zeros(1, 3, *TRACE_SIZE), kept)
 
@@ -107,9 +132,19 @@ def load_state(iteration: Iteration) -> State:
     return State(
         model=load_checkpoint(folder / CHECKPOINT)[0],
         kept=read_kept(folder / KEPT),
-        metrics=json.loads((folder / METRICS).read_text()),
+        metrics=read_metrics(folder / METRICS),
         judged=read_report(folder / REPORT).validated.get("after_tuning"),
     )
+
+
+def read_metrics(path: Path) -> Evaluation:
+    """Read what a model scored on query and gallery."""
+    return Evaluation.from_json(path.read_bytes(), str(path))
+
+
+def write_metrics(path: Path, metrics: Evaluation) -> None:
+    """Write what a model scored on query and gallery."""
+    write_bytes(path, metrics.to_json().encode())
 
 
 def write_kept(path: Path, kept: dict[str, Tensor]) -> None:

@@ -1,141 +1,117 @@
 """Stage ``prune``: from full width to the target's widths in K iterations."""
 
-import logging
-from pathlib import Path
-from typing import Any
+from __future__ import annotations
 
-import torch
-from torch import nn
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from pipeline.context import StageContext
-from pipeline.evaluation import evaluate
-from pipeline.run_dir import KEPT, PLAN
-from pipeline.settings.cut import PruneStage, TransferStage
-from pipeline.stages.channel_scores import scoring_data
-from pipeline.stages.common import finish_model
-from pipeline.stages.iteration import Iteration, State, load_state, write_kept
-from pipeline.stages.prune_iteration import run_iteration
-from pipeline.stages.tuning import exceeded_budget, judges_apart
-from pipeline.widths import TRACE_SIZE, Groups, final_widths, schedule, stock_target
-from prune.costs import CostModel
-from prune.criteria.criterion import ScoringData
-from prune.layers import layer_widths
-from prune.nni_backend import find_groups
-from prune.plan_file import PlanFile, read_plan, write_plan
-from reid_edge.models.registry import build_model
+from pipeline.results import StageResult
+from pipeline.settings.cut import PruneStage
+from pipeline.settings.target import WidthBudget
+from pipeline.stage import JsonDict, NamedFile, Stage, Training
+from reid_edge.core.errors import PipelineError
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import RenderableType
+
+    from pipeline.config import Config
+    from pipeline.context import StageContext
+    from pipeline.plan import Plan
+    from pipeline.run_dir import RunDir
+    from pipeline.stages.iteration import Cutter
+
+PLAN_INPUT = "plan"
 
 
-def run(context: StageContext) -> dict[str, Any]:
-    """Take the model to the target's widths; return the row of the closing table."""
-    return cut_to_target(context, context.config.prune)
-
-
-def cut_to_target(context: StageContext, settings: TransferStage | PruneStage) -> dict[str, Any]:
-    """Take the model to the target's widths, by as many cuts as are planned for the stage.
-
-    The widths are written to ``plan.json`` before the first cut. Every iteration leaves a folder
-    with its checkpoint, which channels are kept, and its report; a finished iteration is not done
-    again after an interruption. An iteration that loses more than its accuracy budget ends the
-    stage at the widths before it.
+def prune_stage(cutter: Cutter | None = None, *, version: str = "") -> Stage[PruneStage]:
+    """Return the stage.
 
     Args:
-        context: of the stage.
-        settings: of the stage.
+        cutter: cuts a model to given widths, in the place of :func:`prune.cut.cut`.
+        version: names the cutter; a run that was made with another one is stale.
 
-    Returns:
-        The row of the closing table.
+    Raises:
+        PipelineError: a cutter has no version.
     """
-    source, _ = context.load_parent()
-    groups = find_groups(source, torch.zeros(2, 3, *TRACE_SIZE))
-    final = _planned(context, settings, source, groups)
-    _, *plans = schedule(context.config, context.stage, source, final)
-    state: State | None = None
-    note = ""
-    for number, widths in enumerate(plans, start=1):
-        iteration = Iteration(context, settings, number, len(plans), widths, source, groups)
-        if not iteration.is_finished():
-            run_iteration(iteration, state or _initial_state(context, source))
-        lost = exceeded_budget(iteration)
-        if lost is not None:
-            state = state or _initial_state(context, source)
-            note = _went_back(iteration, lost)
-            break
-        state = load_state(iteration)
-    assert state is not None, "a plan has at least one iteration"
-    write_kept(context.folder / KEPT, state.kept)
-    return _finish(context, state, final) | ({"note": note} if note else {})
+    if cutter is not None and not version:
+        raise PipelineError("a cutter needs a version, so that results of another are not reused")
 
+    def run(context: StageContext[PruneStage]) -> StageResult:
+        """Take the model to the target's widths."""
+        from pipeline.stages.cutting import cut_to_target
 
-def _planned(
-    context: StageContext,
-    settings: TransferStage | PruneStage,
-    source: nn.Module,
-    groups: Groups,
-) -> dict[str, int]:
-    """Return the final widths; once written they do not change, however they were found."""
-    path = context.folder / PLAN
-    if not path.exists():
-        _write_plan(context, settings, source, groups, path)
-    return {**layer_widths(source), **read_plan(path).widths}
+        return cut_to_target(context, PRUNE, cutter)
 
-
-def _write_plan(
-    context: StageContext,
-    settings: TransferStage | PruneStage,
-    source: nn.Module,
-    groups: Groups,
-    path: Path,
-) -> None:
-    def data() -> ScoringData | None:
-        return scoring_data(context, settings, "plan")
-
-    widths = final_widths(context.config, context.stage, source, data, groups)
-    costs = CostModel(source, context.example())
-    cost = costs.cost(widths)
-    plan = PlanFile(
-        architecture=context.config.model.architecture,
-        input_size=context.input_size,
-        # Without the classifier, whose width is the number of identities.
-        widths={name: widths[name] for name in costs.layers},
-        macs=cost.macs,
-        parameters=cost.parameters,
-        note=f"{context.stage}.target={settings.target}",
+    return Stage(
+        name="prune",
+        summary="take the model to the target's widths in K iterations",
+        settings=PruneStage,
+        run=run,
+        model="changes",
+        cuts=True,
+        default=True,
+        version=version,
+        architecture=_architecture,
+        counted=_counted,
+        chooses_by_accuracy=lambda settings: settings.accuracy_budget is not None,
+        files=_files,
+        trainings=_trainings,
+        check=_check,
+        unused=_unused,
+        show_plan=_show_plan,
     )
-    write_plan(path, plan)
-    logger.info(
-        "%s: planned %.1f M MACs, %s parameters (%s)",
-        context.stage, cost.macs / 1e6, f"{cost.parameters:,}", path,
-    )  # fmt: skip
 
 
-def _went_back(iteration: Iteration, lost: float) -> str:
-    budget = iteration.accuracy_budget
-    assert budget is not None
-    where = " on the identities set apart" if judges_apart(iteration) else ""
-    previous = f"iteration {iteration.number - 1}" if iteration.number > 1 else "full width"
-    note = (
-        f"{iteration.context.stage} went back to {previous}: iteration {iteration.number} of "
-        f"{iteration.count} lost {100 * lost:.1f} mAP{where}, more than the {100 * budget:.1f} of "
-        "prune.accuracy_budget"
-    )
-    logger.warning("%s", note)
-    return note
+def _counted(config: Config) -> JsonDict:
+    settings = config.of(PRUNE)
+    own = settings.model_dump(mode="json")
+    if _files(settings):
+        own["target"] = "a plan file"  # which counts by its content, see ``files``
+    target = settings.target
+    if isinstance(target, WidthBudget) and target.latency is not None:
+        return {"latency": {"threads": config.latency.threads}, "prune": own}
+    return {"prune": own}
 
 
-def _finish(context: StageContext, state: State, final: dict[str, int]) -> dict[str, Any]:
-    """Write the model: as a stock architecture where that is what it is."""
-    name = stock_target(context.config, context.stage)
-    if name is None or layer_widths(state.model) != final:
-        return finish_model(context, state.model, context.config.model.architecture, state.metrics)
-    classes, embedding_dim = state.model.get_submodule("classifier").weight.shape  # type: ignore[misc]
-    stock = build_model(name, num_classes=classes, embedding_dim=embedding_dim)
-    stock.load_state_dict(state.model.state_dict(), strict=True)
-    return finish_model(context, stock, name, state.metrics)
+def _files(settings: PruneStage) -> list[NamedFile]:
+    plan = settings.plan_path
+    return [] if plan is None else [NamedFile(PLAN_INPUT, "prune.target", plan)]
 
 
-def _initial_state(context: StageContext, source: nn.Module) -> State:
-    metrics = evaluate(source, context)
-    kept = {name: torch.arange(width) for name, width in layer_widths(source).items()}
-    return State(source.cpu(), kept, metrics)
+def _trainings(config: Config) -> list[Training]:
+    settings = config.of(PRUNE)
+    distillation = settings.distillation if settings.teacher else None
+    return [Training("prune.tuning", settings.tuning, distillation)]
+
+
+def _check(config: Config) -> None:
+    from pipeline.widths import check_reachable
+    from prune.criteria import find_criterion
+
+    find_criterion(config.of(PRUNE).criterion)  # one of an installed package may not import
+    check_reachable(config, PRUNE)
+
+
+def _unused(config: Config) -> Iterator[str]:
+    settings = config.of(PRUNE)
+    yield from settings.unused("prune")
+    default = PruneStage.model_fields["extra_tuning"].default
+    if settings.extra_tuning != default and settings.accuracy_budget is None:
+        yield "prune.extra_tuning: not used, prune.accuracy_budget is not given"
+
+
+def _architecture(config: Config) -> str | None:
+    from pipeline.widths import stock_target
+
+    return stock_target(config.of(PRUNE))
+
+
+def _show_plan(config: Config, run: RunDir, plan: Plan) -> Sequence[RenderableType]:
+    from pipeline.stages.cutting import planned_widths
+
+    return planned_widths(config, run, plan, PRUNE)
+
+
+PRUNE: Stage[PruneStage] = prune_stage()

@@ -1,7 +1,7 @@
 """One prune iteration: masks, surgery, check, reconstruction, recalibration, tuning, report.
 
-Its folder is filled in two steps, each of which ends with a JSON file that marks it as done: the
-mended compact model (``cut.json``), then the tuned one (``report.json``).
+The folder of an iteration is filled in two steps, and a JSON file marks the end of each step:
+``cut.json`` is written after reconstruction and recalibration, ``iteration.json`` after tuning.
 """
 
 import logging
@@ -12,18 +12,18 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from pipeline.evaluation import evaluate, headline
+from pipeline.evaluation import evaluate_stage
+from pipeline.results import headline
 from pipeline.run_dir import CHECKPOINT, KEPT, METRICS
 from pipeline.stages.channel_scores import scoring_data, warn_of_guessing
-from pipeline.stages.iteration import REPORT, Iteration, State, write_kept
+from pipeline.stages.iteration import REPORT, Iteration, State, write_kept, write_metrics
 from pipeline.stages.tuning import judge, judges_apart, tune_within_budget
 from pipeline.widths import TRACE_SIZE
-from prune.cut import Cut, compose_kept, cut
+from prune.cut import Cut, compose_kept
 from prune.hints import hint_errors
 from prune.recalibrate import rebase, recalibrate
 from prune.reconstruct import LayerFit, reconstruct
 from prune.report import read_report, report_cut, write_report
-from reid_edge.core.io import write_json
 
 CUT_REPORT = "cut.json"
 COMPACT = "compact.pt"
@@ -34,10 +34,10 @@ logger = logging.getLogger(__name__)
 
 
 def run_iteration(iteration: Iteration, state: State) -> None:
-    """Take a state to the planned widths; go on where an interruption left off."""
+    """Take a model to the planned widths; an interrupted iteration is resumed."""
     folder, context = iteration.folder, iteration.context
     if not (folder / CUT_REPORT).exists():
-        _cut_and_mend(iteration, state)
+        _cut_and_reconstruct(iteration, state)
     report = read_report(folder / CUT_REPORT)
     seconds = dict(report.seconds)
     before = state.judged
@@ -48,8 +48,8 @@ def run_iteration(iteration: Iteration, state: State) -> None:
     validated = {"before": before, "after_tuning": tuned.judged} if judges_apart(iteration) else {}
     hints = report.hints | {"after_tuning": _hint_errors(iteration, tuned.model)}
     iteration.save(CHECKPOINT, tuned.model)
-    write_json(folder / METRICS, tuned.metrics)
-    shown = headline(tuned.metrics, context.config)
+    write_metrics(folder / METRICS, tuned.metrics)
+    shown = headline(tuned.metrics, context.config.evaluation.distance)
     report = report.model_copy(
         update={
             "accuracy": report.accuracy | {"after_tuning": shown},
@@ -64,7 +64,8 @@ def run_iteration(iteration: Iteration, state: State) -> None:
         logger.info("%s: %s", iteration.label, line)
 
 
-def _cut_and_mend(iteration: Iteration, state: State) -> None:
+def _cut_and_reconstruct(iteration: Iteration, state: State) -> None:
+    """Cut, reconstruct and recalibrate; write the compact model and ``cut.json``."""
     context = iteration.context
     seconds: dict[str, float] = {}
     result = _cut(iteration, state, seconds)
@@ -79,10 +80,10 @@ def _cut_and_mend(iteration: Iteration, state: State) -> None:
     for step, value in report.seconds.items():
         seconds[step] = seconds.get(step, 0.0) + value
     accuracy = {
-        "before": headline(state.metrics, context.config),
+        "before": headline(state.metrics, context.config.evaluation.distance),
         "after_surgery": _accuracy(iteration, result.model),
     }
-    fits = _mend(iteration, state, result, seconds, accuracy)
+    fits = _reconstruct(iteration, state, result, seconds, accuracy)
     iteration.save(COMPACT, result.model)
     write_kept(iteration.folder / KEPT, compose_kept(state.kept, result.kept))
     shown = context.config.evaluation
@@ -104,7 +105,7 @@ def _cut(iteration: Iteration, state: State, seconds: dict[str, float]) -> Cut:
     generator = torch.Generator().manual_seed(context.seed("check", iteration.number))
     with _timed(seconds, "scores"):
         data = scoring_data(context, settings, "scores", iteration.number)
-    result = cut(
+    result = iteration.cutter(
         state.model,
         iteration.widths,
         example=torch.randn(2, 3, *TRACE_SIZE, generator=generator),
@@ -118,26 +119,26 @@ def _cut(iteration: Iteration, state: State, seconds: dict[str, float]) -> Cut:
     return result
 
 
-def _mend(
+def _reconstruct(
     iteration: Iteration,
     state: State,
     result: Cut,
     seconds: dict[str, float],
     accuracy: dict[str, dict[str, float]],
 ) -> dict[str, LayerFit]:
-    """Reconstruct and recalibrate a compact model in place, noting seconds and accuracy."""
+    """Reconstruct and recalibrate the compact model in place; record seconds and accuracy."""
     context, settings, model = iteration.context, iteration.settings, result.model
     fits: dict[str, LayerFit] = {}
     if settings.reconstruction_images:
         with _timed(seconds, "reconstruction"):
             batches = context.training_batches(settings.reconstruction_images, "reconstruct")
-            # Imitate the model before this cut: its normalisations fit, and little is missing.
+            # The target is the model before this cut: its BatchNorm statistics still fit.
             fits = reconstruct(model, state.model.cpu(), result.kept, torch.cat(batches))
         accuracy["after_reconstruction"] = _accuracy(iteration, model)
     if settings.recalibration_images:
         with _timed(seconds, "recalibration"):
             batches = context.training_batches(settings.recalibration_images, "recalibrate")
-            # Solved weights fit the statistics they were solved for; cut ones fit none.
+            # Reconstructed weights fit the old statistics, so rebase keeps the function.
             adjust = rebase if settings.reconstruction_images else recalibrate
             adjust(model, batches)
         accuracy["after_recalibration"] = _accuracy(iteration, model)
@@ -146,7 +147,7 @@ def _mend(
 
 def _accuracy(iteration: Iteration, model: nn.Module) -> dict[str, float]:
     context = iteration.context
-    accuracy = headline(evaluate(model, context), context.config)
+    accuracy = headline(evaluate_stage(model, context), context.config.evaluation.distance)
     model.cpu()
     return accuracy
 

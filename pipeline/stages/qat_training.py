@@ -13,7 +13,8 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, fx, nn
 
 from pipeline.context import StageContext
-from pipeline.settings.quantize import QatSettings
+from pipeline.results import QatTraining
+from pipeline.stages.quantize import QatSettings, QuantizeStage
 from quantize.agreement import Reference
 from quantize.calibrate import Calibrated
 from quantize.qat import freeze_batchnorm, freeze_observers, prepare_qat, trained_calibration
@@ -31,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 class Student(nn.Module):
-    """What ``reid_edge.training`` trains: in training mode (logits, embeddings), else embeddings.
+    """The trained module: it returns (logits, embeddings) in training mode, else embeddings.
 
     Args:
         embed: from images (N, 3, H, W) to embeddings (N, D), with rounding.
@@ -50,9 +51,9 @@ class Student(nn.Module):
 
 
 class FreezeStatistics(Callback):
-    """Stop learning ranges and BatchNorm statistics after so many epochs.
+    """Freeze ranges and BatchNorm statistics after the numbers of epochs in the settings.
 
-    What is frozen is a function of the epoch alone, so that a resumed training does the same.
+    The frozen parts depend on the epoch alone, so a resumed training freezes the same ones.
     """
 
     def __init__(self, student: Student, settings: QatSettings) -> None:
@@ -62,7 +63,7 @@ class FreezeStatistics(Callback):
     def on_train_epoch_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """Freeze what is due."""
+        """Freeze the parts whose number of epochs is reached."""
         del pl_module
         if trainer.current_epoch >= self._settings.observer_epochs:
             freeze_observers(self._student.embed)
@@ -75,9 +76,9 @@ class KeepNearest(Callback):
 
     Args:
         student: being trained.
-        judge: gives its error, infinity if it diverged; the smaller the better.
-        path: of the file. It is written before the state that an interrupted training goes on
-            from, so the epoch that is trained again finds itself in it, or something worse.
+        judge: returns the student's error (the smaller, the better); infinity: it diverged.
+        path: of the file. It is written before the state that an interrupted training resumes
+            from. If an epoch is trained again, the file holds that epoch or a worse one.
         label: names the training in the log.
     """
 
@@ -93,10 +94,10 @@ class KeepNearest(Callback):
     def on_train_epoch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """Judge, and keep the weights if no epoch before was as good."""
+        """Judge the student; write its weights if it is better than in all epochs before."""
         del trainer, pl_module
         judged = self._judge(self._student.embed)
-        # Statistics that overflowed give no number, and no number is the smallest.
+        # Overflowed statistics give NaN, which must not count as the smallest error.
         error = judged if math.isfinite(judged) else math.inf
         if error < min(self.errors, default=math.inf):
             write_torch(self._path, {"state_dict": self._student.embed.state_dict()})
@@ -106,18 +107,18 @@ class KeepNearest(Callback):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed training has to know."""
+        """Return the errors so far, for a resumed training."""
         return {"errors": list(self.errors)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up what an interrupted training had found."""
+        """Restore the errors of an interrupted training."""
         self.errors = list(state_dict["errors"])
 
     def restore(self) -> int | None:
         """Give the student the weights of its best epoch.
 
         Returns:
-            That epoch, counted from 1, or None if none was kept because all of them diverged.
+            That epoch, counted from 1, or None if all epochs diverged.
         """
         least = min(self.errors, default=math.inf)
         if least == math.inf:
@@ -127,15 +128,15 @@ class KeepNearest(Callback):
 
 
 def train_qat(
-    context: StageContext,
+    context: StageContext[QuantizeStage],
     model: nn.Module,
     calibrated: Calibrated,
     reference: Reference,
     held_back: Sequence[Sample],
-) -> tuple[Calibrated | None, dict[str, Any]]:
+) -> tuple[Calibrated | None, QatTraining]:
     """Train the float model's int8 form with the float model as teacher.
 
-    Goes on from the last whole epoch if there is one, and ends with the same bits.
+    An interrupted training resumes after its last whole epoch and ends with the same bits.
 
     Args:
         context: of the stage.
@@ -145,10 +146,10 @@ def train_qat(
         held_back: these images, which are not trained on.
 
     Returns:
-        The weights and ranges of the best epoch, or None if the training diverged, and how it
-        went as plain data.
+        The weights and ranges of the best epoch (None if the training diverged), and the errors
+        by epoch.
     """
-    settings = context.config.quantize
+    settings = context.settings
     if settings.bias_correction:
         calibrated = with_corrected_biases(calibrated)
     classifier = copy.deepcopy(model.get_submodule("classifier"))
@@ -183,5 +184,5 @@ def train_qat(
     )
     epoch = best.restore()
     errors = [error if math.isfinite(error) else None for error in best.errors]
-    told = {"mean_cosine_error_by_epoch": errors, "best_epoch": epoch}
-    return (trained_calibration(student.embed, calibrated) if epoch else None), told
+    training = QatTraining(mean_cosine_error_by_epoch=tuple(errors), best_epoch=epoch)
+    return (trained_calibration(student.embed, calibrated) if epoch else None), training

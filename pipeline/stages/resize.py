@@ -1,18 +1,48 @@
 """Stage ``resize``: the model as it is, tuned to another input size.
 
-Every model here ends in a global pooling, so that its weights fit any size; the statistics and
-the scale of what the filters see do not.
+Every model here ends in a global pooling, so its weights fit any input size. Its BatchNorm
+statistics and the scale of its filters do not, and are tuned.
 """
 
-from typing import Any
+from __future__ import annotations
 
-from pipeline.context import StageContext
-from pipeline.evaluation import evaluate
-from pipeline.stages.common import finish_model, train_model
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from pipeline.results import StageResult
+from pipeline.stage import Stage, Training
+from reid_edge.training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from pipeline.context import StageContext
 
 
-def run(context: StageContext) -> dict[str, Any]:
-    """Train, evaluate, write ``checkpoint.pt`` and ``metrics.json``; return the table's row."""
+class ResizeStage(TrainingSettings):
+    """Stage ``resize``: the model as it is, at another input size."""
+
+    height: int = Field(128, ge=16, description="input height in pixels, for later stages too")
+    width: int = Field(64, ge=16, description="input width in pixels, for later stages too")
+    epochs: int = Field(8, ge=0, description="epochs at the new size")
+    learning_rate: float = Field(3.5e-4, gt=0, description="peak learning rate")
+
+
+def run(context: StageContext[ResizeStage]) -> StageResult:
+    """Train, evaluate, write ``checkpoint.pt`` and ``metrics.json``."""
+    from pipeline.evaluation import evaluate_stage
+    from pipeline.stages.common import finish_model, train_model
+
     model, info = context.load_parent()
-    train_model(context, model, context.config.resize)
-    return finish_model(context, model, info.architecture, evaluate(model, context))
+    train_model(context, model, context.settings)
+    return finish_model(context, model, info.architecture, evaluate_stage(model, context))
+
+
+RESIZE: Stage[ResizeStage] = Stage(
+    name="resize",
+    summary="tune the model to another input size",
+    settings=ResizeStage,
+    run=run,
+    model="changes",
+    input_size=lambda settings: (settings.height, settings.width),
+    trainings=lambda config: [Training("resize", config.of(RESIZE))],
+)

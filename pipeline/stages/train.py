@@ -1,26 +1,85 @@
 """Stage ``train``: the full-width model, from random or from given weights."""
 
-from typing import Any
+from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
 
-from pipeline.context import StageContext
-from pipeline.evaluation import evaluate
-from pipeline.pretrained import load_start, log_start
-from pipeline.stages.common import finish_model, train_model
-from reid_edge.data.schema import count_persons
-from reid_edge.models.registry import build_model
+from pydantic import Field
+
+from pipeline.results import StageResult
+from pipeline.settings.base import FilePath
+from pipeline.stage import NamedFile, Stage, Training
+from reid_edge.training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
+    from pipeline.context import StageContext
 
 
-def run(context: StageContext) -> dict[str, Any]:
-    """Train, evaluate, write ``checkpoint.pt`` and ``metrics.json``; return the table's row."""
-    settings, config = context.config.train, context.config
+class TrainStage(TrainingSettings):
+    """Stage ``train``: the full-width model."""
+
+    pretrained: FilePath | None = Field(
+        None,
+        description="weights to start from; layers behind the backbone may be missing, with "
+        "epochs=0 only the classifier",
+    )
+
+
+def run(context: StageContext[TrainStage]) -> StageResult:
+    """Train, evaluate, write ``checkpoint.pt`` and ``metrics.json``."""
+    import torch
+
+    from pipeline.evaluation import evaluate_stage
+    from pipeline.pretrained import load_start, log_start
+    from pipeline.stages.common import finish_model, train_model
+    from reid_edge.data.schema import count_persons
+    from reid_edge.models.registry import build_model
+
+    model_settings = context.config.model
     torch.manual_seed(context.seed("weights"))
     model = build_model(
-        config.model.architecture,
+        model_settings.architecture,
         num_classes=count_persons(context.data.train),
-        embedding_dim=config.model.embedding_dim,
+        embedding_dim=model_settings.embedding_dim,
     )
-    log_start(load_start(model, settings))
-    train_model(context, model, settings)
-    return finish_model(context, model, config.model.architecture, evaluate(model, context))
+    log_start(load_start(model, context.settings))
+    train_model(context, model, context.settings)
+    metrics = evaluate_stage(model, context)
+    return finish_model(context, model, model_settings.architecture, metrics)
+
+
+def _check_files(config: Config) -> None:
+    """Load the pretrained weights, as the run will."""
+    settings = config.of(TRAIN)
+    if settings.pretrained is None:
+        return
+    from pipeline.pretrained import load_start
+    from reid_edge.models.registry import build_model
+
+    model = build_model(
+        config.model.architecture, num_classes=2, embedding_dim=config.model.embedding_dim
+    )
+    load_start(model, settings)
+
+
+TRAIN: Stage[TrainStage] = Stage(
+    name="train",
+    summary="train the full-width model, from random or from given weights",
+    settings=TrainStage,
+    run=run,
+    model="makes",
+    hint="train.epochs=0 with train.pretrained=FILE takes a model as it is",
+    default=True,
+    # The file of pretrained weights counts by its content, see ``files``.
+    counted=lambda config: {
+        "train": config.of(TRAIN).model_dump(mode="json", exclude={"pretrained"})
+    },
+    files=lambda settings: (
+        [NamedFile("pretrained", "train.pretrained", settings.pretrained)]
+        if settings.pretrained is not None
+        else []
+    ),
+    trainings=lambda config: [Training("train", config.of(TRAIN))],
+    check_files=_check_files,
+)

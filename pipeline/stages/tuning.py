@@ -1,18 +1,17 @@
-"""The training after a cut: once, or within an accuracy budget until too much is lost no more."""
+"""The training after a cut; with an accuracy budget it is repeated while too much is lost."""
 
 import copy
-import json
 import logging
 from dataclasses import dataclass, replace
-from typing import Any
 
 from torch import nn
 
-from pipeline.evaluation import evaluate, headline
+from pipeline.evaluation import evaluate_stage
+from pipeline.results import headline
 from pipeline.stages.common import train_model
-from pipeline.stages.iteration import REPORT, Iteration
+from pipeline.stages.iteration import REPORT, Iteration, read_metrics, write_metrics
 from prune.report import read_report
-from reid_edge.core.io import write_json
+from reid_edge.metrics.results import Evaluation
 from reid_edge.models.checkpoint import load_checkpoint
 from reid_edge.training.distillation import Teacher
 
@@ -21,21 +20,21 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Tuned:
-    """What a round of tuning ended with.
+    """The result of a round of tuning.
 
     Attributes:
         model: tuned.
         metrics: of it, on query and gallery.
-        judged: the mAP that the accuracy budget is judged by.
+        judged: mAP that is compared with the accuracy budget.
     """
 
     model: nn.Module
-    metrics: dict[str, Any]
+    metrics: Evaluation
     judged: float
 
 
 def tune_within_budget(iteration: Iteration, start: str, before: float) -> tuple[Tuned, int]:
-    """Tune; once more, with the learning rate anew, as long as too much is lost.
+    """Tune; repeat with a restarted learning rate while more than the budget is lost.
 
     Args:
         iteration: whose model to tune.
@@ -53,13 +52,13 @@ def tune_within_budget(iteration: Iteration, start: str, before: float) -> tuple
         made, measured = folder / f"round_{number}.pt", folder / f"round_{number}.json"
         if measured.exists():
             model, _ = load_checkpoint(made)
-            metrics = json.loads(measured.read_text())
+            metrics = read_metrics(measured)
         else:
             _tune(iteration, model, number)
-            metrics = evaluate(model, context)
+            metrics = evaluate_stage(model, context)
             if not last:
                 iteration.save(made.name, model)
-                write_json(measured, metrics)
+                write_metrics(measured, metrics)
         judged = judge(iteration, model, metrics)
         found.append(Tuned(copy.deepcopy(model), metrics, judged))
         lost = before - judged
@@ -90,17 +89,17 @@ def _tune(iteration: Iteration, model: nn.Module, number: int) -> None:
     )
 
 
-def judge(iteration: Iteration, model: nn.Module, metrics: dict[str, Any]) -> float:
-    """Return the mAP that counts for the budget, of a model whose metrics are known."""
+def judge(iteration: Iteration, model: nn.Module, metrics: Evaluation) -> float:
+    """Return the mAP of a model that is compared with the accuracy budget."""
     context = iteration.context
     if context.validation is not None and judges_apart(iteration):
-        metrics = evaluate(model, replace(context, data=context.validation))
+        metrics = evaluate_stage(model, replace(context, data=context.validation))
         model.cpu()
-    return headline(metrics, context.config)["mAP"]
+    return headline(metrics, context.config.evaluation.distance)["mAP"]
 
 
 def judges_apart(iteration: Iteration) -> bool:
-    """Tell whether the budget is judged on identities set apart, not on query and gallery."""
+    """Return whether the validation identities, not query and gallery, judge the budget."""
     return iteration.accuracy_budget is not None and iteration.context.validation is not None
 
 

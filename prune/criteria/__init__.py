@@ -19,3 +19,19 @@ CRITERIA: Registry[Criterion] = Registry(
     error=PruneError,
 )
 """All criteria by name; installed packages add theirs with entry points of the group."""
+
+
+def find_criterion(criterion: object) -> Criterion:
+    """Return the declaration of a criterion that is given by name or as itself.
+
+    Raises:
+        PruneError: the name is unknown, or it is neither a name nor a declaration.
+    """
+    found: object = CRITERIA.load(criterion) if isinstance(criterion, str) else criterion
+    if not isinstance(found, Criterion):
+        called = getattr(found, "__name__", type(found).__name__)
+        raise PruneError(
+            f"criterion {called!r} is no Criterion; pass a name, or "
+            "Criterion(name=..., description=..., needs=..., score=...)"
+        )
+    return found

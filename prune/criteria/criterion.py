@@ -1,4 +1,4 @@
-"""What a criterion declares, what it is given, and how its scores are checked and scaled.
+"""The declaration of a criterion, its input, and the checks and scaling of its scores.
 
 A declaration can be read without PyTorch: a criterion imports it when it scores.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from reid_edge.core.errors import PruneError
 
@@ -71,14 +71,17 @@ class Criterion:
         description: which channels stay, in one sentence, with the source.
         needs: what it looks at: the weights alone, images, or images with their classes. Callers
             draw data accordingly.
-        score: returns a score of every channel (C,) by layer; the higher, the more important. It
-            may leave out layers that are not cut.
-        relative: only the proportions within a layer mean something: the scores of every layer are
-            brought to a mean of one before those of a group are averaged. Layers differ in scale,
-            and the largest would decide for its group alone.
-        losses: returns by layer what is lost (C,) without its n weakest channels, n from 0, of a
-            request whose layers are all that may be cut; used to choose widths under a budget.
-            None: the share of squared L2 norm that is removed stands for it.
+        score: returns a score of every channel (C,), a float tensor, by layer; the higher, the more
+            important. It may leave out layers that are not cut.
+        relative: only the proportions of the scores within a layer have a meaning, so they are 0 or
+            more. The scores of every layer are scaled to a mean of one before the scores of a group
+            are averaged; otherwise the layer with the largest scale would decide for its group.
+        losses: returns by layer the losses (C,) of removing its n weakest channels, n from 0, for a
+            request with all layers that may be cut; used to choose widths under a budget. None:
+            the loss is the negative logarithm of the share of squared L2 norm that is kept.
+
+    Raises:
+        PruneError: ``needs`` is none of the three.
     """
 
     name: str
@@ -87,6 +90,13 @@ class Criterion:
     score: Callable[[ScoreRequest], dict[str, Tensor]]
     relative: bool = True
     losses: Callable[[ScoreRequest], dict[str, Tensor]] | None = None
+
+    def __post_init__(self) -> None:
+        if self.needs not in get_args(Needs):
+            raise PruneError(
+                f"criterion {self.name!r}: needs={self.needs!r}; expected one of "
+                f"{', '.join(map(repr, get_args(Needs)))}"
+            )
 
 
 def score_channels(criterion: Criterion, request: ScoreRequest) -> dict[str, Tensor]:
@@ -101,43 +111,75 @@ def score_channels(criterion: Criterion, request: ScoreRequest) -> dict[str, Ten
         layer's with a mean of one.
 
     Raises:
-        PruneError: the criterion needs data that the request does not have, gave no scores for a
-            layer, scores of another shape, or one that is not a number.
+        PruneError: the criterion needs data that the request does not have, or what it returned are
+            not finite scores (C,) of every layer.
     """
     _check_data(criterion, request.data)
-    found = criterion.score(request)
+    found = _checked_result(criterion, criterion.score(request))
     scores: dict[str, Tensor] = {}
     for layer in request.layers:
         if layer not in found:
             raise PruneError(
-                f"criterion {criterion.name!r} {_MEASURED[criterion.needs]}, and nothing was "
-                f"measured at {layer!r}; does the model's forward pass reach it?"
+                f"criterion {criterion.name!r} returned no scores for layer {layer!r}; expected "
+                "scores for every layer that is cut; does the model's forward pass reach it?"
             )
-        score, channels = found[layer], len(request.weight(layer))
-        if score.shape != (channels,):
-            raise PruneError(
-                f"criterion {criterion.name!r} gave scores of shape {tuple(score.shape)} for "
-                f"{layer!r}; expected one score for each of its {channels} channels"
-            )
-        if score.isnan().any():
-            raise PruneError(
-                f"criterion {criterion.name!r} gave a score that is not a number for {layer!r}; "
-                "are the model's weights finite?"
-            )
+        score = _checked_score(criterion, layer, found[layer], len(request.weight(layer)))
         scores[layer] = of_mean_one(score) if criterion.relative else score
     return scores
 
 
-_MEASURED: Mapping[Needs, str] = {
-    "weights": "is measured on weights",
-    "images": "is measured on images",
-    "labelled_images": "is measured on images",
-}
+def _checked_result(criterion: Criterion, found: object) -> Mapping[str, object]:
+    """Return what a criterion returned, if it is a mapping.
+
+    Raises:
+        PruneError: it is not.
+    """
+    if not isinstance(found, Mapping):
+        raise PruneError(
+            f"criterion {criterion.name!r} returned {type(found).__name__}; expected a dict with "
+            "the scores (C,) by layer"
+        )
+    return found
+
+
+def _checked_score(criterion: Criterion, layer: str, score: object, channels: int) -> Tensor:
+    """Return the scores of a layer, if they can be used.
+
+    Raises:
+        PruneError: they are no float tensor (C,), not finite, or negative where only proportions
+            have a meaning.
+    """
+    from torch import Tensor
+
+    place = f"at layer {layer!r}"
+    name = f"criterion {criterion.name!r}"
+    if not isinstance(score, Tensor) or not score.is_floating_point():
+        kind = f"a tensor of {score.dtype}" if isinstance(score, Tensor) else type(score).__name__
+        raise PruneError(
+            f"{name} returned {kind} {place}; expected a float tensor with one score for each of "
+            f"its {channels} channels"
+        )
+    if score.shape != (channels,):
+        raise PruneError(
+            f"{name} returned scores of shape {tuple(score.shape)} {place}; expected one score for "
+            f"each of its {channels} channels"
+        )
+    if not score.isfinite().all():
+        raise PruneError(
+            f"{name} returned scores that are not finite {place}; one possible cause is weights "
+            "that are not finite"
+        )
+    if criterion.relative and score.mean() < 0:
+        raise PruneError(
+            f"{name} returned scores with a negative mean {place}; expected scores of 0 or more, "
+            "or a criterion with relative=False"
+        )
+    return score
 
 
 def of_mean_one(scores: Tensor) -> Tensor:
     """Scale scores to a mean of one; those of a layer of zeros stay zeros."""
-    # However small: those of taylor are, in a model that has learned its images.
+    # No lower bound: the scores of taylor are tiny in a model that has learned its images.
     mean = scores.mean()
     return scores / mean if mean > 0 else scores
 

@@ -1,7 +1,7 @@
-"""Criterion ``reconstruction``: the error that least squares cannot make up for without a channel.
+"""Criterion ``reconstruction``: the error without a channel that least squares cannot compensate.
 
-A channel counts by what the layers that read it compute worse without it after the best linear fit
-to the other channels (:mod:`prune.reconstruction_scores`), not by its own size. Backward
+The score of a channel is the error of the layers that read it when the channel is removed and the
+others are fitted again (:mod:`prune.reconstruction_scores`); its own size does not count. Backward
 elimination as in Hassibi and Stork, "Second Order Derivatives for Network Pruning: Optimal Brain
 Surgeon", NIPS 1992.
 """

@@ -1,4 +1,4 @@
-"""A search: samples in, scores out, as many as were asked for."""
+"""A search: start the manager process, report its trials, and stop it."""
 
 import logging
 import os
@@ -23,9 +23,9 @@ logger = logging.getLogger(__name__)
 def run_search(job: Job, on_trial: Callable[[Trial], None] | None = None) -> list[Trial]:
     """Search, or resume a search that was stopped.
 
-    NNI's TPE tuner proposes samples, trials score them. What was asked and answered is kept in
-    ``job.history``; from there an interrupted search resumes, and ends with the samples that an
-    uninterrupted one would have had. NNI's servers listen on the loopback interface alone.
+    NNI's TPE tuner proposes samples, and trials score them. ``job.history`` records both. An
+    interrupted search resumes from it and ends with the samples of an uninterrupted one. NNI's
+    servers listen on the loopback interface alone.
 
     Args:
         job: what to search.
@@ -51,7 +51,12 @@ def run_search(job: Job, on_trial: Callable[[Trial], None] | None = None) -> lis
                 _stop(manager)
         known = _report(known, job, on_trial)
         if manager.returncode != 0 or len(known) < job.trials:
-            raise PruneError(_reason(log))
+            lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+            errors = [
+                line.removeprefix(ERROR_MARK) for line in lines if line.startswith(ERROR_MARK)
+            ]
+            ended = f"the search ended before all trials were scored; {log} says more"
+            raise PruneError(errors[-1] if errors else ended)
     return known[: job.trials]
 
 
@@ -80,7 +85,7 @@ def _start(job: Job, output: int) -> "subprocess.Popen[bytes]":
         stderr=output,
         env=environment,
         cwd=root,
-        start_new_session=True,  # Ctrl-C reaches us alone, and we end it in good order
+        start_new_session=True,  # Ctrl-C reaches only this process, which stops the manager
     )
     assert manager.stdin is not None
     manager.stdin.write(job.to_json().encode())
@@ -96,11 +101,3 @@ def _stop(manager: "subprocess.Popen[bytes]") -> None:
         except subprocess.TimeoutExpired:
             manager.kill()
             manager.wait()
-
-
-def _reason(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    for line in reversed(lines):
-        if line.startswith(ERROR_MARK):
-            return line.removeprefix(ERROR_MARK)
-    return f"the search ended before all trials were scored; {log} says more"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from reid_edge.core.errors import PruneError
 
-# NNI keeps its files below the home folder and starts servers that listen on every interface. What
-# it calls as python there sets both right, and keeps it from upgrading itself.
+# NNI keeps its files in the home folder and starts servers that listen on every interface. The
+# script that it calls as python there corrects both, and keeps NNI from upgrading itself.
 PREPARE = """
 set -e
 folder="$HOME/.cache/prune-search"
@@ -91,7 +91,7 @@ class Machine:
 
 
 def prepare(machine: Machine) -> str:
-    """Put what NNI starts as ``python`` there; return its folder on that machine.
+    """Write the script that NNI starts as ``python`` to a machine; return its folder there.
 
     Raises:
         PruneError: the machine cannot be reached, or NNI is not installed there.
@@ -110,8 +110,8 @@ def prepare(machine: Machine) -> str:
 def tunnels(machines: Sequence[Machine], port: int, address: str) -> Iterator[None]:
     """Let the machines reach a port of our loopback interface at an address of their own.
 
-    NNI's workers call the manager back; through the tunnel its port need not be open to a network.
-    A tunnel ends with this process, however that ends.
+    NNI's workers call the manager back. With the tunnel, its port need not be open to a network. A
+    tunnel ends with this process, even if that is killed.
 
     Args:
         machines: where to open it.
@@ -124,19 +124,14 @@ def tunnels(machines: Sequence[Machine], port: int, address: str) -> Iterator[No
     forward = ["-o", "ExitOnForwardFailure=yes", "-R", f"{address}:{port}:127.0.0.1:{port}"]
     with ExitStack() as stack:
         for machine in machines:
-            tunnel = _open(machine, [*machine.ssh(*forward), "echo open && cat"])
+            # The remote command ends when its input closes, that is, when this process ends.
+            command, pipe = [*machine.ssh(*forward), "echo open && cat"], subprocess.PIPE
+            tunnel = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+            assert tunnel.stdout is not None
+            if tunnel.stdout.readline().strip() != "open":
+                raise _refused(machine, tunnel.communicate()[1])
             stack.callback(tunnel.communicate)
         yield
-
-
-def _open(machine: Machine, command: list[str]) -> subprocess.Popen[str]:
-    # The command there ends when its input does, which is when we end.
-    pipe = subprocess.PIPE
-    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
-    assert process.stdout is not None
-    if process.stdout.readline().strip() != "open":
-        raise _refused(machine, process.communicate()[1])
-    return process
 
 
 def _refused(machine: Machine, output: str) -> PruneError:

@@ -1,7 +1,7 @@
 """The process that holds NNI's manager: ``python -m prune.search.manager``, the job on its input.
 
-It is a process of its own because NNI takes its home folder, its servers' addresses and what its
-trials inherit from the environment.
+It runs in its own process because NNI reads its home folder, its servers' addresses and the
+variables of its trials from the environment.
 """
 
 import os
@@ -44,14 +44,14 @@ def main() -> int:
 def _run(job: Job) -> None:
     from nni.experiment import Experiment, launcher, rest
 
-    # NNI gives its manager three seconds to come up, which a busy machine exceeds.
+    # NNI gives its manager three seconds to start, which is too short on a busy machine.
     launcher._check_rest_server = partial(launcher._check_rest_server, retry=START_SECONDS)
     rest.timeout = ANSWER_SECONDS
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
     folders = [prepare(machine) for machine in job.machines]
-    # NNI's manager takes this for the sign that it is not to outlive us, see preload.js.
+    # This tells NNI's manager to end with this process, see preload.js.
     os.environ["NNI_ENDS_WITH_PARENT"] = str(os.getpid())
     experiment = Experiment(_config(job, folders))
     with ExitStack() as stack:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from prune.budgets import largest
 from prune.width_options import Unit, WidthOptions, matching
@@ -15,8 +14,8 @@ Patterns = Mapping[str, Sequence[str]]
 class SearchSpace:
     """Proportions that are searched, and the widths that they mean.
 
-    Only the proportions of the variables to each other matter: they are scaled together to what
-    the limit allows, so every sample is a plan that may be used.
+    Only the ratios of the variables matter: they are scaled together to the limit, so every sample
+    is a valid plan.
 
     Attributes:
         free: what may be cut.
@@ -37,26 +36,27 @@ class SearchSpace:
         Raises:
             PruneError: even the narrowest widths are above the limit.
         """
+
+        def scaled(scale: float) -> dict[str, int]:
+            return self.free.widths(
+                {
+                    unit: min(1.0, scale * sample[variable])
+                    for variable, units in self.variables.items()
+                    for unit in units
+                }
+            )
+
         return largest(
-            partial(self._scaled, sample),
+            scaled,
             self.free,
             self.limit,
             lambda cost: cost.macs,
             high=1 / min(sample.values()),
         )
 
-    def _scaled(self, sample: Mapping[str, float], scale: float) -> dict[str, int]:
-        return self.free.widths(
-            {
-                unit: min(1.0, scale * sample[variable])
-                for variable, units in self.variables.items()
-                for unit in units
-            }
-        )
-
 
 def make_space(free: WidthOptions, patterns: Patterns, limit: int) -> SearchSpace:
-    """Lay out the space of a model's widths.
+    """Return the search space of a model's widths.
 
     Args:
         free: what may be cut.
@@ -79,18 +79,14 @@ def make_space(free: WidthOptions, patterns: Patterns, limit: int) -> SearchSpac
             owner[name] = variable
     variables: dict[str, tuple[Unit, ...]] = dict.fromkeys(patterns, ())
     for unit in free.units:
-        moved_by = _only_owner(unit, owner)
+        first = unit.layers[0]
+        moved_by = owner.get(first)
+        for name in unit.layers[1:]:
+            if owner.get(name) != moved_by:
+                raise PruneError(
+                    f"{first!r} and {name!r} share their channels, so they have to belong to the "
+                    "same search variable"
+                )
         if moved_by is not None:
             variables[moved_by] += (unit,)
     return SearchSpace(free, variables, limit)
-
-
-def _only_owner(unit: Unit, owner: Mapping[str, str]) -> str | None:
-    first = unit.layers[0]
-    for name in unit.layers[1:]:
-        if owner.get(name) != owner.get(first):
-            raise PruneError(
-                f"{first!r} and {name!r} share their channels, so they have to belong to the same "
-                "search variable"
-            )
-    return owner.get(first)

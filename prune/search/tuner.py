@@ -24,11 +24,10 @@ STARTUP_TRIALS = 6
 
 
 class RecordedTpe(TpeTuner):  # type: ignore[misc]
-    """TPE that writes down what it asks and is answered, and resumes from there.
+    """TPE that records its candidates and their scores in a file, and resumes from it.
 
-    Replaying the events brings the tuner (its random state too) to where it stopped, so a search
-    that was stopped ends as one that was not. Candidates that were handed out and not answered are
-    handed out again.
+    Replaying the events restores the tuner and its random state, so a stopped search gives the same
+    result as an uninterrupted one. Candidates without a score are handed out again.
 
     Args:
         history: path of the file of events.
@@ -79,7 +78,7 @@ class RecordedTpe(TpeTuner):  # type: ignore[misc]
         super().receive_trial_result(trial, None, value)
 
     def trial_end(self, parameter_id: int, success: bool, **_: Any) -> None:
-        """Ignore the end of a trial: one without a score is asked again by the next run."""
+        """Ignore the end of a trial: the next run repeats a trial without a score."""
 
     def _ask(self) -> Sample:
         trial = len(self._samples)

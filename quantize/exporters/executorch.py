@@ -92,7 +92,7 @@ def save_executorch_int8(
 def _exported(model: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
     import torch
 
-    # Of an example of one image, the exporter would take the 1 for a constant.
+    # With an example of one image, the exporter would make the batch size constant.
     images = example[:2] if len(example) > 1 else example.repeat(2, 1, 1, 1)
     batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
     return torch.export.export(model, (images,), dynamic_shapes=({0: batch},))
@@ -117,9 +117,9 @@ def _quantized(model: nn.Module, calibration: Sequence[Tensor]) -> nn.Module:
 
 
 def _separate_pooling(graph: fx.GraphModule, settings: Any) -> fx.GraphModule:
-    """Give what is pooled a range of its own; the quantizer would keep the wider one of the map.
+    """Give pooled outputs their own range; the quantizer would keep the wider one of the map.
 
-    See ``quantize.pooling`` for why that matters. XNNPACK pools from one range into another.
+    See ``quantize.pooling`` for the reason. XNNPACK supports pooling from one range into another.
     """
     import torch
 
@@ -145,8 +145,8 @@ def _lowered(program: torch.export.ExportedProgram, metadata: Mapping[str, str])
 def _any_batch() -> Iterator[None]:
     """Keep oneDNN and NNPACK out of an export.
 
-    Whether they are taken for a convolution depends on the batch, below 16 or not, and the
-    exporter, which asks, takes the answer for a limit of the file.
+    PyTorch chooses them for a convolution by the batch size (below 16 or not). The exporter records
+    that choice as a limit of the file's batch size.
     """
     import torch
 

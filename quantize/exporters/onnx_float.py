@@ -1,8 +1,8 @@
 """ONNX files: images in, embeddings of unit length out, with metadata.
 
-The exporter is PyTorch's older one, ``dynamo=False``: of a folded model it makes about as many
-nodes as the newer one and a smaller file, in a tenth of the time and without a further package,
-and it writes pooling as pooling, for which ONNX Runtime has int8 kernels
+The exporter is PyTorch's older one (``dynamo=False``). For a folded model it makes about as many
+nodes as the newer one and a smaller file, takes a tenth of the time, and needs no further package.
+It also writes pooling as pooling, for which ONNX Runtime has int8 kernels
 (docs/results/exported-files.md).
 """
 
@@ -30,9 +30,9 @@ TOLERANCE = 1e-4
 def save_onnx(model: nn.Module, example: Tensor, path: Path, metadata: Mapping[str, str]) -> None:
     """Write a float model as ONNX: input ``input``, output ``reid_features`` of unit length.
 
-    BatchNorm is folded, the batch is dynamic, height and width are those of the example. What
-    ONNX Runtime makes of the file is compared with the model, on the example and on random
-    images in a batch of another size. An existing file is replaced in one step.
+    BatchNorm is folded, the batch is dynamic, height and width are those of the example. The
+    embeddings of the file in ONNX Runtime are compared with the model's, on the example and on
+    random images in a batch of another size. An existing file is replaced in one step.
 
     Args:
         model: a float model whose output is embeddings (N, D); it is left as it is.
@@ -134,7 +134,7 @@ def _export(network: nn.Module, example: Tensor) -> bytes:
 
 
 def _check(network: nn.Module, content: bytes, example: Tensor, path: Path) -> None:
-    """Compare what ONNX Runtime makes of a file with the model, on batches of two sizes."""
+    """Compare a file in ONNX Runtime with the model, on batches of two sizes."""
     import numpy as np
     import torch
 

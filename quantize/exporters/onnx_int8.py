@@ -67,8 +67,8 @@ def quantize_onnx(
             values, "minmax" takes the whole range, "entropy" minimises the divergence from float.
         percentile: share of values within the range, in per cent; for "percentile" alone.
         per_channel: one weight scale per output channel instead of one per layer.
-        reduce_range: weights of 7 bits, for x86 processors without VNNI, which add up pairs of
-            products in 16 bits and saturate.
+        reduce_range: weights of 7 bits, for x86 processors without VNNI: they add pairs of products
+            in 16 bits, which saturate.
         metadata: written into the file; by default the float file's.
         progress: called before each batch with the number of batches seen so far.
 
@@ -114,7 +114,7 @@ def quantize_onnx(
                 extra_options={"CalibPercentile": percentile, "CalibStridedMinMax": 1},
             )
         except ValueError as error:
-            # NumPy's words for bins narrower than what float32 can tell apart.
+            # NumPy's message if the bins are narrower than the resolution of float32.
             if "Too many bins" not in str(error):
                 raise
             raise QuantizeError(
@@ -146,7 +146,7 @@ def int8_convolutions(path: Path) -> tuple[int, int]:
 
 
 def _batches(batches: Sequence[Tensor], progress: Callable[[int], None] | None) -> Any:
-    """Return batches as ONNX Runtime asks for them: it chooses a range, then takes its batches."""
+    """Return the batches as a data reader of ONNX Runtime, which reads them range by range."""
     from onnxruntime.quantization import CalibrationDataReader
 
     class Batches(CalibrationDataReader):  # type: ignore[misc]

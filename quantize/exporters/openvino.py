@@ -19,8 +19,8 @@ from reid_edge.core.packages import import_package
 def save_openvino(onnx_file: Path, path: Path) -> None:
     """Write an ONNX file as OpenVINO's two, with the same names, metadata and dynamic batch.
 
-    Existing files are replaced, the one with the weights first: until the graph follows, it does
-    not fit them and is refused.
+    Existing files are replaced, the weights first. Until the graph is replaced too, the old graph
+    does not fit the new weights and is refused.
 
     Args:
         onnx_file: float, or int8 as ``quantize_onnx`` writes it.
@@ -37,7 +37,7 @@ def save_openvino(onnx_file: Path, path: Path) -> None:
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise QuantizeError(f"{onnx_file}: OpenVINO cannot convert it: {reason}") from error
-    # What has no name of its own gets one by its place, not by all that was read in this process.
+    # Default names depend on all models read in this process; names by position do not.
     for place, node in enumerate(model.get_ordered_ops()):
         if node.get_friendly_name() == node.get_name():
             node.set_friendly_name(f"{node.get_type_name()}_{place}")
@@ -55,7 +55,7 @@ def _serialized(openvino: Any, model: Any) -> tuple[bytes, bytes]:
     """Return the graph and the weights as files hold them."""
     with tempfile.TemporaryDirectory() as folder:
         graph = Path(folder) / "model.xml"
-        # Weights in half precision, the default, would move float embeddings.
+        # The default, weights in half precision, would change float embeddings.
         openvino.save_model(model, graph, compress_to_fp16=False)
         return graph.read_bytes(), graph.with_suffix(".bin").read_bytes()
 

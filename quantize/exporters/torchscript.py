@@ -40,7 +40,7 @@ def save_torchscript(
         engine: the engine an int8 model was made for, noted in the metadata as ``engine``; none
             for a float model.
         freeze: make the weights constants of the program, which is smaller and a little faster;
-            sums may be taken in another order then, so that the last bits of a float differ.
+            sums may then have another order, so the last bits may differ.
 
     Raises:
         QuantizeError: the model is in training mode, the trace differs from the model, the engine
@@ -53,7 +53,7 @@ def save_torchscript(
     if model.training:
         raise QuantizeError("a model is traced in evaluation mode, call eval() first")
     with quantized_engine(engine), torch_notices_silenced(), torch.inference_mode():
-        # Without the last argument the example, somebody's image, would become part of the file.
+        # The last argument keeps the example, which may be a person's image, out of the file.
         traced = torch.jit.trace(model, example, check_trace=False, _store_inputs=False)  # type: ignore[no-untyped-call]
         _check_trace(model, traced, example)
         if freeze:

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="the data set's folder, or a CSV file")
     add_data_set_option(parser)
     parser.epilog = (
-        "Exit code: 0, 1 when there are problems, 2 when it cannot be read as a data set."
+        "Exit code: 0, or 1 if there are problems, or 2 if it cannot be read as a data set."
     )
 
 

@@ -9,5 +9,5 @@ def add_data_set_option(parser: argparse.ArgumentParser) -> None:
     """Add the option that says which data set a folder holds."""
     parser.add_argument(
         "--as", dest="name", metavar="NAME",
-        help=f"which data set it is: {', '.join(READERS)} (default: by what is in it)",
+        help=f"layout of the data set: {', '.join(READERS)} (default: recognized by its files)",
     )  # fmt: skip

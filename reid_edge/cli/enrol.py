@@ -23,13 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument(
         "--gallery-dir", type=Path, required=True, metavar="FOLDER",
-        help="a folder per person, or images with Market-1501 names, or images named after "
+        help="a folder for each person, or images with Market-1501 names, or images named after "
         "persons",
     )  # fmt: skip
     add_index_option(parser)
     parser.add_argument(
         "--kind", metavar="KIND",
-        help="of a new index: flat (exact, the default), hnsw, or ivf",
+        help="kind of a new index: flat (exact, the default), hnsw, or ivf",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
     add_loading_options(parser)
@@ -43,7 +43,7 @@ def add_index_option(parser: argparse.ArgumentParser) -> None:
     """Add the option that says where the index is."""
     parser.add_argument(
         "--index", type=Path, default=DEFAULT_INDEX, metavar="FOLDER",
-        help=f"where the index is, or will be (default: {DEFAULT_INDEX})",
+        help=f"folder of the index (default: {DEFAULT_INDEX})",
     )  # fmt: skip
 
 

@@ -39,15 +39,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--re-rank", action="store_true",
-        help="measure after k-reciprocal re-ranking (20, 6, 0.3) as well",
+        help="also measure after k-reciprocal re-ranking (20, 6, 0.3)",
     )  # fmt: skip
     parser.add_argument(
         "--store-threshold", metavar="FAR",
-        help="store the threshold for this false accept rate, or 'eer', with the model",
+        help="store the threshold for this false accept rate, or for 'eer', beside the model",
     )  # fmt: skip
     parser.add_argument(
         "--output", type=Path, metavar="FOLDER",
-        help="write metrics.json, roc.csv, cmc.csv and queries.csv (what each query finds) there",
+        help="write metrics.json, roc.csv, cmc.csv and queries.csv (what each query finds)",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
     add_loading_options(parser)

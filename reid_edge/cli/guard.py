@@ -158,7 +158,7 @@ class Guard:
 def _reader_is_gone() -> bool:
     """Tell whether standard output is a pipe whose reader, such as ``head``, has ended.
 
-    What is left of the output goes nowhere then, so that Python does not complain at its exit.
+    The remaining output is then discarded, so that Python does not report an error at its exit.
     """
     output = sys.stdout.fileno()
     poll = select.poll()

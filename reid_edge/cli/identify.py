@@ -20,17 +20,21 @@ from reid_edge.cli.progress_bars import progress_bars
 
 UNKNOWN = "unknown"
 NO_DECISION = "no decision"
-HELP = "say who of the enrolled persons is on an image, or on each image of a folder"
+HELP = "identify the enrolled person on an image, or on each image of a folder"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument(
-        "--query", type=Path, required=True, metavar="PATH", help="an image, or a folder of some"
+        "--query", type=Path, required=True, metavar="PATH", help="an image, or a folder of images"
     )
     add_index_option(parser)
     parser.add_argument(
-        "--top", type=int, default=5, metavar="K", help="persons to show for each (default: 5)"
+        "--top",
+        type=int,
+        default=5,
+        metavar="K",
+        help="persons to show for each image (default: 5)",
     )
     add_threshold_option(parser)
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")

@@ -27,7 +27,10 @@ COMMANDS: dict[str, ModuleType] = {
 # They parse their own arguments.
 OTHER_COMMANDS = {
     "run": ("pipeline.command", "run the stages that make a model small: train, prune, quantize"),
-    "search": ("pipeline.search.command", "search the widths of a compact model under a limit"),
+    "search": (
+        "pipeline.search.command",
+        "search the widths of a compact model under a limit of operations",
+    ),
 }
 
 
@@ -49,7 +52,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Before PyTorch is imported: loading an int8 file would print a page on its own deprecation.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     options = parse_arguments(arguments)
-    return Guard().run(lambda: _run(options))
+
+    def run_command() -> int:
+        for name, value in vars(options).items():
+            if isinstance(value, Path):  # a shell does not expand ~ in --index=~/people
+                setattr(options, name, expand_home(value))
+        code: int = COMMANDS[options.command].run(options)
+        return code
+
+    return Guard().run(run_command)
 
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
@@ -64,11 +75,3 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
             commands.add_parser(name, help=command.HELP, description=command.HELP)
         )
     return parser.parse_args(arguments)
-
-
-def _run(options: argparse.Namespace) -> int:
-    for name, value in vars(options).items():
-        if isinstance(value, Path):  # a shell does not expand ~ in --index=~/people
-            setattr(options, name, expand_home(value))
-    code: int = COMMANDS[options.command].run(options)
-    return code

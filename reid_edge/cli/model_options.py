@@ -27,19 +27,21 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument(
         "--architecture", metavar="NAME",
-        help="of a checkpoint of another program (default: as in the file's name)",
+        help="architecture of another program's checkpoint (default: as in the file's name)",
     )  # fmt: skip
     group.add_argument(
         "--input-size", metavar="HxW",
-        help="pixels, rows first (default: the file's own, or 256x128)",
+        help="input size in pixels (default: the file's own, or 256x128)",
     )  # fmt: skip
     group.add_argument(
-        "--flip", action="store_true", help="average each embedding over the mirror image"
+        "--flip",
+        action="store_true",
+        help="average the embeddings of each image and its mirror image",
     )
     group.add_argument(
         "--device", choices=DEVICES, default="auto",
-        help="where a checkpoint runs (default: auto, the GPU if there is one); exported files "
-        "run on the CPU",
+        help="device of a checkpoint (default: auto, the GPU if there is one); exported files run "
+        "on the CPU",
     )  # fmt: skip
 
 
@@ -47,7 +49,7 @@ def add_loading_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of commands that go through many images."""
     parser.add_argument(
         "--batch-size", type=int, default=32, metavar="N",
-        help="images that go through the model together (default: 32)",
+        help="images in a batch (default: 32)",
     )  # fmt: skip
     parser.add_argument(
         "--workers", type=int, default=0, metavar="N",

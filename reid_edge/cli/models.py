@@ -13,8 +13,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--height", type=int, default=256, help="input rows (default: 256)")
     parser.add_argument("--width", type=int, default=128, help="input columns (default: 128)")
     parser.epilog = (
-        "Parameters without the classifier, which is not needed after training. MACs: "
-        "multiplications with addition of convolutions and linear layers, for one image."
+        "Parameters are counted without the classifier, which is not needed after training. MACs "
+        "are the multiply-accumulates of convolutions and linear layers, for one image."
     )
 
 

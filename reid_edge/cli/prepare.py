@@ -8,7 +8,7 @@ from rich.console import Console
 from reid_edge.cli.progress_bars import progress_bars
 from reid_edge.data.readers import READERS
 
-HELP = "fetch or unpack a data set, check its counts, write it in the Market-1501 layout"
+HELP = "download or unpack a data set, check its counts, write it in the Market-1501 layout"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,10 +16,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help=f"data set: {', '.join(READERS)}")
     parser.add_argument(
         "--from", dest="source", type=Path, metavar="PATH",
-        help="local archive or folder (default: fetch from Kaggle, where it has the set)",
+        help="local archive or folder (default: download from Kaggle, if the set is there)",
     )  # fmt: skip
     parser.add_argument(
-        "--to", dest="target", type=Path, metavar="FOLDER", help="where to (default: data/NAME)"
+        "--to",
+        dest="target",
+        type=Path,
+        metavar="FOLDER",
+        help="folder to write (default: data/NAME)",
     )
     parser.add_argument(
         "--max-ids", type=int, metavar="N", help="keep the first N identities of train and of test"
@@ -28,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--split", type=int, metavar="N", help="which of CUHK03's 20 classic splits, 0 to 19"
     )
     parser.add_argument(
-        "--train-all", action="store_true", help="train on the validation images too, if any"
+        "--train-all",
+        action="store_true",
+        help="also train on the validation images, if there are any",
     )
     parser.add_argument(
         "--allow-other-counts", action="store_true",

@@ -14,7 +14,7 @@ from reid_edge.cli.model_options import (
     load_chosen_model,
 )
 
-HELP = "say whether two images are of the same person, by the threshold stored with the model"
+HELP = "decide by a threshold whether two images show the same person"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_threshold_option(parser)
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
     add_model_options(parser)
-    parser.epilog = "Exit code: 0 whatever the decision, 2 when there is none."
+    parser.epilog = "Exit code: 0 for both decisions, 2 if there is none."
 
 
 def run(options: argparse.Namespace) -> int:

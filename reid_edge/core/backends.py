@@ -1,4 +1,4 @@
-"""Model files of all kinds: told apart by their content, loaded by the backend for them."""
+"""Load model files of all kinds: their content determines the backend."""
 
 from pathlib import Path
 
@@ -70,11 +70,11 @@ def recognise(path: Path) -> Backend:
             head = file.read(_HEAD)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
-    backends = [backend for _, backend in BACKENDS.items()]
-    for backend in backends:
+    known = []
+    for _, backend in BACKENDS.items():
         if backend.recognise(path, head):
             return backend
-    known = [backend.description for backend in backends]
+        known.append(backend.description)
     raise CheckpointError(
         f"{path}: not a model file that is known; expected {', '.join(known[:-1])} or {known[-1]}"
     )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class CalibrationImages:
+class CalibrationBatches:
     """Images for the ranges of int8 files.
 
     Attributes:
@@ -47,10 +47,10 @@ class ExportSource:
     model: nn.Module
     example: Tensor
     metadata: ModelMetadata
-    draw_calibration: Callable[[], CalibrationImages]
+    draw_calibration: Callable[[], CalibrationBatches]
     files: Mapping[str, Path] = field(default_factory=dict)
     dataset: str = ""
-    accuracy: Mapping[str, Any] = field(default_factory=dict)
+    accuracy: Mapping[str, float] = field(default_factory=dict)
     settings: Any = None
 
     def file(self, exporter: str) -> Path:
@@ -63,7 +63,7 @@ class ExportSource:
             raise QuantizeError(f"there is no file of the exporter {exporter} to make it from")
         return self.files[exporter]
 
-    def int8_metadata(self, calibration: CalibrationImages) -> ModelMetadata:
+    def int8_metadata(self, calibration: CalibrationBatches) -> ModelMetadata:
         """Return the metadata of an int8 file; it has no threshold, that of int8 is another."""
         return replace(self.metadata, threshold=None, calibration_digest=calibration.digest)
 

@@ -83,8 +83,15 @@ class Registry(Generic[T]):
         """
         self.check(name)
         entry = self._entries.get(name) or self._installed()[name]
-        if not isinstance(entry, str):
-            return entry
+        loaded = self._import(name, entry) if isinstance(entry, str) else entry
+        declared = getattr(loaded, "name", name)
+        if declared != name:
+            raise self._error(
+                f"{self.kind} {name!r} calls itself {declared!r}; register it by that name"
+            )
+        return loaded
+
+    def _import(self, name: str, entry: str) -> T:
         module, _, attribute = entry.partition(":")
         try:
             loaded: T = getattr(import_module(module), attribute)

@@ -25,7 +25,7 @@ BooleanMatrix = npt.NDArray[np.bool_]
 
 BLOCK_BYTES = 64 * 2**20
 MAXIMUM_IMPOSTORS = 10_000_000
-# A float32 similarity, the copy of it in oneDNN's layout, and two flags while pairs are told apart.
+# A float32 similarity, the copy of it in oneDNN's layout, and two flags while pairs are classified.
 _BYTES_PER_SIMILARITY = 16
 
 

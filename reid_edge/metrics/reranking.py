@@ -60,11 +60,11 @@ def rerank(
 ) -> Tensor:
     """Return the re-ranked distances between queries and gallery.
 
-    As in the authors' code: distances among all images are squared and divided by the largest of
-    the row; an image is described by its k1-reciprocal neighbours, extended by those of which two
-    thirds agree, and averaged over its k2 nearest; the result is the Jaccard distance of these
-    descriptions and ``weight`` times the first distance. Of equally distant images the earlier is
-    the nearer, queries before gallery.
+    As in the authors' code, distances among all images are squared and divided by the largest of
+    the row. An image is described by its k1-reciprocal neighbours, extended by neighbour sets that
+    agree by two thirds, and averaged over its k2 nearest images. The result is the Jaccard distance
+    of these descriptions and ``weight`` times the first distance. Of equally distant images the
+    earlier one counts as nearer, queries before gallery.
 
     No matrix of all images against all is held: beside the result, memory is a few thousand
     numbers for each image.

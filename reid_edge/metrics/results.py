@@ -38,8 +38,8 @@ class RankingResult(Result):
         queries: number of queries that were measured.
         queries_without_match: number of queries that have no match in the gallery; they do not
             count.
-        distance: that the gallery was ranked by.
-        protocol: see :func:`reid_edge.metrics.evaluate_ranking`.
+        distance: distance that the gallery was ranked by.
+        protocol: protocol, see :func:`reid_edge.metrics.evaluate_ranking`.
     """
 
     mean_average_precision: float
@@ -91,7 +91,7 @@ class PairCounts(Result):
     """The pairs of test images that verification is measured on.
 
     Attributes:
-        which: pairs these are, in words, for a table.
+        which: the pairs in words, for a table.
         genuine: number of pairs of one identity; all of them are scored.
         impostor: number of pairs of two identities.
         sampled: whether only a sample of the impostor pairs was scored.
@@ -120,8 +120,8 @@ class EvaluatedModel(Result):
         input_size: (height, width) in pixels.
         flip_averaging: whether embeddings are averaged over each image and its mirror image.
         architecture: name, or empty if the file does not say.
-        mean: of each colour in [0, 1].
-        std: of each colour in [0, 1].
+        mean: mean of each colour, for colours in [0, 1].
+        std: standard deviation of each colour.
         colour_order: "RGB" or "BGR".
     """
 
@@ -140,10 +140,10 @@ class EvaluatedData(Result):
     """The data set that was evaluated on.
 
     Attributes:
-        root: its folder.
-        format: the reader, a key of ``reid_edge.data.sources.SOURCES``.
+        root: folder of the data set.
+        format: name of its reader, in ``reid_edge.data.readers.READERS``.
         prepared_from: the data set that ``reid-edge prepare`` made the folder from, or None.
-        split: number of the split, where the data set has several, or None.
+        split: number of the split if the data set has several, or None.
     """
 
     root: str
@@ -156,16 +156,16 @@ class Evaluation(Result):
     """How well a model ranks and verifies on the query and gallery images of a data set.
 
     Attributes:
-        schema_version: of this layout.
-        ranking: by distance.
+        schema_version: version of this layout.
+        ranking: ranking of the gallery, by distance ("cosine", "euclidean").
         re_ranked: the same after k-reciprocal re-ranking; empty if it was not measured.
-        verification: by cosine similarity; None where `pairs` has none of one kind.
-        pairs: that verification is measured on.
+        verification: verification by cosine similarity; None if `pairs` has none of one kind.
+        pairs: the pairs that verification is measured on.
         has_cameras: whether the data set has camera numbers.
         query_images: number of queries.
         gallery_images: number of gallery images.
-        model: None where a stage evaluates a model in memory.
-        data: None where a stage evaluates; the data is then in the run's configuration.
+        model: the evaluated file; None in a stage, which evaluates a model in memory.
+        data: the data set; None in a stage, whose data set is in the run's configuration.
     """
 
     schema_version: Literal[1] = 1

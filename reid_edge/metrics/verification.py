@@ -32,8 +32,8 @@ def evaluate_verification(
 
     The operating point for a target accepts as many pairs as it can: its threshold is the lowest
     score at which the false accept rate is at or below the target. A target below one over the
-    number of impostor pairs cannot be told from zero; its point has no rates and says why. If
-    the highest scores of all tie across more impostors than the target allows, nothing can be
+    number of impostor pairs cannot be distinguished from zero: its point has a reason and no rates.
+    If the highest scores of all tie across more impostors than the target allows, nothing can be
     accepted: both rates are zero and there is no threshold.
 
     The equal error rate is taken at the threshold where false accept and false reject rate are

@@ -15,28 +15,28 @@ class LossSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    cross_entropy: float = Field(1.0, ge=0, description="weight of the cross entropy")
+    cross_entropy: float = Field(1.0, ge=0, description="weight of the cross-entropy loss")
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="label smoothing")
     triplet: float = Field(1.0, ge=0, description="weight of the batch-hard triplet loss")
     triplet_margin: float = Field(0.3, ge=0, description="margin of the triplet loss")
     triplet_normalised: bool = Field(
         False,
-        description="triplet distances between embeddings of unit length; steadier from random "
-        "weights, torchreid does without",
+        description="measure triplet distances between embeddings of unit length; steadier from "
+        "random weights, torchreid does not",
     )
     circle: float = Field(
-        0.0, ge=0, description="weight of the circle loss; needs cross entropy beside it"
+        0.0, ge=0, description="weight of the circle loss; needs cross_entropy too"
     )
     circle_margin: float = Field(
         0.25,
         ge=0,
         le=1,
-        description="relaxation m of the circle loss; the paper: 0.25 for persons and faces",
+        description="relaxation m of the circle loss; in the paper 0.25 for persons and faces",
     )
     circle_gamma: float = Field(
         128.0,
         gt=0,
-        description="scale of the circle loss; the paper: 128 for persons, 256 for faces",
+        description="scale of the circle loss; in the paper 128 for persons, 256 for faces",
     )
 
     @property
@@ -63,7 +63,7 @@ class DistillationSettings(BaseModel):
     hints: float = Field(
         1.0,
         ge=0,
-        description="weight of the stage hints at the kept channels, where these are known",
+        description="weight of the hints: stage outputs at the kept channels, if these are known",
     )
 
 
@@ -74,7 +74,7 @@ class TrainingSettings(BaseModel):
 
     epochs: int = Field(60, ge=0, description="epochs; 0 leaves the weights as they are")
     identities_per_batch: int = Field(16, ge=2, description="P, identities in a batch")
-    images_per_identity: int = Field(4, ge=2, description="K, images of each of them")
+    images_per_identity: int = Field(4, ge=2, description="K, images of each identity")
     optimizer: Literal["adamw", "adam", "amsgrad", "sgd"] = Field(
         "adamw", description="adamw, adam, amsgrad (Adam with amsgrad) or sgd (momentum 0.9)"
     )
@@ -83,7 +83,7 @@ class TrainingSettings(BaseModel):
         None,
         gt=0,
         description="peak learning rate of the layers behind the pooling (classifier, embedding "
-        "layer, BNNeck); none: the same",
+        "layer, BNNeck); none: learning_rate",
     )
     weight_decay: float = Field(5e-4, ge=0, description="weight decay")
     warmup_epochs: float = Field(
@@ -93,34 +93,34 @@ class TrainingSettings(BaseModel):
         "cosine", description="after warm-up: cosine (down to zero) or step (at the milestones)"
     )
     milestones: tuple[Annotated[int, Field(ge=1)], ...] = Field(
-        (), description="schedule step: the epochs after which the rate is multiplied by gamma"
+        (), description="with schedule step: epochs after which the rate is multiplied by gamma"
     )
     gamma: float = Field(
-        0.1, gt=0, lt=1, description="schedule step: factor of the rate at each milestone"
+        0.1, gt=0, lt=1, description="with schedule step: factor of the rate at each milestone"
     )
     frozen_layers: tuple[str, ...] = Field(
         (),
         description="layers that do not learn during frozen_epochs, by name or pattern "
-        "(conv[1-5], layer*), with all that is in them; their BatchNorm statistics stay too",
+        "(conv[1-5], layer*), with everything in them; BatchNorm statistics do not change either",
     )
     frozen_epochs: int = Field(
-        0, ge=0, description="first epochs in which frozen_layers stay as they are"
+        0, ge=0, description="number of first epochs in which frozen_layers do not learn"
     )
-    gradient_clip: float = Field(0.0, ge=0, description="largest gradient norm; 0 for none")
+    gradient_clip: float = Field(0.0, ge=0, description="largest gradient norm; 0: no limit")
     ema_decay: float = Field(
         0.0,
         ge=0,
         lt=1,
-        description="decay of the weights' moving average (0.999, say), which is then what is "
-        "evaluated and kept; 0: the weights themselves",
+        description="decay of the moving average of the weights, such as 0.999; the average is "
+        "evaluated and kept; 0: no average",
     )
     validate_every: int = Field(
-        1, ge=1, description="epochs between validations, where data.validation_share is not 0"
+        1, ge=1, description="epochs between validations, if data.validation_share is not 0"
     )
     patience: int = Field(
         0,
         ge=0,
-        description="validations without a better mAP after which training stops; 0: never",
+        description="training stops after so many validations without a better mAP; 0: never",
     )
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(
         "32-true",

@@ -80,14 +80,15 @@ def test_a_config_runs_from_end_to_end(
     assert code == 0, captured.err
     config = load_config(run / "config.yaml")
     assert config.stages == given.stages
-    story = json.loads((run / "report.json").read_text())
-    assert [row["stage"] for row in story["rows"]] == list(given.stages)
+    report = json.loads((run / "report.json").read_text())
+    assert [row["stage"] for row in report["rows"]] == list(given.stages)
     assert ("EER" in captured.out) == (given.evaluation.task == "face")
-    last = story["rows"][-2]
-    assert last["model"] == story["rows"][-1]["model"].removesuffix(" int8")
-    assert last["parameters"] < story["rows"][0]["parameters"]
+    last = report["rows"][-2]
+    model = last["model"]
+    assert model["name"] == report["rows"][-1]["model"]["name"].removesuffix(" int8")
+    assert model["parameters"] < report["rows"][0]["model"]["parameters"]
     record = RunDir(run).record(last["stage"])
     assert record is not None
-    _, info = load_checkpoint(run / last["file"])
+    _, info = load_checkpoint(run / model["file"])
     assert info.input_size == record.input_size == tuple(last["input_size"])
     assert info.widths == {}

@@ -96,7 +96,7 @@ def interrupt_when(path: Path, process: "subprocess.Popen[bytes]") -> None:
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
-    assert b"interrupted; the same command goes on from here" in error
+    assert b"interrupted; the same command resumes from here" in error
     assert b"Traceback" not in error
 
 
@@ -124,7 +124,7 @@ def test_a_run_killed_in_every_stage_ends_with_the_same_bits(
     config.write_text(CONFIG.format(root=tiny_market))
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     finish(start(config, whole))
-    interrupt_when(broken / "train" / "begun.json", start(config, broken))
+    interrupt_when(broken / "train" / "started.json", start(config, broken))
     in_time = []
     for moment in moments:
         kill_when(broken / moment, start(config, broken))
@@ -135,7 +135,7 @@ def test_a_run_killed_in_every_stage_ends_with_the_same_bits(
     assert len(in_time) >= len(moments) * 5 / 7, in_time
     text = " ".join(finish(start(config, broken)).split())
     assert "finetune: reuse" in text
-    assert ("quantize: continue (was interrupted)" in text) == (moments[-1] in in_time)
+    assert ("quantize: resume (was interrupted)" in text) == (moments[-1] in in_time)
     for stage in ("train", "prune", "finetune"):
         expected = weights(whole / stage / "checkpoint.pt")
         found = weights(broken / stage / "checkpoint.pt")

@@ -8,11 +8,14 @@ import pytest
 import torch
 
 from pipeline.command import main
-from pipeline.config import Config
+from pipeline.config import config_class
 from pipeline.preflight import check_settings
 from pipeline.run_dir import RunDir
+from prune.criteria import CRITERIA
 from reid_edge.core.errors import PipelineError
 from reid_edge.models import build_model
+
+Config = config_class()
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -252,8 +255,8 @@ def test_a_folder_without_rights(
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied", "/some/run/lock")
 
-    monkeypatch.setattr("pipeline.run_dir.os.open", refuse)
-    assert "error: /some/run/lock: Permission denied; make room or give rights" in refused()
+    monkeypatch.setattr("reid_edge.core.lock.FileLock.acquire", refuse)
+    assert "lock: cannot be locked (Permission denied); make the folder writable" in refused()
 
 
 def test_restart_from_elsewhere(refused: Callable[..., str]) -> None:
@@ -311,3 +314,14 @@ def test_a_home_in_an_option(
     assert "argument --run: ~nobody-here/x: '~nobody-here' is the home of nobody" in " ".join(
         capsys.readouterr().err.split()
     )
+
+
+def test_a_criterion_that_cannot_be_imported_is_refused_before_training(
+    refused: Callable[..., str],
+) -> None:
+    CRITERIA.register("broken", "prune.criteria:NOT_THERE")
+    try:
+        line = refused("--stages", "train,prune", "prune.criterion=broken")
+    finally:
+        CRITERIA.unregister("broken")
+    assert "error: criterion 'broken': cannot import prune.criteria:NOT_THERE" in line

@@ -8,14 +8,18 @@ from typing import Any
 import pytest
 
 from pipeline.command import main
-from pipeline.config import Config
+from pipeline.config import config_class
 from pipeline.context import StageContext
-from pipeline.evaluation import evaluate
+from pipeline.evaluation import evaluate_stage
 from pipeline.model_files import model_files
 from pipeline.run_dir import RunDir
+from pipeline.stages.benchmark import BenchmarkStage
 from reid_edge.core.int8_engine import Engine, quantized_engine, supported_engines
 from reid_edge.data.schema import ReidData
 from reid_edge.inference.backends.torchscript_runtime import load_torchscript
+from reid_edge.metrics.results import Evaluation
+
+Config = config_class()
 
 CONFIG = """
 name: measured
@@ -56,33 +60,34 @@ def test_every_file_is_measured_on_its_engine_and_on_this_machines(
         path = finished / row["name"].removesuffix(" on onednn")
         assert row["bytes"] == path.stat().st_size
         if row["name"] == path.relative_to(finished).as_posix():
-            metrics = json.loads((path.parent / "metrics.json").read_text())
+            metrics = Evaluation.from_json((path.parent / "metrics.json").read_text())
         else:
             metrics = on_engine(path, "onednn", tiny_data)
-        assert row["mAP"] == metrics["cosine"]["mean_average_precision"]
+        assert Evaluation.model_validate(row["metrics"]) == metrics
         assert [timing["batch"] for timing in row["timings"]] == [1, 2]
         assert row["peak_bytes"] > row["bytes"] / 2
     assert benchmark["rows"][1]["meant_for"] == "ARM (QNNPACK)"
     assert benchmark["machine"]["cpu"]
 
 
-def on_engine(path: Path, engine: Engine, data: ReidData) -> dict[str, Any]:
+def on_engine(path: Path, engine: Engine, data: ReidData) -> Evaluation:
     context = StageContext(
         stage="benchmark", config=Config.model_validate({"data": {"workers": 0}}),
-        folder=path.parent, data=data, parent=None, teacher=None, parent_hash="",
-        input_size=(64, 32),
+        settings=BenchmarkStage(), folder=path.parent, data=data, parent=None, teacher=None,
+        parent_hash="", input_size=(64, 32),
     )  # fmt: skip
     model, _ = load_torchscript(path, engine)
     with quantized_engine(engine):
-        return evaluate(model, context, device="cpu")
+        return evaluate_stage(model, context, device="cpu")
 
 
 @pytest.mark.skipif("onednn" not in supported_engines(), reason="needs oneDNN")
 def test_accuracy_on_another_engine_is_not_that_of_the_files_own(finished: Path) -> None:
     record = RunDir(finished).record("quantize")
     assert record is not None
+    assert record.result.model is not None
     own, other = model_files(finished, {"quantize": record})
-    assert (own.engine, own.metrics) == ("qnnpack", record.result["metrics"])
+    assert (own.engine, own.metrics) == ("qnnpack", record.result.model.metrics)
     assert (other.engine, other.metrics) == ("onednn", None)
 
 
@@ -116,6 +121,6 @@ def test_what_was_measured_is_kept_until_a_file_changes(
     assert main(["--run", str(finished), "--plan", *changed]) == 0
     assert "quantize/int8.pt" in capsys.readouterr().out  # the reason to measure again
     assert main(["--run", str(finished), "--stages", "train,quantize", *changed]) == 0
-    story = json.loads((finished / "report.json").read_text())
-    assert story["benchmark"] is None  # of files that are no more
+    report = json.loads((finished / "report.json").read_text())
+    assert "benchmark" not in report["results"]  # of files that are no more
     assert (finished / "report.html").read_text().count("<circle ") == 0

@@ -4,15 +4,19 @@ import hashlib
 from pathlib import Path
 
 from pipeline.calibration import describe_images, draw_calibration
-from pipeline.config import Config
+from pipeline.config import config_class
 from pipeline.context import StageContext
+from pipeline.stages.quantize import QuantizeStage
 from reid_edge.data.schema import ReidData
+
+Config = config_class()
 
 
 def context_of(data: ReidData, folder: Path, seed: int = 0) -> StageContext:
     return StageContext(
         stage="quantize",
         config=Config(seed=seed),
+        settings=QuantizeStage(),
         folder=folder,
         data=data,
         parent=None,
@@ -48,16 +52,17 @@ def test_files_are_listed_by_what_is_in_them(tiny_data: ReidData, tmp_path: Path
     drawn = draw_calibration(context_of(tiny_data, tmp_path), 5, 0).calibration
     listed = describe_images(drawn, tiny_data.root)
     lines = ""
-    for image, entry in zip(drawn, listed["files"], strict=True):
+    for image, entry in zip(drawn, listed.files, strict=True):
         digest = hashlib.sha256(image.path.read_bytes()).hexdigest()
-        assert entry == {"file": f"bounding_box_train/{image.path.name}", "sha256": digest}
+        assert entry.file == f"bounding_box_train/{image.path.name}"
+        assert entry.sha256 == digest
         lines += digest + "\n"
-    assert listed["images"] == 5
-    assert listed["cameras"] == {"1": 3, "2": 2}
-    assert listed["digest"] == hashlib.sha256(lines.encode()).hexdigest()
+    assert listed.images == 5
+    assert listed.cameras == {"1": 3, "2": 2}
+    assert listed.digest == hashlib.sha256(lines.encode()).hexdigest()
 
 
 def test_a_file_elsewhere_keeps_its_whole_path(tiny_data: ReidData, tmp_path: Path) -> None:
     image = tiny_data.train[0]
     listed = describe_images([image], tmp_path)
-    assert listed["files"][0]["file"] == str(image.path)
+    assert listed.files[0].file == str(image.path)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.config import Config
+from pipeline.config import config_class
 from pipeline.context import StageContext
 from pipeline.settings.cut import PruneStage
 from pipeline.settings.data import DataSettings
@@ -18,11 +18,15 @@ from prune.layers import layer_widths
 from reid_edge.data.schema import ReidData
 from reid_edge.models import build_model
 
+Config = config_class()
+
 
 @pytest.fixture
 def context(tiny_data: ReidData, tmp_path: Path) -> StageContext:
     config = Config(data=DataSettings(root=tiny_data.root, height=32, width=32, workers=0))
-    return StageContext("prune", config, tmp_path, tiny_data, None, None, "", (32, 32))
+    return StageContext(
+        "prune", config, config.prune, tmp_path, tiny_data, None, None, "", (32, 32)
+    )
 
 
 MEASURED = [name for name, criterion in CRITERIA.items() if criterion.needs != "weights"]

@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Config
+from pipeline.config import config_class
 from pipeline.dependencies import stage_inputs, stage_settings
+from pipeline.stages.prune import PRUNE
 from prune.plan_file import PlanFile, write_plan
+
+Config = config_class()
 
 
 def test_the_distance_counts_where_map_decides_which_weights_are_kept() -> None:
@@ -15,7 +18,9 @@ def test_the_distance_counts_where_map_decides_which_weights_are_kept() -> None:
             Config.model_validate({**settings, "evaluation": {"distance": distance}})
             for distance in ("cosine", "euclidean")
         ]
-        return stage_settings(made[0], stage) == stage_settings(made[1], stage)
+        return stage_settings(made[0], made[0].declared[stage]) == stage_settings(
+            made[1], made[1].declared[stage]
+        )
 
     assert same("train")
     assert same("prune")
@@ -28,7 +33,7 @@ def test_the_distance_counts_where_map_decides_which_weights_are_kept() -> None:
 def test_the_threads_count_where_widths_are_timed() -> None:
     def settings(target: object, threads: int) -> dict[str, object]:
         content = {"prune": {"target": target}, "latency": {"threads": threads}}
-        return stage_settings(Config.model_validate(content), "prune")
+        return stage_settings(Config.model_validate(content), PRUNE)
 
     assert settings({"latency": 0.5}, 1) != settings({"latency": 0.5}, 2)
     assert settings({"macs": 0.5}, 1) == settings({"macs": 0.5}, 2)
@@ -44,9 +49,9 @@ def test_a_plan_file_counts_by_its_content(tmp_path: Path, monkeypatch: pytest.M
         write_plan(folder / "plan.json", plan)
         monkeypatch.chdir(folder)
         config = Config.model_validate({"prune": {"target": "plan.json"}})
-        monkeypatch.chdir(tmp_path)  # the run may go on from elsewhere
-        inputs = stage_inputs(config, "prune", data_hash="", parent=None, made={})
-        return inputs, stage_settings(config, "prune")
+        monkeypatch.chdir(tmp_path)  # the run may be resumed from another folder
+        inputs = stage_inputs(config, PRUNE, data_hash="", parent=None, made={})
+        return inputs, stage_settings(config, PRUNE)
 
     (first, settings), (second, settings_again) = count(7), count(8)
     assert first["plan"] != second["plan"]

@@ -23,7 +23,9 @@ from reid_edge.data.schema import ReidData
 from reid_edge.inference.backends.torchscript_runtime import load_torchscript
 from reid_edge.inference.embedder import embed_files, load_embedder
 from reid_edge.inference.thresholds import read_threshold, store_threshold
+from reid_edge.metrics.results import Evaluation, VerificationResult
 from reid_edge.models import build_model
+from tests.pipeline.records import make_evaluation
 
 CONFIG = """
 name: files
@@ -87,7 +89,7 @@ def test_metadata_and_thresholds(run: Path) -> None:
     calibration = json.loads((run / "export" / "calibration.json").read_text())
     int8 = read_onnx_metadata(run / "export" / "int8.onnx")
     assert int8["calibration_digest"] == calibration["digest"]
-    assert "threshold" not in int8  # its own lies beside it
+    assert "threshold" not in int8  # its own is beside it
     for name in ("export/float.onnx", "export/int8.onnx", "quantize/int8.pt"):
         stored = read_threshold(load_embedder(run / name))
         assert stored.threshold == thresholds[name.removeprefix("export/")]
@@ -111,7 +113,7 @@ def test_the_report_shows_every_file(run: Path, capsys: pytest.CaptureFixture[st
         assert f"<tr><td>{name}</td>" in page
 
 
-def test_all_is_reused_until_the_int8_file_is_made_anew(
+def test_all_is_reused_until_the_int8_file_is_made_again(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["--run", str(run), "--plan"]) == 0
@@ -156,8 +158,8 @@ def test_an_int8_file_of_another_model_is_not_checked(
     capsys.readouterr()
     export = [*command, files, "--stages", "train,export"]
     assert main(export) == 0
-    told = "int8.pt was made from another model than these files; not checked"
-    assert told in " ".join(capsys.readouterr().err.split())
+    expected = "int8.pt was made from another model than these files; not checked"
+    assert expected in " ".join(capsys.readouterr().err.split())
     record = json.loads((tmp_path / "export" / "stage.json").read_text())
     assert record["inputs"]["parent"] == hash_file(run / "train" / "checkpoint.pt")
     assert [row["name"] for row in record["result"]["files"]] == ["float.pt"]
@@ -271,7 +273,9 @@ def test_both_parts_of_a_rejected_file_are_set_aside(tmp_path: Path) -> None:
 def test_a_missing_package_is_named_before_any_stage_runs(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("reid_edge.core.packages.find_spec", lambda _: None)
+    monkeypatch.setattr(
+        "reid_edge.core.packages.find_spec", lambda name: None if name == "openvino" else True
+    )
     share_models(run, tmp_path)
     files = "export.files=[onnx,openvino]"
     for arguments in (["--plan"], []):
@@ -308,11 +312,12 @@ def test_what_is_wrong_with_the_settings(run: Path, capsys: pytest.CaptureFixtur
 
 
 def test_loss_is_of_what_the_task_measures() -> None:
-    def metrics(precision: float, error: float) -> dict[str, Any]:
-        return {
-            "cosine": {"mean_average_precision": precision},
-            "verification": {"equal_error_rate": error},
-        }
+    def metrics(precision: float, error: float) -> Evaluation:
+        verification = VerificationResult(
+            equal_error_rate=error, equal_error_threshold=0.5, operating_points=(),
+            genuine_pairs=1, impostor_pairs=1,
+        )  # fmt: skip
+        return make_evaluation(precision, verification)
 
     model, file = metrics(0.5, 0.1), metrics(0.4, 0.3)
     assert accuracy_loss(model, file, "person") == pytest.approx(0.1)

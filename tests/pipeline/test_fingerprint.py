@@ -1,6 +1,6 @@
 """What counts, and what is said of a change."""
 
-from pipeline.fingerprint import describe_changes, fingerprint
+from pipeline.dependencies import describe_changes, fingerprint
 
 
 def test_settings_and_inputs_count_and_their_order_does_not() -> None:

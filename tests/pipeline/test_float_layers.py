@@ -7,14 +7,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.config import Config
+from pipeline.config import config_class
 from pipeline.context import StageContext
 from pipeline.stages.float_layers import choose_float_layers, warn_of_ignored
+from pipeline.stages.quantize import QuantizeStage
 from quantize.agreement import Reference
 from quantize.calibrate import Scheme, calibrate
 from quantize.count import quantization_report
 from quantize.static import quantize_static
 from reid_edge.data.schema import ReidData
+
+Config = config_class()
 
 
 class Gated(nn.Module):
@@ -75,11 +78,12 @@ def test_a_missed_budget_comes_with_advice_that_can_help(
 ) -> None:  # fmt: skip
     settings = {"accuracy_budget": 1e-12, "max_float_layers": most, "mode": mode}
     context = StageContext(
-        stage="quantize", config=Config.model_validate({"quantize": settings}), folder=tmp_path,
+        stage="quantize", config=Config(), settings=QuantizeStage(**settings), folder=tmp_path,
         data=tiny_data, parent=None, teacher=None, parent_hash="", input_size=(8, 8),
     )  # fmt: skip
     calibrated = calibrate(model, [images])
     with caplog.at_level(logging.WARNING):
         choice = choose_float_layers(context, model, calibrated, Reference(model, [images]))
-    assert sum(layer["spared"] > 0 for layer in choice.told["scan"]["layers"]) == 2
+    assert choice.scan is not None
+    assert sum(layer.saved > 0 for layer in choice.scan.layers) == 2
     assert caplog.records[-1].getMessage().endswith(f"quantize.accuracy_budget 0.00000{advice}")

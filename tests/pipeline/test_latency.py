@@ -2,18 +2,31 @@
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pipeline.config import Config
+from pipeline.config import config_class
 from pipeline.latency import LATENCY_FILE, measure_run, valid_latency
-from pipeline.run_dir import RunDir, StageRecord
+from pipeline.results import StageResult
+from pipeline.run_dir import RunDir
 from reid_edge.models import build_model
 from reid_edge.models.checkpoint import describe, save_checkpoint
+from tests.pipeline.records import make_model, make_record
+
+Config = config_class()
 
 CONFIG = Config.model_validate({"latency": {"rounds": 2}})
+
+
+def result_with(stage: str) -> StageResult:
+    return StageResult(model=make_model(f"{stage}/checkpoint.pt"))
+
+
+def timed(run: RunDir) -> list[str]:
+    """The stages whose latency counts."""
+    latency = valid_latency(run)
+    return [] if latency is None else [model.stage for model in latency.models]
 
 
 @pytest.fixture
@@ -24,9 +37,7 @@ def run(tmp_path: Path) -> RunDir:
     model = build_model("osnet_x0_25", num_classes=2).eval()
     about = describe(model, "osnet_x0_25", input_size=(32, 16))
     save_checkpoint(tmp_path / "train" / "checkpoint.pt", model, about)
-    settings = {"data": {"height": 32, "width": 16}}
-    result = {"file": "train/checkpoint.pt"}
-    folder.finish(StageRecord("train", "", settings, {}, {}, {}, 0, 0.0, result))
+    folder.finish(make_record("train", input_size=(32, 16), result=result_with("train")))
     measure_run(CONFIG, folder)
     return folder
 
@@ -55,22 +66,22 @@ def test_it_is_measured_again_without_its_file(run: RunDir) -> None:
 
 
 def test_what_was_measured_of_former_files_says_nothing(run: RunDir) -> None:
-    assert list(valid_latency(run)["stages"]) == ["train"]
+    assert timed(run) == ["train"]
     shutil.copytree(run.stage_dir("train"), run.stage_dir("finetune"))
     first = run.record("train")
     assert first is not None
-    later = replace(first, stage="finetune", result={"file": "finetune/checkpoint.pt"})
+    later = first.model_copy(update={"stage": "finetune", "result": result_with("finetune")})
     run.finish(later)
     measure_run(CONFIG, run)
-    assert list(valid_latency(run)["stages"]) == ["train", "finetune"]
-    # The last stage is made anew, and before its end the run is looked at.
-    run.finish(replace(later, outputs={"checkpoint.pt": "another hash"}))
-    assert list(valid_latency(run)["stages"]) == ["train"]
+    assert timed(run) == ["train", "finetune"]
+    # The last stage runs again, and the run is read before that stage ends.
+    run.finish(later.model_copy(update={"outputs": {"checkpoint.pt": "another hash"}}))
+    assert timed(run) == ["train"]
     run.finish(later)
     (run.path / "finetune" / "checkpoint.pt").unlink()
     measure_run(CONFIG, run)
-    assert list(valid_latency(run)["stages"]) == ["train"]
+    assert timed(run) == ["train"]
     # Ratios are to the first.
     run.finish(later)
-    run.finish(replace(first, outputs={"checkpoint.pt": "another hash"}))
-    assert valid_latency(run) == {}
+    run.finish(first.model_copy(update={"outputs": {"checkpoint.pt": "another hash"}}))
+    assert timed(run) == []

@@ -6,11 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Config
-from pipeline.parents import latest_cut, parent_of
-from pipeline.run_dir import CHECKPOINT, STAGE_FILE, RunDir, StageRecord
-from pipeline.settings.stage_names import DEFAULT_STAGES, STAGES
+from pipeline.config import config_class
+from pipeline.plan import latest_cut, parent_of
+from pipeline.run_dir import CHECKPOINT, STAGE_FILE, RunDir
+from pipeline.stages import default_stages
 from reid_edge.core.errors import PipelineError
+from tests.pipeline.records import make_record
+
+Config = config_class()
+DEFAULT_STAGES = default_stages().default_names
+STAGES = default_stages().names
 
 
 @pytest.fixture
@@ -20,7 +25,7 @@ def finish(tmp_path: Path) -> Callable[..., RunDir]:
     def run(*stages: str) -> RunDir:
         run = RunDir(tmp_path / "run")
         for stage in stages:
-            run.finish(StageRecord(stage, "", {}, {}, {}, {}, 0, 0.0))
+            run.finish(make_record(stage))
         return run
 
     return run
@@ -45,7 +50,7 @@ PARENTS = [
 
 
 @pytest.mark.parametrize(("stages", "parents"), PARENTS)
-def test_each_goes_on_from_the_latest_before_it(
+def test_each_starts_from_the_latest_before_it(
     finish: Callable[..., RunDir], stages: tuple[str, ...], parents: dict[str, str]
 ) -> None:
     # What the run has of stages that were not asked for makes no difference.
@@ -62,7 +67,7 @@ def test_what_a_run_has_is_taken_where_nothing_earlier_was_asked_for(
 
 def finish_again(run: RunDir, stage: str, parent: str, made: str) -> None:
     """Finish a stage after everything that is there."""
-    run.finish(StageRecord(stage, "", {}, {"parent": parent}, {CHECKPOINT: made}, {}, 0, 0.0))
+    run.finish(make_record(stage, inputs={"parent": parent}, outputs={CHECKPOINT: made}))
     newest = max(run.finished_at(other) for other in STAGES if run.record(other) is not None)
     os.utime(run.stage_dir(stage) / STAGE_FILE, ns=(newest + 1, newest + 1))
 
@@ -71,11 +76,12 @@ def test_of_transfer_and_prune_the_one_that_was_used_last_counts(
     finish: Callable[..., RunDir],
 ) -> None:
     run = finish("train")
-    assert latest_cut(run) is None
+    config = Config()
+    assert latest_cut(config, run) is None
     finish_again(run, "prune", "wide", "pruned")
     finish_again(run, "finetune", "pruned", "tuned")
     finish_again(run, "transfer", "wide", "transferred")
-    assert latest_cut(run) == "transfer"
+    assert latest_cut(config, run) == "transfer"
     finish_again(run, "finetune", "transferred", "tuned")
     assert parent_of("finetune", asked("quantize"), run) == "transfer"
     assert parent_of("finetune", asked("finetune", "quantize"), run) == "transfer"

@@ -2,7 +2,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.report.pareto import front, pareto_image
+from pipeline.report.pareto import front, pareto_chart
+from pipeline.results import BenchmarkRow
+from quantize.results import Timing
+from tests.pipeline.records import make_evaluation
 
 numbers = st.integers(1, 6).map(float)
 
@@ -20,16 +23,16 @@ def test_the_front_is_what_no_point_beats(points: list[tuple[float, float]]) -> 
     assert [points[i][0] for i in found] == sorted(points[i][0] for i in found)
 
 
-def benchmark(*points: tuple[float, float]) -> dict[str, object]:
-    rows = [
-        {
-            "name": str(number),
-            "mAP": accuracy,
-            "timings": [{"batch": 1, "threads": 1, "median_ms": latency}],
-        }
-        for number, (latency, accuracy) in enumerate(points)
-    ]
-    return {"rows": rows}
+def benchmark(*points: tuple[float, float]) -> list[BenchmarkRow]:
+    def row(number: int, latency: float, accuracy: float) -> BenchmarkRow:
+        metrics = make_evaluation(accuracy)
+        timing = Timing(1, 1, latency, latency, latency, latency, 1.0, 1.0)
+        return BenchmarkRow(
+            name=str(number), kind="onnx", engine=None, meant_for="any", input_size=(64, 32),
+            bytes=1, metrics=metrics, peak_bytes=None, timings=(timing,),
+        )  # fmt: skip
+
+    return [row(number, *point) for number, point in enumerate(points)]
 
 
 @pytest.mark.parametrize(
@@ -41,16 +44,16 @@ def benchmark(*points: tuple[float, float]) -> dict[str, object]:
         [(0.01, 0.0), (9000.0, 1.0)],
     ],
 )
-def test_everything_lies_inside_and_in_order(points: list[tuple[float, float]]) -> None:
-    image = pareto_image(benchmark(*points))
-    places = [(point["x"], point["y"]) for point in image["points"]]
+def test_everything_is_inside_and_in_order(points: list[tuple[float, float]]) -> None:
+    chart = pareto_chart(benchmark(*points), "cosine")
+    places = [(point.x, point.y) for point in chart.points]
     for x, y in places:
-        assert image["left"] <= x <= image["right"]
-        assert image["top"] <= y <= image["bottom"]
+        assert chart.left <= x <= chart.right
+        assert chart.top <= y <= chart.bottom
     order = sorted(range(len(points)), key=lambda i: points[i])
     assert [places[i][0] for i in order] == sorted(x for x, _ in places)
     for axis in ("latency_marks", "accuracy_marks"):
-        assert 1 <= len(image[axis]) <= 20
-    for mark, text in image["accuracy_marks"]:
-        assert image["top"] <= mark <= image["bottom"], text
-    assert len(image["front"]) == sum(point["best"] for point in image["points"])
+        assert 1 <= len(getattr(chart, axis)) <= 20
+    for mark, text in chart.accuracy_marks:
+        assert chart.top <= mark <= chart.bottom, text
+    assert len(chart.front) == sum(point.best for point in chart.points)

@@ -6,15 +6,17 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from pipeline.config import Config
-from pipeline.dependencies import Made, stage_inputs, stage_settings
-from pipeline.parents import parent_of
-from pipeline.plan import Plan, Step, make_plan
+from pipeline.config import config_class
+from pipeline.dependencies import made_by, stage_inputs, stage_settings
+from pipeline.plan import Plan, Step, make_plan, parent_of, stale_records
 from pipeline.report.tables import plan_table
-from pipeline.reuse import stale_records
-from pipeline.run_dir import RunDir, StageRecord
+from pipeline.run_dir import RunDir
+from pipeline.stage import Made
 from reid_edge.core.errors import PipelineError
 from reid_edge.core.io import hash_file
+from tests.pipeline.records import make_record
+
+Config = config_class()
 
 
 @pytest.fixture
@@ -31,14 +33,17 @@ def named(tmp_path: Path) -> Callable[..., tuple[Config, RunDir]]:
         made: dict[str, Made] = {}
         for name in stages:
             parent = parent_of(name, config, run)
-            inputs = stage_inputs(config, name, data_hash="d", parent=parent, made=made)
+            inputs = stage_inputs(
+                config, config.declared[name], data_hash="d", parent=parent, made=made
+            )
             model = run.stage_dir(name) / "checkpoint.pt"
             model.parent.mkdir(parents=True)
             model.write_text(name)
-            outputs, settings = {"checkpoint.pt": hash_file(model)}, stage_settings(config, name)
-            record = StageRecord(name, "", settings, inputs, outputs, {}, 0, 0.0)
+            outputs = {"checkpoint.pt": hash_file(model)}
+            settings = stage_settings(config, config.declared[name])
+            record = make_record(name, settings=settings, inputs=inputs, outputs=outputs)
             run.finish(record)
-            made[name] = Made.by(record)
+            made[name] = made_by(record)
         return config, run
 
     return make
@@ -83,7 +88,7 @@ def test_a_named_file_that_changed_makes_stale_what_was_made_from_it(
 
 def test_a_reason_with_brackets_is_shown_as_it_is() -> None:
     step = Step("train", "run", "runs/x[lr=0.1]/train/checkpoint.pt is missing", None, {})
-    (table,) = plan_table(Plan((step,), {"prune": "runs/x[lr=0.1] changed"}), None)
+    table = plan_table(Plan((step,), {"prune": "runs/x[lr=0.1] changed"}))
     console = Console(width=150)
     with console.capture() as captured:
         console.print(table)

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.config import Config
+from pipeline.config import config_class
 from pipeline.preflight import check_batches, check_settings
 from reid_edge.core.errors import PipelineError
 from reid_edge.data.readers.market1501 import read_market1501
+
+Config = config_class()
 
 
 @pytest.mark.parametrize(
@@ -141,7 +143,9 @@ def test_int8_that_nothing_could_judge(
 
 def test_a_layout_needs_a_folder() -> None:
     config = Config.model_validate({"stages": ["train"], "data": {"format": "csv"}})
-    with pytest.raises(PipelineError, match=r"^data.format: csv is how .*; give data.root=FOLDER"):
+    with pytest.raises(
+        PipelineError, match=r"^data.format: csv is the layout .*; give data.root=FOLDER"
+    ):
         check_settings(config)
 
 

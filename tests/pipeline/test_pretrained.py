@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pipeline.pretrained import load_start, log_start
-from pipeline.settings.train import TrainStage
+from pipeline.stages.train import TrainStage
 from reid_edge.core.errors import CheckpointError
 from reid_edge.models import build_model
 from reid_edge.models.checkpoint import describe, save_checkpoint

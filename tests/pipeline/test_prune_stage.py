@@ -9,17 +9,19 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.config import Config
+from pipeline.config import config_class
 from pipeline.context import StageContext
-from pipeline.evaluation import evaluate
+from pipeline.evaluation import evaluate_stage
 from pipeline.images import split_validation
-from pipeline.stages import prune
+from pipeline.stages.prune import PRUNE
 from prune.layers import layer_widths
 from prune.plan_file import read_plan
 from prune.report import read_report
 from reid_edge.data.schema import ReidData
 from reid_edge.models import build_model
 from reid_edge.models.checkpoint import describe, load_checkpoint, save_checkpoint
+
+Config = config_class()
 
 ONE_UNTUNED_CUT = {
     "iterations": 1, "criterion": "random", "reconstruction_images": 0,
@@ -54,7 +56,16 @@ def context(
         rest, validation = split_validation(config, tiny_data)
         folder = tmp_path / "prune"
         return StageContext(
-            "prune", config, folder, rest, parent, parent, "", (64, 32), validation=validation
+            "prune",
+            config,
+            config.prune,
+            folder,
+            rest,
+            parent,
+            parent,
+            "",
+            (64, 32),
+            validation=validation,
         )
 
     return make
@@ -63,9 +74,9 @@ def context(
 @pytest.mark.parametrize("share", [0.5, 0.0])
 def test_identities_set_apart_judge_where_there_are_any(context: MakeContext, share: float) -> None:
     stage = context(NO_LOSS, validation_share=share)
-    note = prune.run(stage).get("note", "")
+    note = PRUNE.run(stage).note
     folder = stage.folder / "iteration_1"
-    report = read_report(folder / "report.json")
+    report = read_report(folder / "iteration.json")
     shown = {step: report.accuracy[step]["mAP"] for step in ("before", "after_tuning")}
     judged = report.validated if stage.validation else shown
     assert bool(report.validated) == ("identities set apart" in report.summary()) == (share > 0)
@@ -73,7 +84,7 @@ def test_identities_set_apart_judge_where_there_are_any(context: MakeContext, sh
     for step, path in (("before", stage.parent), ("after_tuning", folder / "checkpoint.pt")):
         assert path is not None
         model, _ = load_checkpoint(path)
-        expected = evaluate(model, judge)["cosine"]["mean_average_precision"]
+        expected = evaluate_stage(model, judge).ranking["cosine"].mean_average_precision
         assert judged[step] == pytest.approx(expected)
     lost = judged["before"] - judged["after_tuning"]
     where = " on the identities set apart" if share else ""
@@ -83,7 +94,7 @@ def test_identities_set_apart_judge_where_there_are_any(context: MakeContext, sh
 @pytest.mark.parametrize("target", [1.0, 0.5])
 def test_a_plan_fits_data_of_another_number_of_people(context: MakeContext, target: float) -> None:
     stage = context({"target": target})
-    prune.run(stage)
+    PRUNE.run(stage)
     model, _ = load_checkpoint(stage.folder / "checkpoint.pt")
     expected = {name: n for name, n in layer_widths(model).items() if name != "classifier"}
     assert read_plan(stage.folder / "plan.json").widths == expected

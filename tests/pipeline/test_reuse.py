@@ -1,18 +1,20 @@
-"""What a run has that the next plan would make anew."""
+"""The results of a run that the next plan would make again."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-from pipeline.config import Config
-from pipeline.dependencies import Made, stage_inputs, stage_settings
-from pipeline.parents import parent_of
-from pipeline.plan import make_plan
-from pipeline.reuse import can_continue, mark_begun, stale_records
-from pipeline.run_dir import CHECKPOINT, STAGE_FILE, RunDir, StageRecord
-from pipeline.settings.stage_names import STAGES
+from pipeline.config import config_class
+from pipeline.dependencies import made_by, stage_inputs, stage_settings
+from pipeline.plan import can_resume, make_plan, mark_started, parent_of, stale_records
+from pipeline.run_dir import CHECKPOINT, STAGE_FILE, RunDir
+from pipeline.stages import default_stages
 from reid_edge.core.io import hash_file
+from tests.pipeline.records import make_record
+
+Config = config_class()
+STAGES = default_stages().names
 
 
 class Commands:
@@ -22,31 +24,31 @@ class Commands:
         self.run = RunDir(path)
         self.clock = 0
 
-    def make(self, *stages: str, anew: str = "") -> Config:
+    def make(self, *stages: str, again: str = "") -> Config:
         """Finish the stages that are not there; return the settings of that command."""
         config = Config.model_validate({"stages": stages})
         for stage in stages:
-            if stage == anew or self.run.record(stage) is None:
+            if stage == again or self.run.record(stage) is None:
                 self._finish(config, stage)
         return config
 
     def _finish(self, config: Config, stage: str) -> None:
         made = {
-            name: Made.by(record)
+            name: made_by(record)
             for name in STAGES[: STAGES.index(stage)]
             if (record := self.run.record(name)) is not None
         }
         parent = parent_of(stage, config, self.run)
         inputs = stage_inputs(
-            config, stage, data_hash="d", parent=parent, made=made
+            config, config.declared[stage], data_hash="d", parent=parent, made=made
         )  # fmt: skip
         self.clock += 1
         model = self.run.stage_dir(stage) / ("int8.pt" if stage == "quantize" else CHECKPOINT)
         model.parent.mkdir(parents=True, exist_ok=True)
         model.write_text(f"{stage} {self.clock}")
         outputs = {model.name: hash_file(model)}
-        settings = stage_settings(config, stage)
-        self.run.finish(StageRecord(stage, "", settings, inputs, outputs, {}, 0, 0.0))
+        settings = stage_settings(config, config.declared[stage])
+        self.run.finish(make_record(stage, settings=settings, inputs=inputs, outputs=outputs))
         os.utime(self.run.stage_dir(stage) / STAGE_FILE, ns=(self.clock, self.clock))
 
 
@@ -77,9 +79,9 @@ def test_the_report_and_the_plan_agree_on_what_is_stale(
     assert {step.action for step in plan.steps} == {"reuse"}
 
 
-def test_all_that_came_from_a_model_that_is_made_anew_is_stale(made: Commands) -> None:
+def test_all_that_came_from_a_model_that_is_made_again_is_stale(made: Commands) -> None:
     made.make("train", "prune", "finetune")
-    config = made.make("train", anew="train")
+    config = made.make("train", again="train")
     assert list(stale_records(config, made.run)) == ["prune", "finetune"]
 
 
@@ -100,13 +102,13 @@ def test_what_is_made_of_other_images_than_the_newest_is_stale(made: Commands) -
     assert stale_records(config, made.run)["train"] == "its input changed: data"
 
 
-def test_only_what_is_unfinished_goes_on(made: Commands) -> None:
+def test_only_what_is_unfinished_is_resumed(made: Commands) -> None:
     folder = made.run.stage_dir("train")
-    assert not can_continue(made.run, "train", "wanted")
+    assert not can_resume(made.run, "train", "wanted")
     folder.mkdir(parents=True)
-    mark_begun(folder, "wanted")
-    assert can_continue(made.run, "train", "wanted")
-    assert not can_continue(made.run, "train", "other")
+    mark_started(folder, "wanted")
+    assert can_resume(made.run, "train", "wanted")
+    assert not can_resume(made.run, "train", "other")
     # A record that cannot be read was one: what the stage made is set aside, not written over.
     (folder / STAGE_FILE).write_text("{")
-    assert not can_continue(made.run, "train", "wanted")
+    assert not can_resume(made.run, "train", "wanted")

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.run_dir import RunDir, StageRecord
+from pipeline.results import StageRecord
+from pipeline.run_dir import RunDir
 from reid_edge.core.errors import PipelineError
 
 RECORD = StageRecord(
     stage="train", fingerprint="f", settings={"a": 1}, inputs={"data": "d"},
-    outputs={"checkpoint.pt": "h"}, versions={}, seed=0, seconds=1.5,
+    outputs={"checkpoint.pt": "h"}, versions={}, seed=0, seconds=1.5, input_size=(64, 32),
 )  # fmt: skip
 
 
@@ -77,7 +78,7 @@ def test_the_lock_of_a_killed_process_is_waited_for(run: RunDir) -> None:
     )
     subprocess.run([sys.executable, "-c", program, str(run.path)], check=True)
     with run.locked():
-        assert (run.path / "lock").read_text() == str(os.getpid())
+        assert (run.path / "lock.owner").read_text() == str(os.getpid())
 
 
 def test_a_folder_with_other_things_is_not_taken(tmp_path: Path) -> None:

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Config
+from pipeline.config import config_class
 from pipeline.settings.target import WidthBudget
 from pipeline.settings_io import load_config, write_config
 from reid_edge.core.errors import PipelineError
 
+Config = config_class()
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
@@ -130,7 +131,7 @@ WRONG_STAGES = {
     "trian,prune": r"unknown stage 'trian': did you mean 'train'\?",
     "prune,train": r"stages out of order: prune,train; .* in this order: train,prune",
     "train,train": r"stages out of order",
-    "train,transfer,prune": r"name both transfer and prune: transfer lands at the target in one",
+    "train,transfer,prune": r"name both transfer and prune: transfer lands at the target, nothing",
     ",": r"stages: expected some of",
 }
 

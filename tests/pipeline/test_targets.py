@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from pipeline.config import Config
+from pipeline.config import config_class
 from pipeline.settings_io import load_config
+from pipeline.stages.prune import PRUNE
 from pipeline.widths import _latency_share, final_widths, full_width_model, schedule
 from prune.costs import CostModel
 from prune.layers import layer_widths
@@ -21,6 +22,8 @@ from prune.plan_file import PlanFile, write_plan
 from reid_edge.core.errors import PipelineError, PruneError
 from reid_edge.models.checkpoint import load_checkpoint
 from reid_edge.models.registry import build_model
+
+Config = config_class()
 
 EXAMPLE = torch.zeros(1, 3, 64, 32)
 Command = Callable[..., tuple[int, str, str]]
@@ -33,7 +36,7 @@ def settings(tiny_config: Path) -> Callable[..., Config]:
 
 def widths_of(config: Config) -> dict[str, int]:
     torch.manual_seed(0)
-    return final_widths(config, "prune", full_width_model(config))
+    return final_widths(config, PRUNE, full_width_model(config))
 
 
 def plan_file(folder: Path, widths: dict[str, int], architecture: str = "osnet_x0_5") -> Path:
@@ -101,7 +104,7 @@ def test_a_latency_budget_is_what_is_measured(
 
     # Times are not for tests; what is searched for is.
     monkeypatch.setattr("pipeline.widths._latency_share", half_of_it_is_fixed)
-    found = costs.cost(final_widths(config, "prune", source)).macs / full
+    found = costs.cost(final_widths(config, PRUNE, source)).macs / full
     assert 0.17 < found <= 0.2
 
 
@@ -152,8 +155,8 @@ def test_a_plan_file_that_changes_the_output_is_refused(
 def test_schedules_end_at_the_target(settings: Callable[..., Config], way: str) -> None:
     config = settings(f"prune.schedule={way}", "prune.iterations=4")
     source = full_width_model(config)
-    final = final_widths(config, "prune", source)
-    steps = schedule(config, "prune", source, final)
+    final = final_widths(config, PRUNE, source)
+    steps = schedule(config.prune, source, final)
     assert len(steps) == 5
     assert steps[-1] == final
     first_cut, last_cut = (steps[i]["conv5.conv"] - steps[i + 1]["conv5.conv"] for i in (0, 3))
@@ -212,7 +215,7 @@ def test_a_model_of_its_own_widths_goes_through_every_stage(
     assert {name: layer_widths(model)[name] for name in plan["widths"]} == plan["widths"]
     assert len(set(plan["widths"].values())) > 3
     assert (run / "quantize" / "int8.pt").is_file()
-    report = json.loads((run / "prune" / "iteration_2" / "report.json").read_text())
+    report = json.loads((run / "prune" / "iteration_2" / "iteration.json").read_text())
     for step in ("before_tuning", "after_tuning"):
         assert set(report["hints"][step]) == {"conv1", "conv2", "conv3", "conv4", "conv5"}
     assert "Relative squared error of each stage" in (run / "report.html").read_text()
@@ -266,7 +269,7 @@ def test_an_iteration_beyond_its_budget_is_tuned_longer_and_then_taken_back(
     said = " ".join(output.split())
     where = "full width" if failed == 1 else "iteration 1"
     assert f"prune went back to {where}: iteration {failed} of 3 lost" in said
-    report = json.loads((run / "prune" / f"iteration_{failed}" / "report.json").read_text())
+    report = json.loads((run / "prune" / f"iteration_{failed}" / "iteration.json").read_text())
     assert report["tuning_rounds"] == 2
     assert not (run / "prune" / f"iteration_{failed + 1}").exists()
     left, _ = load_checkpoint(run / "prune" / "checkpoint.pt")

@@ -59,7 +59,7 @@ def test_transfer_lands_at_the_target_in_one_cut(finished: Path) -> None:
         build_model("osnet_x0_25", num_classes=8, embedding_dim=32)
     )
     assert info.parent_hash == hash_file(finished / "train" / "checkpoint.pt")
-    report = json.loads((finished / "transfer" / "iteration_1" / "report.json").read_text())
+    report = json.loads((finished / "transfer" / "iteration_1" / "iteration.json").read_text())
     assert (report["iteration"], report["iterations"]) == (1, 1)
     assert not (finished / "transfer" / "iteration_2").exists()
 
@@ -92,11 +92,13 @@ def test_everything_after_resize_has_the_new_size(finished: Path) -> None:
     assert metadata.input_size == (64, 32)
     torch.backends.quantized.engine = "qnnpack"
     assert module(torch.zeros(2, 3, 64, 32)).shape == (2, 32)
-    macs = {stage: record.result["macs"] for stage in STAGES
-            if (record := RunDir(finished).record(stage)) is not None}  # fmt: skip
+    records = RunDir(finished).records().values()
+    macs = {record.stage: record.result.model.macs for record in records if record.result.model}
     assert macs["resize"] == pytest.approx(2 * macs["transfer"], rel=0.05)
     assert macs["quantize"] == macs["resize"]
-    assert set(STAGES) <= set(read_latency(RunDir(finished))["stages"])
+    latency = read_latency(RunDir(finished))
+    assert latency is not None
+    assert set(STAGES) <= {model.stage for model in latency.models}
 
 
 def test_every_row_shows_its_input_size(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,7 +111,7 @@ def test_every_row_shows_its_input_size(finished: Path, capsys: pytest.CaptureFi
     assert "Iteration 1 of 1" in text
 
 
-def test_another_size_makes_resize_and_what_follows_anew(
+def test_another_size_makes_resize_and_what_follows_run_again(
     finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["--run", str(finished), "--plan", "resize.height=48"]) == 0

@@ -1,5 +1,6 @@
 """One tiny run from end to end, and what later commands make of it."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -9,18 +10,19 @@ import pytest
 import torch
 
 from pipeline.command import main
+from pipeline.report.contents import collect
 from pipeline.report.page import write_page
-from pipeline.report.story import collect
 from pipeline.run_dir import RunDir
-from pipeline.runner import STAGE_FUNCTIONS
 from pipeline.settings_io import load_config
+from pipeline.stages import STAGES
+from pipeline.stages.quantize import QUANTIZE
 from prune.layers import layer_widths
 from reid_edge.core.io import hash_file
 from reid_edge.inference.backends.torchscript_runtime import load_torchscript
 from reid_edge.models import build_model
 from reid_edge.models.checkpoint import load_checkpoint
 
-STAGES = ("train", "prune", "finetune", "quantize")
+NAMES = ("train", "prune", "finetune", "quantize")
 CONFIG = """
 name: whole
 threads: 1
@@ -41,22 +43,22 @@ latency: {{rounds: 2}}
 
 @pytest.fixture(scope="module")
 def finished(tiny_market: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished run; its configuration lies beside it."""
+    """The folder of a finished run; its configuration is beside it."""
     folder = tmp_path_factory.mktemp("whole")
     (folder / "c.yaml").write_text(CONFIG.format(root=tiny_market))
     arguments = ["--config", str(folder / "c.yaml"), "--run", str(folder / "run")]
-    assert main([*arguments, "--stages", ",".join(STAGES)]) == 0
+    assert main([*arguments, "--stages", ",".join(NAMES)]) == 0
     return folder / "run"
 
 
 @pytest.fixture
 def times(finished: Path) -> dict[str, float]:
     """When each stage was finished; files are not touched by what only looks."""
-    return {stage: (finished / stage / "stage.json").stat().st_mtime_ns for stage in STAGES}
+    return {stage: (finished / stage / "stage.json").stat().st_mtime_ns for stage in NAMES}
 
 
 def records(run: Path) -> dict[str, dict[str, object]]:
-    return {stage: json.loads((run / stage / "stage.json").read_text()) for stage in STAGES}
+    return {stage: json.loads((run / stage / "stage.json").read_text()) for stage in NAMES}
 
 
 def test_the_last_model_is_a_stock_one(finished: Path) -> None:
@@ -83,9 +85,11 @@ def test_the_int8_file_runs_and_says_what_it_is(finished: Path) -> None:
     assert metadata.engine == "qnnpack"
     assert metadata.parent_hash == hash_file(finished / "finetune" / "checkpoint.pt")
     report = json.loads((finished / "quantize" / "quantization.json").read_text())
+    calibration = json.loads((finished / "quantize" / "calibration.json").read_text())
+    assert calibration["images"] == len(calibration["files"]) == 8
+    assert metadata.calibration_digest == report["calibration_digest"] == calibration["digest"]
+    report = report["report"]
     assert report["convolutions"] == 151
-    assert report["calibration"]["images"] == len(report["calibration"]["files"]) == 8
-    assert metadata.calibration_digest == report["calibration"]["digest"]
     assert (
         report["int8_convolutions"]
         + len([layer for layer in report["left_in_float"] if layer["kind"] == "Conv2d"])
@@ -95,19 +99,20 @@ def test_the_int8_file_runs_and_says_what_it_is(finished: Path) -> None:
 
 def test_records_name_their_inputs(finished: Path) -> None:
     found = records(finished)
-    outputs = {stage: found[stage]["outputs"] for stage in STAGES}
+    outputs = {stage: found[stage]["outputs"] for stage in NAMES}
     assert found["prune"]["inputs"]["parent"] == outputs["train"]["checkpoint.pt"]  # type: ignore[index]
     assert found["finetune"]["inputs"]["teacher"] == outputs["train"]["checkpoint.pt"]  # type: ignore[index]
     assert set(found["train"]["versions"]) >= {"python", "torch", "nni"}  # type: ignore[call-overload]
-    for stage in STAGES:
+    for stage in NAMES:
         metrics = json.loads((finished / stage / "metrics.json").read_text())
-        assert set(metrics) == {"cosine", "euclidean", "has_cameras", "verification"}
-        assert set(metrics["cosine"]["cumulative_matching"]) >= {"1", "5", "10"}
+        assert set(metrics["ranking"]) == {"cosine", "euclidean"}
+        assert {"has_cameras", "verification"} <= set(metrics)
+        assert set(metrics["ranking"]["cosine"]["cumulative_matching"]) >= {"1", "5", "10"}
 
 
 def test_the_report_of_an_iteration(finished: Path) -> None:
     for number in (1, 2):
-        path = finished / "prune" / f"iteration_{number}" / "report.json"
+        path = finished / "prune" / f"iteration_{number}" / "iteration.json"
         report = json.loads(path.read_text())
         assert list(report["accuracy"]) == [
             "before", "after_surgery", "after_reconstruction", "after_recalibration",
@@ -149,8 +154,8 @@ def test_the_page_holds_every_layer_of_every_iteration(finished: Path) -> None:
 
 def test_a_page_names_a_folder_whose_name_is_no_text(finished: Path, tmp_path: Path) -> None:
     config = load_config(finished / "config.yaml")
-    story = collect(config, RunDir(finished)) | {"images": "/data/J\udcf6rg"}
-    page = write_page(RunDir(tmp_path), story).read_text()
+    report = collect(config, RunDir(finished)).model_copy(update={"images": "/data/J\udcf6rg"})
+    page = write_page(RunDir(tmp_path), report, {}).read_text()
     assert "/data/J\\udcf6rg" in page
 
 
@@ -165,7 +170,7 @@ def test_a_folder_with_brackets_is_named_as_it_is(
 def test_the_same_command_reuses_everything(finished: Path, times: dict[str, float]) -> None:
     config = str(finished.parent / "c.yaml")
     assert main(["--config", config, "--run", str(finished)]) == 0
-    assert {s: (finished / s / "stage.json").stat().st_mtime_ns for s in STAGES} == times
+    assert {s: (finished / s / "stage.json").stat().st_mtime_ns for s in NAMES} == times
 
 
 def test_a_plan_says_why_and_runs_nothing(
@@ -180,13 +185,13 @@ def test_a_plan_says_why_and_runs_nothing(
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
 
 
-def test_a_changed_setting_makes_it_and_what_follows_anew(
+def test_a_changed_setting_makes_the_stage_and_what_follows_run_again(
     finished: Path, times: dict[str, float]
 ) -> None:
     before = records(finished)
     assert main(["--run", str(finished), "finetune.learning_rate=0.001"]) == 0
-    after = {s: (finished / s / "stage.json").stat().st_mtime_ns for s in STAGES}
-    assert [s for s in STAGES if after[s] != times[s]] == ["finetune", "quantize"]
+    after = {s: (finished / s / "stage.json").stat().st_mtime_ns for s in NAMES}
+    assert [s for s in NAMES if after[s] != times[s]] == ["finetune", "quantize"]
     aside = json.loads((finished / "superseded" / "finetune-1" / "stage.json").read_text())
     assert aside == before["finetune"]
 
@@ -206,7 +211,7 @@ def test_a_wrong_file_displaces_nothing(
     config = (finished / "config.yaml").read_text()
     torch.save(build_model("osnet_x1_0").state_dict(), tmp_path / "x1.pth")
     assert main(["--run", str(finished), f"train.pretrained={tmp_path}/x1.pth"]) == 2
-    assert {s: (finished / s / "stage.json").stat().st_mtime_ns for s in STAGES} == times
+    assert {s: (finished / s / "stage.json").stat().st_mtime_ns for s in NAMES} == times
     assert (finished / "config.yaml").read_text() == config
 
 
@@ -214,7 +219,7 @@ def test_a_wrong_file_displaces_nothing(
     ("key", "file"),
     [("train.pretrained", "train/checkpoint.pt"), ("prune.target", "prune/plan.json")],
 )
-def test_what_a_run_made_is_no_start_of_the_stage_that_makes_it_anew(
+def test_what_a_run_made_is_no_start_of_the_stage_that_makes_it_again(
     finished: Path,
     times: dict[str, float],
     capsys: pytest.CaptureFixture[str],
@@ -225,8 +230,8 @@ def test_what_a_run_made_is_no_start_of_the_stage_that_makes_it_anew(
     config = (finished / "config.yaml").read_text()
     assert main(["--run", str(finished), f"{key}={finished / file}"]) == 2
     error = " ".join(capsys.readouterr().err.split())
-    assert f"{file}: {key} names a file of the stage {stage}, which is made anew; copy" in error
-    assert {s: (finished / s / "stage.json").stat().st_mtime_ns for s in STAGES} == times
+    assert f"{file}: {key} names a file of the stage {stage}, which is made again; copy" in error
+    assert {s: (finished / s / "stage.json").stat().st_mtime_ns for s in NAMES} == times
     assert (finished / "config.yaml").read_text() == config
 
 
@@ -252,7 +257,7 @@ def test_models_of_other_settings_are_marked_in_the_table(
         (finished / "config.yaml").write_text(config)
 
 
-def test_from_runs_again_from_there_and_goes_on_where_it_was_interrupted(
+def test_from_runs_again_from_there_and_resumes_where_it_was_interrupted(
     finished: Path,
     times: dict[str, float],
     monkeypatch: pytest.MonkeyPatch,
@@ -265,14 +270,14 @@ def test_from_runs_again_from_there_and_goes_on_where_it_was_interrupted(
 
     arguments = ["--run", str(finished), "--from", "finetune"]
     with monkeypatch.context() as patch:
-        patch.setitem(STAGE_FUNCTIONS, "quantize", stop)
+        patch.setitem(STAGES._entries, "quantize", dataclasses.replace(QUANTIZE, run=stop))
         assert main(arguments) == 130
     finetuned = (finished / "finetune" / "stage.json").stat().st_mtime_ns
     # The same settings give the same bits.
     assert hash_file(finished / "finetune" / "checkpoint.pt") == weights
     assert main(arguments) == 0
-    after = {s: (finished / s / "stage.json").stat().st_mtime_ns for s in STAGES}
-    assert [s for s in STAGES if after[s] != times[s]] == ["finetune", "quantize"]
+    after = {s: (finished / s / "stage.json").stat().st_mtime_ns for s in NAMES}
+    assert [s for s in NAMES if after[s] != times[s]] == ["finetune", "quantize"]
     assert after["finetune"] == finetuned
     capsys.readouterr()
     # That restart is done: the same command would be another one.
@@ -280,7 +285,7 @@ def test_from_runs_again_from_there_and_goes_on_where_it_was_interrupted(
     assert capsys.readouterr().out.count("asked for with --from") == 2
 
 
-def test_a_file_that_was_changed_is_made_anew(finished: Path, times: dict[str, float]) -> None:
+def test_a_file_that_was_changed_is_made_again(finished: Path, times: dict[str, float]) -> None:
     path = finished / "quantize" / "int8.pt"
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])

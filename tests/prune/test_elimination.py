@@ -47,7 +47,7 @@ def test_order_equals_the_naive_one(seed: int) -> None:
     assert order.tolist() == naive_order(layers)
 
 
-def test_errors_are_those_of_the_fit_to_what_is_left() -> None:
+def test_errors_are_those_of_the_fit_to_the_rest() -> None:
     layers = [draw(8, 5, 0), draw(8, 3, 10)]
     found = eliminate([make(*layer) for layer in layers])
     for gone in range(1, 8):

@@ -1,4 +1,4 @@
-"""A report says what was there, what was planned, and what is left."""
+"""A report says the channels before a cut, the plan, and the kept channels."""
 
 import json
 from io import StringIO

@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict
 
 import torch
 from torch import Tensor, fx, nn
@@ -42,7 +43,7 @@ def test_layers_left_in_float_are_named(osnet: nn.Module, images: Tensor) -> Non
     assert len([layer for layer in report.left_in_float if layer.reason == "asked for"]) == 5
     assert "int8 convolutions     149 of 151" in str(report)
     assert "  fc.0 (Linear): asked for" in str(report)
-    assert json.loads(json.dumps(report.to_dict()))["left_in_float"][-1]["name"] == "fc.0"
+    assert json.loads(json.dumps(asdict(report)))["left_in_float"][-1]["name"] == "fc.0"
 
 
 class Shared(nn.Module):
@@ -57,7 +58,7 @@ class Shared(nn.Module):
         return torch.flatten(self.conv(self.group(self.conv(x))), 1)
 
 
-def test_what_fx_cannot_do_is_told() -> None:
+def test_what_fx_cannot_do_is_reported() -> None:
     model = Shared()
     report = quantization_report(model, quantize_static(model, [torch.randn(2, 3, 4, 4)]))
     assert (report.int8_convolutions, report.convolutions) == (1, 1)

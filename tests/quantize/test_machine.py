@@ -1,16 +1,17 @@
-import json
-
 import torch
+from pydantic import TypeAdapter
 
 from quantize.machine import machine_description
+from quantize.results import Machine
 
 
-def test_what_is_told_about_the_machine() -> None:
+def test_the_description_of_the_machine() -> None:
     machine = machine_description()
-    assert machine["torch"] == torch.__version__
-    assert machine["engine"] == torch.backends.quantized.engine
-    assert machine["cpu"]
-    assert isinstance(machine["flags"], list)
-    assert isinstance(machine["cores"], int)
-    assert machine["cores"] >= 1
-    assert json.loads(json.dumps(machine)) == machine
+    assert machine.torch == torch.__version__
+    assert machine.engine == torch.backends.quantized.engine
+    assert machine.cpu
+    assert isinstance(machine.flags, tuple)
+    assert isinstance(machine.cores, int)
+    assert machine.cores >= 1
+    content = TypeAdapter(Machine)
+    assert content.validate_json(content.dump_json(machine)) == machine

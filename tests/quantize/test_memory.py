@@ -1,4 +1,4 @@
-"""What a process holds is its own, and a peak can be begun anew."""
+"""What a process holds is its own, and a peak can be reset."""
 
 import subprocess
 import sys

@@ -82,7 +82,7 @@ def test_layers_that_belong_together_are_one(chain: nn.Module, osnet: nn.Module)
 def test_the_layer_that_int8_hurts_comes_first(found: Sensitivity) -> None:
     assert found.layers[0].layer == "blocks.1"
     assert max(found.layers, key=lambda cost: cost.alone).layer == "blocks.1"
-    assert found.layers[0].spared > 0.5 * found.everything
+    assert found.layers[0].saved > 0.5 * found.everything
     assert found.layers[0].weighted_layers == 2
     assert found.layers[0].weights == 8 * 8 * 9 + 8 * 8
     # 64 x 32 pixels, halved by the first block to 31 x 15 and by the second to 15 x 7.
@@ -138,8 +138,8 @@ def test_a_layer_alone_is_what_rounding_it_by_hand_gives(
 def test_keeping_layers_in_float_is_calibrating_without_them(
     chain: nn.Module, calibrated: Calibrated, images: Tensor
 ) -> None:
-    spared = keep_in_float(chain, calibrated, ["blocks.1"])
-    int8 = convert_calibrated(spared)
+    partly_float = keep_in_float(chain, calibrated, ["blocks.1"])
+    int8 = convert_calibrated(partly_float)
     scheme = Scheme(observer="minmax", float_layers=("blocks.1",))
     expected = quantize_static(chain, images.split(4), scheme)
     with quantized_engine("qnnpack"), torch.inference_mode():
@@ -152,8 +152,8 @@ def test_the_costliest_are_left_in_float_until_the_budget_is_met(
     reference = Reference(chain, [images])
 
     def measure(float_layers: Sequence[str]) -> Agreement:
-        spared = keep_in_float(chain, calibrated, float_layers)
-        return reference.agreement(convert_calibrated(spared), "qnnpack")
+        partly_float = keep_in_float(chain, calibrated, float_layers)
+        return reference.agreement(convert_calibrated(partly_float), "qnnpack")
 
     ranked = [cost.layer for cost in found.layers]
     whole = measure([]).mean_cosine_error

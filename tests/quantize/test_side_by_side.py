@@ -68,7 +68,7 @@ def test_models_are_measured_beside_the_first(files: dict[str, Path]) -> None:
     assert any("batch 3, 2 thread(s)" in line for line in said)
 
 
-def test_what_goes_wrong_in_the_process_is_told_with_the_models_name(
+def test_what_goes_wrong_in_the_process_is_reported_with_the_models_name(
     files: dict[str, Path], tmp_path: Path
 ) -> None:
     with pytest.raises(QuantizeError, match=r"lost: .*no\.such"):
@@ -79,7 +79,7 @@ def test_what_goes_wrong_in_the_process_is_told_with_the_models_name(
             worker.run(batch=1)
 
 
-def test_a_process_that_dies_is_told_and_one_that_hangs_is_ended() -> None:
+def test_a_process_that_dies_is_reported_and_one_that_hangs_is_ended() -> None:
     with (
         Worker("dies", partial(os._exit, 9), SHAPE) as worker,
         pytest.raises(QuantizeError, match=r"dies: its process ended with exit code 9"),

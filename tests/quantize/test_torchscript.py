@@ -41,7 +41,7 @@ def test_other_sizes_of_images(int8_osnet: fx.GraphModule, int8_file: Path) -> N
 
 
 @pytest.mark.parametrize("engine", [name for name in supported_engines() if name != "qnnpack"])
-def test_the_weights_are_packed_anew_for_another_engine(
+def test_the_weights_are_packed_again_for_another_engine(
     int8_osnet: fx.GraphModule, int8_file: Path, images: Tensor, engine: Engine
 ) -> None:
     before = torch.backends.quantized.engine

@@ -47,7 +47,7 @@ def test_a_model_that_needs_more_than_images_is_refused() -> None:
         trace(WithCamera())
 
 
-def test_whatever_a_forward_pass_raises_is_told_in_one_line() -> None:
+def test_any_error_that_a_forward_pass_raises_is_reported_in_one_line() -> None:
     with pytest.raises(QuantizeError, match=r"^AsksForTheDevice cannot be traced .*: .+$"):
         trace(AsksForTheDevice())
 
@@ -63,7 +63,7 @@ def test_a_trace_that_computes_something_else_is_found(written_over: nn.Module) 
 
 
 class NormalisedTokens(nn.Module):
-    """A BatchNorm over the tokens of a linear layer, of which there are 8."""
+    """A BatchNorm over the tokens of a linear layer; there are 8 tokens."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -46,7 +46,7 @@ def prepare(
     options: Mapping[str, object] | None = None,
     progress: Callable[[str], Progress] | None = None,
 ) -> ReidData:
-    """Lay a data set out as Market-1501: unpack, read, count, cut, write.
+    """Write a data set in the layout of Market-1501: unpack, read, count, cut, write.
 
     A data set without a test set (faces, one's own list) gets one: a tenth of its identities, or
     two of a few, the same each time. A target that an equal call has made already stays as it is;

@@ -1,4 +1,4 @@
-"""Market-1501 and every data set that is laid out and named as it is.
+"""Market-1501, and every data set with its folders and file names.
 
 Zheng et al., "Scalable Person Re-identification: A Benchmark", ICCV 2015.
 """

@@ -19,7 +19,7 @@ def paint_backpack(canvas: Canvas, person: Person, view: View) -> None:
 
 
 def paint_straps(canvas: Canvas, person: Person, view: View) -> None:
-    """Paint what lies on the trunk: a backpack's straps in front, a shoulder bag's all round."""
+    """Paint the straps on the trunk: a backpack's in front, a shoulder bag's all around."""
     if person.bag is Bag.BACKPACK and view.frontal > -0.15:
         for side in (-1, 1):
             top, low = (side * 0.062, 0.035, SHOULDER + 0.008), (side * 0.078, 0.05, 0.64)

@@ -69,9 +69,9 @@ def draw_image(
         rng: for all that changes from image to image.
     """
     # The part of the scene that is behind the person.
-    spare = camera.scene.width - size[0], camera.scene.height - size[1]
-    left = round(spare[0] * min(1.0, max(0.0, passage.column + float(rng.normal(0, 0.08)))))
-    top = round(spare[1] * float(rng.random()))
+    margin = camera.scene.width - size[0], camera.scene.height - size[1]
+    left = round(margin[0] * min(1.0, max(0.0, passage.column + float(rng.normal(0, 0.08)))))
+    top = round(margin[1] * float(rng.random()))
     image = camera.scene.crop((left, top, left + size[0], top + size[1]))
     heading = passage.heading + float(rng.normal(0, radians(10)))
     view = _view(person, camera, heading, box, size)

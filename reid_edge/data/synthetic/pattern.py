@@ -15,7 +15,7 @@ Floats = NDArray[np.float32]
 
 
 class Pattern(StrEnum):
-    """How the second colour of a cloth lies on the first."""
+    """The shape of the second colour on a cloth."""
 
     PLAIN = "plain"
     STRIPES = "horizontal stripes"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def load(path: Path, options: LoadOptions) -> LoadedModel:
     """Load an ExecuTorch file; its method ``forward`` takes images and gives embeddings.
 
-    XNNPACK's threads, of which a process has one set, become as many as the options say.
+    The options set the number of XNNPACK's threads, which all files of a process share.
 
     Args:
         path: a ``.pte`` file with all that it needs inside.

@@ -13,7 +13,7 @@ from pipeline.images import split_validation
 from pipeline.run_dir import RunDir
 from pipeline.search.command import main
 from pipeline.search.outcome import finish
-from pipeline.search.prepare import lay_out
+from pipeline.search.prepare import set_up_search
 from pipeline.search.score import compact_model, mean_average_precision
 from pipeline.search.task import IMAGES, Task, read_task
 from pipeline.search.variables import default_variables
@@ -61,7 +61,7 @@ def run(trained: Path, tmp_path: Path) -> RunDir:
 @pytest.fixture(scope="module")
 def task(trained: Path) -> Task:
     config = load_config(trained / "run" / "config.yaml")
-    return read_task(lay_out(config, RunDir(trained / "run")).task)
+    return read_task(set_up_search(config, RunDir(trained / "run")).task)
 
 
 def test_what_is_held_back_is_neither_tested_on_nor_reconstructed_on(
@@ -135,7 +135,7 @@ def test_the_plan_is_what_the_best_trial_scored(task: Task, tmp_path: Path) -> N
 def test_a_search_that_is_running_is_not_set_aside(
     run: RunDir, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lay_out(load_config(run.config_path), run)
+    set_up_search(load_config(run.config_path), run)
     with RunDir(run.path / "search").locked():
         assert main(["--run", str(run.path), "search.held_back=4"]) == 2
     assert f"{run.path / 'search'}: in use by process" in " ".join(capsys.readouterr().err.split())
@@ -157,36 +157,36 @@ def test_a_limit_of_another_family_is_refused(
 
 def test_the_same_settings_go_on_and_others_set_aside(run: RunDir) -> None:
     config = load_config(run.config_path)
-    search = lay_out(config, run)
+    search = set_up_search(config, run)
     (search.folder / "trials.jsonl").write_text("")
     more = load_config(run.config_path, ["search.trials=9", "search.concurrency=2"])
-    lay_out(more, run)
+    set_up_search(more, run)
     assert (search.folder / "trials.jsonl").exists()
-    lay_out(load_config(run.config_path, ["search.macs=0.5"]), run)
+    set_up_search(load_config(run.config_path, ["search.macs=0.5"]), run)
     assert not (search.folder / "trials.jsonl").exists()
     assert (run.path / "superseded" / "search-1" / "trials.jsonl").exists()
 
 
-def test_a_search_goes_on_when_its_plan_is_the_target(run: RunDir) -> None:
-    search = lay_out(load_config(run.config_path), run)
+def test_a_search_is_resumed_when_its_plan_is_the_target(run: RunDir) -> None:
+    search = set_up_search(load_config(run.config_path), run)
     (search.folder / "trials.jsonl").write_text("")
     plan = ["search.trials=9", f"prune.target={search.folder / 'plan.json'}"]
-    again = lay_out(load_config(run.config_path, plan), run)
+    again = set_up_search(load_config(run.config_path, plan), run)
     assert again.settings == search.settings
     assert (search.folder / "trials.jsonl").exists()
 
 
-def test_threads_may_change_when_a_search_goes_on(run: RunDir) -> None:
-    search = lay_out(load_config(run.config_path), run)
+def test_threads_may_change_when_a_search_is_resumed(run: RunDir) -> None:
+    search = set_up_search(load_config(run.config_path), run)
     (search.folder / "trials.jsonl").write_text("")
-    again = lay_out(load_config(run.config_path, ["threads=2"]), run)
+    again = set_up_search(load_config(run.config_path, ["threads=2"]), run)
     assert (search.folder / "trials.jsonl").exists()
     assert read_task(again.task).settings.threads == 2
     with (
         RunDir(search.folder).locked(),
         pytest.raises(PipelineError, match="in use by process"),
     ):
-        lay_out(load_config(run.config_path, ["threads=3"]), run)
+        set_up_search(load_config(run.config_path, ["threads=3"]), run)
     assert read_task(again.task).settings.threads == 2
 
 
@@ -195,7 +195,7 @@ def test_identities_set_apart_have_no_say(run: RunDir, tiny_market: Path) -> Non
     _, apart = split_validation(config, read_market1501(tiny_market))
     assert apart is not None
     judging = {image.person for image in (*apart.query, *apart.gallery)}
-    images = read_torch_file(lay_out(config, run).task / IMAGES)
+    images = read_torch_file(set_up_search(config, run).task / IMAGES)
     seen = {person for packed in images.values() for person in packed["persons"].tolist()}
     assert len(judging) == 2
     assert len(seen) == 6
@@ -211,7 +211,7 @@ def test_identities_set_apart_have_no_say(run: RunDir, tiny_market: Path) -> Non
 )
 def test_what_no_trial_could_do_is_refused_at_once(run: RunDir, override: str, words: str) -> None:
     with pytest.raises(PruneError, match=words):
-        lay_out(load_config(run.config_path, [override]), run)
+        set_up_search(load_config(run.config_path, [override]), run)
     assert not (run.path / "superseded").exists()
 
 
@@ -228,7 +228,7 @@ def test_settings_of_a_search_that_cannot_be(run: RunDir, override: str, words: 
 
 
 def test_a_limit_may_be_a_share_of_the_full_width(run: RunDir) -> None:
-    search = lay_out(load_config(run.config_path, ["search.macs=0.5"]), run)
+    search = set_up_search(load_config(run.config_path, ["search.macs=0.5"]), run)
     full = model_cost(read_task(search.task).model, torch.zeros(1, 3, 64, 32)).macs
     assert search.settings.macs == full // 2
 
@@ -236,19 +236,19 @@ def test_a_limit_may_be_a_share_of_the_full_width(run: RunDir) -> None:
 def test_a_target_without_macs_of_its_own_needs_a_share(run: RunDir) -> None:
     config = load_config(run.config_path, ["prune.target=0.6"])
     with pytest.raises(PipelineError, match=r"search.macs: give the limit as a share"):
-        lay_out(config, run)
+        set_up_search(config, run)
 
 
 def test_a_pattern_that_fits_nothing_is_refused_by_its_own_name(run: RunDir) -> None:
     config = load_config(run.config_path, ["search.untouched=[conv9]"])
     with pytest.raises(PruneError, match=r"^search.untouched: 'conv9' fits no layer"):
-        lay_out(config, run)
+        set_up_search(config, run)
 
 
 def test_too_few_identities_are_refused(run: RunDir) -> None:
     config = load_config(run.config_path, ["search.held_back=8"])
     with pytest.raises(PipelineError, match=r"search.held_back: 8 identities .* of the 8"):
-        lay_out(config, run)
+        set_up_search(config, run)
     assert not (run.path / "superseded").exists()
 
 
@@ -293,7 +293,7 @@ def test_a_machine_that_is_none_is_refused_before_anything_runs(
 
 
 @pytest.mark.slow
-def test_the_command_searches_and_goes_on(
+def test_the_command_searches_and_resumes(
     run: RunDir, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     assert main(["--run", str(run.path)]) == 0

@@ -89,7 +89,7 @@ def listening(processes: list[psutil.Process]) -> set[str]:
 
 
 @pytest.mark.slow
-def test_a_search_that_is_killed_leaves_nothing_running_and_goes_on(tmp_path: Path) -> None:
+def test_a_search_that_is_killed_leaves_nothing_running_and_resumes(tmp_path: Path) -> None:
     job = make_job(tmp_path / "killed", trials=3)
     process = start(job)
     wait_for(answered(job, 1))

@@ -47,7 +47,7 @@ def test_a_stopped_search_ends_as_one_that_was_not(
     assert read_events(tmp_path / "stopped") == read_events(tmp_path / "whole")
 
 
-def test_a_search_goes_on_after_its_number_of_trials_was_raised(tmp_path: Path) -> None:
+def test_a_search_resumes_after_its_number_of_trials_was_raised(tmp_path: Path) -> None:
     search(tmp_path / "whole", TRIALS)
     search(tmp_path / "raised", TRIALS - 5)
     search(tmp_path / "raised", TRIALS)

@@ -49,6 +49,21 @@ def test_what_else_it_could_be(market: Path) -> None:
     assert str(read_as("market1501", market, quiet)[1]) == "read as market1501"
 
 
+def test_a_folder_of_no_known_layout(tmp_path: Path, paint: Paint) -> None:
+    paint(tmp_path / "ann" / "1.png", 1)
+    hint = "(no other layout fits; for another one: --as NAME)"
+    assert str(read_as(None, tmp_path, quiet)[1]) == f"read as folders {hint}"
+    assert str(read_as("folders", tmp_path, quiet)[1]) == "read as folders"
+    for split in ("train", "query", "gallery"):
+        paint(tmp_path / "flat" / split / "1@2_0001.png", 1)
+    with pytest.raises(DataError) as refused:
+        read_as(None, tmp_path / "flat", quiet)
+    assert "no folder with images in it; expected one per identity" in str(refused.value)
+    assert str(refused.value).endswith(f"; it was read as folders {hint}")
+    with pytest.raises(DataError, match=r"expected one per identity$"):
+        read_as("folders", tmp_path / "flat", quiet)
+
+
 def test_the_classic_splits(cuhk03: Path) -> None:
     data, reading = read_as(CLASSIC, cuhk03, quiet)
     assert {image.person for image in data.query} == {1001}

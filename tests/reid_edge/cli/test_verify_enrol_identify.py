@@ -169,18 +169,18 @@ def test_names_that_are_not_utf_8(
     assert (code, "J\\udcf6rg/2.jpg: no such image or folder" in err) == (2, True)
 
 
-def test_a_broken_image_takes_one_line_whoever_decodes_it(
+def test_a_broken_image_takes_one_line_in_any_process(
     capsys: pytest.CaptureFixture[str], weights: Path, tiny_market: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(tiny_market / "query", tmp_path / "people")
     broken = sorted((tmp_path / "people").iterdir())[1]
     broken.write_bytes(broken.read_bytes()[:400])
-    told = [
+    results = [
         run(capsys, "enrol", "--gallery-dir", "people", "--weights", weights, "--workers", workers)
         for workers in (0, 1)
     ]
-    assert told[0] == told[1]
-    code, out, err = told[1]
+    assert results[0] == results[1]
+    code, out, err = results[1]
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert err.startswith(f"error: people/{broken.name}: cannot be decoded (")
 

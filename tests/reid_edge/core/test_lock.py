@@ -21,7 +21,7 @@ def run(path: Path, program: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def test_a_second_process_is_refused_and_told_who_works_there(tmp_path: Path) -> None:
+def test_a_second_process_is_refused_with_the_first_ones_number(tmp_path: Path) -> None:
     program = "with locked(Path(sys.argv[1]), 'stop it'): print('in')"
     with locked(tmp_path / "lock"):
         refused = run(tmp_path / "lock", program)

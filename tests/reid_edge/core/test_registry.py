@@ -2,6 +2,7 @@
 
 import sys
 from importlib.metadata import EntryPoint, EntryPoints
+from types import SimpleNamespace
 
 import pytest
 
@@ -25,13 +26,19 @@ def test_objects_and_what_is_imported_when_asked_for(sizes: Registry[object]) ->
     assert dict(sizes.items()) == {"small": 1, "large": 1 / 3}
 
 
-def test_an_unknown_name_is_told_with_the_nearest(sizes: Registry[object]) -> None:
+def test_an_unknown_name_is_reported_with_the_nearest(sizes: Registry[object]) -> None:
     with pytest.raises(
         DataError, match=r"^unknown size 'smal': did you mean 'small'\? known are small, large$"
     ):
         sizes.load("smal")
     with pytest.raises(DataError, match=r"^unknown size 'xyz': known are small, large$"):
         sizes.check("xyz")
+
+
+def test_a_declaration_has_the_name_that_it_is_registered_by(sizes: Registry[object]) -> None:
+    sizes.register("huge", SimpleNamespace(name="vast"))
+    with pytest.raises(DataError, match=r"^size 'huge' calls itself 'vast'; register it by that"):
+        sizes.load("huge")
 
 
 def test_adding_and_removing(sizes: Registry[object]) -> None:

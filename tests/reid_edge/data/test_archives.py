@@ -63,11 +63,11 @@ def refused(archive: Path, message: str, limits: Limits | None = None) -> None:
 def test_what_is_in_it_comes_out(tmp_path: Path, name: str) -> None:
     write = write_zip if name.lower().endswith("zip") else write_tar
     archive = write(tmp_path / name)
-    told: list[tuple[int, int]] = []
-    unpack(archive, tmp_path / "out", progress=lambda done, total: told.append((done, total)))
+    reported: list[tuple[int, int]] = []
+    unpack(archive, tmp_path / "out", progress=lambda done, total: reported.append((done, total)))
     assert contents(tmp_path / "out") == FILES
-    assert len(told) == 2
-    assert all(0 < done <= total == archive.stat().st_size for done, total in told)
+    assert len(reported) == 2
+    assert all(0 < done <= total == archive.stat().st_size for done, total in reported)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "out"])
 
 

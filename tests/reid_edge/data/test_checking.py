@@ -28,9 +28,9 @@ def text(report: DataReport) -> str:
 
 
 def test_a_set_without_problems(market: Path) -> None:
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
     data = read_market1501(market)
-    report = check_data(data, lambda done, total: told.append((done, total)))
+    report = check_data(data, lambda done, total: reported.append((done, total)))
     assert report.splits == (
         SplitCounts("train", 4, 2, 3),
         SplitCounts("query", 2, 2, 2),
@@ -40,7 +40,7 @@ def test_a_set_without_problems(market: Path) -> None:
     assert (report.distractors, report.distractor_identities, report.junk) == (1, 1, 1)
     assert report.sizes == ImageSizes((4, 8), (5, 8), (5, 8), 2)
     assert report.problems() == []
-    assert told[-1] == (9, 9)
+    assert reported[-1] == (9, 9)
     shown = text(report)
     assert "distractors in the gallery: 1 images of 1 identities" in shown
     assert "junk, not read: 1 images of person -1" in shown
@@ -135,10 +135,10 @@ def test_a_set_without_cameras(market: Path) -> None:
 
 def test_one_image_in_query_and_gallery_is_read_once(tmp_path: Path, paint: Paint) -> None:
     images = tuple(Sample(paint(tmp_path / f"{n}.png", n), 1, n % 2) for n in range(4))
-    told: list[int] = []
+    reported: list[int] = []
     data = ReidData(tmp_path, (), images, images)
-    report = check_data(data, lambda _done, total: told.append(total))
-    assert told == [4, 4, 4, 4]
+    report = check_data(data, lambda _done, total: reported.append(total))
+    assert reported == [4, 4, 4, 4]
     assert not report.duplicates
 
 

@@ -102,14 +102,14 @@ def test_from_the_mat_files_alone(tmp_path: Path, boxes: Any) -> None:
     assert (image[0, :, 0] == 7).all()
 
 
-def test_images_are_extracted_once_and_progress_is_told(tmp_path: Path) -> None:
+def test_images_are_extracted_once_and_progress_is_reported(tmp_path: Path) -> None:
     write_release(tmp_path / "cuhk-03.mat")
     write_protocol(tmp_path / "cuhk03_new_protocol_config_detected.mat")
-    told: list[tuple[int, int]] = []
-    read_cuhk03(tmp_path, progress=lambda done, total: told.append((done, total)))
-    assert told == [(1, 3), (2, 3), (3, 3)]
-    read_cuhk03(tmp_path, progress=lambda done, total: told.append((done, total)))
-    assert len(told) == 3
+    reported: list[tuple[int, int]] = []
+    read_cuhk03(tmp_path, progress=lambda done, total: reported.append((done, total)))
+    assert reported == [(1, 3), (2, 3), (3, 3)]
+    read_cuhk03(tmp_path, progress=lambda done, total: reported.append((done, total)))
+    assert len(reported) == 3
 
 
 def test_the_classic_protocol(tmp_path: Path) -> None:

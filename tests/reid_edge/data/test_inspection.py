@@ -1,4 +1,4 @@
-"""The hash of a set is that of its names and contents, wherever it lies."""
+"""The hash of a set is that of its names and contents, in any folder."""
 
 import os
 import shutil

@@ -217,7 +217,7 @@ def test_an_identity_resembles_itself_across_cameras(tmp_path: Path) -> None:
         np.stack([np.mean(looks[identity, camera], axis=0) for identity in range(2, 50, 2)])
         for camera in (1, 2)
     ]
-    # What a camera does to all images alike is not what identities are told apart by.
+    # What a camera does to all images alike does not distinguish identities.
     first, second = (view - view.mean(axis=0) for view in cameras)
     distances = np.linalg.norm(first[:, None] - second[None, :], axis=2)
     different = distances[~np.eye(24, dtype=bool)]
@@ -322,16 +322,16 @@ def test_a_missing_image_is_noticed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "told"), [(KeyboardInterrupt(), KeyboardInterrupt), (OSError("full"), DataError)]
+    ("error", "raised"), [(KeyboardInterrupt(), KeyboardInterrupt), (OSError("full"), DataError)]
 )
 def test_an_interrupted_run_leaves_nothing(
-    tmp_path: Path, small: Path, error: BaseException, told: type[BaseException]
+    tmp_path: Path, small: Path, error: BaseException, raised: type[BaseException]
 ) -> None:
     def stop(done: int, total: int) -> None:
         if done == total // 2:
             raise error
 
-    with pytest.raises(told):
+    with pytest.raises(raised):
         write_synthetic_market1501(tmp_path / "new", SMALL, stop)
     assert list(tmp_path.iterdir()) == []
     assert contents(write(tmp_path / "new")) == contents(small)

@@ -1,4 +1,4 @@
-"""What is written of a measurement, and what is left out."""
+"""The content of a written measurement."""
 
 from pathlib import Path
 

@@ -446,7 +446,7 @@ def test_progress(checkpoint_file: Path, images: list[Path]) -> None:
     assert seen == [(2, 3), (3, 3)]
 
 
-def test_kinds_are_told_apart_by_content(checkpoint_file: Path, tmp_path: Path) -> None:
+def test_kinds_are_recognised_by_content(checkpoint_file: Path, tmp_path: Path) -> None:
     copy = tmp_path / "model.bin"
     shutil.copy(checkpoint_file, copy)
     assert recognise(copy).name == "checkpoint"

@@ -4,7 +4,7 @@ Ties: torchreid sorts with NumPy's default argsort, which is not stable, so that
 images at equal distances the order, and with it rank-1 and mAP, depends on the size of the
 gallery and on NumPy's version and processor. Here they keep the gallery's order. Two things are
 shown: given distances in which ties are broken that way, torchreid finds the same numbers; and
-what it makes of the ties itself lies between the best and the worst order.
+what it makes of the ties itself is between the best and the worst order.
 
 Small galleries: torchreid fails where fewer images than ranks asked for are left after dropping
 a query's own camera, so it is asked for no more than that.

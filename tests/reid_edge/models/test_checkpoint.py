@@ -216,12 +216,12 @@ def test_impossible_widths(widths: dict[str, list[int]], message: str) -> None:
 def test_widths_that_lie_are_refused(tmp_path: Path) -> None:
     model = narrowed()
     info = describe(model, "osnet_x0_25", input_size=SIZE)
-    lies = copy.deepcopy(info)
-    lies.widths["fc.0"] = [90, 512]
-    save_checkpoint(tmp_path / "m.pt", model, lies)
+    wrong = copy.deepcopy(info)
+    wrong.widths["fc.0"] = [90, 512]
+    save_checkpoint(tmp_path / "m.pt", model, wrong)
     with pytest.raises(CheckpointError, match="weights do not fit osnet_x0_25"):
         load_checkpoint(tmp_path / "m.pt")
-    lies.widths["nowhere"] = [1, 1]
-    save_checkpoint(tmp_path / "m.pt", model, lies)
+    wrong.widths["nowhere"] = [1, 1]
+    save_checkpoint(tmp_path / "m.pt", model, wrong)
     with pytest.raises(CheckpointError, match="'nowhere', which is no layer"):
         load_checkpoint(tmp_path / "m.pt")

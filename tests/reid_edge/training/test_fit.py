@@ -130,7 +130,7 @@ FROZEN = {
         (make_osnet, {"ema_decay": 0.9}, 0),
     ],
 )
-def test_an_interrupted_training_goes_on_to_the_same_bits(
+def test_an_interrupted_training_resumes_to_the_same_bits(
     tiny_data: ReidData,
     tmp_path: Path,
     make: Callable[[], nn.Module],
@@ -189,7 +189,7 @@ def test_a_training_ends_with_its_best_epoch(tiny_data: ReidData, tmp_path: Path
     expected = make_model()
     load_weights(expected, tmp_path / "two" / LAST)
 
-    best = run(tmp_path / "whole", [0.2, 0.5, 0.4, 0.3])  # the fifth epoch is not begun
+    best = run(tmp_path / "whole", [0.2, 0.5, 0.4, 0.3])  # the fifth epoch is not started
     assert same(best, expected)
     assert torch.load(tmp_path / "whole" / BEST, weights_only=True)["epoch"] == 1
     assert torch.load(tmp_path / "whole" / LAST, weights_only=True)["epoch"] == 3
@@ -343,16 +343,18 @@ def test_a_teacher_pulls_the_student_towards_it(tiny_data: ReidData, tmp_path: P
     layouts = [value.stride() for value in teacher_model.state_dict().values()]
     hints = {"conv1": None, "conv5": torch.arange(16)}
     teacher = Teacher(teacher_model, DistillationSettings(embedding=20, similarity=1), hints)
-    alone, taught = make_model(), make_model()
+    alone, distilled = make_model(), make_model()
     train(alone, tiny_data, tmp_path / "alone")
-    train(taught, tiny_data, tmp_path / "taught", teacher)
+    train(distilled, tiny_data, tmp_path / "distilled", teacher)
     images = stack_images(tiny_data.train, height=32, width=16)
     with torch.no_grad():
         target = teacher_model.eval()(images)
-        distances = [float((model.train()(images)[1] - target).norm()) for model in (alone, taught)]
+        distances = [
+            float((model.train()(images)[1] - target).norm()) for model in (alone, distilled)
+        ]
     assert distances[1] < distances[0]
     assert all(torch.equal(v, before[name]) for name, v in teacher_model.state_dict().items())
-    # A teacher that is saved later on has the same bytes as one that never taught.
+    # A teacher that is saved later on has the same bytes as one that was not used.
     assert [value.stride() for value in teacher_model.state_dict().values()] == layouts
 
 

@@ -24,7 +24,7 @@ def osnet() -> nn.Module:
         ("resnet18_bnneck", {"embedding.0", "bottleneck", "classifier"}),
     ],
 )
-def test_the_head_is_what_lies_behind_the_pooling(architecture: str, head: set[str]) -> None:
+def test_the_head_is_what_is_behind_the_pooling(architecture: str, head: set[str]) -> None:
     model = build_model(architecture, num_classes=3, embedding_dim=16)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     first, second = split_head(model)

@@ -19,7 +19,7 @@ from reid_edge.training.fit_state import LAST, load_weights
 from reid_edge.training.processes import one_log
 
 ROOT = Path(__file__).resolve().parents[3]
-# A process of its own: the processes that Lightning starts import the main module anew.
+# A process of its own: the processes that Lightning starts import the main module again.
 SCRIPT = """
 import logging, sys
 from pathlib import Path
@@ -149,7 +149,7 @@ def test_frozen_layers_learn_afterwards_in_all_processes(trained: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_interrupted_training_of_two_goes_on_to_the_same_bits(
+def test_an_interrupted_training_of_two_resumes_to_the_same_bits(
     tiny_market: Path, trained: Path
 ) -> None:
     start(trained / "script.py", tiny_market, trained / "broken", 1)
@@ -169,7 +169,7 @@ def test_batches_for_all_devices_are_needed(tiny_data: ReidData) -> None:
         )  # fmt: skip
 
 
-def test_an_error_of_a_process_is_told_as_ones_own() -> None:
+def test_an_error_of_a_process_is_raised_as_ones_own() -> None:
     def fail(last: str) -> None:
         with one_log(2):
             trace = f"-- Process 1 terminated with the following error:\nTraceback ...\n{last}\n"

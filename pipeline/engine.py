@@ -1,0 +1,190 @@
+"""The engine: it plans, runs or reuses stages, and knows them only by their declarations."""
+
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pipeline.config import Config
+from pipeline.context import StageContext
+from pipeline.dependencies import (
+    PARENT_INPUT,
+    fingerprint,
+    library_versions,
+    made_by,
+    stage_inputs,
+    teacher_stage,
+)
+from pipeline.images import read_images, split_validation
+from pipeline.plan import Plan, Step, can_resume, cutting_stage, latest_cut, mark_started
+from pipeline.preflight import check_settings, checked_plan
+from pipeline.results import StageRecord, StageResult
+from pipeline.run_dir import CHECKPOINT, KEPT, LAST_MODEL, RunDir
+from pipeline.settings_io import write_config
+from pipeline.stage import AnyStage
+from reid_edge.core.backends import model_file_parts
+from reid_edge.core.errors import PipelineError
+from reid_edge.core.io import hash_file
+from reid_edge.data.schema import ReidData
+
+MODEL_SUFFIXES = (".pt", ".onnx", ".xml", ".bin", ".pte", ".tar")
+
+logger = logging.getLogger(__name__)
+
+
+def run_stages(config: Config, run: RunDir, *, restart_from: str | None = None) -> Plan:
+    """Run the stages of a plan; reuse those that are finished and still fit.
+
+    The caller must hold the lock of the folder.
+
+    Args:
+        config: all settings, with the stages that it was made for.
+        run: the run's folder.
+        restart_from: run this stage and those after it again.
+
+    Returns:
+        The plan that was carried out.
+    """
+    # Before CUDA starts: with this, its kernels give the same bits every time.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    if config.threads is not None:
+        import torch
+
+        torch.set_num_threads(config.threads)
+    check_settings(config)
+    whole, data_hash = read_images(config, run)
+    data, validation = split_validation(config, whole)
+    plan = checked_plan(config, run, data, data_hash, restart_from)
+    # Written after all checks, so that a refused command leaves the run as it was.
+    run.write_config(write_config(_with_all_stages(config, run)))
+    if restart_from is not None and run.restarted_from() != restart_from:
+        _set_aside(run, [step.stage for step in plan.steps if step.action == "run"])
+        run.mark_restart(restart_from)
+    for step in plan.steps:
+        logger.info("%s: %s (%s)", step.stage, step.action, step.reason)
+    for stage, reason in plan.stale.items():
+        logger.warning("%s: stale and not asked for (%s)", stage, reason)
+    for step in plan.steps:
+        if step.action != "reuse":
+            # Results that do not fit the settings are not passed on.
+            earlier = {stage.name for stage in config.declared.before(step.stage)} - set(plan.stale)
+            made = {name: record for name, record in run.records().items() if name in earlier}
+            _run_stage(config, run, step, data, validation, data_hash, made)
+    run.mark_restart(None)
+    return plan
+
+
+def _with_all_stages(config: Config, run: RunDir) -> Config:
+    """Add the stages that were ever started here, so that ``--run`` alone means all of them.
+
+    A run uses only one stage that cuts: the one that was requested last.
+    """
+    names, cutting = config.declared.names, set(config.declared.cutting)
+    started = {name for name in names if run.stage_dir(name).is_dir()}
+    if cutting_stage(config) is not None:
+        started -= cutting
+    elif len(started & cutting) > 1:
+        last = [name for name in names if name in started & cutting][-1]
+        started -= cutting - {latest_cut(config, run) or last}
+    stages = tuple(name for name in names if name in config.stages or name in started)
+    return config.model_copy(update={"stages": stages})
+
+
+def _set_aside(run: RunDir, stages: Sequence[str]) -> None:
+    for stage in reversed(stages):
+        moved = run.set_aside(stage)
+        if moved is not None:
+            logger.info("%s: what was there before is in %s", stage, moved)
+
+
+def _run_stage(
+    config: Config,
+    run: RunDir,
+    step: Step,
+    data: ReidData,
+    validation: ReidData | None,
+    data_hash: str,
+    made: Mapping[str, StageRecord],
+) -> None:
+    stage, folder = config.declared[step.stage], run.stage_dir(step.stage)
+    inputs = stage_inputs(
+        config,
+        stage,
+        data_hash=data_hash,
+        parent=step.parent,
+        made={name: made_by(record) for name, record in made.items()},
+    )
+    wanted = fingerprint(step.settings, inputs)
+    resumed = can_resume(run, stage.name, wanted)
+    if not resumed:
+        _set_aside(run, [stage.name])
+    mark_started(folder, wanted)
+    parent = made.get(step.parent) if step.parent else None
+    settings = config.of(stage)
+    input_size = parent.input_size if parent else (config.data.height, config.data.width)
+    if stage.input_size is not None:
+        input_size = stage.input_size(settings)
+    teacher = teacher_stage(config, made)
+    context = StageContext(
+        stage=stage.name,
+        config=config,
+        settings=settings,
+        folder=folder,
+        data=data,
+        parent=run.stage_dir(step.parent) / CHECKPOINT if step.parent else None,
+        teacher=run.stage_dir(teacher) / CHECKPOINT if teacher else None,
+        parent_hash=inputs.get(PARENT_INPUT, ""),
+        input_size=input_size,
+        validation=validation,
+        made=made,
+    )
+    logger.info("%s: started", stage.name)
+    started = time.perf_counter()
+    result = stage.run(context)
+    seconds = time.perf_counter() - started
+    _check_result(stage, result, folder)
+    run.finish(
+        StageRecord(
+            stage=stage.name,
+            fingerprint=wanted,
+            settings=step.settings,
+            inputs=inputs,
+            outputs=_hash_outputs(folder, result),
+            versions=library_versions(),
+            seed=config.seed,
+            seconds=seconds,
+            input_size=input_size,
+            result=result,
+            resumed=resumed,
+        )
+    )
+    for leftover in folder.rglob("*.ckpt"):
+        leftover.unlink()
+    logger.info("%s: done in %.0f s", stage.name, seconds)
+
+
+def _check_result(stage: AnyStage, result: object, folder: Path) -> None:
+    """Check that a stage left what its declaration says, so that it can be read again."""
+    if type(result) is not stage.result:
+        raise PipelineError(
+            f"stage {stage.name} returned {type(result).__name__}, and its declaration says "
+            f"{stage.result.__name__}; declare it with result="
+        )
+    if stage.leaves_model and not (folder / CHECKPOINT).is_file():
+        raise PipelineError(
+            f"stage {stage.name} left no {CHECKPOINT}, and its declaration says that it "
+            f"{stage.model} a model; write it with finish_model"
+        )
+
+
+def _hash_outputs(folder: Path, result: StageResult) -> dict[str, str]:
+    """Return the hashes of the files that later stages start from or measure."""
+    found = [path for path in sorted(folder.glob("*")) if path.suffix in MODEL_SUFFIXES]
+    models = [path for path in found if path.name != LAST_MODEL]
+    named = [file.path for file in result.files if file.path is not None]
+    if result.model is not None:
+        named.append(result.model.file)
+    returned = [part for name in named for part in model_file_parts(folder.parent / name)]
+    paths = dict.fromkeys([*models, *(p for p in returned if p.parent == folder), folder / KEPT])
+    return {path.name: hash_file(path) for path in paths if path.is_file()}

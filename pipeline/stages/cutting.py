@@ -1,0 +1,186 @@
+"""The stages that cut, ``prune`` and ``transfer``: from full width to the target's widths."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from pipeline.context import StageContext
+from pipeline.evaluation import evaluate_stage
+from pipeline.results import StageResult
+from pipeline.run_dir import KEPT, PLAN
+from pipeline.settings.cut import C
+from pipeline.stage import Stage
+from pipeline.stages.channel_scores import scoring_data
+from pipeline.stages.common import finish_model
+from pipeline.stages.iteration import Cutter, Iteration, State, load_state, write_kept
+from pipeline.stages.prune_iteration import run_iteration
+from pipeline.stages.tuning import exceeded_budget, judges_apart
+from pipeline.widths import (
+    TRACE_SIZE,
+    Groups,
+    depends_on_weights,
+    final_widths,
+    full_width_model,
+    schedule,
+    stock_target,
+)
+from prune.costs import CostModel
+from prune.criteria.criterion import ScoringData
+from prune.cut import cut
+from prune.layers import layer_widths
+from prune.nni_backend import find_groups
+from prune.plan_file import PlanFile, read_plan, write_plan
+from reid_edge.models.registry import build_model
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import RenderableType
+
+    from pipeline.config import Config
+    from pipeline.plan import Plan
+    from pipeline.run_dir import RunDir
+
+WIDTHS_UNKNOWN = (
+    "The widths depend on the trained weights: --plan shows them once {stage} has started."
+)
+
+logger = logging.getLogger(__name__)
+
+
+def cut_to_target(
+    context: StageContext[C], stage: Stage[C], cutter: Cutter | None = None
+) -> StageResult:
+    """Take the model to the target's widths in the planned number of cuts.
+
+    The widths are written to ``plan.json`` before the first cut. Every iteration writes a folder
+    with its checkpoint, the kept channels and its report. A resumed stage reuses finished
+    iterations. If an iteration loses more than its accuracy budget, the stage ends with the model
+    before that iteration.
+
+    Args:
+        context: of the stage.
+        stage: its declaration.
+        cutter: cuts a model to given widths; none: :func:`prune.cut.cut`.
+    """
+    source, _ = context.load_parent()
+    groups = find_groups(source, torch.zeros(2, 3, *TRACE_SIZE))
+    plan = context.folder / PLAN
+    # Once the widths are written they do not change, however they were found.
+    if not plan.exists():
+        _write_plan(context, stage, source, groups, plan)
+    final = {**layer_widths(source), **read_plan(plan).widths}
+    _, *plans = schedule(context.settings, source, final)
+    state: State | None = None
+    note = ""
+    for number, widths in enumerate(plans, start=1):
+        iteration = Iteration(context, cutter or cut, number, len(plans), widths, source, groups)
+        if not iteration.is_finished():
+            run_iteration(iteration, state or _initial_state(context, source))
+        lost = exceeded_budget(iteration)
+        if lost is not None:
+            state = state or _initial_state(context, source)
+            note = _went_back(iteration, lost)
+            break
+        state = load_state(iteration)
+    assert state is not None, "a plan has at least one iteration"
+    write_kept(context.folder / KEPT, state.kept)
+    return _finish(context, state, final).model_copy(update={"note": note})
+
+
+def _write_plan(
+    context: StageContext[C],
+    stage: Stage[C],
+    source: nn.Module,
+    groups: Groups,
+    path: Path,
+) -> None:
+    def data() -> ScoringData | None:
+        return scoring_data(context, context.settings, "plan")
+
+    widths = final_widths(context.config, stage, source, data, groups)
+    costs = CostModel(source, context.example())
+    cost = costs.cost(widths)
+    plan = PlanFile(
+        architecture=context.config.model.architecture,
+        input_size=context.input_size,
+        # Without the classifier, whose width is the number of identities.
+        widths={name: widths[name] for name in costs.layers},
+        macs=cost.macs,
+        parameters=cost.parameters,
+        note=f"{context.stage}.target={context.settings.target}",
+    )
+    write_plan(path, plan)
+    logger.info(
+        "%s: planned %.1f M MACs, %s parameters (%s)",
+        context.stage, cost.macs / 1e6, f"{cost.parameters:,}", path,
+    )  # fmt: skip
+
+
+def _went_back(iteration: Iteration, lost: float) -> str:
+    budget = iteration.accuracy_budget
+    assert budget is not None
+    where = " on the identities set apart" if judges_apart(iteration) else ""
+    previous = f"iteration {iteration.number - 1}" if iteration.number > 1 else "full width"
+    note = (
+        f"{iteration.context.stage} went back to {previous}: iteration {iteration.number} of "
+        f"{iteration.count} lost {100 * lost:.1f} mAP{where}, more than the {100 * budget:.1f} of "
+        f"{iteration.context.stage}.accuracy_budget"
+    )
+    logger.warning("%s", note)
+    return note
+
+
+def _finish(context: StageContext[C], state: State, final: dict[str, int]) -> StageResult:
+    """Write the model; if its widths are a stock architecture's, write it as that one."""
+    name = stock_target(context.settings)
+    if name is None or layer_widths(state.model) != final:
+        return finish_model(context, state.model, context.config.model.architecture, state.metrics)
+    classes, embedding_dim = state.model.get_submodule("classifier").weight.shape  # type: ignore[misc]
+    stock = build_model(name, num_classes=classes, embedding_dim=embedding_dim)
+    stock.load_state_dict(state.model.state_dict(), strict=True)
+    return finish_model(context, stock, name, state.metrics)
+
+
+def _initial_state(context: StageContext[C], source: nn.Module) -> State:
+    metrics = evaluate_stage(source, context)
+    kept = {name: torch.arange(width) for name, width in layer_widths(source).items()}
+    return State(source.cpu(), kept, metrics)
+
+
+def planned_widths(
+    config: Config, run: RunDir, plan: Plan, stage: Stage[C]
+) -> Sequence[RenderableType]:
+    """Return the planned channels by iteration, or a line if they need a trained model."""
+    settings, source = config.of(stage), full_width_model(config)
+    written = run.stage_dir(stage.name) / PLAN
+    if not depends_on_weights(settings):
+        final = final_widths(config, stage, source)
+    elif written.is_file() and not any(
+        step.stage == stage.name and step.action == "run" for step in plan.steps
+    ):
+        final = {**layer_widths(source), **read_plan(written).widths}
+    else:
+        return [WIDTHS_UNKNOWN.format(stage=stage.name)]
+    return [widths_table(schedule(settings, source, final))]
+
+
+def widths_table(widths: Sequence[dict[str, int]]) -> RenderableType:
+    """Return the layers' channels at the start and after each iteration."""
+    from rich.table import Table
+
+    table = Table(title="Channels by iteration", title_justify="left")
+    table.add_column("layer", no_wrap=True)
+    table.add_column("now", justify="right")
+    for number in range(1, len(widths)):
+        table.add_column(str(number), justify="right")
+    for name in widths[0]:
+        row = [str(step[name]) for step in widths]
+        if len(set(row)) > 1:
+            table.add_row(name, *row)
+    return table

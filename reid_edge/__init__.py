@@ -1,3 +1,81 @@
-"""Person re-identification: models, data, training and metrics. Knows nothing of compression."""
+"""Make person re-identification models small and fast, and use them.
+
+Every name here is imported when it is used, so that ``import reid_edge`` is fast and needs none of
+the extras. ``load_embedder`` with an ONNX file, ``embed_files``, ``read_source`` and ``ReidError``
+work without extras; the other names need the extra ``compress``.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 __version__ = "0.2.0"
+
+if TYPE_CHECKING:
+    from pipeline.api import read_run, run_pipeline
+    from prune.api import prune
+    from quantize.api import export, quantize
+    from reid_edge.core.errors import ReidError
+    from reid_edge.data.sources import read_source
+    from reid_edge.inference.embedder import embed_files, load_embedder
+    from reid_edge.inference.evaluation import evaluate
+    from reid_edge.models.checkpoint import load_checkpoint
+    from reid_edge.models.registry import build_model
+
+__all__ = [
+    "ReidError",
+    "__version__",
+    "build_model",
+    "embed_files",
+    "evaluate",
+    "export",
+    "load_checkpoint",
+    "load_embedder",
+    "prune",
+    "quantize",
+    "read_run",
+    "read_source",
+    "run_pipeline",
+]
+
+_MODULES = {
+    "ReidError": "reid_edge.core.errors",
+    "build_model": "reid_edge.models.registry",
+    "embed_files": "reid_edge.inference.embedder",
+    "evaluate": "reid_edge.inference.evaluation",
+    "export": "quantize.api",
+    "load_checkpoint": "reid_edge.models.checkpoint",
+    "load_embedder": "reid_edge.inference.embedder",
+    "prune": "prune.api",
+    "quantize": "quantize.api",
+    "read_run": "pipeline.api",
+    "read_source": "reid_edge.data.sources",
+    "run_pipeline": "pipeline.api",
+}
+
+
+_LIGHT = ("ReidError", "embed_files", "load_embedder", "read_source")
+_NEEDED = ("torch", "lightning", "nni")
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _LIGHT:
+        _check_extra(name)
+    return getattr(import_module(_MODULES[name]), name)
+
+
+def _check_extra(name: str) -> None:
+    from reid_edge.core.errors import ReidError
+    from reid_edge.core.packages import how_to_install, missing_packages
+
+    missing = missing_packages(_NEEDED)
+    if missing:
+        raise ReidError(
+            f"reid_edge.{name} needs the package {' and '.join(missing)}: "
+            f"{how_to_install('compress')}"
+        )
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

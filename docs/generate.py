@@ -1,24 +1,31 @@
 """The pages and parts of pages that are made from the code: ``python -m docs.generate``.
 
-The settings, the commands and the names that can be chosen are whole pages. In all other pages, a
-code block behind a comment such as ``<!-- examples/criterion.py -->`` is the content of that file.
+The settings, the commands and the names that can be chosen are whole pages. In all other pages:
+
+- A code block behind a comment such as ``<!-- examples/embed_images.py -->`` is the content of that
+  file.
+- A table between ``<!-- fields: pipeline.results.StageRecord -->`` and ``<!-- end -->`` has the
+  attributes of that class, with the texts of its docstring.
 """
 
 import contextlib
+import dataclasses
+import inspect
 import io
 import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from unittest.mock import patch
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from pipeline.config import Config
-from pipeline.settings.stage_names import STAGES
+from pipeline.config import config_class
 from pipeline.settings_io import section_of
+from pipeline.stages import STAGES
 from prune.criteria import CRITERIA
 from quantize.exporters import EXPORTERS
 from reid_edge.cli import main as cli
@@ -30,6 +37,8 @@ ROOT = DOCS.parent
 MADE = "<!-- Made by: python -m docs.generate -->\n"
 COLUMNS = "100"  # of help texts
 EXAMPLE = re.compile(r"(<!-- (examples/[\w./]+) -->\n```\w*\n)(.*?)(```\n)", re.DOTALL)
+FIELDS = re.compile(r"(<!-- fields: ([\w.]+) -->\n)(.*?)(<!-- end -->\n)", re.DOTALL)
+ROLE = re.compile(r":\w+:`~?\.?([^`]+)`")  # :class:`pipeline.stage.Stage`
 
 SETTINGS = """# Settings
 
@@ -74,8 +83,9 @@ def pages() -> dict[Path, str]:
     whole = {DOCS / "reference" / name: MADE + make() for name, make in PAGES.items()}
     others = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
     texts = {path: path.read_text(encoding="utf-8") for path in others if path not in whole}
-    shown = {path: text for path, text in texts.items() if EXAMPLE.search(text)}
-    return whole | {path: with_examples(text) for path, text in shown.items()}
+    made = {path: with_fields(with_examples(text)) for path, text in texts.items()}
+    has_parts = {path: EXAMPLE.search(text) or FIELDS.search(text) for path, text in texts.items()}
+    return whole | {path: text for path, text in made.items() if has_parts[path]}
 
 
 def with_examples(text: str) -> str:
@@ -87,10 +97,46 @@ def with_examples(text: str) -> str:
     return EXAMPLE.sub(content, text)
 
 
+def with_fields(text: str) -> str:
+    """Put the attributes of result classes into a page's tables."""
+
+    def content(found: re.Match[str]) -> str:
+        module, _, name = found[2].rpartition(".")
+        rows = fields(getattr(import_module(module), name))
+        return found[1] + "\n" + table(("key", "value"), rows) + "\n\n" + found[4]
+
+    return FIELDS.sub(content, text)
+
+
+def fields(described: type) -> list[tuple[str, str]]:
+    """Return the fields of a pydantic model or a dataclass with the texts of their docstrings.
+
+    Raises:
+        KeyError: a field has no text.
+    """
+    if issubclass(described, BaseModel):
+        names = list(described.model_fields)
+    else:
+        assert dataclasses.is_dataclass(described), "results are of these two kinds"
+        names = [field.name for field in dataclasses.fields(described)]
+    texts: dict[str, str] = {}
+    for one in reversed(described.__mro__):
+        section = inspect.cleandoc(one.__doc__ or "").partition("Attributes:\n")[2]
+        texts |= dict(re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", section, re.MULTILINE))
+    return [(name, _markdown(texts[name])) for name in names]
+
+
+def _markdown(text: str) -> str:
+    """Return a text of a docstring as the cell of a table."""
+    line = ROLE.sub(r"`\1`", " ".join(text.split()))
+    line = re.sub(r"\bNone\b", "`null`", line.replace("``", "`"))
+    return line.removesuffix(".").replace("|", "\\|")
+
+
 def settings_page() -> str:
     """Return the page of settings: a table for those of the run, and one for each section."""
     tables: dict[str, list[str]] = {}
-    for key, default, text in _settings(Config, "", {}):
+    for key, default, text in _settings(config_class(), "", {}):
         section = key.partition(".")[0] if "." in key else ""
         tables.setdefault(section, []).append(f"| `{key}` | `{default}` | {text} |")
     # The settings of the run itself are spread over its fields; they come first.
@@ -141,7 +187,8 @@ def names_page() -> str:
     parts = [
         f"## {title}\n\n{text}\n\n{table(headings, rows)}"
         for title, text, headings, rows in (
-            ("Stages", "`stages`, in their order.", ("stage",), [(name,) for name in STAGES]),
+            ("Stages", "`stages`, in their order.", ("stage", "what it does"),
+             [(name, stage.summary) for name, stage in STAGES.items()]),
             ("Architectures", ARCHITECTURES_TEXT, ARCHITECTURES_HEAD, _architectures()),
             ("Criteria", "`prune.criterion`. [Criteria](criteria.md) says how each works.",
              ("criterion", "which channels stay", "needs"),

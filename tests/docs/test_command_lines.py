@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.config import Config
+from pipeline.config import config_class
 from pipeline.settings_io import load_config, setting_keys
 from pipeline.shipped_configs import find_config
 from reid_edge.cli import main as cli
@@ -46,13 +46,13 @@ def commands(page: Path) -> Iterator[str]:
 
 
 def whole_lines(block: str) -> Iterator[str]:
-    """Yield the lines of a code block; one that ends within quotes goes on in the next."""
-    begun = ""
+    """Yield the lines of a code block; one that ends within quotes continues in the next."""
+    started = ""
     for line in block.replace("\\\n", " ").splitlines():
-        begun += line if not begun else f" {line.strip()}"
-        if begun.partition(" #")[0].count("'") % 2 == 0:
-            yield begun.strip().removeprefix(".venv/bin/")
-            begun = ""
+        started += line if not started else f" {line.strip()}"
+        if started.partition(" #")[0].count("'") % 2 == 0:
+            yield started.strip().removeprefix(".venv/bin/")
+            started = ""
 
 
 def is_ours(line: str) -> bool:
@@ -120,7 +120,7 @@ def check_settings(options: argparse.Namespace, folder: Path) -> None:
 
 def test_settings_in_the_text_are_known() -> None:
     """``section.key`` in text names a setting, a section, or an attribute in Python."""
-    sections = set(Config.model_fields)
+    sections = set(config_class().model_fields)
     known = set(setting_keys())
     above = {key.rpartition(".")[0] for key in known} | {
         ".".join(key.split(".")[:n]) for key in known for n in (1, 2, 3)
@@ -148,7 +148,7 @@ def test_yaml_in_the_documentation_is_a_configuration(tmp_path: Path) -> None:
             content = yaml.safe_load(block)
             if "extend" in page.parts:  # names that an example registers
                 continue
-            if set(content) <= set(Config.model_fields) | {"extends"}:
+            if set(content) <= set(config_class().model_fields) | {"extends"}:
                 path = tmp_path / "config.yaml"
                 path.write_text(block)
                 load_config(path)

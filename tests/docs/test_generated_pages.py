@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from docs.generate import DOCS, ROOT, pages, settings_page
-from pipeline.config import Config
+from pipeline.config import config_class
 from pipeline.settings_io import load_config, setting_keys
 
 
@@ -30,7 +30,7 @@ def test_a_setting_given_its_default_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("")
     for key, default in rows:
-        assert load_config(path, [f"{key}={default}"]) == Config(), key
+        assert load_config(path, [f"{key}={default}"]) == config_class()(), key
 
 
 @pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.name)

@@ -15,6 +15,8 @@ from benchmarks.ranking import (
     with_reid_metrics,
 )
 
+pytestmark = pytest.mark.medium
+
 
 def test_implementations_agree() -> None:
     arguments = [torch.from_numpy(array) for array in synthetic_sets(60, 300, 8).values()]

@@ -11,6 +11,8 @@ from reid_edge.core.errors import PipelineError
 from reid_edge.models import build_model
 from reid_edge.models.checkpoint import describe, load_checkpoint, save_checkpoint
 
+pytestmark = pytest.mark.medium
+
 TRAININGS = ("prune.tuning", "finetune")
 SMALL = [
     "model.architecture=osnet_x0_5",

@@ -13,6 +13,8 @@ from pipeline.settings_io import load_config
 from reid_edge.models import build_model
 from reid_edge.models.checkpoint import load_checkpoint
 
+pytestmark = pytest.mark.medium
+
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 # Both tasks, every stage but transfer, which has a fast test of its own; the rest is slow together.
 FAST = ("face", "resnet18_lpcv")

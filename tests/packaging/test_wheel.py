@@ -8,6 +8,8 @@ import pytest
 import reid_edge
 from tests.packaging.environments import Environment
 
+pytestmark = pytest.mark.medium
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

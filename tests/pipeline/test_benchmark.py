@@ -19,6 +19,8 @@ from reid_edge.data.schema import ReidData
 from reid_edge.inference.backends.torchscript_runtime import load_torchscript
 from reid_edge.metrics.results import Evaluation
 
+pytestmark = pytest.mark.medium
+
 Config = config_class()
 
 CONFIG = """

@@ -18,6 +18,8 @@ from prune.layers import layer_widths
 from reid_edge.data.schema import ReidData
 from reid_edge.models import build_model
 
+pytestmark = pytest.mark.medium
+
 Config = config_class()
 
 

@@ -12,6 +12,8 @@ from torch.utils.data import DataLoader, Dataset
 from pipeline.command import run_guarded
 from reid_edge.core.errors import DataError, one_line
 
+pytestmark = pytest.mark.medium
+
 
 class Broken(Dataset[int]):
     def __len__(self) -> int:

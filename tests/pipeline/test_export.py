@@ -27,6 +27,8 @@ from reid_edge.metrics.results import Evaluation, VerificationResult
 from reid_edge.models import build_model
 from tests.pipeline.records import make_evaluation
 
+pytestmark = pytest.mark.medium
+
 CONFIG = """
 name: files
 threads: 1

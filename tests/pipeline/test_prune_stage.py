@@ -21,6 +21,8 @@ from reid_edge.data.schema import ReidData
 from reid_edge.models import build_model
 from reid_edge.models.checkpoint import describe, load_checkpoint, save_checkpoint
 
+pytestmark = pytest.mark.medium
+
 Config = config_class()
 
 ONE_UNTUNED_CUT = {

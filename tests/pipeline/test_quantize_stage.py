@@ -21,6 +21,8 @@ from reid_edge.models import build_model
 from reid_edge.models.checkpoint import describe, save_checkpoint
 from reid_edge.training.module import ReidModule
 
+pytestmark = pytest.mark.medium
+
 Config = config_class()
 
 QAT = {"epochs": 2, "identities_per_batch": 4, "images_per_identity": 3, "warmup_epochs": 0}

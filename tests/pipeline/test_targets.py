@@ -23,6 +23,8 @@ from reid_edge.core.errors import PipelineError, PruneError
 from reid_edge.models.checkpoint import load_checkpoint
 from reid_edge.models.registry import build_model
 
+pytestmark = pytest.mark.medium
+
 Config = config_class()
 
 EXAMPLE = torch.zeros(1, 3, 64, 32)

@@ -15,6 +15,8 @@ from reid_edge.inference.backends.torchscript_runtime import load_torchscript
 from reid_edge.models import build_model
 from reid_edge.models.checkpoint import load_checkpoint
 
+pytestmark = pytest.mark.medium
+
 STAGES = ("train", "transfer", "resize", "quantize")
 CONFIG = """
 name: transferred

@@ -4,9 +4,12 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
 
 from reid_edge.models.checkpoint import load_checkpoint
+
+pytestmark = pytest.mark.medium
 
 Command = Callable[..., tuple[int, str, str]]
 

@@ -22,6 +22,8 @@ from reid_edge.inference.backends.torchscript_runtime import load_torchscript
 from reid_edge.models import build_model
 from reid_edge.models.checkpoint import load_checkpoint
 
+pytestmark = pytest.mark.medium
+
 NAMES = ("train", "prune", "finetune", "quantize")
 CONFIG = """
 name: whole

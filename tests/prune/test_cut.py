@@ -14,6 +14,8 @@ from prune.widths import linear_plan
 from reid_edge.core.errors import PruneError
 from reid_edge.models import build_model
 
+pytestmark = pytest.mark.medium
+
 EXAMPLE = (2, 3, 64, 32)
 
 

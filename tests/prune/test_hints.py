@@ -12,6 +12,8 @@ from prune.layers import layer_widths
 from prune.widths import linear_plan
 from reid_edge.models import build_model
 
+pytestmark = pytest.mark.medium
+
 
 def test_the_stages_of_osnet() -> None:
     torch.manual_seed(0)

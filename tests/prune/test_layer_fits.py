@@ -16,6 +16,8 @@ from prune.tracing import trace
 from reid_edge.core.cost import conv_and_linear_layers
 from reid_edge.models import build_model
 
+pytestmark = pytest.mark.medium
+
 Calls = list[tuple[Tensor, Tensor]]
 
 

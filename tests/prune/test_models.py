@@ -17,6 +17,8 @@ from prune.widths import linear_plan
 from reid_edge.models import build_model
 from reid_edge.models.checkpoint import describe, load_checkpoint, save_checkpoint
 
+pytestmark = pytest.mark.medium
+
 Randomise = Callable[[nn.Module], None]
 SIZE = (64, 32)
 

@@ -8,6 +8,8 @@ import torch
 
 from prune.layers import layer_widths
 
+pytestmark = pytest.mark.medium
+
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "prune_own_model.py"
 
 

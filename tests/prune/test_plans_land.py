@@ -16,6 +16,8 @@ from prune.verify import TOLERANCE
 from prune.widths import linear_plan
 from reid_edge.models import ARCHITECTURES, build_model
 
+pytestmark = pytest.mark.medium
+
 OSNETS = [name for name in ARCHITECTURES if name.startswith("osnet")]
 NOT_CUT = ("fc.0", "classifier", "head")
 EXAMPLE = (2, 3, 32, 32)

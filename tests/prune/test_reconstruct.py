@@ -12,6 +12,8 @@ from prune.reconstruct import reconstruct
 from prune.widths import linear_plan
 from reid_edge.models import build_model
 
+pytestmark = pytest.mark.medium
+
 WIDTHS = {"stem": 5, "pointwise": 5, "depthwise": 5, "gate": 5}
 
 

@@ -18,6 +18,8 @@ from prune.width_options import Unit, WidthOptions
 from reid_edge.core.errors import PruneError
 from reid_edge.models import build_model
 
+pytestmark = pytest.mark.medium
+
 
 def repeating_net() -> nn.Module:
     """Channels 4 to 7 repeat 0 to 3, louder."""

@@ -1,6 +1,7 @@
 import json
 from dataclasses import asdict
 
+import pytest
 import torch
 from torch import Tensor, fx, nn
 
@@ -8,6 +9,8 @@ from quantize.calibrate import Scheme
 from quantize.count import FloatLayer, quantization_report
 from quantize.static import quantize_static
 from reid_edge.models import build_model
+
+pytestmark = pytest.mark.medium
 
 POOLING = "int8 would keep the range of the map, too wide for its means"
 

@@ -15,7 +15,10 @@ from quantize.qat import freeze_batchnorm, freeze_observers, prepare_qat, traine
 from quantize.static import convert_calibrated, with_corrected_biases
 from reid_edge.core.int8_engine import quantized_engine, supported_engines
 
-pytestmark = pytest.mark.skipif("qnnpack" not in supported_engines(), reason="needs QNNPACK")
+pytestmark = [
+    pytest.mark.medium,
+    pytest.mark.skipif("qnnpack" not in supported_engines(), reason="needs QNNPACK"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,8 @@ from quantize.latency import Model, measure_side_by_side
 from quantize.worker import Worker
 from reid_edge.core.errors import QuantizeError
 
+pytestmark = pytest.mark.medium
+
 MEBIBYTE = 2**20
 SHAPE = (3, 8, 8)
 

@@ -14,7 +14,10 @@ from reid_edge.core.errors import QuantizeError
 from reid_edge.core.int8_engine import Engine, quantized_engine, supported_engines
 from reid_edge.models import build_model
 
-pytestmark = pytest.mark.skipif("qnnpack" not in supported_engines(), reason="needs QNNPACK")
+pytestmark = [
+    pytest.mark.medium,
+    pytest.mark.skipif("qnnpack" not in supported_engines(), reason="needs QNNPACK"),
+]
 
 MINMAX = Scheme(observer="minmax")
 

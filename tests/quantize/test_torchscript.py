@@ -13,6 +13,8 @@ from reid_edge.core.int8_engine import Engine, quantized_engine, supported_engin
 from reid_edge.core.model_file import ModelMetadata
 from reid_edge.inference.backends.torchscript_runtime import load_torchscript
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture(scope="module")
 def int8_file(

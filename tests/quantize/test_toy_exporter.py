@@ -16,6 +16,8 @@ from reid_edge.core.errors import CheckpointError, QuantizeError
 from reid_edge.inference.embedder import load_embedder
 from tests.quantize import toy_format
 
+pytestmark = pytest.mark.medium
+
 CONFIG = """
 name: toy
 threads: 1

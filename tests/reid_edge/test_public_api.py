@@ -11,6 +11,8 @@ import reid_edge
 from reid_edge.data.schema import ReidData
 from reid_edge.models.checkpoint import describe, save_checkpoint
 
+pytestmark = pytest.mark.medium
+
 SIZE = (64, 32)
 
 

@@ -29,6 +29,8 @@ from reid_edge.data.readers.market1501 import read_market1501
 from reid_edge.models.checkpoint import read_torch_file
 from reid_edge.models.registry import build_model
 
+pytestmark = pytest.mark.medium
+
 CONFIG = """
 name: tiny
 threads: 1

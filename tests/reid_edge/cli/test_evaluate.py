@@ -15,6 +15,8 @@ from reid_edge.inference.embedder import load_embedder
 from reid_edge.inference.thresholds import read_threshold
 from reid_edge.models.checkpoint import load_checkpoint
 
+pytestmark = pytest.mark.medium
+
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
     code = main(["evaluate", *(str(argument) for argument in arguments)])

@@ -27,6 +27,8 @@ from reid_edge.models.checkpoint import load_checkpoint, read_torch_file
 from reid_edge.models.pretrained import load_pretrained
 from reid_edge.models.registry import build_model
 
+pytestmark = pytest.mark.medium
+
 
 class Brightness(nn.Module):
     """Mean of each colour: a model whose embeddings show what it was fed."""

@@ -27,6 +27,8 @@ from reid_edge.training.module import ReidModule
 from reid_edge.training.settings import DistillationSettings, LossSettings, TrainingSettings
 from reid_edge.training.validation import Validation
 
+pytestmark = pytest.mark.medium
+
 SETTINGS = TrainingSettings(
     epochs=3,
     identities_per_batch=4,

@@ -18,6 +18,8 @@ from reid_edge.models import build_model
 from reid_edge.training.fit_state import LAST, load_weights
 from reid_edge.training.processes import one_log
 
+pytestmark = pytest.mark.medium
+
 ROOT = Path(__file__).resolve().parents[3]
 # A process of its own: the processes that Lightning starts import the main module again.
 SCRIPT = """

@@ -1,8 +1,14 @@
 """One file a stage: its declaration, and the glue between the run's folder and the packages."""
 
-from pipeline.stage import AnyStage, Stages
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from reid_edge.core.errors import PipelineError
 from reid_edge.core.registry import Registry
+
+if TYPE_CHECKING:
+    from pipeline.stage import AnyStage, Stages
 
 # In their order.
 STAGES: Registry[AnyStage] = Registry(
@@ -24,4 +30,6 @@ STAGES: Registry[AnyStage] = Registry(
 
 def default_stages() -> Stages:
     """Return the registered stages, in their order."""
+    from pipeline.stage import Stages  # --help needs the names alone
+
     return Stages(stage for _, stage in STAGES.items())

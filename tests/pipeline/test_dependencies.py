@@ -26,7 +26,7 @@ def test_the_distance_counts_where_map_decides_which_weights_are_kept() -> None:
     assert same("prune")
     assert not same("train", data={"validation_share": 0.1})
     assert not same("prune", prune={"accuracy_budget": 0.02})
-    # Verdicts and tables of accuracy are in what these leave.
+    # Decisions and tables of accuracy are in what these leave.
     assert not any(same(stage) for stage in ("quantize", "export", "benchmark"))
 
 

@@ -1,4 +1,4 @@
-"""``reid-edge verify | enrol | identify``: from images to verdicts and names."""
+"""``reid-edge verify | enrol | identify``: from images to decisions and names."""
 
 import json
 import os

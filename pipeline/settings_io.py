@@ -46,7 +46,8 @@ def load_config(
     for override in overrides:
         _apply(content, override, kind)
     for key, value in (values or {}).items():
-        _set(content, key, str(value) if isinstance(value, Path) else value, kind)
+        _check_key(key, kind)
+        _set(content, key, str(value) if isinstance(value, Path) else value)
     if stages is not None:
         content["stages"] = [name.strip() for name in stages.split(",") if name.strip()]
     _check_stages(content.get("stages", kind.declared.default_names), kind.declared)
@@ -114,11 +115,10 @@ def _apply(content: dict[str, Any], override: str, kind: type[Config]) -> None:
         value = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:
         raise PipelineError(f"{key}: cannot read the value {text!r}; quote it as YAML") from error
-    _set(content, key, value, kind)
+    _set(content, key, value)
 
 
-def _set(content: dict[str, Any], key: str, value: Any, kind: type[Config]) -> None:
-    _check_key(key, kind)
+def _set(content: dict[str, Any], key: str, value: Any) -> None:
     *parents, last = key.split(".")
     section = content
     for parent in parents:

@@ -143,6 +143,7 @@ def check_reachable(config: Config, stage: Stage[C]) -> None:
     """
     settings: CutStage = config.of(stage)
     checked = config
+    find_criterion(settings.criterion)  # one of an installed package may not import
     if isinstance(settings.target, WidthBudget) and settings.target.latency is not None:
         # Measuring takes long; the other settings are checked without it.
         settings = settings.model_copy(update={"target": WidthBudget(macs=1.0)})

@@ -35,11 +35,11 @@ from pipeline.stages.channel_scores import scoring_data
 from pipeline.widths import TRACE_SIZE
 from prune.criteria import CRITERIA
 from prune.criteria.criterion import ScoreRequest
-from prune.cut import cut
-from prune.layers import Widths, layer_widths
+from prune.layer_widths import Widths, layer_widths
 from prune.nni_backend import find_groups
+from prune.plans import linear_plan
 from prune.reconstruct import reconstruct
-from prune.widths import linear_plan
+from prune.surgery import cut
 from reid_edge.core.errors import PipelineError
 from reid_edge.core.io import hash_file, write_json
 from reid_edge.data.loaders import stack_images

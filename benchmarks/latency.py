@@ -38,9 +38,9 @@ from benchmarks.latency_variants import one_gate_call, stem_on_blocks, streams_s
 from pipeline.command import run_guarded
 from quantize.exporters.onnx_float import onnx_session, read_onnx, save_onnx
 from quantize.exporters.onnx_int8 import quantize_onnx
-from quantize.latency import Model, measure_side_by_side
 from quantize.machine import machine_description
-from quantize.results import Measurement
+from quantize.measurements import Measurement
+from quantize.timing import Model, measure_side_by_side
 from quantize.worker import Call, Open
 from reid_edge.core.model_file import ONNX_INPUT
 from reid_edge.models import build_model

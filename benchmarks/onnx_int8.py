@@ -26,8 +26,8 @@ from benchmarks.nncf_int8 import PRESETS, import_nncf, quantize_by_nncf
 from pipeline.command import run_guarded
 from quantize.exporters.onnx_float import onnx_session, save_onnx
 from quantize.exporters.onnx_int8 import quantize_onnx
-from quantize.latency import Candidate, measure_latency
 from quantize.parity import compare
+from quantize.timing import Candidate, measure_latency
 from reid_edge.core.model_file import ONNX_INPUT
 from reid_edge.data.loaders import stack_images
 from reid_edge.data.readers.market1501 import read_market1501

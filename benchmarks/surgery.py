@@ -27,11 +27,11 @@ from benchmarks.command import at_least, make_parser
 from benchmarks.torch_pruning_cut import import_torch_pruning, torch_pruning_cut
 from pipeline.command import run_guarded
 from pipeline.widths import TRACE_SIZE
-from prune.cut import cut
-from prune.layers import layer_widths
+from prune.layer_widths import layer_widths
 from prune.nni_backend import find_groups
+from prune.plans import linear_plan
 from prune.reconstruct import reconstruct
-from prune.widths import linear_plan
+from prune.surgery import cut
 from reid_edge.models.registry import build_model
 
 STEPS = ("groups", "scores", "masks", "surgery", "check", "reconstruction", "Torch-Pruning")

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prune.cut import Cut
-from prune.layers import layer_widths
+from prune.equivalence import check_widths, masked_difference
+from prune.layer_widths import layer_widths
+from prune.surgery import Cut
 from prune.tracing import normalised_layers
-from prune.verify import check_widths, masked_difference
 from reid_edge.core.cost import conv_and_linear_layers
 from reid_edge.core.errors import PruneError
 
@@ -30,7 +30,7 @@ def torch_pruning_cut(
     check_input: Tensor | None = None,
     **_unused: Any,
 ) -> Cut:
-    """Cut a copy of a model to planned widths, in the place of :func:`prune.cut.cut`.
+    """Cut a copy of a model to planned widths, in the place of :func:`prune.surgery.cut`.
 
     Args:
         model: the model to cut.

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from pipeline.config import Config
-    from quantize.latency import Candidate
-    from quantize.results import Machine
+    from quantize.measurements import Machine
+    from quantize.timing import Candidate
 
 LATENCY_FILE = "latency.json"
 WARMUP = 3
@@ -32,8 +32,8 @@ def measure_run(config: Config, run: RunDir) -> None:
     Nothing is measured again if the file exists and the models, the settings, the processor and
     PyTorch are the same. Models whose files are missing are left out.
     """
-    from quantize.latency import measure_latency
     from quantize.machine import machine_description
+    from quantize.timing import measure_latency
 
     settings = config.latency
     records = [record for record in model_records(run) if _is_there(run, record)]
@@ -134,7 +134,7 @@ def _candidates(run: RunDir, record: StageRecord) -> dict[str | None, Candidate]
     from torch import zeros
 
     from pipeline.model_files import ON_PC
-    from quantize.latency import Candidate
+    from quantize.timing import Candidate
     from reid_edge.core.int8_engine import supported_engines
     from reid_edge.inference.backends.torchscript_runtime import load_torchscript
     from reid_edge.models.checkpoint import load_checkpoint

@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, JsonValue, SerializeAsAny
 
-from quantize.results import (
+from quantize.measurements import (
     Agreement,
     BudgetStep,
     Machine,

@@ -15,13 +15,13 @@ from prune.budgets import removal_losses, widths_for_latency, within_limit
 from prune.costs import output_layers
 from prune.criteria import find_criterion
 from prune.criteria.criterion import ScoringData
-from prune.cut import cut
-from prune.layers import Widths, layer_widths
+from prune.layer_widths import Widths, layer_widths
 from prune.nni_backend import find_groups
 from prune.plan_file import read_plan
+from prune.plans import SCHEDULES, check_groups
+from prune.surgery import cut
 from prune.width_options import WidthOptions, shares_by_pattern, width_options
-from prune.widths import SCHEDULES, check_groups
-from quantize.latency import Candidate, measure_latency
+from quantize.timing import Candidate, measure_latency
 from reid_edge.core.errors import PipelineError, PruneError
 from reid_edge.models.custom_widths import differing_form
 from reid_edge.models.registry import ARCHITECTURES, build_model

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from prune.criteria import CRITERIA
 from prune.criteria.criterion import Criterion, ScoreRequest, ScoringData, score_channels
-from prune.layers import Widths
+from prune.layer_widths import Widths
 from prune.width_options import Unit, WidthOptions
 from reid_edge.core.cost import ModelCost
 from reid_edge.core.errors import PruneError

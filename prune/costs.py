@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, fx, nn
 
-from prune.layers import Widths, layer_widths
+from prune.layer_widths import Widths, layer_widths
 from prune.readers import Segment, channel_owners, input_width, known_width, segments_read
 from prune.tracing import layers_behind, normalised_layers, trace
 from reid_edge.core.cost import ModelCost, called_parameters, conv_and_linear_layers, layer_costs

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prune.layers import Widths, layer_widths
+from prune.layer_widths import Widths, layer_widths
 from prune.supported import check_on_cpu
 from prune.tracing import normalised_layers, trace
 from reid_edge.core.cost import conv_and_linear_layers

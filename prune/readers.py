@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import fx, nn
 
-from prune.layers import output_width
+from prune.layer_widths import output_width
 from prune.tracing import makes_channels, trace
 
 CONCATENATIONS = (torch.cat, torch.concat, torch.concatenate)

@@ -19,13 +19,13 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from prune.equivalence import TOLERANCE, largest_difference
 from prune.in_place import out_of_place
-from prune.layers import channel_dimension
+from prune.layer_widths import channel_dimension
 from prune.least_squares import RIDGE, solve
 from prune.lockstep import Lockstep
 from prune.supported import check_on_cpu
 from prune.tracing import trace
-from prune.verify import TOLERANCE, largest_difference
 from reid_edge.core.errors import PruneError
 from reid_edge.core.modes import evaluating
 

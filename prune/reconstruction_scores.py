@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from prune.elimination import Elimination, Regression, eliminate, regression
-from prune.layers import Widths, layer_widths
+from prune.layer_widths import Widths, layer_widths
 from prune.least_squares import RIDGE, choose_places
+from prune.plans import check_one_width, is_of_one_width
 from prune.readers import Reader, find_readers
 from prune.supported import check_on_cpu
-from prune.widths import check_one_width, is_of_one_width
 from reid_edge.core.errors import PruneError
 from reid_edge.core.modes import evaluating
 

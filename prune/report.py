@@ -11,9 +11,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
-from prune.cut import Cut
-from prune.layers import Widths, layer_widths
+from prune.layer_widths import Widths, layer_widths
 from prune.reconstruct import LayerFit
+from prune.surgery import Cut
 from reid_edge.core.cost import layer_costs, model_cost
 from reid_edge.core.errors import PruneError
 from reid_edge.core.io import write_json
@@ -233,7 +233,7 @@ def report_cut(
 
     Args:
         before: the model that was cut.
-        result: what :func:`prune.cut.cut` returned.
+        result: what :func:`prune.surgery.cut` returned.
         planned: the widths that were asked for.
         example: input (1, 3, H, W); operations are counted for its size.
         iteration: from 1.

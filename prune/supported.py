@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from torch import Tensor, fx, nn
 
-from prune.layers import Widths, layer_widths, output_width
+from prune.layer_widths import Widths, layer_widths, output_width
 from prune.tracing import NORMALISATIONS, layers_behind, makes_channels, trace
 from reid_edge.core.errors import PruneError
 

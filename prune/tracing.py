@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from torch import fx, nn
 
 from prune.in_place import read_what_was_written
-from prune.layers import output_width
+from prune.layer_widths import output_width
 from reid_edge.core.errors import PruneError, reason_of
 from reid_edge.core.graph import trace_one_input
 from reid_edge.core.modes import evaluating

@@ -8,9 +8,9 @@ from fnmatch import fnmatchcase
 from torch import Tensor, nn
 
 from prune.costs import CostModel, output_layers
-from prune.layers import layer_widths
+from prune.layer_widths import layer_widths
 from prune.nni_backend import find_groups
-from prune.widths import is_of_one_width
+from prune.plans import is_of_one_width
 from reid_edge.core.errors import PruneError
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import fx, nn
 
 from quantize.call_sites import call_sites, is_inside
+from quantize.measurements import FloatLayer, QuantizationReport
 from quantize.pooling import FloatPooling
-from quantize.results import FloatLayer, QuantizationReport
 
 # Reason of a layer that the user named, or that is inside a named module.
 ASKED_FOR = "asked for"

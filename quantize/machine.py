@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from quantize.results import Machine
+from quantize.measurements import Machine
 from reid_edge.core.int8_engine import supported_engines
 
 # The instructions that int8 kernels are made of.

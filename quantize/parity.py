@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from quantize.results import Parity
+from quantize.measurements import Parity
 from reid_edge.core.errors import QuantizeError
 
 BATCH_SIZES = (1, 2, 7)

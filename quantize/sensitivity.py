@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from quantize.agreement import compare
 from quantize.calibrate import Calibrated
 from quantize.call_sites import call_sites, is_inside
-from quantize.results import Agreement, BudgetStep, LayerSensitivity, Sensitivity
+from quantize.measurements import Agreement, BudgetStep, LayerSensitivity, Sensitivity
 from quantize.simulation import Simulation
 
 

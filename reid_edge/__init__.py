@@ -12,8 +12,8 @@ __version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from pipeline.api import read_run, run_pipeline
-    from prune.api import prune
-    from quantize.api import export, quantize
+    from prune.pruning import prune
+    from quantize.deployment import export, quantize
     from reid_edge.core.errors import ReidError
     from reid_edge.data.sources import read_source
     from reid_edge.inference.embedder import embed_files, load_embedder
@@ -42,11 +42,11 @@ _MODULES = {
     "build_model": "reid_edge.models.registry",
     "embed_files": "reid_edge.inference.embedder",
     "evaluate": "reid_edge.inference.evaluation",
-    "export": "quantize.api",
+    "export": "quantize.deployment",
     "load_checkpoint": "reid_edge.models.checkpoint",
     "load_embedder": "reid_edge.inference.embedder",
-    "prune": "prune.api",
-    "quantize": "quantize.api",
+    "prune": "prune.pruning",
+    "quantize": "quantize.deployment",
     "read_run": "pipeline.api",
     "read_source": "reid_edge.data.sources",
     "run_pipeline": "pipeline.api",

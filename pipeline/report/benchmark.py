@@ -13,7 +13,7 @@ from reid_edge.metrics.results import Distance
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from quantize.results import Timing
+    from quantize.measurements import Timing
 
 RUNTIMES = {
     "torch": "PyTorch",

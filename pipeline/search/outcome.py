@@ -11,10 +11,10 @@ from pipeline.run_dir import PLAN
 from pipeline.search.score import CHECK_IMAGES, mean_average_precision
 from pipeline.search.task import Task
 from pipeline.widths import TRACE_SIZE
-from prune.cut import cut
 from prune.plan_file import PlanFile, write_plan
 from prune.search.history import Trial, best_trial
 from prune.search.space import SearchSpace
+from prune.surgery import cut
 from reid_edge.core.cost import model_cost
 
 SHOWN = 10

@@ -6,10 +6,10 @@ from torch import Tensor, nn
 from pipeline.search.task import Labelled, Task
 from pipeline.widths import TRACE_SIZE
 from prune.criteria.criterion import ScoringData
-from prune.cut import cut
-from prune.layers import Widths, layer_widths
+from prune.layer_widths import Widths, layer_widths
+from prune.plans import linear_plan
 from prune.reconstruct import reconstruct
-from prune.widths import linear_plan
+from prune.surgery import cut
 from reid_edge.metrics import evaluate_ranking
 
 CHECK_IMAGES = 2

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 from pipeline.settings.base import ArchitectureName, Settings, Share, registered
 from pipeline.settings.target import PLAN_SUFFIX, Target
 from prune.criteria import CRITERIA
-from prune.widths import Schedule
+from prune.plans import Schedule
 from reid_edge.training.settings import DistillationSettings, LossSettings, TrainingSettings
 
 

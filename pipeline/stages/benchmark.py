@@ -40,8 +40,8 @@ class BenchmarkStage(Settings):
 def run(context: StageContext[BenchmarkStage]) -> BenchmarkResult:
     """Measure every file of the run, compare it with the first, write ``benchmark.json``."""
     from pipeline.model_files import model_files
-    from quantize.latency import Model, measure_side_by_side
     from quantize.machine import machine_description, usable_cores
+    from quantize.timing import Model, measure_side_by_side
 
     settings = context.settings
     files = model_files(context.folder.parent, context.made)

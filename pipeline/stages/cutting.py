@@ -31,10 +31,10 @@ from pipeline.widths import (
 )
 from prune.costs import CostModel
 from prune.criteria.criterion import ScoringData
-from prune.cut import cut
-from prune.layers import layer_widths
+from prune.layer_widths import layer_widths
 from prune.nni_backend import find_groups
 from prune.plan_file import PlanFile, read_plan, write_plan
+from prune.surgery import cut
 from reid_edge.models.registry import build_model
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def cut_to_target(
     Args:
         context: of the stage.
         stage: its declaration.
-        cutter: cuts a model to given widths; none: :func:`prune.cut.cut`.
+        cutter: cuts a model to given widths; none: :func:`prune.surgery.cut`.
     """
     source, _ = context.load_parent()
     groups = find_groups(source, torch.zeros(2, 3, *TRACE_SIZE))

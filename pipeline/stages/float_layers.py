@@ -16,7 +16,7 @@ from quantize.agreement import Reference
 from quantize.calibrate import Calibrated, keep_in_float
 from quantize.call_sites import is_inside
 from quantize.count import ASKED_FOR
-from quantize.results import Agreement, BudgetStep, QuantizationReport, Sensitivity
+from quantize.measurements import Agreement, BudgetStep, QuantizationReport, Sensitivity
 from quantize.sensitivity import measure_sensitivity, steps_to_budget
 from quantize.static import convert_calibrated
 

@@ -32,7 +32,7 @@ from quantize.agreement import Reference
 from quantize.calibrate import Scheme, calibrate
 from quantize.count import quantization_report
 from quantize.exporters.torchscript import save_torchscript
-from quantize.results import QuantizationReport
+from quantize.measurements import QuantizationReport
 from quantize.static import convert_calibrated
 from reid_edge.core.cost import model_cost
 from reid_edge.core.int8_engine import quantized_engine

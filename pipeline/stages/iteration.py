@@ -14,9 +14,9 @@ from pipeline.run_dir import CHECKPOINT, KEPT, METRICS
 from pipeline.settings.cut import CutStage
 from pipeline.widths import TRACE_SIZE
 from prune.criteria.criterion import Criterion, ScoringData
-from prune.cut import Cut
 from prune.hints import hint_channels
 from prune.report import read_report
+from prune.surgery import Cut
 from reid_edge.core.io import write_bytes, write_json
 from reid_edge.metrics.results import Evaluation
 from reid_edge.models.checkpoint import describe, load_checkpoint, save_checkpoint
@@ -25,7 +25,7 @@ REPORT = "iteration.json"
 
 
 class Cutter(Protocol):
-    """Cuts a copy of a model to planned widths; :func:`prune.cut.cut` is one."""
+    """Cuts a copy of a model to planned widths; :func:`prune.surgery.cut` is one."""
 
     def __call__(
         self,
@@ -39,7 +39,7 @@ class Cutter(Protocol):
         seed: int = ...,
         groups: list[tuple[str, ...]] | None = None,
     ) -> Cut:
-        """See :func:`prune.cut.cut`."""
+        """See :func:`prune.surgery.cut`."""
 
 
 @dataclass(frozen=True)

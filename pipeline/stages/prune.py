@@ -29,7 +29,7 @@ def prune_stage(cutter: Cutter | None = None, *, version: str = "") -> Stage[Pru
     """Return the stage.
 
     Args:
-        cutter: cuts a model to given widths, in the place of :func:`prune.cut.cut`.
+        cutter: cuts a model to given widths, in the place of :func:`prune.surgery.cut`.
         version: names the cutter; a run that was made with another one is stale.
 
     Raises:

@@ -19,11 +19,11 @@ from pipeline.stages.channel_scores import scoring_data, warn_of_guessing
 from pipeline.stages.iteration import REPORT, Iteration, State, write_kept, write_metrics
 from pipeline.stages.tuning import judge, judges_apart, tune_within_budget
 from pipeline.widths import TRACE_SIZE
-from prune.cut import Cut, compose_kept
 from prune.hints import hint_errors
 from prune.recalibrate import rebase, recalibrate
 from prune.reconstruct import LayerFit, reconstruct
 from prune.report import read_report, report_cut, write_report
+from prune.surgery import Cut, compose_kept
 
 CUT_REPORT = "cut.json"
 COMPACT = "compact.pt"

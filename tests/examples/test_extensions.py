@@ -20,8 +20,8 @@ from pipeline.command import main as run_command
 from pipeline.settings_io import load_config
 from pipeline.stages import STAGES
 from prune.criteria import CRITERIA
-from prune.cut import cut
-from prune.layers import layer_widths
+from prune.layer_widths import layer_widths
+from prune.surgery import cut
 from quantize.exporters import EXPORTERS
 from reid_edge.cli.main import main as reid_edge_command
 from reid_edge.core.errors import DataError, QuantizeError

@@ -11,7 +11,7 @@ from pipeline.results import (
     StageRecord,
     StageResult,
 )
-from quantize.results import Machine, QuantizationReport
+from quantize.measurements import Machine, QuantizationReport
 from reid_edge.metrics.results import Evaluation, PairCounts, RankingResult, VerificationResult
 
 

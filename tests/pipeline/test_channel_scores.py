@@ -14,7 +14,7 @@ from pipeline.settings.data import DataSettings
 from pipeline.stages.channel_scores import scoring_data, warn_of_guessing
 from prune.criteria import CRITERIA
 from prune.criteria.criterion import Criterion, Needs, ScoreRequest, ScoringData, score_channels
-from prune.layers import layer_widths
+from prune.layer_widths import layer_widths
 from reid_edge.data.schema import ReidData
 from reid_edge.models import build_model
 

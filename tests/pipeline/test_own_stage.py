@@ -17,7 +17,7 @@ from pipeline.run_dir import RunDir
 from pipeline.stage import Stage, Stages
 from pipeline.stages import STAGES, default_stages
 from pipeline.stages.prune import PRUNE, prune_stage
-from prune.cut import cut
+from prune.surgery import cut
 from reid_edge.core.errors import PipelineError
 from reid_edge.models import build_model
 from tests.pipeline.toy_stage import COUNT, CountResult

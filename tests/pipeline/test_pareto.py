@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from pipeline.report.pareto import front, pareto_chart
 from pipeline.results import BenchmarkRow
-from quantize.results import Timing
+from quantize.measurements import Timing
 from tests.pipeline.records import make_evaluation
 
 numbers = st.integers(1, 6).map(float)

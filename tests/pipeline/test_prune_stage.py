@@ -14,7 +14,7 @@ from pipeline.context import StageContext
 from pipeline.evaluation import evaluate_stage
 from pipeline.images import split_validation
 from pipeline.stages.prune import PRUNE
-from prune.layers import layer_widths
+from prune.layer_widths import layer_widths
 from prune.plan_file import read_plan
 from prune.report import read_report
 from reid_edge.data.schema import ReidData

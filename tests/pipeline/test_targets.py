@@ -16,7 +16,7 @@ from pipeline.settings_io import load_config
 from pipeline.stages.prune import PRUNE
 from pipeline.widths import _latency_share, final_widths, full_width_model, schedule
 from prune.costs import CostModel
-from prune.layers import layer_widths
+from prune.layer_widths import layer_widths
 from prune.nni_backend import find_groups
 from prune.plan_file import PlanFile, write_plan
 from reid_edge.core.errors import PipelineError, PruneError

@@ -9,7 +9,7 @@ import torch
 from pipeline.command import main
 from pipeline.latency import read_latency
 from pipeline.run_dir import RunDir
-from prune.layers import layer_widths
+from prune.layer_widths import layer_widths
 from reid_edge.core.io import hash_file
 from reid_edge.inference.backends.torchscript_runtime import load_torchscript
 from reid_edge.models import build_model

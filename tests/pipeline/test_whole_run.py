@@ -16,7 +16,7 @@ from pipeline.run_dir import RunDir
 from pipeline.settings_io import load_config
 from pipeline.stages import STAGES
 from pipeline.stages.quantize import QUANTIZE
-from prune.layers import layer_widths
+from prune.layer_widths import layer_widths
 from reid_edge.core.io import hash_file
 from reid_edge.inference.backends.torchscript_runtime import load_torchscript
 from reid_edge.models import build_model

@@ -3,7 +3,7 @@ import torch
 from torchvision.models import mobilenet_v2
 
 from prune.costs import CostModel, output_layers
-from prune.layers import layer_widths
+from prune.layer_widths import layer_widths
 from reid_edge.core.cost import model_cost
 from reid_edge.models.registry import build_model
 

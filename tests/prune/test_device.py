@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from prune.layers import layer_widths
+from prune.layer_widths import layer_widths
 from prune.nni_backend import find_groups
 from prune.reconstruct import reconstruct
 from prune.reconstruction_scores import reconstruction_errors, reconstruction_scores

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from prune.cut import cut
 from prune.hints import hint_channels, hint_errors
-from prune.layers import layer_widths
-from prune.widths import linear_plan
+from prune.layer_widths import layer_widths
+from prune.plans import linear_plan
+from prune.surgery import cut
 from reid_edge.models import build_model
 
 pytestmark = pytest.mark.medium

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from prune.cut import cut
 from prune.in_place import out_of_place
 from prune.reconstruct import reconstruct
+from prune.surgery import cut
 from prune.tracing import trace
 from reid_edge.core.errors import PruneError
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import mobilenet_v2
 
-from prune.cut import cut
-from prune.layers import layer_widths
+from prune.layer_widths import layer_widths
 from prune.nni_backend import find_groups
 from prune.reconstruct import reconstruct
+from prune.surgery import cut
 from prune.tracing import trace
 from reid_edge.core.cost import conv_and_linear_layers
 from reid_edge.models import build_model

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import mobilenet_v2
 
-from prune.cut import compose_kept, cut
+from prune.equivalence import TOLERANCE
 from prune.hints import hint_channels
-from prune.layers import layer_widths
+from prune.layer_widths import layer_widths
+from prune.plans import linear_plan
 from prune.reconstruct import reconstruct
-from prune.verify import TOLERANCE
-from prune.widths import linear_plan
+from prune.surgery import compose_kept, cut
 from reid_edge.models import build_model
 from reid_edge.models.checkpoint import describe, load_checkpoint, save_checkpoint
 

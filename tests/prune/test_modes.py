@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from prune.costs import CostModel
-from prune.cut import cut
 from prune.hints import hint_channels, hint_errors
-from prune.layers import layer_widths
+from prune.layer_widths import layer_widths
 from prune.nni_backend import find_groups
 from prune.reconstruct import reconstruct
 from prune.reconstruction_scores import reconstruction_scores
+from prune.surgery import cut
 from prune.tracing import trace
 from reid_edge.core.cost import model_cost
 from reid_edge.core.errors import PruneError

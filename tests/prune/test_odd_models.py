@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from prune.costs import CostModel
-from prune.cut import Cut, cut
-from prune.layers import layer_widths
+from prune.equivalence import masked_difference
+from prune.layer_widths import layer_widths
 from prune.reconstruct import reconstruct
 from prune.supported import check_supported
-from prune.verify import masked_difference
+from prune.surgery import Cut, cut
 from reid_edge.core.cost import model_cost
 from reid_edge.core.errors import PruneError
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from prune.layers import layer_widths
+from prune.layer_widths import layer_widths
 
 pytestmark = pytest.mark.medium
 

@@ -9,11 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from prune.cut import cut
-from prune.layers import layer_widths
+from prune.equivalence import TOLERANCE
+from prune.layer_widths import layer_widths
 from prune.nni_backend import find_groups
-from prune.verify import TOLERANCE
-from prune.widths import linear_plan
+from prune.plans import linear_plan
+from prune.surgery import cut
 from reid_edge.models import ARCHITECTURES, build_model
 
 pytestmark = pytest.mark.medium

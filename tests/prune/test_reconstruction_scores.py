@@ -8,12 +8,12 @@ from torchvision.models import mobilenet_v2
 from prune.budgets import by_loss
 from prune.costs import CostModel
 from prune.criteria.criterion import ScoringData
-from prune.cut import cut
-from prune.layers import layer_widths
+from prune.layer_widths import layer_widths
 from prune.nni_backend import find_groups
 from prune.readers import Reader, find_readers
 from prune.reconstruct import reconstruct
 from prune.reconstruction_scores import reconstruction_errors, reconstruction_scores
+from prune.surgery import cut
 from prune.width_options import Unit, WidthOptions
 from reid_edge.core.errors import PruneError
 from reid_edge.models import build_model

@@ -9,9 +9,9 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from prune.cut import cut
 from prune.reconstruct import LayerFit
 from prune.report import IterationReport, read_report, report_cut, write_report
+from prune.surgery import cut
 from reid_edge.core.errors import PruneError
 
 WIDTHS = {"stem": 5, "pointwise": 5, "depthwise": 5, "gate": 5}

@@ -5,9 +5,9 @@ import torch
 from torch import Tensor, nn
 
 from prune.costs import output_layers
-from prune.cut import cut
-from prune.layers import layer_widths
+from prune.layer_widths import layer_widths
 from prune.supported import check_supported
+from prune.surgery import cut
 from prune.width_options import width_options
 from reid_edge.core.cost import model_cost
 from reid_edge.core.errors import PruneError

@@ -8,9 +8,9 @@ import torchvision
 from torch import nn
 
 from prune.budgets import uniform
-from prune.cut import Cut, cut
 from prune.nni_backend import find_groups
 from prune.reconstruct import reconstruct
+from prune.surgery import Cut, cut
 from prune.width_options import width_options
 from reid_edge.core.cost import model_cost
 from reid_edge.core.errors import PruneError

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from prune.budgets import by_loss, energy_losses, uniform
-from prune.layers import layer_widths
+from prune.layer_widths import layer_widths
 from prune.width_options import WidthOptions, shares_by_pattern, width_options
 from reid_edge.core.cost import ModelCost, model_cost
 from reid_edge.core.errors import PruneError

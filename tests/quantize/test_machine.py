@@ -2,7 +2,7 @@ import torch
 from pydantic import TypeAdapter
 
 from quantize.machine import machine_description
-from quantize.results import Machine
+from quantize.measurements import Machine
 
 
 def test_the_description_of_the_machine() -> None:

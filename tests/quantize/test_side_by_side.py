@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from quantize.latency import Model, measure_side_by_side
+from quantize.timing import Model, measure_side_by_side
 from quantize.worker import Worker
 from reid_edge.core.errors import QuantizeError
 
@@ -100,7 +100,7 @@ import signal
 import sys
 from functools import partial
 import torch
-from quantize.latency import Model, measure_side_by_side
+from quantize.timing import Model, measure_side_by_side
 
 # A shell lets what it starts in the background ignore Ctrl-C, and so would this.
 signal.signal(signal.SIGINT, signal.default_int_handler)

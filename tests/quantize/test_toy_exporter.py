@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.command import main
-from quantize.api import export
+from quantize.deployment import export
 from quantize.exporters import EXPORTERS
 from reid_edge.core.backends import BACKENDS, load_model_file, recognise
 from reid_edge.core.errors import CheckpointError, QuantizeError

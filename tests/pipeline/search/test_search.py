@@ -18,7 +18,7 @@ from pipeline.search.score import compact_model, mean_average_precision
 from pipeline.search.task import IMAGES, Task, read_task
 from pipeline.search.variables import default_variables
 from pipeline.settings_io import load_config
-from prune.layers import layer_widths
+from prune.layer_widths import layer_widths
 from prune.plan_file import read_plan
 from prune.search.history import Trial
 from prune.search.space import make_space

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prune.api import prune
 from prune.criteria import CRITERIA
 from prune.criteria.criterion import Criterion, ScoreRequest, ScoringData, score_channels
-from prune.cut import Cut, cut
-from prune.layers import layer_widths
+from prune.layer_widths import layer_widths
+from prune.pruning import prune
+from prune.surgery import Cut, cut
 from reid_edge.core.errors import PruneError
 
 WIDTHS = {"stem": 5, "pointwise": 5, "depthwise": 5, "gate": 5}

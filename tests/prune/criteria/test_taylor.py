@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from prune.criteria.criterion import ScoreRequest, ScoringData
 from prune.criteria.taylor import TAYLOR, loss_changes
-from prune.cut import cut
-from prune.layers import layer_widths
+from prune.layer_widths import layer_widths
+from prune.surgery import cut
 from reid_edge.core.errors import PruneError
 
 Batch = tuple[Tensor, Tensor]

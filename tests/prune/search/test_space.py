@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from prune.layers import layer_widths
+from prune.layer_widths import layer_widths
+from prune.plans import check_groups
 from prune.search.space import SearchSpace, make_space
 from prune.width_options import WidthOptions, width_options
-from prune.widths import check_groups
 from reid_edge.core.cost import model_cost
 from reid_edge.core.errors import PruneError
 from reid_edge.models.registry import build_model

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from prune.criteria import find_criterion
 from prune.criteria.criterion import Criterion, ScoreRequest, ScoringData, score_channels
-from prune.layers import Widths, layer_widths
+from prune.equivalence import check_widths, first_difference, masked_difference
+from prune.layer_widths import Widths, layer_widths
 from prune.nni_backend import find_groups, mask_channels, remove_masked
+from prune.plans import check_groups, check_one_width, is_of_one_width
 from prune.supported import check_supported
-from prune.verify import check_widths, first_difference, masked_difference
-from prune.widths import check_groups, check_one_width, is_of_one_width
 from reid_edge.core.errors import PruneError, reason_of
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
-from prune.layers import Widths, channel_dimension, layer_widths
+from prune.layer_widths import Widths, channel_dimension, layer_widths
 from prune.tracing import layers_behind, normalised_layers, trace
 from reid_edge.core.cost import conv_and_linear_layers
 from reid_edge.core.errors import PruneError, reason_of

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from reid_edge.core.errors import PruneError
 
 if TYPE_CHECKING:
-    from prune.layers import Widths  # torch takes seconds, and the settings need this module
+    from prune.layer_widths import Widths  # torch takes seconds, and the settings need this module
 
 
 def check_target(source: Widths, target: Widths) -> None:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from quantize.latency import Candidate, measure_latency
+from quantize.timing import Candidate, measure_latency
 from reid_edge.core.errors import QuantizeError
 from reid_edge.core.int8_engine import supported_engines
 

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from prune.layers import layer_widths
+from prune.layer_widths import layer_widths
 
 
 def test_widths(small_net: nn.Module) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prune.widths import (
+from prune.plans import (
     SCHEDULES,
     Schedule,
     check_groups,

@@ -13,7 +13,7 @@ from statistics import median, quantiles
 
 import torch
 
-from quantize.results import Measurement, Timing
+from quantize.measurements import Measurement, Timing
 from quantize.worker import Elapsed, Open, Worker
 from reid_edge.core.errors import QuantizeError
 from reid_edge.core.int8_engine import Engine, quantized_engine

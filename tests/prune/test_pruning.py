@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prune.api import prune
 from prune.budgets import by_loss, removal_losses
 from prune.criteria import CRITERIA
 from prune.criteria.criterion import Criterion, ScoreRequest, ScoringData
-from prune.cut import cut
-from prune.layers import layer_widths
+from prune.layer_widths import layer_widths
 from prune.nni_backend import find_groups
+from prune.pruning import prune
 from prune.recalibrate import rebase
 from prune.reconstruct import reconstruct
+from prune.surgery import cut
 from prune.width_options import width_options
 from reid_edge.core.cost import model_cost
 from reid_edge.core.errors import PruneError

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from quantize.api import export, quantize
+from quantize.deployment import export, quantize
 from quantize.exporters import EXPORTERS
 from quantize.parity import ParityLimits
 from reid_edge.core.errors import ModelError, QuantizeError

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from torch import Tensor, fx, nn
 
     from quantize.calibrate import ObserverName
+    from quantize.measurements import Agreement, Parity, QuantizationReport
     from quantize.parity import ParityLimits
-    from quantize.results import Agreement, Parity, QuantizationReport
 
 BATCH = 64
 DEFAULT_FORMATS = ("torchscript", "onnx", "onnx_int8")

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from prune.budgets import Distribution, removal_losses, within_limit
 from prune.criteria import find_criterion
 from prune.criteria.criterion import Criterion, Loss, ScoringData
-from prune.cut import cut
-from prune.layers import layer_widths
+from prune.layer_widths import layer_widths
 from prune.nni_backend import find_groups
 from prune.recalibrate import rebase
 from prune.reconstruct import reconstruct
 from prune.report import IterationReport, report_cut
+from prune.surgery import cut
 from prune.width_options import width_options
 from reid_edge.core.errors import PruneError
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prune.cut import Cut, compose_kept, cut
-from prune.layers import layer_widths
+from prune.equivalence import TOLERANCE, check_widths, masked_difference
+from prune.layer_widths import layer_widths
 from prune.nni_backend import find_groups
-from prune.verify import TOLERANCE, check_widths, masked_difference
-from prune.widths import linear_plan
+from prune.plans import linear_plan
+from prune.surgery import Cut, compose_kept, cut
 from reid_edge.core.errors import PruneError
 from reid_edge.models import build_model
 

@@ -222,7 +222,9 @@ def initialise(model: nn.Module) -> None:
 
 # Channels of the stem and of the three stages.
 CHANNELS_X1_0 = (64, 256, 384, 512)
+CHANNELS_X0_75 = (48, 192, 288, 384)
 CHANNELS_X0_5 = (32, 128, 192, 256)
+CHANNELS_X0_25 = (16, 64, 96, 128)
 
 _declare = partial(Architecture, family="osnet", published_by=("torchreid", "boxmot"))
 
@@ -230,7 +232,7 @@ OSNET_X1_0 = _declare(name="osnet_x1_0", description="OSNet", build=partial(OSNe
 OSNET_X0_75 = _declare(
     name="osnet_x0_75",
     description="OSNet at 0.75 of its width",
-    build=partial(OSNet, (48, 192, 288, 384)),
+    build=partial(OSNet, CHANNELS_X0_75),
 )
 OSNET_X0_5 = _declare(
     name="osnet_x0_5",
@@ -240,7 +242,7 @@ OSNET_X0_5 = _declare(
 OSNET_X0_25 = _declare(
     name="osnet_x0_25",
     description="OSNet at a quarter of its width",
-    build=partial(OSNet, (16, 64, 96, 128)),
+    build=partial(OSNet, CHANNELS_X0_25),
 )
 OSNET_IBN_X1_0 = _declare(
     name="osnet_ibn_x1_0",

@@ -17,6 +17,8 @@ from reid_edge.models.architecture import Architecture
 from reid_edge.models.osnet import (
     BOTTLENECK_REDUCTION,
     CHANNELS_X0_5,
+    CHANNELS_X0_25,
+    CHANNELS_X0_75,
     CHANNELS_X1_0,
     ChannelGate,
     Conv1x1,
@@ -140,16 +142,23 @@ def _make_reduction(channels: int) -> nn.Sequential:
     return nn.Sequential(Conv1x1(channels, channels), nn.AvgPool2d(2, stride=2))
 
 
-OSNET_AIN_X1_0 = Architecture(
-    name="osnet_ain_x1_0",
-    family="osnet",
-    description="OSNet-AIN",
-    build=partial(OSNetAIN, CHANNELS_X1_0),
-    published_by=("torchreid", "boxmot"),
+_declare = partial(Architecture, family="osnet", published_by=("torchreid", "boxmot"))
+
+OSNET_AIN_X1_0 = _declare(
+    name="osnet_ain_x1_0", description="OSNet-AIN", build=partial(OSNetAIN, CHANNELS_X1_0)
 )
-OSNET_AIN_X0_5 = Architecture(
+OSNET_AIN_X0_75 = _declare(
+    name="osnet_ain_x0_75",
+    description="OSNet-AIN at 0.75 of its width",
+    build=partial(OSNetAIN, CHANNELS_X0_75),
+)
+OSNET_AIN_X0_5 = _declare(
     name="osnet_ain_x0_5",
-    family="osnet",
-    description="OSNet-AIN at half of its width, the target of pruning it",
+    description="OSNet-AIN at half of its width",
     build=partial(OSNetAIN, CHANNELS_X0_5),
+)
+OSNET_AIN_X0_25 = _declare(
+    name="osnet_ain_x0_25",
+    description="OSNet-AIN at a quarter of its width",
+    build=partial(OSNetAIN, CHANNELS_X0_25),
 )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from reid_edge.core.errors import ModelError
 from reid_edge.core.exporter import Described, Exporter, ExportSource
 from reid_edge.core.io import write_torch
+from reid_edge.models.registry import ARCHITECTURES
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -20,10 +21,8 @@ if TYPE_CHECKING:
 
 TORCHREID_FILE = "model.pth.tar"
 EMBEDDING_DIM = 512
-# Architectures that torchreid 0.2.5 and BoxMOT build from the same weights.
-SHARED = (
-    "osnet_x1_0", "osnet_x0_75", "osnet_x0_5", "osnet_x0_25", "osnet_ibn_x1_0", "osnet_ain_x1_0",
-)  # fmt: skip
+# Programs that build the architectures which name them (``published_by``) from the same weights.
+PROGRAMS = {"torchreid", "boxmot"}
 
 
 def check_shared(info: Described) -> None:
@@ -39,10 +38,11 @@ def check_shared(info: Described) -> None:
             f"{info.architecture} as published; this model's {name} has {info.widths[name]} "
             "channels: prune to a published width, or export others than torchreid and boxmot"
         )
-    if info.architecture not in SHARED or info.embedding_dim != EMBEDDING_DIM:
+    shared = [name for name, known in ARCHITECTURES.items() if PROGRAMS <= {*known.published_by}]
+    if info.architecture not in shared or info.embedding_dim != EMBEDDING_DIM:
         raise ModelError(
             f"torchreid and BoxMOT do not build {info.architecture} with {info.embedding_dim} "
-            f"dimensions; they build {', '.join(SHARED)} with {EMBEDDING_DIM}"
+            f"dimensions; they build {', '.join(shared)} with {EMBEDDING_DIM}"
         )
 
 
@@ -75,7 +75,6 @@ def described(source: ExportSource) -> CheckpointInfo:
         ModelError: it is not of an architecture that is known.
     """
     from reid_edge.models.checkpoint import describe
-    from reid_edge.models.registry import ARCHITECTURES
 
     ARCHITECTURES.check(source.metadata.architecture)
 

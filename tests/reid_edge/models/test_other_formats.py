@@ -114,6 +114,18 @@ def test_models_that_they_do_not_build_are_refused(name: str, dimensions: int) -
         save_boxmot(Path("x"), nn.Identity(), info)
 
 
+@pytest.mark.parametrize("name", ["osnet_ain_x0_75", "osnet_ain_x0_5", "osnet_ain_x0_25"])
+def test_narrow_ains_are_written_for_both(name: str, tmp_path: Path) -> None:
+    narrow = build_model(name, num_classes=3)
+    info = describe(narrow, name, input_size=(64, 32))
+    save_torchreid(tmp_path / "model.pth.tar", narrow, info)
+    save_boxmot(tmp_path / f"{boxmot_name(name, 'own')}.pt", narrow, info)
+    assert torch.load(tmp_path / f"{name}_own.pt", weights_only=True)["model_name"] == name
+    assert load_embedder(tmp_path / f"{name}_own.pt").space.architecture == name
+    path = tmp_path / "model.pth.tar"
+    assert load_embedder(path, architecture=name).space.architecture == name
+
+
 def test_names_as_boxmot_reads_them() -> None:
     assert boxmot_name("osnet_x0_5", "Market-1501-v15") == "osnet_x0_5_market1501v15"
     assert boxmot_name("osnet_x0_5", "...") == "osnet_x0_5_own"

@@ -17,7 +17,16 @@ from pipeline.dependencies import (
     teacher_stage,
 )
 from pipeline.images import read_images, split_validation
-from pipeline.plan import Plan, Step, can_resume, cutting_stage, latest_cut, mark_started
+from pipeline.plan import (
+    Plan,
+    Step,
+    can_resume,
+    can_resume_slower,
+    cutting_stage,
+    latest_cut,
+    mark_started,
+    rateless_fingerprint,
+)
 from pipeline.preflight import check_settings, checked_plan
 from pipeline.results import StageRecord, StageResult
 from pipeline.run_dir import CHECKPOINT, KEPT, LAST_MODEL, RunDir
@@ -116,10 +125,11 @@ def _run_stage(
         made={name: made_by(record) for name, record in made.items()},
     )
     wanted = fingerprint(step.settings, inputs)
-    resumed = can_resume(run, stage.name, wanted)
+    rateless = rateless_fingerprint(step.settings, inputs)
+    resumed = can_resume(run, stage.name, wanted) or can_resume_slower(run, stage.name, rateless)
     if not resumed:
         _set_aside(run, [stage.name])
-    mark_started(folder, wanted)
+    mark_started(folder, wanted, rateless)
     parent = made.get(step.parent) if step.parent else None
     settings = config.of(stage)
     input_size = parent.input_size if parent else (config.data.height, config.data.width)

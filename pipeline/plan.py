@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pydantic import JsonValue
+
 from pipeline.config import Config
 from pipeline.dependencies import (
     NOT_MADE_YET,
@@ -21,8 +23,10 @@ from pipeline.run_dir import CHECKPOINT, KEPT, STAGE_FILE, RunDir
 from pipeline.stage import AnyStage, JsonDict, Made
 from reid_edge.core.errors import PipelineError
 from reid_edge.core.io import hash_file, write_json
+from reid_edge.training.fit_config import DIVERGED
 
 STARTED_FILE = "started.json"
+RATES = ("learning_rate", "head_learning_rate", "gradient_clip")
 TO_BE_MADE: Mapping[str, str] = {CHECKPOINT: "to be made", KEPT: "to be made"}
 
 Action = Literal["run", "resume", "reuse"]
@@ -120,6 +124,8 @@ def make_plan(
             action, reason = "reuse", "settings and inputs are the same"
         elif can_resume(run, stage.name, fingerprint(settings, inputs)):
             action, reason = "resume", "was interrupted"
+        elif can_resume_slower(run, stage.name, rateless_fingerprint(settings, inputs)):
+            action, reason = "resume", "diverged; goes on with the other learning rate"
         steps.append(Step(stage.name, action, reason, parent, settings))
         if action == "reuse" and record is not None:
             made[stage.name] = made_by(record)
@@ -218,9 +224,38 @@ def can_resume(run: RunDir, stage: str, wanted: str) -> bool:
         return False
 
 
-def mark_started(folder: Path, wanted: str) -> None:
-    """Record the settings and inputs that a stage is started with."""
-    write_json(folder / STARTED_FILE, {"fingerprint": wanted})
+def can_resume_slower(run: RunDir, stage: str, rateless: str) -> bool:
+    """Return whether a stage diverged that was started with the same settings except for rates.
+
+    Args:
+        run: the run's folder.
+        stage: name of the stage.
+        rateless: see :func:`rateless_fingerprint`.
+    """
+    folder = run.stage_dir(stage)
+    if (folder / STAGE_FILE).exists() or not any(folder.rglob(DIVERGED)):
+        return False
+    try:
+        content = json.loads((folder / STARTED_FILE).read_text())
+        return bool(content.get("rateless_fingerprint") == rateless)
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def rateless_fingerprint(settings: Mapping[str, JsonValue], inputs: Mapping[str, str]) -> str:
+    """Return the fingerprint without the settings that a diverged training may be resumed with."""
+
+    def without_rates(value: JsonValue) -> JsonValue:
+        if not isinstance(value, dict):
+            return value
+        return {key: without_rates(inner) for key, inner in value.items() if key not in RATES}
+
+    return fingerprint({key: without_rates(value) for key, value in settings.items()}, inputs)
+
+
+def mark_started(folder: Path, wanted: str, rateless: str | None = None) -> None:
+    """Record the fingerprints of the settings and inputs that a stage is started with."""
+    write_json(folder / STARTED_FILE, {"fingerprint": wanted, "rateless_fingerprint": rateless})
 
 
 def stale_records(config: Config, run: RunDir) -> dict[str, str]:

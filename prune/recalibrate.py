@@ -7,6 +7,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from reid_edge.core.errors import PruneError
+
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
@@ -20,6 +22,9 @@ def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
     Args:
         model: any module; it is left in evaluation mode.
         batches: inputs (N, 3, H, W), N at least 2.
+
+    Raises:
+        PruneError: a statistic is not finite.
     """
     norms = [module for module in model.modules() if isinstance(module, BATCH_NORMS)]
     momenta = [norm.momentum for norm in norms]
@@ -35,6 +40,14 @@ def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
         model.eval()
+    for name, module in model.named_modules():
+        if isinstance(module, BATCH_NORMS) and module.running_mean is not None:
+            assert module.running_var is not None
+            if not (module.running_mean.isfinite().all() and module.running_var.isfinite().all()):
+                raise PruneError(
+                    f"{name}: its BatchNorm statistics are not finite on the images; the model's "
+                    "weights are damaged, or its training diverged"
+                )
 
 
 @torch.no_grad()

@@ -75,13 +75,18 @@ def reconstruct(
         The fit of every layer that was solved, in the order of the forward pass.
 
     Raises:
-        PruneError: the model's trace does not compute what the model does, or models and images
-            are not on the CPU.
+        PruneError: the model's trace does not compute what the model does, the output of a layer
+            is not finite, or models and images are not on the CPU.
     """
     check_on_cpu(compact, full, images)
     compact.eval()
     with evaluating(full):
         expected = full(images[:CHECKED])
+        if isinstance(expected, Tensor) and not expected.isfinite().all():
+            raise PruneError(
+                f"the output of {type(full).__name__} is not finite on the images; its weights are "
+                "damaged, or its training diverged"
+            )
         walk = Lockstep(trace(compact), trace(full), images)
         shifts = _shift_absorbers(walk.compact_graph)
         fits: dict[str, LayerFit] = {}
@@ -94,6 +99,11 @@ def reconstruct(
                 targets = [
                     out.index_select(channel_dimension(layer), kept[name]) for out in outputs
                 ]
+                if not all(out.isfinite().all() for out in [*inputs, *targets]):
+                    raise PruneError(
+                        f"{name}: its inputs or outputs are not finite on the images; the model's "
+                        "weights are damaged, or its training diverged"
+                    )
                 fits[name] = _solve_layer(layer, shifts.get(name), compact, inputs, targets, ridge)
                 walk.changed(name)
         return fits

@@ -97,7 +97,7 @@ def calibrate(
     Raises:
         QuantizeError: no calibration images, or not tensors of finite numbers; an unknown
             observer or layer, or an engine that is not supported here; a model that cannot be
-            traced, or whose trace computes something else.
+            traced, whose trace computes something else, or whose output is not finite.
     """
     if scheme.observer not in _OBSERVERS:
         known = ", ".join(get_args(ObserverName))

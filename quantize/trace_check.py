@@ -44,12 +44,18 @@ def check_trace(graph: fx.GraphModule, model: nn.Module, images: Tensor) -> None
         images: (N, 3, H, W); two of them are used.
 
     Raises:
-        QuantizeError: it does not, or would not with folded BatchNorms.
+        QuantizeError: it does not, or would not with folded BatchNorms, or the model's output is
+            not finite.
     """
     few = images[:CHECKED]
     # Copies, because a forward pass may overwrite its input.
     found = tree_leaves(_NormalisingVectors(graph).run(few.clone()))
     expected = tree_leaves(model(few.clone()))
+    if not all(torch.isfinite(value).all() for value in expected if isinstance(value, Tensor)):
+        raise QuantizeError(
+            f"the output of {type(model).__name__} is not finite on the images; its weights are "
+            "damaged, or its training diverged"
+        )
     if len(found) != len(expected) or not all(map(_same, found, expected)):
         raise QuantizeError(
             f"{type(model).__name__} and its torch.fx trace give different outputs; does its "

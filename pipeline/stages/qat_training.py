@@ -19,6 +19,7 @@ from quantize.agreement import Reference
 from quantize.calibrate import Calibrated
 from quantize.qat import freeze_batchnorm, freeze_observers, prepare_qat, trained_calibration
 from quantize.static import convert_calibrated, with_corrected_biases
+from reid_edge.core.errors import DivergenceError
 from reid_edge.core.io import write_torch
 from reid_edge.data.schema import Sample
 from reid_edge.models.checkpoint import read_torch_file
@@ -146,8 +147,8 @@ def train_qat(
         held_back: these images, which are not trained on.
 
     Returns:
-        The weights and ranges of the best epoch (None if the training diverged), and the errors
-        by epoch.
+        The weights and ranges of the best epoch (None if none was finite), and the errors by
+        epoch; they end with the epoch in which the training diverged.
     """
     settings = context.settings
     if settings.bias_correction:
@@ -165,23 +166,26 @@ def train_qat(
     best = KeepNearest(student, judge, context.folder / NEAREST, context.stage)
     height, width = context.input_size
     without = set(held_back)
-    fit(
-        student,
-        FitConfig(
-            images=[image for image in context.data.train if image not in without],
-            settings=settings.qat,
-            height=height,
-            width=width,
-            seed=context.seed("draws"),
-            folder=context.folder,
-            label=context.stage,
-            teacher=Teacher(model, settings.qat.distillation),
-            callbacks=[FreezeStatistics(student, settings.qat), best],
-            log=context.config.log,
-            accelerator=context.device,
-            workers=context.config.data.workers,
-        ),
+    config = FitConfig(
+        images=[image for image in context.data.train if image not in without],
+        settings=settings.qat,
+        height=height,
+        width=width,
+        seed=context.seed("draws"),
+        folder=context.folder,
+        label=context.stage,
+        teacher=Teacher(model, settings.qat.distillation),
+        callbacks=[FreezeStatistics(student, settings.qat), best],
+        log=context.config.log,
+        accelerator=context.device,
+        workers=context.config.data.workers,
     )
+    try:
+        fit(student, config)
+    except DivergenceError as error:
+        logger.warning("%s", error)
+        best.errors.append(math.inf)
+        student.cpu().to(memory_format=torch.contiguous_format)
     epoch = best.restore()
     errors = [error if math.isfinite(error) else None for error in best.errors]
     training = QatTraining(mean_cosine_error_by_epoch=tuple(errors), best_epoch=epoch)

@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 class OnnxInt8Settings(BaseModel):
     """How ONNX Runtime finds ranges; keys of the section ``export``."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     calibration: Calibration = "percentile"
     percentile: float = Field(99.999, gt=50, le=100)

@@ -25,6 +25,10 @@ class TrainingError(ReidError):
     """Training settings that cannot be honoured with this data."""
 
 
+class DivergenceError(TrainingError):
+    """A loss, a weight or a statistic became NaN or infinite during a training."""
+
+
 class PruneError(ReidError):
     """A plan that cannot be carried out, or a surgery that did not do what was planned."""
 

@@ -10,7 +10,7 @@ AutoAugmentation = Literal["none", "autoaugment", "randaugment", "trivialaugment
 class AugmentationSettings(BaseModel):
     """How training images are varied."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     flip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip")
     crop_padding: int = Field(

@@ -1,6 +1,7 @@
 """Loaders for training and for evaluation."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -30,6 +31,10 @@ class TrainingImages(Dataset[tuple[Tensor, int]]):
 
     def __len__(self) -> int:
         return len(self._images)
+
+    def path_of(self, index: int) -> Path:
+        """Return the file of an image."""
+        return self._images[index].path
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
         index, seed = key

@@ -12,6 +12,7 @@ from reid_edge.core.errors import TrainingError, worker_errors_as_own
 from reid_edge.data.loaders import training_loader
 from reid_edge.training.averaging import average_weights
 from reid_edge.training.checkpoint_io import AtomicCheckpointIO, KeepBest
+from reid_edge.training.divergence import StopAtDivergence
 from reid_edge.training.epoch_log import EpochLog
 from reid_edge.training.fit_config import FitConfig
 from reid_edge.training.fit_state import BEST, LAST, load_weights, read_progress
@@ -39,6 +40,8 @@ def fit(model: nn.Module, config: FitConfig) -> None:
         config: what is trained on, how, and where the state is kept.
 
     Raises:
+        DivergenceError: a loss, a weight or a BatchNorm statistic is not finite; the state after
+            the last whole epoch is kept, and the training may be resumed with other rates.
         TrainingError: the training set is too small for a batch, no loss has a weight, or the
             layers to freeze are not there.
         CheckpointError: the state after an epoch cannot be read.
@@ -97,7 +100,10 @@ def fit(model: nn.Module, config: FitConfig) -> None:
 def _make_callbacks(model: nn.Module, config: FitConfig) -> list[Callback]:
     """Make the callbacks in the order in which Lightning calls them."""
     settings, teacher = config.settings, config.teacher
-    callbacks: list[Callback] = [EpochLog(config.label, config.seed)]
+    callbacks: list[Callback] = [
+        EpochLog(config.label, config.seed),
+        StopAtDivergence(config.label, config.folder),
+    ]
     if settings.frozen_epochs:
         logits = settings.losses.cross_entropy or (teacher is not None and teacher.settings.logits)
         layers = match_layers(model, settings.frozen_layers, classifier_learns=bool(logits))

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 
 from reid_edge.training.settings import MetricFormat, TrainingSettings
 
+# Says where a training diverged; see reid_edge.training.divergence.
+DIVERGED = "diverged.json"
+
 if TYPE_CHECKING:  # PyTorch and Lightning take seconds to import
     from lightning.pytorch.callbacks import Callback
 

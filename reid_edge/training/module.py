@@ -52,11 +52,15 @@ class ReidModule(lightning.LightningModule):
         self._teacher = (teacher,) if teacher is not None else ()
         self._validation = validation
         self._embeddings: list[Tensor] = []
+        self.terms: dict[str, Tensor] = {}
 
     def on_train_start(self) -> None:
-        """Move the teacher to the student's device."""
+        """Move the teacher to the student's device, and apply a learning rate that was changed."""
         for teacher in self._teacher:
             teacher.model.to(self.device).to(memory_format=torch.channels_last)
+        # A training that diverged may be resumed with another rate; its state holds the former one.
+        for config in self.trainer.lr_scheduler_configs:
+            apply_learning_rates(config.scheduler, self._settings)
 
     def training_step(self, batch: tuple[Tensor, Tensor], _batch_index: int) -> Tensor:
         """Return the sum of all terms for images (B, 3, H, W) and classes (B,)."""
@@ -65,6 +69,7 @@ class ReidModule(lightning.LightningModule):
         images = images.contiguous(memory_format=torch.channels_last)
         terms = self._terms(images, classes)
         loss = torch.stack(list(terms.values())).sum()
+        self.terms = {name: value.detach() for name, value in terms.items()}
         for name, value in {"loss": loss, **{f"loss/{n}": v for n, v in terms.items()}}.items():
             self.log(name, value, on_step=False, on_epoch=True, sync_dist=True)
         return loss
@@ -135,6 +140,18 @@ def make_schedule(settings: TrainingSettings, steps_per_epoch: int) -> Schedule:
         warmup = min(warmup, total // 2)
         return warmup_step(warmup_steps=warmup, milestones=milestones, gamma=settings.gamma)
     return warmup_cosine(warmup_steps=warmup, total_steps=total)
+
+
+def apply_learning_rates(schedule: Any, settings: TrainingSettings) -> None:
+    """Give a schedule the peak rates of the settings, if it has others."""
+    rates = [settings.learning_rate, settings.head_learning_rate or settings.learning_rate]
+    if schedule.base_lrs == rates:
+        return
+    schedule.base_lrs = rates
+    for group, rate, factor in zip(
+        schedule.optimizer.param_groups, rates, schedule.lr_lambdas, strict=True
+    ):
+        group["initial_lr"], group["lr"] = rate, rate * factor(schedule.last_epoch)
 
 
 def make_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:

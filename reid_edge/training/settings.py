@@ -13,7 +13,7 @@ MetricFormat = Literal["csv", "tensorboard"]
 class LossSettings(BaseModel):
     """Weights of the supervised losses."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     cross_entropy: float = Field(1.0, ge=0, description="weight of the cross-entropy loss")
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="label smoothing")
@@ -48,7 +48,7 @@ class LossSettings(BaseModel):
 class DistillationSettings(BaseModel):
     """Weights of the losses between student and teacher."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     embedding: float = Field(
         2.0, ge=0, description="weight of the relative squared error of the embedding"
@@ -70,7 +70,7 @@ class DistillationSettings(BaseModel):
 class TrainingSettings(BaseModel):
     """One training: batches, losses, optimiser, schedule."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     epochs: int = Field(60, ge=0, description="epochs; 0 leaves the weights as they are")
     identities_per_batch: int = Field(16, ge=2, description="P, identities in a batch")

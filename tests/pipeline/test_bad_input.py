@@ -325,3 +325,17 @@ def test_a_criterion_that_cannot_be_imported_is_refused_before_training(
     finally:
         CRITERIA.unregister("broken")
     assert "error: criterion 'broken': cannot import prune.criteria:NOT_THERE" in line
+
+
+def test_a_rate_that_is_far_too_high(
+    refused: Callable[..., str], command: Command, tmp_path: Path
+) -> None:
+    line = refused("--stages", "train", "train.learning_rate=1e12", "train.optimizer=sgd")
+    assert "train: epoch 1, step " in line
+    assert "is not finite" in line
+    code, output, _ = command(
+        "--run", str(tmp_path / "run"), "--stages", "train", "train.optimizer=sgd", "--plan"
+    )
+    assert code == 0
+    assert "resume" in output
+    assert "diverged" in output

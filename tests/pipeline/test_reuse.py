@@ -6,9 +6,18 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import config_class
-from pipeline.dependencies import made_by, stage_inputs, stage_settings
-from pipeline.plan import can_resume, make_plan, mark_started, parent_of, stale_records
+from pipeline.dependencies import fingerprint, made_by, stage_inputs, stage_settings
+from pipeline.plan import (
+    can_resume,
+    can_resume_slower,
+    make_plan,
+    mark_started,
+    parent_of,
+    rateless_fingerprint,
+    stale_records,
+)
 from pipeline.run_dir import CHECKPOINT, STAGE_FILE, RunDir
+from pipeline.stage import JsonDict
 from pipeline.stages import default_stages
 from reid_edge.core.io import hash_file
 from tests.pipeline.records import make_record
@@ -112,3 +121,20 @@ def test_only_what_is_unfinished_is_resumed(made: Commands) -> None:
     # A record that cannot be read was one: what the stage made is set aside, not written over.
     (folder / STAGE_FILE).write_text("{")
     assert not can_resume(made.run, "train", "wanted")
+
+
+def test_a_stage_that_diverged_is_resumed_with_another_rate(made: Commands) -> None:
+    settings: JsonDict = {"seed": 1, "train": {"epochs": 3, "learning_rate": 1e6}}
+    slower: JsonDict = {"seed": 1, "train": {"epochs": 3, "learning_rate": 1e-3}}
+    shorter: JsonDict = {"seed": 1, "train": {"epochs": 2, "learning_rate": 1e-3}}
+    rateless = [rateless_fingerprint(one, {"data": "d"}) for one in (settings, slower, shorter)]
+    folder = made.run.stage_dir("train")
+    (folder / "round_1").mkdir(parents=True)
+    mark_started(folder, fingerprint(settings, {"data": "d"}), rateless[0])
+    assert not can_resume_slower(made.run, "train", rateless[1])  # it did not diverge
+    (folder / "round_1" / "diverged.json").write_text("{}")
+    assert can_resume_slower(made.run, "train", rateless[1])
+    assert not can_resume_slower(made.run, "train", rateless[2])
+    assert not can_resume_slower(made.run, "train", rateless_fingerprint(slower, {"data": "e"}))
+    (folder / STAGE_FILE).write_text("{")
+    assert not can_resume_slower(made.run, "train", rateless[1])

@@ -1,12 +1,14 @@
 """Settings: files, extends, overrides, and what is said when they are wrong."""
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipeline.config import config_class
 from pipeline.settings.target import WidthBudget
-from pipeline.settings_io import load_config, write_config
+from pipeline.settings_io import load_config, setting_keys, write_config
 from reid_edge.core.errors import PipelineError
 
 Config = config_class()
@@ -140,6 +142,29 @@ WRONG_STAGES = {
 def test_wrong_stages(tmp_path: Path, stages: str) -> None:
     with pytest.raises(PipelineError, match=WRONG_STAGES[stages]):
         load_config(write(tmp_path, ""), stages=stages)
+
+
+@pytest.mark.parametrize("value", [".inf", "-.inf", ".nan", "1e400", "1.0e+400"])
+def test_no_setting_takes_a_number_that_is_not_finite(tmp_path: Path, value: str) -> None:
+    path = write(tmp_path, "{}")
+    keys = list(setting_keys())
+    if value == "1e400":  # text for YAML, so only numbers refuse it
+        defaults = load_config(path).model_dump()
+        keys = [key for key in keys if isinstance(at(defaults, key), float)]
+        keys += ["train.head_learning_rate", "prune.accuracy_budget", "search.macs"]
+    assert len(keys) > 80
+    for key in keys:
+        with pytest.raises(PipelineError, match=rf"^{re.escape(key)}\b"):
+            load_config(path, [f"{key}={value}"])
+    for setting in ("prune.target={macs: %s}", "prune.ratios={conv2: %s}"):
+        with pytest.raises(PipelineError, match="finite number"):
+            load_config(path, [setting % value])
+
+
+def at(content: dict[str, Any], key: str) -> Any:
+    for name in key.split("."):
+        content = content[name]
+    return content
 
 
 def test_every_setting_has_a_description() -> None:

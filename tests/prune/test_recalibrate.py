@@ -3,10 +3,12 @@
 import copy
 from collections.abc import Callable
 
+import pytest
 import torch
 from torch import nn
 
 from prune.recalibrate import rebase, recalibrate
+from reid_edge.core.errors import PruneError
 
 
 def test_statistics_become_those_of_the_images() -> None:
@@ -22,6 +24,14 @@ def test_statistics_become_those_of_the_images() -> None:
     assert model[1].momentum == 0.1
     assert not model.training
     assert all(torch.equal(value, weights[name]) for name, value in model.named_parameters())
+
+
+def test_statistics_that_are_not_finite_are_refused() -> None:
+    model = make_net()
+    with torch.no_grad():
+        model[3].weight[0] = 1e38  # type: ignore[index]
+    with pytest.raises(PruneError, match=r"^4: its BatchNorm statistics are not finite on the im"):
+        recalibrate(model, [torch.randn(4, 3, 6, 6)])
 
 
 def make_net() -> nn.Module:

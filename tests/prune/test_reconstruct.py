@@ -1,6 +1,7 @@
 """Reconstruction undoes what a cut broke, and never makes a layer worse."""
 
 import copy
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from prune.layer_widths import layer_widths
 from prune.plans import linear_plan
 from prune.reconstruct import reconstruct
 from prune.surgery import cut
+from reid_edge.core.errors import PruneError
 from reid_edge.models import build_model
 
 pytestmark = pytest.mark.medium
@@ -135,3 +137,20 @@ def test_osnet(target: str) -> None:
     assert len(fits) == 152  # 151 convolutions and the embedding layer, each gate once
     assert all(fit.after <= fit.before for fit in fits.values())
     assert after < 0.5 * before
+
+
+@pytest.mark.parametrize("layer", ["stem", "head"])
+def test_values_that_are_not_finite_are_refused(layer: str) -> None:
+    torch.manual_seed(0)
+    full = nn.Sequential(
+        OrderedDict(stem=nn.Conv2d(3, 4, 1), relu=nn.ReLU(), head=nn.Conv2d(4, 2, 1))
+    )
+    compact, kept = copy.deepcopy(full), {"stem": torch.arange(4), "head": torch.arange(2)}
+    with torch.no_grad():
+        (compact if layer == "head" else full).stem.weight.fill_(torch.nan)
+    words = {
+        "stem": "the output of Sequential is not finite on the images",
+        "head": "head: its inputs or outputs are not finite on the images",
+    }
+    with pytest.raises(PruneError, match=f"^{words[layer]}"):
+        reconstruct(compact, full, kept, torch.randn(4, 3, 5, 5))

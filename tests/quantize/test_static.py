@@ -195,6 +195,14 @@ def test_a_model_whose_trace_computes_something_else_is_refused(
         quantize_static(written_over, [images], MINMAX)
 
 
+@pytest.mark.parametrize("value", [torch.inf, torch.nan])
+def test_a_model_without_finite_outputs_is_refused(images: Tensor, value: float) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    model[1].running_mean.fill_(value)  # type: ignore[union-attr]
+    with pytest.raises(QuantizeError, match=r"^the output of Sequential is not finite on the im"):
+        quantize_static(model, [images], MINMAX)
+
+
 def test_instance_norm_variant(images: Tensor) -> None:
     torch.manual_seed(0)
     model = build_model("osnet_ibn_x0_5").eval()

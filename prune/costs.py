@@ -1,12 +1,11 @@
 """The cost of a model at other widths, without building it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from prune.layer_widths import Widths, layer_widths
-from prune.readers import Segment, channel_owners, input_width, known_width, segments_read
+from prune.readers import layer_inputs, owners_read
 from prune.tracing import layers_behind, normalised_layers, trace
 from reid_edge.core.cost import ModelCost, called_parameters, conv_and_linear_layers, layer_costs
 
@@ -40,8 +39,8 @@ class CostModel:
     """
 
     def __init__(self, model: nn.Module, example: Tensor) -> None:
-        modules, graph = conv_and_linear_layers(model), trace(model).graph
-        inputs = _inputs(graph, model)
+        modules = conv_and_linear_layers(model)
+        inputs = {name: owners_read(layer, given) for name, layer, given in layer_inputs(model)}
         self._full = layer_widths(model)
         self._layers = {
             name: _Layer(
@@ -80,48 +79,16 @@ class CostModel:
         parameters = macs = 0.0
         for name, layer in self._layers.items():
             outputs = widths[name] / self._full[name]
-            share = outputs * self._input_share(layer, widths)
+            share = outputs
+            if layer.inputs:
+                full = layer.other_inputs + sum(self._full[owner] for owner in layer.inputs)
+                now = layer.other_inputs + sum(widths[owner] for owner in layer.inputs)
+                share *= now / full
             macs += layer.macs * share
             parameters += layer.weights * share + layer.bias * outputs
         for owner, count in self._normalisations:
             parameters += count * widths[owner] / self._full[owner]
         return ModelCost(round(parameters), round(macs))
-
-    def _input_share(self, layer: _Layer, widths: Widths) -> float:
-        if not layer.inputs:
-            return 1.0
-        full = layer.other_inputs + sum(self._full[name] for name in layer.inputs)
-        return (layer.other_inputs + sum(widths[name] for name in layer.inputs)) / full
-
-
-def _inputs(graph: fx.Graph, model: nn.Module) -> dict[str, tuple[tuple[str, ...], int]]:
-    """Return (layers whose channels it reads, other channels that it reads) of each layer."""
-    modules = dict(model.named_modules())
-    owners = channel_owners(graph, modules)
-    found: dict[str, tuple[tuple[str, ...], int]] = {}
-    for node in graph.nodes:
-        module = modules.get(str(node.target)) if node.op == "call_module" else None
-        if isinstance(module, nn.Conv2d) and module.groups > 1:
-            found[str(node.target)] = (), 0
-        elif isinstance(module, nn.Conv2d | nn.Linear):
-            (source,) = node.all_input_nodes
-            found[str(node.target)] = _inputs_of(module, owners[source])
-    return found
-
-
-def _inputs_of(
-    layer: nn.Conv2d | nn.Linear, segments: Sequence[Segment]
-) -> tuple[tuple[str, ...], int]:
-    owned = [segment for segment in segments if segment.owner is not None]
-    read = segments_read(layer, segments)
-    if read is not None:
-        others = known_width([segment for segment in read if segment.owner is None])
-    else:  # behind a slice, for example
-        counted = known_width(owned)
-        # A linear layer behind a flattened map has several inputs a channel.
-        flattened = isinstance(layer, nn.Linear) and counted and input_width(layer) % counted == 0
-        others = 0 if flattened or not counted else max(input_width(layer) - counted, 0)
-    return tuple(segment.owner for segment in owned if segment.owner is not None), others
 
 
 def output_layers(model: nn.Module) -> set[str]:

@@ -16,6 +16,39 @@ from reid_edge.core.errors import PruneError, reason_of
 TOLERANCE = 1e-4
 
 
+def check_compact(
+    full: nn.Module,
+    compact: nn.Module,
+    *,
+    widths: Widths,
+    kept: Mapping[str, Tensor],
+    masked_output: object,
+    check_input: Tensor,
+) -> float:
+    """Check that a surgery gave what was planned; return the largest difference to the masks.
+
+    Args:
+        full: the model before the cut.
+        compact: the model after it.
+        widths: planned output channels by layer.
+        kept: indices of the channels of ``full`` that are left, by layer.
+        masked_output: what the masked model gives for ``check_input``.
+        check_input: input (N, 3, H, W).
+
+    Returns:
+        max |masked - compact| / max |masked|.
+
+    Raises:
+        PruneError: a width or an output is wrong; the message names the first wrong layer.
+    """
+    try:
+        check_widths(compact, widths)
+        return masked_difference(masked_output, compact, check_input)
+    except PruneError as error:
+        place = first_difference(full, compact, kept, check_input)
+        raise PruneError(f"{error}; {place}" if place else str(error)) from error
+
+
 def check_widths(model: nn.Module, planned: Widths) -> None:
     """Check that every layer has its planned width.
 
@@ -93,7 +126,17 @@ def first_difference(
     Returns:
         Text for a message; None if every layer is right, or the compact model has no graph.
     """
-    masked = _with_lost_channels_at_zero(full, kept)
+    # The full model with the lost channels at zero.
+    masked = copy.deepcopy(full).cpu().eval()
+    lost: dict[str, Tensor] = {}
+    for name, layer in conv_and_linear_layers(masked).items():
+        lost[name] = torch.ones(len(layer.weight), dtype=torch.bool)
+        lost[name][kept[name]] = False
+        _silence(layer, lost[name])
+    for name, owner in normalised_layers(masked).items():
+        norm = masked.get_submodule(name)
+        if getattr(norm, "num_features", None) == len(lost[owner]):
+            _silence(norm, lost[owner])
     modules = dict(masked.named_modules())
     expected = _Recorder(trace(masked))
     try:
@@ -110,42 +153,22 @@ def first_difference(
     for name, output in found.outputs.items():
         node, wanted = found.nodes[name], expected.outputs.get(name)
         # None where the surgery changed the graph: there is nothing to compare with.
-        if wanted is not None and not _agree(output, wanted, str(node.target), kept, modules):
+        if wanted is None:
+            continue
+        dimension = channel_dimension(modules[str(node.target)])
+        wanted = wanted.index_select(dimension, kept[str(node.target)])
+        same = output.shape == wanted.shape and bool(
+            (output - wanted).abs().max() <= TOLERANCE * wanted.abs().max()
+        )
+        if not same:
             return _describe(node, modules)
     return None if stopped is None else _describe(stopped, modules)
-
-
-def _with_lost_channels_at_zero(full: nn.Module, kept: Mapping[str, Tensor]) -> nn.Module:
-    masked = copy.deepcopy(full).cpu().eval()
-    lost: dict[str, Tensor] = {}
-    for name, layer in conv_and_linear_layers(masked).items():
-        lost[name] = torch.ones(len(layer.weight), dtype=torch.bool)
-        lost[name][kept[name]] = False
-        _silence(layer, lost[name])
-    for name, owner in normalised_layers(masked).items():
-        norm = masked.get_submodule(name)
-        if getattr(norm, "num_features", None) == len(lost[owner]):
-            _silence(norm, lost[owner])
-    return masked
 
 
 def _silence(module: nn.Module, lost: Tensor) -> None:
     for parameter in (module.weight, module.bias):
         if isinstance(parameter, Tensor):
             parameter[lost] = 0
-
-
-def _agree(
-    output: Tensor,
-    expected: Tensor,
-    layer: str,
-    kept: Mapping[str, Tensor],
-    modules: Mapping[str, nn.Module],
-) -> bool:
-    wanted = expected.index_select(channel_dimension(modules[layer]), kept[layer])
-    if output.shape != wanted.shape:
-        return False
-    return bool((output - wanted).abs().max() <= TOLERANCE * wanted.abs().max())
 
 
 def _describe(node: fx.Node, modules: Mapping[str, nn.Module]) -> str:

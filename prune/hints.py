@@ -1,6 +1,6 @@
 """Hints: the kept channels at which compact and full-width features are compared."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 
 import torch
@@ -71,29 +71,28 @@ def hint_errors(
         ||compact - full||^2 / ||full||^2 of every stage's output at the kept channels.
     """
     compact.eval()
-    ours, theirs = (_stage_outputs(model, list(hints), images) for model in (compact, full))
+    ours: dict[str, Tensor] = {}
+    theirs: dict[str, Tensor] = {}
+
+    def keep(
+        outputs: dict[str, Tensor], stage: str, _module: nn.Module, _inputs: object, output: Tensor
+    ) -> None:
+        outputs[stage] = output
+
+    for model, outputs in ((compact, ours), (full, theirs)):
+        handles = [
+            model.get_submodule(stage).register_forward_hook(partial(keep, outputs, stage))
+            for stage in hints
+        ]
+        try:
+            with evaluating(model):
+                model(images)
+        finally:
+            for handle in handles:
+                handle.remove()
     errors = {}
     for stage, kept in hints.items():
         target = theirs[stage].index_select(1, kept)
         energy = target.pow(2).sum().clamp_min(1e-12)  # avoids a division by zero for a dead stage
         errors[stage] = float((ours[stage] - target).pow(2).sum() / energy)
     return errors
-
-
-def _stage_outputs(model: nn.Module, stages: list[str], images: Tensor) -> dict[str, Tensor]:
-    outputs: dict[str, Tensor] = {}
-
-    def keep(stage: str) -> Callable[..., None]:
-        def hook(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            outputs[stage] = output
-
-        return hook
-
-    handles = [model.get_submodule(stage).register_forward_hook(keep(stage)) for stage in stages]
-    try:
-        with evaluating(model):
-            model(images)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return outputs

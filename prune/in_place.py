@@ -27,23 +27,17 @@ def read_what_was_written(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> 
     """
     position = {node: index for index, node in enumerate(graph.nodes)}
     for node in graph.nodes:
-        written = _written_over(node, modules)
-        if written is not None:
+        if node.op == "call_module":
+            in_place = getattr(modules[str(node.target)], INPLACE, False) is True
+        elif node.op in ("call_function", "call_method"):
+            in_place = bool(node.kwargs.get(INPLACE)) or _is_in_place(node.target)
+        else:
+            continue
+        written = node.args[0] if node.args else node.kwargs.get("input")
+        if in_place and isinstance(written, fx.Node):
             behind = [user for user in written.users if position[user] > position[node]]
             for user in behind:
                 user.replace_input_with(written, node)
-
-
-def _written_over(node: fx.Node, modules: Mapping[str, nn.Module]) -> fx.Node | None:
-    """Return the node whose value an operation overwrites; None if it makes a new value."""
-    if node.op == "call_module":
-        in_place = getattr(modules[str(node.target)], INPLACE, False) is True
-    elif node.op in ("call_function", "call_method"):
-        in_place = bool(node.kwargs.get(INPLACE)) or _is_in_place(node.target)
-    else:
-        return None
-    written = node.args[0] if node.args else node.kwargs.get("input")
-    return written if in_place and isinstance(written, fx.Node) else None
 
 
 def _is_in_place(operation: Any) -> bool:
@@ -69,8 +63,22 @@ def out_of_place(*graphs: fx.GraphModule) -> Iterator[None]:
         for node in graph.graph.nodes:
             if node.kwargs.get(INPLACE):
                 node.kwargs = {**node.kwargs, INPLACE: False}
-            if node.op in ("call_function", "call_method"):
-                node.target = _out_of_place(node.target)
+            # A trace has x + y for x += y, so only names with an underscore are left.
+            operation = node.target
+            is_call = node.op in ("call_function", "call_method")
+            if not is_call or not _is_in_place(operation) or operation == "requires_grad_":
+                continue
+            name = operation if isinstance(operation, str) else operation.__name__
+            plain = name.removesuffix("_")
+            if isinstance(operation, str):
+                node.target = plain if callable(getattr(Tensor, plain, None)) else None
+            else:
+                node.target = getattr(torch, plain, None) or getattr(F, plain, None)
+            if node.target is None:
+                raise PruneError(
+                    f"the weights cannot be solved for: the forward pass calls {name!r}, which "
+                    "works in place only; make a new tensor there"
+                )
     modules = {
         module: None
         for graph in graphs
@@ -84,26 +92,3 @@ def out_of_place(*graphs: fx.GraphModule) -> Iterator[None]:
     finally:
         for module in modules:
             setattr(module, INPLACE, True)
-
-
-def _out_of_place(operation: Any) -> Any:
-    """Return the counterpart of an in-place operation that makes a new tensor; others unchanged.
-
-    Raises:
-        PruneError: an operation works in place only, as ``zero_`` does.
-    """
-    # A trace has x + y for x += y, so only names with an underscore are left.
-    if not _is_in_place(operation) or operation == "requires_grad_":
-        return operation
-    name = operation if isinstance(operation, str) else operation.__name__
-    plain = name.removesuffix("_")
-    if isinstance(operation, str):
-        found = plain if callable(getattr(Tensor, plain, None)) else None
-    else:
-        found = getattr(torch, plain, None) or getattr(F, plain, None)
-    if found is None:
-        raise PruneError(
-            f"the weights cannot be solved for: the forward pass calls {name!r}, which works in "
-            "place only; make a new tensor there"
-        )
-    return found

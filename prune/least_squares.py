@@ -157,9 +157,22 @@ def _rows(
     """Return rows (groups, d, n) and targets (groups, o, n), about ``wanted`` of them."""
     if isinstance(layer, nn.Linear):
         return value.flatten(0, -2).T.unsqueeze(0), target.flatten(0, -2).T.unsqueeze(0)
-    places = target.shape[2] * target.shape[3]
-    chosen = choose_places(places, math.ceil(wanted / len(value)))
-    rows = _inputs_at(layer, value, chosen, columns=target.shape[3])
+    columns = target.shape[3]
+    chosen = choose_places(target.shape[2] * columns, math.ceil(wanted / len(value)))
+    # The rows are in the order of torch.nn.functional.unfold, which would first copy the inputs
+    # once for every tap.
+    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+    padded = F.pad(value, layer._reversed_padding_repeated_twice, mode=mode)
+    width = padded.shape[3]
+    corners = chosen // columns * layer.stride[0] * width + chosen % columns * layer.stride[1]
+    offsets = [
+        row * layer.dilation[0] * width + column * layer.dilation[1]
+        for row in range(layer.kernel_size[0])
+        for column in range(layer.kernel_size[1])
+    ]
+    indices = torch.stack([corners + offset for offset in offsets])
+    found = padded.flatten(2)[:, :, indices.flatten()]
+    rows = found.reshape(len(value), value.shape[1] * len(offsets), len(chosen))
     return _by_group(rows, layer.groups), _by_group(target.flatten(2)[:, :, chosen], layer.groups)
 
 
@@ -169,27 +182,6 @@ def choose_places(places: int, count: int) -> Tensor:
         return torch.arange(places)
     generator = torch.Generator().manual_seed(places)
     return torch.randperm(places, generator=generator)[:count].sort().values
-
-
-def _inputs_at(layer: nn.Conv2d, value: Tensor, places: Tensor, columns: int) -> Tensor:
-    """Return the layer's inputs (N, C_in * taps, places) at some of its output positions.
-
-    The rows are in the order of :func:`torch.nn.functional.unfold`. That function would first copy
-    the inputs once for every tap.
-    """
-    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-    padded = F.pad(value, layer._reversed_padding_repeated_twice, mode=mode)
-    width = padded.shape[3]
-    rows, places_in_row = places // columns, places % columns
-    corners = rows * layer.stride[0] * width + places_in_row * layer.stride[1]
-    offsets = [
-        row * layer.dilation[0] * width + column * layer.dilation[1]
-        for row in range(layer.kernel_size[0])
-        for column in range(layer.kernel_size[1])
-    ]
-    indices = torch.stack([corners + offset for offset in offsets])
-    found = padded.flatten(2)[:, :, indices.flatten()]
-    return found.reshape(len(value), value.shape[1] * len(offsets), len(places))
 
 
 def _by_group(values: Tensor, groups: int) -> Tensor:

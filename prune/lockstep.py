@@ -19,9 +19,15 @@ class _Walker:
     def value(self, node: fx.Node) -> Tensor:
         """Return a node's value, computing what it needs first."""
         env = self._interpreter.env
-        missing = self._missing(node)
-        self._computed.difference_update(missing)
-        for needed in missing:
+        missing: set[fx.Node] = set()
+        open_nodes = [node]
+        while open_nodes:
+            current = open_nodes.pop()
+            if current not in env and current not in missing:
+                missing.add(current)
+                open_nodes.extend(current.all_input_nodes)
+        self._computed -= missing
+        for needed in sorted(missing, key=self._position.__getitem__):
             env[needed] = self._interpreter.run_node(needed)
             self._computed.add(needed)
             for source in needed.all_input_nodes:
@@ -42,18 +48,6 @@ class _Walker:
                 self._interpreter.env.pop(current, None)
                 open_nodes.extend(current.users)
         self._computed -= found
-
-    def _missing(self, node: fx.Node) -> list[fx.Node]:
-        """Return the nodes without a value that a node depends on, itself included, in order."""
-        env = self._interpreter.env
-        found: set[fx.Node] = set()
-        open_nodes = [node]
-        while open_nodes:
-            current = open_nodes.pop()
-            if current not in env and current not in found:
-                found.add(current)
-                open_nodes.extend(current.all_input_nodes)
-        return sorted(found, key=self._position.__getitem__)
 
     def node(self, name: str) -> fx.Node:
         """Return a node by its name."""
@@ -117,7 +111,18 @@ def layer_order(calls: Mapping[str, Sequence[fx.Node]]) -> list[str]:
     Two layers that are called in turns depend on each other: the one whose last call is earlier
     comes first.
     """
-    upstream = _layers_upstream(calls)
+    layer_at = {call: name for name, nodes in calls.items() for call in nodes}
+    upstream_at: dict[fx.Node, set[str]] = {}
+    for node in next(iter(layer_at)).graph.nodes if layer_at else ():
+        found = set[str]()
+        for source in node.all_input_nodes:
+            found |= upstream_at[source]
+            found |= {layer_at[source]} if source in layer_at else set()
+        upstream_at[node] = found
+    upstream = {
+        name: set[str]().union(*(upstream_at[call] for call in nodes))
+        for name, nodes in calls.items()
+    }
     waiting, order = list(calls), list[str]()
     while waiting:
         ready = next(
@@ -131,16 +136,3 @@ def layer_order(calls: Mapping[str, Sequence[fx.Node]]) -> list[str]:
         waiting.remove(ready)
         order.append(ready)
     return order
-
-
-def _layers_upstream(calls: Mapping[str, Sequence[fx.Node]]) -> dict[str, set[str]]:
-    """Return, by layer, the layers that any of its calls depends on."""
-    layer_at = {call: name for name, nodes in calls.items() for call in nodes}
-    at: dict[fx.Node, set[str]] = {}
-    for node in next(iter(layer_at)).graph.nodes if layer_at else ():
-        found = set[str]()
-        for source in node.all_input_nodes:
-            found |= at[source]
-            found |= {layer_at[source]} if source in layer_at else set()
-        at[node] = found
-    return {name: set().union(*(at[call] for call in nodes)) for name, nodes in calls.items()}

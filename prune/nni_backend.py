@@ -101,7 +101,14 @@ def find_groups(model: nn.Module, example: Tensor) -> list[tuple[str, ...]]:
     check_on_cpu(model, example)
     with evaluating(model), _quiet_and_seeded():
         # Traced once here: NNI would trace twice, with PyTorch's check four times.
-        traced = _jit_traced(model, example)
+        try:
+            traced = torch.jit.trace(model, example, strict=False, check_trace=False)  # type: ignore[no-untyped-call]
+        except Exception as error:  # a forward pass may raise anything
+            trace(model)  # raises a clearer error if the model cannot be traced at all
+            raise PruneError(
+                f"{type(model).__name__} cannot be traced by torch.jit ({reason_of(error)}): "
+                "pruning needs a forward pass from one tensor to tensors"
+            ) from error
         dependency = EveryNodeOnce(model, example, traced)
         dependency.build_dependency()  # finds dependencies through a third layer, too
     group_of = {name: i for i, names in enumerate(dependency.dependency_sets) for name in names}
@@ -115,17 +122,6 @@ def find_groups(model: nn.Module, example: Tensor) -> list[tuple[str, ...]]:
         wide = [name for name in names if now[name] > 1]
         names[:] = wide or names
     return sorted(tuple(sorted(names)) for names in members.values() if len(names) > 1)
-
-
-def _jit_traced(model: nn.Module, example: Tensor) -> Any:
-    try:
-        return torch.jit.trace(model, example, strict=False, check_trace=False)  # type: ignore[no-untyped-call]
-    except Exception as error:  # a forward pass may raise anything
-        trace(model)  # raises a clearer error if the model cannot be traced at all
-        raise PruneError(
-            f"{type(model).__name__} cannot be traced by torch.jit ({reason_of(error)}): pruning "
-            "needs a forward pass from one tensor to tensors"
-        ) from error
 
 
 def mask_channels(
@@ -235,12 +231,11 @@ def remove_masked(
     Raises:
         PruneError: NNI cannot take this model apart; the message names the layer if NNI does.
     """
-    names = _names_of_shared(model)
     silent = logging.getLogger("prune.nni_speedup")
     silent.setLevel(logging.CRITICAL)
     plain = {name: dict(targets) for name, targets in masks.items()}
     # The surgery uses gradients to find values that nothing depends on.
-    with _quiet_and_seeded(), torch.enable_grad():
+    with _replaced_under_all_names(model), _quiet_and_seeded(), torch.enable_grad():
         from nni.compression.speedup import ModelSpeedup
 
         # Both changes are for layers of one channel, such as the hidden one of x0.25's gates.
@@ -269,24 +264,22 @@ def remove_masked(
             raise
         except Exception as error:  # NNI's own, such as EmptyLayerError, have no common base
             raise PruneError(f"NNI's surgery failed: {reason_of(error)}") from error
-    _give_all_names(model, names)
 
 
-def _names_of_shared(model: nn.Module) -> list[tuple[nn.Module, list[str]]]:
-    """Return the modules that have several names in a model, with these."""
-    names: dict[nn.Module, list[str]] = defaultdict(list)
-    for name, module in model.named_modules(remove_duplicate=False):
-        names[module].append(name)
-    return [(module, found) for module, found in names.items() if len(found) > 1]
-
-
-def _give_all_names(model: nn.Module, names: list[tuple[nn.Module, list[str]]]) -> None:
-    """Put the replacement of a module under all names of that module.
+@contextlib.contextmanager
+def _replaced_under_all_names(model: nn.Module) -> Iterator[None]:
+    """Put a module that replaces another in this context under all names of the other.
 
     NNI replaces a layer only under the name in its trace. The forward pass may call the layer by
     another name.
     """
-    for former, aliases in names:
+    names: dict[nn.Module, list[str]] = defaultdict(list)
+    for name, module in model.named_modules(remove_duplicate=False):
+        names[module].append(name)
+    yield
+    for former, aliases in names.items():
+        if len(aliases) == 1:
+            continue
         found = [model.get_submodule(name) for name in aliases]
         made = next((module for module in found if module is not former), None)
         for name in aliases if made is not None else ():

@@ -56,18 +56,18 @@ def read_plan(path: Path) -> PlanFile:
     try:
         return PlanFile.model_validate_json(text)
     except ValidationError as error:
-        raise PruneError(f"{path}: {_explain(error)}; correct it or make the plan again") from error
-
-
-def _explain(error: ValidationError) -> str:
-    first = error.errors()[0]
-    if not first["loc"]:
-        return "no plan, expected a JSON object with format_version, architecture, widths, ..."
-    # Layer names have dots of their own, so the parts are joined by another mark.
-    key = " / ".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        return f"unknown key {key!r}, known are {', '.join(PlanFile.model_fields)}"
-    if first["type"] == "missing":
-        return f"the key {key!r} is missing"
-    reason = first["msg"][0].lower() + first["msg"][1:]
-    return f"{key!r}: {reason}, found {first['input']!r}"
+        first = error.errors()[0]
+        # Layer names have dots of their own, so the parts are joined by another mark.
+        key = " / ".join(str(part) for part in first["loc"])
+        if not key:
+            problem = (
+                "no plan, expected a JSON object with format_version, architecture, widths, ..."
+            )
+        elif first["type"] == "extra_forbidden":
+            problem = f"unknown key {key!r}, known are {', '.join(PlanFile.model_fields)}"
+        elif first["type"] == "missing":
+            problem = f"the key {key!r} is missing"
+        else:
+            reason = first["msg"][0].lower() + first["msg"][1:]
+            problem = f"{key!r}: {reason}, found {first['input']!r}"
+        raise PruneError(f"{path}: {problem}; correct it or make the plan again") from error

@@ -52,7 +52,12 @@ def linear_plan(source: Widths, target: Widths, iterations: int) -> list[dict[st
     Raises:
         PruneError: K is below 1, or the target cannot be reached by removing channels.
     """
-    return _plan(source, target, iterations, _linear)
+
+    def between(source: int, target: int, step: int) -> int:
+        # Integer arithmetic that rounds removed halves up; round() would round halves to even.
+        return source - (2 * (source - target) * step + iterations) // (2 * iterations)
+
+    return _plan(source, target, iterations, between)
 
 
 def geometric_plan(source: Widths, target: Widths, iterations: int) -> list[dict[str, int]]:
@@ -61,27 +66,22 @@ def geometric_plan(source: Widths, target: Widths, iterations: int) -> list[dict
     The first cuts remove more channels than the last ones.
     Arguments, result and errors are those of :func:`linear_plan`.
     """
-    return _plan(source, target, iterations, _geometric)
+
+    def between(source: int, target: int, step: int) -> int:
+        return int(source * (target / source) ** (step / iterations) + 0.5)
+
+    return _plan(source, target, iterations, between)
 
 
 def _plan(
-    source: Widths, target: Widths, iterations: int, between: Callable[[int, int, int, int], int]
+    source: Widths, target: Widths, iterations: int, between: Callable[[int, int, int], int]
 ) -> list[dict[str, int]]:
     if iterations < 1:
         raise PruneError(f"iterations must be at least 1, not {iterations}")
     check_target(source, target)
     steps = range(1, iterations)
-    plan = [{n: between(source[n], target[n], step, iterations) for n in source} for step in steps]
+    plan = [{n: between(source[n], target[n], step) for n in source} for step in steps]
     return [*plan, {name: target[name] for name in source}]
-
-
-def _linear(source: int, target: int, step: int, iterations: int) -> int:
-    # Integer arithmetic that rounds removed halves up; round() would round halves to even.
-    return source - (2 * (source - target) * step + iterations) // (2 * iterations)
-
-
-def _geometric(source: int, target: int, step: int, iterations: int) -> int:
-    return int(source * (target / source) ** (step / iterations) + 0.5)
 
 
 Schedule = Literal["linear", "geometric"]

@@ -1,7 +1,6 @@
 """Which layers read the channels of a group, and where among their inputs."""
 
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -73,41 +72,41 @@ def find_readers(
     Returns:
         Readers, in the order of the forward pass, by group, of every layer that it reaches.
     """
-    graph = trace(model).graph
-    modules = dict(model.named_modules())
     group_of = {name: members for members in groups for name in members}
-    owners = channel_owners(graph, modules)
     readers: dict[tuple[str, ...], list[Reader]] = {}
-    for node in graph.nodes:
-        layer = modules.get(str(node.target)) if node.op == "call_module" else None
-        if not isinstance(layer, nn.Conv2d | nn.Linear):
-            continue
-        readers.setdefault(group_of.get(node.target, (node.target,)), [])
+    for name, layer, segments in layer_inputs(model):
+        readers.setdefault(group_of.get(name, (name,)), [])
         if isinstance(layer, nn.Conv2d) and layer.groups > 1:
             continue
-        (source,) = node.all_input_nodes
-        for owner, reader in _readings(str(node.target), layer, owners[source]):
-            found = readers[group_of.get(owner, (owner,))]
-            if reader not in found:
-                found.append(reader)
+        read = segments_read(layer, segments)
+        widths = [segment.width or 0 for segment in read or ()]
+        first: int | None = 0 if read is not None else None
+        for segment in segments if read is None else read:
+            if segment.owner is not None:
+                reader = Reader(name, input_width(layer) if read is None else sum(widths), first)
+                found = readers[group_of.get(segment.owner, (segment.owner,))]
+                if reader not in found:
+                    found.append(reader)
+            if first is not None:
+                first += segment.width or 0
     return readers
 
 
-def _readings(
-    name: str, layer: nn.Conv2d | nn.Linear, segments: Sequence[Segment]
-) -> list[tuple[str, Reader]]:
-    """Return (owner, how the layer reads its channels) of all that a layer reads."""
-    read = segments_read(layer, segments)
-    if read is None:
-        inputs = input_width(layer)
-        return [(s.owner, Reader(name, inputs, None)) for s in segments if s.owner is not None]
-    widths = [segment.width or 0 for segment in read]
-    places = itertools.accumulate(widths, initial=0)
-    return [
-        (segment.owner, Reader(name, sum(widths), first))
-        for segment, first in zip(read, places, strict=False)
-        if segment.owner is not None
-    ]
+def layer_inputs(
+    model: nn.Module,
+) -> Iterator[tuple[str, nn.Conv2d | nn.Linear, list[Segment]]]:
+    """Yield every call of a convolution or linear layer: its name, itself, and what it is given.
+
+    Args:
+        model: any module that ``torch.fx`` traces.
+    """
+    graph, modules = trace(model).graph, dict(model.named_modules())
+    owners = channel_owners(graph, modules)
+    for node in graph.nodes:
+        layer = modules.get(str(node.target)) if node.op == "call_module" else None
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            (source,) = node.all_input_nodes
+            yield str(node.target), layer, owners[source]
 
 
 def segments_read(
@@ -139,6 +138,29 @@ def segments_read(
     return [replace(s, width=rest) if s.width is None else s for s in segments]
 
 
+def owners_read(
+    layer: nn.Conv2d | nn.Linear, segments: Sequence[Segment]
+) -> tuple[tuple[str, ...], int]:
+    """Return the layers whose channels a layer mixes, and how many other channels it mixes.
+
+    Args:
+        layer: a grouped convolution mixes none.
+        segments: of the value that it is given.
+    """
+    if isinstance(layer, nn.Conv2d) and layer.groups > 1:
+        return (), 0
+    owned = [segment for segment in segments if segment.owner is not None]
+    read = segments_read(layer, segments)
+    if read is not None:
+        others = known_width([segment for segment in read if segment.owner is None])
+    else:  # behind a slice, for example
+        counted = known_width(owned)
+        # A linear layer behind a flattened map has several inputs a channel.
+        flattened = isinstance(layer, nn.Linear) and counted and input_width(layer) % counted == 0
+        others = 0 if flattened or not counted else max(input_width(layer) - counted, 0)
+    return tuple(segment.owner for segment in owned if segment.owner is not None), others
+
+
 def input_width(layer: nn.Conv2d | nn.Linear) -> int:
     """Return the input channels of a convolution or linear layer."""
     return layer.in_channels if isinstance(layer, nn.Conv2d) else layer.in_features
@@ -158,47 +180,43 @@ def channel_owners(
     """
     owners: dict[fx.Node, list[Segment]] = {}
     for node in graph.nodes:
-        owners[node] = _owners_at(node, owners, modules)
+        module = modules[str(node.target)] if node.op == "call_module" else None
+        operation = operation_name(node, modules)
+        parts = _concatenated(node)
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            found = [Segment(str(node.target), output_width(module))]
+        elif module is not None and makes_channels(module):
+            found = [Segment(None, getattr(module, "out_channels", None))]
+        elif not node.all_input_nodes:
+            found = [Segment(None, None)]
+        elif operation in SHAPES:
+            found = []
+        elif parts is not None:
+            beside = [segment for part in parts for segment in owners[part]]
+            found = [replace(s, scattered=s.scattered or s.flattened) for s in beside]
+        else:
+            # If a map is multiplied with a one-channel mask, the map counts. In a sum of values
+            # with and without an owner, those with an owner count.
+            found = max(
+                (owners[source] for source in node.all_input_nodes),
+                key=lambda s: (known_width(s), sum(segment.owner is not None for segment in s)),
+            )
+            if operation in FLATTENINGS:
+                found = [replace(segment, flattened=True) for segment in found]
+            elif operation in TRANSPOSITIONS:
+                found = [replace(segment, scattered=True) for segment in found]
+        owners[node] = found
     return owners
 
 
-def _owners_at(
-    node: fx.Node, owners: Mapping[fx.Node, list[Segment]], modules: Mapping[str, nn.Module]
-) -> list[Segment]:
-    if node.op == "call_module":
-        module = modules[str(node.target)]
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            return [Segment(str(node.target), output_width(module))]
-        if makes_channels(module):
-            return [Segment(None, getattr(module, "out_channels", None))]
-    if not node.all_input_nodes:
-        return [Segment(None, None)]
-    asked = node.args[1] if node.target is getattr else node.target
-    if node.op in ("call_function", "call_method") and asked in SHAPES:
-        return []
-    parts = _concatenated(node)
-    if parts is not None:
-        beside = [segment for part in parts for segment in owners[part]]
-        return [replace(s, scattered=s.scattered or s.flattened) for s in beside]
-    # If a map is multiplied with a one-channel mask, the map counts. In a sum of values with and
-    # without an owner, those with an owner count.
-    passed = max(
-        (owners[source] for source in node.all_input_nodes),
-        key=lambda found: (known_width(found), sum(segment.owner is not None for segment in found)),
-    )
-    name = _operation(node, modules)
-    if name in FLATTENINGS:
-        return [replace(segment, flattened=True) for segment in passed]
-    return [replace(s, scattered=True) for s in passed] if name in TRANSPOSITIONS else passed
-
-
-def _operation(node: fx.Node, modules: Mapping[str, nn.Module]) -> str:
-    """Return the name of what a node does to a value."""
+def operation_name(node: fx.Node, modules: Mapping[str, nn.Module]) -> str:
+    """Return the name of the operator of a node, such as ``flatten``; empty for other modules."""
     if node.op == "call_module":
         return "flatten" if isinstance(modules[str(node.target)], nn.Flatten) else ""
-    if node.target is getattr:
-        return str(node.args[1])
-    return str(getattr(node.target, "__name__", node.target))
+    if node.op not in ("call_function", "call_method"):
+        return ""
+    asked = node.args[1] if node.target is getattr else node.target
+    return str(getattr(asked, "__name__", asked))
 
 
 def _concatenated(node: fx.Node) -> list[fx.Node] | None:

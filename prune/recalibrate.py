@@ -86,8 +86,18 @@ def rebase(model: nn.Module, batches: Iterable[Tensor]) -> None:
         for handle in handles:
             handle.remove()
     for norm, moments in zip(norms, sums, strict=True):
-        if moments.count > 1:
-            _set_statistics(norm, *moments.mean_and_variance())
+        if moments.count < 2:
+            continue
+        mean, variance = moments.mean_and_variance()
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        former_std = (norm.running_var.double() + norm.eps).sqrt()
+        scale = norm.weight.double() / former_std
+        shift = norm.bias.double() + scale * (mean - norm.running_mean.double())
+        norm.weight.copy_(scale * (variance + norm.eps).sqrt())
+        norm.bias.copy_(shift)
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_(variance)
 
 
 @dataclass
@@ -115,16 +125,3 @@ class _Moments:
         mean = self.total / self.count
         centred = (self.squares - self.count * mean.pow(2)).clamp_min(0)
         return mean, centred / (self.count - 1)
-
-
-def _set_statistics(norm: nn.BatchNorm1d | nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> None:
-    """Set running statistics (C,); weight and shift change so that the output does not."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    former_std = (norm.running_var.double() + norm.eps).sqrt()
-    scale = norm.weight.double() / former_std
-    shift = norm.bias.double() + scale * (mean - norm.running_mean.double())
-    norm.weight.copy_(scale * (variance + norm.eps).sqrt())
-    norm.bias.copy_(shift)
-    norm.running_mean.copy_(mean)
-    norm.running_var.copy_(variance)

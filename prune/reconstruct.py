@@ -11,7 +11,6 @@ He et al., "Channel Pruning for Accelerating Very Deep Neural Networks", ICCV 20
 depthwise and shared ones.
 """
 
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -25,7 +24,7 @@ from prune.layer_widths import channel_dimension
 from prune.least_squares import RIDGE, solve
 from prune.lockstep import Lockstep
 from prune.supported import check_on_cpu
-from prune.tracing import trace
+from prune.tracing import shift_absorbers, trace
 from reid_edge.core.errors import PruneError
 from reid_edge.core.modes import evaluating
 
@@ -88,10 +87,18 @@ def reconstruct(
                 "damaged, or its training diverged"
             )
         walk = Lockstep(trace(compact), trace(full), images)
-        shifts = _shift_absorbers(walk.compact_graph)
+        shifts = shift_absorbers(walk.compact_graph)
         fits: dict[str, LayerFit] = {}
         with out_of_place(walk.compact_graph, walk.full_graph):
-            _check_trace(walk.full_graph, images[:CHECKED], expected)
+            # Layers are fitted to the values of the trace: it has to compute what the model does.
+            found = fx.Interpreter(walk.full_graph).run(images[:CHECKED])
+            difference = largest_difference(found, expected)
+            if not difference <= TOLERANCE:
+                raise PruneError(
+                    "the weights cannot be solved for: the model and its torch.fx trace differ by "
+                    f"{difference:.1e}; does its forward pass change a tensor in place (+=, relu_) "
+                    "that it reads again under another name?"
+                )
             for name in walk.layer_order():
                 calls, layer = walk.calls(name), compact.get_submodule(name)
                 inputs = [walk.compact_input(call) for call in calls]
@@ -107,50 +114,6 @@ def reconstruct(
                 fits[name] = _solve_layer(layer, shifts.get(name), compact, inputs, targets, ridge)
                 walk.changed(name)
         return fits
-
-
-def _check_trace(graph: fx.GraphModule, images: Tensor, expected: object) -> None:
-    """Check that a trace computes what its model does, because layers are fitted to its values.
-
-    Raises:
-        PruneError: it does not, so the compact model would imitate something else.
-    """
-    difference = largest_difference(fx.Interpreter(graph).run(images), expected)
-    if not difference <= TOLERANCE:
-        raise PruneError(
-            "the weights cannot be solved for: the model and its torch.fx trace differ by "
-            f"{difference:.1e}; does its forward pass change a tensor in place (+=, relu_) that it "
-            "reads again under another name?"
-        )
-
-
-def _shift_absorbers(graph: fx.GraphModule) -> dict[str, str]:
-    """Return, by layer, the BatchNorm behind it that can absorb a shift.
-
-    The BatchNorm must be behind every call of the layer and behind no other layer.
-    """
-    modules = dict(graph.named_modules())
-    behind: dict[str, set[str | None]] = defaultdict(set)
-    before: dict[str, set[str | None]] = defaultdict(set)
-    for node in graph.graph.nodes:
-        if node.op == "call_module":
-            name, users = str(node.target), list(node.users)
-            behind[name].add(_module_name(users[0]) if len(users) == 1 else None)
-            before[name].update(_module_name(source) for source in node.all_input_nodes)
-    return {
-        layer: absorber
-        for layer, (absorber, *others) in behind.items()
-        if absorber is not None
-        and not others
-        and before[absorber] == {layer}
-        and isinstance(modules[absorber], nn.BatchNorm1d | nn.BatchNorm2d)
-        and modules[absorber].running_mean is not None
-    }
-
-
-def _module_name(node: fx.Node) -> str | None:
-    """Return the name of the module that a node calls, or None if it calls none."""
-    return str(node.target) if node.op == "call_module" else None
 
 
 def _solve_layer(

@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from prune.elimination import Elimination, Regression, eliminate, regression
+from prune.elimination import Elimination, eliminate, regression
 from prune.layer_widths import Widths, layer_widths
 from prune.least_squares import RIDGE, choose_places
 from prune.plans import check_one_width, is_of_one_width
@@ -124,9 +124,15 @@ def _eliminations(
     eliminations = {}
     for members, found in readers.items():
         width = now[members[0]]
-        if found:
-            fits = [_regression(model, reader, width, read[reader.name]) for reader in found]
-        else:  # nothing reads the channels: no fit can compensate their loss
+        fits = []
+        for reader in found:
+            assert reader.first is not None
+            weight: Tensor = model.get_submodule(reader.name).weight  # type: ignore[assignment]
+            by_channel = weight.reshape(len(weight), reader.channels, -1)
+            part = slice(reader.first, reader.first + width)
+            outputs = by_channel[:, part].transpose(1, 2).reshape(-1, width)
+            fits.append(regression(read[reader.name][part, part], outputs, ridge=RIDGE))
+        if not found:  # nothing reads the channels: no fit can compensate their loss
             fits = [regression(left[members[0]], torch.eye(width), ridge=RIDGE)]
         varying = [fit for fit in fits if fit is not None]
         eliminations[members] = (
@@ -135,16 +141,6 @@ def _eliminations(
             else Elimination(torch.arange(width), torch.zeros(width, dtype=torch.float64))
         )
     return eliminations
-
-
-def _regression(model: nn.Module, reader: Reader, width: int, moments: Tensor) -> Regression | None:
-    assert reader.first is not None
-    layer = model.get_submodule(reader.name)
-    weight: Tensor = layer.weight  # type: ignore[assignment]
-    by_channel = weight.reshape(len(weight), reader.channels, -1)
-    part = slice(reader.first, reader.first + width)
-    outputs = by_channel[:, part].transpose(1, 2).reshape(-1, width)
-    return regression(moments[part, part], outputs, ridge=RIDGE)
 
 
 def _measure(

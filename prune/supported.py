@@ -43,8 +43,15 @@ def check_supported(model: nn.Module, widths: Widths) -> None:
     modules = dict(model.named_modules())
     now = layer_widths(model)
     for name in widths:
+        if name in modules and name not in now:
+            kind = type(modules[name]).__name__
+            raise PruneError(
+                f"the plan names {name!r}, a {kind}: only Conv2d and Linear can be cut"
+            )
         if name not in now:
-            raise PruneError(_not_a_layer(name, modules, now))
+            near = difflib.get_close_matches(name, now, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise PruneError(f"the plan names {name!r}, which is no layer of the model{hint}")
     cut = {name for name, width in widths.items() if width < now[name]}
     graph = trace(model).graph
     called = {str(node.target) for node in graph.nodes if node.op == "call_module"}
@@ -59,7 +66,12 @@ def check_supported(model: nn.Module, widths: Widths) -> None:
                 "does not know: make it a plain parameter first"
             )
     for node in graph.nodes:
-        touched = next((layer for layer in _layers_at(node, modules) if layer in cut), None)
+        # Its own layer, and the layers whose channels it is combined with or reads.
+        layers = [str(node.target)] if node.op == "call_module" else []
+        layers += layers_behind(node, modules)
+        for user in _first_combinations(node, modules) if node.op == "get_attr" else ():
+            layers += layers_behind(user, modules)
+        touched = next((layer for layer in layers if layer in cut), None)
         if touched and node.op == "output":
             raise PruneError(
                 f"the channels of {touched!r} are the model's output: cutting them would change "
@@ -89,15 +101,6 @@ def _check_kind(name: str, layer: nn.Module, *, called: bool) -> None:
     raise PruneError(f"{name!r} {problem}; leave the layer untouched")
 
 
-def _not_a_layer(name: str, modules: Mapping[str, nn.Module], now: Widths) -> str:
-    if name in modules:
-        kind = type(modules[name]).__name__
-        return f"the plan names {name!r}, a {kind}: only Conv2d and Linear can be cut"
-    near = difflib.get_close_matches(name, now, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"the plan names {name!r}, which is no layer of the model{hint}"
-
-
 def _obstacle(
     node: fx.Node, model: nn.Module, modules: Mapping[str, nn.Module], touched: str
 ) -> str | None:
@@ -110,19 +113,14 @@ def _obstacle(
         if isinstance(value, Tensor) and value.numel() > 1:
             return f"{name!r} is a tensor that the model uses outside of a layer"
     if node.op in ("call_function", "call_method"):
-        return _operator_obstacle(node, modules[touched])
+        called = getattr(node.target, "__name__", node.target)
+        dimension = node.kwargs.get("dim", node.args[2] if len(node.args) > 2 else 0)
+        # A linear layer may work on tokens (N, T, C), whose second dimension is no channel's.
+        channels = (-1,) if isinstance(modules[touched], nn.Linear) else (1, -3)
+        divides = called in DIVIDING_OPERATORS and dimension in channels
+        if divides or called in MIXING_OPERATORS:
+            return f"{called!r} does not treat channels one by one"
     return _module_obstacle(node, modules) if node.op == "call_module" else None
-
-
-def _operator_obstacle(node: fx.Node, layer: nn.Module) -> str | None:
-    called = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    dimension = node.kwargs.get("dim", node.args[2] if len(node.args) > 2 else 0)
-    # A linear layer may work on tokens (N, T, C), whose second dimension is no channel's.
-    channels = (-1,) if isinstance(layer, nn.Linear) else (1, -3)
-    divides = called in DIVIDING_OPERATORS and dimension in channels
-    if divides or called in MIXING_OPERATORS:
-        return f"{called!r} does not treat channels one by one"
-    return None
 
 
 def _module_obstacle(node: fx.Node, modules: Mapping[str, nn.Module]) -> str | None:
@@ -145,16 +143,6 @@ def _module_obstacle(node: fx.Node, modules: Mapping[str, nn.Module]) -> str | N
     if isinstance(module, NORMALISATIONS) and behind and module.num_features not in behind:
         return f"{name!r} does not normalise the channels of one layer (a concatenation, say)"
     return None
-
-
-def _layers_at(node: fx.Node, modules: Mapping[str, nn.Module]) -> Iterator[str]:
-    """Yield a node's own layer, and the layers whose channels it is combined with or reads."""
-    if node.op == "call_module":
-        yield str(node.target)
-    yield from layers_behind(node, modules)
-    if node.op == "get_attr":
-        for user in _first_combinations(node, modules):
-            yield from layers_behind(user, modules)
 
 
 def _first_combinations(node: fx.Node, modules: Mapping[str, nn.Module]) -> Iterator[fx.Node]:

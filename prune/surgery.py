@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from prune.criteria import find_criterion
 from prune.criteria.criterion import Criterion, ScoreRequest, ScoringData, score_channels
-from prune.equivalence import check_widths, first_difference, masked_difference
+from prune.equivalence import check_compact
 from prune.layer_widths import Widths, layer_widths
 from prune.nni_backend import find_groups, mask_channels, remove_masked
 from prune.plans import check_groups, check_one_width, is_of_one_width
@@ -71,7 +71,13 @@ def cut(
     criterion = find_criterion(criterion)
     clock = _Clock()
     check_supported(model, widths)
-    source = _copy(model)
+    try:
+        source = copy.deepcopy(model).cpu().eval()
+    except Exception as error:  # a module may raise anything
+        raise PruneError(
+            f"{type(model).__name__} cannot be copied ({reason_of(error)}); weights that are "
+            "computed, as those of weight_norm are, have to be made plain parameters first"
+        ) from error
     example, check_input = example.cpu(), check_input.cpu()
     # All names of a parameter, because the surgery replaces a module under one name only.
     parameters = model.named_parameters(remove_duplicate=False)
@@ -93,12 +99,14 @@ def cut(
     clock.stop("masks")
     remove_masked(source, masked.masks, example)
     clock.stop("surgery")
-    try:
-        check_widths(source, widths)
-        difference = masked_difference(masked.output, source, check_input)
-    except PruneError as error:
-        place = first_difference(model, source, masked.kept, check_input)
-        raise PruneError(f"{error}; {place}" if place else str(error)) from error
+    difference = check_compact(
+        model,
+        source,
+        widths=widths,
+        kept=masked.kept,
+        masked_output=masked.output,
+        check_input=check_input,
+    )
     clock.stop("check")
     for name, parameter in source.named_parameters():
         parameter.requires_grad_(learns[name])
@@ -114,17 +122,6 @@ def fuse_scores(scores: Mapping[str, Tensor], groups: Sequence[Sequence[str]]) -
             mean = torch.stack([scores[name] for name in members]).mean(0)
             fused |= dict.fromkeys(members, mean)
     return fused
-
-
-def _copy(model: nn.Module) -> nn.Module:
-    """Return a copy of a model, on the CPU and in evaluation mode."""
-    try:
-        return copy.deepcopy(model).cpu().eval()
-    except Exception as error:  # a module may raise anything
-        raise PruneError(
-            f"{type(model).__name__} cannot be copied ({reason_of(error)}); weights that are "
-            "computed, as those of weight_norm are, have to be made plain parameters first"
-        ) from error
 
 
 class _Clock:

@@ -1,5 +1,6 @@
 """Traces of models, and the relations of layers that NNI does not report."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
 from torch import fx, nn
@@ -56,6 +57,35 @@ def normalised_layers(model: nn.Module) -> dict[str, str]:
             if behind:
                 owners[node.target] = next(fitting, behind[0])
     return owners
+
+
+def shift_absorbers(graph: fx.GraphModule) -> dict[str, str]:
+    """Return, by layer, the BatchNorm behind it that can absorb a shift.
+
+    The BatchNorm must be behind every call of the layer and behind no other layer.
+    """
+    modules = dict(graph.named_modules())
+    behind: dict[str, set[str | None]] = defaultdict(set)
+    before: dict[str, set[str | None]] = defaultdict(set)
+    for node in graph.graph.nodes:
+        if node.op == "call_module":
+            name, users = str(node.target), list(node.users)
+            behind[name].add(_module_name(users[0]) if len(users) == 1 else None)
+            before[name].update(_module_name(source) for source in node.all_input_nodes)
+    return {
+        layer: absorber
+        for layer, (absorber, *others) in behind.items()
+        if absorber is not None
+        and not others
+        and before[absorber] == {layer}
+        and isinstance(modules[absorber], nn.BatchNorm1d | nn.BatchNorm2d)
+        and modules[absorber].running_mean is not None
+    }
+
+
+def _module_name(node: fx.Node) -> str | None:
+    """Return the name of the module that a node calls, or None if it calls none."""
+    return str(node.target) if node.op == "call_module" else None
 
 
 def layers_behind(node: fx.Node, modules: Mapping[str, nn.Module]) -> Iterator[str]:

@@ -107,9 +107,21 @@ def calibrate(
         batches = _checked_batches(calibration)
         first = list(islice(batches, 1))
         prepared = _prepare(model, scheme, *first)
-        sample = _observe(prepared, chain(first, batches), progress)
+        sample, seen = EvenSample(BIAS_IMAGES), 0
+        with torch.inference_mode():
+            for images in chain(first, batches):
+                prepared(images)
+                sample.add(images)
+                seen += len(images)
+                if progress is not None:
+                    progress(seen)
+            if seen == 0:
+                raise QuantizeError(
+                    "no calibration images: int8 ranges cannot be chosen without them"
+                )
+            bias_images = sample.images()
         fix_ranges(prepared)
-    return Calibrated(prepared, sample, scheme)
+    return Calibrated(prepared, bias_images, scheme)
 
 
 def keep_in_float(
@@ -147,7 +159,15 @@ def _prepare(model: nn.Module, scheme: Scheme, images: Tensor | None = None) -> 
         check_trace(graph, evaluated, images)
     fold_batchnorm(graph)
     keep_pooling_in_float(graph)
-    mapping = leave_in_float(_qconfig_mapping(scheme), evaluated, scheme.float_layers)
+    # PyTorch's own "per channel symmetric QNNPACK" configuration has signed activations. FX has no
+    # int8 layers for these, so everything would stay in float without a message.
+    activation = _OBSERVERS[scheme.observer].with_args(
+        dtype=torch.quint8, reduce_range=uses_reduced_range(scheme.engine)
+    )
+    weight = default_per_channel_weight_observer if scheme.per_channel else default_weight_observer
+    qconfig: Any = QConfig(activation=activation, weight=weight)  # type: ignore[no-untyped-call]
+    mapping = get_default_qconfig_mapping(scheme.engine).set_global(qconfig)
+    leave_in_float(mapping, evaluated, scheme.float_layers)
     # This quantizer does not use the example.
     return prepare_fx(
         graph, mapping, (torch.zeros(1, 3, 1, 1),), prepare_custom_config=prepare_custom_config()
@@ -162,36 +182,6 @@ def leave_in_float(
         if is_inside(module, float_layers):
             mapping.set_module_name(site, None)
     return mapping
-
-
-def _qconfig_mapping(scheme: Scheme) -> QConfigMapping:
-    # PyTorch's own "per channel symmetric QNNPACK" configuration has signed activations. FX has no
-    # int8 layers for these, so everything would stay in float without a message.
-    activation = _OBSERVERS[scheme.observer].with_args(
-        dtype=torch.quint8, reduce_range=uses_reduced_range(scheme.engine)
-    )
-    weight = default_per_channel_weight_observer if scheme.per_channel else default_weight_observer
-    mapping = get_default_qconfig_mapping(scheme.engine)
-    return mapping.set_global(QConfig(activation=activation, weight=weight))  # type: ignore[no-untyped-call]
-
-
-@torch.inference_mode()
-def _observe(
-    prepared: fx.GraphModule,
-    batches: Iterable[Tensor],
-    progress: Callable[[int], None] | None,
-) -> Tensor:
-    """Run all batches through the observers; return a sample of the images."""
-    sample, seen = EvenSample(BIAS_IMAGES), 0
-    for images in batches:
-        prepared(images)
-        sample.add(images)
-        seen += len(images)
-        if progress is not None:
-            progress(seen)
-    if seen == 0:
-        raise QuantizeError("no calibration images: int8 ranges cannot be chosen without them")
-    return sample.images()
 
 
 def _checked_batches(calibration: Iterable[Tensor]) -> Iterator[Tensor]:

@@ -2,7 +2,7 @@
 
 import copy
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import fx, nn
@@ -13,6 +13,7 @@ from quantize.pooling import FloatPooling
 
 # Reason of a layer that the user named, or that is inside a named module.
 ASKED_FOR = "asked for"
+NO_INT8_FORM = "FX has no int8 form of it here"
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _INT8_PACKAGES = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized")
@@ -46,7 +47,20 @@ def quantization_report(
     }
     convolutions = [s for s, module in sites.items() if isinstance(modules[module], _CONVOLUTIONS)]
     linear = [site for site, module in sites.items() if isinstance(modules[module], nn.Linear)]
-    in_float = _float_nodes(quantized)
+    left_in_float: dict[str, FloatLayer] = {}
+    for node in _float_nodes(quantized):
+        layer = sites.get(str(node.target), str(node.target))
+        if node.op != "call_module":
+            name, kind = node.name, getattr(node.target, "__name__", str(node.target))
+            reason = NO_INT8_FORM
+        else:
+            name, kind = layer, type(modules[layer]).__name__
+            reason = NO_INT8_FORM
+            if is_inside(layer, float_layers):
+                reason = ASKED_FOR
+            elif isinstance(quantized.get_submodule(str(node.target)), FloatPooling):
+                reason = "int8 would keep the range of the map, too wide for its means"
+        left_in_float.setdefault(name, FloatLayer(name, kind, reason))
     return QuantizationReport(
         convolutions=len({sites[site] for site in convolutions}),
         int8_convolutions=_everywhere_int8(convolutions, sites, int8),
@@ -54,7 +68,7 @@ def quantization_report(
         int8_call_sites=sum(int8[site] for site in convolutions),
         linear_layers=len({sites[site] for site in linear}),
         int8_linear_layers=_everywhere_int8(linear, sites, int8),
-        left_in_float=tuple(_float_layers(in_float, sites, modules, float_layers)),
+        left_in_float=tuple(left_in_float.values()),
         quantize_nodes=sum(_is_conversion(n, to="int8") for n in quantized.graph.nodes),
         dequantize_nodes=sum(_is_conversion(n, to="float") for n in quantized.graph.nodes),
     )
@@ -103,33 +117,3 @@ def _float_nodes(quantized: fx.GraphModule) -> list[fx.Node]:
 
 def _is_conversion(node: fx.Node, *, to: str) -> bool:
     return node.target == ("dequantize" if to == "float" else torch.quantize_per_tensor)
-
-
-def _float_layers(
-    nodes: Sequence[fx.Node],
-    sites: Mapping[str, str],
-    modules: Mapping[str, nn.Module],
-    asked_for: Sequence[str],
-) -> Iterator[FloatLayer]:
-    """Describe float nodes, each module once."""
-    described = set()
-    for node in nodes:
-        layer = sites.get(str(node.target), str(node.target))
-        name = layer if node.op == "call_module" else node.name
-        if name in described:
-            continue
-        described.add(name)
-        if node.op == "call_module":
-            kind = type(modules[layer]).__name__
-        else:
-            kind = getattr(node.target, "__name__", str(node.target))
-        yield FloatLayer(name, kind, _reason(node, layer, asked_for))
-
-
-def _reason(node: fx.Node, layer: str, asked_for: Sequence[str]) -> str:
-    if node.op == "call_module":
-        if is_inside(layer, asked_for):
-            return ASKED_FOR
-        if isinstance(node.graph.owning_module.get_submodule(str(node.target)), FloatPooling):  # type: ignore[union-attr]
-            return "int8 would keep the range of the map, too wide for its means"
-    return "FX has no int8 form of it here"

@@ -29,7 +29,11 @@ def machine_description() -> Machine:
     """Return the processor, its int8 instructions, and the versions of the runtimes."""
     import torch  # takes seconds and memory; the functions below need none of it
 
-    cpu_info = _cpu_info()
+    cpu_info: dict[str, str] = {}  # the fields of the first processor
+    if _CPU_INFO.is_file():  # on Linux
+        first, _, _ = _CPU_INFO.read_text().partition("\n\n")
+        fields = (line.partition(":") for line in first.splitlines())
+        cpu_info = {name.strip(): value.strip() for name, _, value in fields}
     flags = (cpu_info.get("flags") or cpu_info.get("Features") or "").split()
     return Machine(
         cpu=cpu_info.get("model name") or platform.processor() or platform.machine(),
@@ -52,15 +56,6 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def _cpu_info() -> dict[str, str]:
-    """Return the fields of the first processor; empty if the system does not report them."""
-    if not _CPU_INFO.is_file():
-        return {}
-    first, _, _ = _CPU_INFO.read_text().partition("\n\n")
-    fields = (line.partition(":") for line in first.splitlines())
-    return {name.strip(): value.strip() for name, _, value in fields}
 
 
 def usable_cores() -> int:

@@ -73,13 +73,20 @@ def prepare_qat(model: nn.Module, calibrated: Calibrated) -> fx.GraphModule:
         )
     for parameter in qat.parameters():
         parameter.requires_grad_(True)
-    _share_parameters(qat, call_sites(evaluated))
+    modules = dict(qat.named_modules(remove_duplicate=False))
+    for site, first_site in call_sites(evaluated).items():
+        # A ReLU may be part of the layer before it at one call and not at another.
+        if site != first_site and site in modules and first_site in modules:
+            own, first = layer_and_norm(modules[site]), layer_and_norm(modules[first_site])
+            for part, shared in zip(own, first, strict=True):
+                if part is not None and shared is not None:
+                    for name, parameter in shared.named_parameters(recurse=False):
+                        setattr(part, name, parameter)
     with torch.no_grad():
         for module in qat.modules():
             if isinstance(module, _BatchNorm) and module.affine:
                 module.weight[module.weight.abs() < SMALLEST_SCALE] = SMALLEST_SCALE
     _start_from(qat, calibrated.prepared)
-    _take_biases(qat, calibrated.prepared)
     return qat
 
 
@@ -98,6 +105,7 @@ def freeze_batchnorm(qat: nn.Module) -> None:
             module.eval()
 
 
+@torch.no_grad()
 def trained_calibration(qat: fx.GraphModule, calibrated: Calibrated) -> Calibrated:
     """Return a copy of a calibrated model with the weights and ranges that training found.
 
@@ -109,7 +117,17 @@ def trained_calibration(qat: fx.GraphModule, calibrated: Calibrated) -> Calibrat
     """
     trained = copy.deepcopy(qat).cpu()
     prepared = copy.deepcopy(calibrated.prepared)
-    _take_weights(prepared, trained)
+    modules = dict(prepared.named_modules(remove_duplicate=False))
+    for node in prepared.graph.nodes:
+        name = str(node.target)
+        if node.op == "call_module" and not isinstance(modules[name], ObserverBase):
+            layer, _ = layer_and_norm(modules[name])
+            layer.load_state_dict(folded_layer(trained.get_submodule(name)).state_dict())
+        elif node.op == "get_attr":
+            # A parameter outside of torch.nn layers, such as the exponent of a pooling.
+            owner, _, last = name.rpartition(".")
+            value = getattr(prepared.get_submodule(owner), last)
+            value.copy_(getattr(trained.get_submodule(owner), last))
     ranges = observed_nodes(trained)
     for producer, name in observed_nodes(prepared).items():
         fake: Any = trained.get_submodule(ranges[producer])
@@ -142,22 +160,9 @@ def _qconfig_mapping(scheme: Scheme) -> QConfigMapping:
     return mapping.set_global(QConfig(activation=activation, weight=weight))  # type: ignore[no-untyped-call]
 
 
-def _share_parameters(qat: fx.GraphModule, sites: dict[str, str]) -> None:
-    """Give every further call of a module the parameters of the first one."""
-    modules = dict(qat.named_modules(remove_duplicate=False))
-    for site, module in sites.items():
-        # A ReLU may be part of the layer before it at one call and not at another.
-        if site != module and site in modules and module in modules:
-            own, first = layer_and_norm(modules[site]), layer_and_norm(modules[module])
-            for part, shared in zip(own, first, strict=True):
-                if part is not None and shared is not None:
-                    for name, parameter in shared.named_parameters(recurse=False):
-                        setattr(part, name, parameter)
-
-
 @torch.no_grad()
 def _start_from(qat: fx.GraphModule, prepared: fx.GraphModule) -> None:
-    """Copy the ranges of a calibrated model."""
+    """Copy the ranges and biases of a calibrated model; the calls of a layer share a mean bias."""
     ranges = observed_nodes(prepared)
     for producer, name in observed_nodes(qat).items():
         fake: Any = qat.get_submodule(name)
@@ -169,11 +174,6 @@ def _start_from(qat: fx.GraphModule, prepared: fx.GraphModule) -> None:
         observer = fake.activation_post_process
         observer.min_val = ((fake.quant_min - zero_point) * scale).reshape(())
         observer.max_val = ((fake.quant_max - zero_point) * scale).reshape(())
-
-
-@torch.no_grad()
-def _take_biases(qat: fx.GraphModule, prepared: fx.GraphModule) -> None:
-    """Copy the biases of a calibrated model; the calls of one layer share their mean."""
     calls: dict[int, list[tuple[Any, Tensor]]] = defaultdict(list)
     for weighted in weighted_layers(prepared):
         if weighted.layer.bias is None:
@@ -188,19 +188,3 @@ def _take_biases(qat: fx.GraphModule, prepared: fx.GraphModule) -> None:
         shared = nn.Parameter(mean_shift if bias is None else bias + mean_shift)
         for owner, _ in of_one_layer:
             owner.bias = shared
-
-
-@torch.no_grad()
-def _take_weights(prepared: fx.GraphModule, trained: fx.GraphModule) -> None:
-    """Copy the trained weights, biases and statistics of all layers, in place."""
-    modules = dict(prepared.named_modules(remove_duplicate=False))
-    for node in prepared.graph.nodes:
-        name = str(node.target)
-        if node.op == "call_module" and not isinstance(modules[name], ObserverBase):
-            layer, _ = layer_and_norm(modules[name])
-            layer.load_state_dict(folded_layer(trained.get_submodule(name)).state_dict())
-        elif node.op == "get_attr":
-            # A parameter outside of torch.nn layers, such as the exponent of a pooling.
-            owner, _, last = name.rpartition(".")
-            value = getattr(prepared.get_submodule(owner), last)
-            value.copy_(getattr(trained.get_submodule(owner), last))

@@ -168,23 +168,19 @@ def _time_workers(
             one = worker.run(batch)
             if number >= WARMUP:
                 elapsed[name].append(one)
-    reference = next(iter(elapsed.values()))
-    return {name: _timing(found, reference, batch, threads) for name, found in elapsed.items()}
-
-
-def _timing(
-    elapsed: Sequence[Elapsed], reference: Sequence[Elapsed], batch: int, threads: int
-) -> Timing:
-    times = [one.wall_ms for one in elapsed]
-    lower, middle, upper = quantiles(times, n=4, method="inclusive")
-    ratios = [first.wall_ms / one.wall_ms for first, one in zip(reference, elapsed, strict=True)]
-    return Timing(
-        batch=batch,
-        threads=threads,
-        median_ms=middle,
-        lower_quartile_ms=lower,
-        upper_quartile_ms=upper,
-        cpu_ms=median(one.cpu_ms for one in elapsed),
-        speedup=median(ratios),
-        images_per_second=1000 * batch / middle,
-    )
+    reference = [one.wall_ms for one in next(iter(elapsed.values()))]
+    timings = {}
+    for name, found in elapsed.items():
+        times = [one.wall_ms for one in found]
+        lower, middle, upper = quantiles(times, n=4, method="inclusive")
+        timings[name] = Timing(
+            batch=batch,
+            threads=threads,
+            median_ms=middle,
+            lower_quartile_ms=lower,
+            upper_quartile_ms=upper,
+            cpu_ms=median(one.cpu_ms for one in found),
+            speedup=median(first / own for first, own in zip(reference, times, strict=True)),
+            images_per_second=1000 * batch / middle,
+        )
+    return timings

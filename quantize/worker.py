@@ -8,8 +8,8 @@ import multiprocessing
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing import forkserver
@@ -60,8 +60,14 @@ class Worker:
         self._name = name
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(_LIBRARIES)
-        with _interrupts_ignored():
+        # The processes ignore Ctrl-C. Only the main thread can set signal handlers.
+        is_main = threading.current_thread() is threading.main_thread()
+        former = signal.signal(signal.SIGINT, signal.SIG_IGN) if is_main else None
+        try:
             forkserver.ensure_running()
+        finally:
+            if is_main:
+                signal.signal(signal.SIGINT, former)
         self._connection, theirs = context.Pipe()
         self._process = context.Process(
             target=_serve, args=(theirs, open_model, shape), daemon=True
@@ -126,22 +132,6 @@ class Worker:
         if not succeeded:
             raise QuantizeError(f"{self._name}: {answer}")
         return answer
-
-
-@contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """Make the processes that are started in this context ignore Ctrl-C.
-
-    Only the main thread can set signal handlers; in another thread this context has no effect.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, former)
 
 
 def _serve(connection: Connection, open_model: Open, shape: tuple[int, int, int]) -> None:

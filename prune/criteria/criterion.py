@@ -114,8 +114,25 @@ def score_channels(criterion: Criterion, request: ScoreRequest) -> dict[str, Ten
         PruneError: the criterion needs data that the request does not have, or what it returned are
             not finite scores (C,) of every layer.
     """
-    _check_data(criterion, request.data)
-    found = _checked_result(criterion, criterion.score(request))
+    data = request.data
+    if criterion.needs != "weights" and (data is None or not data.batches):
+        raise PruneError(
+            f"criterion {criterion.name!r} is measured on images, and none were given; pass "
+            "data=ScoringData(batches), or take a criterion that needs weights alone, such as 'l2'"
+        )
+    if criterion.needs == "labelled_images" and data is not None:
+        counts = [len(batch) for batch in data.batches]
+        if data.loss is None or [len(labels) for labels in data.labels] != counts:
+            raise PruneError(
+                f"criterion {criterion.name!r} needs a loss and the class of every image; pass "
+                "data=ScoringData(batches, labels, loss) with labels (N,) for every batch"
+            )
+    found: object = criterion.score(request)
+    if not isinstance(found, Mapping):
+        raise PruneError(
+            f"criterion {criterion.name!r} returned {type(found).__name__}; expected a dict with "
+            "the scores (C,) by layer"
+        )
     scores: dict[str, Tensor] = {}
     for layer in request.layers:
         if layer not in found:
@@ -126,20 +143,6 @@ def score_channels(criterion: Criterion, request: ScoreRequest) -> dict[str, Ten
         score = _checked_score(criterion, layer, found[layer], len(request.weight(layer)))
         scores[layer] = of_mean_one(score) if criterion.relative else score
     return scores
-
-
-def _checked_result(criterion: Criterion, found: object) -> Mapping[str, object]:
-    """Return what a criterion returned, if it is a mapping.
-
-    Raises:
-        PruneError: it is not.
-    """
-    if not isinstance(found, Mapping):
-        raise PruneError(
-            f"criterion {criterion.name!r} returned {type(found).__name__}; expected a dict with "
-            "the scores (C,) by layer"
-        )
-    return found
 
 
 def _checked_score(criterion: Criterion, layer: str, score: object, channels: int) -> Tensor:
@@ -182,26 +185,3 @@ def of_mean_one(scores: Tensor) -> Tensor:
     # No lower bound: the scores of taylor are tiny in a model that has learned its images.
     mean = scores.mean()
     return scores / mean if mean > 0 else scores
-
-
-def _check_data(criterion: Criterion, data: ScoringData | None) -> None:
-    """Check that a criterion gets the data that it needs.
-
-    Raises:
-        PruneError: images, classes or a loss are missing, or there are other numbers of them.
-    """
-    if criterion.needs == "weights":
-        return
-    if data is None or not data.batches:
-        raise PruneError(
-            f"criterion {criterion.name!r} is measured on images, and none were given; pass "
-            "data=ScoringData(batches), or take a criterion that needs weights alone, such as 'l2'"
-        )
-    if criterion.needs == "images":
-        return
-    counts = [len(batch) for batch in data.batches]
-    if data.loss is None or [len(labels) for labels in data.labels] != counts:
-        raise PruneError(
-            f"criterion {criterion.name!r} needs a loss and the class of every image; pass "
-            "data=ScoringData(batches, labels, loss) with labels (N,) for every batch"
-        )

@@ -5,7 +5,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import prune
@@ -41,14 +42,10 @@ def run_search(job: Job, on_trial: Callable[[Trial], None] | None = None) -> lis
     known = _report([], job, on_trial)
     if len(known) < job.trials:
         log = job.folder / "manager.log"
-        with log.open("wb") as output:
-            manager = _start(job, output.fileno())
-            try:
-                while manager.poll() is None:
-                    time.sleep(POLL_SECONDS)
-                    known = _report(known, job, on_trial)
-            finally:
-                _stop(manager)
+        with log.open("wb") as output, _manager(job, output.fileno()) as manager:
+            while manager.poll() is None:
+                time.sleep(POLL_SECONDS)
+                known = _report(known, job, on_trial)
         known = _report(known, job, on_trial)
         if manager.returncode != 0 or len(known) < job.trials:
             lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -69,7 +66,9 @@ def _report(known: list[Trial], job: Job, on_trial: Callable[[Trial], None] | No
     return trials
 
 
-def _start(job: Job, output: int) -> "subprocess.Popen[bytes]":
+@contextmanager
+def _manager(job: Job, output: int) -> Iterator["subprocess.Popen[bytes]"]:
+    """Start the manager process; end it at the end of the block, if it still runs."""
     root = Path(prune.__file__).resolve().parent.parent
     home = job.folder / "home"
     home.mkdir(exist_ok=True)
@@ -88,16 +87,15 @@ def _start(job: Job, output: int) -> "subprocess.Popen[bytes]":
         start_new_session=True,  # Ctrl-C reaches only this process, which stops the manager
     )
     assert manager.stdin is not None
-    manager.stdin.write(job.to_json().encode())
-    manager.stdin.close()
-    return manager
-
-
-def _stop(manager: "subprocess.Popen[bytes]") -> None:
-    if manager.poll() is None:
-        manager.terminate()
-        try:
-            manager.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            manager.kill()
-            manager.wait()
+    try:
+        manager.stdin.write(job.to_json().encode())
+        manager.stdin.close()
+        yield manager
+    finally:
+        if manager.poll() is None:
+            manager.terminate()
+            try:
+                manager.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                manager.kill()
+                manager.wait()

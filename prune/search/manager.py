@@ -33,32 +33,29 @@ def main() -> int:
     """Run the job on standard input; return the exit code."""
     job = Job.from_json(sys.stdin.read())
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    try:
-        _run(job)
-    except PruneError as error:
-        sys.stderr.write(f"{ERROR_MARK}{error}\n")
-        return 1
-    return 0
 
-
-def _run(job: Job) -> None:
     from nni.experiment import Experiment, launcher, rest
 
     # NNI gives its manager three seconds to start, which is too short on a busy machine.
     launcher._check_rest_server = partial(launcher._check_rest_server, retry=START_SECONDS)
     rest.timeout = ANSWER_SECONDS
+    # This tells NNI's manager to end with this process, see preload.js.
+    os.environ["NNI_ENDS_WITH_PARENT"] = str(os.getpid())
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    folders = [prepare(machine) for machine in job.machines]
-    # This tells NNI's manager to end with this process, see preload.js.
-    os.environ["NNI_ENDS_WITH_PARENT"] = str(os.getpid())
-    experiment = Experiment(_config(job, folders))
-    with ExitStack() as stack:
-        stack.enter_context(tunnels(job.machines, port, job.callback))
-        stack.callback(experiment.stop)
-        experiment.start(port)
-        _wait(experiment, job)
+    try:
+        folders = [prepare(machine) for machine in job.machines]
+        experiment = Experiment(_config(job, folders))
+        with ExitStack() as stack:
+            stack.enter_context(tunnels(job.machines, port, job.callback))
+            stack.callback(experiment.stop)
+            experiment.start(port)
+            _wait(experiment, job)
+    except PruneError as error:
+        sys.stderr.write(f"{ERROR_MARK}{error}\n")
+        return 1
+    return 0
 
 
 def _config(job: Job, folders: list[str]) -> Any:
@@ -107,15 +104,14 @@ def _wait(experiment: Any, job: Job) -> None:
             raise PruneError(f"NNI gave up; {job.folder / 'nni'}/*/log says why")
         failed = [trial for trial in experiment.list_trial_jobs() if trial.status in FAILED]
         if failed:
-            raise PruneError(f"a trial failed: {_last_words(experiment, failed[0].trialJobId)}")
+            trial = f"trial-file/{failed[0].trialJobId}/stderr"
+            url = f"http://127.0.0.1:{experiment.port}/api/v1/nni/{trial}"
+            with urllib.request.urlopen(url, timeout=ANSWER_SECONDS) as answer:
+                text = answer.read().decode(errors="replace")
+            lines = [line for line in text.splitlines() if line]
+            reason = lines[-1].strip() if lines else "it said nothing"
+            raise PruneError(f"a trial failed: {reason}")
         time.sleep(POLL_SECONDS)
-
-
-def _last_words(experiment: Any, trial: str) -> str:
-    url = f"http://127.0.0.1:{experiment.port}/api/v1/nni/trial-file/{trial}/stderr"
-    with urllib.request.urlopen(url, timeout=ANSWER_SECONDS) as answer:
-        lines = [line for line in answer.read().decode(errors="replace").splitlines() if line]
-    return lines[-1].strip() if lines else "it said nothing"
 
 
 if __name__ == "__main__":

@@ -102,32 +102,29 @@ def _quantized(model: nn.Module, calibration: Sequence[Tensor]) -> nn.Module:
     """Return the int8 form of an exported model, as PyTorch 2's quantizer for XNNPACK makes it."""
     import torch
 
+    tools = _import("torchao.quantization.pt2e.quantize_pt2e")
+    key = _import("torchao.quantization.pt2e.quantizer.quantizer").Q_ANNOTATION_KEY
+    xnnpack = _import("executorch.backends.xnnpack.quantizer.xnnpack_quantizer")
+    settings = xnnpack.get_symmetric_quantization_config(is_per_channel=True)
+    quantizer = xnnpack.XNNPACKQuantizer().set_global(settings)
+    annotate = quantizer.annotate
+
+    def separate_pooling(graph: fx.GraphModule) -> fx.GraphModule:
+        # Pooled outputs get their own range; the quantizer would keep the wider one of the map
+        # (see quantize.pooling). XNNPACK supports pooling from one range into another.
+        annotated: fx.GraphModule = annotate(graph)
+        for node in annotated.graph.nodes:
+            if node.target == torch.ops.aten.adaptive_avg_pool2d.default and key in node.meta:
+                node.meta[key].output_qspec = settings.output_activation
+        return annotated
+
+    quantizer.annotate = separate_pooling
     with torch.no_grad():
-        tools = _import("torchao.quantization.pt2e.quantize_pt2e")
-        xnnpack = _import("executorch.backends.xnnpack.quantizer.xnnpack_quantizer")
-        settings = xnnpack.get_symmetric_quantization_config(is_per_channel=True)
-        quantizer = xnnpack.XNNPACKQuantizer().set_global(settings)
-        annotate = quantizer.annotate
-        quantizer.annotate = lambda graph: _separate_pooling(annotate(graph), settings)
         prepared = tools.prepare_pt2e(model, quantizer)
         for batch in calibration:
             prepared(batch)
         converted: nn.Module = tools.convert_pt2e(prepared)
         return converted
-
-
-def _separate_pooling(graph: fx.GraphModule, settings: Any) -> fx.GraphModule:
-    """Give pooled outputs their own range; the quantizer would keep the wider one of the map.
-
-    See ``quantize.pooling`` for the reason. XNNPACK supports pooling from one range into another.
-    """
-    import torch
-
-    key = _import("torchao.quantization.pt2e.quantizer.quantizer").Q_ANNOTATION_KEY
-    for node in graph.graph.nodes:
-        if node.target == torch.ops.aten.adaptive_avg_pool2d.default and key in node.meta:
-            node.meta[key].output_qspec = settings.output_activation
-    return graph
 
 
 def _lowered(program: torch.export.ExportedProgram, metadata: Mapping[str, str]) -> bytes:

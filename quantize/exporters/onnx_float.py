@@ -44,11 +44,43 @@ def save_onnx(model: nn.Module, example: Tensor, path: Path, metadata: Mapping[s
         QuantizeError: the model cannot be traced or exported, the file gives other embeddings, or
             it cannot be written.
     """
+    import numpy as np
+    import torch
+
     from quantize.fold import UnitLength, folded_copy
+    from quantize.quiet import torch_notices_silenced
 
     network = UnitLength(folded_copy(model, example)).eval()
-    content = with_metadata(_export(network, example), metadata)
-    _check(network, content, example, path)
+    exported = io.BytesIO()
+    try:
+        with torch_notices_silenced(), torch.inference_mode():
+            torch.onnx.export(
+                network,
+                (example,),
+                exported,  # type: ignore[arg-type]
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=[ONNX_INPUT],
+                output_names=[ONNX_OUTPUT],
+                dynamic_axes={ONNX_INPUT: {0: "batch"}, ONNX_OUTPUT: {0: "batch"}},
+            )
+    except (torch.onnx.OnnxExporterError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise QuantizeError(f"the model cannot be written as ONNX: {reason}") from error
+    content = with_metadata(exported.getvalue(), metadata)
+    session = onnx_session(content)
+    generator = torch.Generator().manual_seed(0)
+    other = torch.randn((len(example) + 1, *example.shape[1:]), generator=generator)
+    for images, which in ((example, "the example"), (other, "a batch of another size")):
+        (found,) = session.run([ONNX_OUTPUT], {ONNX_INPUT: images.numpy()})
+        with torch.inference_mode():
+            expected = network(images).numpy()
+        difference = float(np.abs(found - expected).max())
+        if not difference <= TOLERANCE:
+            raise QuantizeError(
+                f"{path}: ONNX Runtime's embeddings differ by {difference:.1e} from the model's on "
+                f"{which}, more than {TOLERANCE:.0e}; not written"
+            )
     with written_whole(path, QuantizeError) as file:
         file.write(content)
 
@@ -106,51 +138,6 @@ def onnx_session(content: bytes | Path, *, threads: int = 1) -> Any:
     except Exception as error:  # ONNX Runtime's errors have no base of their own
         reason = str(error).partition("\n")[0]
         raise QuantizeError(f"ONNX Runtime cannot run the model: {reason}") from error
-
-
-def _export(network: nn.Module, example: Tensor) -> bytes:
-    """Return the content of an ONNX file with a dynamic batch."""
-    import torch
-
-    from quantize.quiet import torch_notices_silenced
-
-    content = io.BytesIO()
-    try:
-        with torch_notices_silenced(), torch.inference_mode():
-            torch.onnx.export(
-                network,
-                (example,),
-                content,  # type: ignore[arg-type]
-                dynamo=False,
-                opset_version=OPSET,
-                input_names=[ONNX_INPUT],
-                output_names=[ONNX_OUTPUT],
-                dynamic_axes={ONNX_INPUT: {0: "batch"}, ONNX_OUTPUT: {0: "batch"}},
-            )
-    except (torch.onnx.OnnxExporterError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0]
-        raise QuantizeError(f"the model cannot be written as ONNX: {reason}") from error
-    return content.getvalue()
-
-
-def _check(network: nn.Module, content: bytes, example: Tensor, path: Path) -> None:
-    """Compare a file in ONNX Runtime with the model, on batches of two sizes."""
-    import numpy as np
-    import torch
-
-    session = onnx_session(content)
-    generator = torch.Generator().manual_seed(0)
-    other = torch.randn((len(example) + 1, *example.shape[1:]), generator=generator)
-    for images, which in ((example, "the example"), (other, "a batch of another size")):
-        (found,) = session.run([ONNX_OUTPUT], {ONNX_INPUT: images.numpy()})
-        with torch.inference_mode():
-            expected = network(images).numpy()
-        difference = float(np.abs(found - expected).max())
-        if not difference <= TOLERANCE:
-            raise QuantizeError(
-                f"{path}: ONNX Runtime's embeddings differ by {difference:.1e} from the model's on "
-                f"{which}, more than {TOLERANCE:.0e}; not written"
-            )
 
 
 def write_file(source: ExportSource, path: Path) -> None:

@@ -1,8 +1,19 @@
 # Every target but clean makes .venv first if it is not there.
 PYTHON ?= python3
 BIN := .venv/bin
+TOOLS := .venv/tools/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
+LOCKED := $(PIP_INSTALL) --require-hashes
+# With CPU=1 PyTorch comes without the CUDA libraries, from PyTorch's index, of the version that
+# requirements.txt pins. The hashes of locks/torch.txt are those of the wheels with CUDA.
+ifdef CPU
+TORCH = $(PIP_INSTALL) --index-url https://download.pytorch.org/whl/cpu \
+  $(shell grep -E '^torch(vision)?==' requirements.txt)
+else
+TORCH = $(LOCKED) -r locks/torch.txt
+endif
 
-.PHONY: help demo test test-fast test-slow test-arm lint format bench docs wheel clean
+.PHONY: help demo test test-fast test-slow test-arm lint format bench docs wheel lock audit clean
 
 help:
 	@echo "make demo       the whole pipeline on synthetic images, a few minutes"
@@ -14,21 +25,37 @@ help:
 	@echo "make bench      ranking beside its peers"
 	@echo "make docs       the documentation as a site in site/, links checked"
 	@echo "make wheel      the package as a file in dist/"
+	@echo "make lock       the files in locks/ from requirements*.txt; make lock UPGRADE=1 takes newer versions"
+	@echo "make audit      known vulnerabilities of the locked packages (asks PyPI)"
+	@echo "make demo CPU=1 without the CUDA libraries of PyTorch; before .venv is made, for every target"
 
-.venv/installed: requirements.txt
+.venv/installed: locks/torch.txt locks/requirements.txt locks/nni.txt
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
 	  || { echo "error: Python 3.11, 3.12 or 3.13 is needed; make PYTHON=/path/to/python3.11"; exit 1; }
 	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv \
 	  || { echo "error: cannot make .venv; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(TORCH)
+	$(LOCKED) -r locks/requirements.txt
+	$(BIN)/python locks/install_nni.py
 	touch $@
 
-.venv/installed-dev: .venv/installed requirements-dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+# All of NNI, with the Node that its search runs on; NNI has none for 64-bit ARM.
+.venv/installed-search: .venv/installed
+	[ "$$(uname -m)" != x86_64 ] || $(LOCKED) --force-reinstall -r locks/nni.txt
 	touch $@
 
-.venv/installed-docs: .venv/installed requirements-docs.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+.venv/installed-dev: .venv/installed-search locks/requirements-dev.txt
+	$(LOCKED) -r locks/requirements-dev.txt
+	touch $@
+
+.venv/installed-docs: .venv/installed locks/requirements-docs.txt
+	$(LOCKED) -r locks/requirements-docs.txt
+	touch $@
+
+.venv/installed-tools: .venv/installed locks/requirements-tools.txt
+	$(PYTHON) -m venv --clear .venv/tools
+	$(TOOLS)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+	  -r locks/requirements-tools.txt
 	touch $@
 
 demo: .venv/installed
@@ -65,6 +92,14 @@ docs: .venv/installed-docs
 
 wheel: .venv/installed-dev
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
+# requirements-tools.txt pins uv; a new version of it comes with the lock that the former one makes.
+lock: .venv/installed-tools
+	$(BIN)/python locks/lock.py $(TOOLS)/uv $(if $(UPGRADE),--upgrade)
+
+audit: .venv/installed-tools
+	$(TOOLS)/pip-audit --disable-pip --require-hashes --progress-spinner off \
+	  $(patsubst %,-r %,$(wildcard locks/*.txt))
 
 clean:
 	rm -rf .venv

@@ -9,7 +9,7 @@ from pipeline.run_dir import RunDir
 from pipeline.search.outcome import finish
 from pipeline.search.prepare import Search, set_up_search
 from pipeline.search.task import read_task
-from prune.search.experiment import run_search
+from prune.search.experiment import check_node, run_search
 from prune.search.history import Trial, best_trial
 from prune.search.job import Job
 from prune.search.machines import Machine
@@ -27,8 +27,9 @@ def search_widths(config: Config, run: RunDir) -> None:
 
     Raises:
         PipelineError: the run or its settings do not allow a search.
-        PruneError: a trial failed, or a machine cannot be used.
+        PruneError: a trial failed, a machine cannot be used, or NNI's Node is not installed.
     """
+    check_node()
     run.create()
     with ExitStack() as searching:
         with run.locked():

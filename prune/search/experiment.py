@@ -14,6 +14,7 @@ from prune.search.history import Trial, finished_trials, read_events
 from prune.search.job import Job
 from prune.search.manager import ERROR_MARK
 from reid_edge.core.errors import PruneError
+from reid_edge.core.packages import missing_packages
 
 POLL_SECONDS = 0.5
 STOP_SECONDS = 60.0
@@ -36,8 +37,10 @@ def run_search(job: Job, on_trial: Callable[[Trial], None] | None = None) -> lis
         All scored samples, in the order in which they were handed out.
 
     Raises:
-        PruneError: a trial failed, a machine cannot be used, or NNI did not do what was asked.
+        PruneError: a trial failed, a machine cannot be used, NNI did not do what was asked, or its
+            Node is not installed.
     """
+    check_node()
     job.folder.mkdir(parents=True, exist_ok=True)
     known = _report([], job, on_trial)
     if len(known) < job.trials:
@@ -55,6 +58,19 @@ def run_search(job: Job, on_trial: Callable[[Trial], None] | None = None) -> lis
             ended = f"the search ended before all trials were scored; {log} says more"
             raise PruneError(errors[-1] if errors else ended)
     return known[: job.trials]
+
+
+def check_node() -> None:
+    """Check that NNI's Node is there, which its manager runs on; pruning does without it.
+
+    Raises:
+        PruneError: it is not.
+    """
+    if missing_packages(("nni_node",)):
+        raise PruneError(
+            "the search needs NNI's Node, which is not installed: pip install --force-reinstall "
+            "--no-deps nni==3.0 (on x86-64; NNI has none for other machines)"
+        )
 
 
 def _report(known: list[Trial], job: Job, on_trial: Callable[[Trial], None] | None) -> list[Trial]:

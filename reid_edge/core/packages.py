@@ -14,8 +14,8 @@ def how_to_install(extra: str) -> str:
 
     In a checkout, these are the pinned versions of its requirements.
     """
-    # What compression and data sets need is in the requirements of every checkout.
-    everybody = extra in ("compress", "datasets")
+    # What these need is in the requirements of every checkout.
+    everybody = extra in ("compress", "datasets", "tensorboard")
     file = "requirements.txt" if everybody else f"requirements-{extra}.txt"
     if (Path(__file__).parents[2] / file).is_file():
         return f"pip install -r {file}"

@@ -14,7 +14,9 @@ from typing import Any
 import lightning
 from lightning.pytorch.callbacks import Callback
 
+from reid_edge.core.errors import TrainingError
 from reid_edge.core.io import write_bytes
+from reid_edge.core.packages import how_to_install, missing_packages
 from reid_edge.training.settings import MetricFormat
 from reid_edge.training.validation import METRIC
 
@@ -101,9 +103,15 @@ class TensorBoardPoints:
 
     Args:
         folder: its points are kept.
+
+    Raises:
+        TrainingError: the package tensorboard is not installed.
     """
 
     def __init__(self, folder: Path) -> None:
+        if missing_packages(("tensorboard",)):
+            install = how_to_install("tensorboard")
+            raise TrainingError(f"log=tensorboard: needs the package tensorboard: {install}")
         self._folder = folder
         self._writer: Any = None
 

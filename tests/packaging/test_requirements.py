@@ -19,7 +19,11 @@ WITHOUT_EXTRAS = "without extras"
 def pins(name: str) -> dict[str, str]:
     """Return the versions that a file pins, by package."""
     lines = [line.partition("#")[0].strip() for line in (ROOT / name).read_text().splitlines()]
-    pinned = [line.split("==") for line in lines if line and not line.startswith("-r")]
+    pinned = [
+        line.partition(";")[0].strip().split("==")
+        for line in lines
+        if line and not line.startswith("-r")
+    ]
     return {canonicalize_name(package): version for package, version in pinned}
 
 

@@ -88,6 +88,19 @@ def listening(processes: list[psutil.Process]) -> set[str]:
     }
 
 
+def test_without_node_the_search_says_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "nni_node", None)
+    with pytest.raises(PruneError) as caught:
+        run_search(make_job(tmp_path / "search", 1))
+    assert str(caught.value) == (
+        "the search needs NNI's Node, which is not installed: pip install --force-reinstall "
+        "--no-deps nni==3.0 (on x86-64; NNI has none for other machines)"
+    )
+    assert not (tmp_path / "search" / "manager.log").exists()
+
+
 @pytest.mark.slow
 def test_a_search_that_is_killed_leaves_nothing_running_and_resumes(tmp_path: Path) -> None:
     job = make_job(tmp_path / "killed", trials=3)

@@ -44,7 +44,7 @@ def test_missing_packages_are_found_without_importing_them() -> None:
 @pytest.mark.parametrize(
     ("package", "extra"),
     [("executorch", "executorch"), ("torchao", "executorch"), ("openvino", "openvino"),
-     ("torch", "compress")],
+     ("torch", "compress"), ("kagglehub", "datasets"), ("tensorboard", "tensorboard")],
 )  # fmt: skip
 def test_the_requirements_that_are_named_list_the_package(package: str, extra: str) -> None:
     named = Path(__file__).parents[3] / how_to_install(extra).split()[-1]

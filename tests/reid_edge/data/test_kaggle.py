@@ -57,6 +57,18 @@ def test_no_network_or_credentials(
     assert "\n" not in str(caught.value)
 
 
+def test_kagglehub_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(name: str) -> ModuleType:
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    monkeypatch.setattr("reid_edge.core.packages.importlib.import_module", refuse)
+    with pytest.raises(DataError) as caught:
+        fetch_from_kaggle(READERS.load("market1501"))
+    assert str(caught.value) == (
+        "market1501 from Kaggle: needs the package kagglehub: pip install -r requirements.txt"
+    )
+
+
 def test_kagglehub_has_what_is_called() -> None:
     inspect.signature(kagglehub.dataset_download).bind("owner/name")
     handles = [reader.kaggle for _, reader in READERS.items() if reader.kaggle]

@@ -1,12 +1,15 @@
 """An epoch is in the logs once, whatever happened in between."""
 
 import csv
+import sys
 import threading
 from pathlib import Path
 
 import lightning
+import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from reid_edge.core.errors import TrainingError
 from reid_edge.training.metric_logs import CsvRows, MetricLog, TensorBoardPoints
 
 
@@ -44,6 +47,15 @@ def test_a_log_that_is_torn_down_leaves_nothing_open(tmp_path: Path) -> None:
     assert threading.active_count() == threads + 1
     log.teardown(lightning.Trainer(logger=False), lightning.LightningModule(), "fit")
     assert threading.active_count() == threads
+
+
+def test_tensorboard_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(TrainingError) as caught:
+        MetricLog(tmp_path, ("csv", "tensorboard"))
+    assert str(caught.value) == (
+        "log=tensorboard: needs the package tensorboard: pip install -r requirements.txt"
+    )
 
 
 def test_points_of_epochs_that_are_done_again_are_void(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Lock files, and the programs that write and install them."""

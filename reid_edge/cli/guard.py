@@ -147,6 +147,11 @@ class Guard:
                 f"one of the processes that train together ended ({text}), which happens where "
                 f"memory is small; {self.process_hint}"
             )
+        if "unable to allocate shared memory" in text:  # in a worker's traceback
+            return (
+                "shared memory (/dev/shm) is full; give more of it (docker run --shm-size=2g), or "
+                f"{self.worker_hint}"
+            )
         if text.startswith("DataLoader worker"):
             return (
                 "a process that loads images was killed, which happens where shared memory is "

@@ -12,6 +12,9 @@ from reid_edge.data.images import IMAGENET_MEAN, IMAGENET_STD, load_image
 from reid_edge.data.sampling import EpochSampler
 from reid_edge.data.schema import Sample, relabel
 from reid_edge.data.transforms import TrainTransform, normalise
+from reid_edge.data.worker_limits import make_loader
+
+BYTES_OF_PIXEL = 3 * 4  # float32
 
 
 class TrainingImages(Dataset[tuple[Tensor, int]]):
@@ -72,7 +75,9 @@ def training_loader(
     """Make a loader of P x K batches: images (B, 3, H, W) and classes (B,).
 
     The batches are a function of the images, the settings, the seed and the epoch; the number of
-    workers does not change them. Each of ``replicas`` processes has its own batches of the epoch.
+    workers does not change them. There are fewer workers where shared memory or file handles do
+    not allow them, see :mod:`reid_edge.data.worker_limits`. Each of ``replicas`` processes has its
+    own batches of the epoch.
 
     Raises:
         TrainingError: the training set is too small for the batch.
@@ -84,12 +89,14 @@ def training_loader(
         seed=seed,
         replicas=replicas,
     )
-    return DataLoader(
+    return make_loader(
         TrainingImages(images, augmentation, height, width),
         batch_size=identities_per_batch * images_per_identity,
+        image_bytes=BYTES_OF_PIXEL * height * width,
+        workers=workers,
+        replicas=replicas,
+        persistent=True,
         sampler=sampler,
-        num_workers=workers,
-        persistent_workers=workers > 0,
         drop_last=True,
     )
 
@@ -98,8 +105,11 @@ def evaluation_loader(
     images: Sequence[Sample], *, height: int, width: int, batch_size: int, workers: int
 ) -> DataLoader[Tensor]:
     """Make a loader of batches (B, 3, H, W) in the order of the images."""
-    return DataLoader(
-        EvaluationImages(images, height, width), batch_size=batch_size, num_workers=workers
+    return make_loader(
+        EvaluationImages(images, height, width),
+        batch_size=batch_size,
+        image_bytes=BYTES_OF_PIXEL * height * width,
+        workers=workers,
     )
 
 

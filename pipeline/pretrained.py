@@ -21,7 +21,7 @@ def load_start(model: nn.Module, settings: TrainStage) -> LoadReport | None:
     """
     if settings.pretrained is None:
         return None
-    report = load_pretrained(model, settings.pretrained)
+    report = load_pretrained(model, settings.pretrained, settings.pretrained_key)
     if settings.epochs:
         return report
     reasons = _differences(report)

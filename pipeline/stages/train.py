@@ -24,6 +24,11 @@ class TrainStage(TrainingSettings):
         description="weights to start from; layers behind the backbone may be missing, with "
         "epochs=0 only the classifier",
     )
+    pretrained_key: str | None = Field(
+        None,
+        description="which weights to take of a file that holds several, such as "
+        "`state_dict_ema`; none: the usual ones, which the log names where there are others",
+    )
 
 
 def run(context: StageContext[TrainStage]) -> StageResult:
@@ -73,7 +78,11 @@ TRAIN: Stage[TrainStage] = Stage(
     default=True,
     # The file of pretrained weights counts by its content, see ``files``.
     counted=lambda config: {
-        "train": config.of(TRAIN).model_dump(mode="json", exclude={"pretrained"})
+        "train": {
+            name: value
+            for name, value in config.of(TRAIN).model_dump(mode="json").items()
+            if name != "pretrained" and (name, value) != ("pretrained_key", None)
+        }
     },
     files=lambda settings: (
         [NamedFile("pretrained", "train.pretrained", settings.pretrained)]

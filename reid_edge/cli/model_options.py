@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 from pathlib import Path
@@ -33,6 +34,16 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--input-size", metavar="HxW",
         help="input size in pixels (default: the file's own, or 256x128)",
     )  # fmt: skip
+    group.add_argument(
+        "--weights-key", metavar="KEY",
+        help="which weights to take of another program's checkpoint that holds several, such as "
+        "state_dict_ema (default: the usual one, which is named where there are others)",
+    )  # fmt: skip
+    for name, meaning in (("mean", "mean"), ("std", "standard deviation")):
+        group.add_argument(
+            f"--{name}", metavar="R,G,B",
+            help=f"{meaning} of each colour in [0, 1] (default: the file's own, or ImageNet's)",
+        )  # fmt: skip
     group.add_argument(
         "--flip",
         action="store_true",
@@ -85,6 +96,9 @@ def load_chosen_model(options: argparse.Namespace) -> Embedder:
         input_size=parse_input_size(options.input_size),
         flip_averaging=options.flip,
         device=options.device,
+        mean=parse_colours("--mean", options.mean),
+        std=parse_colours("--std", options.std),
+        weights_key=options.weights_key,
     )
 
 
@@ -92,8 +106,8 @@ def load_model_of_index(options: argparse.Namespace, index: Path) -> Embedder:
     """Load the model that ``--weights`` names, or else the one that an index was made with.
 
     Args:
-        options: of `add_model_options`. Where they name no model, architecture, input size and
-            flip averaging are the index's too, whatever the environment names.
+        options: of `add_model_options`. Where they name no model, architecture, input size,
+            colours and flip averaging are the index's too, whatever the environment names.
         index: a gallery's folder.
 
     Raises:
@@ -111,6 +125,9 @@ def load_model_of_index(options: argparse.Namespace, index: Path) -> Embedder:
         input_size=parse_input_size(options.input_size) or space.input_size,
         flip_averaging=options.flip or space.flip_averaging,
         device=options.device,
+        mean=parse_colours("--mean", options.mean) or space.mean,
+        std=parse_colours("--std", options.std) or space.std,
+        weights_key=options.weights_key or space.weights_key or None,
     )
 
 
@@ -145,6 +162,25 @@ def chosen_threshold_if_any(
     if options.threshold is None and not threshold_path(embedder.path).is_file():
         return None
     return chosen_threshold(options, embedder)
+
+
+def parse_colours(option: str, text: str | None) -> tuple[float, float, float] | None:
+    """Read ``0.5,0.5,0.5`` as numbers for red, green and blue.
+
+    Raises:
+        ModelError: it is something else.
+    """
+    if text is None:
+        return None
+    try:
+        red, green, blue = (float(number) for number in text.split(","))
+    except ValueError as error:
+        raise ModelError(
+            f"{option} {text!r}: expected three numbers, such as 0.485,0.456,0.406"
+        ) from error
+    if not all(math.isfinite(value) for value in (red, green, blue)):
+        raise ModelError(f"{option} {text!r}: expected finite numbers")
+    return red, green, blue
 
 
 def parse_input_size(text: str | None) -> tuple[int, int] | None:

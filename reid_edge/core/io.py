@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
 
+from reid_edge.core.archive import with_hash
 from reid_edge.core.errors import DataError, ReidError
 
 
@@ -55,13 +56,21 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
-def write_torch(path: Path, value: Any) -> None:
-    """Write a value as ``torch.save`` does, whole or not at all."""
+def write_torch(path: Path, value: Any, *, hashed: bool = False) -> None:
+    """Write a value as ``torch.save`` does, whole or not at all.
+
+    Args:
+        path: of the file.
+        value: tensors, numbers and text in dictionaries and lists.
+        hashed: let the file carry a hash of itself, by which ``core.archive.find_damage`` finds any
+            change of it.
+    """
     import torch  # takes seconds, and the commands need this module for less
 
     buffer = io.BytesIO()
     torch.save(value, buffer)
-    write_bytes(path, buffer.getbuffer())
+    content = buffer.getbuffer()
+    write_bytes(path, with_hash(content) if hashed else content)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
+from reid_edge.core.archive import ARCHIVE_HEAD
 from reid_edge.core.devices import Device
 from reid_edge.core.errors import CheckpointError
 
@@ -40,8 +41,6 @@ OPENVINO_METADATA = "reid_edge"
 EXECUTORCH_METADATA = "metadata"
 # An OpenVINO graph also has the SHA-256 of its weights, which are a file of their own.
 OPENVINO_WEIGHTS_HASH = "weights_hash"
-# How a ZIP archive begins; PyTorch saves as one.
-ARCHIVE_HEAD = b"PK\x03\x04"
 # Keys of earlier versions, and what they are called now.
 FORMER_KEYS = {"deviation": "std"}
 
@@ -180,12 +179,14 @@ class LoadOptions:
         device: where the model runs.
         engine: int8 engine of PyTorch, instead of the one that a TorchScript file was made for.
         threads: of a call; None: as many as PyTorch uses where it is loaded, or all cores.
+        weights_key: of a checkpoint of another program that holds several models: which to take.
     """
 
     architecture: str | None = None
     device: Device = "cpu"
     engine: str | None = None
     threads: int | None = None
+    weights_key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -228,7 +229,7 @@ def archive_names(path: Path, head: bytes) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.namelist()
-    except (zipfile.BadZipFile, OSError) as error:
+    except Exception as error:  # damage shows as almost any exception
         raise CheckpointError(f"{path}: cut short or damaged; copy it again") from error
 
 

@@ -10,7 +10,7 @@ import sys
 from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -57,6 +57,7 @@ class EmbeddingSpace:
         mean: that is taken from each colour in [0, 1].
         std: that each colour is divided by.
         colour_order: "RGB" or "BGR".
+        weights_key: which weights were taken of a checkpoint with several, or empty.
     """
 
     file_hash: str
@@ -66,6 +67,7 @@ class EmbeddingSpace:
     mean: Colours = IMAGENET_MEAN
     std: Colours = IMAGENET_STD
     colour_order: str = "RGB"
+    weights_key: str = ""
 
     def to_dict(self) -> dict[str, object]:
         """Return it as values that JSON has; `from_dict` reads them."""
@@ -92,6 +94,7 @@ class EmbeddingSpace:
             (red, green, blue),
             (red_std, green_std, blue_std),
             str(values["colour_order"]),
+            str(values.get("weights_key", "")),
         )
 
     def difference(self, stored: EmbeddingSpace) -> str | None:
@@ -101,6 +104,8 @@ class EmbeddingSpace:
         if stored.architecture != self.architecture:
             names = [space.architecture or "unnamed" for space in (stored, self)]
             return "another architecture ({}, not {})".format(*names)
+        if stored.weights_key != self.weights_key:
+            return "other weights of the file"
         if stored.colour_order != self.colour_order:
             return f"colours as {stored.colour_order}, not {self.colour_order}"
         if (stored.mean, stored.std) != (self.mean, self.std):
@@ -139,6 +144,9 @@ def load_embedder(
     flip_averaging: bool = False,
     device: Device = "cpu",
     backend: Backend | None = None,
+    mean: Colours | None = None,
+    std: Colours | None = None,
+    weights_key: str | None = None,
 ) -> Embedder:
     """Load a model file for inference; nothing in it is unpickled.
 
@@ -151,6 +159,10 @@ def load_embedder(
         flip_averaging: average each embedding over the image and its mirror image.
         device: where a checkpoint runs; exported files run on the CPU, with "auto" too.
         backend: that runs the file, registered or not; by default the one that recognises it.
+        mean: of each colour in [0, 1]; by default the file's own, or ImageNet's.
+        std: of each colour in [0, 1]; likewise.
+        weights_key: which weights to take of another program's checkpoint that holds several, such
+            as "state_dict_ema"; see `reid_edge.models.foreign_state.find_state`.
 
     Raises:
         CheckpointError: the file is missing, damaged, not safe, or of no kind that is known.
@@ -159,8 +171,10 @@ def load_embedder(
             here.
     """
     path = expand_home(path)
-    loaded = load_model_file(path, LoadOptions(architecture, device), backend)
+    options = LoadOptions(architecture, device, weights_key=weights_key)
+    loaded = load_model_file(path, options, backend)
     metadata = loaded.metadata
+    metadata = replace(metadata, mean=mean or metadata.mean, std=std or metadata.std)
     if metadata.colour_order not in COLOUR_ORDERS:
         raise CheckpointError(
             f"{path}: colour order {metadata.colour_order!r}; expected {' or '.join(COLOUR_ORDERS)}"
@@ -182,6 +196,7 @@ def load_embedder(
             mean=metadata.mean,
             std=metadata.std,
             colour_order=metadata.colour_order,
+            weights_key=weights_key or "",
         ),
         description=f"{metadata.architecture or 'unnamed model'}, {loaded.description}",
         path=path,

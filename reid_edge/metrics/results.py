@@ -123,6 +123,7 @@ class EvaluatedModel(Result):
         mean: mean of each colour, for colours in [0, 1].
         std: standard deviation of each colour.
         colour_order: "RGB" or "BGR".
+        weights_key: which weights were taken of a checkpoint with several, or empty.
     """
 
     file: str
@@ -134,6 +135,7 @@ class EvaluatedModel(Result):
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     colour_order: str
+    weights_key: str = ""
 
 
 class EvaluatedData(Result):

@@ -11,12 +11,14 @@ import torch
 from numpy._core.multiarray import scalar
 from torch import Tensor, nn
 
+from reid_edge.core.archive import find_damage
 from reid_edge.core.errors import CheckpointError
 from reid_edge.core.io import write_torch
 from reid_edge.models.architecture import CLASSIFIER, Architecture
 from reid_edge.models.checkpoint_info import CheckpointInfo, parse_info
 from reid_edge.models.custom_widths import apply_widths, differing_widths, match_normalisation
 from reid_edge.models.registry import build_model
+from reid_edge.models.tensor_checks import find_flaw
 
 
 def describe(
@@ -53,12 +55,15 @@ def describe(
 
 
 def save_checkpoint(path: Path, model: nn.Module, info: CheckpointInfo) -> None:
-    """Write a checkpoint, whole or not at all; its bytes do not depend on the memory layout."""
+    """Write a checkpoint, whole or not at all; its bytes do not depend on the memory layout.
+
+    The file carries a hash of itself, by which any change of it is found when it is read.
+    """
     state = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in model.state_dict().items()
     }
-    write_torch(path, {**asdict(info), "state_dict": state})
+    write_torch(path, {**asdict(info), "state_dict": state}, hashed=True)
 
 
 def load_checkpoint(
@@ -85,16 +90,29 @@ def load_checkpoint(
         )
     state = content.pop("state_dict")
     info = parse_info(content, path)
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, dict):
         raise CheckpointError(
             f"{path}: damaged checkpoint (state_dict: not tensors by name); write it again"
+        )
+    # A classifier of a false size could take all memory, so it is not built.
+    sizes, weight = (info.num_classes, info.embedding_dim), state.get(f"{CLASSIFIER}.weight")
+    if isinstance(weight, Tensor) and weight.shape != sizes:
+        raise CheckpointError(
+            f"{path}: damaged checkpoint (num_classes, embedding_dim: {sizes}, and the weights of "
+            f"the classifier are {tuple(weight.shape)}); write it again"
         )
     model = build_model(
         architecture or info.architecture,
         num_classes=info.num_classes,
         embedding_dim=info.embedding_dim,
     )
-    apply_widths(model, info.widths)
+    flaw = find_flaw(state, model.state_dict())
+    if flaw is not None:
+        raise CheckpointError(f"{path}: damaged checkpoint (state_dict: {flaw}); write it again")
+    try:
+        apply_widths(model, info.widths, state)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: weights do not fit {info.architecture}: {error}") from error
     match_normalisation(model, state)
     try:
         model.load_state_dict(state, strict=True)
@@ -112,7 +130,8 @@ def read_torch_file(path: Path) -> dict[str, Any]:
     Numpy scalars, which torchreid stores beside the weights, are allowed; nothing else is.
 
     Raises:
-        CheckpointError: the file is missing, damaged, holds code, or is not a dictionary.
+        CheckpointError: the file is missing, damaged (its content differs from the hash that it
+            carries, or an entry from its checksum), holds code, or is not a dictionary.
     """
     if not path.is_file():
         found = "is a folder" if path.is_dir() else "no such file"
@@ -121,6 +140,11 @@ def read_torch_file(path: Path) -> dict[str, Any]:
     # One function under two names: numpy 2 pickles the first, numpy 1 the second.
     scalars = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("_core", "core")]
     unreadable = "not a readable checkpoint (truncated or another format); copy it again"
+    damage = find_damage(path)
+    if damage is not None:
+        raise CheckpointError(
+            f"{path}: not a readable checkpoint (damaged: {damage}); copy it again"
+        )
     try:
         with torch.serialization.safe_globals([*scalars, np.dtype, *kinds]):
             content = torch.load(path, map_location="cpu", weights_only=True)

@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from reid_edge.core.errors import CheckpointError
-from reid_edge.core.model_file import FORMER_KEYS, IMAGENET_MEAN, IMAGENET_STD, Colours
+from reid_edge.core.model_file import FORMER_KEYS, IMAGENET_MEAN, IMAGENET_STD
 
 FORMAT_VERSION = 2
 
 Widths = dict[str, list[int]]
 """[input, output] channels by layer."""
+
+Count = Annotated[int, Field(ge=1)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
@@ -39,15 +43,15 @@ class CheckpointInfo:
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     architecture: str
-    num_classes: int
-    embedding_dim: int
-    input_size: tuple[int, int]
+    num_classes: Count
+    embedding_dim: Count
+    input_size: tuple[Count, Count]
     widths: Widths = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     parent_hash: str = ""
-    colour_order: str = "RGB"
-    mean: Colours = IMAGENET_MEAN
-    std: Colours = IMAGENET_STD
+    colour_order: Annotated[str, Field(pattern="^(RGB|BGR)$")] = "RGB"
+    mean: tuple[Number, Number, Number] = IMAGENET_MEAN
+    std: tuple[Positive, Positive, Positive] = IMAGENET_STD
     format_version: int = FORMAT_VERSION
 
 
@@ -68,16 +72,17 @@ def parse_info(content: Mapping[str, Any], path: Path) -> CheckpointInfo:
             f"{path}: the key {former!r} of checkpoint format 1 is {FORMER_KEYS[former]!r} since "
             "format 2; run the stage that wrote the file again, or give it as train.pretrained"
         )
-    if content["format_version"] != FORMAT_VERSION:
+    version = content["format_version"]
+    if not isinstance(version, int) or version != FORMAT_VERSION:
         raise CheckpointError(
-            f"{path}: checkpoint format {content['format_version']}, expected {FORMAT_VERSION}; "
-            "use the version of the program that wrote it"
+            f"{path}: checkpoint format {str(version)[:20]}, expected {FORMAT_VERSION}; use the "
+            "version of the program that wrote it"
         )
     try:
         return TypeAdapter(CheckpointInfo).validate_python(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        key = ".".join(map(str, first["loc"]))
+        key = ".".join(str(part)[:50] for part in first["loc"])
         raise CheckpointError(
             f"{path}: damaged checkpoint ({key}: {first['msg']}); write it again"
         ) from error

@@ -45,7 +45,9 @@ def differing_form(model: nn.Module, other: nn.Module) -> str | None:
     return None
 
 
-def apply_widths(model: nn.Module, widths: Mapping[str, list[int]]) -> None:
+def apply_widths(
+    model: nn.Module, widths: Mapping[str, list[int]], state: Mapping[str, Tensor] | None = None
+) -> None:
     """Give layers other widths, in place; their weights are random afterwards.
 
     Normalisation layers are not changed; :func:`match_normalisation` does that afterwards.
@@ -53,22 +55,34 @@ def apply_widths(model: nn.Module, widths: Mapping[str, list[int]]) -> None:
     Args:
         model: a stock architecture.
         widths: [input, output] channels by layer name.
+        state: the weights that the layers are to hold; a layer of another size is not built.
 
     Raises:
-        CheckpointError: a layer is not there, or widths are not positive or do not fit its groups.
+        CheckpointError: a layer is not there, or widths are not positive or do not fit its groups
+            or the weights.
     """
     modules = dict(model.named_modules())
     for name, pair in widths.items():
         if len(pair) != 2 or min(pair) < 1:
             raise CheckpointError(f"widths of {name!r} must be two positive numbers, not {pair}")
-        module = modules.get(name)
+        if not isinstance(modules.get(name), nn.Conv2d | nn.Linear):
+            raise CheckpointError(f"widths name {name!r}, which is no layer of the architecture")
+    for name, pair in widths.items():
+        module = modules[name]
+        weight = None if state is None else state.get(f"{name}.weight")
+        if weight is not None:
+            outputs, inputs = weight.shape[:2] if weight.ndim > 1 else (0, 1)
+            # A convolution has at most as many groups as outputs, each of so many inputs.
+            possible = range(inputs, inputs * outputs + 1, max(inputs, 1))
+            if pair[1] != outputs or pair[0] not in possible:
+                raise CheckpointError(
+                    f"widths of {name!r} are {pair}, and its weights are {tuple(weight.shape)}"
+                )
         if isinstance(module, nn.Conv2d):
             _replace(model, name, _resized_convolution(module, name, *pair))
         elif isinstance(module, nn.Linear):
             inputs, outputs = pair
             _replace(model, name, nn.Linear(inputs, outputs, bias=module.bias is not None))
-        else:
-            raise CheckpointError(f"widths name {name!r}, which is no layer of the architecture")
 
 
 def match_normalisation(model: nn.Module, state: Mapping[str, Tensor]) -> None:

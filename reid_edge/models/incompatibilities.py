@@ -5,6 +5,7 @@ dropped are not checked either. Training adapts to the difference. A model that 
 training gives other embeddings than the original program.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,36 +14,50 @@ from torch import Tensor, nn
 
 from reid_edge.core.errors import CheckpointError
 from reid_edge.models.custom_widths import differing_form
+from reid_edge.models.fastreid_files import POOLING, POOLING_EXPONENT
 from reid_edge.models.input_statistics import INPUT_STATISTICS
 from reid_edge.models.registry import ARCHITECTURES
 from reid_edge.models.resnet import ResNet
 from reid_edge.models.shapes import build_shapes
 
-# FastReID's pooling; average pooling, the only one here, has no tensors.
-POOLING = "heads.pool_layer."
+# What trainings save beside the model: losses with weights (the center loss), and counters.
+NOT_OF_THE_MODEL = re.compile(r"n_averaged$|\w*(?:loss|criterion|center|metric|queue)\w*(?:\.|$)")
 # The tensors behind the embedding. In layumi's "classifier", "add_block" is the embedding.
 BEHIND_EMBEDDING = ("classifier.", "heads.classifier.", "fc.weight", "fc.bias")
 LAYUMIS_EMBEDDING = "classifier.add_block."
 
 
-def check_pooling(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Refuse a FastReID pooling with weights, unless these make it an average.
+def check_pooling(path: Path, state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """Refuse a FastReID pooling that the model has not, unless its weights make it an average.
+
+    Args:
+        path: the file, for messages.
+        state: its tensors, by FastReID's names.
+        own: the model's.
 
     Raises:
         CheckpointError: it is another pooling.
     """
     for name, value in state.items():
-        if name == f"{POOLING}p" and bool((value == 1).all()):
+        is_exponent = POOLING_EXPONENT.fullmatch(name) is not None
+        if is_exponent and ("global_avgpool.p" in own or bool((value == 1).all())):
             continue
         if name.startswith(POOLING):
+            forms = [form for form in ARCHITECTURES if form.endswith("_sbs")]
             raise CheckpointError(
-                f"{path}: {name!r} is of a pooling that is not known here, where features are "
-                "averaged; export the model to ONNX with the program that trained it"
+                f"{path}: {name!r} is of a pooling that this architecture has not; the exponent of "
+                f"generalized mean pooling is in {', '.join(forms)}; export other models to ONNX "
+                "with the program that trained them"
             )
 
 
 def find_incompatibilities(
-    model: nn.Module, content: Mapping[str, Any], *, fastreid: bool, dropped: Sequence[str]
+    model: nn.Module,
+    content: Mapping[str, Any],
+    *,
+    fastreid: bool,
+    form: str | None,
+    dropped: Sequence[str],
 ) -> list[str]:
     """List what the model computes differently from the program that wrote a file.
 
@@ -50,6 +65,7 @@ def find_incompatibilities(
         model: with the file's weights.
         content: of the file.
         fastreid: whether FastReID wrote it.
+        form: the architecture that FastReID's file is of, if it is built here.
         dropped: names of tensors in the file that the model does not have.
 
     Returns:
@@ -58,6 +74,8 @@ def find_incompatibilities(
     found = []
     behind = (*BEHIND_EMBEDDING, *INPUT_STATISTICS, POOLING)
     for name in dropped:
+        if NOT_OF_THE_MODEL.match(name):
+            continue
         if name.startswith(LAYUMIS_EMBEDDING) or not name.startswith(behind):
             found.append(
                 f"{name!r} is part of the embedding there and is not built here; choose an "
@@ -72,10 +90,9 @@ def find_incompatibilities(
         if form is not None:
             found.append(form)
     elif fastreid and model.padded_stem:
-        forms = " or ".join(name for name, own in ARCHITECTURES.items() if own.fastreid == name)
         found.append(
-            "FastReID's ResNet has a first pooling without padding; "
-            f"choose {forms}, which have it too"
+            "FastReID's ResNet has a first pooling without padding; choose "
+            f"{form or 'an architecture of FastReID'}, which has it too"
         )
     elif not fastreid and not model.padded_stem:
         found.append(

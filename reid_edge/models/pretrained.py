@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -12,18 +11,25 @@ from reid_edge.core.errors import CheckpointError
 from reid_edge.core.model_file import Colours
 from reid_edge.models.architecture import CLASSIFIER, HEAD
 from reid_edge.models.checkpoint import read_torch_file
-from reid_edge.models.incompatibilities import check_pooling, find_incompatibilities
+from reid_edge.models.fastreid_files import (
+    find_architecture,
+    is_fastreids,
+    with_exponent,
+    with_own_names,
+)
+from reid_edge.models.foreign_state import COUNTER, find_state, unwrapped
+from reid_edge.models.incompatibilities import (
+    NOT_OF_THE_MODEL,
+    check_pooling,
+    find_incompatibilities,
+)
 from reid_edge.models.input_statistics import INPUT_STATISTICS, input_statistics
 from reid_edge.models.registry import ARCHITECTURES
 from reid_edge.models.resnet import ResNet
+from reid_edge.models.tensor_checks import find_flaw
 
-WRAPPERS = ("state_dict", "model", "model_state_dict")
-# DataParallel's, layumi's and FastReID's.
-PREFIXES = re.compile(r"^(?:(?:module|model|backbone)\.)+")
 # The layers behind the pooled features differ between programs and tasks.
-HEADS = (*(f"{name}." for name in HEAD), "heads.")
-# FastReID's model has these two parts.
-FASTREID = ("backbone.", "heads.")
+HEADS = (*(f"{name}." for name in HEAD), "heads.", "head.")
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,7 @@ class LoadReport:
         statistics: mean and std of colours in [0, 1] with which the file's program normalises.
         incompatibilities: what the model computes differently from that program, one clause each.
         last_stride: of the model, if it is a ResNet and the file does not say its stride.
+        notes: what was chosen or assumed where the file leaves it open, one clause each.
     """
 
     path: Path
@@ -48,6 +55,7 @@ class LoadReport:
     statistics: tuple[Colours, Colours]
     incompatibilities: tuple[str, ...] = ()
     last_stride: int | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def random(self) -> tuple[str, ...]:
@@ -64,12 +72,13 @@ class LoadReport:
             f"{self.path.name}: {len(self.taken)} tensors taken, {names(self.dropped)} dropped, "
             f"{names(self.missing)} missing"
         )
+        line = "; ".join((line, *self.notes))
         if self.last_stride is None:
             return line
         return f"{line}; the file does not say its last stride, the model's is {self.last_stride}"
 
 
-def load_pretrained(model: nn.Module, path: Path) -> LoadReport:
+def load_pretrained(model: nn.Module, path: Path, key: str | None = None) -> LoadReport:
     """Load weights into a model, in place; the backbone has to fit as a whole.
 
     The head of another program or task is dropped. A head that the file does not have (an embedding
@@ -77,44 +86,59 @@ def load_pretrained(model: nn.Module, path: Path) -> LoadReport:
 
     Args:
         model: its classifier keeps its random weights unless the file's has the same shape.
-        path: a file of ``torch.save``, see :func:`extract_state`.
+        path: a file of ``torch.save``, see :mod:`reid_edge.models.foreign_state`.
+        key: under which its weights are, if there are several, see
+            :func:`reid_edge.models.foreign_state.find_state`.
 
     Returns:
-        Which tensors were taken, dropped and missing, and what the model computes differently from
-        the program that wrote the file.
+        Which tensors were taken, dropped and missing, what the model computes differently from the
+        program that wrote the file, and what the file leaves open.
 
     Raises:
-        CheckpointError: the file is not safe or not readable, the backbone does not fit, a head
-            other than the classifier fits only in part, or the file has weights of a pooling other
-            than the average (other poolings of FastReID have no weights and are not noticed).
+        CheckpointError: the file is not safe or not readable, its tensors cannot be weights
+            (integers, sparse or not finite ones, all zero), the backbone does not fit, a head other
+            than the classifier fits only in part, or the file has weights of a pooling that the
+            model has not (poolings of FastReID without weights are not noticed).
     """
     content = read_torch_file(path)
-    state = extract_state(content, path)
-    check_pooling(path, state)
+    found = find_state(content, path, key)
     own = model.state_dict()
-    taken = {n: t for n, t in state.items() if n in own and own[n].shape == t.shape}
-    dropped = sorted(name for name in state if name not in taken)
-    counter = "num_batches_tracked"
-    missing = sorted(name for name in own if name not in taken and not name.endswith(counter))
+    is_own, fastreid = "format_version" in content, is_fastreids(found.state)
+    state = unwrapped(found.state, path, own)
+    notes = [str(found)] if found.others else []
+    form = None
+    if fastreid:
+        form = find_architecture(state)
+        check_pooling(path, state, own)
+        state = with_own_names(state)
+        exponent = with_exponent(state, own)
+        if exponent is not None:
+            notes.append(exponent)
+    if not is_own and not any(name in state for name in INPUT_STATISTICS):
+        notes.append("no mean and std of colours in it, ImageNet's are assumed")
+    fitting = {n: t for n, t in state.items() if n in own and own[n].shape == t.shape}
+    flaw = find_flaw(fitting, own)
+    if flaw is not None:
+        raise CheckpointError(f"{path}: {flaw}; save the weights of a trained model in float32")
+    dropped = sorted(name for name in state if name not in fitting)
+    missing = sorted(name for name in own if name not in fitting and not name.endswith(COUNTER))
     wrong = [name for name in dropped if not _may_differ(name, own)]
     wrong += [name for name in missing if not _may_differ(name, state)]
     if wrong:
         raise CheckpointError(f"{path}: does not fit the model: {_misfit(wrong[0], state, own)}")
-    model.load_state_dict(taken, strict=False)
-    # Our own checkpoints name their architecture, and with it the stride.
-    says_it = "format_version" in content
-    last_stride = model.last_stride if isinstance(model, ResNet) and not says_it else None
-    fastreid = is_fastreids(content, path)
+    model.load_state_dict(fitting, strict=False)
     return LoadReport(
         path,
-        tuple(taken),
+        tuple(fitting),
         tuple(dropped),
         tuple(missing),
         statistics=input_statistics(path, state),
         incompatibilities=tuple(
-            find_incompatibilities(model, content, fastreid=fastreid, dropped=dropped)
+            find_incompatibilities(model, content, fastreid=fastreid, form=form, dropped=dropped)
         ),
-        last_stride=last_stride,
+        # Our own checkpoints name their architecture, and with it the stride.
+        last_stride=model.last_stride if isinstance(model, ResNet) and not is_own else None,
+        notes=tuple(notes),
     )
 
 
@@ -137,69 +161,6 @@ def architecture_from_name(path: Path) -> str:
     return max(found, key=len)
 
 
-def extract_state(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
-    """Find the state dictionary in a file's content, and rename its tensors as they are here.
-
-    Args:
-        content: a bare state dictionary (layumi, BoxMOT, torchvision), or one below the key
-            ``state_dict`` (torchreid) or ``model`` (FastReID). Names may start with ``module.``
-            (DataParallel), ``model.`` (layumi) or ``backbone.`` (FastReID).
-        path: the file, for messages.
-
-    Raises:
-        CheckpointError: the content has no tensors, or two of them get the same name.
-    """
-    state: dict[str, Tensor] = {}
-    for name, value in _tensors(content, path).items():
-        short = PREFIXES.sub("", name)
-        if short in state:
-            raise CheckpointError(f"{path}: holds {short!r} twice; save one model alone")
-        state[short] = value
-    return _with_fastreid_head(state)
-
-
-def is_fastreids(content: Mapping[str, Any], path: Path) -> bool:
-    """Tell by the names of its tensors whether FastReID wrote a file.
-
-    Raises:
-        CheckpointError: the content has no tensors.
-    """
-    names = [re.sub(r"^(?:(?:module|model)\.)+", "", name) for name in _tensors(content, path)]
-    return all(any(name.startswith(part) for name in names) for part in FASTREID)
-
-
-def _tensors(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
-    for wrapper in WRAPPERS:
-        if isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-            break
-    found = {name: value for name, value in content.items() if isinstance(value, Tensor)}
-    if not found:
-        raise CheckpointError(f"{path}: no weights in it; expected a state dictionary")
-    return found
-
-
-def _with_fastreid_head(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename FastReID's head to a BNNeck, with an embedding layer in front of it if it has one.
-
-    FastReID's embedding layer is a pointwise convolution; on pooled features it is a linear layer.
-    """
-    first = state.get("heads.bottleneck.0.weight")
-    has_layer = first is not None and first.dim() == 4
-    neck = "heads.bottleneck.1." if has_layer else "heads.bottleneck.0."
-    renamed = {}
-    for name, value in state.items():
-        if name in ("heads.weight", "heads.classifier.weight"):
-            renamed["classifier.weight"] = value
-        elif has_layer and name == "heads.bottleneck.0.weight":
-            renamed["embedding.0.weight"] = value.flatten(1)
-        elif name.startswith(neck):
-            renamed["bottleneck." + name.removeprefix(neck)] = value
-        else:
-            renamed[name] = value
-    return renamed
-
-
 def _may_differ(name: str, other: Mapping[str, Tensor]) -> bool:
     """Tell whether a tensor may be in the file only or in the model only.
 
@@ -209,7 +170,7 @@ def _may_differ(name: str, other: Mapping[str, Tensor]) -> bool:
         name: of the tensor.
         other: the tensors of the one that lacks it.
     """
-    if name in INPUT_STATISTICS or name.startswith(f"{CLASSIFIER}."):
+    if name.startswith((*INPUT_STATISTICS, f"{CLASSIFIER}.")) or NOT_OF_THE_MODEL.match(name):
         return True
     head = next((head for head in HEADS if name.startswith(head)), None)
     return head is not None and not any(key.startswith(head) for key in other)

@@ -1,4 +1,4 @@
-"""ResNet-18 and ResNet-50 for re-identification.
+"""ResNets for re-identification.
 
 He et al., "Deep Residual Learning for Image Recognition", CVPR 2016; last stride 1 and BNNeck:
 Luo et al., "Bag of Tricks and a Strong Baseline for Deep Person Re-Identification", CVPRW 2019.
@@ -15,10 +15,17 @@ from torch import Tensor, nn
 from reid_edge.core.errors import ModelError
 from reid_edge.models.architecture import Architecture
 from reid_edge.models.osnet import initialise
-from reid_edge.models.resnet_blocks import BasicBlock, BlockWidths, Bottleneck
+from reid_edge.models.resnet_blocks import (
+    BasicBlock,
+    BlockWidths,
+    Bottleneck,
+    GeneralizedMeanPooling,
+)
 
 STEM_CHANNELS = 64
 STAGE_CHANNELS = (64, 128, 256, 512)
+# Of generalized mean pooling, at the start.
+EXPONENT = 3.0
 
 
 @dataclass(frozen=True)
@@ -28,10 +35,12 @@ class Depth:
     Attributes:
         block: class of its blocks.
         blocks: number of blocks in each of the four stages.
+        non_local: number of last blocks in each stage that FastReID gives a non-local block.
     """
 
     block: type[BasicBlock] | type[Bottleneck]
     blocks: tuple[int, int, int, int]
+    non_local: tuple[int, int, int, int] = (0, 0, 0, 0)
 
     @property
     def features(self) -> int:
@@ -39,7 +48,12 @@ class Depth:
         return STAGE_CHANNELS[-1] * self.block.expansion
 
 
-DEPTHS = {18: Depth(BasicBlock, (2, 2, 2, 2)), 50: Depth(Bottleneck, (3, 4, 6, 3))}
+DEPTHS = {
+    18: Depth(BasicBlock, (2, 2, 2, 2)),
+    34: Depth(BasicBlock, (3, 4, 6, 3)),
+    50: Depth(Bottleneck, (3, 4, 6, 3), non_local=(0, 2, 3, 0)),
+    101: Depth(Bottleneck, (3, 4, 23, 3), non_local=(0, 2, 9, 0)),
+}
 
 
 class ResNet(nn.Module):
@@ -55,11 +69,11 @@ class ResNet(nn.Module):
     embedding, at every ``width``, as OSNet does.
 
     Args:
-        depth: 18 or 50.
+        depth: 18, 34, 50 or 101.
         num_classes: size of the classifier.
         embedding_dim: D, size of the embedding. None or the full-width backbone's size (512 for
-            ResNet-18, 2048 for ResNet-50): the pooled features; another size: a linear embedding
-            layer with BatchNorm.
+            ResNet-18 and 34, 2048 for others): the pooled features; another size: a linear
+            embedding layer with BatchNorm.
         width: share of the published architecture's channels.
         last_stride: stride of the last stage; 1 keeps its feature map at twice the published size.
             The weights fit both strides, but the embeddings differ.
@@ -68,6 +82,9 @@ class ResNet(nn.Module):
         padded_stem: pad the input of the first pooling, as torchvision does; without padding the
             pooling starts in the corner, as FastReID's. Sizes and weights are the same, but the
             embeddings differ.
+        ibn: instance normalisation of half of the inner channels, in the first three stages.
+        non_local: non-local blocks behind the last blocks of the stages, as FastReID has them.
+        gem: generalized mean pooling, with an exponent that is learned.
 
     Raises:
         ModelError: the depth is not known, or a layer has no channel left.
@@ -83,10 +100,13 @@ class ResNet(nn.Module):
         last_stride: int = 1,
         bnneck: bool = False,
         padded_stem: bool = True,
+        ibn: bool = False,
+        non_local: bool = False,
+        gem: bool = False,
     ) -> None:
         super().__init__()
         if depth not in DEPTHS:
-            raise ModelError(f"no ResNet of depth {depth}: known are 18 and 50")
+            raise ModelError(f"no ResNet of depth {depth}: known are {', '.join(map(str, DEPTHS))}")
         kind = DEPTHS[depth]
         self.last_stride = last_stride
         self.padded_stem = padded_stem
@@ -100,11 +120,13 @@ class ResNet(nn.Module):
         self.maxpool = nn.MaxPool2d(
             3, stride=2, padding=1 if padded_stem else 0, ceil_mode=not padded_stem
         )
-        self.layer1 = _make_stage(kind, 1, stages[0], stride=1)
-        self.layer2 = _make_stage(kind, 2, stages[1], stride=2)
-        self.layer3 = _make_stage(kind, 3, stages[2], stride=2)
-        self.layer4 = _make_stage(kind, 4, stages[3], stride=last_stride)
-        self.global_avgpool = nn.AdaptiveAvgPool2d(1)
+        make = partial(_make_stage, kind, ibn=ibn, non_local=non_local)
+        self.layer1 = make(1, stages[0], stride=1)
+        self.layer2 = make(2, stages[1], stride=2)
+        self.layer3 = make(3, stages[2], stride=2)
+        # The features of the last stage keep the style that instance normalisation removes.
+        self.layer4 = make(4, stages[3], stride=last_stride, ibn=False)
+        self.global_avgpool = GeneralizedMeanPooling(EXPONENT) if gem else nn.AdaptiveAvgPool2d(1)
         self.embedding = None
         if has_layer:
             # No bias: the BatchNorm behind it, its own or the BNNeck, would subtract it.
@@ -150,7 +172,9 @@ def _block_widths(kind: Depth, width: float, *, last_output: int | None) -> list
     return [BlockWidths(*widths) for widths in zip(inputs, middles, outputs, strict=True)]
 
 
-def _make_stage(kind: Depth, number: int, widths: BlockWidths, *, stride: int) -> nn.Sequential:
+def _make_stage(
+    kind: Depth, number: int, widths: BlockWidths, *, stride: int, ibn: bool, non_local: bool
+) -> nn.Sequential:
     shortcut = None
     # As in torchvision: the first stage of ResNet-18 has none, at any width.
     if number > 1 or kind.block.expansion > 1:
@@ -159,9 +183,14 @@ def _make_stage(kind: Depth, number: int, widths: BlockWidths, *, stride: int) -
             nn.BatchNorm2d(widths.outputs),
         )
     later = BlockWidths(widths.outputs, widths.middle, widths.outputs)
+    blocks = kind.blocks[number - 1]
+    first_non_local = blocks - kind.non_local[number - 1] if non_local else blocks
     return nn.Sequential(
-        kind.block(widths, stride, shortcut),
-        *(kind.block(later, 1, None) for _ in range(kind.blocks[number - 1] - 1)),
+        kind.block(widths, stride, shortcut, ibn=ibn, non_local=first_non_local == 0),
+        *(
+            kind.block(later, 1, None, ibn=ibn, non_local=block >= first_non_local)
+            for block in range(1, blocks)
+        ),
     )
 
 
@@ -177,7 +206,7 @@ def _declare(depth: int, suffix: str, description: str, **options: Any) -> Archi
         embedding_dim=DEPTHS[depth].features,
         bnneck=f"{name}_bnneck" if is_plain else None,
         stride_2=f"{name}_last_stride_2" if is_plain else None,
-        fastreid=f"{name}_fastreid",
+        fastreid=name + suffix if "_fastreid" in suffix else f"{name}_fastreid",
     )
 
 
@@ -189,8 +218,22 @@ RESNET50_BNNECK = _declare(50, "_bnneck", " with a BNNeck", bnneck=True)
 RESNET18_LAST_STRIDE_2 = _declare(18, "_last_stride_2", " as in torchvision", last_stride=2)
 RESNET50_LAST_STRIDE_2 = _declare(50, "_last_stride_2", " as in torchvision", last_stride=2)
 # FastReID builds a BNNeck and a first pooling without padding.
-RESNET18_FASTREID = _declare(18, "_fastreid", " as in FastReID", bnneck=True, padded_stem=False)
-RESNET50_FASTREID = _declare(50, "_fastreid", " as in FastReID", bnneck=True, padded_stem=False)
+_declare_fastreids = partial(_declare, bnneck=True, padded_stem=False)
+RESNET18_FASTREID = _declare_fastreids(18, "_fastreid", " as in FastReID")
+RESNET50_FASTREID = _declare_fastreids(50, "_fastreid", " as in FastReID")
+RESNET50_IBN_FASTREID = _declare_fastreids(50, "_ibn_fastreid", "-IBN as in FastReID", ibn=True)
+RESNET101_IBN_FASTREID = _declare_fastreids(101, "_ibn_fastreid", "-IBN as in FastReID", ibn=True)
+# Its stronger baseline (SBS) and AGW. They have no non-local blocks at depths 18 and 34.
+_declare_sbs = partial(_declare_fastreids, gem=True, non_local=True)
+RESNET18_FASTREID_SBS = _declare_sbs(18, "_fastreid_sbs", " as in FastReID's SBS and AGW")
+RESNET34_FASTREID_SBS = _declare_sbs(34, "_fastreid_sbs", " as in FastReID's SBS and AGW")
+RESNET50_FASTREID_SBS = _declare_sbs(50, "_fastreid_sbs", " as in FastReID's SBS and AGW")
+RESNET50_IBN_FASTREID_SBS = _declare_sbs(
+    50, "_ibn_fastreid_sbs", "-IBN as in FastReID's SBS and AGW", ibn=True
+)
+RESNET101_IBN_FASTREID_SBS = _declare_sbs(
+    101, "_ibn_fastreid_sbs", "-IBN as in FastReID's SBS and AGW", ibn=True
+)
 # These widths are not published; they are targets of pruning.
 RESNET18_X0_5 = _declare(18, "_x0_5", " at half of its width", width=0.5)
 RESNET50_X0_5 = _declare(50, "_x0_5", " at half of its width", width=0.5)

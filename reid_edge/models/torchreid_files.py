@@ -38,7 +38,7 @@ def check_shared(info: Described) -> None:
             f"{info.architecture} as published; this model's {name} has {info.widths[name]} "
             "channels: prune to a published width, or export others than torchreid and boxmot"
         )
-    shared = [name for name, known in ARCHITECTURES.items() if PROGRAMS <= {*known.published_by}]
+    shared = [name for name, known in ARCHITECTURES.items() if {*known.published_by} >= PROGRAMS]
     if info.architecture not in shared or info.embedding_dim != EMBEDDING_DIM:
         raise ModelError(
             f"torchreid and BoxMOT do not build {info.architecture} with {info.embedding_dim} "

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reid_edge.core.archive import ARCHIVE_HEAD
 from reid_edge.core.devices import choose_device
 from reid_edge.core.errors import CheckpointError
 from reid_edge.core.model_file import (
-    ARCHIVE_HEAD,
     Backend,
     LoadedModel,
     LoadOptions,
@@ -32,9 +32,9 @@ def load(path: Path, options: LoadOptions) -> LoadedModel:
     Args:
         path: a file of ``torch.save``; nothing in it is run.
         options: the architecture is that of a foreign checkpoint; by default it is read off the
-            file's name, as in ``osnet_x0_25_msmt17.pt``. A ResNet's name does not tell its last
-            stride; FastReID's is taken for 1. The input size is that of BoxMOT's ``img_size``, if
-            there is one.
+            file's name, as in ``osnet_x0_25_msmt17.pt``, or off FastReID's weights. A ResNet's name
+            does not tell its last stride; FastReID's is taken for 1. The input size is that of
+            BoxMOT's ``img_size``, if there is one.
 
     Raises:
         CheckpointError: the file is damaged or not safe, its weights do not fit, nothing says
@@ -45,30 +45,42 @@ def load(path: Path, options: LoadOptions) -> LoadedModel:
     from reid_edge.models.checkpoint import load_checkpoint, read_torch_file
 
     content = read_torch_file(path)
-    if "format_version" in content:
+    if "format_version" not in content:
+        model, metadata = _load_foreign(path, content, options)
+    elif options.weights_key is not None:
+        raise CheckpointError(f"{path}: holds one model; leave --weights-key out")
+    else:
         model, info = load_checkpoint(path)
         metadata = ModelMetadata(
             info.architecture, info.input_size, info.colour_order, info.mean, info.std
         )
-    else:
-        model, metadata = _load_foreign(path, content, options.architecture)
     embed = embed_on(model, choose_device(options.device))
     return LoadedModel(embed, metadata, "checkpoint")
 
 
 def _load_foreign(
-    path: Path, content: Mapping[str, Any], architecture: str | None
+    path: Path, content: Mapping[str, Any], options: LoadOptions
 ) -> tuple[nn.Module, ModelMetadata]:
-    from reid_edge.models.pretrained import extract_state, is_fastreids, load_pretrained
+    from reid_edge.models.fastreid_files import is_fastreids, with_own_names
+    from reid_edge.models.foreign_state import find_state, unwrapped
+    from reid_edge.models.pretrained import load_pretrained
     from reid_edge.models.registry import build_model
 
-    state = extract_state(content, path)
-    if is_fastreids(content, path):
-        name = _fastreids_architecture(path, architecture)
-    else:
-        name = architecture or _architecture_from_name(path, state)
-    model = build_model(name, **_sizes(state))
-    report = load_pretrained(model, path)
+    found = find_state(content, path, options.weights_key)
+    state = unwrapped(found.state, path)
+    choose = _fastreids_architecture if is_fastreids(found.state) else _architecture
+    name = choose(path, state, options.architecture)
+    # The number of classes and the embedding size are those of the weights, where they are there.
+    state = with_own_names(state)
+    layers = {"num_classes": (f"{CLASSIFIER}.weight",), "embedding_dim": EMBEDDING_WEIGHTS}
+    sizes = {
+        option: len(state[layer])
+        for option, names in layers.items()
+        for layer in names
+        if layer in state and state[layer].ndim == 2 and len(state[layer])
+    }
+    model = build_model(name, **sizes)
+    report = load_pretrained(model, path, options.weights_key)
     if report.incompatibilities:
         raise CheckpointError(f"{path}: {report.incompatibilities[0]}")
     # Training could begin with a random embedding layer; an embedding made by one means nothing.
@@ -78,30 +90,46 @@ def _load_foreign(
             "embeddings; choose the architecture of the file"
         )
     _log.info("%s", report)
+    input_size = None
+    match content.get("img_size"):  # BoxMOT's: what it resizes images to
+        case [int(height), int(width)]:
+            input_size = height, width
     mean, std = report.statistics
-    metadata = ModelMetadata(name, _boxmots_input_size(content), mean=mean, std=std)
-    return model.eval(), metadata
+    return model.eval(), ModelMetadata(name, input_size, mean=mean, std=std)
 
 
-def _fastreids_architecture(path: Path, architecture: str | None) -> str:
-    """Return FastReID's form of the architecture that is asked for or in the file's name."""
-    from reid_edge.models.pretrained import architecture_from_name
+def _fastreids_architecture(
+    path: Path, state: Mapping[str, Tensor], architecture: str | None
+) -> str:
+    """Return the architecture of FastReID's weights, which tell it; another one is refused."""
+    from reid_edge.models.fastreid_files import find_architecture
 
-    name = architecture or architecture_from_name(path)
-    form = ARCHITECTURES.load(name).fastreid
-    if form is None:  # FastReID's OSNet is torchreid's
-        return name
-    if architecture not in (None, form):
+    form = find_architecture(state)
+    if form is None:
+        # One that was registered from outside may be what nobody here knows.
+        if architecture is not None and ARCHITECTURES.load(architecture).fastreid == architecture:
+            return architecture
+        forms = [name for name, declared in ARCHITECTURES.items() if declared.fastreid == name]
         raise CheckpointError(
-            f"{path}: is of FastReID, whose ResNet has a first pooling without padding; give "
-            f"--architecture {form}"
+            f"{path}: is of FastReID, with a backbone that is not built here; known are "
+            f"{', '.join(forms)}; export others to ONNX with FastReID"
         )
+    if architecture not in (None, form):
+        reason = ", whose ResNet has a first pooling without padding" if "resnet" in form else ""
+        raise CheckpointError(f"{path}: is of FastReID{reason}; give --architecture {form}")
     return form
 
 
-def _architecture_from_name(path: Path, state: Mapping[str, Tensor]) -> str:
+def _architecture(path: Path, state: Mapping[str, Tensor], architecture: str | None) -> str:
+    """Return the architecture that is asked for or in the file's name.
+
+    Raises:
+        CheckpointError: the name does not say all that the weights leave open.
+    """
     from reid_edge.models.pretrained import architecture_from_name
 
+    if architecture is not None:
+        return architecture
     name = architecture_from_name(path)
     declared = ARCHITECTURES.load(name)
     if declared.bnneck is not None and f"{NECK}.weight" in state:
@@ -115,25 +143,6 @@ def _architecture_from_name(path: Path, state: Mapping[str, Tensor]) -> str:
             "(torchreid's)"
         )
     return name
-
-
-def _boxmots_input_size(content: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Return the (height, width) that BoxMOT brings crops to, where its checkpoint says it."""
-    match content.get("img_size"):
-        case [int(height), int(width)]:
-            return height, width
-    return None
-
-
-def _sizes(state: Mapping[str, Tensor]) -> dict[str, int]:
-    """Read the number of classes and the embedding size off the weights, where they are there."""
-    layers = {"num_classes": (f"{CLASSIFIER}.weight",), "embedding_dim": EMBEDDING_WEIGHTS}
-    return {
-        option: len(state[layer])
-        for option, names in layers.items()
-        for layer in names
-        if layer in state and state[layer].ndim == 2 and len(state[layer])
-    }
 
 
 def _recognise(path: Path, head: bytes) -> bool:

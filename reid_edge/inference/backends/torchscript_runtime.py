@@ -9,10 +9,10 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reid_edge.core.archive import ARCHIVE_HEAD, find_damage
 from reid_edge.core.errors import CheckpointError, ModelError
 from reid_edge.core.int8_engine import quantized_engine, uses_reduced_range
 from reid_edge.core.model_file import (
-    ARCHIVE_HEAD,
     TORCHSCRIPT_METADATA,
     Backend,
     LoadedModel,
@@ -71,12 +71,16 @@ def load_torchscript(
         The module on the CPU in evaluation mode, and the metadata.
 
     Raises:
-        CheckpointError: the file is missing, cut short, not TorchScript, or has damaged metadata.
+        CheckpointError: the file is missing, cut short, not TorchScript, has damaged metadata, or
+            an entry of it differs from its checksum.
         ModelError: the engine is not supported on this machine.
     """
     import torch
 
     metadata = read_torchscript_metadata(path)
+    damage = find_damage(path)
+    if damage is not None:
+        raise CheckpointError(f"{path}: cut short or damaged ({damage}); copy it again")
     made_for = metadata.engine
     engine = engine or made_for
     supported = [name for name in torch.backends.quantized.supported_engines if name != "none"]
@@ -93,7 +97,7 @@ def load_torchscript(
         warnings.simplefilter("ignore")
         try:
             module = torch.jit.load(str(path), map_location="cpu").eval()  # type: ignore[no-untyped-call]
-        except (RuntimeError, ValueError) as error:
+        except Exception as error:  # damage shows as almost any exception
             raise CheckpointError(
                 f"{path}: not a readable TorchScript file (damaged, or of a newer PyTorch)"
             ) from error
@@ -115,13 +119,13 @@ def read_torchscript_metadata(path: Path) -> ModelMetadata:
             for name in archive.namelist():
                 if name.endswith(f"/extra/{TORCHSCRIPT_METADATA}"):
                     values = dict(json.loads(archive.read(name)))
-    except (OSError, zipfile.BadZipFile) as error:
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{path}: damaged metadata; export the model again") from error
+    except Exception as error:  # damage shows as almost any exception
         with path.open("rb") as file:
             is_archive = file.read(4) == ARCHIVE_HEAD
         problem = "cut short or damaged; copy it again" if is_archive else "not a TorchScript file"
         raise CheckpointError(f"{path}: {problem}") from error
-    except (ValueError, TypeError) as error:
-        raise CheckpointError(f"{path}: damaged metadata; export the model again") from error
     return ModelMetadata.from_strings(values, path)
 
 

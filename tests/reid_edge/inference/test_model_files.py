@@ -244,16 +244,14 @@ def test_statistics_of_fastreid_are_taken(
         load_embedder(fastreid_file(path, pixel_mean=torch.ones(1)))
 
 
-def test_pooling_of_fastreid_is_refused(tmp_path: Path, fastreid_file: Callable[..., Path]) -> None:
+def test_poolings_of_fastreid(tmp_path: Path, fastreid_file: Callable[..., Path]) -> None:
     path = tmp_path / "resnet18_bnneck.pth"
-    for tensors in (
-        {"heads.pool_layer.p": torch.tensor([3.0])},
-        {"heads.pool_layer.attention.weight": torch.ones(1)},
-    ):
-        with pytest.raises(
-            CheckpointError, match=r"'heads\.pool_layer\..*' is of a pooling that is"
-        ):
-            load_embedder(fastreid_file(path, **tensors))
+    with pytest.raises(CheckpointError, match=r"'heads\.pool_layer\..*' is of a pooling that this"):
+        load_embedder(fastreid_file(path, **{"heads.pool_layer.attention.weight": torch.ones(1)}))
+    learned = fastreid_file(path, **{"heads.pool_layer.p": torch.tensor([3.0])})
+    assert load_embedder(learned).space.architecture == "resnet18_fastreid_sbs"
+    with pytest.raises(CheckpointError, match=r"--architecture resnet18_fastreid_sbs"):
+        load_embedder(learned, architecture="resnet18_fastreid")
     average = {"heads.pool_layer.p": torch.ones(1)}
     assert load_embedder(fastreid_file(path, **average)).space.architecture == "resnet18_fastreid"
 

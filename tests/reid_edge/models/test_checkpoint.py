@@ -3,7 +3,9 @@
 import copy
 import pickle
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -186,6 +188,20 @@ def test_a_former_key_is_refused_with_the_new_one(tmp_path: Path) -> None:
         {"metrics": {"mAP": "good"}},
         {"mean": (0.5, 0.5)},
         {"state_dict": {"conv1.weight": 5}},
+        {"input_size": (0, 32)},
+        {"input_size": (64.5, 32)},
+        {"input_size": torch.zeros(2)},
+        {"mean": (0.5, 0.5, float("nan"))},
+        {"std": (0.2, 0.2, 0.0)},
+        {"std": (0.2, float("inf"), 0.2)},
+        {"std": "0.2"},
+        {"colour_order": "YUV"},
+        {"num_classes": 0},
+        {"num_classes": 10**15},
+        {"embedding_dim": 10**15},
+        {"widths": {5: [1, 1]}},
+        {5: 5},
+        {"state_dict": {5: torch.ones(1)}},
     ],
 )
 def test_damaged_content(tmp_path: Path, damage: dict[str, object]) -> None:
@@ -193,8 +209,108 @@ def test_damaged_content(tmp_path: Path, damage: dict[str, object]) -> None:
     save_checkpoint(tmp_path / "m.pt", model, describe(model, "osnet_x0_25", input_size=SIZE))
     content = torch.load(tmp_path / "m.pt", weights_only=True)
     torch.save({**content, **damage}, tmp_path / "m.pt")
-    with pytest.raises(CheckpointError, match=r"m\.pt: damaged checkpoint .*; write it again"):
+    with pytest.raises(CheckpointError, match=r"m\.pt: damaged checkpoint .*; write it again") as e:
         load_checkpoint(tmp_path / "m.pt")
+    assert "\n" not in str(e.value)
+
+
+FLAWS: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], str]] = {
+    "int": (lambda t: t.int(), "has values of type int32, expected floating point"),
+    "bool": (lambda t: t.bool(), "has values of type bool, expected floating point"),
+    "complex": (lambda t: t.to(torch.complex64), "has values of type complex64, expected floating"),
+    "sparse": (lambda t: t.to_sparse(), "is a sparse or nested tensor, expected a dense one"),
+    "meta": (lambda t: t.to("meta"), r"has a shape and no values \(device meta\)"),
+    "quantized": (
+        lambda t: torch.quantize_per_tensor(t, 0.1, 0, torch.qint8),
+        "is a quantized tensor, expected floating point",
+    ),
+    "nan": (lambda t: t * float("nan"), "has values that are NaN or infinite"),
+    "infinite": (lambda t: t / 0, "has values that are NaN or infinite"),
+    "repeated": (
+        lambda t: torch.ones(1).expand(t.shape), "claims to be larger than its values in the file"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore")  # PyTorch announces what it will change in quantized tensors
+@pytest.mark.parametrize("flaw", FLAWS)
+def test_tensors_that_cannot_be_weights(tmp_path: Path, flaw: str) -> None:
+    change, message = FLAWS[flaw]
+    model = build_model("osnet_x0_25", num_classes=4)
+    save_checkpoint(tmp_path / "m.pt", model, describe(model, "osnet_x0_25", input_size=SIZE))
+    content = torch.load(tmp_path / "m.pt", weights_only=True)
+    name = "conv5.conv.weight"
+    content["state_dict"][name] = change(content["state_dict"][name])
+    torch.save(content, tmp_path / "m.pt")
+    with pytest.raises(CheckpointError, match=f"m.pt: damaged checkpoint .*'{name}' {message}"):
+        load_checkpoint(tmp_path / "m.pt")
+    torch.save(content["state_dict"], tmp_path / "osnet_x0_25.pt")
+    with pytest.raises(CheckpointError, match=f"osnet_x0_25.pt: '{name}' {message}"):
+        load_pretrained(build_model("osnet_x0_25"), tmp_path / "osnet_x0_25.pt")
+
+
+def test_weights_that_are_all_zero(tmp_path: Path) -> None:
+    model = build_model("osnet_x0_25", num_classes=4)
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
+    save_checkpoint(tmp_path / "m.pt", model, describe(model, "osnet_x0_25", input_size=SIZE))
+    with pytest.raises(CheckpointError, match=r"damaged checkpoint .*the weights of all layers"):
+        load_checkpoint(tmp_path / "m.pt")
+    torch.save(model.state_dict(), tmp_path / "w.pt")
+    with pytest.raises(CheckpointError, match=r"w\.pt: the weights of all layers are zero"):
+        load_pretrained(build_model("osnet_x0_25"), tmp_path / "w.pt")
+
+
+def test_half_precision_is_taken(tmp_path: Path) -> None:
+    state = build_model("osnet_x0_25").half().state_dict()
+    torch.save(state, tmp_path / "w.pt")
+    model = build_model("osnet_x0_25")
+    load_pretrained(model, tmp_path / "w.pt")
+    assert torch.equal(model.state_dict()["fc.0.weight"], state["fc.0.weight"].float())
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("own") / "m.pt"
+    model = build_model("osnet_x0_25", num_classes=4)
+    save_checkpoint(path, model, describe(model, "osnet_x0_25", input_size=SIZE))
+    return path.read_bytes()
+
+
+def test_any_changed_bit_is_refused(tmp_path: Path, written: bytes) -> None:
+    path, random = tmp_path / "m.pt", Random(0)
+    # All bits of the first and last record, which say where everything is, and others of the file.
+    ends = [*range(8 * 64), *range(8 * (len(written) - 100), 8 * len(written))]
+    anywhere = [random.randrange(8 * len(written)) for _ in range(100)]
+    for bit in [*random.sample(ends, 100), *anywhere]:
+        changed = bytearray(written)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(changed)
+        with pytest.raises(CheckpointError, match=r"m\.pt: not a readable checkpoint") as caught:
+            read_torch_file(path)
+        assert "\n" not in str(caught.value)
+    for end in (len(written) - 1, len(written) - 64, len(written) - 71, len(written) - 93):
+        path.write_bytes(written[:end])
+        with pytest.raises(CheckpointError, match=r"m\.pt: not a readable checkpoint"):
+            read_torch_file(path)
+    path.write_bytes(written)
+    load_checkpoint(path)
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None
+
+
+def test_one_without_a_hash_is_checked_by_its_entries(tmp_path: Path, written: bytes) -> None:
+    (tmp_path / "m.pt").write_bytes(written)
+    content = torch.load(tmp_path / "m.pt", weights_only=True)
+    torch.save(content, tmp_path / "older.pt")
+    load_checkpoint(tmp_path / "older.pt")
+    older = (tmp_path / "older.pt").read_bytes()
+    value = content["state_dict"]["conv5.conv.weight"].numpy().tobytes()
+    changed = bytearray(older)
+    changed[older.index(value)] ^= 1
+    (tmp_path / "older.pt").write_bytes(changed)
+    with pytest.raises(CheckpointError, match=r"older\.pt: not a readable .*damaged: .*copy it ag"):
+        load_checkpoint(tmp_path / "older.pt")
 
 
 @pytest.mark.parametrize(

@@ -107,8 +107,8 @@ def test_a_checkpoint_comes_back(tmp_path: Path, name: str, embedding_dim: int |
 
 
 def test_impossible_ones_are_refused() -> None:
-    with pytest.raises(ModelError, match="no ResNet of depth 34: known are 18 and 50"):
-        ResNet(34)
+    with pytest.raises(ModelError, match="no ResNet of depth 35: known are 18, 34, 50, 101"):
+        ResNet(35)
     with pytest.raises(ModelError, match=r"width 0\.001 has layers without a channel"):
         ResNet(18, width=0.001)
 

@@ -36,13 +36,13 @@ class IBN(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.half = channels // 2
-        self.IN = nn.InstanceNorm2d(self.half, affine=True)
-        self.BN = nn.BatchNorm2d(channels - self.half)
+        self.normalised = channels // 2
+        self.IN = nn.InstanceNorm2d(self.normalised, affine=True)
+        self.BN = nn.BatchNorm2d(channels - self.normalised)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to the same shape."""
-        first, second = torch.split(x, [self.half, self.BN.num_features], dim=1)
+        first, second = torch.split(x, [self.normalised, self.BN.num_features], dim=1)
         return torch.cat((self.IN(first), self.BN(second)), 1)
 
 
@@ -132,7 +132,7 @@ class BasicBlock(nn.Module):
         out = self.bn2(self.conv2(out))
         out += x if self.downsample is None else self.downsample(x)
         out = self.relu(out)
-        return out if self.non_local is None else self.non_local(out)
+        return out if self.non_local is None else self.non_local(out)  # type: ignore[no-any-return]
 
 
 class Bottleneck(nn.Module):
@@ -175,7 +175,7 @@ class Bottleneck(nn.Module):
         out = self.bn3(self.conv3(out))
         out += x if self.downsample is None else self.downsample(x)
         out = self.relu(out)
-        return out if self.non_local is None else self.non_local(out)
+        return out if self.non_local is None else self.non_local(out)  # type: ignore[no-any-return]
 
 
 def _conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:

@@ -68,10 +68,16 @@ def parse_arguments(arguments: Sequence[str], prog: str) -> argparse.Namespace:
 
 
 def add_config_option(parser: argparse.ArgumentParser) -> None:
-    """Add the option that names a configuration."""
-    parser.add_argument(
+    """Add the option that names a configuration, and the one by which Hydra names it."""
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument(
         "--config", type=path_argument, metavar="FILE",
         help="YAML file with settings, or the name of one in configs/, such as osnet_x0_5",
+    )  # fmt: skip
+    either.add_argument(
+        "--config-name", "-cn", dest="config", metavar="NAME",
+        type=lambda name: path_argument(f"configs/{name.removesuffix('.yaml')}.yaml"),
+        help="name of a YAML file in configs/, as Hydra takes it",
     )  # fmt: skip
 
 

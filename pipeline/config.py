@@ -13,6 +13,7 @@ from pipeline.settings.evaluation import EvaluationSettings
 from pipeline.settings.latency import LatencySettings
 from pipeline.settings.model import ModelSettings
 from pipeline.settings.search import SearchSettings
+from pipeline.settings.transfer_learning import TransferLearningSettings
 from pipeline.stage import AnyStage, Stage, Stages
 from reid_edge.training.settings import MetricFormat
 
@@ -53,6 +54,8 @@ class Config(Settings):
     evaluation: EvaluationSettings = EvaluationSettings()
     latency: LatencySettings = LatencySettings()
     search: SearchSettings = SearchSettings()
+    # Read as what it sets, so that a run has each setting once.
+    transfer_learning: TransferLearningSettings = Field(TransferLearningSettings(), exclude=True)
 
     def of(self, stage: Stage[S]) -> S:
         """Return the section of a stage."""

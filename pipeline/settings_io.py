@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline.config import Config, config_class
 from pipeline.settings.base import UNKNOWN_NAME
+from pipeline.settings.cut import TransferTuning
 from pipeline.settings.target import TAG_MARK
 from pipeline.shipped_configs import shipped_config
 from pipeline.stage import Stages
@@ -52,9 +53,25 @@ def load_config(
         content["stages"] = [name.strip() for name in stages.split(",") if name.strip()]
     _check_stages(content.get("stages", kind.declared.default_names), kind.declared)
     try:
+        _apply_transfer_learning(content, kind)
         return kind.model_validate(content)
     except ValidationError as error:
         raise PipelineError(_explain(error, path, kind)) from error
+
+
+def _apply_transfer_learning(content: dict[str, Any], kind: type[Config]) -> None:
+    """Replace the section ``transfer_learning`` by the settings that it stands for."""
+    given = {"transfer_learning": content.pop("transfer_learning", {})}
+    section = kind.model_validate(given).transfer_learning
+    tuning = (content.get("transfer") or {}).get("tuning") or {}
+    for key, value in section.meaning(tuning.get("epochs", TransferTuning().epochs)):
+        if key == "train.pretrained" and (former := (content.get("train") or {}).get("pretrained")):
+            raise PipelineError(
+                f"{key}: {former} and transfer_learning.source_checkpoint both name the weights to "
+                "start from; give one of them"
+            )
+        if key != "transfer.tuning.frozen_epochs" or "frozen_epochs" not in tuning:
+            _set(content, key, value)
 
 
 def write_config(config: Config) -> str:

@@ -47,6 +47,10 @@ def overrides(tiny_market: Path, tmp_path: Path) -> dict[str, list[str]]:
         "transfer_x0_5": [
             f"data.root={tiny_market}", f"train.pretrained={tmp_path}/weights.pth",
         ],
+        "config_transfer_learning": [
+            f"data.root={tiny_market}",
+            f"transfer_learning.source_checkpoint={tmp_path}/weights.pth",
+        ],
         "resnet18_lpcv": [
             f"data.root={tiny_market}", f"data.also_train_on=[{{root: {tiny_market}}}]",
         ],

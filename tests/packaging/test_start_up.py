@@ -75,6 +75,8 @@ def test_bad_arguments(arguments: list[str], words: str, tmp_path: Path) -> None
         (["--report", "--run", "none"], "none: no run there (no config.yaml in it)"),
         (["--plan", "--run", "none"], "none: no run there; give --config FILE"),
         (["--config", "nowhere"], "nowhere: cannot read this configuration"),
+        (["--config-name", "nowhere"], "configs/nowhere.yaml: cannot read this configuration"),
+        ([*FACE, "-cn", "face"], "argument --config-name/-cn: not allowed with argument --config"),
         (
             [*FACE, "--stages", "qantize"],
             "unknown stage 'qantize': did you mean 'quantize'?",

@@ -119,8 +119,8 @@ def _free_handles(enough: int) -> int:
 class PipedLoader(DataLoader[Any]):
     """A loader whose workers give batches back through pipes, as arrays."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, collate_fn=_as_arrays, **options)
+    def __init__(self, dataset: Any, **options: Any) -> None:
+        super().__init__(dataset, collate_fn=_as_arrays, **options)
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """Yield the batches that the loader of PyTorch yields."""

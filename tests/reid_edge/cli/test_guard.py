@@ -37,8 +37,8 @@ def fail(error: BaseException) -> None:
         (OSError("no device"), 2, "error: no device; ask"),
         (MemoryError(), 2, "error: out of memory; lower --batch-size"),
         (RuntimeError("Caught RuntimeError in DataLoader worker process 0.\nOriginal Traceback "
-                      "(most recent call last):\nRuntimeError: unable to allocate shared memory(shm) for "
-                      "file </torch_1_2_0>: No space left on device (28)\n"), 2,
+                      "(most recent call last):\nRuntimeError: unable to allocate shared memory"
+                      "(shm) for file </torch_1_2_0>: No space left on device (28)\n"), 2,
          "error: shared memory (/dev/shm) is full; give more of it (docker run --shm-size=2g), or "
          "--workers 0"),
         (RuntimeError("DataLoader worker (pid 7) is killed"), 2,

@@ -1,0 +1,45 @@
+"""What is deprecated upstream is still there, see docs/reference/deprecated.md."""
+
+import inspect
+from importlib import import_module
+from importlib.metadata import requires
+from pathlib import Path
+
+import pytest
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "deprecated.md"
+USED = {
+    "torch-ao-quantization": (
+        "torch.ao.quantization.quantize_fx.prepare_fx",
+        "torch.ao.quantization.quantize_fx.prepare_qat_fx",
+        "torch.ao.quantization.quantize_fx.convert_fx",
+        "torch.ao.quantization.backend_config.get_qnnpack_backend_config",
+    ),
+    "torchscript": (
+        "torch.jit.trace", "torch.jit.freeze", "torch.jit.save", "torch.jit.load",
+    ),
+    "onnx-export": ("torch.onnx.export",),
+    "nni": (
+        "nni.compression.pruning.L2NormPruner",
+        "nni.compression.speedup.ModelSpeedup",
+        "nni.compression.utils.shape_dependency.ChannelDependency",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", USED)
+def test_what_is_deprecated_upstream_is_there(what: str) -> None:
+    for dotted in USED[what]:
+        module, _, name = dotted.rpartition(".")
+        assert hasattr(import_module(module), name), f"{dotted} is gone: see {PAGE}"
+
+
+def test_the_old_onnx_exporter_can_be_chosen() -> None:
+    assert "dynamo" in inspect.signature(import_module("torch.onnx").export).parameters
+
+
+def test_the_page_names_these_and_what_nni_fixes() -> None:
+    page = PAGE.read_text()
+    assert [what for what in USED if f"`{what}`" not in page] == []
+    fixed = {line.replace(" ", "") for line in requires("nni") or ()}
+    assert {"filelock<3.12", "typeguard<4.1.3,>=3.0.0"} <= fixed

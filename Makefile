@@ -98,7 +98,7 @@ lock: .venv/installed-tools
 	$(BIN)/python locks/lock.py $(TOOLS)/uv $(if $(UPGRADE),--upgrade)
 
 audit: .venv/installed-tools
-	$(TOOLS)/pip-audit --disable-pip --require-hashes --progress-spinner off \
+	$(TOOLS)/pip-audit --strict --disable-pip --require-hashes --progress-spinner off \
 	  $(patsubst %,-r %,$(wildcard locks/*.txt))
 
 clean:

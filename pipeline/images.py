@@ -39,6 +39,8 @@ def read_images(config: Config, run: RunDir) -> tuple[ReidData, str]:
         # Faces have no cameras; for persons a file name may not have been understood.
         level = logging.WARNING if config.evaluation.task == "person" else logging.INFO
         logger.log(level, "%s: %s", data.root, NO_CAMERAS)
+    for note in data.notes:
+        logger.warning("%s: %s", data.root, note)
     write_json(run.path / INSPECTION, stamps)
     return data, digest
 

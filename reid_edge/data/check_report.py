@@ -84,7 +84,7 @@ class DataReport:
         identities_by_camera: by camera, how many identities it has in train, query and gallery.
         distractors: gallery images of identities that no query asks for.
         distractor_identities: how many identities these are.
-        junk: images of person -1, which are not read.
+        junk: images of person -1, in MARS 00-1, which are not read.
         has_cameras: as that of :class:`reid_edge.data.schema.ReidData`.
         stand_in_cameras: there are cameras, but no identity has two images on one of them.
         unreadable: images that cannot be decoded.
@@ -92,6 +92,7 @@ class DataReport:
         shared_identities: identities in both training and test set.
         unmatched: queries that the protocol leaves out.
         sizes: of the images that can be read; none if there are none.
+        notes: what may be a mistake in how persons and cameras are written.
     """
 
     root: Path
@@ -107,6 +108,7 @@ class DataReport:
     shared_identities: tuple[int, ...]
     unmatched: tuple[UnmatchedQuery, ...]
     sizes: ImageSizes | None
+    notes: tuple[str, ...] = ()
 
     def problems(self) -> list[str]:
         """Return what makes training fail or its figures wrong, one sentence each."""
@@ -162,7 +164,7 @@ class DataReport:
 
     def _notes(self) -> list[str]:
         """Say what is worth knowing and no problem."""
-        notes = []
+        notes = list(self.notes)
         if self.sizes is not None:
             named = (self.sizes.smallest, self.sizes.median, self.sizes.largest)
             sizes = ", ".join(f"{width} x {height}" for width, height in named)

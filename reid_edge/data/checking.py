@@ -16,8 +16,6 @@ from reid_edge.data.check_report import (
     UnreadableImage,
 )
 from reid_edge.data.images import read_image
-from reid_edge.data.paths import list_images
-from reid_edge.data.readers.market1501 import JUNK, SPLITS
 from reid_edge.data.schema import ReidData, count_persons
 
 
@@ -48,9 +46,6 @@ def check_data(data: ReidData, progress: Progress | None = None) -> DataReport:
     distractors = [image for image in data.gallery if image.person not in asked] if asked else []
     different = set(data.images())
     pairs = {(image.person, image.camera) for image in different}
-    # The Market-1501 reader drops images of person -1.
-    folders = [data.root / folder for folder in SPLITS.values() if (data.root / folder).is_dir()]
-    junk = [path for folder in folders for path in list_images(folder)]
     return DataReport(
         root=data.root,
         splits=tuple(
@@ -60,7 +55,7 @@ def check_data(data: ReidData, progress: Progress | None = None) -> DataReport:
         identities_by_camera=_identities_by_camera(data),
         distractors=len(distractors),
         distractor_identities=count_persons(distractors),
-        junk=sum(path.name.startswith(f"{JUNK}_") for path in junk),
+        junk=data.junk,
         has_cameras=data.has_cameras,
         # No identity has two images on one camera, though some have several images.
         stand_in_cameras=data.has_cameras
@@ -75,6 +70,7 @@ def check_data(data: ReidData, progress: Progress | None = None) -> DataReport:
         ),
         unmatched=_unmatched(data),
         sizes=ImageSizes.of(readable) if readable else None,
+        notes=data.notes,
     )
 
 

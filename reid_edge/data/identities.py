@@ -1,4 +1,4 @@
-"""The identities and cameras of data sets: numbered, merged, and set apart for a test."""
+"""The identities and cameras of data sets: merged, stood in for, and set apart for a test."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -8,20 +8,6 @@ import numpy as np
 
 from reid_edge.core.errors import DataError
 from reid_edge.data.schema import ReidData, Sample, relabel
-
-
-def number_names(names: Iterable[str]) -> dict[str, int]:
-    """Give every name a number of its own, the same on every machine.
-
-    Names that are numbers keep them (``"0002"`` is 2), unless two names are the same number or one
-    has ten digits or more. Otherwise the names are numbered from 1 in the order of sorting.
-    """
-    ordered = sorted(set(names))
-    if all(name.isascii() and name.isdigit() and len(name) < 10 for name in ordered):
-        numbers = {name: int(name) for name in ordered}
-        if len(set(numbers.values())) == len(ordered):
-            return numbers
-    return {name: number for number, name in enumerate(ordered, start=1)}
 
 
 def stand_in_cameras(images: Iterable[tuple[int, Path]]) -> dict[Path, int]:

@@ -47,6 +47,8 @@ class ReidData:
         has_cameras: whether the numbers of query and gallery are those of cameras; where a set
             has none, as sets of faces, they only keep images of a person apart (see
             :func:`reid_edge.data.identities.stand_in_cameras`).
+        junk: how many images of junk (person -1) were found and left out.
+        notes: what may be a mistake in how persons and cameras are written.
     """
 
     root: Path
@@ -55,6 +57,8 @@ class ReidData:
     gallery: tuple[Sample, ...]
     protocol: Protocol = "market1501"
     has_cameras: bool = True
+    junk: int = 0
+    notes: tuple[str, ...] = ()
 
     def images(self) -> list[Sample]:
         """Return the images of all three splits."""

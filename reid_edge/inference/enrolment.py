@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reid_edge.core.errors import DataError
 from reid_edge.core.io import hash_file
 from reid_edge.core.progress import Progress
+from reid_edge.data.names import group_names, is_junk, is_missing
 from reid_edge.data.paths import (
     existing_folder,
     expand_home,
@@ -17,7 +18,6 @@ from reid_edge.data.paths import (
     inner_folders,
     list_images,
 )
-from reid_edge.data.readers.identity_folders import JUNK
 from reid_edge.data.readers.market1501 import NAME, SPLITS
 from reid_edge.inference.embedder import Embedder, embed_files
 from reid_edge.inference.faiss_index import IndexKind, check_kind
@@ -94,6 +94,16 @@ def enrol(
     else:
         gallery = Gallery(embedder.space, str(embedder.path.resolve()), kind or DEFAULT_KIND)
     images = read_gallery_folder(gallery_folder)
+    # A number is one person in whatever form it is written; the form enrolled first stays.
+    persons = dict.fromkeys(item.person for item in (*gallery.entries, *images))
+    order = {person: place for place, person in enumerate(persons)}
+    first: dict[str, str] = {}
+    for forms in group_names(order).values():
+        first |= dict.fromkeys(forms, min(forms, key=order.__getitem__))
+        if len(forms) > 1:
+            one = " and ".join(map(repr, forms))
+            _log.warning("%s are one person, enrolled as %r", one, first[forms[0]])
+    images = [replace(image, person=first[image.person]) for image in images]
     new = _new_entries(gallery, images, gallery_folder)
     if gallery.index is None:
         # Before the minutes that embedding takes.
@@ -105,8 +115,8 @@ def enrol(
         )
         gallery = append(gallery, [entry for _, entry in new], embeddings)
         gallery = save_gallery(index_folder, gallery)
-    persons = len({entry.person for entry in gallery.entries})
-    return Enrolment(len(new), len(images) - len(new), len(gallery.entries), persons, gallery.kind)
+    enrolled = len({entry.person for entry in gallery.entries})
+    return Enrolment(len(new), len(images) - len(new), len(gallery.entries), enrolled, gallery.kind)
 
 
 @dataclass(frozen=True)
@@ -151,7 +161,8 @@ def read_gallery_folder(folder: Path) -> list[NamedImage]:
 
     The folder has one of three layouts:
 
-    - a folder per person, whose name is the person's (``ann/1.jpg``); ``-1`` is left out;
+    - a folder per person, whose name is the person's (``ann/1.jpg``); ``-1`` and
+      ``00-1`` are left out;
     - images with Market-1501 names: ``0002_c1s1_000451_03.jpg`` is person ``0002``; junk
       (``-1``) and distractors (``0000``) are left out;
     - other images, whose name without the ending is the person's (``ann.jpg``).
@@ -171,7 +182,7 @@ def read_gallery_folder(folder: Path) -> list[NamedImage]:
     by_person = [
         NamedImage(path, person.name)
         for person in inner_folders(folder)
-        if person.name != JUNK
+        if not is_junk(person.name)
         for path in images_of(person, "a person", "put the images of each person into one folder")
     ]
     if flat and by_person:
@@ -182,6 +193,11 @@ def read_gallery_folder(folder: Path) -> list[NamedImage]:
     named = _name_flat(folder, flat) if flat else by_person
     if not named:
         raise DataError(f"{folder}: no images of anybody in it")
+    for image in named:
+        if is_missing(image.person):
+            raise DataError(
+                f"{image.path}: {image.person!r} is a missing value and no person; rename it"
+            )
     return named
 
 

@@ -7,19 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reid_edge.core.errors import DataError
-from reid_edge.data.identities import number_names, stand_in_cameras
+from reid_edge.data.identities import stand_in_cameras
+from reid_edge.data.names import clean_name, is_junk, is_missing, notes_on_names, number_names
 from reid_edge.data.paths import expand_home, image_inside
 from reid_edge.data.reader import Reader
 from reid_edge.data.schema import ReidData, Sample
 
 SPLITS = ("train", "query", "gallery")
-JUNK = "-1"
 PATH, PERSON, CAMERA = "img_path", "person_id", "camera_id"
 # The short ones are torchreid's.
 ALIASES = {
     "pid": PERSON, "camid": CAMERA, "cam_id": CAMERA, "camera": CAMERA,
 }  # fmt: skip
 CAMERA_LIKENESS = 0.75
+# Spreadsheets of many countries separate cells by a semicolon.
+DELIMITERS = ",;\t"
 
 
 @dataclass(frozen=True)
@@ -36,42 +38,48 @@ def read_csv_lists(root: Path) -> ReidData:
     """Read images that CSV files list.
 
     Paths are relative to the folder of the CSV file and stay within it. Persons and cameras may
-    be numbers or words, the same in all files. Columns are named in capitals or small letters;
-    ``pid`` is ``person_id``; ``camid``, ``cam_id`` and ``camera`` are ``camera_id``.
+    be numbers or words, the same in all files; whole numbers are the same in whatever form, such
+    as ``1``, ``01`` and ``1.0`` (see `group_names`). Columns are named in capitals or small
+    letters; ``pid`` is ``person_id``; ``camid``, ``cam_id`` and ``camera`` are ``camera_id``.
 
     Without ``camera_id`` no two images of a person share a camera (see `stand_in_cameras`), so
     that the protocol drops nothing but a query's own image. Person ``-1`` is junk, as in
-    Market-1501, and is dropped.
+    Market-1501, and is dropped; so is MARS's ``00-1``.
 
     Args:
         root: a folder with any of ``train.csv``, ``query.csv`` and ``gallery.csv``, the last two
             together; or one CSV file, or a folder with just one: all of it is training set then.
 
     Raises:
-        DataError: a file, a column or an image is missing, a column is named nearly as that of
-            the cameras is, a path leads out of the folder, an image is listed twice, or only some
-            lines name a camera.
+        DataError: a file, a column, an image or a person is missing, a column is named nearly as
+            that of the cameras is, a path leads out of the folder, an image is listed twice, or
+            only some lines name a camera.
     """
     root = expand_home(root)
     files = _find_files(root)
     base = next(iter(files.values())).parent.resolve()
-    rows = {split: list(_read_rows(file, base)) for split, file in files.items()}
-    everything = [row for split in SPLITS for row in rows.get(split, [])]
+    read = {split: list(_read_rows(file, base)) for split, file in files.items()}
+    rows = {
+        split: [row for row in found if not is_junk(row.person)] for split, found in read.items()
+    }
+    everything = [row for found in rows.values() for row in found]
+    persons = number_names(row.person for row in everything)
+    numbers = number_names(row.camera for row in everything if row.camera)
     known: dict[Path, Row] = {}
     for row in everything:
         other = known.setdefault(row.path, row)
-        if (other.person, other.camera) != (row.person, row.camera):
+        if persons[other.person] != persons[row.person] or (
+            numbers.get(other.camera) != numbers.get(row.camera)
+        ):
             raise DataError(
                 f"{row.where}: {row.path.name} has another person or camera than in {other.where}"
             )
     bare = [row for row in everything if not row.camera]
     if bare and len(bare) < len(everything):
         raise DataError(f"{bare[0].where}: no {CAMERA}, but other lines have one; give all or none")
-    persons = number_names(row.person for row in everything)
     if bare:
         cameras = stand_in_cameras((persons[row.person], row.path) for row in everything)
     else:
-        numbers = number_names(row.camera for row in everything)
         cameras = {row.path: numbers[row.camera] for row in everything}
     splits = {
         split: tuple(
@@ -80,7 +88,15 @@ def read_csv_lists(root: Path) -> ReidData:
         for split, found in rows.items()
     }
     train, query, gallery = (splits.get(split, ()) for split in SPLITS)
-    return ReidData(base, train, query, gallery, has_cameras=not bare)
+    return ReidData(
+        base,
+        train,
+        query,
+        gallery,
+        has_cameras=not bare,
+        junk=sum(map(len, read.values())) - len(everything),
+        notes=(*notes_on_names("person", persons), *notes_on_names("camera", numbers)),
+    )
 
 
 def _find_files(root: Path) -> dict[str, Path]:
@@ -94,7 +110,7 @@ def _find_files(root: Path) -> dict[str, Path]:
         raise DataError(f"{root}: query.csv and gallery.csv go together; one of them is missing")
     if files:
         return files
-    lists = sorted(root.glob("*.csv"))
+    lists = sorted(path for path in root.glob("*.csv") if path.is_file())
     if len(lists) == 1:
         return {"train": lists[0]}
     found = ", ".join(path.name for path in lists[:3]) or "none"
@@ -105,25 +121,46 @@ def _find_files(root: Path) -> dict[str, Path]:
 
 
 def _read_rows(file: Path, base: Path) -> Iterator[Row]:
-    """Yield the lines of a file, without junk."""
+    """Yield the lines of a file."""
     seen: dict[Path, int] = {}
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, skipinitialspace=True)
-            reader.fieldnames = _read_columns(file, reader.fieldnames or [])
-            for line in reader:
-                where = f"{file} line {reader.line_num}"
-                text, person, camera = (
-                    (line.get(column) or "").strip() for column in (PATH, PERSON, CAMERA)
+            first = stream.readline()
+            stream.seek(0)
+            delimiter = max(DELIMITERS, key=first.count)
+            lines = csv.reader(stream, delimiter=delimiter, skipinitialspace=True)
+            names = _read_columns(file, next(lines, []))
+            for line in lines:
+                where = f"{file} line {lines.line_num}"
+                cells = [cell.strip() for cell in line]
+                if not any(cells):
+                    continue
+                if any(cells[len(names) :]):
+                    raise DataError(
+                        f"{where}: {len(cells)} cells, but the first line names {len(names)}; "
+                        f"put a cell with {delimiter!r} in it into quotation marks"
+                    )
+                values = dict(zip(names, cells, strict=False))
+                text = values.get(PATH, "")
+                person, camera = (clean_name(values.get(name, "")) for name in (PERSON, CAMERA))
+                if any("\n" in cell or "\r" in cell for cell in (text, person, camera)):
+                    raise DataError(f"{where}: a line break in a cell; is a quotation mark open?")
+                if not text or is_missing(person):
+                    empty = not (text and person)
+                    raise DataError(
+                        f"{where}: {PERSON if text else PATH} is "
+                        + ("empty" if empty else f"{person!r}, a missing value; name the person")
+                    )
+                row = Row(
+                    image_inside(base, text, where),
+                    person,
+                    "" if is_missing(camera) else camera,
+                    where,
                 )
-                if not text or not person:
-                    raise DataError(f"{where}: {PATH if not text else PERSON} is empty")
-                row = Row(image_inside(base, text, where), person, camera, where)
                 if row.path in seen:
                     raise DataError(f"{row.where}: the image is in line {seen[row.path]} already")
-                seen[row.path] = reader.line_num
-                if row.person != JUNK:
-                    yield row
+                seen[row.path] = lines.line_num
+                yield row
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{file}: cannot be read as CSV in UTF-8 ({error})") from error
     if not seen:

@@ -4,7 +4,14 @@ import re
 from pathlib import Path
 
 from reid_edge.core.errors import DataError
-from reid_edge.data.identities import number_names, stand_in_cameras
+from reid_edge.data.identities import stand_in_cameras
+from reid_edge.data.names import (
+    is_junk,
+    is_missing,
+    notes_on_distractors,
+    notes_on_names,
+    number_names,
+)
 from reid_edge.data.paths import existing_folder, holds_images, images_of, inner_folders
 from reid_edge.data.reader import Reader
 from reid_edge.data.schema import ReidData, Sample
@@ -12,7 +19,6 @@ from reid_edge.data.schema import ReidData, Sample
 TRAIN, TRAIN_ALL, VALIDATION, QUERY, GALLERY = "train", "train_all", "val", "query", "gallery"
 # The last is made by layumi's Person_reID too, and not read here.
 SPLITS = frozenset((TRAIN, TRAIN_ALL, VALIDATION, QUERY, GALLERY, "multi-query"))
-JUNK = "-1"
 IN_ONE_FOLDER = (
     "put the images of each identity into one folder, with the camera in their names, such as "
     f"'c2_1.jpg'; sets of identities are folders named {TRAIN}, {QUERY} and {GALLERY}"
@@ -28,11 +34,13 @@ CAMERA = re.compile(
 def read_identity_folders(root: Path, *, train_all: bool = False) -> ReidData:
     """Read images that lie in a folder per identity.
 
-    The folder's name is the identity, a number or a word. An image's name may have the camera in
+    The folder's name is the identity, a number or a word; ``0002`` and ``2`` are the same number
+    (see `group_names`). An image's name may have the camera in
     it as ``c``, ``cam`` or ``camera`` and a number, in small letters or capitals
     (``0002_c1s1_000451_03.jpg``, ``c3_17.png``, ``Cam2-0001.jpg``), or as MARS has it
     (``0001C1T0001F001.jpg``). If none has, no two images of a person share a camera (see
-    `stand_in_cameras`). A folder named ``-1`` is junk, as in Market-1501, and is not read.
+    `stand_in_cameras`). Folders named ``-1``, as in Market-1501, or ``00-1``, as in MARS, are
+    junk and are not read.
 
     Args:
         root: a folder with ``train``, ``query`` and ``gallery`` in it, each with a folder per
@@ -42,13 +50,17 @@ def read_identity_folders(root: Path, *, train_all: bool = False) -> ReidData:
             instead of ``train`` alone.
 
     Raises:
-        DataError: there are no folders or no images in them, only some of the names have a
-            camera, or there are images that would not be read: in another folder beside these,
-            or in a folder within that of an identity.
+        DataError: there are no folders or no images in them, a folder is named ``nan`` or the
+            like, only some of the names have a camera, or there are images that would not be
+            read: in another folder beside these, or in a folder within that of an identity.
     """
     root = existing_folder(root)
     folders = _find_splits(root, train_all)
-    found = {split: _list_split(members) for split, members in folders.items()}
+    read = {split: _list_split(members) for split, members in folders.items()}
+    found = {
+        split: [(name, path) for name, path in members if not is_junk(name)]
+        for split, members in read.items()
+    }
     everything = [member for members in found.values() for member in members]
     persons = number_names(name for name, _ in everything)
     named = {
@@ -68,7 +80,18 @@ def read_identity_folders(root: Path, *, train_all: bool = False) -> ReidData:
         for split, members in found.items()
     }
     train, query, gallery = (splits.get(split, ()) for split in (TRAIN, QUERY, GALLERY))
-    return ReidData(root, train, query, gallery, has_cameras=bool(named))
+    return ReidData(
+        root,
+        train,
+        query,
+        gallery,
+        has_cameras=bool(named),
+        junk=sum(map(len, read.values())) - len(everything),
+        notes=(
+            *notes_on_names("person", persons),
+            *notes_on_distractors(image.path for image in (*train, *query)),
+        ),
+    )
 
 
 def _find_splits(root: Path, train_all: bool) -> dict[str, list[Path]]:
@@ -93,15 +116,16 @@ def _find_splits(root: Path, train_all: bool) -> dict[str, list[Path]]:
 
 
 def _list_split(folders: list[Path]) -> list[tuple[str, Path]]:
-    """List the images of a split with the names of their identities, without junk."""
-    members = [
-        (identity.name, path)
-        for folder in folders
-        for identity in inner_folders(folder)
-        if identity.name != JUNK
-        for path in images_of(identity, "an identity", IN_ONE_FOLDER)
-    ]
-    if not members:
+    """List the images of a split with the names of their identities, junk among them."""
+    members = []
+    for identity in (inner for folder in folders for inner in inner_folders(folder)):
+        if is_missing(identity.name):
+            raise DataError(
+                f"{identity}: {identity.name!r} is a missing value and no person; rename the folder"
+            )
+        images = images_of(identity, "an identity", IN_ONE_FOLDER)
+        members += [(identity.name, path) for path in images]
+    if all(is_junk(name) for name, _ in members):
         raise DataError(f"{folders[0]}: no folder with images in it; expected one per identity")
     return members
 

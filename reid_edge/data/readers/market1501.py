@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reid_edge.core.errors import DataError
+from reid_edge.data.names import JUNK, notes_on_distractors
 from reid_edge.data.paths import existing_folder, list_images
 from reid_edge.data.provenance import read_provenance
 from reid_edge.data.reader import Reader
@@ -17,7 +18,6 @@ SPLITS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_
 WRAPPINGS = ("", "Market-1501-v15.09.15", "market1501/Market-1501-v15.09.15", "market1501")
 SUFFIXES = (".jpg", ".jpeg", ".png")
 NAME = re.compile(r"^(-?\d+)_c(\d+)")
-JUNK = -1
 
 
 def read_market1501(root: Path) -> ReidData:
@@ -60,19 +60,27 @@ def read_market_layout(root: Path, wrappings: Sequence[str]) -> ReidData:
             f"Market-1501 layout: {', '.join(SPLITS.values())}"
         )
     provenance = read_provenance(base)
-    train, query, gallery = (base / SPLITS[split] for split in ("train", "query", "gallery"))
+    read: dict[str, tuple[Sample, ...]] = {}
+    for split, name in SPLITS.items():
+        if (base / name).exists() or split != "train":
+            read[split] = _read_split(base / name)
+    train, query, gallery = (
+        tuple(image for image in read.get(split, ()) if image.person != JUNK) for split in SPLITS
+    )
     return ReidData(
         base,
-        _read_split(train) if train.exists() else (),
-        _read_split(query),
-        _read_split(gallery),
+        train,
+        query,
+        gallery,
         protocol=provenance.protocol,
         has_cameras=provenance.has_cameras,
+        junk=sum(map(len, read.values())) - len(train) - len(query) - len(gallery),
+        notes=tuple(notes_on_distractors(image.path for image in (*train, *query))),
     )
 
 
 def _read_split(folder: Path) -> tuple[Sample, ...]:
-    """Read the images of one of the three folders, without junk."""
+    """Read the images of one of the three folders, junk among them."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; the Market-1501 layout needs it")
     files = list_images(folder, SUFFIXES)
@@ -86,8 +94,7 @@ def _read_split(folder: Path) -> tuple[Sample, ...]:
                 f"{path}: cannot read person and camera off the name; "
                 "expected something like 0002_c1s1_000451_03.jpg"
             )
-        if int(match[1]) != JUNK:
-            images.append(Sample(path, int(match[1]), int(match[2])))
+        images.append(Sample(path, int(match[1]), int(match[2])))
     return tuple(images)
 
 

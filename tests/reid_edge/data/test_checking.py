@@ -98,6 +98,13 @@ def test_queries_without_a_match_and_why(market: Path, paint: Paint) -> None:
     assert f"{same}: the gallery has person 5 on the query's camera 2 alone" in shown
 
 
+def test_what_a_reader_notes_is_shown(market: Path) -> None:
+    data = replace(read_market1501(market), notes=("one camera is written '1' and '1.0'",))
+    report = check_data(data)
+    assert "one camera is written '1' and '1.0'\n" in text(report)
+    assert not report.problems()
+
+
 def test_no_query_has_a_match(market: Path) -> None:
     for split in ("query", "bounding_box_test"):
         for path in (market / split).iterdir():

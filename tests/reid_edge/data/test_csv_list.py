@@ -99,6 +99,60 @@ def test_junk_and_a_byte_order_mark(images: Path) -> None:
     assert [p.person for p in read_csv_lists(images).train] == [5]
 
 
+def test_whole_numbers_are_numbers_in_whatever_form(images: Path) -> None:
+    # pandas writes a column of numbers that once had a gap as 1.0.
+    write(images, "train.csv", "img_path,person_id,camera_id", "a/1.jpg,07,2")
+    write(images, "query.csv", "img_path,person_id,camera_id", "a/2.jpg,12.0,1.0")
+    write(
+        images, "gallery.csv", "img_path,person_id,camera_id",
+        "a/2.jpg,12,01", "b/2.jpg, +12 ,1e0", "b/1.jpg,\uff11\uff12,2,", ",,", "  ",
+    )  # fmt: skip
+    data = read_csv_lists(images)
+    assert [(p.person, p.camera) for p in data.train] == [(7, 2)]
+    assert [(p.person, p.camera) for p in data.query] == [(12, 1)]
+    assert [(p.person, p.camera) for p in data.gallery] == [(12, 1), (12, 2), (12, 1)]
+    assert data.notes == (
+        "one person is written '+12' and '12' and '12.0' and '\uff11\uff12'",
+        "one camera is written '01' and '1.0' and '1e0'",
+    )
+
+
+@pytest.mark.parametrize("junk", ["-1", "-1.0", "-01", "00-1", "\u22121"])
+def test_junk_in_whatever_form(images: Path, junk: str) -> None:
+    write(images, "labels.csv", "img_path,person_id", "a/1.jpg,1", f"a/2.jpg,{junk}")
+    data = read_csv_lists(images)
+    assert [p.path.name for p in data.train] == ["1.jpg"]
+    assert data.junk == 1
+
+
+@pytest.mark.parametrize("name", ["nan", "NaN", "None", "NULL", "<NA>"])
+def test_a_missing_person_is_nobody(images: Path, name: str) -> None:
+    write(images, "train.csv", "img_path,person_id", "a/1.jpg,5", f"a/2.jpg,{name}")
+    with pytest.raises(DataError) as caught:
+        read_csv_lists(images)
+    assert str(caught.value) == (
+        f"{images}/train.csv line 3: person_id is {name!r}, a missing value; name the person"
+    )
+
+
+def test_a_missing_camera_is_none(images: Path) -> None:
+    write(images, "train.csv", "img_path,person_id,camera_id", "a/1.jpg,5,nan", "a/2.jpg,5,")
+    assert not read_csv_lists(images).has_cameras
+    write(images, "train.csv", "img_path,person_id,camera_id", "a/1.jpg,5,1.0", "a/2.jpg,5,NaN")
+    with pytest.raises(DataError, match="line 3: no camera_id, but other lines have one"):
+        read_csv_lists(images)
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_other_delimiters(images: Path, delimiter: str) -> None:
+    lines = ["img_path,person_id,camera_id", "a\\1.jpg,5,1", '"a/2.jpg", 5,2']
+    write(images, "train.csv", *(line.replace(",", delimiter) for line in lines))
+    data = read_csv_lists(images)
+    assert [(p.path.name, p.person, p.camera) for p in data.train] == [
+        ("1.jpg", 5, 1), ("2.jpg", 5, 2),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
@@ -113,6 +167,19 @@ def test_junk_and_a_byte_order_mark(images: Path) -> None:
         (["img_path,person_id", "a/1.jpg,5", "a/1.jpg,5"], "line 3: the image is in line 2 alre"),
         (["img_path,person_id", "../own/a/1.jpg,5"], r"train.csv line 2: the path .* climbs out"),
         (["img_path,person_id", "/etc/hostname,5"], r"train.csv line 2: the path .* is absolute"),
+        (
+            ["img_path,person_id", "a/1.jpg,5", "./a//1.jpg,5"],
+            "line 3: the image is in line 2 already",
+        ),
+        (
+            ["img_path,person_id,camera_id", "a/1.jpg,Smith, John,2"],
+            "line 2: 4 cells, but the first line names 3; put a cell with ',' in it into quota",
+        ),
+        (
+            ["img_path,person_id", 'a/1.jpg,"ann', "a/2.jpg,bob", "b/1.jpg,eve"],
+            "line 4: a line break in a cell; is a quotation mark open?",
+        ),
+        (["img_path,person_id", "C:\\own\\1.jpg,5"], "line 2: the path .* is absolute"),
         (
             ["img_path,person_id,camera_id", "a/1.jpg,5,1", "a/2.jpg,5,"],
             "line 3: no camera_id, but other lines have one; give all or none",

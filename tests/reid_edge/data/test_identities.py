@@ -1,4 +1,4 @@
-"""Numbers for names, merged training sets, and identities set apart."""
+"""Merged training sets, and identities set apart."""
 
 from pathlib import Path
 
@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from reid_edge.core.errors import DataError
 from reid_edge.data.identities import (
     merge_training,
-    number_names,
     split_by_identity,
     stand_in_cameras,
 )
@@ -125,27 +124,6 @@ def test_splits_that_cannot_be() -> None:
         split_by_identity(data, 0.5, 0)
     with pytest.raises(DataError, match="d: 1 identities cannot be split in two"):
         split_by_identity(training_set("d", [(1, 1)]), 0.5, 0)
-
-
-def test_numbers_stay_what_they_are() -> None:
-    assert number_names(["0010", "0002", "0010"]) == {"0002": 2, "0010": 10}
-
-
-def test_words_are_numbered_in_their_order() -> None:
-    assert number_names(["s2", "s10", "s1"]) == {"s1": 1, "s10": 2, "s2": 3}
-
-
-def test_two_names_of_the_same_number_are_two() -> None:
-    assert number_names(["1", "01"]) == {"01": 1, "1": 2}
-
-
-@given(st.lists(st.text(alphabet="01²a", min_size=1, max_size=11)))
-def test_every_name_has_a_number_of_its_own(names: list[str]) -> None:
-    numbers = number_names(names)
-    assert set(numbers) == set(names)
-    assert len(set(numbers.values())) == len(numbers)
-    assert all(0 <= number < 2**31 for number in numbers.values())
-    assert numbers == number_names(reversed(names))
 
 
 def test_no_two_images_of_a_person_share_a_camera() -> None:

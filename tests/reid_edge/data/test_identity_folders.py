@@ -44,6 +44,39 @@ def test_splits_numbers_and_cameras(tmp_path: Path) -> None:
     assert data.has_cameras
 
 
+def test_mars_names_its_junk_otherwise(tmp_path: Path) -> None:
+    touch(
+        tmp_path, "train/0002/0002C1T0001F001.jpg", "query/0006/0006C1T0001F001.jpg",
+        "gallery/0006/0006C2T0001F001.jpg", "gallery/00-1/00-1C1T0001F001.jpg",
+        "gallery/0000/0000C1T0001F001.jpg", "gallery/-1/-1_c1s1_1.jpg",
+    )  # fmt: skip
+    data = read_identity_folders(tmp_path)
+    # Distractors stay in the gallery.
+    assert [(p.person, p.camera) for p in data.gallery] == [(0, 1), (6, 2)]
+    assert data.junk == 2
+    assert data.notes == ()
+    touch(tmp_path, "train/0000/0000C1T0001F001.jpg")
+    assert "0000 are distractors" in read_identity_folders(tmp_path).notes[0]
+
+
+def test_a_number_is_one_person_in_all_folders(tmp_path: Path) -> None:
+    touch(tmp_path, "query/0005/c1_1.jpg", "gallery/5/c2_1.jpg", "gallery/06/c2_1.jpg")
+    data = read_identity_folders(tmp_path)
+    assert [p.person for p in (*data.query, *data.gallery)] == [5, 6, 5]
+    assert data.notes == ("one person is written '0005' and '5'",)
+
+
+@pytest.mark.parametrize("name", ["nan", "None", "NULL"])
+def test_a_missing_value_is_no_person(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataError, match=rf"/{name}: '{name}' is a missing value and no person"):
+        read_identity_folders(touch(tmp_path, "ann/1.jpg", f"{name}/1.jpg"))
+
+
+def test_junk_alone(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no folder with images in it; expected one per identity"):
+        read_identity_folders(touch(tmp_path, "-1/a.jpg"))
+
+
 def test_train_all(tmp_path: Path) -> None:
     touch(tmp_path, "train/1/a.jpg", "val/2/b.jpg")
     assert len(read_identity_folders(tmp_path).train) == 1

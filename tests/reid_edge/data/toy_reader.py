@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from reid_edge.core.errors import DataError
-from reid_edge.data.identities import number_names
+from reid_edge.data.names import number_names
 from reid_edge.data.paths import existing_folder, list_images
 from reid_edge.data.reader import Reader
 from reid_edge.data.schema import Counts, ReidData, Sample

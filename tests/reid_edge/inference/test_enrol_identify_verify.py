@@ -82,6 +82,23 @@ def test_same_image_twice(
     assert f"the same image is enrolled as '{first.name}'" in caplog.text
 
 
+def test_a_number_is_one_person_in_whatever_form(
+    embedder: Embedder,
+    people: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(logging.getLogger("reid_edge"), "propagate", True)
+    numbers = tmp_path / "numbers"
+    numbers.mkdir()
+    for folder, name in zip(sorted(people.iterdir()), ("07", "7"), strict=False):
+        folder.rename(numbers / name)
+        result = enrol(embedder, numbers, tmp_path / "index")
+    assert (result.added > 0, result.persons) == (True, 1)
+    assert "'07' and '7' are one person, enrolled as '07'" in caplog.text
+
+
 def test_nothing_is_written_unless_all_can_be_read(
     embedder: Embedder, people: Path, tmp_path: Path
 ) -> None:

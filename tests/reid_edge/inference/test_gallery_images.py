@@ -16,7 +16,14 @@ def names(folder: Path) -> list[tuple[str, str]]:
 
 
 def test_folder_per_person(tmp_path: Path, paint: Paint) -> None:
-    for name in ("bob/2.jpg", "ann/1.png", "bob/1.jpg", "-1/junk.jpg", ".cache/x.jpg"):
+    for name in (
+        "bob/2.jpg",
+        "ann/1.png",
+        "bob/1.jpg",
+        "-1/junk.jpg",
+        "00-1/j.jpg",
+        ".cache/x.jpg",
+    ):
         paint(tmp_path / name)
     (tmp_path / "notes.txt").write_text("")
     (tmp_path / "nobody").mkdir()
@@ -53,6 +60,15 @@ def test_images_in_a_folder_within_a_persons_are_refused(tmp_path: Path, paint: 
     paint(tmp_path / "ann" / "old" / "2.jpg")
     message = r"ann/old: has images and is not read, being a folder within .* 'ann'; put the ima"
     with pytest.raises(DataError, match=message):
+        read_gallery_folder(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["nan/1.jpg", "None.jpg"])
+def test_a_missing_value_is_no_person(tmp_path: Path, paint: Paint, name: str) -> None:
+    paint(tmp_path / name)
+    with pytest.raises(
+        DataError, match=rf"/{name}: '\w+' is a missing value and no person; rename"
+    ):
         read_gallery_folder(tmp_path)
 
 

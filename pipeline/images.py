@@ -84,11 +84,15 @@ def synthetic_folder(config: Config, run: RunDir) -> Path:
 def _inspect(config: Config, run: RunDir) -> tuple[ReidData, str, dict[str, str]]:
     """Read the images and check each; return them, their hash, and what the next check reuses."""
     settings = config.data
-    data = read_source(settings.format, settings.root or synthetic_folder(config, run))
+    root = settings.root or synthetic_folder(config, run)
+    data = read_source(settings.format, root, progress=None, **settings.options)
     if not data.query:
         data = split_by_identity(data, settings.test_share, derive_seed(config.seed, "test set"))
     if settings.also_train_on:
-        others = [read_source(source.format, source.root) for source in settings.also_train_on]
+        others = [
+            read_source(source.format, source.root, progress=None, **source.options)
+            for source in settings.also_train_on
+        ]
         data = merge_training([data, *others], data)
     check_trainable(data)
     check_evaluable(data)

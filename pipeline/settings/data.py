@@ -21,6 +21,9 @@ class TrainingSource(Settings):
 
     format: str = Field("market1501", description="its layout, as in data.format")
     root: FilePath = Field(description="its folder")
+    options: dict[str, bool | int | str] = Field(
+        {}, description="options of its reader, as in data.options"
+    )
 
 
 class DataSettings(Settings):
@@ -33,8 +36,13 @@ class DataSettings(Settings):
         "market1501",
         description=f"layout of the data set: {', '.join(READERS)}",
     )
+    options: dict[str, bool | int | str] = Field(
+        {},
+        description="options of the layout's reader: train_all (msmt17, folders, cuhk01) and split "
+        "(cuhk01, cuhk03-classic)",
+    )
     also_train_on: tuple[TrainingSource, ...] = Field(
-        (), description="more data sets ({format, root}) whose training images are added"
+        (), description="more data sets ({format, root, options}) whose training images are added"
     )
     test_share: float = Field(
         0.2,

@@ -31,7 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data_set_option(parser)
     parser.add_argument(
         "--split", type=int, metavar="N",
-        help="which of CUHK03's 20 classic splits, 0 to 19 (default: 0)",
+        help="which of the 20 splits of CUHK01 or of CUHK03's classic protocol, 0 to 19 "
+        "(default: 0)",
     )  # fmt: skip
     parser.add_argument(
         "--protocol", metavar="NAME",

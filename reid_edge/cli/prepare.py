@@ -29,12 +29,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-ids", type=int, metavar="N", help="keep the first N identities of train and of test"
     )
     parser.add_argument(
-        "--split", type=int, metavar="N", help="which of CUHK03's 20 classic splits, 0 to 19"
+        "--split",
+        type=int,
+        metavar="N",
+        help="which of the 20 splits of CUHK01 or of CUHK03's classic protocol, 0 to 19",
     )
     parser.add_argument(
         "--train-all",
         action="store_true",
-        help="also train on the validation images, if there are any",
+        help="also train on the validation images, if there are any; of CUHK01 on all people",
     )
     parser.add_argument(
         "--allow-other-counts", action="store_true",

@@ -78,11 +78,11 @@ def number_names(names: Iterable[str]) -> dict[str, int]:
     """Give every person or camera a number of its own, the same on every machine.
 
     Names that mean the same (see `group_names`) have the same number. If all are whole numbers,
-    they keep them (``"0002"`` is 2), unless one is negative or written with ten characters or
-    more. Otherwise they are numbered from 1 in the order of sorting.
+    they keep them (``"0002"`` is 2), unless one is negative, or has ten digits or characters
+    or more. Otherwise they are numbered from 1 in the order of sorting.
     """
     groups = group_names(names)
-    if all(isinstance(key, int) and key >= 0 for key in groups) and all(
+    if all(isinstance(key, int) and 0 <= key < 10**MOST_DIGITS for key in groups) and all(
         len(form) <= MOST_DIGITS for forms in groups.values() for form in forms
     ):
         return {form: int(key) for key, forms in groups.items() for form in forms}

@@ -33,16 +33,23 @@ def read_source(
             ``split`` of CUHK03's classic protocol.
 
     Raises:
-        DataError: the name or an option is not known, or the reader's own reasons.
+        DataError: the name or an option is not known, an option is of another type than its
+            default value, or the reader's own reasons.
     """
     reader = find_reader(reader)
-    for option in options:
+    for option, value in options.items():
         if option not in reader.options:
             known = sorted(reader.options)
             near = difflib.get_close_matches(option, known, n=1, cutoff=0.4)
             hint = f"did you mean {near[0]!r}? " if near else ""
             takes = f"{hint}known are {', '.join(known)}" if known else "it takes none"
             raise DataError(f"{reader.name} has no option {option!r}: {takes}")
+        kind = type(reader.options[option])
+        if type(value) is not kind:
+            raise DataError(
+                f"{reader.name}: option {option} is {value!r}; expected "
+                + ("true or false" if kind is bool else f"a value such as {reader.options[option]}")
+            )
     if reader.extracts:
         options["progress"] = progress
     return reader.read(root, **options)

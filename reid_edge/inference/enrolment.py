@@ -95,8 +95,8 @@ def enrol(
         gallery = Gallery(embedder.space, str(embedder.path.resolve()), kind or DEFAULT_KIND)
     images = read_gallery_folder(gallery_folder)
     # A number is one person in whatever form it is written; the form enrolled first stays.
-    persons = dict.fromkeys(item.person for item in (*gallery.entries, *images))
-    order = {person: place for place, person in enumerate(persons)}
+    persons = [entry.person for entry in gallery.entries] + [image.person for image in images]
+    order = {person: place for place, person in enumerate(dict.fromkeys(persons))}
     first: dict[str, str] = {}
     for forms in group_names(order).values():
         first |= dict.fromkeys(forms, min(forms, key=order.__getitem__))

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+from torchvision.models import resnet18
 
 from pipeline.command import main
 from pipeline.run_dir import RunDir
 from pipeline.settings_io import load_config
+from pipeline.stages.train import TRAIN
 from reid_edge.models import build_model
 from reid_edge.models.checkpoint import load_checkpoint
 
@@ -36,11 +39,16 @@ HALF = ["model.architecture=osnet_x0_5", "prune.target=osnet_x0_25", "transfer.t
 def overrides(tiny_market: Path, tmp_path: Path) -> dict[str, list[str]]:
     """What each configuration needs beyond being made small."""
     torch.save(build_model("osnet_x0_5").state_dict(), tmp_path / "weights.pth")
+    torch.save(resnet18().state_dict(), tmp_path / "resnet18.pth")
+    (tmp_path / "cuhk01" / "campus").mkdir(parents=True)
     for image in sorted((tiny_market / "bounding_box_train").iterdir()):
         person, _, name = image.name.partition("_c")
         folder = tmp_path / "faces" / f"somebody {person}"
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(image, folder / f"image{name}")
+    for number, image in enumerate(sorted((tiny_market / "bounding_box_train").iterdir())[:8]):
+        name = f"{1 + number // 4:04d}{1 + number % 4:03d}.png"
+        Image.open(image).save(tmp_path / "cuhk01" / "campus" / name)
     synthetic = ("train_identities=4", "test_identities=2", "cameras=2", "images_per_camera=2")
     return {
         "quickstart": [f"data.synthetic.{setting}" for setting in synthetic],
@@ -52,13 +60,27 @@ def overrides(tiny_market: Path, tmp_path: Path) -> dict[str, list[str]]:
             f"transfer_learning.source_checkpoint={tmp_path}/weights.pth",
         ],
         "resnet18_lpcv": [
-            f"data.root={tiny_market}", f"data.also_train_on=[{{root: {tiny_market}}}]",
+            f"data.root={tiny_market}", f"train.pretrained={tmp_path}/resnet18.pth",
+            f"data.also_train_on=[{{root: {tiny_market}}}, {{root: {tmp_path}/cuhk01, "
+            "format: cuhk01, options: {train_all: true}}]",
         ],
         "face": [
             f"data.root={tmp_path}/faces", "data.format=folders", "data.test_share=0.4",
             "data.height=32",
         ],
     }  # fmt: skip
+
+
+def test_the_recipe_of_lpcv() -> None:
+    config = load_config(CONFIGS / "resnet18_lpcv.yaml")
+    sources = [(source.format, source.options) for source in config.data.also_train_on]
+    assert sources == [("market1501", {}), ("cuhk01", {"train_all": True})]
+    train = config.of(TRAIN)
+    assert (train.optimizer, train.learning_rate, train.warmup_epochs) == ("sgd", 0.01, 5)
+    assert train.identities_per_batch * train.images_per_identity == 32
+    assert train.losses.circle > 0
+    assert train.pretrained is not None
+    assert train.pretrained.name == "resnet18-f37072fd.pth"
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,28 @@ def test_training_sets_are_merged(run: RunDir, tiny_market: Path, tmp_path: Path
     assert digest != other_digest
 
 
+def test_options_of_a_reader(run: RunDir, tiny_market: Path, tmp_path: Path) -> None:
+    (tmp_path / "campus").mkdir()
+    for person in (1, 2, 3):
+        for number in (1, 2, 3, 4):
+            shade = 60 * person + number
+            name = tmp_path / "campus" / f"{person:04d}{number:03d}.png"
+            Image.new("RGB", (8, 8), (shade, shade, shade)).save(name)
+
+    def identities(**options: object) -> int:
+        source = {"format": "cuhk01", "root": str(tmp_path), "options": options}
+        merged, _ = read_images(config(root=tiny_market, also_train_on=[source]), run)
+        return len({image.person for image in merged.train})
+
+    # Half of the people of CUHK01 are for the test, unless all are trained on.
+    assert identities() == 8 + 1
+    assert identities(train_all=True) == 8 + 3
+    with pytest.raises(DataError, match="cuhk01 has no option 'train_al': did you mean 'train_all"):
+        identities(train_al=True)
+    data, _ = read_images(config(root=tmp_path, format="cuhk01", options={"split": 1}), run)
+    assert {image.camera for image in data.query} == {2}
+
+
 def test_a_set_without_test_images_sets_identities_apart(
     run: RunDir, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -21,6 +21,7 @@ READERS: Registry[Reader] = Registry(
         "cuhk03-labelled": f"{_HERE}.cuhk03:LABELLED",
         "cuhk03-classic-detected": f"{_HERE}.cuhk03:CLASSIC_DETECTED",
         "cuhk03-classic-labelled": f"{_HERE}.cuhk03:CLASSIC_LABELLED",
+        "cuhk01": f"{_HERE}.cuhk01:CUHK01",
         "msmt17": f"{_HERE}.msmt17:MSMT17",
         "casia-webface": f"{_HERE}.casia_webface:CASIA_WEBFACE",
         "csv": f"{_HERE}.csv_list:CSV",

@@ -1,6 +1,5 @@
 """The files of CUHK03: ``cuhk-03.mat``, the new protocol's lists, and torchreid's splits."""
 
-import json
 import logging
 import re
 from collections.abc import Iterator
@@ -15,11 +14,11 @@ from reid_edge.core.errors import DataError
 from reid_edge.core.io import written_aside
 from reid_edge.core.packages import import_package
 from reid_edge.core.progress import Progress
+from reid_edge.data.readers.torchreid_splits import Names, read_torchreid_splits
 
 # A person has up to ten images, the first five of them from the first view.
 IMAGES_PER_VIEW = 5
 
-Names = list[str]
 TestSet = frozenset[tuple[int, int]]
 
 logger = logging.getLogger(__name__)
@@ -73,7 +72,7 @@ def read_new_protocol(base: Path, boxes: str) -> tuple[Names, Names, Names]:
     mat = base / f"cuhk03_new_protocol_config_{boxes}.mat"
     splits = base / f"splits_new_{boxes}.json"
     if not mat.is_file() and splits.is_file():
-        return _read_torchreid_splits(splits)[0]
+        return read_torchreid_splits(splits, "CUHK03")[0]
     if not mat.is_file():
         raise DataError(
             f"{base}: neither {mat.name} nor {splits.name}; the first is in "
@@ -109,7 +108,7 @@ def read_classic_test_sets(base: Path, boxes: str, release: Path | None) -> list
     path = base / f"splits_classic_{boxes}.json"
     if path.is_file():
         test_sets = []
-        for _, query, _ in _read_torchreid_splits(path):
+        for _, query, _ in read_torchreid_splits(path, "CUHK03"):
             matches = {name: re.match(r"(\d)_(\d{3})_", name) for name in query}
             other = next((name for name, match in matches.items() if match is None), None)
             if other is not None:
@@ -146,20 +145,3 @@ def _opened(mat: Path) -> Iterator[Any]:
 def _cells(content: Any, reference: Any) -> Any:
     """Return what a cell refers to; MATLAB stores arrays by columns, HDF5 by rows."""
     return content[reference][()].T
-
-
-def _read_torchreid_splits(path: Path) -> list[tuple[Names, Names, Names]]:
-    """Read the names of the images of each split for training, query and gallery."""
-
-    def names(entries: Any) -> Names:
-        # The paths are those of the machine that made the file; only the names matter here.
-        return [entry.replace("\\", "/").rpartition("/")[2] for entry, _, _ in entries]
-
-    try:
-        splits = json.loads(path.read_text(encoding="utf-8"))
-        return [
-            (names(split["train"]), names(split["query"]), names(split["gallery"]))
-            for split in splits
-        ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path}: cannot be read as torchreid's splits of CUHK03") from error

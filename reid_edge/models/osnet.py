@@ -16,6 +16,8 @@ from reid_edge.models.architecture import Architecture
 STAGE_BLOCKS = (2, 2, 2)
 BOTTLENECK_REDUCTION = 4
 GATE_REDUCTION = 16
+# Channels of the last stage at full width, and size of the embedding.
+FEATURES = 512
 
 
 class ConvLayer(nn.Module):
@@ -143,17 +145,77 @@ class OSBlock(nn.Module):
         return F.relu(out)
 
 
-class OSNet(nn.Module):
+class WithHead(nn.Module):
+    """A model that ends as OSNet does: pooling, embedding layer, classifier; or with a BNNeck.
+
+    A BNNeck is a BatchNorm without shift between embedding and classifier (Luo et al., "Bag of
+    Tricks and a Strong Baseline for Deep Person Re-Identification", CVPRW 2019): losses on
+    distances see its input, cross entropy its output. The pooled features are the embedding then,
+    unless it has another size than they have at full width.
+    """
+
+    def channels_to_pool(self, last_stage: int, embedding_dim: int, features: int | None) -> int:
+        """Return the channels of the layer in front of the pooling, ``conv5``.
+
+        Args:
+            last_stage: channels of the last stage.
+            embedding_dim: size of the embedding.
+            features: size of the pooled features at full width with a BNNeck; None: without.
+        """
+        return embedding_dim if embedding_dim == features else last_stage
+
+    def add_head(
+        self, pooled: int, embedding_dim: int, num_classes: int, features: int | None
+    ) -> None:
+        """Add the layers behind the pooling.
+
+        Args:
+            pooled: size of the pooled features.
+            embedding_dim: size of the embedding.
+            num_classes: size of the classifier.
+            features: see :meth:`channels_to_pool`.
+        """
+        self.embedding_dim = embedding_dim
+        self.fc = self.embedding = self.bottleneck = None
+        if features is None:
+            self.fc = nn.Sequential(
+                nn.Linear(pooled, embedding_dim), nn.BatchNorm1d(embedding_dim), nn.ReLU()
+            )
+        elif embedding_dim != features:
+            # No bias: the neck would subtract it.
+            self.embedding = nn.Sequential(nn.Linear(pooled, embedding_dim, bias=False))
+        if features is not None:
+            self.bottleneck = nn.BatchNorm1d(embedding_dim)
+            # Embeddings stay around the origin, where the classifier's hyperplanes meet.
+            self.bottleneck.bias.requires_grad_(False)
+        self.classifier = nn.Linear(embedding_dim, num_classes, bias=features is None)
+
+    def head(self, pooled: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Map pooled features (N, C) to embeddings (N, D), in training to (logits, embeddings)."""
+        embedding = pooled
+        for layer in (self.fc, self.embedding):
+            if layer is not None:
+                embedding = layer(embedding)
+        normalised = embedding if self.bottleneck is None else self.bottleneck(embedding)
+        if not self.training:
+            return normalised
+        return self.classifier(normalised), embedding
+
+
+class OSNet(WithHead):
     """OSNet for training and inference.
 
     In training mode it returns (logits (N, num_classes), embeddings (N, D)), in evaluation mode
-    the embeddings alone.
+    the embeddings alone. With a BNNeck the embeddings in training mode are its input, and those in
+    evaluation mode its output.
 
     Args:
         channels: channels of the stem and of the three stages.
         num_classes: size of the classifier.
-        embedding_dim: D, size of the embedding.
+        embedding_dim: D, size of the embedding; None: 512, or ``features``.
         instance_norm: the IBN variant, with instance normalisation in the stem and first stage.
+        features: with a BNNeck: size of the pooled features at full width, which are the embedding
+            if it is of that size too. None: without a BNNeck.
     """
 
     def __init__(
@@ -161,33 +223,29 @@ class OSNet(nn.Module):
         channels: Sequence[int],
         *,
         num_classes: int = 1,
-        embedding_dim: int = 512,
+        embedding_dim: int | None = None,
         instance_norm: bool = False,
+        features: int | None = None,
     ) -> None:
         super().__init__()
         stem, *stages = channels
+        size = embedding_dim or features or FEATURES
+        pooled = self.channels_to_pool(stages[2], size, features)
         self.conv1 = ConvLayer(3, stem, 7, stride=2, padding=3, instance_norm=instance_norm)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         self.conv2 = _make_stage(stem, stages[0], 0, reduce=True, instance_norm=instance_norm)
         self.conv3 = _make_stage(stages[0], stages[1], 1, reduce=True)
         self.conv4 = _make_stage(stages[1], stages[2], 2, reduce=False)
-        self.conv5 = Conv1x1(stages[2], stages[2])
+        self.conv5 = Conv1x1(stages[2], pooled)
         self.global_avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Sequential(
-            nn.Linear(stages[2], embedding_dim), nn.BatchNorm1d(embedding_dim), nn.ReLU()
-        )
-        self.classifier = nn.Linear(embedding_dim, num_classes)
-        self.embedding_dim = embedding_dim
+        self.add_head(pooled, size, num_classes, features)
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Map images (N, 3, H, W), normalised RGB, to embeddings (and logits in training)."""
         x = self.maxpool(self.conv1(x))
         x = self.conv5(self.conv4(self.conv3(self.conv2(x))))
-        embedding = self.fc(torch.flatten(self.global_avgpool(x), 1))
-        if not self.training:
-            return embedding  # type: ignore[no-any-return]
-        return self.classifier(embedding), embedding
+        return self.head(torch.flatten(self.global_avgpool(x), 1))
 
 
 def _make_stage(
@@ -227,31 +285,98 @@ CHANNELS_X0_5 = (32, 128, 192, 256)
 CHANNELS_X0_25 = (16, 64, 96, 128)
 
 _declare = partial(Architecture, family="osnet", published_by=("torchreid", "boxmot"))
+_declare_bnneck = partial(Architecture, family="osnet")
 
-OSNET_X1_0 = _declare(name="osnet_x1_0", description="OSNet", build=partial(OSNet, CHANNELS_X1_0))
+OSNET_X1_0 = _declare(
+    name="osnet_x1_0",
+    description="OSNet",
+    build=partial(OSNet, CHANNELS_X1_0),
+    bnneck="osnet_x1_0_bnneck",
+)
 OSNET_X0_75 = _declare(
     name="osnet_x0_75",
     description="OSNet at 0.75 of its width",
     build=partial(OSNet, CHANNELS_X0_75),
+    bnneck="osnet_x0_75_bnneck",
 )
 OSNET_X0_5 = _declare(
     name="osnet_x0_5",
     description="OSNet at half of its width",
     build=partial(OSNet, CHANNELS_X0_5),
+    bnneck="osnet_x0_5_bnneck",
 )
 OSNET_X0_25 = _declare(
     name="osnet_x0_25",
     description="OSNet at a quarter of its width",
     build=partial(OSNet, CHANNELS_X0_25),
+    bnneck="osnet_x0_25_bnneck",
 )
 OSNET_IBN_X1_0 = _declare(
     name="osnet_ibn_x1_0",
     description="OSNet with instance normalisation in the stem and the first stage",
     build=partial(OSNet, CHANNELS_X1_0, instance_norm=True),
+    bnneck="osnet_ibn_x1_0_bnneck",
 )
 OSNET_IBN_X0_5 = _declare(
     name="osnet_ibn_x0_5",
     description="OSNet-IBN at half of its width, the target of pruning it",
     build=partial(OSNet, CHANNELS_X0_5, instance_norm=True),
     published_by=(),
+)
+
+# With a BNNeck. At full width these are FastReID's OSNets.
+OSNET_X1_0_BNNECK = _declare_bnneck(
+    name="osnet_x1_0_bnneck",
+    description="OSNet with a BNNeck, as in FastReID",
+    build=partial(OSNet, CHANNELS_X1_0, features=FEATURES),
+    fastreid="osnet_x1_0_bnneck",
+)
+OSNET_X0_75_BNNECK = _declare_bnneck(
+    name="osnet_x0_75_bnneck",
+    description="OSNet with a BNNeck at 0.75 of its width",
+    build=partial(OSNet, CHANNELS_X0_75, features=FEATURES),
+)
+OSNET_X0_5_BNNECK = _declare_bnneck(
+    name="osnet_x0_5_bnneck",
+    description="OSNet with a BNNeck at half of its width",
+    build=partial(OSNet, CHANNELS_X0_5, features=FEATURES),
+)
+OSNET_X0_25_BNNECK = _declare_bnneck(
+    name="osnet_x0_25_bnneck",
+    description="OSNet with a BNNeck at a quarter of its width",
+    build=partial(OSNet, CHANNELS_X0_25, features=FEATURES),
+)
+OSNET_IBN_X1_0_BNNECK = _declare_bnneck(
+    name="osnet_ibn_x1_0_bnneck",
+    description="OSNet-IBN with a BNNeck, as in FastReID",
+    build=partial(OSNet, CHANNELS_X1_0, instance_norm=True, features=FEATURES),
+    fastreid="osnet_ibn_x1_0_bnneck",
+)
+OSNET_IBN_X0_5_BNNECK = _declare_bnneck(
+    name="osnet_ibn_x0_5_bnneck",
+    description="OSNet-IBN with a BNNeck at half of its width, the target of pruning it",
+    build=partial(OSNet, CHANNELS_X0_5, instance_norm=True, features=FEATURES),
+)
+
+# FastReID's narrow OSNets have narrow embeddings too.
+OSNET_X0_75_FASTREID = _declare_bnneck(
+    name="osnet_x0_75_fastreid",
+    description="OSNet at 0.75 of its width as in FastReID",
+    build=partial(OSNet, CHANNELS_X0_75, features=CHANNELS_X0_75[-1]),
+    embedding_dim=CHANNELS_X0_75[-1],
+    fastreid="osnet_x0_75_fastreid",
+)
+OSNET_X0_5_FASTREID = _declare_bnneck(
+    name="osnet_x0_5_fastreid",
+    description="OSNet at half of its width as in FastReID",
+    build=partial(OSNet, CHANNELS_X0_5, features=CHANNELS_X0_5[-1]),
+    embedding_dim=CHANNELS_X0_5[-1],
+    fastreid="osnet_x0_5_fastreid",
+)
+OSNET_X0_25_FASTREID = _declare_bnneck(
+    name="osnet_x0_25_fastreid",
+    description="OSNet at a quarter of its width as in FastReID",
+    build=partial(OSNet, CHANNELS_X0_25, features=CHANNELS_X0_25[-1]),
+    embedding_dim=CHANNELS_X0_25[-1],
+    fastreid="osnet_x0_25_fastreid",
 )

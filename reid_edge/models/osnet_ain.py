@@ -20,11 +20,13 @@ from reid_edge.models.osnet import (
     CHANNELS_X0_25,
     CHANNELS_X0_75,
     CHANNELS_X1_0,
+    FEATURES,
     ChannelGate,
     Conv1x1,
     Conv1x1Linear,
     ConvLayer,
     LightConv3x3,
+    WithHead,
     initialise,
 )
 
@@ -83,23 +85,33 @@ class OSBlockAIN(nn.Module):
         return F.relu(out + identity)
 
 
-class OSNetAIN(nn.Module):
+class OSNetAIN(WithHead):
     """OSNet-AIN for training and inference.
 
     In training mode it returns (logits (N, num_classes), embeddings (N, D)), in evaluation mode
-    the embeddings alone.
+    the embeddings alone. With a BNNeck the embeddings in training mode are its input, and those in
+    evaluation mode its output.
 
     Args:
         channels: channels of the stem and of the three stages.
         num_classes: size of the classifier.
-        embedding_dim: D, size of the embedding.
+        embedding_dim: D, size of the embedding; None: 512, or ``features``.
+        features: with a BNNeck: size of the pooled features at full width, which are the embedding
+            if it is of that size too. None: without a BNNeck.
     """
 
     def __init__(
-        self, channels: Sequence[int], *, num_classes: int = 1, embedding_dim: int = 512
+        self,
+        channels: Sequence[int],
+        *,
+        num_classes: int = 1,
+        embedding_dim: int | None = None,
+        features: int | None = None,
     ) -> None:
         super().__init__()
         stem, *stages = channels
+        size = embedding_dim or features or FEATURES
+        pooled = self.channels_to_pool(stages[2], size, features)
         self.conv1 = ConvLayer(3, stem, 7, stride=2, padding=3, instance_norm=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         self.conv2 = _make_stage(stem, stages[0], INSTANCE_NORM[0])
@@ -107,13 +119,9 @@ class OSNetAIN(nn.Module):
         self.conv3 = _make_stage(stages[0], stages[1], INSTANCE_NORM[1])
         self.pool3 = _make_reduction(stages[1])
         self.conv4 = _make_stage(stages[1], stages[2], INSTANCE_NORM[2])
-        self.conv5 = Conv1x1(stages[2], stages[2])
+        self.conv5 = Conv1x1(stages[2], pooled)
         self.global_avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Sequential(
-            nn.Linear(stages[2], embedding_dim), nn.BatchNorm1d(embedding_dim), nn.ReLU()
-        )
-        self.classifier = nn.Linear(embedding_dim, num_classes)
-        self.embedding_dim = embedding_dim
+        self.add_head(pooled, size, num_classes, features)
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
@@ -121,10 +129,7 @@ class OSNetAIN(nn.Module):
         x = self.maxpool(self.conv1(x))
         x = self.pool3(self.conv3(self.pool2(self.conv2(x))))
         x = self.conv5(self.conv4(x))
-        embedding = self.fc(torch.flatten(self.global_avgpool(x), 1))
-        if not self.training:
-            return embedding  # type: ignore[no-any-return]
-        return self.classifier(embedding), embedding
+        return self.head(torch.flatten(self.global_avgpool(x), 1))
 
 
 def _make_stage(
@@ -145,7 +150,10 @@ def _make_reduction(channels: int) -> nn.Sequential:
 _declare = partial(Architecture, family="osnet", published_by=("torchreid", "boxmot"))
 
 OSNET_AIN_X1_0 = _declare(
-    name="osnet_ain_x1_0", description="OSNet-AIN", build=partial(OSNetAIN, CHANNELS_X1_0)
+    name="osnet_ain_x1_0",
+    description="OSNet-AIN",
+    build=partial(OSNetAIN, CHANNELS_X1_0),
+    bnneck="osnet_ain_x1_0_bnneck",
 )
 OSNET_AIN_X0_75 = _declare(
     name="osnet_ain_x0_75",
@@ -156,9 +164,22 @@ OSNET_AIN_X0_5 = _declare(
     name="osnet_ain_x0_5",
     description="OSNet-AIN at half of its width",
     build=partial(OSNetAIN, CHANNELS_X0_5),
+    bnneck="osnet_ain_x0_5_bnneck",
 )
 OSNET_AIN_X0_25 = _declare(
     name="osnet_ain_x0_25",
     description="OSNet-AIN at a quarter of its width",
     build=partial(OSNetAIN, CHANNELS_X0_25),
+)
+OSNET_AIN_X1_0_BNNECK = Architecture(
+    name="osnet_ain_x1_0_bnneck",
+    family="osnet",
+    description="OSNet-AIN with a BNNeck",
+    build=partial(OSNetAIN, CHANNELS_X1_0, features=FEATURES),
+)
+OSNET_AIN_X0_5_BNNECK = Architecture(
+    name="osnet_ain_x0_5_bnneck",
+    family="osnet",
+    description="OSNet-AIN with a BNNeck at half of its width",
+    build=partial(OSNetAIN, CHANNELS_X0_5, features=FEATURES),
 )

@@ -64,6 +64,10 @@ def overrides(tiny_market: Path, tmp_path: Path) -> dict[str, list[str]]:
             f"data.also_train_on=[{{root: {tiny_market}}}, {{root: {tmp_path}/cuhk01, "
             "format: cuhk01, options: {train_all: true}}]",
         ],
+        "reid": [
+            f"data.root={tiny_market}", "model.architecture=osnet_x0_5_bnneck",
+            "prune.target=osnet_x0_25_bnneck",
+        ],
         "face": [
             f"data.root={tmp_path}/faces", "data.format=folders", "data.test_share=0.4",
             "data.height=32",

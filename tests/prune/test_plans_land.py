@@ -1,5 +1,6 @@
 """Whatever the plan, every cut lands at its widths and computes what the masks promised."""
 
+import re
 from collections.abc import Callable, Sequence
 from functools import cache
 
@@ -19,7 +20,8 @@ from reid_edge.models import ARCHITECTURES, build_model
 pytestmark = pytest.mark.medium
 
 OSNETS = [name for name in ARCHITECTURES if name.startswith("osnet")]
-NOT_CUT = ("fc.0", "classifier", "head")
+NOT_CUT = ("fc.0", "embedding.0", "classifier", "head")
+SCALED = re.compile(r"(.+)_x(\d_\d+)(|_bnneck)")
 EXAMPLE = (2, 3, 32, 32)
 
 Groups = Sequence[tuple[str, ...]]
@@ -28,12 +30,12 @@ Draw = Callable[[st.SearchStrategy[int]], int]
 
 def pairs() -> list[tuple[str, str]]:
     """Return every OSNet with every narrower form of it."""
-    scaled = [(name, *name.rsplit("_x", 1)) for name in OSNETS]
+    scaled = [(name, match) for name in OSNETS if (match := SCALED.fullmatch(name))]
     return [
         (source, target)
-        for source, family, scale in scaled
-        for target, other, narrower in scaled
-        if family == other and narrower < scale
+        for source, one in scaled
+        for target, other in scaled
+        if one.group(1, 3) == other.group(1, 3) and other[2] < one[2]
     ]
 
 

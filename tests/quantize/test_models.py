@@ -23,6 +23,7 @@ pytestmark = pytest.mark.skipif("qnnpack" not in supported_engines(), reason="ne
         # Pooled features have no layer in front of the neck that it could be folded into.
         ("resnet18_bnneck", None, 20, 0, ["bottleneck"]),
         ("osnet_ain_x0_5", None, 151, 1, ["global_avgpool"]),
+        ("osnet_x0_25_bnneck", None, 151, 0, ["bottleneck"]),
     ],
 )
 def test_all_layers_are_int8_or_listed(

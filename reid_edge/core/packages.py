@@ -1,6 +1,7 @@
 """Packages that only some file formats need."""
 
 import importlib
+import platform
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,9 +18,11 @@ def how_to_install(extra: str) -> str:
     # What these need is in the requirements of every checkout.
     everybody = extra in ("compress", "datasets", "tensorboard")
     file = "requirements.txt" if everybody else f"requirements-{extra}.txt"
-    if (Path(__file__).parents[2] / file).is_file():
-        return f"pip install -r {file}"
-    return f'pip install "reid-edge[{extra}]"'
+    if not (Path(__file__).parents[2] / file).is_file():
+        return f'pip install "reid-edge[{extra}]"'
+    # NNI has no wheel for other machines.
+    apart = extra == "compress" and platform.machine() != "x86_64"
+    return f"pip install -r {file}{' and python locks/install_nni.py' if apart else ''}"
 
 
 def missing_packages(packages: Sequence[str]) -> list[str]:

@@ -49,3 +49,12 @@ def test_missing_packages_are_found_without_importing_them() -> None:
 def test_the_requirements_that_are_named_list_the_package(package: str, extra: str) -> None:
     named = Path(__file__).parents[3] / how_to_install(extra).split()[-1]
     assert f"{package}==" in named.read_text()
+
+
+def test_on_arm_nni_is_installed_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    assert how_to_install("compress") == (
+        "pip install -r requirements.txt and python locks/install_nni.py"
+    )
+    assert how_to_install("datasets") == "pip install -r requirements.txt"
+    assert (Path(__file__).parents[3] / "locks" / "install_nni.py").is_file()

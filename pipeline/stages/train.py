@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from pipeline.results import StageResult
 from pipeline.settings.base import FilePath
 from pipeline.stage import NamedFile, Stage, Training
+from reid_edge.models.published import PUBLISHED, fetch
 from reid_edge.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
@@ -16,12 +18,20 @@ if TYPE_CHECKING:
     from pipeline.context import StageContext
 
 
+def _path_of_published(value: object) -> object:
+    """Return the path in the cache of published weights, if they are named; else the value."""
+    if isinstance(value, str) and value in PUBLISHED and not Path(value).exists():
+        return str(PUBLISHED.load(value).path)
+    return value
+
+
 class TrainStage(TrainingSettings):
     """Stage ``train``: the full-width model."""
 
-    pretrained: FilePath | None = Field(
+    pretrained: Annotated[FilePath | None, BeforeValidator(_path_of_published)] = Field(
         None,
-        description="weights to start from; layers behind the backbone may be missing, with "
+        description="weights to start from, a file or the name of published ones "
+        "(`osnet_x1_0_imagenet`); layers behind the backbone may be missing, with "
         "epochs=0 only the classifier",
     )
     pretrained_key: str | None = Field(
@@ -54,6 +64,17 @@ def run(context: StageContext[TrainStage]) -> StageResult:
     return finish_model(context, model, model_settings.architecture, metrics)
 
 
+def _files(settings: TrainStage) -> list[NamedFile]:
+    """Return the file of pretrained weights; published ones are downloaded if they are missing."""
+    path = settings.pretrained
+    if path is None:
+        return []
+    published = next((one for _, one in PUBLISHED.items() if one.path == path), None)
+    if published is not None:
+        fetch(published)
+    return [NamedFile("pretrained", "train.pretrained", path)]
+
+
 def _check_files(config: Config) -> None:
     """Load the pretrained weights, as the run will."""
     settings = config.of(TRAIN)
@@ -84,11 +105,7 @@ TRAIN: Stage[TrainStage] = Stage(
             if name != "pretrained" and (name, value) != ("pretrained_key", None)
         }
     },
-    files=lambda settings: (
-        [NamedFile("pretrained", "train.pretrained", settings.pretrained)]
-        if settings.pretrained is not None
-        else []
-    ),
+    files=_files,
     trainings=lambda config: [Training("train", config.of(TRAIN))],
     check_files=_check_files,
 )

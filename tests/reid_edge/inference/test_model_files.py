@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -473,6 +474,38 @@ def test_files_that_are_no_models(checkpoint_file: Path, tmp_path: Path) -> None
         archive.writestr("script/code/__torch__.py", "class")
     with pytest.raises(CheckpointError, match="not a readable TorchScript file"):
         load_embedder(path)
+
+
+def test_flipped_bits_of_a_torchscript_file(tmp_path: Path) -> None:
+    layer = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    written = save_script(tmp_path / "whole.pt", layer, {"input_size": [64, 32]}).read_bytes()
+    images = np.ones((1, 3, 64, 32), np.float32)
+    expected = load_embedder(tmp_path / "whole.pt").embed(images)
+    weights = layer[0].weight.detach().numpy().tobytes()
+    path, random = tmp_path / "changed.pt", Random(0)
+    said: list[str] = []
+    # The names of the entries, at the end, and the weights; then anywhere.
+    bits = [
+        8 * written.index(weights) + 3,
+        *(random.randrange(8 * len(written)) for _ in range(60)),
+    ]
+    bits += [
+        random.randrange(8 * written.index(b"PK\x01\x02"), 8 * len(written)) for _ in range(60)
+    ]
+    for bit in bits:
+        changed = bytearray(written)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(changed)
+        try:
+            embedder = load_embedder(path, input_size=(64, 32))
+        except ReidError as error:
+            said.append(str(error))
+        else:  # a date or padding: nothing that the model depends on
+            assert np.array_equal(embedder.embed(images), expected)
+        if bit == bits[0]:
+            assert len(said) == 1
+    assert len(said) > len(bits) // 3
+    assert all("\n" not in line and str(path) in line for line in said)
 
 
 class Trap:

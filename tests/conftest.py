@@ -13,6 +13,11 @@ from reid_edge.data.synthetic import SyntheticSettings, write_synthetic_market15
 from reid_edge.models.registry import build_model
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the files that take longest, so that no worker is left with one at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("medium") is None)
+
+
 @pytest.fixture(autouse=True)
 def forgotten_traces() -> Iterator[None]:
     """Let PyTorch forget traced graphs, as its own tests do: 80 MB each of OSNet x1.0."""

@@ -25,7 +25,7 @@ TRAININGS = ("train", "transfer.tuning", "prune.tuning", "finetune", "resize")
 SMALL = [
     "threads=1", "data.workers=0", "data.height=64", "data.width=32",
     "resize.height=32", "resize.width=32", "prune.iterations=1", "latency.rounds=2",
-    "quantize.calibration_images=8",
+    "quantize.calibration_images=8", "quantize.observer=minmax",
     *(f"{cut}.reconstruction_images=8" for cut in ("prune", "transfer")),
     *(f"{cut}.recalibration_images=8" for cut in ("prune", "transfer")),
     *(f"{training}.identities_per_batch=4" for training in TRAININGS),

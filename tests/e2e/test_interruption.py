@@ -1,10 +1,13 @@
 """A run killed in every stage ends with the bits of one that was never interrupted."""
 
+import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,16 +20,16 @@ CONFIG = """
 name: kill
 threads: 1
 data: {{root: {root}, height: 64, width: 32, workers: 2}}
-model: {{architecture: osnet_x0_5, embedding_dim: 32}}
+model: {{architecture: {architecture}, embedding_dim: 32}}
 train: {{epochs: 2, identities_per_batch: 4, images_per_identity: 3}}
 prune:
-  target: osnet_x0_25
+  target: {target}
   iterations: 2
   reconstruction_images: 16
   recalibration_images: 16
   tuning: {{epochs: 2, identities_per_batch: 4, images_per_identity: 3}}
 finetune: {{epochs: 2, identities_per_batch: 4, images_per_identity: 3}}
-quantize: {{calibration_images: 8}}
+quantize: {{calibration_images: 8, observer: minmax}}
 latency: {{rounds: 2}}
 """
 # Files whose appearance says that a stage is at a certain point; the process is killed there.
@@ -65,13 +68,40 @@ train:
 PATIENCE = 900.0
 
 
+# Imports what a run imports, which takes longer than a tiny run, and forks for every command.
+FORKS = """
+import json, os, runpy, sys
+import lightning, nni.compression.pruning, nni.compression.speedup
+import pipeline.engine, pipeline.report.show, pipeline.stages.cutting, pipeline.stages.int8_files
+import reid_edge.training.fit
+for line in sys.stdin:
+    arguments, errors = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+        os.dup2(os.open(os.devnull, os.O_RDWR), 1)
+        os.dup2(1, 0)
+        sys.argv = ["run_pipeline.py", *arguments]
+        runpy.run_path("run_pipeline.py", run_name="__main__")  # ends with SystemExit
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
 def start(config: Path, run: Path) -> "subprocess.Popen[bytes]":
+    """Start the command as a user does."""
+    return start_python("run_pipeline.py", "--config", str(config), "--run", str(run))
+
+
+def start_python(*arguments: str) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
-        [sys.executable, "run_pipeline.py", "--config", str(config), "--run", str(run)],
+        [sys.executable, *arguments],
         cwd=ROOT,
-        stdout=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        bufsize=0,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         # A shell's background jobs ignore interrupts, and what they start does too.
         preexec_fn=heed_interrupts,
     )
@@ -81,25 +111,70 @@ def heed_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def kill_when(path: Path, process: "subprocess.Popen[bytes]") -> None:
+class Command:
+    """A run of the command in a process of its own, which is forked with the imports done.
+
+    Args:
+        forks: runs ``FORKS``; it runs one command at a time.
+        config: of the run.
+        run: its folder.
+    """
+
+    def __init__(self, forks: "subprocess.Popen[bytes]", config: Path, run: Path) -> None:
+        assert forks.stdin is not None
+        assert forks.stdout is not None
+        self._output = forks.stdout
+        self._errors = config.with_name("errors.txt")
+        arguments = ["--config", str(config), "--run", str(run)]
+        forks.stdin.write(json.dumps([arguments, str(self._errors)]).encode() + b"\n")
+        self._pid = int(forks.stdout.readline())
+
+    def has_ended(self) -> bool:
+        return bool(select.select([self._output], [], [], 0)[0])
+
+    def send(self, number: signal.Signals) -> None:
+        os.kill(self._pid, number)
+
+    def wait(self) -> int:
+        """Wait for its end, and return its exit code."""
+        assert select.select([self._output], [], [], PATIENCE)[0], "it hangs"
+        return int(self._output.readline())
+
+    def errors(self) -> str:
+        return self._errors.read_text()
+
+
+@pytest.fixture
+def forks() -> Iterator["subprocess.Popen[bytes]"]:
+    process = start_python("-W", "ignore", "-c", FORKS)
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def kill_when(path: Path, command: Command) -> None:
     deadline = time.monotonic() + PATIENCE
     while not path.exists():
-        assert process.poll() is None, process.stderr and process.stderr.read().decode()
+        assert not command.has_ended(), command.errors()
         assert time.monotonic() < deadline, f"{path} did not appear"
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    command.send(signal.SIGKILL)
+    command.wait()
 
 
-def interrupt_when(path: Path, process: "subprocess.Popen[bytes]") -> None:
+def interrupt_when(path: Path, command: Command) -> None:
     while not path.exists():
-        assert process.poll() is None
+        assert not command.has_ended(), command.errors()
         time.sleep(0.002)
-    process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 130
-    assert b"interrupted; the same command resumes from here" in error
-    assert b"Traceback" not in error
+    command.send(signal.SIGINT)
+    assert command.wait() == 130
+    error = command.errors()
+    assert "interrupted; the same command resumes from here" in error
+    assert "Traceback" not in error
+
+
+def complete(command: Command) -> None:
+    assert command.wait() == 0, command.errors()
 
 
 def finish(process: "subprocess.Popen[bytes]") -> str:
@@ -113,23 +188,24 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize(
-    "moments",
+    ("moments", "architecture", "target"),
     [
-        pytest.param(ONE_A_STAGE, id="one a stage"),
-        pytest.param(MOMENTS, id="all", marks=pytest.mark.slow),
+        pytest.param(ONE_A_STAGE, "resnet18_x0_5", "0.5", id="one a stage"),
+        pytest.param(MOMENTS, "osnet_x0_5", "osnet_x0_25", id="all", marks=pytest.mark.slow),
     ],
 )
 def test_a_run_killed_in_every_stage_ends_with_the_same_bits(
-    tiny_market: Path, tmp_path: Path, moments: tuple[str, ...]
-) -> None:
+    tiny_market: Path, tmp_path: Path, forks: "subprocess.Popen[bytes]", moments: tuple[str, ...],
+    architecture: str, target: str,
+) -> None:  # fmt: skip
     config = tmp_path / "kill.yaml"
-    config.write_text(CONFIG.format(root=tiny_market))
+    config.write_text(CONFIG.format(root=tiny_market, architecture=architecture, target=target))
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    finish(start(config, whole))
-    interrupt_when(broken / "train" / "started.json", start(config, broken))
+    complete(Command(forks, config, whole))
+    interrupt_when(broken / "train" / "started.json", Command(forks, config, broken))
     in_time = []
     for moment in moments:
-        kill_when(broken / moment, start(config, broken))
+        kill_when(broken / moment, Command(forks, config, broken))
         stage = moment.split("/", maxsplit=1)[0]
         if not (broken / stage / "stage.json").exists():
             in_time.append(moment)
@@ -155,14 +231,14 @@ def test_a_run_killed_in_every_stage_ends_with_the_same_bits(
 
 @pytest.mark.slow
 def test_a_training_killed_behind_its_first_validation_ends_with_the_same_bits(
-    tiny_market: Path, tmp_path: Path
+    tiny_market: Path, tmp_path: Path, forks: "subprocess.Popen[bytes]"
 ) -> None:
     config = tmp_path / "kill.yaml"
     config.write_text(TRAINING.format(root=tiny_market))
     whole, broken = tmp_path / "whole" / "train", tmp_path / "broken" / "train"
-    finish(start(config, whole.parent))
-    kill_when(broken / "best.ckpt", start(config, broken.parent))
-    kill_when(broken / "last.ckpt", start(config, broken.parent))
+    complete(Command(forks, config, whole.parent))
+    kill_when(broken / "best.ckpt", Command(forks, config, broken.parent))
+    kill_when(broken / "last.ckpt", Command(forks, config, broken.parent))
     finish(start(config, broken.parent))
     for name in ("checkpoint.pt", "last.pt"):
         expected, found = weights(whole / name), weights(broken / name)

@@ -27,9 +27,10 @@ CONFIG = """
 name: measured
 threads: 1
 data: {{root: {root}, height: 64, width: 32, workers: 0}}
-model: {{architecture: osnet_x0_25, embedding_dim: 32}}
+model: {{architecture: resnet18_x0_5, embedding_dim: 32}}
+prune: {{target: 0.5}}
 train: {{epochs: 0}}
-quantize: {{calibration_images: 4}}
+quantize: {{calibration_images: 4, observer: minmax}}
 benchmark: {{rounds: 2, batches: [1, 2], threads: [1]}}
 latency: {{rounds: 2}}
 """

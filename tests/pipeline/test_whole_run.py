@@ -29,34 +29,47 @@ CONFIG = """
 name: whole
 threads: 1
 data: {{root: {root}, height: 64, width: 32, workers: 0}}
-model: {{architecture: osnet_x0_5, embedding_dim: 32}}
+model: {{architecture: {architecture}, embedding_dim: 32}}
 train: {{epochs: 1, identities_per_batch: 4, images_per_identity: 3}}
 prune:
-  target: osnet_x0_25
-  iterations: 2
+  target: {target}
+  iterations: {iterations}
   reconstruction_images: 16
   recalibration_images: 16
   tuning: {{epochs: 1, identities_per_batch: 4, images_per_identity: 3}}
 finetune: {{epochs: 1, identities_per_batch: 4, images_per_identity: 3}}
-quantize: {{calibration_images: 8}}
+quantize: {{calibration_images: 8, observer: minmax}}
 latency: {{rounds: 2}}
 """
 
 
-@pytest.fixture(scope="module")
-def finished(tiny_market: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished run; its configuration is beside it."""
-    folder = tmp_path_factory.mktemp("whole")
-    (folder / "c.yaml").write_text(CONFIG.format(root=tiny_market))
+def make_run(folder: Path, images: Path, architecture: str, target: str, iterations: int) -> Path:
+    """Run all stages; return the run's folder, beside which its configuration is."""
+    (folder / "c.yaml").write_text(
+        CONFIG.format(root=images, architecture=architecture, target=target, iterations=iterations)
+    )
     arguments = ["--config", str(folder / "c.yaml"), "--run", str(folder / "run")]
     assert main([*arguments, "--stages", ",".join(NAMES)]) == 0
     return folder / "run"
 
 
-@pytest.fixture
-def times(finished: Path) -> dict[str, float]:
+@pytest.fixture(scope="module")
+def finished(tiny_market: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run, which tests leave as it is."""
+    folder = tmp_path_factory.mktemp("whole")
+    return make_run(folder, tiny_market, "osnet_x0_5", "osnet_x0_25", iterations=2)
+
+
+@pytest.fixture(scope="module")
+def repeated(tiny_market: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run of a network of few layers, whose stages are run again."""
+    folder = tmp_path_factory.mktemp("repeated")
+    return make_run(folder, tiny_market, "resnet18_x0_5", "0.5", iterations=1)
+
+
+def times(run: Path) -> dict[str, int]:
     """When each stage was finished; files are not touched by what only looks."""
-    return {stage: (finished / stage / "stage.json").stat().st_mtime_ns for stage in NAMES}
+    return {stage: (run / stage / "stage.json").stat().st_mtime_ns for stage in NAMES}
 
 
 def records(run: Path) -> dict[str, dict[str, object]]:
@@ -169,14 +182,15 @@ def test_a_folder_with_brackets_is_named_as_it_is(
     assert "x[lr=0.1]/report.html" in capsys.readouterr().out
 
 
-def test_the_same_command_reuses_everything(finished: Path, times: dict[str, float]) -> None:
+def test_the_same_command_reuses_everything(finished: Path) -> None:
+    before = times(finished)
     config = str(finished.parent / "c.yaml")
     assert main(["--config", config, "--run", str(finished)]) == 0
-    assert {s: (finished / s / "stage.json").stat().st_mtime_ns for s in NAMES} == times
+    assert times(finished) == before
 
 
 def test_a_plan_says_why_and_runs_nothing(
-    finished: Path, times: dict[str, float], capsys: pytest.CaptureFixture[str]
+    finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
     assert main(["--run", str(finished), "--plan", "finetune.epochs=2"]) == 0
@@ -187,14 +201,12 @@ def test_a_plan_says_why_and_runs_nothing(
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
 
 
-def test_a_changed_setting_makes_the_stage_and_what_follows_run_again(
-    finished: Path, times: dict[str, float]
-) -> None:
-    before = records(finished)
-    assert main(["--run", str(finished), "finetune.learning_rate=0.001"]) == 0
-    after = {s: (finished / s / "stage.json").stat().st_mtime_ns for s in NAMES}
-    assert [s for s in NAMES if after[s] != times[s]] == ["finetune", "quantize"]
-    aside = json.loads((finished / "superseded" / "finetune-1" / "stage.json").read_text())
+def test_a_changed_setting_makes_the_stage_and_what_follows_run_again(repeated: Path) -> None:
+    before, made = records(repeated), times(repeated)
+    assert main(["--run", str(repeated), "finetune.learning_rate=0.001"]) == 0
+    after = times(repeated)
+    assert [s for s in NAMES if after[s] != made[s]] == ["finetune", "quantize"]
+    aside = json.loads((repeated / "superseded" / "finetune-1" / "stage.json").read_text())
     assert aside == before["finetune"]
 
 
@@ -207,13 +219,12 @@ def test_a_stale_stage_that_was_not_asked_for(
     assert "quantize starts from finetune, which is stale" in " ".join(error.split())
 
 
-def test_a_wrong_file_displaces_nothing(
-    finished: Path, times: dict[str, float], tmp_path: Path
-) -> None:
+def test_a_wrong_file_displaces_nothing(finished: Path, tmp_path: Path) -> None:
+    before = times(finished)
     config = (finished / "config.yaml").read_text()
     torch.save(build_model("osnet_x1_0").state_dict(), tmp_path / "x1.pth")
     assert main(["--run", str(finished), f"train.pretrained={tmp_path}/x1.pth"]) == 2
-    assert {s: (finished / s / "stage.json").stat().st_mtime_ns for s in NAMES} == times
+    assert times(finished) == before
     assert (finished / "config.yaml").read_text() == config
 
 
@@ -223,17 +234,17 @@ def test_a_wrong_file_displaces_nothing(
 )
 def test_what_a_run_made_is_no_start_of_the_stage_that_makes_it_again(
     finished: Path,
-    times: dict[str, float],
     capsys: pytest.CaptureFixture[str],
     key: str,
     file: str,
 ) -> None:
     stage = file.partition("/")[0]
+    before = times(finished)
     config = (finished / "config.yaml").read_text()
     assert main(["--run", str(finished), f"{key}={finished / file}"]) == 2
     error = " ".join(capsys.readouterr().err.split())
     assert f"{file}: {key} names a file of the stage {stage}, which is made again; copy" in error
-    assert {s: (finished / s / "stage.json").stat().st_mtime_ns for s in NAMES} == times
+    assert times(finished) == before
     assert (finished / "config.yaml").read_text() == config
 
 
@@ -260,26 +271,26 @@ def test_models_of_other_settings_are_marked_in_the_table(
 
 
 def test_from_runs_again_from_there_and_resumes_where_it_was_interrupted(
-    finished: Path,
-    times: dict[str, float],
+    repeated: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    weights = hash_file(finished / "finetune" / "checkpoint.pt")
+    made = times(repeated)
+    weights = hash_file(repeated / "finetune" / "checkpoint.pt")
 
     def stop(_: object) -> None:
         raise KeyboardInterrupt
 
-    arguments = ["--run", str(finished), "--from", "finetune"]
+    arguments = ["--run", str(repeated), "--from", "finetune"]
     with monkeypatch.context() as patch:
         patch.setitem(STAGES._entries, "quantize", dataclasses.replace(QUANTIZE, run=stop))
         assert main(arguments) == 130
-    finetuned = (finished / "finetune" / "stage.json").stat().st_mtime_ns
+    finetuned = (repeated / "finetune" / "stage.json").stat().st_mtime_ns
     # The same settings give the same bits.
-    assert hash_file(finished / "finetune" / "checkpoint.pt") == weights
+    assert hash_file(repeated / "finetune" / "checkpoint.pt") == weights
     assert main(arguments) == 0
-    after = {s: (finished / s / "stage.json").stat().st_mtime_ns for s in NAMES}
-    assert [s for s in NAMES if after[s] != times[s]] == ["finetune", "quantize"]
+    after = times(repeated)
+    assert [s for s in NAMES if after[s] != made[s]] == ["finetune", "quantize"]
     assert after["finetune"] == finetuned
     capsys.readouterr()
     # That restart is done: the same command would be another one.
@@ -287,10 +298,11 @@ def test_from_runs_again_from_there_and_resumes_where_it_was_interrupted(
     assert capsys.readouterr().out.count("asked for with --from") == 2
 
 
-def test_a_file_that_was_changed_is_made_again(finished: Path, times: dict[str, float]) -> None:
-    path = finished / "quantize" / "int8.pt"
+def test_a_file_that_was_changed_is_made_again(repeated: Path) -> None:
+    made = times(repeated)
+    path = repeated / "quantize" / "int8.pt"
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
-    assert main(["--run", str(finished)]) == 0
-    assert (finished / "quantize" / "stage.json").stat().st_mtime_ns != times["quantize"]
-    assert RunDir(finished).record("quantize") is not None
+    assert main(["--run", str(repeated)]) == 0
+    assert (repeated / "quantize" / "stage.json").stat().st_mtime_ns != made["quantize"]
+    assert RunDir(repeated).record("quantize") is not None

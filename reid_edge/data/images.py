@@ -1,6 +1,5 @@
 """From an image file to an array, with Pillow and NumPy alone."""
 
-import struct
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -13,9 +12,7 @@ from PIL import Image, ImageOps
 from reid_edge.core.errors import DataError
 from reid_edge.core.model_file import IMAGENET_MEAN as IMAGENET_MEAN
 from reid_edge.core.model_file import IMAGENET_STD as IMAGENET_STD
-
-# What Pillow raises on damaged files; the last three on those of TIFF, and on EXIF.
-_UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error)
+from reid_edge.data.paths import check_regular
 
 
 def read_image(path: Path, *, keep_grey: bool = False) -> Image.Image:
@@ -29,10 +26,19 @@ def read_image(path: Path, *, keep_grey: bool = False) -> Image.Image:
         An image of mode "RGB", or "L" if it is to be kept.
 
     Raises:
-        DataError: the file cannot be read whole, or has 16-bit or float pixels.
+        DataError: the file cannot be read whole, is no regular file, has 16-bit or float pixels,
+            or more pixels than ``PIL.Image.MAX_IMAGE_PIXELS`` (89 million).
     """
+    check_regular(path)
     try:
         with Image.open(path) as image:
+            # Pillow itself only warns of up to twice as many, and takes gigabytes for them.
+            most = Image.MAX_IMAGE_PIXELS
+            if most is not None and image.width * image.height > most:
+                raise DataError(
+                    f"{path}: {image.width} x {image.height} pixels may be a decompression bomb; "
+                    "scale it down"
+                )
             # Whatever the file's name: Pillow would start Ghostscript, and PostScript is a program.
             if image.format == "EPS":
                 raise DataError(f"{path}: PostScript cannot be used; convert it to PNG or JPEG")
@@ -44,7 +50,7 @@ def read_image(path: Path, *, keep_grey: bool = False) -> Image.Image:
                 )
             image.load()
             # Damaged EXIF is no reason to refuse pixels that are whole.
-            with suppress(*_UNREADABLE):
+            with suppress(Exception):
                 ImageOps.exif_transpose(image, in_place=True)
             return image.convert("L" if keep_grey and image.mode == "L" else "RGB")
     except DataError:
@@ -53,7 +59,9 @@ def read_image(path: Path, *, keep_grey: bool = False) -> Image.Image:
         raise DataError(f"{path}: no such image") from error
     except IsADirectoryError as error:
         raise DataError(f"{path}: is a folder; expected an image") from error
-    except (*_UNREADABLE, Image.DecompressionBombError) as error:
+    # Each of Pillow's formats raises errors of its own on damaged files: AVIF a RuntimeError, BLP
+    # a NotImplementedError, TIFF a TypeError, a KeyError or a struct.error.
+    except Exception as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise DataError(
             f"{path}: cannot be decoded ({reason}); replace the file or remove it"

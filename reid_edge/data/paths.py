@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
@@ -34,6 +35,23 @@ def relative_path(text: str, where: str) -> PurePosixPath:
     if ".." in path.parts:
         raise DataError(f"{where}: the path {text!r} climbs out of the folder with '..'")
     return path
+
+
+def check_regular(path: Path) -> None:
+    """Check that a path, or what a link leads to, is a regular file, if it exists.
+
+    A program waits forever for somebody to write into a FIFO, and reads a device without end.
+
+    Raises:
+        DataError: it is a FIFO, a device or a socket; folders pass.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return  # opening it says more
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        kind = "FIFO" if stat.S_ISFIFO(mode) else "socket" if stat.S_ISSOCK(mode) else "device"
+        raise DataError(f"{path}: is a {kind}; expected a file")
 
 
 def is_archive(path: Path) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Self, TypeVar, cast
 
 from reid_edge.core.errors import DataError
-from reid_edge.data.paths import expand_home
+from reid_edge.data.paths import check_regular, expand_home
 from reid_edge.data.schema import PROTOCOLS, Counts, Protocol
 
 FILE = "prepared.json"
@@ -106,9 +106,10 @@ def read_provenance(folder: Path) -> Provenance:
     Raises:
         DataError: the protocol in the file is not known.
     """
+    check_regular(folder / FILE)
     try:
         values = dict(json.loads((folder / FILE).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return Provenance()
     protocol = values.get("protocol", PROTOCOLS[0])
     if protocol not in PROTOCOLS:

@@ -12,6 +12,7 @@ from reid_edge.core.io import hash_file
 from reid_edge.core.progress import Progress
 from reid_edge.data.names import group_names, is_junk, is_missing
 from reid_edge.data.paths import (
+    check_regular,
     existing_folder,
     expand_home,
     images_of,
@@ -139,6 +140,7 @@ def _new_entries(
     known = {entry.content_hash: entry.person for entry in gallery.entries}
     new = []
     for image in images:
+        check_regular(image.path)
         try:
             content_hash = hash_file(image.path)
         except OSError as error:

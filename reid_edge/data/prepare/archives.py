@@ -4,6 +4,7 @@ import bz2
 import gzip
 import lzma
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -15,12 +16,12 @@ from typing import IO, cast
 from reid_edge.core.errors import DataError
 from reid_edge.core.io import written_aside
 from reid_edge.core.progress import Progress
-from reid_edge.data.paths import ARCHIVE_SUFFIXES, is_archive, relative_path
+from reid_edge.data.paths import ARCHIVE_SUFFIXES, check_regular, is_archive, relative_path
 
 CHUNK = 2**20
 BROKEN = (
     zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError,
-    RuntimeError, UnicodeDecodeError,
+    RuntimeError, ValueError, IndexError, KeyError, OverflowError, struct.error,
 )  # fmt: skip
 # By the bytes that a compressed file begins with.
 DECOMPRESSORS: dict[bytes, Callable[[IO[bytes]], object]] = {
@@ -68,6 +69,7 @@ def unpack(
     if not is_archive(archive):
         known = ", ".join(ARCHIVE_SUFFIXES)
         raise DataError(f"{archive}: no archive that is known; known are {known}")
+    check_regular(archive)
     try:
         raw = archive.open("rb")
     except OSError as error:
@@ -95,6 +97,8 @@ def _zip_entries(raw: IO[bytes], archive: Path) -> Iterator[Entry]:
             # Archives made on Windows say nothing about the kind.
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise DataError(f"{archive}: {info.filename!r} is a link or a device")
+            if not info.filename:
+                raise DataError(f"{archive}: an entry has no name")
             if not info.is_dir():
                 with content.open(info) as file:
                     yield info.filename, file

@@ -9,7 +9,7 @@ from pathlib import Path
 from reid_edge.core.errors import DataError
 from reid_edge.data.identities import stand_in_cameras
 from reid_edge.data.names import clean_name, is_junk, is_missing, notes_on_names, number_names
-from reid_edge.data.paths import expand_home, image_inside
+from reid_edge.data.paths import check_regular, expand_home, image_inside
 from reid_edge.data.reader import Reader
 from reid_edge.data.schema import ReidData, Sample
 
@@ -122,6 +122,7 @@ def _find_files(root: Path) -> dict[str, Path]:
 
 def _read_rows(file: Path, base: Path) -> Iterator[Row]:
     """Yield the lines of a file."""
+    check_regular(file)
     seen: dict[Path, int] = {}
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:

@@ -1,6 +1,7 @@
 """The files of CUHK03: ``cuhk-03.mat``, the new protocol's lists, and torchreid's splits."""
 
 import logging
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +15,15 @@ from reid_edge.core.errors import DataError
 from reid_edge.core.io import written_aside
 from reid_edge.core.packages import import_package
 from reid_edge.core.progress import Progress
+from reid_edge.data.readers.mat5 import read_mat5
 from reid_edge.data.readers.torchreid_splits import Names, read_torchreid_splits
 
 # A person has up to ten images, the first five of them from the first view.
 IMAGES_PER_VIEW = 5
+# The largest image of CUHK03 has some 300 KiB, all of them some 1 GiB.
+MOST_BYTES, MOST_BYTES_IN_ALL = 4 * 2**20, 16 * 2**30
+# What is read of a protocol's file.
+KEYS = ("filelist", "train_idx", "query_idx", "gallery_idx")
 
 TestSet = frozenset[tuple[int, int]]
 
@@ -41,12 +47,15 @@ def extract_images(mat: Path, boxes: str, folder: Path, progress: Progress | Non
     """
     logger.info("extracting images, once: %s", folder)
     with _opened(mat) as content, written_aside(folder) as draft:
-        pairs = [_cells(content, reference) for reference in content[boxes][0]]
-        total, done = sum(len(pair) for pair in pairs), 0
+        pairs = [_cells(content, reference) for reference in _dataset(content, boxes)[0]]
+        total, done, room = sum(len(pair) for pair in pairs), 0, MOST_BYTES_IN_ALL
         for pair, persons in enumerate(pairs, start=1):
             for person, references in enumerate(persons, start=1):
                 for number, reference in enumerate(references, start=1):
                     image = _cells(content, reference)
+                    room -= image.nbytes
+                    if room < 0:
+                        raise DataError(f"{mat}: its images take more than 16 GiB; get it again")
                     if image.ndim != 3:  # an empty cell is stored as its shape, two zeros
                         continue
                     view = 1 if number <= IMAGES_PER_VIEW else 2
@@ -78,16 +87,18 @@ def read_new_protocol(base: Path, boxes: str) -> tuple[Names, Names, Names]:
             f"{base}: neither {mat.name} nor {splits.name}; the first is in "
             "github.com/zhunzhong07/person-re-ranking, folder evaluation/data/CUHK03"
         )
-    scipy_io = import_package("scipy.io", extra="datasets", needed_by=mat, error=DataError)
     try:
-        content = scipy_io.loadmat(mat)
-        names = [str(cell.item()) for cell in content["filelist"].ravel()]
+        content = read_mat5(mat, KEYS)
+        names = [str(name) for name in content["filelist"]]
         train, query, gallery = (
             # MATLAB counts from 1.
-            [names[int(index) - 1] for index in content[key].ravel()]
-            for key in ("train_idx", "query_idx", "gallery_idx")
+            [names[int(index) - 1] for index in content[key]]
+            for key in KEYS[1:]
         )
-    except (OSError, ValueError, KeyError, IndexError, TypeError, NotImplementedError) as error:
+    except DataError:
+        raise
+    # What is raised depends on the damage.
+    except Exception as error:
         raise DataError(
             f"{mat}: cannot be read as a protocol of CUHK03 ({error}); download it again"
         ) from error
@@ -123,7 +134,7 @@ def read_classic_test_sets(base: Path, boxes: str, release: Path | None) -> list
     with _opened(release) as content:
         return [
             frozenset((int(pair), int(person)) for pair, person in _cells(content, reference))
-            for reference in content["testsets"][0]
+            for reference in _dataset(content, "testsets")[0]
         ]
 
 
@@ -134,9 +145,10 @@ def _opened(mat: Path) -> Iterator[Any]:
     try:
         with h5py.File(mat, "r") as content:
             yield content
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        if isinstance(error, DataError):
-            raise
+    except DataError:
+        raise
+    # h5py raises many kinds of errors on damaged files.
+    except Exception as error:
         raise DataError(
             f"{mat}: cannot be read as CUHK03's MATLAB 7.3 file ({error}); download it again"
         ) from error
@@ -144,4 +156,24 @@ def _opened(mat: Path) -> Iterator[Any]:
 
 def _cells(content: Any, reference: Any) -> Any:
     """Return what a cell refers to; MATLAB stores arrays by columns, HDF5 by rows."""
-    return content[reference][()].T
+    return _dataset(content, reference)[()].T
+
+
+def _dataset(content: Any, key: Any) -> Any:
+    """Return a dataset by name or reference, if it is in the file and as small as CUHK03's.
+
+    In HDF5 a link, the storage of a dataset or the parts of a virtual one can be any other file,
+    and a few bytes can claim terabytes, also for a chunk that is larger than its dataset.
+    """
+    link = content.get(key, getlink=True) if isinstance(key, str) else None
+    if link is not None and type(link).__name__ != "HardLink":
+        raise DataError(f"{content.filename}: {key} is a link; expected the data of CUHK03")
+    found = content[key]
+    if found.file.filename != content.filename or found.external or found.is_virtual:
+        raise DataError(f"{content.filename}: {found.name} has its data in another file")
+    if max(found.nbytes, math.prod(found.chunks or ()) * found.dtype.itemsize) > MOST_BYTES:
+        raise DataError(
+            f"{content.filename}: {found.name} claims more than {MOST_BYTES >> 20} MiB, more than "
+            "any image of CUHK03; get the file again"
+        )
+    return found

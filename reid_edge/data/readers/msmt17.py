@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from reid_edge.core.errors import DataError
-from reid_edge.data.paths import find_base, image_inside
+from reid_edge.data.paths import check_regular, find_base, image_inside
 from reid_edge.data.reader import Reader
 from reid_edge.data.schema import Counts, ReidData, Sample
 
@@ -55,8 +55,9 @@ def read_msmt17(root: Path, *, train_all: bool = False) -> ReidData:
 
 def _read_list(base: Path, name: str, folder: str, first: int = 0) -> tuple[Sample, ...]:
     """Read the images of a list; persons are counted from ``first``."""
+    check_regular(base / name)
     try:
-        lines = (base / name).read_text(encoding="utf-8").splitlines()
+        lines = (base / name).read_text(encoding="utf-8-sig").splitlines()
         root = (base / folder).resolve(strict=True)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{base}: cannot read {name} and the folder {folder} of MSMT17") from error

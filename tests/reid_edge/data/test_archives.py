@@ -1,11 +1,15 @@
 """Archives: what is in them comes out, and nothing gets anywhere else."""
 
 import bz2
+import contextlib
 import gzip
 import io
+import os
+import random
 import stat
 import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +17,7 @@ import pytest
 from reid_edge.core.errors import DataError
 from reid_edge.data.prepare.archives import Limits, is_archive, unpack
 
+Writer = Callable[[Path], Path]
 FILES = {"set/query/a.jpg": b"a" * 3000, "set/notes.txt": b"notes"}
 
 
@@ -119,6 +124,32 @@ def test_limits_count_what_is_really_written(tmp_path: Path, name: str) -> None:
     refused(archive, "unpacks to more than is allowed; unpack it yourself", Limits(size=2_500_000))
     refused(archive, "more than 2 files in it; unpack it yourself", Limits(files=2))
     unpack(archive, tmp_path / "out", limits=Limits(files=3, size=3_000_000))
+
+
+def test_an_entry_without_a_name(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as content:
+        content.writestr(zipfile.ZipInfo(""), b"1")
+    refused(tmp_path / "a.zip", "a.zip: an entry has no name")
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.tar.gz"])
+def test_a_fifo_is_no_archive(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    refused(tmp_path / name, rf"{name}: is a FIFO; expected a file")
+
+
+@pytest.mark.parametrize("write", [write_zip, write_tar])
+def test_damage_anywhere_is_one_line(tmp_path: Path, write: Writer) -> None:
+    archive = write(tmp_path / ("a.zip" if write is write_zip else "a.tar"))
+    whole = archive.read_bytes()
+    generator = random.Random(1)
+    for number in range(150):
+        content = bytearray(whole)
+        for _ in range(3):
+            content[generator.randrange(len(content))] = generator.randrange(256)
+        archive.write_bytes(content)
+        with contextlib.suppress(DataError):
+            unpack(archive, tmp_path / f"out{number}", limits=Limits(size=10**7))
 
 
 def test_the_same_path_twice(tmp_path: Path) -> None:

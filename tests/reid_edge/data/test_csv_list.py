@@ -1,5 +1,6 @@
 """CSV lists: what they mean, and what is said about each mistake."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -231,6 +232,14 @@ def test_missing_lists(images: Path) -> None:
         read_csv_lists(images)
     with pytest.raises(DataError, match="no such folder or CSV file"):
         read_csv_lists(images / "nowhere")
+
+
+def test_a_fifo_is_no_list(images: Path) -> None:
+    os.mkfifo(images / "labels.csv")
+    with pytest.raises(DataError, match=r"or a single CSV file; found none"):
+        read_csv_lists(images)
+    with pytest.raises(DataError, match="no such folder or CSV file"):
+        read_csv_lists(images / "labels.csv")
 
 
 def test_a_file_that_is_no_text(images: Path) -> None:

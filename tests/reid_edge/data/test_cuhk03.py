@@ -1,6 +1,9 @@
 """CUHK03: extraction, both protocols, and torchreid's folders."""
 
+import contextlib
 import json
+import random
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -214,14 +217,10 @@ def test_broken_classic_splits(tmp_path: Path) -> None:
         read_cuhk03_classic(tmp_path)
 
 
-@pytest.mark.parametrize("package", ["h5py", "scipy"])
-def test_a_package_that_is_not_installed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
-) -> None:
+def test_a_package_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = "h5py"
     write_release(tmp_path / "cuhk-03.mat")
     write_protocol(tmp_path / "cuhk03_new_protocol_config_detected.mat")
-    if package == "scipy":
-        write_images(tmp_path / "images_detected")
 
     def refuse(name: str) -> Any:
         raise ModuleNotFoundError(f"No module named {name!r}", name=package)
@@ -229,3 +228,86 @@ def test_a_package_that_is_not_installed(
     monkeypatch.setattr("reid_edge.core.packages.importlib.import_module", refuse)
     with pytest.raises(DataError, match=rf"\.mat: needs the package {package}: pip install"):
         read_cuhk03(tmp_path)
+
+
+def test_data_in_another_file_is_not_read(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"s" * 8)
+    with h5py.File(tmp_path / "other.h5", "w") as other:
+        other["detected"] = np.zeros((1, 1), np.uint64)
+    mat = tmp_path / "cuhk-03.mat"
+    virtual = h5py.VirtualLayout((1, 1), np.uint64)
+    virtual[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "detected", (1, 1))
+    outside = [(str(secret), 0, 8)]
+    for value, message in (
+        (
+            h5py.ExternalLink(str(tmp_path / "other.h5"), "/detected"),
+            "detected is a link; expected",
+        ),
+        (h5py.SoftLink("/elsewhere"), "detected is a link; expected the data of CUHK03"),
+        (outside, "/detected has its data in another file"),
+        (virtual, "/detected has its data in another file"),
+    ):
+        with h5py.File(mat, "w") as content:
+            if value is outside:
+                content.create_dataset("detected", (1, 1), np.uint64, external=outside)
+            elif value is virtual:
+                content.create_virtual_dataset("detected", virtual)
+            else:
+                content["detected"] = value
+                content["elsewhere"] = 1
+        with pytest.raises(DataError, match=message):
+            read_cuhk03(tmp_path)
+        mat.unlink()
+
+
+def test_data_that_claims_terabytes(tmp_path: Path) -> None:
+    mat = tmp_path / "cuhk-03.mat"
+    for shape, chunks in (((1, 2**40), (1, 1024)), ((1, 4), (1, 2**25))):
+        with h5py.File(mat, "w") as content:
+            content.create_dataset(
+                "detected", shape, np.uint64, chunks=chunks, maxshape=(None, None), compression=1
+            )
+        assert mat.stat().st_size < 10_000
+        with pytest.raises(DataError, match="/detected claims more than 4 MiB, more than any ima"):
+            read_cuhk03(tmp_path)
+
+
+def test_a_protocol_that_claims_or_unpacks_to_gigabytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_images(tmp_path / "images_detected")
+    mat = tmp_path / "cuhk03_new_protocol_config_detected.mat"
+    write_protocol(mat)
+    whole = mat.read_bytes()
+    # The dimensions of the cells with the names of the files, 7 x 1.
+    shape = struct.pack("<ii", len(NAMES), 1)
+    assert shape in whole
+    mat.write_bytes(whole.replace(shape, struct.pack("<ii", len(NAMES), 2**31 - 1), 1))
+    with pytest.raises(DataError, match=r"\(15032385529 cells are announced, 7 are there\)"):
+        read_cuhk03(tmp_path)
+    monkeypatch.setattr("reid_edge.data.readers.mat5.MOST_BYTES", 2**20)
+    scipy.io.savemat(mat, {"filelist": np.zeros(2**20)}, do_compression=True)
+    assert mat.stat().st_size < 50_000
+    with pytest.raises(DataError, match="unpacks to more than 1 MiB; get the file again"):
+        read_cuhk03(tmp_path)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_damage_anywhere_in_a_protocol_is_one_line(tmp_path: Path, compressed: bool) -> None:
+    write_images(tmp_path / "images_detected")
+    mat = tmp_path / "cuhk03_new_protocol_config_detected.mat"
+    write_protocol(mat)
+    if compressed:
+        content = {k: v for k, v in scipy.io.loadmat(mat).items() if k[0] != "_"}
+        scipy.io.savemat(mat, content, do_compression=True)
+    check_new_protocol(tmp_path)
+    whole = mat.read_bytes()
+    generator = random.Random(2)
+    for _ in range(150):
+        damaged = bytearray(whole)
+        for _ in range(3):
+            damaged[generator.randrange(128, len(damaged))] = generator.randrange(256)
+        mat.write_bytes(damaged)
+        with contextlib.suppress(DataError):
+            read_cuhk03(tmp_path)

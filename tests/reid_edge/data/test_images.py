@@ -1,14 +1,17 @@
 """Decoding, sizes, colours, and files that are not whole."""
 
+import os
+import socket
 import struct
 import subprocess
 import sys
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageOps, TiffImagePlugin
+from PIL import Image, ImageOps, TiffImagePlugin, features
 from torchvision.transforms.v2 import functional
 
 from reid_edge.core.errors import DataError
@@ -66,6 +69,78 @@ def test_a_truncated_image_is_named(tmp_path: Path) -> None:
         load_image(tmp_path / "none.jpg", 8, 8)
     with pytest.raises(DataError, match="is a folder; expected an image"):
         load_image(tmp_path, 8, 8)
+
+
+def message_of(path: Path) -> str | None:
+    """Return what is said about an image, or None if it can be read."""
+    try:
+        read_image(path)
+    except DataError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.avif", "a.webp", "a.jp2", "a.gif", "a.tga"])
+def test_every_kind_of_damaged_image_is_one_line(tmp_path: Path, name: str) -> None:
+    if not features.check("avif") and name.endswith("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    noise().save(tmp_path / name)
+    whole = (tmp_path / name).read_bytes()
+    generator = np.random.default_rng(1)
+    refused = 0
+    for cut in (0, 1, 20, len(whole) // 2, len(whole) - 5, *[len(whole)] * 20):
+        content = bytearray(whole[:cut])
+        if cut == len(whole):
+            for place in generator.integers(0, cut, 5):
+                content[place] = generator.integers(0, 256)
+        (tmp_path / name).write_bytes(content)
+        line = message_of(tmp_path / name)
+        assert line is None or (line.startswith(f"{tmp_path / name}: ") and "\n" not in line)
+        refused += line is not None
+    assert refused >= 4
+
+
+def test_what_no_other_format_raises(tmp_path: Path) -> None:
+    noise().convert("P").save(tmp_path / "a.blp")
+    content = bytearray((tmp_path / "a.blp").read_bytes())
+    content[4:8] = b"\xff\xff\0\0"  # the kind of compression: a NotImplementedError
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.jpg: cannot be decoded \(Unknown BLP compression"):
+        read_image(tmp_path / "a.jpg")
+
+
+def test_a_fifo_a_socket_and_a_device_are_no_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "fifo.jpg")
+    (tmp_path / "device.jpg").symlink_to("/dev/zero")
+    with socket.socket(socket.AF_UNIX) as server:
+        monkeypatch.chdir(tmp_path)  # the name of a socket is short
+        server.bind("socket.jpg")
+        for kind in ("FIFO", "device", "socket"):
+            path = tmp_path / f"{kind.lower()}.jpg"
+            with pytest.raises(DataError, match=rf"{path.name}: is a {kind}; expected a file$"):
+                read_image(path)
+
+
+def test_an_image_that_takes_gigabytes(tmp_path: Path) -> None:
+    # 170 million pixels, of which Pillow only warns.
+    header = struct.pack(">II5B", 17_000, 10_000, 8, 2, 0, 0, 0)
+    chunk = b"IHDR" + header
+    png = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", crc32(chunk))
+    (tmp_path / "a.png").write_bytes(png + b"\0\0\0\0IDAT" + struct.pack(">I", crc32(b"IDAT")))
+    with (
+        pytest.warns(Image.DecompressionBombWarning),
+        pytest.raises(DataError, match=r"a\.png: 17000 x 10000 pixels may be a decompression bom"),
+    ):
+        read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("content", [b"P6 0 0 255\n", b"GIF89a\0\0\0\0\0\0\0;", b""])
+def test_an_image_without_pixels(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.jpg: cannot be decoded \("):
+        load_image(tmp_path / "a.jpg", 8, 4)
 
 
 @pytest.mark.parametrize("error", [TypeError("bad operand"), KeyError(258), struct.error()])

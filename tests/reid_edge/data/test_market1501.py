@@ -1,5 +1,6 @@
 """The Market-1501 layout, and what is said when it is not there."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -117,3 +118,13 @@ def test_the_protocol_that_is_noted(market: Path) -> None:
     # Of no program that is known here; Market-1501's protocol is the layout's own.
     record.write_text("[1]")
     assert read_market1501(market).protocol == "market1501"
+
+
+def test_where_it_is_from_cannot_be_read(market: Path) -> None:
+    record = market / "prepared.json"
+    record.write_text("[" * 100_000)
+    assert read_market1501(market).protocol == "market1501"
+    record.unlink()
+    os.mkfifo(record)
+    with pytest.raises(DataError, match=r"prepared\.json: is a FIFO; expected a file"):
+        read_market1501(market)

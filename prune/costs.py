@@ -7,17 +7,17 @@ from torch import Tensor, nn
 from prune.layer_widths import Widths, layer_widths
 from prune.readers import layer_inputs, owners_read
 from prune.tracing import layers_behind, normalised_layers, trace
-from reid_edge.core.cost import ModelCost, called_parameters, conv_and_linear_layers, layer_costs
+from reid_edge.core.cost import ModelCost, model_cost, module_costs
 
 
 @dataclass(frozen=True)
 class _Layer:
-    """A layer at full width.
+    """A module that multiplies, at full width.
 
     Attributes:
         macs: multiply-accumulates for one image.
-        weights: number of them.
-        bias: number of bias values.
+        weights: number of those that depend on widths.
+        bias: number of bias values that depend on widths.
         inputs: layers whose output channels it reads; empty if it reads the image, or works on
             each channel alone.
         other_inputs: channels that it reads beside them, and that are never cut.
@@ -39,18 +39,18 @@ class CostModel:
     """
 
     def __init__(self, model: nn.Module, example: Tensor) -> None:
-        modules = conv_and_linear_layers(model)
         inputs = {name: owners_read(layer, given) for name, layer, given in layer_inputs(model)}
+        modules = dict(model.named_modules())
         self._full = layer_widths(model)
         self._layers = {
             name: _Layer(
                 cost.macs,
-                modules[name].weight.numel(),
-                0 if modules[name].bias is None else self._full[name],
+                modules[name].weight.numel() if name in inputs or name in self._full else 0,
+                self._full[name] if name in self._full and modules[name].bias is not None else 0,
                 # A layer of a subclass is no node of the trace; it is never cut.
                 *inputs.get(name, ((), 0)),
             )
-            for name, cost in layer_costs(model, example).items()
+            for name, cost in module_costs(model, example).items()
         }
         # (layer whose channels are normalised, number of parameters) of each normalisation.
         self._normalisations = [
@@ -59,12 +59,12 @@ class CostModel:
         ]
         counted = self._count(self._full).parameters
         # Parameters that do not depend on widths, such as the weight of a PReLU for all channels.
-        self._fixed = called_parameters(model, self._layers) - counted
+        self._fixed = model_cost(model, example).parameters - counted
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """Return the layers that the forward pass reaches, in its order."""
-        return tuple(self._layers)
+        """Return the convolutions and linear layers that the forward pass reaches, in its order."""
+        return tuple(name for name in self._layers if name in self._full)
 
     def cost(self, widths: Widths) -> ModelCost:
         """Return the cost of the model at some widths.
@@ -78,7 +78,7 @@ class CostModel:
     def _count(self, widths: Widths) -> ModelCost:
         parameters = macs = 0.0
         for name, layer in self._layers.items():
-            outputs = widths[name] / self._full[name]
+            outputs = widths[name] / self._full[name] if name in self._full else 1.0
             share = outputs
             if layer.inputs:
                 full = layer.other_inputs + sum(self._full[owner] for owner in layer.inputs)

@@ -95,6 +95,7 @@ def prune(
         PruneError: the arguments do not fit together, the limit cannot be met, a pattern fits no
             layer, the model cannot be pruned, or the compact model does not compute what the
             masked one does.
+        ModelError: an operator multiplies that cannot be counted.
     """
     criterion = find_criterion(criterion)
     _check_arguments(macs, parameters, channels, widths, distribution, untouched, multiple)

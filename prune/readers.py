@@ -7,7 +7,7 @@ import torch
 from torch import fx, nn
 
 from prune.layer_widths import output_width
-from prune.tracing import makes_channels, trace
+from prune.tracing import NORMALISATIONS, makes_channels, trace
 
 CONCATENATIONS = (torch.cat, torch.concat, torch.concatenate)
 # Along the second dimension of whatever has two.
@@ -18,6 +18,7 @@ FLATTENINGS = ("flatten", "reshape", "view")
 TRANSPOSITIONS = (
     "permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "mT",
 )  # fmt: skip
+ReadingLayer = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
 SHAPES = ("size", "dim", "ndimension", "numel", "shape", "ndim")
 
 
@@ -75,6 +76,8 @@ def find_readers(
     group_of = {name: members for members in groups for name in members}
     readers: dict[tuple[str, ...], list[Reader]] = {}
     for name, layer, segments in layer_inputs(model):
+        if isinstance(layer, nn.ConvTranspose2d):
+            continue
         readers.setdefault(group_of.get(name, (name,)), [])
         if isinstance(layer, nn.Conv2d) and layer.groups > 1:
             continue
@@ -92,10 +95,35 @@ def find_readers(
     return readers
 
 
-def layer_inputs(
-    model: nn.Module,
-) -> Iterator[tuple[str, nn.Conv2d | nn.Linear, list[Segment]]]:
-    """Yield every call of a convolution or linear layer: its name, itself, and what it is given.
+def shared_inputs(model: nn.Module) -> list[tuple[str, ...]]:
+    """Return layers that go together because a module that is called several times reads them.
+
+    The module has one weight for each of its input channels, so all its calls have to read the same
+    channels.
+
+    Args:
+        model: any module that ``torch.fx`` traces.
+    """
+    graph, modules = trace(model).graph, dict(model.named_modules())
+    owners = channel_owners(graph, modules)
+    calls: dict[str, list[list[Segment]]] = {}
+    for node in graph.nodes:
+        module = modules.get(str(node.target)) if node.op == "call_module" else None
+        if isinstance(module, (ReadingLayer, *NORMALISATIONS)):
+            calls.setdefault(str(node.target), []).append(owners[node.all_input_nodes[0]])
+    ties: list[tuple[str, ...]] = []
+    for inputs in calls.values():
+        if len({len(segments) for segments in inputs}) > 1:
+            continue
+        for same_place in zip(*inputs, strict=True):
+            tied = {segment.owner for segment in same_place if segment.owner is not None}
+            if len(tied) > 1 and len({segment.width for segment in same_place}) == 1:
+                ties.append(tuple(sorted(tied)))
+    return ties
+
+
+def layer_inputs(model: nn.Module) -> Iterator[tuple[str, ReadingLayer, list[Segment]]]:
+    """Yield every call of a layer that may read cut channels: its name, itself, and its input.
 
     Args:
         model: any module that ``torch.fx`` traces.
@@ -104,14 +132,12 @@ def layer_inputs(
     owners = channel_owners(graph, modules)
     for node in graph.nodes:
         layer = modules.get(str(node.target)) if node.op == "call_module" else None
-        if isinstance(layer, nn.Conv2d | nn.Linear):
+        if isinstance(layer, ReadingLayer):
             (source,) = node.all_input_nodes
             yield str(node.target), layer, owners[source]
 
 
-def segments_read(
-    layer: nn.Conv2d | nn.Linear, segments: Sequence[Segment]
-) -> list[Segment] | None:
+def segments_read(layer: ReadingLayer, segments: Sequence[Segment]) -> list[Segment] | None:
     """Return the segments of a layer's input with all their widths.
 
     Args:
@@ -132,22 +158,21 @@ def segments_read(
     rest = inputs - known
     # If no inputs remain, the unknown segments were added or concatenated as tokens. The remaining
     # inputs of a linear layer may be places of a flattened map.
-    known_place = rest == 0 or (rest > 0 and len(unknown) == 1 and isinstance(layer, nn.Conv2d))
+    one_unknown = len(unknown) == 1 and not isinstance(layer, nn.Linear)
+    known_place = rest == 0 or (rest > 0 and one_unknown)
     if not known_place:
         return None
     return [replace(s, width=rest) if s.width is None else s for s in segments]
 
 
-def owners_read(
-    layer: nn.Conv2d | nn.Linear, segments: Sequence[Segment]
-) -> tuple[tuple[str, ...], int]:
+def owners_read(layer: ReadingLayer, segments: Sequence[Segment]) -> tuple[tuple[str, ...], int]:
     """Return the layers whose channels a layer mixes, and how many other channels it mixes.
 
     Args:
         layer: a grouped convolution mixes none.
         segments: of the value that it is given.
     """
-    if isinstance(layer, nn.Conv2d) and layer.groups > 1:
+    if not isinstance(layer, nn.Linear) and layer.groups > 1:
         return (), 0
     owned = [segment for segment in segments if segment.owner is not None]
     read = segments_read(layer, segments)
@@ -161,9 +186,9 @@ def owners_read(
     return tuple(segment.owner for segment in owned if segment.owner is not None), others
 
 
-def input_width(layer: nn.Conv2d | nn.Linear) -> int:
+def input_width(layer: ReadingLayer) -> int:
     """Return the input channels of a convolution or linear layer."""
-    return layer.in_channels if isinstance(layer, nn.Conv2d) else layer.in_features
+    return layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
 
 
 def known_width(segments: Sequence[Segment]) -> int:

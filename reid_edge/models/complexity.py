@@ -2,8 +2,11 @@
 
 from dataclasses import dataclass
 
-from reid_edge.core.cost import called_parameters, conv_and_linear_layers, counted_macs
+import torch
+
+from reid_edge.core.cost import called_layers, called_parameters
 from reid_edge.core.errors import ModelError
+from reid_edge.core.macs import counting_macs
 from reid_edge.models.architecture import Architecture
 from reid_edge.models.shapes import build_shapes, run_shapes
 
@@ -14,7 +17,7 @@ class Complexity:
 
     Attributes:
         parameters: number of weights, each counted once, without the classifier.
-        macs: multiply-accumulates of convolutions and linear layers, for one image.
+        macs: multiply-accumulates for one image.
         embedding_dim: size of the embedding.
     """
 
@@ -34,19 +37,25 @@ def measure_complexity(architecture: str | Architecture, height: int, width: int
         width: input columns.
 
     Raises:
-        ModelError: the name is not known, or the input is too small.
+        ModelError: the name is not known, the input is too small, or an operator multiplies that
+            cannot be counted.
     """
     if height < 1 or width < 1:
         raise ModelError(f"an input of {height} x {width} has no pixels")
     model = build_shapes(architecture)
     try:
-        with counted_macs(conv_and_linear_layers(model).items()) as calls:
+        with counting_macs(model.named_modules()) as counter:
             embeddings = run_shapes(model, height, width)
+        if not counter.exact:
+            with torch.no_grad(), counting_macs(model.named_modules()) as counter:
+                model(torch.zeros(1, 3, height, width))
+    except ModelError:
+        raise
     except (RuntimeError, ValueError) as error:
         name = architecture if isinstance(architecture, str) else architecture.name
         raise ModelError(f"{name} cannot take an input of {height} x {width}") from error
     return Complexity(
-        parameters=called_parameters(model, {layer for layer, _ in calls}),
-        macs=sum(macs for _, macs in calls),
+        parameters=called_parameters(model, called_layers(model, counter)),
+        macs=sum(macs for _, macs in counter.calls),
         embedding_dim=embeddings.shape[-1],
     )

@@ -6,6 +6,7 @@ PyTorch, each with its reason.
 
 import contextlib
 import io
+import itertools
 import logging
 import warnings
 from collections import defaultdict
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from prune.layer_widths import Widths, layer_widths
+from prune.readers import shared_inputs
 from prune.supported import check_on_cpu
 from prune.tracing import normalised_layers, trace
 from reid_edge.core.cost import conv_and_linear_layers
@@ -112,6 +114,11 @@ def find_groups(model: nn.Module, example: Tensor) -> list[tuple[str, ...]]:
         dependency = EveryNodeOnce(model, example, traced)
         dependency.build_dependency()  # finds dependencies through a third layer, too
     group_of = {name: i for i, names in enumerate(dependency.dependency_sets) for name in names}
+    # NNI takes every call of a module for a layer of its own.
+    numbers = itertools.count(len(dependency.dependency_sets))
+    for tied in shared_inputs(model):
+        joined = {group_of.setdefault(name, next(numbers)) for name in tied}
+        group_of = {n: min(joined) if group in joined else group for n, group in group_of.items()}
     members: dict[int, list[str]] = defaultdict(list)
     for name in conv_and_linear_layers(model):
         if name in group_of:

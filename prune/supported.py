@@ -56,8 +56,16 @@ def check_supported(model: nn.Module, widths: Widths) -> None:
     graph = trace(model).graph
     called = {str(node.target) for node in graph.nodes if node.op == "call_module"}
     for name in now:
-        if name in cut:
-            _check_kind(name, modules[name], called=name in called)
+        if name in cut and type(modules[name]) not in (nn.Conv2d, nn.Linear):
+            raise PruneError(
+                f"{name!r} is a {type(modules[name]).__name__}: only torch.nn's own Conv2d and "
+                "Linear can be cut; leave the layer untouched"
+            )
+        if name in cut and name not in called:
+            raise PruneError(
+                f"{name!r} is not called in the forward pass, so its channels cannot be cut; leave "
+                "the layer untouched"
+            )
         # NNI does not change parametrised layers, which have other classes, unless they are cut.
         plain = type(modules[name]) in (nn.Conv2d, nn.Linear)
         if cut and name in called and plain and "weight" not in modules[name]._parameters:
@@ -85,22 +93,6 @@ def check_supported(model: nn.Module, widths: Widths) -> None:
             )
 
 
-def _check_kind(name: str, layer: nn.Module, *, called: bool) -> None:
-    """Check that a layer is one that NNI knows, not one that only inherits from it.
-
-    Raises:
-        PruneError: it is of another class, or is not called.
-    """
-    if type(layer) not in (nn.Conv2d, nn.Linear):
-        kind = type(layer).__name__
-        problem = f"is a {kind}: only torch.nn's own Conv2d and Linear can be cut"
-    elif not called:
-        problem = "is not called in the forward pass, so its channels cannot be cut"
-    else:
-        return
-    raise PruneError(f"{name!r} {problem}; leave the layer untouched")
-
-
 def _obstacle(
     node: fx.Node, model: nn.Module, modules: Mapping[str, nn.Module], touched: str
 ) -> str | None:
@@ -120,11 +112,9 @@ def _obstacle(
         divides = called in DIVIDING_OPERATORS and dimension in channels
         if divides or called in MIXING_OPERATORS:
             return f"{called!r} does not treat channels one by one"
-    return _module_obstacle(node, modules) if node.op == "call_module" else None
-
-
-def _module_obstacle(node: fx.Node, modules: Mapping[str, nn.Module]) -> str | None:
-    name, module = str(node.target), modules[str(node.target)]
+    if node.op != "call_module":
+        return None
+    module = modules[name]
     kind = type(module).__name__
     if isinstance(module, nn.Conv2d) and module.groups not in (
         1,

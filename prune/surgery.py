@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from prune.criteria import find_criterion
 from prune.criteria.criterion import Criterion, ScoreRequest, ScoringData, score_channels
+from prune.dry_run import check_cut
 from prune.equivalence import check_compact
 from prune.layer_widths import Widths, layer_widths
 from prune.nni_backend import find_groups, mask_channels, remove_masked
@@ -88,6 +89,7 @@ def cut(
     check_one_width(groups, now, widths)
     whole = [members for members in groups if is_of_one_width(members, now)]
     check_groups({**now, **widths}, whole)
+    check_cut(source, widths, whole, example)
     clock.stop("groups")
     layers = tuple(name for name in now if widths.get(name, now[name]) < now[name])
     request = ScoreRequest(source, layers, widths, groups, seed, data)

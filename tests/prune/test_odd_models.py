@@ -226,7 +226,7 @@ def test_what_is_cut_rightly(
     assert {name: layer_widths(result.model)[name] for name in plan} == plan
     images = torch.rand(64, 3, 16, 16)
     planned = CostModel(model, images[:1]).cost(plan)
-    assert planned.macs == model_cost(result.model, images[:1]).macs
+    assert planned == model_cost(result.model, images[:1])
     fits = reconstruct(result.model, model, result.kept, images)
     assert all(fit.after <= fit.before for fit in fits.values())
     assert any(fit.after < 0.9 * fit.before for fit in fits.values())
@@ -327,9 +327,17 @@ class View(nn.Module):
             "'layer_norm' does not treat channels one by one, so the channels of 'stem.0'",
         ),
         (Applied(View()), {"stem.0": 8}, "'odd.gamma' is a tensor that the model uses outside of"),
-        # These show only when the surgery was wrong.
-        (Shuffled(), {"a.0": 8}, "the first difference is at 'unflatten', behind 'a.0'"),
-        (Applied(lambda x: x.softmax(1)), {"stem.0": 8}, "is at 'last.0', behind 'stem.0'"),
+        (
+            Shuffled(),
+            {"a.0": 8},
+            "^'unflatten' spreads channels over several dimensions, as a channel shuffle does, .* "
+            "of 'a.0' cannot",
+        ),
+        (
+            Applied(lambda x: x.softmax(1)),
+            {"stem.0": 8},
+            "^'softmax' does not treat channels one by one, so the channels of 'stem.0' cannot",
+        ),
     ],
 )
 def test_what_is_refused(model: nn.Module, plan: dict[str, int], words: str) -> None:

@@ -162,16 +162,16 @@ class _DryRun:
     def _operator(self, node: fx.Node) -> tuple[Any, Any, Any]:
         """Evaluate an operator in all runs, and compare it without and with zeros."""
         touched = not self._touched.isdisjoint(node.all_input_nodes)
-        found = []
+        found, random_state = [], torch.get_rng_state()
         for run in self._runs:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
-                try:
-                    found.append(run.run_node(node))
-                except Exception as error:  # an operator may raise anything for a wrong size
-                    if not found:
-                        raise
-                    raise self._refusal(node, self._reason(node)) from error
+            try:
+                found.append(run.run_node(node))
+            except Exception as error:  # an operator may raise anything for a wrong size
+                if not found:
+                    raise
+                raise self._refusal(node, self._reason(node)) from error
+            finally:  # the runs draw the same numbers, and the caller's state stays
+                torch.set_rng_state(random_state)
         if not touched:
             return found[0], found[1], found[2]
         zeros, spec = tree_flatten(found[0])

@@ -18,7 +18,7 @@ from pipeline.widths import TRACE_SIZE
 from prune.search.space import SearchSpace, make_space
 from prune.width_options import width_options
 from reid_edge.core.io import write_bytes, write_torch
-from reid_edge.data.images import IMAGENET_MEAN, IMAGENET_STD, load_image
+from reid_edge.data.decoding import IMAGENET_MEAN, IMAGENET_STD, load_image
 from reid_edge.data.schema import Sample, label_tensors
 from reid_edge.data.transforms import normalise
 from reid_edge.metrics import Distance

@@ -15,7 +15,7 @@ from reid_edge.data.check_report import (
     UnmatchedQuery,
     UnreadableImage,
 )
-from reid_edge.data.images import read_image
+from reid_edge.data.decoding import read_image
 from reid_edge.data.schema import ReidData, count_persons
 
 
@@ -46,13 +46,25 @@ def check_data(data: ReidData, progress: Progress | None = None) -> DataReport:
     distractors = [image for image in data.gallery if image.person not in asked] if asked else []
     different = set(data.images())
     pairs = {(image.person, image.camera) for image in different}
+    on_camera = [
+        Counter(camera for camera, _ in {(image.camera, image.person) for image in images})
+        for _, images in splits
+    ]
+    # By content, the first training image that has it.
+    learned: dict[str, Path] = {}
+    for image in data.train:
+        learned.setdefault(looked[image.path].digest, image.path)
+    tested = sorted({image.path for image in (*data.query, *data.gallery)})
     return DataReport(
         root=data.root,
         splits=tuple(
             SplitCounts(name, len(images), count_persons(images), len({i.camera for i in images}))
             for name, images in splits
         ),
-        identities_by_camera=_identities_by_camera(data),
+        identities_by_camera={
+            camera: (on_camera[0][camera], on_camera[1][camera], on_camera[2][camera])
+            for camera in sorted({image.camera for image in different})
+        },
         distractors=len(distractors),
         distractor_identities=count_persons(distractors),
         junk=data.junk,
@@ -64,7 +76,11 @@ def check_data(data: ReidData, progress: Progress | None = None) -> DataReport:
         unreadable=tuple(
             UnreadableImage(found.path, found.reason) for found in looked.values() if found.reason
         ),
-        duplicates=_duplicates(data, looked),
+        duplicates=tuple(
+            (learned[digest], path)
+            for path in tested
+            if (digest := looked[path].digest) and digest in learned
+        ),
         shared_identities=tuple(
             sorted(trained & {image.person for image in (*data.query, *data.gallery)})
         ),
@@ -95,29 +111,6 @@ def _look_at_all(data: ReidData, progress: Progress | None) -> dict[Path, Looked
             if progress is not None:
                 progress(done, len(paths))
     return looked
-
-
-def _identities_by_camera(data: ReidData) -> dict[int, tuple[int, int, int]]:
-    """Count the identities that each camera has in train, query and gallery."""
-    train, query, gallery = (
-        Counter(camera for camera, _ in {(image.camera, image.person) for image in images})
-        for images in (data.train, data.query, data.gallery)
-    )
-    cameras = sorted({image.camera for image in data.images()})
-    return {camera: (train[camera], query[camera], gallery[camera]) for camera in cameras}
-
-
-def _duplicates(data: ReidData, looked: dict[Path, Looked]) -> tuple[tuple[Path, Path], ...]:
-    """Return (training image, test image) with the same bytes."""
-    trained: dict[str, Path] = {}
-    for image in data.train:
-        trained.setdefault(looked[image.path].digest, image.path)
-    tested = sorted({image.path for image in (*data.query, *data.gallery)})
-    return tuple(
-        (trained[digest], path)
-        for path in tested
-        if (digest := looked[path].digest) and digest in trained
-    )
 
 
 def _unmatched(data: ReidData) -> tuple[UnmatchedQuery, ...]:

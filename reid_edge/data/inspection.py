@@ -7,7 +7,7 @@ from pathlib import Path
 
 from reid_edge.core.errors import DataError
 from reid_edge.core.progress import Progress
-from reid_edge.data.images import load_image
+from reid_edge.data.decoding import load_image
 from reid_edge.data.schema import ReidData
 
 

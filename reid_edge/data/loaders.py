@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from reid_edge.data.augmentation import AugmentationSettings
-from reid_edge.data.images import IMAGENET_MEAN, IMAGENET_STD, load_image
+from reid_edge.data.decoding import IMAGENET_MEAN, IMAGENET_STD, load_image
 from reid_edge.data.sampling import EpochSampler
 from reid_edge.data.schema import Sample, relabel
 from reid_edge.data.transforms import TrainTransform, normalise

@@ -8,7 +8,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from reid_edge.data.augmentation import AugmentationSettings
-from reid_edge.data.images import IMAGENET_MEAN, IMAGENET_STD
+from reid_edge.data.decoding import IMAGENET_MEAN, IMAGENET_STD
 
 AUTO_AUGMENTATIONS: dict[str, Callable[[], torch.nn.Module]] = {
     "autoaugment": v2.AutoAugment,

@@ -31,7 +31,7 @@ from reid_edge.core.model_file import (
     LoadOptions,
 )
 from reid_edge.core.progress import Progress
-from reid_edge.data.images import load_image, normalise_array
+from reid_edge.data.decoding import load_image, normalise_array
 from reid_edge.data.paths import expand_home
 
 COLOUR_ORDERS = ("RGB", "BGR")

@@ -101,7 +101,14 @@ def prepare(
                 query=tuple(image for image in data.query if image.person in asked),
                 gallery=tuple(image for image in data.gallery if image.person in asked),
             )
-        data = _with_test_set(data)
+        if not data.train:
+            raise DataError(f"{data.root}: no images to train on")
+        if not (data.query or data.gallery):
+            # Pairs of two people need two of them; but the greater part is for training.
+            needed = min(FEWEST_IDENTITIES / count_persons(data.train), LARGEST_TEST_SHARE)
+            share = max(TEST_SHARE, needed)
+            logger.info("no test set: a share of %.2g of the identities becomes one", share)
+            data = split_by_identity(data, share, TEST_SEED)
         check_evaluable(data)
         with written_aside(target) as draft:
             write_market_layout(data, draft, link=ours, progress=start("writing"))
@@ -153,15 +160,3 @@ def _check_counts(reader: Reader, found: Counts, allow_other_counts: bool) -> No
     if not allow_other_counts:
         raise DataError(f"{difference}; is the copy whole? --allow-other-counts takes it as it is")
     logger.warning("%s", difference)
-
-
-def _with_test_set(data: ReidData) -> ReidData:
-    """Set a test set apart where there is none."""
-    if not data.train:
-        raise DataError(f"{data.root}: no images to train on")
-    if data.query or data.gallery:
-        return data
-    # Pairs of two people need two of them; but the greater part is for training.
-    share = max(TEST_SHARE, min(FEWEST_IDENTITIES / count_persons(data.train), LARGEST_TEST_SHARE))
-    logger.info("no test set: a share of %.2g of the identities becomes one", share)
-    return split_by_identity(data, share, TEST_SEED)

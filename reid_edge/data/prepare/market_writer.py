@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from reid_edge.core.progress import Progress
-from reid_edge.data.images import read_image
+from reid_edge.data.decoding import read_image
 from reid_edge.data.readers.market1501 import NAME, SPLITS, SUFFIXES
 from reid_edge.data.schema import ReidData, Sample
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from reid_edge.data.augmentation import AugmentationSettings
-from reid_edge.data.images import IMAGENET_MEAN, IMAGENET_STD
+from reid_edge.data.decoding import IMAGENET_MEAN, IMAGENET_STD
 from reid_edge.data.transforms import TrainTransform, normalise
 
 PLAIN = {"flip": 0.0, "crop_padding": 0}

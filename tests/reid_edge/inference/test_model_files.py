@@ -19,7 +19,7 @@ from torch import nn
 from reid_edge.core.backends import recognise
 from reid_edge.core.errors import CheckpointError, ModelError, ReidError
 from reid_edge.core.io import hash_file
-from reid_edge.data.images import IMAGENET_MEAN, IMAGENET_STD, load_image
+from reid_edge.data.decoding import IMAGENET_MEAN, IMAGENET_STD, load_image
 from reid_edge.data.schema import ReidData
 from reid_edge.data.transforms import normalise
 from reid_edge.inference.embedder import embed_files, load_embedder

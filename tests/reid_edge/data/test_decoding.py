@@ -15,7 +15,7 @@ from PIL import Image, ImageOps, TiffImagePlugin, features
 from torchvision.transforms.v2 import functional
 
 from reid_edge.core.errors import DataError
-from reid_edge.data.images import (
+from reid_edge.data.decoding import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     load_image,
@@ -233,7 +233,7 @@ def test_normalised_arrays_equal_normalised_tensors_to_the_bit(
 
 
 def test_images_and_folders_are_read_without_torch() -> None:
-    modules = "images", "paths", "schema", "augmentation"
+    modules = "decoding", "paths", "schema", "augmentation"
     program = "import sys; " + "; ".join(f"import reid_edge.data.{name}" for name in modules)
     heavy = "[name for name in ('torch', 'scipy', 'h5py', 'kagglehub') if name in sys.modules]"
     found = subprocess.run(

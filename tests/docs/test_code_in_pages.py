@@ -21,7 +21,7 @@ from reid_edge.models import ARCHITECTURES
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PACKAGES = ("reid_edge", "pipeline", "prune", "quantize", "examples", "benchmarks")
-FOLDERS = (*PACKAGES, "tests", "configs")
+FOLDERS = (*PACKAGES, "tests", "configs", "locks")
 GROUPS = {
     registry.group for registry in (STAGES, CRITERIA, EXPORTERS, READERS, ARCHITECTURES)
 }  # of entry points
@@ -114,6 +114,6 @@ def test_objects_of_the_api_page_are_there() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=by_name)
 def test_files_in_the_text_are_there(page: Path) -> None:
-    pattern = rf"(?<![\w/.])(?:{'|'.join(FOLDERS)})/[\w/.-]+\.(?:py|yaml|sh|c|js)\b"
+    pattern = rf"(?<![\w/.])(?:{'|'.join(FOLDERS)})/[\w/.-]+\.(?:py|yaml|sh|c|js|txt)\b"
     for named in re.findall(pattern, page.read_text()):
         assert (ROOT / named).is_file(), named

@@ -51,6 +51,7 @@ def find_architecture(state: Mapping[str, Tensor]) -> str | None:
             for stage in range(1, 5)
         )
         is_bottleneck = "layer1.0.conv3.weight" in state
+        name = "resnest" if "layer1.0.conv2.fc1.weight" in state else "resnet"
         depth = next(
             (
                 depth
@@ -63,7 +64,7 @@ def find_architecture(state: Mapping[str, Tensor]) -> str | None:
         exponent = next((state[name] for name in state if POOLING_EXPONENT.fullmatch(name)), None)
         is_mean = exponent is None or bool((exponent == 1).all())
         stronger = not is_mean or any(name.startswith("NL_") for name in state)
-        form = f"resnet{depth}{instance_norm}_fastreid" + ("_sbs" if stronger else "")
+        form = f"{name}{depth}{instance_norm}_fastreid" + ("_sbs" if stronger else "")
     return form if form in ARCHITECTURES else None
 
 

@@ -39,6 +39,8 @@ ARCHITECTURES: Registry[Architecture] = Registry(
         "resnet50_fastreid_sbs": "reid_edge.models.resnet:RESNET50_FASTREID_SBS",
         "resnet50_ibn_fastreid_sbs": "reid_edge.models.resnet:RESNET50_IBN_FASTREID_SBS",
         "resnet101_ibn_fastreid_sbs": "reid_edge.models.resnet:RESNET101_IBN_FASTREID_SBS",
+        "resnest50_fastreid": "reid_edge.models.resnest:RESNEST50_FASTREID",
+        "resnest50_fastreid_sbs": "reid_edge.models.resnest:RESNEST50_FASTREID_SBS",
         "osnet_ibn_x0_5": "reid_edge.models.osnet:OSNET_IBN_X0_5",
         "osnet_x1_0_bnneck": "reid_edge.models.osnet:OSNET_X1_0_BNNECK",
         "osnet_x0_75_bnneck": "reid_edge.models.osnet:OSNET_X0_75_BNNECK",

@@ -13,12 +13,13 @@ else
 TORCH = $(LOCKED) -r locks/torch.txt
 endif
 
-.PHONY: help demo test test-fast test-slow test-arm lint format bench docs wheel lock audit clean
+.PHONY: help demo test test-fast test-slow fuzz test-arm lint format bench docs wheel lock audit clean
 
 help:
 	@echo "make demo       the whole pipeline on synthetic images, a few minutes"
 	@echo "make test       all tests but those that take more than a minute"
 	@echo "make test-fast  the tests that take seconds"
+	@echo "make fuzz       5000 damaged or odd inputs of every kind; INPUTS=500 runs fewer"
 	@echo "make test-slow  the tests that take more than a minute"
 	@echo "make test-arm   int8 files on an emulated ARM machine, which it sets up in .arm/ (docs/results/arm.md)"
 	@echo "make lint       ruff and mypy"
@@ -67,6 +68,11 @@ test: .venv/installed-dev
 test-fast: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
 	  -m "not slow and not arm and not medium"
+
+INPUTS ?= 5000
+
+fuzz: .venv/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --inputs $(INPUTS)
 
 test-slow: .venv/installed-dev
 	$(BIN)/python -m pytest -m slow

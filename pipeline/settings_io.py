@@ -90,7 +90,7 @@ def _read(path: Path, kind: type[Config], seen: tuple[Path, ...]) -> dict[str, A
         ) from error
     try:
         content = yaml.safe_load(text) or {}
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         where = getattr(error, "problem_mark", None)
         line = f" at line {where.line + 1}" if where is not None else ""
         raise PipelineError(
@@ -101,6 +101,8 @@ def _read(path: Path, kind: type[Config], seen: tuple[Path, ...]) -> dict[str, A
     base = content.pop("extends", None)
     if base is None:
         return content
+    if "\0" in str(base):
+        raise PipelineError(f"{path}: 'extends' is no path: {str(base)!r}")
     beside = path.parent / str(base)
     found = beside if beside.exists() else shipped_config(Path(str(base))) or beside
     return _merge(_read(found, kind, (*seen, path.resolve())), content, kind)
@@ -130,8 +132,9 @@ def _apply(content: dict[str, Any], override: str, kind: type[Config]) -> None:
         raise PipelineError(f"{key}: no value behind '='; write null to mean none")
     try:
         value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:
-        raise PipelineError(f"{key}: cannot read the value {text!r}; quote it as YAML") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        shown = text if len(text) <= 80 else f"{text[:80]}..."
+        raise PipelineError(f"{key}: cannot read the value {shown!r}; quote it as YAML") from error
     _set(content, key, value)
 
 

@@ -163,6 +163,8 @@ def test_no_setting_takes_a_number_that_is_not_finite(tmp_path: Path, value: str
 
 def at(content: dict[str, Any], key: str) -> Any:
     for name in key.split("."):
+        if name not in content:  # a key that sets others
+            return None
         content = content[name]
     return content
 

@@ -29,10 +29,10 @@ from benchmarks.command import at_least, is_there, listed, logger, make_parser
 from pipeline.command import run_guarded
 from pipeline.config import config_class
 from pipeline.context import StageContext
-from pipeline.settings.cut import PruneStage
+from pipeline.settings.cut_sections import PruneStage
 from pipeline.settings.data import DataSettings
 from pipeline.stages.channel_scores import scoring_data
-from pipeline.widths import TRACE_SIZE
+from pipeline.target_widths import TRACE_SIZE
 from prune.criteria import CRITERIA
 from prune.criteria.criterion import ScoreRequest
 from prune.layer_widths import Widths, layer_widths

@@ -29,8 +29,8 @@ from pipeline.command import run_guarded
 from pipeline.config import config_class
 from pipeline.context import StageContext
 from pipeline.dependencies import stage_settings
-from pipeline.evaluation import evaluate_stage
-from pipeline.results import headline
+from pipeline.stage_accuracy import evaluate_stage
+from pipeline.stage_results import headline
 from pipeline.stages.int8_files import make_int8
 from pipeline.stages.quantize import QUANTIZE, QuantizeStage
 from reid_edge.core.io import hash_file, write_json

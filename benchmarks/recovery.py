@@ -33,12 +33,12 @@ from pipeline.config import Config
 from pipeline.context import StageContext
 from pipeline.dependencies import fingerprint, stage_settings
 from pipeline.engine import run_stages
-from pipeline.images import read_images, split_validation
 from pipeline.plan import can_resume, mark_started
-from pipeline.results import headline
 from pipeline.run_dir import CHECKPOINT, METRICS, RunDir
+from pipeline.run_images import read_images, split_validation
 from pipeline.settings_io import load_config
 from pipeline.stage import JsonDict
+from pipeline.stage_results import headline
 from pipeline.stages import default_stages
 from pipeline.stages.finetune import FINETUNE
 from pipeline.stages.iteration import read_metrics

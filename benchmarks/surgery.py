@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from benchmarks.command import at_least, make_parser
 from benchmarks.torch_pruning_cut import import_torch_pruning, torch_pruning_cut
 from pipeline.command import run_guarded
-from pipeline.widths import TRACE_SIZE
+from pipeline.target_widths import TRACE_SIZE
 from prune.layer_widths import layer_widths
 from prune.nni_backend import find_groups
 from prune.plans import linear_plan

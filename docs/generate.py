@@ -4,8 +4,8 @@ The settings, the commands and the names that can be chosen are whole pages. In 
 
 - A code block behind a comment such as ``<!-- examples/embed_images.py -->`` is the content of that
   file.
-- A table between ``<!-- fields: pipeline.results.StageRecord -->`` and ``<!-- end -->`` has the
-  attributes of that class, with the texts of its docstring.
+- A table between ``<!-- fields: pipeline.stage_results.StageRecord -->`` and ``<!-- end -->`` has
+  the attributes of that class, with the texts of its docstring.
 """
 
 import contextlib

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from pipeline.results import StageRecord, StageResult
-from pipeline.settings.base import Settings
+from pipeline.settings.section import Settings
 from pipeline.stage import ReportSection, Stage
+from pipeline.stage_results import StageRecord, StageResult
 from reid_edge.core.io import write_json
 
 if TYPE_CHECKING:

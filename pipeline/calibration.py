@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.context import StageContext
-from pipeline.results import CalibrationImage, CalibrationImages
+from pipeline.stage_results import CalibrationImage, CalibrationImages
 from pipeline.stages.quantize import QuantizeStage
 from reid_edge.core.errors import PipelineError
 from reid_edge.core.io import hash_file

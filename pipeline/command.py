@@ -45,7 +45,34 @@ def main(arguments: Sequence[str], prog: str = "run_pipeline.py") -> int:
         prog: what the command is called.
     """
     options = parse_arguments(arguments, prog)
-    return run_guarded(lambda: _dispatch(options, prog))
+
+    def command() -> None:
+        check_extra(prog)
+        if options.report:
+            run = run_to_report(options)
+            from pipeline.report.show import show_report
+
+            show_report(run, options.overrides)
+            return
+        config, run = resolve(options)
+        if options.restart is not None and options.restart not in STAGES:
+            raise PipelineError(
+                f"--from {options.restart}: unknown stage; stages are {', '.join(STAGES)}"
+            )
+        run.check()
+        from pipeline.report.show import finish_run, show_plan
+
+        if options.plan:
+            show_plan(config, run, restart_from=options.restart)
+            return
+        from pipeline.engine import run_stages
+
+        run.create()
+        with run.locked():
+            run_stages(config, run, restart_from=options.restart)
+            finish_run(config, run)
+
+    return run_guarded(command)
 
 
 def parse_arguments(arguments: Sequence[str], prog: str) -> argparse.Namespace:
@@ -79,33 +106,6 @@ def add_config_option(parser: argparse.ArgumentParser) -> None:
         type=lambda name: path_argument(f"configs/{name.removesuffix('.yaml')}.yaml"),
         help="name of a YAML file in configs/, as Hydra takes it",
     )  # fmt: skip
-
-
-def _dispatch(options: argparse.Namespace, prog: str) -> None:
-    check_extra(prog)
-    if options.report:
-        run = _run_dir_for_report(options)
-        from pipeline.report.show import show_report
-
-        show_report(run, options.overrides)
-        return
-    config, run = resolve(options)
-    if options.restart is not None and options.restart not in STAGES:
-        raise PipelineError(
-            f"--from {options.restart}: unknown stage; stages are {', '.join(STAGES)}"
-        )
-    run.check()
-    from pipeline.report.show import finish_run, show_plan
-
-    if options.plan:
-        show_plan(config, run, restart_from=options.restart)
-        return
-    from pipeline.engine import run_stages
-
-    run.create()
-    with run.locked():
-        run_stages(config, run, restart_from=options.restart)
-        finish_run(config, run)
 
 
 def check_extra(prog: str) -> None:
@@ -147,7 +147,12 @@ def resolve(options: argparse.Namespace) -> tuple[Config, RunDir]:
     return config, run
 
 
-def _run_dir_for_report(options: argparse.Namespace) -> RunDir:
+def run_to_report(options: argparse.Namespace) -> RunDir:
+    """Find the run that ``--report`` means.
+
+    Raises:
+        PipelineError: there is no such run, or another option does not go with ``--report``.
+    """
     from pipeline.run_dir import RunDir
 
     if options.run is None:

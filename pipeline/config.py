@@ -7,21 +7,16 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, Field, create_model
 
-from pipeline.settings.base import Settings
 from pipeline.settings.data import DataSettings
-from pipeline.settings.evaluation import EvaluationSettings
-from pipeline.settings.latency import LatencySettings
+from pipeline.settings.measurement import EvaluationSettings, LatencySettings
 from pipeline.settings.model import ModelSettings
 from pipeline.settings.search import SearchSettings
+from pipeline.settings.section import Settings
 from pipeline.settings.transfer_learning import TransferLearningSettings
 from pipeline.stage import AnyStage, Stage, Stages
 from reid_edge.training.settings import MetricFormat
 
 S = TypeVar("S", bound=BaseModel)
-
-
-def _split(value: object) -> object:
-    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
 class Config(Settings):
@@ -43,7 +38,14 @@ class Config(Settings):
         description="number of GPUs, or of processes on the CPU, that train at once (DDP); each "
         "takes its own batches of P x K images; quantize.qat uses one",
     )
-    log: Annotated[tuple[MetricFormat, ...], BeforeValidator(_split)] = Field(
+    log: Annotated[
+        tuple[MetricFormat, ...],
+        BeforeValidator(
+            lambda value: (
+                [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+            )
+        ),
+    ] = Field(
         (),
         description="files with the losses, rates and mAP of every epoch, in the folder of the "
         "training: csv (metrics.csv), tensorboard, or both (csv,tensorboard)",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from pydantic import BaseModel
 
 from pipeline.config import Config
-from pipeline.results import StageRecord
+from pipeline.stage_results import StageRecord
 from reid_edge.core.devices import choose_device
 from reid_edge.core.seeding import derive_seed
 from reid_edge.data.schema import ReidData, Sample, choose_over_cameras

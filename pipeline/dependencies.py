@@ -10,9 +10,9 @@ from importlib.metadata import version
 from pydantic import JsonValue
 
 from pipeline.config import Config
-from pipeline.results import StageRecord
 from pipeline.run_dir import CHECKPOINT
 from pipeline.stage import AnyStage, JsonDict, Made, Upstream
+from pipeline.stage_results import StageRecord
 from reid_edge.core.errors import PipelineError
 from reid_edge.core.io import hash_file
 

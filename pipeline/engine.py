@@ -4,7 +4,6 @@ import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from pipeline.config import Config
 from pipeline.context import StageContext
@@ -16,28 +15,21 @@ from pipeline.dependencies import (
     stage_inputs,
     teacher_stage,
 )
-from pipeline.images import read_images, split_validation
 from pipeline.plan import (
     Plan,
     Step,
     can_resume,
     can_resume_slower,
-    cutting_stage,
-    latest_cut,
     mark_started,
     rateless_fingerprint,
+    with_started_stages,
 )
 from pipeline.preflight import check_settings, checked_plan
-from pipeline.results import StageRecord, StageResult
-from pipeline.run_dir import CHECKPOINT, KEPT, LAST_MODEL, RunDir
+from pipeline.run_dir import CHECKPOINT, RunDir
+from pipeline.run_images import read_images, split_validation
 from pipeline.settings_io import write_config
-from pipeline.stage import AnyStage
-from reid_edge.core.backends import model_file_parts
-from reid_edge.core.errors import PipelineError
-from reid_edge.core.io import hash_file
+from pipeline.stage_results import StageRecord
 from reid_edge.data.schema import ReidData
-
-MODEL_SUFFIXES = (".pt", ".onnx", ".xml", ".bin", ".pte", ".tar")
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +58,7 @@ def run_stages(config: Config, run: RunDir, *, restart_from: str | None = None) 
     data, validation = split_validation(config, whole)
     plan = checked_plan(config, run, data, data_hash, restart_from)
     # Written after all checks, so that a refused command leaves the run as it was.
-    run.write_config(write_config(_with_all_stages(config, run)))
+    run.write_config(write_config(with_started_stages(config, run)))
     if restart_from is not None and run.restarted_from() != restart_from:
         _set_aside(run, [step.stage for step in plan.steps if step.action == "run"])
         run.mark_restart(restart_from)
@@ -82,22 +74,6 @@ def run_stages(config: Config, run: RunDir, *, restart_from: str | None = None) 
             _run_stage(config, run, step, data, validation, data_hash, made)
     run.mark_restart(None)
     return plan
-
-
-def _with_all_stages(config: Config, run: RunDir) -> Config:
-    """Add the stages that were ever started here, so that ``--run`` alone means all of them.
-
-    A run uses only one stage that cuts: the one that was requested last.
-    """
-    names, cutting = config.declared.names, set(config.declared.cutting)
-    started = {name for name in names if run.stage_dir(name).is_dir()}
-    if cutting_stage(config) is not None:
-        started -= cutting
-    elif len(started & cutting) > 1:
-        last = [name for name in names if name in started & cutting][-1]
-        started -= cutting - {latest_cut(config, run) or last}
-    stages = tuple(name for name in names if name in config.stages or name in started)
-    return config.model_copy(update={"stages": stages})
 
 
 def _set_aside(run: RunDir, stages: Sequence[str]) -> None:
@@ -153,14 +129,14 @@ def _run_stage(
     started = time.perf_counter()
     result = stage.run(context)
     seconds = time.perf_counter() - started
-    _check_result(stage, result, folder)
+    stage.check_result(result, folder)
     run.finish(
         StageRecord(
             stage=stage.name,
             fingerprint=wanted,
             settings=step.settings,
             inputs=inputs,
-            outputs=_hash_outputs(folder, result),
+            outputs=run.hash_outputs(stage.name, result),
             versions=library_versions(),
             seed=config.seed,
             seconds=seconds,
@@ -172,29 +148,3 @@ def _run_stage(
     for leftover in folder.rglob("*.ckpt"):
         leftover.unlink()
     logger.info("%s: done in %.0f s", stage.name, seconds)
-
-
-def _check_result(stage: AnyStage, result: object, folder: Path) -> None:
-    """Check that a stage left what its declaration says, so that it can be read again."""
-    if type(result) is not stage.result:
-        raise PipelineError(
-            f"stage {stage.name} returned {type(result).__name__}, and its declaration says "
-            f"{stage.result.__name__}; declare it with result="
-        )
-    if stage.leaves_model and not (folder / CHECKPOINT).is_file():
-        raise PipelineError(
-            f"stage {stage.name} left no {CHECKPOINT}, and its declaration says that it "
-            f"{stage.model} a model; write it with finish_model"
-        )
-
-
-def _hash_outputs(folder: Path, result: StageResult) -> dict[str, str]:
-    """Return the hashes of the files that later stages start from or measure."""
-    found = [path for path in sorted(folder.glob("*")) if path.suffix in MODEL_SUFFIXES]
-    models = [path for path in found if path.name != LAST_MODEL]
-    named = [file.path for file in result.files if file.path is not None]
-    if result.model is not None:
-        named.append(result.model.file)
-    returned = [part for name in named for part in model_file_parts(folder.parent / name)]
-    paths = dict.fromkeys([*models, *(p for p in returned if p.parent == folder), folder / KEPT])
-    return {path.name: hash_file(path) for path in paths if path.is_file()}

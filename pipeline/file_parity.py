@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from pipeline.context import StageContext
-from pipeline.results import FileResult
-from pipeline.stages.export import ExportStage, ParitySettings
+from pipeline.stage_results import FileResult
+from pipeline.stages.export import ExportStage
 from quantize.parity import BATCH_SIZES, ParityLimits, batch_difference, compare, violations
 from reid_edge.core.backends import model_file_parts
-from reid_edge.core.errors import ModelError, ReidError
+from reid_edge.core.errors import ModelError, QuantizeError, ReidError
+from reid_edge.core.exporter import Exporter, ExportSource
 from reid_edge.inference.embedder import Embedder, embed_files, load_embedder, prepare_image
 from reid_edge.inference.evaluation import evaluate_embeddings
 from reid_edge.inference.thresholds import (
@@ -70,6 +71,27 @@ def embed_test_images(
     )
 
 
+def write_checked(
+    exporter: Exporter,
+    source: ExportSource,
+    context: StageContext[ExportStage],
+    model: Embedded,
+) -> FileResult:
+    """Write a file, compare it with its model, and rename it if it differs."""
+    path = context.folder / exporter.file_name(source)
+    row = FileResult(
+        name=path.name, bytes=0, int8=exporter.int8, timed=exporter.timed, exporter=exporter.name,
+        meant_for=exporter.meant_for,
+    )  # fmt: skip
+    try:
+        exporter.write(source, path)
+    except QuantizeError as error:
+        return row.model_copy(update={"problems": (str(error),)})
+    row = check_file(path, context, model, row)
+    kept = reject(path) if row.problems else path
+    return row.model_copy(update={"path": f"{context.stage}/{kept.name}"})
+
+
 def check_file(
     path: Path, context: StageContext[ExportStage], model: Embedded, row: FileResult
 ) -> FileResult:
@@ -102,7 +124,13 @@ def check_file(
     except ReidError as error:
         return row.model_copy(update={"problems": (str(error),)})
     loss = accuracy_loss(model.metrics, found.metrics, context.config.evaluation.task)
-    problems = violations(parity, _limits(settings, int8=row.int8))
+    limits = ParityLimits(
+        mean_cosine=settings.int8_cosine if row.int8 else settings.float_cosine,
+        lowest_cosine=settings.int8_lowest_cosine if row.int8 else settings.float_cosine,
+        spread=settings.spread,
+        batch_difference=settings.batch_difference,
+    )
+    problems = violations(parity, limits)
     if not loss <= settings.loss:
         problems.append(f"accuracy falls by {loss:.4f}, allowed {settings.loss:g}")
     threshold = None if problems else _store_threshold(embedder, found, context)
@@ -134,15 +162,6 @@ def reject(path: Path) -> Path:
         part.replace(part.with_name(REJECTED + part.name)) for part in model_file_parts(path)
     ]
     return kept
-
-
-def _limits(settings: ParitySettings, *, int8: bool) -> ParityLimits:
-    return ParityLimits(
-        mean_cosine=settings.int8_cosine if int8 else settings.float_cosine,
-        lowest_cosine=settings.int8_lowest_cosine if int8 else settings.float_cosine,
-        spread=settings.spread,
-        batch_difference=settings.batch_difference,
-    )
 
 
 def _store_threshold(

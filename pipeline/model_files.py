@@ -2,15 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.results import StageRecord
-from quantize.worker import Call, Open
+from pipeline.stage_results import StageRecord
+from quantize.worker import Call
 from reid_edge.core.backends import load_model_file, model_file_parts, recognise
 from reid_edge.core.int8_engine import Engine, supported_engines
-from reid_edge.core.model_file import Backend, Embed, LoadOptions
+from reid_edge.core.model_file import Backend, LoadOptions
 from reid_edge.inference.backends.torchscript_runtime import read_torchscript_metadata
 from reid_edge.metrics.results import Evaluation
 from reid_edge.models.checkpoint import load_checkpoint
@@ -51,13 +50,17 @@ class ModelFile:
         """What it takes on the disk."""
         return sum(part.stat().st_size for part in model_file_parts(self.path))
 
-    def opener(self) -> Open:
-        """Return a function that loads the file; it can be called in another process."""
+    def open(self) -> Call:
+        """Load the file; the method can be passed to another process."""
+        if self.engine is None and self.backend.name == "checkpoint":
+            # As a tracker's code runs it, with images in PyTorch's usual layout.
+            model, _ = load_checkpoint(self.path)
+            return model
         if self.engine is not None:
-            return partial(_open_int8, self.path, self.engine)
-        if self.backend.name == "checkpoint":
-            return partial(_open_eager, self.path)
-        return partial(_open, self.path, self.backend)
+            file = load_model_file(self.path, LoadOptions(engine=self.engine))
+        else:
+            file = load_model_file(self.path, backend=self.backend)
+        return lambda images: file.embed(images.numpy())
 
 
 def model_files(run: Path, made: Mapping[str, StageRecord]) -> list[ModelFile]:
@@ -103,21 +106,3 @@ def _on_engines(
         )
         for engine in engines
     ]
-
-
-def _open_eager(path: Path) -> Call:
-    # As a tracker's code runs it, with images in PyTorch's usual layout.
-    model, _ = load_checkpoint(path)
-    return model
-
-
-def _open(path: Path, backend: Backend) -> Call:
-    return _on_tensors(load_model_file(path, backend=backend).embed)
-
-
-def _open_int8(path: Path, engine: Engine) -> Call:
-    return _on_tensors(load_model_file(path, LoadOptions(engine=engine)).embed)
-
-
-def _on_tensors(embed: Embed) -> Call:
-    return lambda images: embed(images.numpy())

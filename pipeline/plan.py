@@ -18,9 +18,9 @@ from pipeline.dependencies import (
     stage_settings,
     what_changed,
 )
-from pipeline.results import StageRecord
 from pipeline.run_dir import CHECKPOINT, KEPT, STAGE_FILE, RunDir
 from pipeline.stage import AnyStage, JsonDict, Made
+from pipeline.stage_results import StageRecord
 from reid_edge.core.errors import PipelineError
 from reid_edge.core.io import hash_file, write_json
 from reid_edge.training.fit_config import DIVERGED
@@ -194,6 +194,22 @@ def latest_cut(config: Config, run: RunDir) -> str | None:
         if left in made_by_cut
     ]
     return max(used)[1] if used else None
+
+
+def with_started_stages(config: Config, run: RunDir) -> Config:
+    """Add the stages that were ever started here, so that ``--run`` alone means all of them.
+
+    A run uses only one stage that cuts: the one that was requested last.
+    """
+    names, cutting = config.declared.names, set(config.declared.cutting)
+    started = {name for name in names if run.stage_dir(name).is_dir()}
+    if cutting_stage(config) is not None:
+        started -= cutting
+    elif len(started & cutting) > 1:
+        last = [name for name in names if name in started & cutting][-1]
+        started -= cutting - {latest_cut(config, run) or last}
+    stages = tuple(name for name in names if name in config.stages or name in started)
+    return config.model_copy(update={"stages": stages})
 
 
 def why_not_reusable(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.config import Config
@@ -17,8 +17,6 @@ from reid_edge.data.schema import ReidData, relabel
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from reid_edge.training.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
 
@@ -58,9 +56,9 @@ def check_settings(config: Config) -> None:
                 f"{how_to_install(stage.extra)}"
             )
         stage.check(config)
-    for training in (training for stage in stages for training in stage.trainings(config)):
-        _check_training(config, training)
-    for line in (line for stage in stages for line in stage.unused(config)):
+        for training in stage.all_trainings(config):
+            _check_training(config, training)
+    for line in (line for stage in stages for line in stage.all_unused(config)):
         logger.warning("%s", line)
 
 
@@ -93,14 +91,20 @@ def _check_training(config: Config, training: Training) -> None:
             f"{key}.precision: 16-mixed needs a GPU; on the CPU use bf16-mixed or 32-true"
         )
     if settings.epochs and settings.precision == "bf16-mixed" and not _trains_on_gpu(config):
-        _warn_if_bfloat16_is_slow(key)
+        import torch
+
+        able = torch.cpu.get_capabilities()
+        fast = able.get("avx512_bf16") or able.get("amx_bf16")
+        if able.get("architecture") == "x86_64" and not fast:
+            logger.warning(
+                "%s.precision: bf16-mixed takes longer than 32-true on this processor, which has "
+                "no arithmetic for it (AVX512-BF16 or AMX)", key,
+            )  # fmt: skip
     if settings.patience and not config.data.validation_share:
         raise PipelineError(
             f"{key}.patience: there is no validation to lose patience with; give "
             "data.validation_share a value such as 0.1"
         )
-    for line in _unused(key, settings):
-        logger.warning("%s", line)
     if settings.frozen_layers:
         from reid_edge.training.layers import match_layers
 
@@ -111,32 +115,6 @@ def _check_training(config: Config, training: Training) -> None:
             )
         except TrainingError as error:
             raise PipelineError(f"{key}.{error}") from error
-
-
-def _warn_if_bfloat16_is_slow(key: str) -> None:
-    import torch
-
-    able = torch.cpu.get_capabilities()
-    if able.get("architecture") != "x86_64":
-        return
-    if not (able.get("avx512_bf16") or able.get("amx_bf16")):
-        logger.warning(
-            "%s.precision: bf16-mixed takes longer than 32-true on this processor, which has no "
-            "arithmetic for it (AVX512-BF16 or AMX)",
-            key,
-        )
-
-
-def _unused(key: str, settings: TrainingSettings) -> Iterable[str]:
-    """Yield a line for each setting of a training that has no effect."""
-    if settings.milestones and settings.schedule != "step":
-        yield f"{key}.milestones: not used, {key}.schedule is {settings.schedule}"
-    elif settings.epochs and any(epoch >= settings.epochs for epoch in settings.milestones):
-        yield f"{key}.milestones: some are never reached, {key}.epochs is {settings.epochs}"
-    if settings.epochs and settings.frozen_epochs >= settings.epochs:
-        yield f"{key}.frozen_epochs: the layers never learn, {key}.epochs is {settings.epochs}"
-    if settings.frozen_layers and not settings.frozen_epochs:
-        yield f"{key}.frozen_layers: not used, {key}.frozen_epochs is 0"
 
 
 def checked_plan(
@@ -203,8 +181,7 @@ def check_batches(config: Config, data: ReidData) -> None:
     for stage in requested(config):
         stage.check_data(config, data)
     classes = relabel(data.train)
-    trainings = [training for stage in requested(config) for training in stage.trainings(config)]
-    for training in trainings:
+    for training in (t for stage in requested(config) for t in stage.all_trainings(config)):
         settings = training.settings
         if settings.epochs == 0:
             continue

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from pipeline.results import SCHEMA_VERSION, StageRecord
+from pipeline.stage_results import SCHEMA_VERSION, StageRecord, StageResult
+from reid_edge.core.backends import model_file_parts
 from reid_edge.core.errors import PipelineError
-from reid_edge.core.io import write_bytes, write_json
+from reid_edge.core.io import hash_file, write_bytes, write_json
 from reid_edge.core.lock import locked
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ PLAN = "plan.json"
 SUPERSEDED = "superseded"
 LOCK = "lock"
 RESTART_FILE = "restart.json"
+MODEL_SUFFIXES = (".pt", ".onnx", ".xml", ".bin", ".pte", ".tar")
 # Names in the run's folder that no stage may have.
 RESERVED = (SUPERSEDED, LOCK, "search")
 
@@ -114,6 +116,19 @@ class RunDir:
         """Return the records of the finished stages, by stage, in order."""
         records = ((name, self.record(name)) for name in self.stages.names)
         return {name: record for name, record in records if record is not None}
+
+    def hash_outputs(self, stage: str, result: StageResult) -> dict[str, str]:
+        """Return the hashes of a stage's files that later stages start from or measure."""
+        folder = self.stage_dir(stage)
+        found = [path for path in sorted(folder.glob("*")) if path.suffix in MODEL_SUFFIXES]
+        models = [path for path in found if path.name != LAST_MODEL]
+        named = [file.path for file in result.files if file.path is not None]
+        if result.model is not None:
+            named.append(result.model.file)
+        returned = [part for name in named for part in model_file_parts(self.path / name)]
+        own = [path for path in returned if path.parent == folder]
+        paths = dict.fromkeys([*models, *own, folder / KEPT])
+        return {path.name: hash_file(path) for path in paths if path.is_file()}
 
     def finish(self, record: StageRecord) -> None:
         """Write a stage's record, which marks it as finished."""

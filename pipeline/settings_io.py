@@ -9,8 +9,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from pipeline.config import Config, config_class
-from pipeline.settings.base import UNKNOWN_NAME
-from pipeline.settings.cut import TransferTuning
+from pipeline.settings.cut_sections import TransferTuning
+from pipeline.settings.section import UNKNOWN_NAME
 from pipeline.settings.target import TAG_MARK
 from pipeline.shipped_configs import shipped_config
 from pipeline.stage import Stages
@@ -45,13 +45,26 @@ def load_config(
     kind = config_class(declared)
     content = _read(path, kind, seen=())
     for override in overrides:
-        _apply(content, override, kind)
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise PipelineError(f"{override!r} is no setting; expected key.path=value")
+        _check_key(key, kind)
+        if not text.strip():
+            raise PipelineError(f"{key}: no value behind '='; write null to mean none")
+        try:
+            value = yaml.safe_load(text)
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            shown = text if len(text) <= 80 else f"{text[:80]}..."
+            raise PipelineError(
+                f"{key}: cannot read the value {shown!r}; quote it as YAML"
+            ) from error
+        _set(content, key, value)
     for key, value in (values or {}).items():
         _check_key(key, kind)
         _set(content, key, str(value) if isinstance(value, Path) else value)
     if stages is not None:
         content["stages"] = [name.strip() for name in stages.split(",") if name.strip()]
-    _check_stages(content.get("stages", kind.declared.default_names), kind.declared)
+    kind.declared.check_request(content.get("stages", kind.declared.default_names))
     try:
         _apply_transfer_learning(content, kind)
         return kind.model_validate(content)
@@ -122,22 +135,6 @@ def _merge(
     return merged
 
 
-def _apply(content: dict[str, Any], override: str, kind: type[Config]) -> None:
-    """Set the value of ``key.path=value``, where the value is YAML."""
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise PipelineError(f"{override!r} is no setting; expected key.path=value")
-    _check_key(key, kind)
-    if not text.strip():
-        raise PipelineError(f"{key}: no value behind '='; write null to mean none")
-    try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        shown = text if len(text) <= 80 else f"{text[:80]}..."
-        raise PipelineError(f"{key}: cannot read the value {shown!r}; quote it as YAML") from error
-    _set(content, key, value)
-
-
 def _set(content: dict[str, Any], key: str, value: Any) -> None:
     *parents, last = key.split(".")
     section = content
@@ -202,28 +199,3 @@ def _explain(error: ValidationError, path: Path, kind: type[Config]) -> str:
     if isinstance(first["input"], dict):  # settings that do not go together
         return f"{key}: {reason}; correct it in {path} or on the command line"
     return f"{key}: {reason}, found {first['input']!r}; correct it in {path} or on the command line"
-
-
-def _check_stages(stages: Any, declared: Stages) -> None:
-    names = declared.names
-    if not isinstance(stages, list | tuple) or not stages:
-        raise PipelineError(f"stages: expected some of {', '.join(names)}")
-    for name in stages:
-        if name not in names:
-            near = difflib.get_close_matches(str(name), names, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise PipelineError(f"unknown stage {name!r}: {hint}stages are {', '.join(names)}")
-    order = [names.index(name) for name in stages]
-    if order != sorted(set(order)):
-        right = [name for name in names if name in stages]
-        raise PipelineError(
-            f"stages out of order: {','.join(stages)}; each once and in this order: "
-            + ",".join(right)
-        )
-    cutting = [name for name in stages if declared[name].cuts]
-    if len(cutting) > 1:
-        first, second = cutting[:2]
-        raise PipelineError(
-            f"stages name both {first} and {second}: {first} lands at the target, nothing is left "
-            f"for {second} to cut; take one of them out of --stages"
-        )

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 from pydantic import BaseModel, JsonValue
 
-from pipeline.results import StageResult
+from pipeline.run_dir import CHECKPOINT, RESERVED
+from pipeline.stage_results import StageResult
 from reid_edge.core.errors import PipelineError
+from reid_edge.training.settings import DistillationSettings, TrainingSettings
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -19,10 +22,9 @@ if TYPE_CHECKING:
     from pipeline.config import Config
     from pipeline.context import StageContext
     from pipeline.plan import Plan
-    from pipeline.results import Latencies, StageRecord
     from pipeline.run_dir import RunDir
+    from pipeline.stage_results import Latencies, StageRecord
     from reid_edge.data.schema import ReidData
-    from reid_edge.training.settings import DistillationSettings, TrainingSettings
 
 S = TypeVar("S", bound=BaseModel)
 JsonDict = dict[str, JsonValue]
@@ -87,6 +89,31 @@ class Training:
     distillation: DistillationSettings | None = None
     devices: int | None = None
 
+    def unused(self) -> Iterator[str]:
+        """Yield a line for each setting that has no effect."""
+        key, settings = self.key, self.settings
+        if settings.milestones and settings.schedule != "step":
+            yield f"{key}.milestones: not used, {key}.schedule is {settings.schedule}"
+        elif settings.epochs and any(epoch >= settings.epochs for epoch in settings.milestones):
+            yield f"{key}.milestones: some are never reached, {key}.epochs is {settings.epochs}"
+        if settings.epochs and settings.frozen_epochs >= settings.epochs:
+            yield f"{key}.frozen_epochs: the layers never learn, {key}.epochs is {settings.epochs}"
+        if settings.frozen_layers and not settings.frozen_epochs:
+            yield f"{key}.frozen_layers: not used, {key}.frozen_epochs is 0"
+
+
+@runtime_checkable
+class TaughtSection(Protocol):
+    """The section of a stage that can train with the full-width model as teacher."""
+
+    @property
+    def teacher(self) -> bool:
+        """Return whether the full-width model is the teacher."""
+
+    @property
+    def distillation(self) -> DistillationSettings:
+        """Return the weights of the losses between the two models."""
+
 
 @dataclass(frozen=True)
 class ReportSection:
@@ -141,11 +168,14 @@ class Stage(Generic[S]):
         chooses_by_accuracy: whether its settings make it choose by mAP.
         files: the files that its settings name.
         inputs: hashes of further files of earlier stages that its result depends on, by name.
-        trainings: its trainings, which are checked before the run.
+        trainings: its trainings, which are checked before the run. By default its section is one,
+            or each of the section's settings that is a ``TrainingSettings``; a ``TaughtSection``
+            gives the distillation.
         check: raises what is wrong with the settings, before images are read.
         check_data: raises what does not fit the images.
         check_files: raises what is wrong with files that settings name, if the stage will run.
-        unused: lines about its settings that have no effect.
+        unused: lines about its settings that have no effect; those about its trainings and about
+            the distillation of a ``TaughtSection`` need not be among them.
         show_plan: what ``--plan`` shows of it.
         report: what it adds to the report.
     """
@@ -171,7 +201,7 @@ class Stage(Generic[S]):
     chooses_by_accuracy: Callable[[S], bool] = lambda _: False
     files: Callable[[S], Sequence[NamedFile]] = lambda _: ()
     inputs: Callable[[Upstream], Mapping[str, str]] = lambda _: {}
-    trainings: Callable[[Config], Sequence[Training]] = lambda _: ()
+    trainings: Callable[[Config], Sequence[Training]] | None = None
     check: Callable[[Config], None] = lambda _: None
     check_data: Callable[[Config, ReidData], None] = lambda *_: None
     check_files: Callable[[Config], None] = lambda _: None
@@ -183,6 +213,56 @@ class Stage(Generic[S]):
     def leaves_model(self) -> bool:
         """Return whether later stages can start from what it leaves."""
         return self.model != "reads"
+
+    def all_trainings(self, config: Config) -> Sequence[Training]:
+        """Return the trainings of the stage: what it declares, or those of its section."""
+        if self.trainings is not None:
+            return self.trainings(config)
+        section: BaseModel = config.of(self)
+        taught: object = section
+        distillation = None
+        if isinstance(taught, TaughtSection) and taught.teacher:
+            distillation = taught.distillation
+            stages = [config.declared[name] for name in config.stages]
+            makes_model = any(stage.model == "makes" for stage in stages)
+            if makes_model and not any(stage.cuts for stage in stages):
+                # Its model is the full-width one: there are no kept channels, so no hints.
+                distillation = distillation.model_copy(update={"hints": 0.0})
+        if isinstance(section, TrainingSettings):
+            return [Training(self.name, section, distillation)]
+        return [
+            Training(f"{self.name}.{key}", settings, distillation)
+            for key, settings in section
+            if isinstance(settings, TrainingSettings)
+        ]
+
+    def all_unused(self, config: Config) -> Iterator[str]:
+        """Yield a line for each setting of the stage and of its trainings without effect."""
+        section: object = config.of(self)
+        if isinstance(section, TaughtSection) and not section.teacher:
+            default = self.settings.model_fields["distillation"].default
+            if section.distillation != default:
+                yield f"{self.name}.distillation: not used, {self.name}.teacher is false"
+        yield from self.unused(config)
+        for training in self.all_trainings(config):
+            yield from training.unused()
+
+    def check_result(self, result: object, folder: Path) -> None:
+        """Check that the stage left what its declaration says, so that it can be read again.
+
+        Raises:
+            PipelineError: it returned another class, or left no model.
+        """
+        if type(result) is not self.result:
+            raise PipelineError(
+                f"stage {self.name} returned {type(result).__name__}, and its declaration says "
+                f"{self.result.__name__}; declare it with result="
+            )
+        if self.leaves_model and not (folder / CHECKPOINT).is_file():
+            raise PipelineError(
+                f"stage {self.name} left no {CHECKPOINT}, and its declaration says that it "
+                f"{self.model} a model; write it with finish_model"
+            )
 
 
 AnyStage = Stage[Any]
@@ -199,26 +279,34 @@ class Stages:
     """
 
     def __init__(self, declared: Iterable[AnyStage]) -> None:
+        from pipeline.config import Config
+
         self._by_name: dict[str, AnyStage] = {}
         followers: dict[str | None, list[AnyStage]] = {}
         for stage in declared:
-            _check_name(stage.name)
-            if stage.name in self._by_name:
+            name = stage.name  # of a folder of the run, and of a section of the settings
+            if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+                raise PipelineError(f"stage {name!r}: a name has small letters, digits and _")
+            if name in RESERVED or hasattr(Config, name) or name in Config.model_fields:
+                raise PipelineError(
+                    f"stage {name!r}: the name is taken by settings or by the run's folder"
+                )
+            if name in self._by_name:
                 raise PipelineError(f"stage {stage.name!r} is declared twice; rename one of them")
             self._by_name[stage.name] = stage
             followers.setdefault(stage.after, []).append(stage)
         order: list[AnyStage] = []
 
-        def place(name: str | None) -> None:
+        def place(above: str | None) -> None:
             """Append the stages behind one, each with those that follow it."""
-            for stage in followers.pop(name, []):
+            for stage in followers.pop(above, []):
                 order.append(stage)
                 place(stage.name)
 
         place(None)
-        for name, waiting in followers.items():
+        for above, waiting in followers.items():
             raise PipelineError(
-                f"stage {waiting[0].name!r} comes after {name!r}, which is no stage before it; "
+                f"stage {waiting[0].name!r} comes after {above!r}, which is no stage before it; "
                 f"known are {', '.join(stage.name for stage in order)}"
             )
         self._order = tuple(order)
@@ -253,13 +341,35 @@ class Stages:
             return Stages((*self, stage))
         return Stages(stage if other.name == stage.name else other for other in self)
 
+    def check_request(self, names: object) -> None:
+        """Check which stages a run asks for.
 
-def _check_name(name: str) -> None:
-    """Check that a name can be a folder of the run and a section of the settings."""
-    from pipeline.config import Config
-    from pipeline.run_dir import RESERVED
+        Args:
+            names: as the settings have them, not checked yet.
 
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        raise PipelineError(f"stage {name!r}: a name has small letters, digits and _")
-    if name in RESERVED or hasattr(Config, name) or name in Config.model_fields:
-        raise PipelineError(f"stage {name!r}: the name is taken by settings or by the run's folder")
+        Raises:
+            PipelineError: a name is unknown, or the stages do not go together in this order.
+        """
+        if not isinstance(names, list | tuple) or not names:
+            raise PipelineError(f"stages: expected some of {', '.join(self.names)}")
+        for name in names:
+            if name not in self.names:
+                near = difflib.get_close_matches(str(name), self.names, n=1)
+                hint = f"did you mean {near[0]!r}? " if near else ""
+                raise PipelineError(
+                    f"unknown stage {name!r}: {hint}stages are {', '.join(self.names)}"
+                )
+        order = [self.names.index(name) for name in names]
+        if order != sorted(set(order)):
+            right = [name for name in self.names if name in names]
+            raise PipelineError(
+                f"stages out of order: {','.join(names)}; each once and in this order: "
+                + ",".join(right)
+            )
+        cutting = [name for name in names if self[name].cuts]
+        if len(cutting) > 1:
+            first, second = cutting[:2]
+            raise PipelineError(
+                f"stages name both {first} and {second}: {first} lands at the target, nothing is "
+                f"left for {second} to cut; take one of them out of --stages"
+            )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.2.0"
 
 if TYPE_CHECKING:
-    from pipeline.api import read_run, run_pipeline
+    from pipeline.run_api import read_run, run_pipeline
     from prune.pruning import prune
     from quantize.deployment import export, quantize
     from reid_edge.core.errors import ReidError
@@ -47,9 +47,9 @@ _MODULES = {
     "load_embedder": "reid_edge.inference.embedder",
     "prune": "prune.pruning",
     "quantize": "quantize.deployment",
-    "read_run": "pipeline.api",
+    "read_run": "pipeline.run_api",
     "read_source": "reid_edge.data.sources",
-    "run_pipeline": "pipeline.api",
+    "run_pipeline": "pipeline.run_api",
 }
 
 

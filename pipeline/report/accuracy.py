@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from pipeline.report.text import make_table
 from reid_edge.data.schema import NO_CAMERAS
 
 if TYPE_CHECKING:
@@ -28,11 +29,17 @@ def accuracy_columns(task: str) -> list[Column]:
     Args:
         task: "person" or "face".
     """
+
+    def true_accept_rate(row: ReportRow) -> float | None:
+        result = row.model.metrics.verification
+        points = result.operating_points if result else ()
+        return next((p.true_accept_rate for p in points if p.target == FALSE_ACCEPT_RATE), None)
+
     first = ("rank-1", _value("rank1"))
     if task == "face":
         return [
             ("EER", _value("EER")),
-            (f"TAR@FAR {FALSE_ACCEPT_RATE:g}", _true_accept_rate),
+            (f"TAR@FAR {FALSE_ACCEPT_RATE:g}", true_accept_rate),
             first,
         ]
     return [("mAP", _value("mAP")), first]
@@ -52,27 +59,17 @@ def _value(key: str) -> Callable[[ReportRow], float | None]:
     return lambda row: row.accuracy.get(key)
 
 
-def _true_accept_rate(row: ReportRow) -> float | None:
-    result = row.model.metrics.verification
-    points = result.operating_points if result else ()
-    return next((p.true_accept_rate for p in points if p.target == FALSE_ACCEPT_RATE), None)
-
-
 def verification_table(report: Report) -> Table | None:
     """Return EER and TAR@FAR of every stage with their thresholds, if any was measured."""
-    from rich.table import Table
-
     rows = [(row.stage, row.model.metrics.verification) for row in report.rows]
     measured = [(stage, result) for stage, result in rows if result is not None]
     if not measured:
         return None
-    table = Table(title="Verification: rate, at threshold", title_justify="left")
-    table.add_column("stage", no_wrap=True)
-    for heading in verification_headings(measured[0][1]):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for stage, result in measured:
-        table.add_row(stage, *verification_cells(result))
-    return table
+    return make_table(
+        "Verification: rate, at threshold",
+        ["stage", *verification_headings(measured[0][1])],
+        [(stage, *verification_cells(result)) for stage, result in measured],
+    )
 
 
 def verification_headings(result: VerificationResult) -> list[str]:

@@ -7,10 +7,11 @@ from typing import Literal
 
 from pydantic import SerializeAsAny
 
+from pipeline.closing_latency import valid_latency
 from pipeline.config import Config
-from pipeline.latency import valid_latency
 from pipeline.plan import stale_records
-from pipeline.results import (
+from pipeline.run_dir import RunDir
+from pipeline.stage_results import (
     SCHEMA_VERSION,
     Latencies,
     ModelLatency,
@@ -19,7 +20,6 @@ from pipeline.results import (
     StageResult,
     headline,
 )
-from pipeline.run_dir import RunDir
 from prune.report import IterationReport, read_report
 from reid_edge.core.io import write_bytes
 

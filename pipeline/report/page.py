@@ -16,8 +16,8 @@ from pipeline.report.accuracy import (
 from pipeline.report.contents import Report
 from pipeline.report.tables import footnotes
 from pipeline.report.text import size
-from pipeline.results import StageRecord
 from pipeline.run_dir import RunDir
+from pipeline.stage_results import StageRecord
 from reid_edge.core.io import write_bytes
 
 REPORT_PAGE = "report.html"

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.results import BenchmarkRow
+from pipeline.stage_results import BenchmarkRow
 from reid_edge.metrics.results import Distance
 
 WIDTH, HEIGHT = 720, 360
@@ -100,6 +100,13 @@ def pareto_chart(rows: Sequence[BenchmarkRow], distance: Distance) -> Chart:
     across = min(latencies) / 1.3, max(latencies) * 1.3
     up = min(accuracies) - margin, max(accuracies) + margin
     best = front(points)
+    powers = range(math.floor(math.log10(across[0])), math.ceil(math.log10(across[1])) + 1)
+    times = [step * 10.0**power for power in powers for step in STEPS]
+    # Three to seven round values for the axis up.
+    power = 10.0 ** math.floor(math.log10(up[1] - up[0]))
+    steps = (power / 5, power / 2, power, 2 * power)
+    step = next(step for step in steps if (up[1] - up[0]) / step <= 7)
+    shares = range(math.ceil(up[0] / step), math.floor(up[1] / step) + 1)
     return Chart(
         width=WIDTH,
         height=HEIGHT,
@@ -109,8 +116,12 @@ def pareto_chart(rows: Sequence[BenchmarkRow], distance: Distance) -> Chart:
         bottom=HEIGHT - BOTTOM,
         batch=rows[0].timings[0].batch,
         threads=rows[0].timings[0].threads,
-        latency_marks=tuple((_x(value, across), f"{value:g}") for value in _marks(*across)),
-        accuracy_marks=tuple((_y(value, up), f"{value:g}") for value in _round_values(*up)),
+        latency_marks=tuple(
+            (_x(value, across), f"{value:g}") for value in times if across[0] <= value <= across[1]
+        ),
+        accuracy_marks=tuple(
+            (_y(value, up), f"{value:g}") for value in (round(n * step, 6) for n in shares)
+        ),
         points=tuple(
             Point(
                 name=row.name,
@@ -136,17 +147,3 @@ def _x(value: float, axis: tuple[float, float]) -> float:
 def _y(value: float, axis: tuple[float, float]) -> float:
     share = (value - axis[0]) / (axis[1] - axis[0])
     return round(HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM), 1)
-
-
-def _marks(low: float, high: float) -> list[float]:
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    values = (step * 10.0**power for power in powers for step in STEPS)
-    return [value for value in values if low <= value <= high]
-
-
-def _round_values(low: float, high: float) -> list[float]:
-    """Return three to seven round values between two others."""
-    power = 10.0 ** math.floor(math.log10(high - low))
-    step = next(s for s in (power / 5, power / 2, power, 2 * power) if (high - low) / s <= 7)
-    first = math.ceil(low / step)
-    return [round(number * step, 6) for number in range(first, math.floor(high / step) + 1)]

@@ -4,17 +4,17 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from pipeline.closing_latency import measure_run
 from pipeline.config import Config
-from pipeline.images import read_existing_images, split_validation
-from pipeline.latency import measure_run
 from pipeline.preflight import check_settings, checked_plan, requested
 from pipeline.report.accuracy import verification_table
 from pipeline.report.contents import Report, collect, iteration_reports, write_report
 from pipeline.report.page import REPORT_PAGE, write_page
 from pipeline.report.tables import closing_table, footnotes, plan_table
-from pipeline.results import StageRecord
 from pipeline.run_dir import RunDir
+from pipeline.run_images import read_existing_images, split_validation
 from pipeline.settings_io import load_config
+from pipeline.stage_results import StageRecord
 
 WIDE = 150  # columns of the widest table; a pipe or a file has no width of its own
 

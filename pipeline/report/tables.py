@@ -8,31 +8,32 @@ from rich.table import Table
 from pipeline.plan import Plan
 from pipeline.report.accuracy import accuracy_columns, describe_accuracy, percent
 from pipeline.report.contents import Report
-from pipeline.report.text import size
-from pipeline.results import StageRecord
+from pipeline.report.text import make_table, size
 from pipeline.run_dir import RunDir
+from pipeline.stage_results import StageRecord
 
 
 def closing_table(report: Report) -> Table:
     """Return one row a stage: size, accuracy, latency."""
-    table = Table(title=escape(f"Run {report.name}"), title_justify="left")
-    table.add_column("stage", no_wrap=True)
     accuracy = accuracy_columns(report.task)
     names = [name for name, _ in accuracy]
-    for heading in ("input", "parameters", "MACs", "file", *names, "latency", "took"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in report.rows:
-        table.add_row(
-            row.stage + (" (stale)" if row.stale else ""),
-            f"{row.input_size[0]} x {row.input_size[1]}",
-            f"{row.model.parameters:,}",
-            f"{row.model.macs / 1e6:.1f} M",
-            size(row.model.bytes),
-            *(percent(value(row)) for _, value in accuracy),
-            f"{row.latency.median_ms:.1f} ms" if row.latency is not None else "-",
-            f"{row.seconds:.0f} s" + ("*" if row.resumed else ""),
-        )
-    return table
+    return make_table(
+        escape(f"Run {report.name}"),
+        ["stage", "input", "parameters", "MACs", "file", *names, "latency", "took"],
+        [
+            (
+                row.stage + (" (stale)" if row.stale else ""),
+                f"{row.input_size[0]} x {row.input_size[1]}",
+                f"{row.model.parameters:,}",
+                f"{row.model.macs / 1e6:.1f} M",
+                size(row.model.bytes),
+                *(percent(value(row)) for _, value in accuracy),
+                f"{row.latency.median_ms:.1f} ms" if row.latency is not None else "-",
+                f"{row.seconds:.0f} s" + ("*" if row.resumed else ""),
+            )
+            for row in report.rows
+        ],
+    )
 
 
 def footnotes(run: RunDir, report: Report, records: Mapping[str, StageRecord]) -> list[str]:

@@ -1,8 +1,8 @@
-"""See :mod:`pipeline.search.command`."""
+"""See :mod:`pipeline.search.search_command`."""
 
 import sys
 
-from pipeline.search.command import main
+from pipeline.search.search_command import main
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

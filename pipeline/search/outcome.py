@@ -7,10 +7,11 @@ from pathlib import Path
 import torch
 from rich.table import Table
 
+from pipeline.report.text import make_table
 from pipeline.run_dir import PLAN
 from pipeline.search.score import CHECK_IMAGES, mean_average_precision
 from pipeline.search.task import Task
-from pipeline.widths import TRACE_SIZE
+from pipeline.target_widths import TRACE_SIZE
 from prune.plan_file import PlanFile, write_plan
 from prune.search.history import Trial, best_trial
 from prune.search.space import SearchSpace
@@ -68,30 +69,22 @@ def finish(folder: Path, task: Task, trials: Sequence[Trial]) -> Outcome:
         f"{best.score:.4f}, uniform widths {trials[0].score:.4f}, full width {reference:.4f}",
     )
     write_plan(folder / PLAN, plan)
-    return Outcome(folder / PLAN, _table(space, trials, reference))
-
-
-def _table(space: SearchSpace, trials: Sequence[Trial], reference: float) -> Table:
-    table = Table(
-        title="Searched widths, as shares of the full ones",
-        title_justify="left",
-        caption="mAP on held-back training identities after reconstruction, without training",
-        caption_justify="left",
-    )
-    table.add_column("trial", no_wrap=True)
-    for heading in ("mAP", "MACs", "parameters", *space.variables):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_row(
-        "full width", f"{reference:.1%}", *_cost(space, {}), *["1.00"] * len(space.variables)
-    )
     widest = [max(units, key=lambda unit: unit.width) for units in space.variables.values()]
     ranked = sorted(trials, key=lambda trial: (-trial.score, trial.number))[:SHOWN]
+    rows = [("full width", f"{reference:.1%}", *_cost(space, {}), *["1.00"] * len(widest))]
     for trial in [trials[0], *(one for one in ranked if one.number != 0)]:
-        widths = space.widths(trial.sample)
+        tried = space.widths(trial.sample)
         name = f"{trial.number + 1}" + (" (uniform)" if trial.number == 0 else "")
-        shares = [f"{widths[unit.layers[0]] / unit.width:.2f}" for unit in widest]
-        table.add_row(name, f"{trial.score:.1%}", *_cost(space, widths), *shares)
-    return table
+        shares = [f"{tried[unit.layers[0]] / unit.width:.2f}" for unit in widest]
+        rows.append((name, f"{trial.score:.1%}", *_cost(space, tried), *shares))
+    table = make_table(
+        "Searched widths, as shares of the full ones",
+        ["trial", "mAP", "MACs", "parameters", *space.variables],
+        rows,
+    )
+    table.caption = "mAP on held-back training identities after reconstruction, without training"
+    table.caption_justify = "left"
+    return Outcome(folder / PLAN, table)
 
 
 def _cost(space: SearchSpace, widths: dict[str, int]) -> tuple[str, str]:

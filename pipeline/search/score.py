@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.search.task import Labelled, Task
-from pipeline.widths import TRACE_SIZE
+from pipeline.target_widths import TRACE_SIZE
 from prune.criteria.criterion import ScoringData
 from prune.layer_widths import Widths, layer_widths
 from prune.plans import linear_plan

@@ -7,7 +7,7 @@ from pipeline.config import Config
 from pipeline.report.show import wide_console
 from pipeline.run_dir import RunDir
 from pipeline.search.outcome import finish
-from pipeline.search.prepare import Search, set_up_search
+from pipeline.search.set_up import set_up_search
 from pipeline.search.task import read_task
 from prune.search.experiment import check_node, run_search
 from prune.search.history import Trial, best_trial
@@ -29,33 +29,7 @@ def search_widths(config: Config, run: RunDir) -> None:
         PipelineError: the run or its settings do not allow a search.
         PruneError: a trial failed, a machine cannot be used, or NNI's Node is not installed.
     """
-    check_node()
-    run.create()
-    with ExitStack() as searching:
-        with run.locked():
-            search = set_up_search(config, run)
-            # Taken before the run's lock is released: another search would move this one away.
-            searching.enter_context(RunDir(search.folder).locked())
-        trials = _run(config, search)
-        outcome = finish(search.folder, read_task(search.task), trials)
-    console = wide_console()
-    console.print(outcome.table)
-    console.print(
-        f"plan: {outcome.plan} (to prune to it: prune.target={outcome.plan})",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
-
-
-def _run(config: Config, search: Search) -> list[Trial]:
-    settings, variables = config.search, tuple(search.settings.variables)
-    logger.info(
-        "search: %d trials of %s below %.1f M MACs",
-        settings.trials,
-        ", ".join(variables),
-        search.settings.macs / 1e6,
-    )
+    settings = config.search
     found: list[Trial] = []
 
     def report(trial: Trial) -> None:
@@ -63,26 +37,38 @@ def _run(config: Config, search: Search) -> list[Trial]:
         best = best_trial(found)
         logger.info(
             "trial %d of %d: mAP %.1f%% (best so far: %.1f%%, trial %d)",
-            trial.number + 1,
-            settings.trials,
-            100 * trial.score,
-            100 * best.score,
-            best.number + 1,
-        )
+            trial.number + 1, settings.trials, 100 * trial.score, 100 * best.score, best.number + 1,
+        )  # fmt: skip
 
-    job = Job(
-        folder=search.folder.resolve(),
-        code=search.task.resolve(),
-        module="pipeline.search.trial",
-        variables=variables,
-        low=LOW,
-        high=HIGH,
-        step=STEP,
-        start=dict.fromkeys(variables, UNIFORM),
-        seed=derive_seed(config.seed, "search", "tuner"),
-        trials=settings.trials,
-        concurrency=settings.concurrency,
-        machines=tuple(Machine(one.address, one.key_file, one.python) for one in settings.machines),
-        callback=settings.callback,
-    )
-    return run_search(job, report)
+    check_node()
+    run.create()
+    with ExitStack() as searching:
+        with run.locked():
+            search = set_up_search(config, run)
+            # Taken before the run's lock is released: another search would move this one away.
+            searching.enter_context(RunDir(search.folder).locked())
+        variables = tuple(search.settings.variables)
+        logger.info(
+            "search: %d trials of %s below %.1f M MACs",
+            settings.trials, ", ".join(variables), search.settings.macs / 1e6,
+        )  # fmt: skip
+        job = Job(
+            folder=search.folder.resolve(),
+            code=search.task.resolve(),
+            module="pipeline.search.trial",
+            variables=variables,
+            low=LOW,
+            high=HIGH,
+            step=STEP,
+            start=dict.fromkeys(variables, UNIFORM),
+            seed=derive_seed(config.seed, "search", "tuner"),
+            trials=settings.trials,
+            concurrency=settings.concurrency,
+            machines=tuple(Machine(m.address, m.key_file, m.python) for m in settings.machines),
+            callback=settings.callback,
+        )
+        outcome = finish(search.folder, read_task(search.task), run_search(job, report))
+    console = wide_console()
+    console.print(outcome.table)
+    plan = f"plan: {outcome.plan} (to prune to it: prune.target={outcome.plan})"
+    console.print(plan, markup=False, highlight=False, soft_wrap=True)

@@ -12,9 +12,9 @@ import pipeline
 import prune
 import quantize
 import reid_edge
-from pipeline.settings.base import Settings
-from pipeline.settings.cut import CriterionName
-from pipeline.widths import TRACE_SIZE
+from pipeline.settings.cut_sections import CriterionName
+from pipeline.settings.section import Settings
+from pipeline.target_widths import TRACE_SIZE
 from prune.search.space import SearchSpace, make_space
 from prune.width_options import width_options
 from reid_edge.core.io import write_bytes, write_torch

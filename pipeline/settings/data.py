@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from pipeline.settings.base import FilePath, Settings
+from pipeline.settings.section import FilePath, Settings
 from reid_edge.data.readers import READERS
 
 

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from pipeline.settings.base import ArchitectureName, Settings
+from pipeline.settings.section import ArchitectureName, Settings
 
 
 class ModelSettings(Settings):

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from pipeline.settings.base import Settings, Share, expand, registered
+from pipeline.settings.section import Settings, Share, expand, registered
 from reid_edge.models.registry import ARCHITECTURES
 
 PLAN_SUFFIX = ".json"
@@ -31,21 +31,27 @@ TAG_MARK = "("
 NAME, SHARE, BUDGET = "(name)", "(share)", "(budget)"
 
 
-def _kind_of_target(value: object) -> str:
-    if isinstance(value, bool | str):
-        return NAME
-    return SHARE if isinstance(value, int | float) else BUDGET
-
-
-def _plan_or_architecture(value: str) -> str:
-    if value.endswith(PLAN_SUFFIX):
-        return str(expand(value))
-    return registered(value, ARCHITECTURES)
-
-
 Target = Annotated[
-    Annotated[str, AfterValidator(_plan_or_architecture), Tag(NAME)]
+    Annotated[
+        str,
+        AfterValidator(
+            lambda value: (
+                str(expand(value))
+                if value.endswith(PLAN_SUFFIX)
+                else registered(value, ARCHITECTURES)
+            )
+        ),
+        Tag(NAME),
+    ]
     | Annotated[Share, Tag(SHARE)]
     | Annotated[WidthBudget, Tag(BUDGET)],
-    Discriminator(_kind_of_target),
+    Discriminator(
+        lambda value: (
+            NAME
+            if isinstance(value, bool | str)
+            else SHARE
+            if isinstance(value, int | float)
+            else BUDGET
+        )
+    ),
 ]

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from pipeline.settings.base import FilePath, Settings
+from pipeline.settings.section import FilePath, Settings
 
 GROUPS = ("conv1", "conv2", "conv3", "conv4", "conv5")  # of OSNet
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from pipeline.report.benchmark import BENCHMARK_SECTION
-from pipeline.results import Benchmark, BenchmarkResult, BenchmarkRow
-from pipeline.settings.base import Settings
-from pipeline.stage import Stage, Upstream
+from pipeline.report.benchmark_section import BENCHMARK_SECTION
+from pipeline.settings.section import Settings
+from pipeline.stage import Stage
+from pipeline.stage_results import Benchmark, BenchmarkResult, BenchmarkRow
 from reid_edge.core.io import write_bytes
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def run(context: StageContext[BenchmarkStage]) -> BenchmarkResult:
     settings = context.settings
     files = model_files(context.folder.parent, context.made)
     measured = measure_side_by_side(
-        {file.name: Model(file.opener(), (3, *file.input_size)) for file in files},
+        {file.name: Model(file.open, (3, *file.input_size)) for file in files},
         batches=settings.batches,
         threads=settings.threads or sorted({1, usable_cores()}),
         rounds=settings.rounds,
@@ -77,7 +77,7 @@ def _evaluate(context: StageContext[BenchmarkStage], file: ModelFile) -> Evaluat
     Of an int8 file, that is its accuracy on another engine than its own: engines round differently,
     and on some processors sums overflow in one of them.
     """
-    from pipeline.evaluation import evaluate_stage
+    from pipeline.stage_accuracy import evaluate_stage
     from reid_edge.core.int8_engine import quantized_engine
     from reid_edge.inference.backends.torchscript_runtime import load_torchscript
     from reid_edge.inference.embedder import load_embedder
@@ -98,15 +98,6 @@ def _evaluate(context: StageContext[BenchmarkStage], file: ModelFile) -> Evaluat
         return evaluate_stage(model, replace(context, input_size=file.input_size), device="cpu")
 
 
-def _inputs(upstream: Upstream) -> dict[str, str]:
-    """Return the hashes of the files that stages made, by ``stage/file``."""
-    return {
-        f"{stage}/{name}": digest
-        for stage, what in upstream.made.items()
-        for name, digest in what.outputs.items()
-    }
-
-
 BENCHMARK: Stage[BenchmarkStage] = Stage(
     name="benchmark",
     summary="measure latency, memory, size and accuracy of every model file, side by side",
@@ -114,6 +105,11 @@ BENCHMARK: Stage[BenchmarkStage] = Stage(
     run=run,
     result=BenchmarkResult,
     shows_accuracy=True,
-    inputs=_inputs,
+    # The hashes of the files that stages made, by ``stage/file``.
+    inputs=lambda upstream: {
+        f"{stage}/{name}": digest
+        for stage, made in upstream.made.items()
+        for name, digest in made.outputs.items()
+    },
     report=BENCHMARK_SECTION,
 )

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.context import StageContext
-from pipeline.settings.cut import CutSettings
+from pipeline.settings.cut_sections import CutSettings
 from prune.criteria import find_criterion
 from prune.criteria.criterion import ScoringData
 from reid_edge.data.schema import count_persons, relabel

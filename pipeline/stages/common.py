@@ -8,8 +8,8 @@ from typing import Any
 from torch import nn
 
 from pipeline.context import StageContext
-from pipeline.results import ModelResult, StageResult, headline
 from pipeline.run_dir import CHECKPOINT, LAST_MODEL, METRICS
+from pipeline.stage_results import ModelResult, StageResult, headline
 from reid_edge.core.cost import model_cost
 from reid_edge.core.io import write_bytes
 from reid_edge.metrics.results import Evaluation

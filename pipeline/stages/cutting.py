@@ -10,24 +10,23 @@ import torch
 from torch import nn
 
 from pipeline.context import StageContext
-from pipeline.evaluation import evaluate_stage
-from pipeline.results import StageResult
 from pipeline.run_dir import KEPT, PLAN
-from pipeline.settings.cut import C
+from pipeline.settings.cut_sections import C, stock_target
 from pipeline.stage import Stage
+from pipeline.stage_accuracy import evaluate_stage
+from pipeline.stage_results import StageResult
 from pipeline.stages.channel_scores import scoring_data
 from pipeline.stages.common import finish_model
 from pipeline.stages.iteration import Cutter, Iteration, State, load_state, write_kept
 from pipeline.stages.prune_iteration import run_iteration
-from pipeline.stages.tuning import exceeded_budget, judges_apart
-from pipeline.widths import (
+from pipeline.stages.tuning import why_back
+from pipeline.target_widths import (
     TRACE_SIZE,
     Groups,
     depends_on_weights,
     final_widths,
     full_width_model,
     schedule,
-    stock_target,
 )
 from prune.costs import CostModel
 from prune.criteria.criterion import ScoringData
@@ -82,15 +81,23 @@ def cut_to_target(
         iteration = Iteration(context, cutter or cut, number, len(plans), widths, source, groups)
         if not iteration.is_finished():
             run_iteration(iteration, state or _initial_state(context, source))
-        lost = exceeded_budget(iteration)
-        if lost is not None:
+        note = why_back(iteration)
+        if note:
             state = state or _initial_state(context, source)
-            note = _went_back(iteration, lost)
             break
         state = load_state(iteration)
     assert state is not None, "a plan has at least one iteration"
     write_kept(context.folder / KEPT, state.kept)
-    return _finish(context, state, final).model_copy(update={"note": note})
+    model, name = state.model, stock_target(context.settings)
+    if name is not None and layer_widths(model) == final:
+        # The widths are a stock architecture's: the model is written as that one.
+        classes, embedding_dim = model.get_submodule("classifier").weight.shape  # type: ignore[misc]
+        stock = build_model(name, num_classes=classes, embedding_dim=embedding_dim)
+        stock.load_state_dict(model.state_dict(), strict=True)
+        result = finish_model(context, stock, name, state.metrics)
+    else:
+        result = finish_model(context, model, context.config.model.architecture, state.metrics)
+    return result.model_copy(update={"note": note})
 
 
 def _write_plan(
@@ -122,31 +129,6 @@ def _write_plan(
     )  # fmt: skip
 
 
-def _went_back(iteration: Iteration, lost: float) -> str:
-    budget = iteration.accuracy_budget
-    assert budget is not None
-    where = " on the identities set apart" if judges_apart(iteration) else ""
-    previous = f"iteration {iteration.number - 1}" if iteration.number > 1 else "full width"
-    note = (
-        f"{iteration.context.stage} went back to {previous}: iteration {iteration.number} of "
-        f"{iteration.count} lost {100 * lost:.1f} mAP{where}, more than the {100 * budget:.1f} of "
-        f"{iteration.context.stage}.accuracy_budget"
-    )
-    logger.warning("%s", note)
-    return note
-
-
-def _finish(context: StageContext[C], state: State, final: dict[str, int]) -> StageResult:
-    """Write the model; if its widths are a stock architecture's, write it as that one."""
-    name = stock_target(context.settings)
-    if name is None or layer_widths(state.model) != final:
-        return finish_model(context, state.model, context.config.model.architecture, state.metrics)
-    classes, embedding_dim = state.model.get_submodule("classifier").weight.shape  # type: ignore[misc]
-    stock = build_model(name, num_classes=classes, embedding_dim=embedding_dim)
-    stock.load_state_dict(state.model.state_dict(), strict=True)
-    return finish_model(context, stock, name, state.metrics)
-
-
 def _initial_state(context: StageContext[C], source: nn.Module) -> State:
     metrics = evaluate_stage(source, context)
     kept = {name: torch.arange(width) for name, width in layer_widths(source).items()}
@@ -172,15 +154,11 @@ def planned_widths(
 
 def widths_table(widths: Sequence[dict[str, int]]) -> RenderableType:
     """Return the layers' channels at the start and after each iteration."""
-    from rich.table import Table
+    from pipeline.report.text import make_table
 
-    table = Table(title="Channels by iteration", title_justify="left")
-    table.add_column("layer", no_wrap=True)
-    table.add_column("now", justify="right")
-    for number in range(1, len(widths)):
-        table.add_column(str(number), justify="right")
-    for name in widths[0]:
-        row = [str(step[name]) for step in widths]
-        if len(set(row)) > 1:
-            table.add_row(name, *row)
-    return table
+    rows = ([name, *(str(step[name]) for step in widths)] for name in widths[0])
+    return make_table(
+        "Channels by iteration",
+        ["layer", "now", *map(str, range(1, len(widths)))],
+        (row for row in rows if len(set(row[1:])) > 1),
+    )

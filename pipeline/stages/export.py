@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.dependencies import PARENT_INPUT
-from pipeline.report.files import FILES_SECTION
-from pipeline.results import FileResult, Parities, StageResult
+from pipeline.report.files_section import FILES_SECTION
 from pipeline.run_dir import INT8_FILE
-from pipeline.settings.base import Settings, registered
-from pipeline.stage import Stage, Upstream
+from pipeline.settings.section import Settings, registered
+from pipeline.stage import Stage
+from pipeline.stage_results import FileResult, Parities, StageResult
 from quantize.exporters import EXPORTERS
 from quantize.exporters.onnx_int8 import Calibration
-from reid_edge.core.errors import ModelError, PipelineError, QuantizeError
+from reid_edge.core.errors import ModelError, PipelineError
 from reid_edge.core.exporter import in_order
 from reid_edge.core.io import write_bytes
 
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from pipeline.config import Config
     from pipeline.context import StageContext
-    from pipeline.file_parity import Embedded
-    from reid_edge.core.exporter import Exporter, ExportSource
 
 PARITY_FILE = "parity.json"
 # The stage whose int8 file is checked too.
@@ -111,7 +109,7 @@ def run(context: StageContext[ExportStage]) -> StageResult:
         PipelineError: a file does not agree with the model; it is kept as ``rejected-...``.
     """
     from pipeline.exporters import check_model, export_source, exporters, settings_of
-    from pipeline.file_parity import embed_test_images
+    from pipeline.file_parity import check_file, embed_test_images, write_checked
 
     assert context.parent is not None, "export was planned without a parent"
     settings = context.settings
@@ -125,77 +123,34 @@ def run(context: StageContext[ExportStage]) -> StageResult:
     rows: list[FileResult] = []
     for exporter in exporters(settings.files):
         own = replace(source, files=dict(made), settings=settings_of(exporter, settings))
-        row = _make(exporter, own, context, reference)
+        row = write_checked(exporter, own, context, reference)
         if not row.problems:
             made[exporter.name] = context.folder / row.name
         rows.append(row)
     if INT8_OF_QUANTIZE in settings.files:
-        rows += _check_int8_of_quantize(context, reference)
+        # The file of the stage ``quantize`` is compared with the model, and not copied.
+        name = f"{INT8_STAGE}/{INT8_FILE}"
+        path, quantized = context.folder.parent / name, context.made.get(INT8_STAGE)
+        if quantized is None:
+            logger.info("export: no torchscript_int8 to check, the stage quantize has made none")
+        elif quantized.inputs.get(PARENT_INPUT) != context.parent_hash:
+            logger.info(
+                "export: %s was made from another model than these files; not checked", path
+            )
+        else:
+            row = FileResult(name=name, bytes=0, int8=True, exporter=INT8_OF_QUANTIZE)
+            rows.append(check_file(path, context, reference, row))
     write_bytes(context.folder / PARITY_FILE, Parities(files=tuple(rows)).to_json())
-    _raise_if_any_failed(rows, context)
-    return StageResult(files=tuple(rows))
-
-
-def _make(
-    exporter: Exporter,
-    source: ExportSource,
-    context: StageContext[ExportStage],
-    reference: Embedded,
-) -> FileResult:
-    """Write a file, compare it with the model, and rename it if it differs."""
-    from pipeline.file_parity import check_file, reject
-
-    path = context.folder / exporter.file_name(source)
-    row = FileResult(
-        name=path.name, bytes=0, int8=exporter.int8, timed=exporter.timed, exporter=exporter.name,
-        meant_for=exporter.meant_for,
-    )  # fmt: skip
-    try:
-        exporter.write(source, path)
-    except QuantizeError as error:
-        return row.model_copy(update={"problems": (str(error),)})
-    row = check_file(path, context, reference, row)
-    kept = reject(path) if row.problems else path
-    return row.model_copy(update={"path": f"{context.stage}/{kept.name}"})
-
-
-def _check_int8_of_quantize(
-    context: StageContext[ExportStage], reference: Embedded
-) -> list[FileResult]:
-    """Compare the file of the stage ``quantize`` with the model; the file is not copied."""
-    from pipeline.file_parity import check_file
-
-    if INT8_STAGE not in context.made:
-        logger.info("export: no torchscript_int8 to check, the stage quantize has made none")
-        return []
-    path = context.folder.parent / INT8_STAGE / INT8_FILE
-    if context.made[INT8_STAGE].inputs.get(PARENT_INPUT) != context.parent_hash:
-        logger.info("export: %s was made from another model than these files; not checked", path)
-        return []
-    name = f"{INT8_STAGE}/{INT8_FILE}"
-    row = FileResult(name=name, bytes=0, int8=True, exporter=INT8_OF_QUANTIZE)
-    return [check_file(path, context, reference, row)]
-
-
-def _raise_if_any_failed(rows: list[FileResult], context: StageContext[ExportStage]) -> None:
     failed = [row for row in rows if row.problems]
-    if not failed:
-        return
-    first, others = failed[0], len(failed) - 1
-    where = f"; it is {context.folder.parent / first.path}" if first.path else ""
-    more = f"; {others} more failed" if others else ""
-    raise PipelineError(
-        f"export: {first.name} does not agree with the model: {', '.join(first.problems)}"
-        f"{where}{more}; see {context.folder / PARITY_FILE}, or set export.parity"
-    )
-
-
-def _inputs(upstream: Upstream) -> dict[str, str]:
-    int8 = upstream.made.get(INT8_STAGE)
-    # An int8 file of another model is neither checked nor needed.
-    if int8 is None or int8.parent != upstream.parent_hash:
-        return {}
-    return {f"{INT8_STAGE}/{INT8_FILE}": int8.outputs.get(INT8_FILE, "to be made")}
+    if failed:
+        first, others = failed[0], len(failed) - 1
+        where = f"; it is {context.folder.parent / first.path}" if first.path else ""
+        more = f"; {others} more failed" if others else ""
+        raise PipelineError(
+            f"export: {first.name} does not agree with the model: {', '.join(first.problems)}"
+            f"{where}{more}; see {context.folder / PARITY_FILE}, or set export.parity"
+        )
+    return StageResult(files=tuple(rows))
 
 
 def _check(config: Config) -> None:
@@ -237,7 +192,12 @@ EXPORT: Stage[ExportStage] = Stage(
     settings=ExportStage,
     run=run,
     shows_accuracy=True,
-    inputs=_inputs,
+    inputs=lambda upstream: {
+        f"{INT8_STAGE}/{INT8_FILE}": made.outputs.get(INT8_FILE, "to be made")
+        for stage, made in upstream.made.items()
+        # An int8 file of another model is neither checked nor needed.
+        if stage == INT8_STAGE and made.parent == upstream.parent_hash
+    },
     check=_check,
     report=FILES_SECTION,
 )

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from pipeline.results import StageResult
 from pipeline.run_dir import KEPT
-from pipeline.stage import Stage, Training, Upstream
+from pipeline.stage import Stage
+from pipeline.stage_results import StageResult
 from reid_edge.training.settings import DistillationSettings, LossSettings, TrainingSettings
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from pipeline.config import Config
     from pipeline.context import StageContext
-    from reid_edge.training.distillation import Teacher
 
 
 class FinetuneStage(TrainingSettings):
@@ -32,54 +27,26 @@ class FinetuneStage(TrainingSettings):
 
 def run(context: StageContext[FinetuneStage]) -> StageResult:
     """Train, evaluate, write ``checkpoint.pt`` and ``metrics.json``."""
-    from pipeline.evaluation import evaluate_stage
-    from pipeline.stages.common import finish_model, train_model
-
-    model, info = context.load_parent()
-    teacher = _teacher(context, model) if context.settings.teacher else None
-    train_model(context, model, context.settings, teacher=teacher)
-    return finish_model(context, model, info.architecture, evaluate_stage(model, context))
-
-
-def _teacher(context: StageContext[FinetuneStage], model: nn.Module) -> Teacher | None:
-    """Return the full-width model as teacher; with hints if the kept channels are known."""
     import torch
 
+    from pipeline.stage_accuracy import evaluate_stage
+    from pipeline.stages.common import finish_model, train_model
     from pipeline.stages.iteration import read_kept
-    from pipeline.widths import TRACE_SIZE
+    from pipeline.target_widths import TRACE_SIZE
     from prune.hints import hint_channels
     from reid_edge.models.checkpoint import load_checkpoint
     from reid_edge.training.distillation import Teacher
 
-    if context.teacher is None or context.parent is None:
-        return None
-    full_width, _ = load_checkpoint(context.teacher)
-    kept = context.parent.parent / KEPT
-    example = torch.zeros(1, 3, *TRACE_SIZE)
-    hints = hint_channels(model, example, read_kept(kept)) if kept.exists() else {}
-    return Teacher(full_width, context.settings.distillation, hints)
-
-
-def _inputs(upstream: Upstream) -> dict[str, str]:
-    outputs = {} if upstream.parent is None else upstream.parent.outputs
-    return {"kept": outputs[KEPT]} if KEPT in outputs else {}
-
-
-def _trainings(config: Config) -> list[Training]:
-    settings, stages = config.of(FINETUNE), [config.declared[name] for name in config.stages]
-    distillation = settings.distillation if settings.teacher else None
-    makes_model = any(stage.model == "makes" for stage in stages)
-    if distillation and makes_model and not any(stage.cuts for stage in stages):
-        # Its model is the full-width one: there are no kept channels, so there are no hints.
-        distillation = distillation.model_copy(update={"hints": 0.0})
-    return [Training("finetune", settings, distillation)]
-
-
-def _unused(config: Config) -> Iterator[str]:
-    settings = config.of(FINETUNE)
-    default = FinetuneStage.model_fields["distillation"].default
-    if not settings.teacher and settings.distillation != default:
-        yield "finetune.distillation: not used, finetune.teacher is false"
+    assert context.parent is not None, "finetune was planned without a parent"
+    model, info = context.load_parent()
+    teacher = None
+    if context.settings.teacher and context.teacher is not None:
+        full_width, _ = load_checkpoint(context.teacher)
+        kept, example = context.parent.parent / KEPT, torch.zeros(1, 3, *TRACE_SIZE)
+        hints = hint_channels(model, example, read_kept(kept)) if kept.exists() else {}
+        teacher = Teacher(full_width, context.settings.distillation, hints)
+    train_model(context, model, context.settings, teacher=teacher)
+    return finish_model(context, model, info.architecture, evaluate_stage(model, context))
 
 
 FINETUNE: Stage[FinetuneStage] = Stage(
@@ -90,7 +57,9 @@ FINETUNE: Stage[FinetuneStage] = Stage(
     model="changes",
     default=True,
     teacher=True,
-    inputs=_inputs,
-    trainings=_trainings,
-    unused=_unused,
+    inputs=lambda upstream: (
+        {"kept": upstream.parent.outputs[KEPT]}
+        if upstream.parent is not None and KEPT in upstream.parent.outputs
+        else {}
+    ),
 )

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from pipeline.context import StageContext
-from pipeline.progress import progress_bar
-from pipeline.results import Budget
+from pipeline.progress_bars import progress_bar
+from pipeline.stage_results import Budget
 from pipeline.stages.quantize import QuantizeStage
 from quantize.agreement import Reference
 from quantize.calibrate import Calibrated, keep_in_float

@@ -7,15 +7,15 @@ from dataclasses import replace
 from torch import fx, nn
 
 from pipeline.calibration import (
-    CalibrationDraw,
     check_held_back,
     describe_images,
     draw_calibration,
 )
 from pipeline.context import StageContext
-from pipeline.evaluation import evaluate_stage
 from pipeline.exporters import model_metadata
-from pipeline.results import (
+from pipeline.run_dir import CALIBRATION_FILE, INT8_FILE, METRICS
+from pipeline.stage_accuracy import evaluate_stage
+from pipeline.stage_results import (
     Int8Variant,
     ModelResult,
     QatTraining,
@@ -23,7 +23,6 @@ from pipeline.results import (
     QuantizeResult,
     headline,
 )
-from pipeline.run_dir import CALIBRATION_FILE, INT8_FILE, METRICS
 from pipeline.stages.float_layers import choose_float_layers, warn_of_ignored
 from pipeline.stages.iteration import write_metrics
 from pipeline.stages.qat_training import train_qat
@@ -55,7 +54,8 @@ def make_int8(context: StageContext[QuantizeStage]) -> QuantizeResult:
     model, info = context.load_parent()
     drawn = draw_calibration(context, settings.calibration_images, settings.held_back_images)
     images = describe_images(drawn.calibration, context.data.root)
-    reference = _reference(context, model, drawn)
+    check_held_back(settings, len(context.data.train), held_back=len(drawn.held_back))
+    reference = Reference(model, context.batches(drawn.held_back)) if drawn.held_back else None
     metadata = replace(model_metadata(context, info), calibration_digest=images.digest)
     scheme = Scheme(settings.engine, settings.per_channel, settings.observer, settings.float_layers)
     calibrated = calibrate(model, context.batches(drawn.calibration), scheme)
@@ -73,7 +73,8 @@ def make_int8(context: StageContext[QuantizeStage]) -> QuantizeResult:
         variant: _write(context, model, int8, variant, metadata, reference, in_float)
         for variant, int8 in models.items()
     }
-    kept = _choose(files)
+    variants = {name: variant for name, (_, variant) in files.items()}
+    kept, decision = _choose(context, variants)
     report, chosen = files[kept]
     warn_of_ignored(settings.float_layers, report)
     path = context.folder / INT8_FILE
@@ -84,9 +85,9 @@ def make_int8(context: StageContext[QuantizeStage]) -> QuantizeResult:
         summary=_summary(report),
         engine=settings.engine,
         mode=settings.mode,
-        variants={name: variant for name, (_, variant) in files.items()},
+        variants=variants,
         kept=kept,
-        decision=_decision(context, {name: variant for name, (_, variant) in files.items()}, kept),
+        decision=decision,
         calibration_digest=images.digest,
         scan=choice.scan,
         budget=choice.budget,
@@ -108,14 +109,6 @@ def make_int8(context: StageContext[QuantizeStage]) -> QuantizeResult:
         ),
         quantization=quantization,
     )
-
-
-def _reference(
-    context: StageContext[QuantizeStage], model: nn.Module, drawn: CalibrationDraw
-) -> Reference | None:
-    settings, images = context.settings, len(context.data.train)
-    check_held_back(settings, images, held_back=len(drawn.held_back))
-    return Reference(model, context.batches(drawn.held_back)) if drawn.held_back else None
 
 
 def _write(
@@ -142,29 +135,28 @@ def _write(
     return report, Int8Variant(file=name, metrics=metrics, agreement=agreement)
 
 
-def _choose(files: Mapping[str, tuple[QuantizationReport, Int8Variant]]) -> str:
-    """Return the variant that is nearest to the float model; of equal ones, static."""
+def _choose(
+    context: StageContext[QuantizeStage], variants: Mapping[str, Int8Variant]
+) -> tuple[str, str]:
+    """Return the variant that is nearest to the float model (of equal ones static), and why.
+
+    The reason is logged; with static int8 alone it is empty.
+    """
     errors = {
         name: variant.agreement.mean_cosine_error
-        for name, (_, variant) in files.items()
+        for name, variant in variants.items()
         if variant.agreement is not None
     }
-    return min(errors, key=errors.__getitem__) if errors else "static"
-
-
-def _decision(
-    context: StageContext[QuantizeStage], variants: Mapping[str, Int8Variant], kept: str
-) -> str:
-    """Return and log why a variant is kept; with static int8 alone, return an empty text."""
+    kept = min(errors, key=errors.__getitem__) if errors else "static"
     if context.settings.mode != "qat":
-        return ""
+        return kept, ""
     if "qat" not in variants:
         decision = (
             "quantization-aware training diverged: static int8 is kept as int8.pt; lower "
             "quantize.qat.learning_rate"
         )
         logger.warning("quantize: %s", decision)
-        return decision
+        return kept, decision
     trained, static = variants["qat"], variants["static"]
     assert trained.agreement is not None, "training needs images held back"
     assert static.agreement is not None, "training needs images held back"
@@ -181,7 +173,7 @@ def _decision(
         f"{scores[1]:.1%}; int8.pt is {variants[kept].file}"
     )
     logger.log(logging.INFO if kept == "qat" else logging.WARNING, "quantize: %s", decision)
-    return decision
+    return kept, decision
 
 
 def _summary(report: QuantizationReport) -> str:

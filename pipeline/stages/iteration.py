@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from pipeline.context import StageContext
 from pipeline.run_dir import CHECKPOINT, KEPT, METRICS
-from pipeline.settings.cut import CutStage
-from pipeline.widths import TRACE_SIZE
+from pipeline.settings.cut_sections import CutStage
+from pipeline.target_widths import TRACE_SIZE
 from prune.criteria.criterion import Criterion, ScoringData
 from prune.hints import hint_channels
 from prune.report import read_report

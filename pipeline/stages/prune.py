@@ -5,21 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from pipeline.results import StageResult
-from pipeline.settings.cut import PruneStage
-from pipeline.settings.target import WidthBudget
-from pipeline.stage import JsonDict, NamedFile, Stage, Training
+from pipeline.settings.cut_sections import PruneStage
+from pipeline.stage import JsonDict, NamedFile, Stage
+from pipeline.stages.cut_stage import cut_stage
 from reid_edge.core.errors import PipelineError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from rich.console import RenderableType
-
     from pipeline.config import Config
-    from pipeline.context import StageContext
-    from pipeline.plan import Plan
-    from pipeline.run_dir import RunDir
     from pipeline.stages.iteration import Cutter
 
 PLAN_INPUT = "plan"
@@ -38,78 +30,38 @@ def prune_stage(cutter: Cutter | None = None, *, version: str = "") -> Stage[Pru
     if cutter is not None and not version:
         raise PipelineError("a cutter needs a version, so that results of another are not reused")
 
-    def run(context: StageContext[PruneStage]) -> StageResult:
-        """Take the model to the target's widths."""
-        from pipeline.stages.cutting import cut_to_target
+    def counted(config: Config) -> JsonDict:
+        settings = config.of(stage)
+        own = settings.model_dump(mode="json")
+        if settings.plan_path is not None:
+            own["target"] = "a plan file"  # which counts by its content, see ``files``
+        if settings.measures_latency:
+            return {"latency": {"threads": config.latency.threads}, "prune": own}
+        return {"prune": own}
 
-        return cut_to_target(context, PRUNE, cutter)
+    def unused(config: Config) -> Iterator[str]:
+        settings = config.of(stage)
+        default = PruneStage.model_fields["extra_tuning"].default
+        if settings.extra_tuning != default and settings.accuracy_budget is None:
+            yield "prune.extra_tuning: not used, prune.accuracy_budget is not given"
 
-    return Stage(
-        name="prune",
-        summary="take the model to the target's widths in K iterations",
-        settings=PruneStage,
-        run=run,
-        model="changes",
-        cuts=True,
-        default=True,
+    stage = cut_stage(
+        "prune",
+        "take the model to the target's widths in K iterations",
+        PruneStage,
+        cutter=cutter,
         version=version,
-        architecture=_architecture,
-        counted=_counted,
+        default=True,
+        counted=counted,
         chooses_by_accuracy=lambda settings: settings.accuracy_budget is not None,
-        files=_files,
-        trainings=_trainings,
-        check=_check,
-        unused=_unused,
-        show_plan=_show_plan,
+        files=lambda settings: (
+            []
+            if settings.plan_path is None
+            else [NamedFile(PLAN_INPUT, "prune.target", settings.plan_path)]
+        ),
+        unused=unused,
     )
-
-
-def _counted(config: Config) -> JsonDict:
-    settings = config.of(PRUNE)
-    own = settings.model_dump(mode="json")
-    if _files(settings):
-        own["target"] = "a plan file"  # which counts by its content, see ``files``
-    target = settings.target
-    if isinstance(target, WidthBudget) and target.latency is not None:
-        return {"latency": {"threads": config.latency.threads}, "prune": own}
-    return {"prune": own}
-
-
-def _files(settings: PruneStage) -> list[NamedFile]:
-    plan = settings.plan_path
-    return [] if plan is None else [NamedFile(PLAN_INPUT, "prune.target", plan)]
-
-
-def _trainings(config: Config) -> list[Training]:
-    settings = config.of(PRUNE)
-    distillation = settings.distillation if settings.teacher else None
-    return [Training("prune.tuning", settings.tuning, distillation)]
-
-
-def _check(config: Config) -> None:
-    from pipeline.widths import check_reachable
-
-    check_reachable(config, PRUNE)
-
-
-def _unused(config: Config) -> Iterator[str]:
-    settings = config.of(PRUNE)
-    yield from settings.unused("prune")
-    default = PruneStage.model_fields["extra_tuning"].default
-    if settings.extra_tuning != default and settings.accuracy_budget is None:
-        yield "prune.extra_tuning: not used, prune.accuracy_budget is not given"
-
-
-def _architecture(config: Config) -> str | None:
-    from pipeline.widths import stock_target
-
-    return stock_target(config.of(PRUNE))
-
-
-def _show_plan(config: Config, run: RunDir, plan: Plan) -> Sequence[RenderableType]:
-    from pipeline.stages.cutting import planned_widths
-
-    return planned_widths(config, run, plan, PRUNE)
+    return stage
 
 
 PRUNE: Stage[PruneStage] = prune_stage()

@@ -12,13 +12,13 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from pipeline.evaluation import evaluate_stage
-from pipeline.results import headline
 from pipeline.run_dir import CHECKPOINT, KEPT, METRICS
+from pipeline.stage_accuracy import evaluate_stage
+from pipeline.stage_results import headline
 from pipeline.stages.channel_scores import scoring_data, warn_of_guessing
 from pipeline.stages.iteration import REPORT, Iteration, State, write_kept, write_metrics
 from pipeline.stages.tuning import judge, judges_apart, tune_within_budget
-from pipeline.widths import TRACE_SIZE
+from pipeline.target_widths import TRACE_SIZE
 from prune.hints import hint_errors
 from prune.recalibrate import rebase, recalibrate
 from prune.reconstruct import LayerFit, reconstruct
@@ -66,9 +66,23 @@ def run_iteration(iteration: Iteration, state: State) -> None:
 
 def _cut_and_reconstruct(iteration: Iteration, state: State) -> None:
     """Cut, reconstruct and recalibrate; write the compact model and ``cut.json``."""
-    context = iteration.context
+    context, settings = iteration.context, iteration.settings
     seconds: dict[str, float] = {}
-    result = _cut(iteration, state, seconds)
+    logger.info("%s: masks and surgery", iteration.label)
+    generator = torch.Generator().manual_seed(context.seed("check", iteration.number))
+    with _timed(seconds, "scores"):
+        data = scoring_data(context, settings, "scores", iteration.number)
+    result = iteration.cutter(
+        state.model,
+        iteration.widths,
+        example=torch.randn(2, 3, *TRACE_SIZE, generator=generator),
+        check_input=torch.randn(CHECK_IMAGES, 3, *context.input_size, generator=generator),
+        criterion=settings.criterion,
+        data=data,
+        seed=context.seed("criterion", iteration.number),
+        groups=iteration.groups,
+    )
+    warn_of_guessing(context, settings.criterion, data)
     report = report_cut(
         state.model,
         result,
@@ -97,26 +111,6 @@ def _cut_and_reconstruct(iteration: Iteration, state: State) -> None:
         }
     )
     write_report(iteration.folder / CUT_REPORT, report)
-
-
-def _cut(iteration: Iteration, state: State, seconds: dict[str, float]) -> Cut:
-    context, settings = iteration.context, iteration.settings
-    logger.info("%s: masks and surgery", iteration.label)
-    generator = torch.Generator().manual_seed(context.seed("check", iteration.number))
-    with _timed(seconds, "scores"):
-        data = scoring_data(context, settings, "scores", iteration.number)
-    result = iteration.cutter(
-        state.model,
-        iteration.widths,
-        example=torch.randn(2, 3, *TRACE_SIZE, generator=generator),
-        check_input=torch.randn(CHECK_IMAGES, 3, *context.input_size, generator=generator),
-        criterion=settings.criterion,
-        data=data,
-        seed=context.seed("criterion", iteration.number),
-        groups=iteration.groups,
-    )
-    warn_of_guessing(context, settings.criterion, data)
-    return result
 
 
 def _reconstruct(

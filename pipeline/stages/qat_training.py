@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, fx, nn
 
 from pipeline.context import StageContext
-from pipeline.results import QatTraining
+from pipeline.stage_results import QatTraining
 from pipeline.stages.quantize import QatSettings, QuantizeStage
 from quantize.agreement import Reference
 from quantize.calibrate import Calibrated

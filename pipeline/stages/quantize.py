@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from pipeline.report.int8 import INT8_SECTION
-from pipeline.results import QuantizeResult
-from pipeline.settings.base import Settings
+from pipeline.report.int8_section import INT8_SECTION
+from pipeline.settings.section import Settings
 from pipeline.stage import Stage, Training
+from pipeline.stage_results import QuantizeResult
 from reid_edge.core.errors import PipelineError
 from reid_edge.training.settings import DistillationSettings, LossSettings, TrainingSettings
 
@@ -99,14 +99,6 @@ def run(context: StageContext[QuantizeStage]) -> QuantizeResult:
     return make_int8(context)
 
 
-def _trainings(config: Config) -> list[Training]:
-    settings = config.of(QUANTIZE)
-    if settings.mode != "qat":
-        return []
-    # It runs on one device.
-    return [Training(QAT, settings.qat, settings.qat.distillation, devices=1)]
-
-
 def _check(config: Config) -> None:
     from pipeline.preflight import full_width_layers
     from quantize.call_sites import check_layer_names
@@ -144,7 +136,12 @@ QUANTIZE: Stage[QuantizeStage] = Stage(
     result=QuantizeResult,
     default=True,
     shows_accuracy=True,
-    trainings=_trainings,
+    trainings=lambda config: (
+        # It runs on one device.
+        [Training(QAT, settings.qat, settings.qat.distillation, devices=1)]
+        if (settings := config.of(QUANTIZE)).mode == "qat"
+        else []
+    ),
     check=_check,
     check_data=_check_data,
     report=INT8_SECTION,

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from pipeline.results import StageResult
-from pipeline.stage import Stage, Training
+from pipeline.stage import Stage
+from pipeline.stage_results import StageResult
 from reid_edge.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class ResizeStage(TrainingSettings):
 
 def run(context: StageContext[ResizeStage]) -> StageResult:
     """Train, evaluate, write ``checkpoint.pt`` and ``metrics.json``."""
-    from pipeline.evaluation import evaluate_stage
+    from pipeline.stage_accuracy import evaluate_stage
     from pipeline.stages.common import finish_model, train_model
 
     model, info = context.load_parent()
@@ -44,5 +44,4 @@ RESIZE: Stage[ResizeStage] = Stage(
     run=run,
     model="changes",
     input_size=lambda settings: (settings.height, settings.width),
-    trainings=lambda config: [Training("resize", config.of(RESIZE))],
 )

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BeforeValidator, Field
 
-from pipeline.results import StageResult
-from pipeline.settings.base import FilePath
-from pipeline.stage import NamedFile, Stage, Training
+from pipeline.settings.section import FilePath
+from pipeline.stage import NamedFile, Stage
+from pipeline.stage_results import StageResult
 from reid_edge.models.published import PUBLISHED, fetch
 from reid_edge.training.settings import TrainingSettings
 
@@ -45,9 +45,9 @@ def run(context: StageContext[TrainStage]) -> StageResult:
     """Train, evaluate, write ``checkpoint.pt`` and ``metrics.json``."""
     import torch
 
-    from pipeline.evaluation import evaluate_stage
-    from pipeline.pretrained import load_start, log_start
+    from pipeline.stage_accuracy import evaluate_stage
     from pipeline.stages.common import finish_model, train_model
+    from pipeline.start_weights import load_start, log_start
     from reid_edge.data.schema import count_persons
     from reid_edge.models.registry import build_model
 
@@ -80,7 +80,7 @@ def _check_files(config: Config) -> None:
     settings = config.of(TRAIN)
     if settings.pretrained is None:
         return
-    from pipeline.pretrained import load_start
+    from pipeline.start_weights import load_start
     from reid_edge.models.registry import build_model
 
     model = build_model(
@@ -106,6 +106,5 @@ TRAIN: Stage[TrainStage] = Stage(
         }
     },
     files=_files,
-    trainings=lambda config: [Training("train", config.of(TRAIN))],
     check_files=_check_files,
 )

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from pipeline.evaluation import evaluate_stage
-from pipeline.results import headline
+from pipeline.stage_accuracy import evaluate_stage
+from pipeline.stage_results import headline
 from pipeline.stages.common import train_model
 from pipeline.stages.iteration import REPORT, Iteration, read_metrics, write_metrics
 from prune.report import read_report
@@ -44,7 +44,8 @@ def tune_within_budget(iteration: Iteration, start: str, before: float) -> tuple
     Returns:
         The best round, and how many rounds there were.
     """
-    context, folder, budget = iteration.context, iteration.folder, iteration.accuracy_budget
+    context, settings, folder = iteration.context, iteration.settings, iteration.folder
+    budget = iteration.accuracy_budget
     model, _ = load_checkpoint(folder / start)
     found: list[Tuned] = []
     for number in range(iteration.rounds):
@@ -54,7 +55,19 @@ def tune_within_budget(iteration: Iteration, start: str, before: float) -> tuple
             model, _ = load_checkpoint(made)
             metrics = read_metrics(measured)
         else:
-            _tune(iteration, model, number)
+            teacher = None
+            if settings.teacher:
+                hints = iteration.hints(model)
+                teacher = Teacher(iteration.full_width, settings.distillation, hints)
+            train_model(
+                context,
+                model,
+                settings.tuning,
+                teacher=teacher,
+                folder=folder / f"round_{number}" if number else folder,
+                label=f"{iteration.label} again" if number else iteration.label,
+                purpose=(iteration.number, "again", number) if number else (iteration.number,),
+            )
             metrics = evaluate_stage(model, context)
             if not last:
                 iteration.save(made.name, model)
@@ -72,23 +85,6 @@ def tune_within_budget(iteration: Iteration, start: str, before: float) -> tuple
     return max(found, key=lambda tuned: tuned.judged), len(found)
 
 
-def _tune(iteration: Iteration, model: nn.Module, number: int) -> None:
-    context, settings = iteration.context, iteration.settings
-    teacher = None
-    if settings.teacher:
-        teacher = Teacher(iteration.full_width, settings.distillation, iteration.hints(model))
-    folder = iteration.folder / f"round_{number}" if number else iteration.folder
-    train_model(
-        context,
-        model,
-        settings.tuning,
-        teacher=teacher,
-        folder=folder,
-        label=iteration.label if not number else f"{iteration.label} again",
-        purpose=(iteration.number, "again", number) if number else (iteration.number,),
-    )
-
-
 def judge(iteration: Iteration, model: nn.Module, metrics: Evaluation) -> float:
     """Return the mAP of a model that is compared with the accuracy budget."""
     context = iteration.context
@@ -103,12 +99,25 @@ def judges_apart(iteration: Iteration) -> bool:
     return iteration.accuracy_budget is not None and iteration.context.validation is not None
 
 
-def exceeded_budget(iteration: Iteration) -> float | None:
-    """Return the mAP that a finished iteration lost, if that is more than its budget."""
+def why_back(iteration: Iteration) -> str:
+    """Log and return why the stage goes back to the model before a finished iteration.
+
+    The text is empty if the iteration lost no more mAP than its budget.
+    """
     budget = iteration.accuracy_budget
     if budget is None:
-        return None
+        return ""
     report = read_report(iteration.folder / REPORT)
     judged = report.validated or {step: value["mAP"] for step, value in report.accuracy.items()}
     lost = judged["before"] - judged["after_tuning"]
-    return lost if lost > budget else None
+    if lost <= budget:
+        return ""
+    where = " on the identities set apart" if judges_apart(iteration) else ""
+    previous = f"iteration {iteration.number - 1}" if iteration.number > 1 else "full width"
+    note = (
+        f"{iteration.context.stage} went back to {previous}: iteration {iteration.number} of "
+        f"{iteration.count} lost {100 * lost:.1f} mAP{where}, more than the {100 * budget:.1f} of "
+        f"{iteration.context.stage}.accuracy_budget"
+    )
+    logger.warning("%s", note)
+    return note

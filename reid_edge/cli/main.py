@@ -28,7 +28,7 @@ COMMANDS: dict[str, ModuleType] = {
 OTHER_COMMANDS = {
     "run": ("pipeline.command", "run the stages that make a model small: train, prune, quantize"),
     "search": (
-        "pipeline.search.command",
+        "pipeline.search.search_command",
         "search the widths of a compact model under a limit of operations",
     ),
 }

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pipeline.results import (
+from pipeline.stage_results import (
     Benchmark,
     BenchmarkResult,
     ModelResult,

@@ -10,9 +10,9 @@ import pytest
 from pipeline.command import main
 from pipeline.config import config_class
 from pipeline.context import StageContext
-from pipeline.evaluation import evaluate_stage
 from pipeline.model_files import model_files
 from pipeline.run_dir import RunDir
+from pipeline.stage_accuracy import evaluate_stage
 from pipeline.stages.benchmark import BenchmarkStage
 from reid_edge.core.int8_engine import Engine, quantized_engine, supported_engines
 from reid_edge.data.schema import ReidData

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from pipeline.config import config_class
 from pipeline.context import StageContext
-from pipeline.settings.cut import PruneStage
+from pipeline.settings.cut_sections import PruneStage
 from pipeline.settings.data import DataSettings
 from pipeline.stages.channel_scores import scoring_data, warn_of_guessing
 from prune.criteria import CRITERIA

@@ -12,9 +12,9 @@ import reid_edge
 from pipeline.config import config_class
 from pipeline.dependencies import describe_changes, stage_settings
 from pipeline.plan import make_plan
-from pipeline.results import StageResult
 from pipeline.run_dir import RunDir
 from pipeline.stage import Stage, Stages
+from pipeline.stage_results import StageResult
 from pipeline.stages import STAGES, default_stages
 from pipeline.stages.prune import PRUNE, prune_stage
 from prune.surgery import cut

@@ -3,7 +3,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.report.pareto import front, pareto_chart
-from pipeline.results import BenchmarkRow
+from pipeline.stage_results import BenchmarkRow
 from quantize.measurements import Timing
 from tests.pipeline.records import make_evaluation
 

@@ -11,8 +11,8 @@ from torch import nn
 
 from pipeline.config import config_class
 from pipeline.context import StageContext
-from pipeline.evaluation import evaluate_stage
-from pipeline.images import split_validation
+from pipeline.run_images import split_validation
+from pipeline.stage_accuracy import evaluate_stage
 from pipeline.stages.prune import PRUNE
 from prune.layer_widths import layer_widths
 from prune.plan_file import read_plan

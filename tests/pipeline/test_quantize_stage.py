@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pipeline.config import config_class
 from pipeline.context import StageContext
-from pipeline.results import QuantizeResult
+from pipeline.stage_results import QuantizeResult
 from pipeline.stages import quantize
 from reid_edge.core.errors import PipelineError
 from reid_edge.core.int8_engine import quantized_engine

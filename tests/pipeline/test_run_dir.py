@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.results import StageRecord
 from pipeline.run_dir import RunDir
+from pipeline.stage_results import StageRecord
 from reid_edge.core.errors import PipelineError
 
 RECORD = StageRecord(

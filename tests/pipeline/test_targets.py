@@ -14,7 +14,7 @@ from torch import nn
 from pipeline.config import config_class
 from pipeline.settings_io import load_config
 from pipeline.stages.prune import PRUNE
-from pipeline.widths import _latency_share, final_widths, full_width_model, schedule
+from pipeline.target_widths import final_widths, full_width_model, latency_share, schedule
 from prune.costs import CostModel
 from prune.layer_widths import layer_widths
 from prune.nni_backend import find_groups
@@ -105,7 +105,7 @@ def test_a_latency_budget_is_what_is_measured(
         return 0.5 + 0.5 * costs.cost(widths).macs / full
 
     # Times are not for tests; what is searched for is.
-    monkeypatch.setattr("pipeline.widths._latency_share", half_of_it_is_fixed)
+    monkeypatch.setattr("pipeline.target_widths.latency_share", half_of_it_is_fixed)
     found = costs.cost(final_widths(config, PRUNE, source)).macs / full
     assert 0.17 < found <= 0.2
 
@@ -115,7 +115,7 @@ def test_latency_is_measured_beside_the_full_width_model(settings: Callable[...,
     source = full_width_model(config)
     widths = layer_widths(build_model("osnet_x0_25", num_classes=2, embedding_dim=32))
     groups = find_groups(source, torch.zeros(2, 3, 64, 32))
-    assert 0 < _latency_share(source, widths, config, groups) < 10
+    assert 0 < latency_share(source, widths, config, groups) < 10
 
 
 def test_a_plan_file_says_the_widths(settings: Callable[..., Config], tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipeline.closing_latency import read_latency
 from pipeline.command import main
-from pipeline.latency import read_latency
 from pipeline.run_dir import RunDir
 from prune.layer_widths import layer_widths
 from reid_edge.core.io import hash_file

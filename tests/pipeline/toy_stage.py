@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 from rich.table import Table
 
-from pipeline.results import Result, StageRecord, StageResult
-from pipeline.settings.base import Settings
+from pipeline.settings.section import Settings
 from pipeline.stage import ReportSection, Stage
+from pipeline.stage_results import Result, StageRecord, StageResult
 from reid_edge.core.io import write_bytes
 
 if TYPE_CHECKING:

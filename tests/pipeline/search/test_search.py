@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from pipeline.command import main as run_pipeline
-from pipeline.images import split_validation
 from pipeline.run_dir import RunDir
-from pipeline.search.command import main
+from pipeline.run_images import split_validation
 from pipeline.search.outcome import finish
-from pipeline.search.prepare import set_up_search
 from pipeline.search.score import compact_model, mean_average_precision
+from pipeline.search.search_command import main
+from pipeline.search.set_up import set_up_search
 from pipeline.search.task import IMAGES, Task, read_task
 from pipeline.search.variables import default_variables
 from pipeline.settings_io import load_config

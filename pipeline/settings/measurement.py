@@ -1,10 +1,10 @@
-"""Section ``evaluation``: how models are compared."""
+"""Sections ``evaluation`` and ``latency``: how models are compared and timed."""
 
 from typing import Literal
 
 from pydantic import Field
 
-from pipeline.settings.base import Settings
+from pipeline.settings.section import Settings
 
 
 class EvaluationSettings(Settings):
@@ -19,3 +19,10 @@ class EvaluationSettings(Settings):
         "cosine",
         description="distance between embeddings: cosine, or euclidean (the default of torchreid)",
     )
+
+
+class LatencySettings(Settings):
+    """The closing measurement."""
+
+    rounds: int = Field(30, ge=2, description="timed calls of each model, in turn")
+    threads: int = Field(1, ge=1, description="threads of each call")

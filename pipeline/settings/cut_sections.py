@@ -1,23 +1,17 @@
 """Sections ``prune`` and ``transfer``: the stages that cut channels."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, TypeVar
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, field_validator
 
-from pipeline.settings.base import ArchitectureName, Settings, Share, registered
-from pipeline.settings.target import PLAN_SUFFIX, Target
+from pipeline.settings.section import ArchitectureName, Settings, Share, registered
+from pipeline.settings.target import PLAN_SUFFIX, Target, WidthBudget
 from prune.criteria import CRITERIA
 from prune.plans import Schedule
+from reid_edge.models.registry import ARCHITECTURES
 from reid_edge.training.settings import DistillationSettings, LossSettings, TrainingSettings
-
-
-def _not_one(count: int) -> int:
-    if count == 1:
-        raise ValueError("one image has no statistics; give at least 2, or 0 to do without")
-    return count
-
 
 CriterionName = Annotated[str, AfterValidator(lambda name: registered(name, CRITERIA))]
 *_others, _last = CRITERIA
@@ -39,7 +33,7 @@ class CutSettings(Settings):
         ge=0,
         description="training images for reconstruction by least squares after each cut; 0: none",
     )
-    recalibration_images: Annotated[int, AfterValidator(_not_one)] = Field(
+    recalibration_images: int = Field(
         512,
         ge=0,
         description="training images for the BatchNorm statistics after each cut; 0: none",
@@ -48,15 +42,12 @@ class CutSettings(Settings):
     distillation: DistillationSettings = DistillationSettings()
     tuning: TrainingSettings
 
-    def unused(self, key: str) -> Iterator[str]:
-        """Yield a line for each setting that has no effect.
-
-        Args:
-            key: of the section.
-        """
-        default = type(self).model_fields["distillation"].default
-        if not self.teacher and self.distillation != default:
-            yield f"{key}.distillation: not used, {key}.teacher is false"
+    @field_validator("recalibration_images")
+    @classmethod
+    def _check_statistics(cls, count: int) -> int:
+        if count == 1:
+            raise ValueError("one image has no statistics; give at least 2, or 0 to do without")
+        return count
 
 
 class PruneTuning(TrainingSettings):
@@ -109,6 +100,11 @@ class PruneStage(CutSettings):
     tuning: PruneTuning = PruneTuning()
 
     @property
+    def measures_latency(self) -> bool:
+        """Return whether latency on this machine decides about the widths."""
+        return isinstance(self.target, WidthBudget) and self.target.latency is not None
+
+    @property
     def plan_path(self) -> Path | None:
         """Return the plan file that the target names, if it names one."""
         target = self.target
@@ -135,6 +131,7 @@ class TransferStage(CutSettings):
     tuning: TransferTuning = TransferTuning()
 
     # What the settings of ``prune`` choose.
+    measures_latency: ClassVar[bool] = False
     plan_path: ClassVar[Path | None] = None
     ratios: ClassVar[Mapping[str, float]] = {}
     untouched: ClassVar[tuple[str, ...]] = ()
@@ -147,3 +144,9 @@ class TransferStage(CutSettings):
 
 CutStage = TransferStage | PruneStage
 C = TypeVar("C", bound=CutStage)
+
+
+def stock_target(settings: CutStage) -> str | None:
+    """Return the architecture that a stage ends at, or None if the widths are no architecture's."""
+    target = settings.target
+    return target if isinstance(target, str) and target in ARCHITECTURES else None

@@ -7,7 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from pipeline.config import Config
-from pipeline.progress import progress_bar
+from pipeline.progress_bars import progress_bar
 from pipeline.run_dir import RunDir
 from reid_edge.core.io import write_json
 from reid_edge.core.seeding import derive_seed

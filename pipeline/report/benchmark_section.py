@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipeline.report.pareto import Chart, pareto_chart
-from pipeline.report.text import size
-from pipeline.results import BenchmarkResult, StageRecord
+from pipeline.report.text import make_table, size
 from pipeline.stage import ReportSection
+from pipeline.stage_results import BenchmarkResult, StageRecord
 from reid_edge.metrics.results import Distance
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from quantize.measurements import Timing
 
 RUNTIMES = {
@@ -23,19 +21,11 @@ RUNTIMES = {
 }
 
 
-def _tables(record: StageRecord) -> list[Table]:
+def benchmark_cells(record: StageRecord) -> list[tuple[str, ...]]:
     """Return one row a file: what it is for, how large, how good, how fast."""
-    from rich.table import Table
-
-    benchmark = record.result_as(BenchmarkResult).benchmark
     distance = shown_distance(record)
-    table = Table(title="Benchmark", title_justify="left")
-    table.add_column("file", no_wrap=True)
-    table.add_column("meant for")
-    for heading in ("size", "peak memory", "mAP", *timing_headings(record)):
-        table.add_column(heading, justify="right")
-    for row in benchmark.rows:
-        table.add_row(
+    return [
+        (
             row.name,
             row.meant_for,
             size(row.bytes),
@@ -43,7 +33,8 @@ def _tables(record: StageRecord) -> list[Table]:
             f"{row.metrics.ranking[distance].mean_average_precision:.1%}",
             *(timing_text(timing) for timing in row.timings),
         )
-    return [table]
+        for row in record.result_as(BenchmarkResult).benchmark.rows
+    ]
 
 
 def timing_headings(record: StageRecord) -> list[str]:
@@ -102,7 +93,15 @@ def benchmark_chart(record: StageRecord) -> Chart:
 
 
 BENCHMARK_SECTION = ReportSection(
-    tables=_tables,
+    tables=lambda record: [
+        make_table(
+            "Benchmark",
+            ["file", "meant for", "size", "peak memory", "mAP", *timing_headings(record)],
+            benchmark_cells(record),
+            left=2,
+            wrap=True,
+        )
+    ],
     lines=benchmark_lines,
     template="benchmark.html.j2",
     filters=(benchmark_chart, timing_headings, timing_text, threads_text, benchmark_lines,

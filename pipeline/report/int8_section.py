@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pipeline.results import Latencies, QuantizeResult, StageRecord
 from pipeline.stage import ReportSection
+from pipeline.stage_results import Latencies, QuantizeResult, StageRecord
 
 
 def _footnotes(record: StageRecord, latency: Latencies | None) -> list[str]:

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from pipeline.config import config_class
-from pipeline.images import NOT_DRAWN, read_existing_images, read_images, split_validation
 from pipeline.run_dir import RunDir
+from pipeline.run_images import NOT_DRAWN, read_existing_images, read_images, split_validation
 from reid_edge.core.errors import DataError
 from reid_edge.data.readers import READERS
 from reid_edge.data.readers.market1501 import MARKET1501

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.pretrained import load_start, log_start
 from pipeline.stages.train import TrainStage
+from pipeline.start_weights import load_start, log_start
 from reid_edge.core.errors import CheckpointError
 from reid_edge.models import build_model
 from reid_edge.models.checkpoint import describe, save_checkpoint
@@ -46,7 +46,7 @@ def start(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> 
     ) -> list[str]:
         model = build_model(architecture, num_classes=3, embedding_dim=embedding_dim)
         caplog.clear()
-        with caplog.at_level(logging.INFO, "pipeline.pretrained"):
+        with caplog.at_level(logging.INFO, "pipeline.start_weights"):
             log_start(load_start(model, TrainStage(epochs=epochs, pretrained=path)))
         said, *warnings = caplog.records
         assert f"{path.name}: " in said.message
@@ -137,7 +137,7 @@ def test_our_own_of_another_stride(tmp_path: Path, start: Start, refused: Refuse
 
 def test_random_weights_are_named(caplog: pytest.LogCaptureFixture) -> None:
     assert load_start(build_model("osnet_x0_25"), TrainStage(epochs=0)) is None
-    with caplog.at_level(logging.INFO, "pipeline.pretrained"):
+    with caplog.at_level(logging.INFO, "pipeline.start_weights"):
         log_start(None)
     assert [record.message for record in caplog.records] == [
         "train: from random weights; ImageNet or ReID weights: train.pretrained=FILE"

@@ -5,14 +5,13 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from pipeline.config import Config
-from pipeline.images import read_images, split_validation
 from pipeline.run_dir import CHECKPOINT, RunDir
+from pipeline.run_images import read_images, split_validation
 from pipeline.search.task import (
     TaskSettings,
     read_settings,
@@ -21,8 +20,9 @@ from pipeline.search.task import (
     write_task,
 )
 from pipeline.search.variables import default_variables
+from pipeline.settings.cut_sections import stock_target
 from pipeline.stages.prune import PRUNE
-from pipeline.widths import TRACE_SIZE, final_widths, stock_target
+from pipeline.target_widths import TRACE_SIZE, final_widths
 from prune.criteria import find_criterion
 from prune.nni_backend import find_groups
 from prune.search.space import Patterns
@@ -81,7 +81,10 @@ def set_up_search(config: Config, run: RunDir) -> Search:
     data, _ = split_validation(config, whole)
     model, info = load_checkpoint(checkpoint)
     folder = run.path / SEARCH
-    started = _started(folder)
+    try:
+        started = json.loads((folder / STARTED_SEARCH).read_text())
+    except (OSError, ValueError):
+        started = None
     limit = started["settings"]["macs"] if started else None
     settings, images = _task_settings(config, model, info, limit), _images(config, data)
     # An impossible limit or a pattern without a layer would fail in every trial: check both now.
@@ -115,17 +118,17 @@ def set_up_search(config: Config, run: RunDir) -> Search:
     return Search(folder, task, settings)
 
 
-def _started(folder: Path) -> Any:
-    """Return the settings and inputs of a started search, or None if there is none."""
-    try:
-        return json.loads((folder / STARTED_SEARCH).read_text())
-    except (OSError, ValueError):
-        return None
-
-
 def _task_settings(
     config: Config, model: nn.Module, info: CheckpointInfo, started_with: int | None
 ) -> TaskSettings:
+    """Return the settings of the search's task.
+
+    Args:
+        config: all settings.
+        model: the full-width model.
+        info: what its checkpoint says.
+        started_with: the limit of MACs of a search that was started.
+    """
     search, example = config.search, torch.zeros(1, 3, *info.input_size)
     groups = find_groups(model, torch.zeros(2, 3, *TRACE_SIZE))
     if search.variables is not None:
@@ -147,9 +150,24 @@ def _task_settings(
             criterion,
         )
         criterion = "l2"
+    prune, target = config.of(PRUNE), stock_target(config.of(PRUNE))
+    if search.macs is not None:
+        limit = int(search.macs * model_cost(model, example).macs)
+    elif prune.plan_path is not None and started_with is not None:
+        # ``prune.target`` is the plan of this search.
+        limit = started_with
+        logger.info("search: resumed with the limit that it was started with, %d MACs", limit)
+    elif target is not None:
+        final_widths(config, PRUNE, model)  # refuses one of another family
+        limit = model_cost(build_model(target, embedding_dim=info.embedding_dim), example).macs
+    else:
+        raise PipelineError(
+            "search.macs: give the limit as a share of the full-width model's (search.macs=0.28), "
+            "prune.target is no architecture whose MACs could be taken"
+        )
     return TaskSettings(
         variables={name: tuple(patterns) for name, patterns in variables.items()},
-        macs=_limit(config, model, info, started_with),
+        macs=limit,
         multiple=search.multiple,
         untouched=search.untouched,
         groups=tuple(groups),
@@ -159,30 +177,6 @@ def _task_settings(
         seed=derive_seed(config.seed, SEARCH, "cut"),
         threads=config.threads,
     )
-
-
-def _limit(config: Config, model: nn.Module, info: CheckpointInfo, started_with: int | None) -> int:
-    """Return how many MACs a candidate may take.
-
-    If ``prune.target`` is the plan of this search, the search resumes with its first limit.
-    """
-    share, example = config.search.macs, torch.zeros(1, 3, *info.input_size)
-    if share is not None:
-        return int(share * model_cost(model, example).macs)
-    settings = config.of(PRUNE)
-    target = stock_target(settings)
-    if settings.plan_path is not None and started_with is not None:
-        logger.info(
-            "search: resumed with the limit that it was started with, %d MACs", started_with
-        )
-        return started_with
-    if target is None:
-        raise PipelineError(
-            "search.macs: give the limit as a share of the full-width model's (search.macs=0.28), "
-            "prune.target is no architecture whose MACs could be taken"
-        )
-    final_widths(config, PRUNE, model)  # refuses one of another family
-    return model_cost(build_model(target, embedding_dim=info.embedding_dim), example).macs
 
 
 def _images(config: Config, data: ReidData) -> dict[str, Sequence[Sample]]:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from pipeline.results import Latencies, ModelLatency, StageRecord
 from pipeline.run_dir import RunDir
+from pipeline.stage_results import Latencies, ModelLatency, StageRecord
 from reid_edge.core.io import write_bytes
 
 if TYPE_CHECKING:
@@ -36,7 +36,14 @@ def measure_run(config: Config, run: RunDir) -> None:
     from quantize.timing import measure_latency
 
     settings = config.latency
-    records = [record for record in model_records(run) if _is_there(run, record)]
+    records: list[StageRecord] = []
+    for record in model_records(run):
+        assert record.result.model is not None
+        path = run.path / record.result.model.file
+        if path.is_file():
+            records.append(record)
+        else:
+            logger.warning("latency: %s is gone and is not timed", path)
     outputs = {record.stage: record.outputs for record in records}
     machine = replace(machine_description(), threads=settings.threads)
     former = read_latency(run)
@@ -76,15 +83,6 @@ def measure_run(config: Config, run: RunDir) -> None:
         models=tuple(models),
     )
     write_bytes(run.path / LATENCY_FILE, measured.to_json())
-
-
-def _is_there(run: RunDir, record: StageRecord) -> bool:
-    assert record.result.model is not None
-    path = run.path / record.result.model.file
-    there = path.is_file()
-    if not there:
-        logger.warning("latency: %s is gone and is not timed", path)
-    return there
 
 
 def model_records(run: RunDir) -> list[StageRecord]:

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from pipeline.config import config_class
 from pipeline.context import StageContext
-from pipeline.evaluation import evaluate_stage
 from pipeline.report.accuracy import (
     accuracy_columns,
     describe_accuracy,
@@ -20,7 +19,8 @@ from pipeline.report.accuracy import (
     verification_table,
 )
 from pipeline.report.contents import Report, ReportRow
-from pipeline.results import headline
+from pipeline.stage_accuracy import evaluate_stage
+from pipeline.stage_results import headline
 from reid_edge.data.identities import stand_in_cameras
 from reid_edge.data.loaders import stack_images
 from reid_edge.data.schema import ReidData, Sample

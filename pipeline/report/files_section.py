@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pipeline.report.accuracy import percent
-from pipeline.report.text import size
-from pipeline.results import FileResult, StageRecord
+from pipeline.report.text import make_table, size
 from pipeline.stage import ReportSection
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from pipeline.stage_results import FileResult, StageRecord
 
 FILE_HEADINGS = (
     "size", "cosine", "lowest", "same nearest", "top 10", "mAP", "rank-1", "EER", "at", "fits",
 )  # fmt: skip
-
-
-def _tables(record: StageRecord) -> list[Table]:
-    """Return one row a file."""
-    from rich.table import Table
-
-    table = Table(title="Files beside their model", title_justify="left")
-    table.add_column("file", no_wrap=True)
-    for heading in FILE_HEADINGS:
-        table.add_column(heading, justify="right", no_wrap=True)
-    for file in record.result.files:
-        table.add_row(file.name, *file_cells(file))
-    return [table] if record.result.files else []
 
 
 def file_cells(file: FileResult) -> list[str]:
@@ -60,5 +42,11 @@ def file_headings(_: StageRecord) -> tuple[str, ...]:
 
 
 FILES_SECTION = ReportSection(
-    tables=_tables, template="files.html.j2", filters=(file_cells, file_headings)
+    tables=lambda record: (
+        [make_table("Files beside their model", ["file", *FILE_HEADINGS], rows)]
+        if (rows := [(file.name, *file_cells(file)) for file in record.result.files])
+        else []
+    ),
+    template="files.html.j2",
+    filters=(file_cells, file_headings),
 )

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.closing_latency import LATENCY_FILE, measure_run, valid_latency
 from pipeline.config import config_class
-from pipeline.latency import LATENCY_FILE, measure_run, valid_latency
-from pipeline.results import StageResult
 from pipeline.run_dir import RunDir
+from pipeline.stage_results import StageResult
 from reid_edge.models import build_model
 from reid_edge.models.checkpoint import describe, save_checkpoint
 from tests.pipeline.records import make_model, make_record

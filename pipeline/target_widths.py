@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from pipeline.config import Config
-from pipeline.settings.cut import C, CutStage
+from pipeline.settings.cut_sections import C, CutStage, stock_target
 from pipeline.settings.target import WidthBudget
 from pipeline.stage import Stage
 from prune.budgets import removal_losses, widths_for_latency, within_limit
@@ -24,7 +24,7 @@ from prune.width_options import WidthOptions, shares_by_pattern, width_options
 from quantize.timing import Candidate, measure_latency
 from reid_edge.core.errors import PipelineError, PruneError
 from reid_edge.models.custom_widths import differing_form
-from reid_edge.models.registry import ARCHITECTURES, build_model
+from reid_edge.models.registry import build_model
 
 # Tracing and surgery are faster on small images; the result does not depend on the size.
 TRACE_SIZE = (64, 32)
@@ -37,18 +37,11 @@ Groups = list[tuple[str, ...]]
 logger = logging.getLogger(__name__)
 
 
-def stock_target(settings: CutStage) -> str | None:
-    """Return the architecture that a stage ends at, or None if the widths are no architecture's."""
-    target = settings.target
-    return target if isinstance(target, str) and target in ARCHITECTURES else None
-
-
 def depends_on_weights(settings: CutStage) -> bool:
     """Return whether the widths of a stage depend on trained weights."""
     target = settings.target
-    return isinstance(target, WidthBudget) and (
-        target.widths == "by_loss" or target.latency is not None
-    )
+    by_loss = isinstance(target, WidthBudget) and target.widths == "by_loss"
+    return by_loss or settings.measures_latency
 
 
 def full_width_model(config: Config) -> nn.Module:
@@ -95,7 +88,18 @@ def final_widths(
     settings = config.of(stage)
     name, path = stock_target(settings), settings.plan_path
     if name is not None or path is not None:
-        _refuse_choices(stage.name, settings)
+        choices = {
+            "ratios": bool(settings.ratios),
+            "untouched": bool(settings.untouched),
+            "multiple": settings.multiple > 1,
+        }
+        given = next((key for key, value in choices.items() if value), None)
+        if given is not None:
+            raise PipelineError(
+                f"{stage.name}.{given}: {stage.name}.target={settings.target} says every width "
+                f"already; give a share ({stage.name}.target=0.6) or a budget instead, or take it "
+                "out"
+            )
     if name is not None:
         return _stock_widths(config, stage.name, source, name)
     if path is not None:
@@ -119,21 +123,6 @@ def final_widths(
     return _within(target, options, source, config, settings, data)
 
 
-def _refuse_choices(stage: str, settings: CutStage) -> None:
-    """Refuse settings that choose widths if the target already gives every width."""
-    choices = {
-        "ratios": settings.ratios,
-        "untouched": settings.untouched,
-        "multiple": settings.multiple > 1,
-    }
-    given = [key for key, value in choices.items() if value]
-    if given:
-        raise PipelineError(
-            f"{stage}.{given[0]}: {stage}.target={settings.target} says every width already; give "
-            f"a share ({stage}.target=0.6) or a budget instead, or take it out"
-        )
-
-
 def check_reachable(config: Config, stage: Stage[C]) -> None:
     """Check that a stage can reach its target, as far as this does not depend on weights.
 
@@ -144,7 +133,7 @@ def check_reachable(config: Config, stage: Stage[C]) -> None:
     settings: CutStage = config.of(stage)
     checked = config
     find_criterion(settings.criterion)  # one of an installed package may not import
-    if isinstance(settings.target, WidthBudget) and settings.target.latency is not None:
+    if settings.measures_latency:
         # Measuring takes long; the other settings are checked without it.
         settings = settings.model_copy(update={"target": WidthBudget(macs=1.0)})
         checked = config.model_copy(update={stage.name: settings})
@@ -226,12 +215,12 @@ def _within(
     widths, _ = widths_for_latency(
         budget.latency,
         at=lambda share: within_limit(free, share, lambda cost: cost.macs, losses),
-        latency=lambda widths: _latency_share(source, widths, config, groups),
+        latency=lambda widths: latency_share(source, widths, config, groups),
     )
     return widths
 
 
-def _latency_share(source: nn.Module, widths: Widths, config: Config, groups: Groups) -> float:
+def latency_share(source: nn.Module, widths: Widths, config: Config, groups: Groups) -> float:
     """Return the latency at some widths as a share of the full-width model's, at batch 1."""
     example = torch.randn(2, 3, *TRACE_SIZE, generator=torch.Generator().manual_seed(0))
     compact = cut(source, widths, example=example, check_input=example, groups=groups).model

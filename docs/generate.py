@@ -152,7 +152,10 @@ def _settings(
 ) -> Iterator[tuple[str, str, str]]:
     """Yield key, default and description of every setting below a section."""
     for name, entry in model.model_fields.items():
-        section, value = section_of(model, name), defaults.get(name, entry.default)
+        section, value = (
+            section_of(model, name),
+            defaults.get(name, entry.get_default(call_default_factory=True)),
+        )
         if section is not None:
             assert isinstance(value, BaseModel | dict)
             nested = value if isinstance(value, dict) else value.model_dump(mode="json")

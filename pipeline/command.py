@@ -47,6 +47,8 @@ def main(arguments: Sequence[str], prog: str = "run_pipeline.py") -> int:
     options = parse_arguments(arguments, prog)
 
     def command() -> None:
+        from pipeline.preflight import check_choices
+
         check_extra(prog)
         if options.report:
             run = run_to_report(options)
@@ -60,6 +62,7 @@ def main(arguments: Sequence[str], prog: str = "run_pipeline.py") -> int:
                 f"--from {options.restart}: unknown stage; stages are {', '.join(STAGES)}"
             )
         run.check()
+        check_choices(config)
         from pipeline.report.show import finish_run, show_plan
 
         if options.plan:
@@ -136,8 +139,9 @@ def resolve(options: argparse.Namespace) -> tuple[Config, RunDir]:
         raise PipelineError(f"{options.run}: no run there; give --config FILE to begin one")
     if path is None:
         path = QUICKSTART
-        logger.info("no --config: taking %s", path)
     config = load_config(find_config(path), options.overrides, stages)
+    if path is QUICKSTART:
+        logger.info("no --config: taking %s", path)
     if config.data.root is None:
         logger.info(
             "no data.root: the images are synthetic pedestrians; for your own: "

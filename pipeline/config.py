@@ -92,7 +92,9 @@ def _class_with(declared: tuple[AnyStage, ...]) -> type[Config]:
             ),
         )
     }
-    fields |= {stage.name: (stage.settings, stage.settings()) for stage in stages}
+    fields |= {
+        stage.name: (stage.settings, Field(default_factory=stage.settings)) for stage in stages
+    }
     made: type[Config] = create_model("Config", __base__=Config, **fields)
     made.declared = stages
     return made

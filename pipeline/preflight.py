@@ -24,15 +24,51 @@ logger = logging.getLogger(__name__)
 DRAWN_FORMAT = "market1501"
 
 
+def check_choices(config: Config) -> None:
+    """Check what can be checked without images and without PyTorch, which takes seconds to import.
+
+    Raises:
+        PipelineError: all losses of a training have weight 0, a training stops early without a
+            validation, or a stage misses a package.
+    """
+    if config.data.root is None and config.data.format != DRAWN_FORMAT:
+        raise PipelineError(
+            f"data.format: {config.data.format} is the layout of a folder, and no folder is given; "
+            "give data.root=FOLDER"
+        )
+    for stage in requested(config):
+        missing = missing_packages(stage.packages)
+        if missing:
+            raise PipelineError(
+                f"stage {stage.name} needs the package {' and '.join(missing)}: "
+                f"{how_to_install(stage.extra)}"
+            )
+        for training in stage.all_trainings(config):
+            settings = training.settings
+            if settings.epochs and not (
+                any(training.distillation_weights.values()) or settings.losses.total_weight
+            ):
+                raise PipelineError(
+                    f"{training.key}: nothing to learn from, every loss has weight 0; give "
+                    f"{training.key}.losses.cross_entropy a weight, or epochs 0"
+                )
+            if settings.patience and not config.data.validation_share:
+                raise PipelineError(
+                    f"{training.key}.patience: there is no validation to lose patience with; give "
+                    "data.validation_share a value such as 0.1"
+                )
+
+
 def check_settings(config: Config) -> None:
     """Check what can be checked without images.
 
     Raises:
-        PipelineError: the device is missing, all losses of a training have weight 0, the layers
-            to freeze do not exist, or a stage misses a requirement.
+        PipelineError: as of :func:`check_choices`. Or the device is missing, or the layers to
+            freeze do not exist.
         PruneError: the target cannot be reached from the source.
         QuantizeError: the engine is not supported here.
     """
+    check_choices(config)
     import torch
 
     if config.device == "cuda" and not torch.cuda.is_available():
@@ -42,19 +78,8 @@ def check_settings(config: Config) -> None:
             f"devices: {config.devices} were asked for, but torch finds "
             f"{torch.cuda.device_count()} GPU(s); give as many, or device=cpu"
         )
-    if config.data.root is None and config.data.format != DRAWN_FORMAT:
-        raise PipelineError(
-            f"data.format: {config.data.format} is the layout of a folder, and no folder is given; "
-            "give data.root=FOLDER"
-        )
     stages = requested(config)
     for stage in stages:
-        missing = missing_packages(stage.packages)
-        if missing:
-            raise PipelineError(
-                f"stage {stage.name} needs the package {' and '.join(missing)}: "
-                f"{how_to_install(stage.extra)}"
-            )
         stage.check(config)
         for training in stage.all_trainings(config):
             _check_training(config, training)
@@ -80,12 +105,6 @@ def _trains_on_gpu(config: Config) -> bool:
 
 def _check_training(config: Config, training: Training) -> None:
     key, settings = training.key, training.settings
-    weights = {} if training.distillation is None else training.distillation.model_dump()
-    if settings.epochs and not (any(weights.values()) or settings.losses.total_weight):
-        raise PipelineError(
-            f"{key}: nothing to learn from, every loss has weight 0; give "
-            f"{key}.losses.cross_entropy a weight, or epochs 0"
-        )
     if settings.epochs and settings.precision == "16-mixed" and not _trains_on_gpu(config):
         raise PipelineError(
             f"{key}.precision: 16-mixed needs a GPU; on the CPU use bf16-mixed or 32-true"
@@ -100,15 +119,12 @@ def _check_training(config: Config, training: Training) -> None:
                 "%s.precision: bf16-mixed takes longer than 32-true on this processor, which has "
                 "no arithmetic for it (AVX512-BF16 or AMX)", key,
             )  # fmt: skip
-    if settings.patience and not config.data.validation_share:
-        raise PipelineError(
-            f"{key}.patience: there is no validation to lose patience with; give "
-            "data.validation_share a value such as 0.1"
-        )
     if settings.frozen_layers:
         from reid_edge.training.layers import match_layers
 
-        learns = bool(weights.get("logits")) or settings.losses.cross_entropy > 0
+        learns = (
+            bool(training.distillation_weights.get("logits")) or settings.losses.cross_entropy > 0
+        )
         try:
             match_layers(
                 full_width_layers(config), settings.frozen_layers, classifier_learns=learns

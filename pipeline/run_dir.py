@@ -1,5 +1,7 @@
 """The run's folder: its lock, its finished stages, and the paths of its files."""
 
+from __future__ import annotations
+
 import json
 import logging
 import re
@@ -10,14 +12,13 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from pipeline.stage_results import SCHEMA_VERSION, StageRecord, StageResult
-from reid_edge.core.backends import model_file_parts
 from reid_edge.core.errors import PipelineError
 from reid_edge.core.io import hash_file, write_bytes, write_json
 from reid_edge.core.lock import locked
 
 if TYPE_CHECKING:
     from pipeline.stage import Stages
+    from pipeline.stage_results import StageRecord, StageResult
 
 STAGE_FILE = "stage.json"
 CHECKPOINT = "checkpoint.pt"
@@ -45,7 +46,7 @@ class RunDir:
         stages: that it may hold; by default the registered ones.
     """
 
-    def __init__(self, path: Path, stages: "Stages | None" = None) -> None:
+    def __init__(self, path: Path, stages: Stages | None = None) -> None:
         if stages is None:
             from pipeline.stages import default_stages
 
@@ -94,6 +95,8 @@ class RunDir:
         A file that cannot be read counts as missing: the stage runs again, and its former results
         are set aside.
         """
+        from pipeline.stage_results import SCHEMA_VERSION, StageRecord
+
         path = self.stage_dir(stage) / STAGE_FILE
         if not path.is_file():
             return None
@@ -102,7 +105,7 @@ class RunDir:
             found = content.get("schema_version", 1)
             if found != SCHEMA_VERSION:
                 raise ValueError(f"schema version {found}, expected {SCHEMA_VERSION}")
-            result = self.stages[stage].result.model_validate(content.pop("result"))
+            result = self.stages[stage].result_class.model_validate(content.pop("result"))
             return StageRecord.model_validate({**content, "result": result})
         except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
             reason = str(error)
@@ -119,6 +122,8 @@ class RunDir:
 
     def hash_outputs(self, stage: str, result: StageResult) -> dict[str, str]:
         """Return the hashes of a stage's files that later stages start from or measure."""
+        from reid_edge.core.backends import model_file_parts
+
         folder = self.stage_dir(stage)
         found = [path for path in sorted(folder.glob("*")) if path.suffix in MODEL_SUFFIXES]
         models = [path for path in found if path.name != LAST_MODEL]

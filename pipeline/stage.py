@@ -7,12 +7,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 from pydantic import BaseModel, JsonValue
 
 from pipeline.run_dir import CHECKPOINT, RESERVED
-from pipeline.stage_results import StageResult
 from reid_edge.core.errors import PipelineError
 from reid_edge.training.settings import DistillationSettings, TrainingSettings
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pipeline.context import StageContext
     from pipeline.plan import Plan
     from pipeline.run_dir import RunDir
-    from pipeline.stage_results import Latencies, StageRecord
+    from pipeline.stage_results import Latencies, StageRecord, StageResult
     from reid_edge.data.schema import ReidData
 
 S = TypeVar("S", bound=BaseModel)
@@ -89,6 +89,11 @@ class Training:
     distillation: DistillationSettings | None = None
     devices: int | None = None
 
+    @property
+    def distillation_weights(self) -> dict[str, float]:
+        """Return the weights of the distillation losses, by name; none without a teacher."""
+        return {} if self.distillation is None else self.distillation.model_dump()
+
     def unused(self) -> Iterator[str]:
         """Yield a line for each setting that has no effect."""
         key, settings = self.key, self.settings
@@ -148,7 +153,8 @@ class Stage(Generic[S]):
         run: does the work in ``context.folder`` and returns what the report shows. What it imports
             beyond this module it imports when it is called: declarations are read for every
             ``--help``.
-        result: class of what ``run`` returns.
+        result: class of what ``run`` returns, or ``"module:class"``, which is imported when it is
+            needed.
         model: "makes" a float model from none, "changes" one (both leave ``checkpoint.pt``), or
             "reads" one.
         cuts: it takes the model to its target's widths. A run uses one stage of this kind.
@@ -177,14 +183,14 @@ class Stage(Generic[S]):
         unused: lines about its settings that have no effect; those about its trainings and about
             the distillation of a ``TaughtSection`` need not be among them.
         show_plan: what ``--plan`` shows of it.
-        report: what it adds to the report.
+        report: what it adds to the report, or ``"module:attribute"`` of it.
     """
 
     name: str
     summary: str
     settings: type[S]
     run: Callable[[StageContext[S]], StageResult]
-    result: type[StageResult] = StageResult
+    result: type[StageResult] | str = "pipeline.stage_results:StageResult"
     model: Literal["makes", "changes", "reads"] = "reads"
     cuts: bool = False
     default: bool = False
@@ -207,12 +213,24 @@ class Stage(Generic[S]):
     check_files: Callable[[Config], None] = lambda _: None
     unused: Callable[[Config], Iterable[str]] = lambda _: ()
     show_plan: Callable[[Config, RunDir, Plan], Sequence[RenderableType]] = lambda *_: ()
-    report: ReportSection = ReportSection()
+    report: ReportSection | str = ReportSection()
 
     @property
     def leaves_model(self) -> bool:
         """Return whether later stages can start from what it leaves."""
         return self.model != "reads"
+
+    @property
+    def result_class(self) -> type[StageResult]:
+        """Return the class of what it returns."""
+        result: type[StageResult] = _loaded(self.result)
+        return result
+
+    @property
+    def report_section(self) -> ReportSection:
+        """Return what it adds to the report."""
+        section: ReportSection = _loaded(self.report)
+        return section
 
     def all_trainings(self, config: Config) -> Sequence[Training]:
         """Return the trainings of the stage: what it declares, or those of its section."""
@@ -253,16 +271,20 @@ class Stage(Generic[S]):
         Raises:
             PipelineError: it returned another class, or left no model.
         """
-        if type(result) is not self.result:
+        if type(result) is not self.result_class:
             raise PipelineError(
                 f"stage {self.name} returned {type(result).__name__}, and its declaration says "
-                f"{self.result.__name__}; declare it with result="
+                f"{self.result_class.__name__}; declare it with result="
             )
         if self.leaves_model and not (folder / CHECKPOINT).is_file():
             raise PipelineError(
                 f"stage {self.name} left no {CHECKPOINT}, and its declaration says that it "
                 f"{self.model} a model; write it with finish_model"
             )
+
+
+def _loaded(declared: Any) -> Any:
+    return resolve_name(declared) if isinstance(declared, str) else declared
 
 
 AnyStage = Stage[Any]

@@ -27,7 +27,8 @@ SCHEMA_VERSION: Literal[2] = 2
 class Result(BaseModel):
     """Base of all results: unknown keys are errors, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Built when they are first used: a wrong setting is refused without them.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     def to_json(self) -> bytes:
         """Return the content of a file."""

@@ -35,7 +35,7 @@ def write_page(run: RunDir, report: Report, records: Mapping[str, StageRecord]) 
     page = _environment(TEMPLATES, (verification_headings, verification_cells))
     sections = []
     for name, record in records.items():
-        section = run.stages[name].report
+        section = run.stages[name].report_section
         if section.template is not None:
             environment = _environment(section.template_folder or TEMPLATES, section.filters)
             template = environment.get_template(section.template)

@@ -80,7 +80,7 @@ def _print_report(console: Console, run: RunDir, report: Report) -> None:
         console.print(verification)
     _print_lines(console, footnotes(run, report, records))
     for name, record in records.items():
-        section = run.stages[name].report
+        section = run.stages[name].report_section
         for table in section.tables(record):
             console.print(table)
         _print_lines(console, section.lines(record))

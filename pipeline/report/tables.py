@@ -56,7 +56,7 @@ def footnotes(run: RunDir, report: Report, records: Mapping[str, StageRecord]) -
             "eager PyTorch, int8 as TorchScript"
         )
     for name, record in records.items():
-        lines += run.stages[name].report.footnotes(record, report.latency)
+        lines += run.stages[name].report_section.footnotes(record, report.latency)
     return lines
 
 

@@ -47,4 +47,5 @@ Share = Annotated[float, Field(gt=0, le=1)]
 class Settings(BaseModel):
     """Base of all sections: unknown keys are errors, values do not change, numbers are finite."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    # Built when they are first used: a wrong key is refused without them.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from pipeline.report.benchmark_section import BENCHMARK_SECTION
 from pipeline.settings.section import Settings
 from pipeline.stage import Stage
-from pipeline.stage_results import Benchmark, BenchmarkResult, BenchmarkRow
 from reid_edge.core.io import write_bytes
 
 if TYPE_CHECKING:
     from pipeline.context import StageContext
     from pipeline.model_files import ModelFile
+    from pipeline.stage_results import BenchmarkResult
     from reid_edge.metrics.results import Evaluation
 
 BENCHMARK_FILE = "benchmark.json"
@@ -40,6 +39,7 @@ class BenchmarkStage(Settings):
 def run(context: StageContext[BenchmarkStage]) -> BenchmarkResult:
     """Measure every file of the run, compare it with the first, write ``benchmark.json``."""
     from pipeline.model_files import model_files
+    from pipeline.stage_results import Benchmark, BenchmarkResult, BenchmarkRow
     from quantize.machine import machine_description, usable_cores
     from quantize.timing import Model, measure_side_by_side
 
@@ -103,7 +103,7 @@ BENCHMARK: Stage[BenchmarkStage] = Stage(
     summary="measure latency, memory, size and accuracy of every model file, side by side",
     settings=BenchmarkStage,
     run=run,
-    result=BenchmarkResult,
+    result="pipeline.stage_results:BenchmarkResult",
     shows_accuracy=True,
     # The hashes of the files that stages made, by ``stage/file``.
     inputs=lambda upstream: {
@@ -111,5 +111,5 @@ BENCHMARK: Stage[BenchmarkStage] = Stage(
         for stage, made in upstream.made.items()
         for name, digest in made.outputs.items()
     },
-    report=BENCHMARK_SECTION,
+    report="pipeline.report.benchmark_section:BENCHMARK_SECTION",
 )

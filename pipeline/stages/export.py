@@ -8,12 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from pipeline.dependencies import PARENT_INPUT
-from pipeline.report.files_section import FILES_SECTION
 from pipeline.run_dir import INT8_FILE
 from pipeline.settings.section import Settings, registered
 from pipeline.stage import Stage
-from pipeline.stage_results import FileResult, Parities, StageResult
 from quantize.exporters import EXPORTERS
 from quantize.exporters.onnx_int8 import Calibration
 from reid_edge.core.errors import ModelError, PipelineError
@@ -25,6 +22,7 @@ if TYPE_CHECKING:
 
     from pipeline.config import Config
     from pipeline.context import StageContext
+    from pipeline.stage_results import StageResult
 
 PARITY_FILE = "parity.json"
 # The stage whose int8 file is checked too.
@@ -108,8 +106,10 @@ def run(context: StageContext[ExportStage]) -> StageResult:
     Raises:
         PipelineError: a file does not agree with the model; it is kept as ``rejected-...``.
     """
+    from pipeline.dependencies import PARENT_INPUT
     from pipeline.exporters import check_model, export_source, exporters, settings_of
     from pipeline.file_parity import check_file, embed_test_images, write_checked
+    from pipeline.stage_results import FileResult, Parities, StageResult
 
     assert context.parent is not None, "export was planned without a parent"
     settings = context.settings
@@ -199,5 +199,5 @@ EXPORT: Stage[ExportStage] = Stage(
         if stage == INT8_STAGE and made.parent == upstream.parent_hash
     },
     check=_check,
-    report=FILES_SECTION,
+    report="pipeline.report.files_section:FILES_SECTION",
 )

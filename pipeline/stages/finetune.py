@@ -8,11 +8,11 @@ from pydantic import Field
 
 from pipeline.run_dir import KEPT
 from pipeline.stage import Stage
-from pipeline.stage_results import StageResult
 from reid_edge.training.settings import DistillationSettings, LossSettings, TrainingSettings
 
 if TYPE_CHECKING:
     from pipeline.context import StageContext
+    from pipeline.stage_results import StageResult
 
 
 class FinetuneStage(TrainingSettings):

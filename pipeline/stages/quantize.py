@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from pipeline.report.int8_section import INT8_SECTION
 from pipeline.settings.section import Settings
 from pipeline.stage import Stage, Training
-from pipeline.stage_results import QuantizeResult
 from reid_edge.core.errors import PipelineError
 from reid_edge.training.settings import DistillationSettings, LossSettings, TrainingSettings
 
 if TYPE_CHECKING:
     from pipeline.config import Config
     from pipeline.context import StageContext
+    from pipeline.stage_results import QuantizeResult
     from reid_edge.data.schema import ReidData
 
 # Quantization-aware training.
@@ -133,7 +132,7 @@ QUANTIZE: Stage[QuantizeStage] = Stage(
     summary="make the model int8, as TorchScript for QNNPACK",
     settings=QuantizeStage,
     run=run,
-    result=QuantizeResult,
+    result="pipeline.stage_results:QuantizeResult",
     default=True,
     shows_accuracy=True,
     trainings=lambda config: (
@@ -144,5 +143,5 @@ QUANTIZE: Stage[QuantizeStage] = Stage(
     ),
     check=_check,
     check_data=_check_data,
-    report=INT8_SECTION,
+    report="pipeline.report.int8_section:INT8_SECTION",
 )

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from pipeline.stage import Stage
-from pipeline.stage_results import StageResult
 from reid_edge.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from pipeline.context import StageContext
+    from pipeline.stage_results import StageResult
 
 
 class ResizeStage(TrainingSettings):

@@ -9,13 +9,13 @@ from pydantic import BeforeValidator, Field
 
 from pipeline.settings.section import FilePath
 from pipeline.stage import NamedFile, Stage
-from pipeline.stage_results import StageResult
 from reid_edge.models.published import PUBLISHED, fetch
 from reid_edge.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from pipeline.config import Config
     from pipeline.context import StageContext
+    from pipeline.stage_results import StageResult
 
 
 def _path_of_published(value: object) -> object:

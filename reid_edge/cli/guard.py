@@ -42,6 +42,37 @@ def say(line: str) -> None:
     sys.stderr.write(f"{line}\n")
 
 
+class LogLines(logging.Handler):
+    """Writes log lines to standard error; rich is imported for the first of them.
+
+    Args:
+        timestamps: begin lines with the time.
+    """
+
+    def __init__(self, *, timestamps: bool) -> None:
+        super().__init__()
+        self._timestamps = timestamps
+        self._writer: logging.Handler | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line."""
+        if self._writer is None:
+            from rich.console import Console
+            from rich.logging import RichHandler
+
+            console = Console(file=sys.stderr)
+            if not console.is_terminal:
+                console = Console(file=sys.stderr, width=max(console.width, LOG_WIDTH))
+            self._writer = RichHandler(
+                console=console,
+                show_path=False,
+                show_time=self._timestamps,
+                omit_repeated_times=False,
+                markup=False,
+            )
+        self._writer.emit(record)
+
+
 @dataclass(frozen=True)
 class Guard:
     """Runs what a command does, and turns what goes wrong into one line and an exit code.
@@ -103,19 +134,7 @@ class Guard:
         return code
 
     def _set_up_logging(self) -> None:
-        from rich.console import Console
-        from rich.logging import RichHandler
-
-        console = Console(file=sys.stderr)
-        if not console.is_terminal:
-            console = Console(file=sys.stderr, width=max(console.width, LOG_WIDTH))
-        handler = RichHandler(
-            console=console,
-            show_path=False,
-            show_time=self.timestamps,
-            omit_repeated_times=False,
-            markup=False,
-        )
+        handler = LogLines(timestamps=self.timestamps)
         for name in self.packages:
             package = logging.getLogger(name)
             package.setLevel(logging.INFO)

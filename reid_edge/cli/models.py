@@ -1,6 +1,7 @@
 """``reid-edge models``: the architectures, with their size and cost."""
 
 import argparse
+import gc
 
 from rich.console import Console
 
@@ -27,6 +28,9 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         ModelError: the input is too small.
     """
+    # All architectures are built: looking for garbage among them takes a quarter of the time.
+    collects = gc.isenabled()
+    gc.disable()
     from rich.table import Table
 
     from reid_edge.models.complexity import measure_complexity
@@ -36,14 +40,18 @@ def run(options: argparse.Namespace) -> int:
     table.add_column("architecture")
     for heading in HEADINGS:
         table.add_column(heading, justify="right")
-    for name in ARCHITECTURES:
-        found = measure_complexity(name, options.height, options.width)
-        table.add_row(
-            name,
-            f"{found.parameters:,}",
-            f"{found.macs / 1e6:,.1f} M",
-            f"{options.height} x {options.width}",
-            str(found.embedding_dim),
-        )
+    try:
+        for name in ARCHITECTURES:
+            found = measure_complexity(name, options.height, options.width)
+            table.add_row(
+                name,
+                f"{found.parameters:,}",
+                f"{found.macs / 1e6:,.1f} M",
+                f"{options.height} x {options.width}",
+                str(found.embedding_dim),
+            )
+    finally:
+        if collects:
+            gc.enable()
     Console().print(table)
     return 0

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoints, entry_points
 from typing import Generic, TypeVar
 
 from reid_edge.core.errors import ReidError
@@ -107,4 +108,10 @@ class Registry(Generic[T]):
             yield name, self.load(name)
 
     def _installed(self) -> dict[str, str]:
-        return {point.name: point.value for point in entry_points(group=self.group)}
+        return {point.name: point.value for point in installed_points().select(group=self.group)}
+
+
+@cache
+def installed_points() -> EntryPoints:
+    """Return the entry points of all installed packages; finding them takes 10 ms and more."""
+    return entry_points()

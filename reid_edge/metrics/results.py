@@ -21,7 +21,8 @@ SCHEMA_VERSION = 1
 class Result(BaseModel):
     """A part of a result: it cannot be changed, and unknown keys are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Built when they are first used, because every command imports them.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the values as JSON has them; ranks become strings, as keys in JSON are."""

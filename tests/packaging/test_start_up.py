@@ -13,8 +13,9 @@ SLOW = (
     "torch", "torchvision", "lightning", "nni", "onnx", "onnxruntime", "faiss", "scipy", "sklearn",
     "pandas", "numpy", "h5py", "jinja2", "PIL", "rich.table",
 )  # fmt: skip
-# rich makes a table of a log line; without --config there is one that says so.
+# rich makes a table of a log line, so settings that cause one are given.
 FACE = ("--config", "face")
+NO_LOSSES = ("train.losses.cross_entropy=0", "train.losses.triplet=0", "train.losses.circle=0")
 RUN = """
 import sys
 from {module} import main
@@ -97,6 +98,9 @@ def test_bad_arguments(arguments: list[str], words: str, tmp_path: Path) -> None
         ),
         ([*FACE, "prune.criterion=l3"], "prune.criterion: "),
         (["--plan", *FACE, "--run", "taken"], "taken: holds files, but no run"),
+        (["--plan", *FACE, "data.root=.", "train.patience=2"], "train.patience: there is no"),
+        (["--plan", *FACE, "data.root=.", *NO_LOSSES], "train: nothing to learn from, every loss"),
+        (["train.nosuch=1"], "unknown setting 'train.nosuch'; did you mean"),
     ],
 )
 def test_bad_settings(arguments: list[str], words: str, tmp_path: Path) -> None:

@@ -60,10 +60,7 @@ def test_installed_packages_add_entries(
     sizes: Registry[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     point = EntryPoint("tiny", "colorsys:ONE_SIXTH", "reid_edge.sizes")
-    monkeypatch.setattr(
-        "reid_edge.core.registry.entry_points",
-        lambda group: EntryPoints([point] if group == "reid_edge.sizes" else []),
-    )
+    monkeypatch.setattr("reid_edge.core.registry.installed_points", lambda: EntryPoints([point]))
     assert list(sizes) == ["small", "large", "tiny"]
     assert sizes.load("tiny") == pytest.approx(1 / 6)
     with pytest.raises(DataError, match="size 'tiny' is registered already"):

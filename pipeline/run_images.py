@@ -7,8 +7,8 @@ from hashlib import sha256
 from pathlib import Path
 
 from pipeline.config import Config
-from pipeline.progress_bars import progress_bar
 from pipeline.run_dir import RunDir
+from reid_edge.cli.progress_bars import progress_bars
 from reid_edge.core.io import write_json
 from reid_edge.core.seeding import derive_seed
 from reid_edge.data.identities import merge_training, split_by_identity
@@ -102,21 +102,15 @@ def _inspect(config: Config, run: RunDir) -> tuple[ReidData, str, dict[str, str]
         known = {}
     if not isinstance(known, dict):
         known = {}
-    with progress_bar("checking images") as progress:
-        task = progress.add_task("checking images", total=None)
-        digest, stamps = inspect_data(
-            data,
-            known=known,
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
-        )
+    with progress_bars() as start:
+        digest, stamps = inspect_data(data, known=known, progress=start("checking images"))
     return data, digest, stamps
 
 
 def draw_synthetic(config: Config, folder: Path) -> None:
     """Draw synthetic pedestrians, unless they are there already."""
     settings = config.data.synthetic
-    with progress_bar("drawing pedestrians") as progress:
-        task = progress.add_task("drawing pedestrians", total=None)
+    with progress_bars() as start:
         write_synthetic_market1501(
             folder,
             SyntheticSettings(
@@ -126,5 +120,5 @@ def draw_synthetic(config: Config, folder: Path) -> None:
                 cameras=settings.cameras,
                 images_per_camera=settings.images_per_camera,
             ),
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
+            progress=start("drawing pedestrians"),
         )

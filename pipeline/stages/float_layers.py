@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from pipeline.context import StageContext
-from pipeline.progress_bars import progress_bar
 from pipeline.stage_results import Budget
 from pipeline.stages.quantize import QuantizeStage
 from quantize.agreement import Reference
@@ -19,6 +18,7 @@ from quantize.count import ASKED_FOR
 from quantize.measurements import Agreement, BudgetStep, QuantizationReport, Sensitivity
 from quantize.sensitivity import measure_sensitivity, steps_to_budget
 from quantize.static import convert_calibrated
+from reid_edge.cli.progress_bars import progress_bars
 
 SCAN_IMAGES = 64
 
@@ -70,13 +70,12 @@ def choose_float_layers(
     ranked: list[str] = []
     if settings.scan or (budget is not None and measure(()).mean_cosine_error > budget):
         images = torch.cat(reference.batches)[:SCAN_IMAGES]
-        with progress_bar("rounding layers one at a time") as progress:
-            task = progress.add_task("layers", total=None)
+        with progress_bars() as start:
             scan = measure_sensitivity(
                 model,
                 calibrated,
                 [images],
-                progress=lambda done, total: progress.update(task, completed=done, total=total),
+                progress=start("rounding layers one at a time"),
             )
         ranked = [cost.layer for cost in scan.layers if cost.saved > 0]
     if budget is None:

@@ -1,7 +1,7 @@
 """Declarations by name."""
 
 import sys
-from importlib.metadata import EntryPoint, EntryPoints
+from importlib.metadata import EntryPoint
 from types import SimpleNamespace
 
 import pytest
@@ -60,7 +60,7 @@ def test_installed_packages_add_entries(
     sizes: Registry[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     point = EntryPoint("tiny", "colorsys:ONE_SIXTH", "reid_edge.sizes")
-    monkeypatch.setattr("reid_edge.core.registry.installed_points", lambda: EntryPoints([point]))
+    monkeypatch.setattr("reid_edge.core.registry.installed_points", lambda: (point,))
     assert list(sizes) == ["small", "large", "tiny"]
     assert sizes.load("tiny") == pytest.approx(1 / 6)
     with pytest.raises(DataError, match="size 'tiny' is registered already"):

@@ -15,9 +15,18 @@ VOLUME = {Upper.JACKET: 1.09, Upper.COAT: 1.12}
 
 def paint_upper(canvas: Canvas, person: Person, view: View, fill: Fill) -> None:
     """Paint the garment of the trunk, down to its hem."""
-    slices = _trunk(person.body, VOLUME.get(person.upper, 1.0))
-    slices = [part for part in slices if part[0] > person.upper_hem]
-    slices.append(_skirt_slice(person.body, person.upper_hem, person.upper is Upper.DRESS))
+    body, volume = person.body, VOLUME.get(person.upper, 1.0)
+    wide, deep = volume * body.build**0.5, volume * body.build
+    trunk = [
+        (SHOULDER + 0.028, 0.034, 0.034),
+        (SHOULDER + 0.008, 0.74 * body.shoulders * wide, 0.045),
+        (SHOULDER - 0.020, 0.97 * body.shoulders * wide, 0.055),
+        (0.72, 0.88 * body.shoulders * wide, 0.066 * deep),
+        (0.61, 0.86 * body.hips * deep, 0.062 * deep),
+        (0.50, 1.02 * body.hips * deep, 0.070 * deep),
+    ]
+    slices = [part for part in trunk if part[0] > person.upper_hem]
+    slices.append(_skirt_slice(body, person.upper_hem, person.upper is Upper.DRESS))
     # A thin darker rim sets the trunk off from arms and legs of the same colour.
     canvas.polygon(_outline(slices, view, 1.03), shaded(fill, 0.85))
     canvas.polygon(_outline(slices, view, 0.95), fill)
@@ -59,18 +68,6 @@ def paint_front(canvas: Canvas, person: Person, view: View) -> None:
 def _panel(canvas: Canvas, view: View, half: float, span: tuple[float, float], fill: Fill) -> None:
     corners = [(-half, span[0]), (half, span[0]), (half, span[1]), (-half, span[1])]
     canvas.polygon([view.project((lateral, CHEST, up)) for lateral, up in corners], fill)
-
-
-def _trunk(body: Body, volume: float) -> list[Slice]:
-    wide, deep = volume * body.build**0.5, volume * body.build
-    return [
-        (SHOULDER + 0.028, 0.034, 0.034),
-        (SHOULDER + 0.008, 0.74 * body.shoulders * wide, 0.045),
-        (SHOULDER - 0.020, 0.97 * body.shoulders * wide, 0.055),
-        (0.72, 0.88 * body.shoulders * wide, 0.066 * deep),
-        (0.61, 0.86 * body.hips * deep, 0.062 * deep),
-        (0.50, 1.02 * body.hips * deep, 0.070 * deep),
-    ]
 
 
 def _skirt_slice(body: Body, hem: float, flared: bool) -> Slice:

@@ -35,7 +35,15 @@ def paint_head(canvas: Canvas, person: Person, view: View) -> None:
     if not facing:
         _falling_hair(canvas, person, view)
         _tail(canvas, person, view)
-    _hat(canvas, person, view)
+    if person.hat is Hat.BEANIE:
+        _oval(canvas, view, (0.0, -0.006, HEAD + 0.040), (0.050, 0.056, 0.045), person.hat_colour)
+    elif person.hat is not Hat.NONE:
+        _oval(canvas, view, (0.0, -0.004, HEAD + 0.044), (0.050, 0.058, 0.036), person.hat_colour)
+        if view.frontal > -0.5:
+            start = view.project((0, 0.045, HEAD + 0.028))
+            end = view.project((0, 0.095, HEAD + 0.022))
+            brim = (0.028 * view.pixels, 0.018 * view.pixels)
+            canvas.limb(start, end, brim, scaled(person.hat_colour, 0.8))
 
 
 def _oval(
@@ -69,16 +77,3 @@ def _tail(canvas: Canvas, person: Person, view: View) -> None:
     widths = (0.020 * view.pixels, 0.012 * view.pixels)
     start, end = view.project((0, -0.062, HEAD + 0.02)), view.project((0, -0.088, 0.80))
     canvas.limb(start, end, widths, scaled(person.hair_colour, 1.15))
-
-
-def _hat(canvas: Canvas, person: Person, view: View) -> None:
-    if person.hat is Hat.NONE:
-        return
-    if person.hat is Hat.BEANIE:
-        _oval(canvas, view, (0.0, -0.006, HEAD + 0.040), (0.050, 0.056, 0.045), person.hat_colour)
-        return
-    _oval(canvas, view, (0.0, -0.004, HEAD + 0.044), (0.050, 0.058, 0.036), person.hat_colour)
-    brim = (0.028 * view.pixels, 0.018 * view.pixels)
-    if view.frontal > -0.5:
-        start, end = view.project((0, 0.045, HEAD + 0.028)), view.project((0, 0.095, HEAD + 0.022))
-        canvas.limb(start, end, brim, scaled(person.hat_colour, 0.8))

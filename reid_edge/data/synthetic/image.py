@@ -69,12 +69,20 @@ def draw_image(
         rng: for all that changes from image to image.
     """
     # The part of the scene that is behind the person.
-    margin = camera.scene.width - size[0], camera.scene.height - size[1]
+    width, height = size
+    margin = camera.scene.width - width, camera.scene.height - height
     left = round(margin[0] * min(1.0, max(0.0, passage.column + float(rng.normal(0, 0.08)))))
     top = round(margin[1] * float(rng.random()))
-    image = camera.scene.crop((left, top, left + size[0], top + size[1]))
-    heading = passage.heading + float(rng.normal(0, radians(10)))
-    view = _view(person, camera, heading, box, size)
+    image = camera.scene.crop((left, top, left + width, top + height))
+    # A detector fits its box to the person, so that only a part of a difference in height is left.
+    pixels = height * camera.zoom * person.body.stature**0.5 * box.zoom
+    view = View(
+        heading=passage.heading + float(rng.normal(0, radians(10))),
+        pitch=camera.pitch,
+        pixels=pixels,
+        centre=width * (0.5 + box.right),
+        ground=0.5 * height + 0.485 * pixels + height * box.down,
+    )
     canvas = Canvas(image)
     crowd = float(rng.random())
     if crowd < BEHIND:
@@ -89,19 +97,6 @@ def draw_image(
     if rng.random() < OBSTACLES:
         paint_obstacle(canvas, camera.obstacle, rng)
     return photograph(image, canvas.mask, camera, passage, rng)
-
-
-def _view(person: Person, camera: Camera, heading: float, box: Box, size: tuple[int, int]) -> View:
-    width, height = size
-    # A detector fits its box to the person, so that only a part of a difference in height is left.
-    pixels = height * camera.zoom * person.body.stature**0.5 * box.zoom
-    return View(
-        heading=heading,
-        pitch=camera.pitch,
-        pixels=pixels,
-        centre=width * (0.5 + box.right),
-        ground=0.5 * height + 0.485 * pixels + height * box.down,
-    )
 
 
 def _paint_bystander(canvas: Canvas, view: View, rng: np.random.Generator, *, near: bool) -> None:

@@ -45,19 +45,20 @@ def is_finished(folder: Path, settings: SyntheticSettings) -> bool:
     wanted = describe(settings)
     if found.get("format") != wanted["format"]:
         raise DataError(f"{folder} was made by another version of this program: {advice}")
-    if found.get("settings") != wanted["settings"]:
-        what = _differences(found.get("settings"), wanted["settings"])
+    given, asked = found.get("settings"), wanted["settings"]
+    if given != asked:
+        what = (
+            ", ".join(
+                f"{name} {given.get(name)}, not {value}"
+                for name, value in asked.items()
+                if given.get(name) != value
+            )
+            if isinstance(given, dict)
+            else "none recorded"
+        )
         raise DataError(f"{folder} was made with other settings ({what}): {advice}")
     for name, count in wanted["images"].items():
         present = sum(1 for _ in (folder / name).glob("*.jpg"))
         if present != count:
             raise DataError(f"{folder / name} has {present} of its {count} images: {advice}")
     return True
-
-
-def _differences(found: object, wanted: dict[str, int]) -> str:
-    """Name the settings that differ, with both values."""
-    if not isinstance(found, dict):
-        return "none recorded"
-    changed = [name for name in wanted if found.get(name) != wanted[name]]
-    return ", ".join(f"{name} {found.get(name)}, not {wanted[name]}" for name in changed)

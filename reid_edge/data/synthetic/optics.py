@@ -1,7 +1,6 @@
 """From what was drawn to what the camera delivers: light, lens, sensor."""
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from reid_edge.data.synthetic.camera import Camera, Passage
@@ -30,7 +29,13 @@ def photograph(
     """
     small = drawn.reduce(SUPERSAMPLING)
     person = np.asarray(mask.reduce(SUPERSAMPLING), np.float32)[..., None] / 255
-    light = 1 + person * (_light_on(small.size, camera, rng) - 1)
+    # The light on a person is about 1: a lit side, folds of cloth.
+    across = np.linspace(-1, 1, small.width, dtype=np.float32)[None, :]
+    folds = Image.fromarray(rng.integers(100, 156, (18, 7), dtype=np.uint8))
+    depth = np.asarray(folds.resize(small.size, Image.Resampling.BICUBIC), np.float32) / 128
+    down = np.linspace(1.08, 0.92, small.height, dtype=np.float32)[:, None]
+    on_person = ((1 + 0.25 * camera.light * across) * down * depth).astype(np.float32)
+    light = 1 + person * (on_person[..., None] - 1)
     lit = np.clip(np.asarray(small, np.float32) * light, 0, 255).astype(np.uint8)
     scale = small.height / NOMINAL_HEIGHT
     radius = camera.blur * scale * float(rng.uniform(0.7, 1.3))
@@ -46,16 +51,3 @@ def photograph(
     levels = np.float32(255 * (1 - camera.haze)) * levels + np.float32(255 * camera.haze * 0.7)
     levels += camera.noise * rng.standard_normal(levels.shape, dtype=np.float32)
     return Image.fromarray(np.clip(levels, 0, 255).astype(np.uint8))
-
-
-def _light_on(
-    size: tuple[int, int], camera: Camera, rng: np.random.Generator
-) -> NDArray[np.float32]:
-    """Return the light on a person, (height, width, 1), about 1: a lit side, folds of cloth."""
-    width, height = size
-    across = np.linspace(-1, 1, width, dtype=np.float32)[None, :]
-    folds = Image.fromarray(rng.integers(100, 156, (18, 7), dtype=np.uint8))
-    depth = np.asarray(folds.resize(size, Image.Resampling.BICUBIC), np.float32) / 128
-    down = np.linspace(1.08, 0.92, height, dtype=np.float32)[:, None]
-    light = (1 + 0.25 * camera.light * across) * down * depth
-    return light.astype(np.float32)[..., None]

@@ -50,24 +50,22 @@ def cloth_fill(
         return cloth.colour
     across = (np.arange(size[0], dtype=np.float32) - origin[0])[None, :] / (cloth.period * pixels)
     down = (np.arange(size[1], dtype=np.float32) - origin[1])[:, None] / (cloth.period * pixels)
-    share = np.broadcast_to(_second_share(cloth.pattern, across, down), (size[1], size[0]))
+    # How much of the second colour there is, 0 to 1.
+    match cloth.pattern:
+        case Pattern.STRIPES:
+            share = _bars(down, 0.42)
+        case Pattern.PINSTRIPES:
+            share = _bars(across, 0.35)
+        case Pattern.CHECK:
+            share = np.float32(0.5) * (_bars(across, 0.5) + _bars(down, 0.5))
+        case Pattern.DOTS:
+            share = _bars(across, 0.5) * _bars(down, 0.5)
+        case Pattern.YOKE:  # one broad block of colour: shoulders and chest differ from the rest
+            share = (down < 1.6).astype(np.float32)
+    share = np.broadcast_to(share, (size[1], size[0]))
     first = np.asarray(cloth.colour, np.float32)
     second = np.asarray(cloth.second, np.float32)
     return Image.fromarray((first + share[..., None] * (second - first)).astype(np.uint8))
-
-
-def _second_share(pattern: Pattern, across: Floats, down: Floats) -> Floats:
-    """Return how much of the second colour there is, 0 to 1; distances are in periods."""
-    if pattern is Pattern.STRIPES:
-        return _bars(down, 0.42)
-    if pattern is Pattern.PINSTRIPES:
-        return _bars(across, 0.35)
-    if pattern is Pattern.CHECK:
-        return np.float32(0.5) * (_bars(across, 0.5) + _bars(down, 0.5))
-    if pattern is Pattern.DOTS:
-        return _bars(across, 0.5) * _bars(down, 0.5)
-    # A yoke is one broad block of colour: shoulders and chest differ from the rest.
-    return (down < 1.6).astype(np.float32)
 
 
 def _bars(distance: Floats, share: float) -> Floats:

@@ -41,10 +41,36 @@ def draw_scene(rng: np.random.Generator, canvas: tuple[int, int]) -> Image.Image
     horizon = round(float(rng.uniform(0.34, 0.60)) * height)
     scene = Image.new("RGB", (width, height), WALLS[int(rng.integers(len(WALLS)))])
     draw = ImageDraw.Draw(scene)
-    _draw_wall(draw, rng, (width, horizon))
-    _draw_ground(draw, rng, (width, height), horizon)
+    # The wall: courses of stone, or panels with windows.
+    wall = WALLS[int(rng.integers(len(WALLS)))]
+    draw.rectangle((0, 0, width, horizon), wall)
+    if rng.random() < 0.5:
+        for row in range(0, horizon, max(4, horizon // 14)):
+            draw.line((0, row, width, row), scaled(wall, 0.82), 2)
+    else:
+        step = int(rng.uniform(0.09, 0.18) * width)
+        for column in range(0, width, max(8, step)):
+            glass = scaled(THINGS[1], float(rng.uniform(0.8, 1.9)))
+            draw.rectangle((column, 0.1 * horizon, column + 0.6 * step, 0.75 * horizon), glass)
+            draw.line((column, 0, column, horizon), scaled(wall, 0.75), 3)
+    # The ground, with joints that lie closer together the farther they are.
+    ground = GROUNDS[int(rng.integers(len(GROUNDS)))]
+    draw.rectangle((0, horizon, width, height), ground)
+    joint = scaled(ground, float(rng.uniform(0.75, 1.2)))
+    for k in range(1, 9):
+        depth = horizon + (height - horizon) * (k / 9) ** 2
+        draw.line((0, depth, width, depth), joint, 2)
+    for column in range(-width, 2 * width, max(8, width // 9)):
+        vanishing = width / 2 + (column - width / 2) / sqrt(6)
+        draw.line((vanishing, horizon, column, height), joint, 2)
+    # Bushes, posts, signs and cars: ovals and boxes that stand about the horizon.
     for _ in range(int(rng.integers(8, 16))):
-        _draw_thing(draw, rng, (width, height), horizon)
+        colour = scaled(THINGS[int(rng.integers(len(THINGS)))], float(rng.uniform(0.7, 1.2)))
+        middle, foot = rng.uniform(0, width), horizon + rng.uniform(-0.05, 0.18) * height
+        wide = rng.uniform(0.005, 0.07) * width
+        tall = rng.uniform(0.08, 0.45) * height
+        paint = draw.ellipse if rng.random() < 0.35 else draw.rectangle
+        paint((middle - wide, foot - tall, middle + wide, foot), colour)
     scene = scene.filter(ImageFilter.GaussianBlur(0.006 * canvas[1]))
     # Unevenness, coarse and fine: no real wall is one colour.
     coarse = rng.normal(128, 9, (max(2, height // 16), max(2, width // 16)))
@@ -53,52 +79,3 @@ def draw_scene(rng: np.random.Generator, canvas: tuple[int, int]) -> Image.Image
     fast = rng.normal(0, 7, (height, width))
     mottled = np.asarray(scene, np.float32) + (slow + fast)[..., None]
     return Image.fromarray(np.clip(mottled, 0, 255).astype(np.uint8))
-
-
-def _draw_wall(draw: ImageDraw.ImageDraw, rng: np.random.Generator, size: tuple[int, int]) -> None:
-    """Courses of stone, or panels with windows."""
-    width, height = size
-    wall = WALLS[int(rng.integers(len(WALLS)))]
-    draw.rectangle((0, 0, width, height), wall)
-    if rng.random() < 0.5:
-        for row in range(0, height, max(4, height // 14)):
-            draw.line((0, row, width, row), scaled(wall, 0.82), 2)
-        return
-    step = int(rng.uniform(0.09, 0.18) * width)
-    for column in range(0, width, max(8, step)):
-        glass = scaled(THINGS[1], float(rng.uniform(0.8, 1.9)))
-        draw.rectangle((column, 0.1 * height, column + 0.6 * step, 0.75 * height), glass)
-        draw.line((column, 0, column, height), scaled(wall, 0.75), 3)
-
-
-def _draw_ground(
-    draw: ImageDraw.ImageDraw, rng: np.random.Generator, size: tuple[int, int], horizon: int
-) -> None:
-    """A ground with joints that lie closer together the farther they are."""
-    width, height = size
-    ground = GROUNDS[int(rng.integers(len(GROUNDS)))]
-    draw.rectangle((0, horizon, width, height), ground)
-    joint = scaled(ground, float(rng.uniform(0.75, 1.2)))
-    depth = height - horizon
-    for k in range(1, 9):
-        row = horizon + depth * (k / 9) ** 2
-        draw.line((0, row, width, row), joint, 2)
-    for column in range(-width, 2 * width, max(8, width // 9)):
-        vanishing = width / 2 + (column - width / 2) / sqrt(6)
-        draw.line((vanishing, horizon, column, height), joint, 2)
-
-
-def _draw_thing(
-    draw: ImageDraw.ImageDraw, rng: np.random.Generator, size: tuple[int, int], horizon: int
-) -> None:
-    """A bush, a post, a sign or a car: an oval or a box that stands about the horizon."""
-    width, height = size
-    colour = scaled(THINGS[int(rng.integers(len(THINGS)))], float(rng.uniform(0.7, 1.2)))
-    column, foot = rng.uniform(0, width), horizon + rng.uniform(-0.05, 0.18) * height
-    wide = rng.uniform(0.005, 0.07) * width
-    tall = rng.uniform(0.08, 0.45) * height
-    box = (column - wide, foot - tall, column + wide, foot)
-    if rng.random() < 0.35:
-        draw.ellipse(box, colour)
-    else:
-        draw.rectangle(box, colour)

@@ -100,7 +100,16 @@ def split_by_identity(data: ReidData, share: float, seed: int) -> ReidData:
     chosen = {persons[index] for index in generator.permutation(len(persons))[:count]}
     query: list[Sample] = []
     for person in sorted(chosen):
-        query.extend(_draw_queries(by_person[person], generator))
+        by_camera: dict[int, list[Sample]] = {}
+        for image in by_person[person]:
+            by_camera.setdefault(image.camera, []).append(image)
+        if len(by_camera) < 2:
+            continue
+        # With one image a camera, one query has to do: each more would take a match from the
+        # others.
+        plenty = [members for members in by_camera.values() if len(members) > 1]
+        for members in plenty or [by_person[person]]:
+            query.append(members[int(generator.integers(len(members)))])
     if not query:
         raise DataError(
             f"{data.root}: none of the {count} identities set apart is on two cameras, so no query "
@@ -114,16 +123,3 @@ def split_by_identity(data: ReidData, share: float, seed: int) -> ReidData:
         query=tuple(sorted(query)),
         gallery=tuple(sorted(image for image in apart if image not in queries)),
     )
-
-
-def _draw_queries(images: Sequence[Sample], generator: np.random.Generator) -> list[Sample]:
-    """Draw the queries of one identity."""
-    by_camera: dict[int, list[Sample]] = {}
-    for image in images:
-        by_camera.setdefault(image.camera, []).append(image)
-    if len(by_camera) < 2:
-        return []
-    plenty = [members for members in by_camera.values() if len(members) > 1]
-    # With one image a camera, one query has to do: each more would take a match from the others.
-    groups = plenty or [list(images)]
-    return [members[int(generator.integers(len(members)))] for members in groups]

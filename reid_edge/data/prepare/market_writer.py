@@ -8,7 +8,7 @@ from pathlib import Path
 from reid_edge.core.progress import Progress
 from reid_edge.data.decoding import read_image
 from reid_edge.data.readers.market1501 import NAME, SPLITS, SUFFIXES
-from reid_edge.data.schema import ReidData, Sample
+from reid_edge.data.schema import ReidData
 
 
 def write_market_layout(
@@ -35,7 +35,12 @@ def write_market_layout(
     splits = {"train": data.train, "query": data.query, "gallery": data.gallery}
     keep = all(
         len({image.path.name for image in images}) == len(images)
-        and all(_has_market_name(image) for image in images)
+        and all(
+            image.path.suffix.lower() in SUFFIXES
+            and (match := NAME.match(image.path.name)) is not None
+            and (int(match[1]), int(match[2])) == (image.person, image.camera)
+            for image in images
+        )
         for images in splits.values()
     )
     shift = 1 if any(image.person == 0 for image in data.images()) else 0
@@ -62,11 +67,3 @@ def write_market_layout(
             done += 1
             if progress is not None:
                 progress(done, total)
-
-
-def _has_market_name(image: Sample) -> bool:
-    """Tell whether an image's name is Market-1501's and says what the data says."""
-    match = NAME.match(image.path.name)
-    if match is None or image.path.suffix.lower() not in SUFFIXES:
-        return False
-    return (int(match[1]), int(match[2])) == (image.person, image.camera)

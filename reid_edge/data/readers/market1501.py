@@ -60,10 +60,26 @@ def read_market_layout(root: Path, wrappings: Sequence[str]) -> ReidData:
             f"Market-1501 layout: {', '.join(SPLITS.values())}"
         )
     provenance = read_provenance(base)
-    read: dict[str, tuple[Sample, ...]] = {}
+    # Junk is among the images here.
+    read: dict[str, list[Sample]] = {}
     for split, name in SPLITS.items():
-        if (base / name).exists() or split != "train":
-            read[split] = _read_split(base / name)
+        folder = base / name
+        if split == "train" and not folder.exists():
+            continue
+        if not folder.is_dir():
+            raise DataError(f"{folder}: no such folder; the Market-1501 layout needs it")
+        files = list_images(folder, SUFFIXES)
+        if not files:
+            raise DataError(f"{folder}: no images in it (looked for {', '.join(SUFFIXES)})")
+        read[split] = []
+        for path in files:
+            match = NAME.match(path.name)
+            if match is None:
+                raise DataError(
+                    f"{path}: cannot read person and camera off the name; "
+                    "expected something like 0002_c1s1_000451_03.jpg"
+                )
+            read[split].append(Sample(path, int(match[1]), int(match[2])))
     train, query, gallery = (
         tuple(image for image in read.get(split, ()) if image.person != JUNK) for split in SPLITS
     )
@@ -77,25 +93,6 @@ def read_market_layout(root: Path, wrappings: Sequence[str]) -> ReidData:
         junk=sum(map(len, read.values())) - len(train) - len(query) - len(gallery),
         notes=tuple(notes_on_distractors(image.path for image in (*train, *query))),
     )
-
-
-def _read_split(folder: Path) -> tuple[Sample, ...]:
-    """Read the images of one of the three folders, junk among them."""
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; the Market-1501 layout needs it")
-    files = list_images(folder, SUFFIXES)
-    if not files:
-        raise DataError(f"{folder}: no images in it (looked for {', '.join(SUFFIXES)})")
-    images = []
-    for path in files:
-        match = NAME.match(path.name)
-        if match is None:
-            raise DataError(
-                f"{path}: cannot read person and camera off the name; "
-                "expected something like 0002_c1s1_000451_03.jpg"
-            )
-        images.append(Sample(path, int(match[1]), int(match[2])))
-    return tuple(images)
 
 
 MARKET1501 = Reader(

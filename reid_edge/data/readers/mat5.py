@@ -80,7 +80,15 @@ def _read_list(matrix: memoryview, order: str) -> list[str] | list[float]:
     kind = struct.unpack_from(order + "I", flags)[0] & 0xFF
     count = math.prod(struct.unpack(f"{order}{len(dimensions) // 4}i", dimensions))
     if kind == CELLS:
-        texts = [_read_text(data, order) for _, data in values]
+        texts = []
+        for _, cell in values:
+            (_, flags), _, _, (stored_as, data) = _parts(cell, order)
+            if struct.unpack_from(order + "I", flags)[0] & 0xFF != CHARACTERS:
+                raise ValueError("a cell has no text in it")
+            encoding = ENCODINGS[stored_as]
+            if encoding == "utf-16":
+                encoding += "-le" if order == "<" else "-be"
+            texts.append(bytes(data).decode(encoding))
         if len(texts) != count:
             raise ValueError(f"{count} cells are announced, {len(texts)} are there")
         return texts
@@ -90,14 +98,3 @@ def _read_list(matrix: memoryview, order: str) -> list[str] | list[float]:
     if len(numbers) != count:
         raise ValueError(f"{count} numbers are announced, {len(numbers)} are there")
     return [float(number) for number in numbers]
-
-
-def _read_text(matrix: memoryview, order: str) -> str:
-    """Read a row of characters."""
-    (_, flags), _, _, (kind, data) = _parts(matrix, order)
-    if struct.unpack_from(order + "I", flags)[0] & 0xFF != CHARACTERS:
-        raise ValueError("a cell has no text in it")
-    encoding = ENCODINGS[kind]
-    if encoding == "utf-16":
-        encoding += "-le" if order == "<" else "-be"
-    return bytes(data).decode(encoding)

@@ -44,10 +44,21 @@ def extract_rec(rec: Path, folder: Path, progress: Progress | None = None) -> No
     total = rec.stat().st_size
     with rec.open("rb") as stream, written_aside(folder) as draft:
         for number, payload in enumerate(_read_payloads(stream, rec)):
-            person, image = _unpack(payload, rec)
+            if len(payload) < HEADER.size:
+                raise DataError(f"{rec}: a record is too short for its header; get it again")
+            labels, label, _, _ = HEADER.unpack_from(payload)
+            image = payload[HEADER.size :]
+            if labels:
+                if len(image) < 4 * labels:
+                    raise DataError(f"{rec}: a record is too short for its labels; get it again")
+                (label,) = struct.unpack_from("<f", image)
+                image = image[4 * labels :]
+            # Written so that a label that is not a number is refused too.
+            if not 0 <= label < MOST_LABELS:
+                raise DataError(f"{rec}: {label} is no identity; get the file again")
             suffix = SUFFIXES.get(image[:2])
             if suffix is not None:
-                path = draft / f"{person:07d}" / f"{number:08d}{suffix}"
+                path = draft / f"{int(label):07d}" / f"{number:08d}{suffix}"
                 path.parent.mkdir(exist_ok=True)
                 path.write_bytes(image)
             if progress is not None and number % 256 == 0:
@@ -77,20 +88,3 @@ def _read_payloads(stream: BinaryIO, rec: Path) -> Iterator[bytes]:
             parts = []
     if parts:
         raise DataError(ends_early)
-
-
-def _unpack(payload: bytes, rec: Path) -> tuple[int, bytes]:
-    """Return the identity and the image of a record."""
-    if len(payload) < HEADER.size:
-        raise DataError(f"{rec}: a record is too short for its header; get it again")
-    labels, label, _, _ = HEADER.unpack_from(payload)
-    body = payload[HEADER.size :]
-    if labels:
-        if len(body) < 4 * labels:
-            raise DataError(f"{rec}: a record is too short for its labels; get it again")
-        (label,) = struct.unpack_from("<f", body)
-        body = body[4 * labels :]
-    # Written so that a label that is not a number is refused too.
-    if not 0 <= label < MOST_LABELS:
-        raise DataError(f"{rec}: {label} is no identity; get the file again")
-    return int(label), body

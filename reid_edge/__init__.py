@@ -61,20 +61,16 @@ def __getattr__(name: str) -> object:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name not in _LIGHT:
-        _check_extra(name)
+        from reid_edge.core.errors import ReidError
+        from reid_edge.core.packages import how_to_install, missing_packages
+
+        missing = missing_packages(_NEEDED)
+        if missing:
+            raise ReidError(
+                f"reid_edge.{name} needs the package {' and '.join(missing)}: "
+                f"{how_to_install('compress')}"
+            )
     return getattr(import_module(_MODULES[name]), name)
-
-
-def _check_extra(name: str) -> None:
-    from reid_edge.core.errors import ReidError
-    from reid_edge.core.packages import how_to_install, missing_packages
-
-    missing = missing_packages(_NEEDED)
-    if missing:
-        raise ReidError(
-            f"reid_edge.{name} needs the package {' and '.join(missing)}: "
-            f"{how_to_install('compress')}"
-        )
 
 
 def __dir__() -> list[str]:

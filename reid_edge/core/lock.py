@@ -44,7 +44,9 @@ def locked(
         try:
             lock.acquire(timeout=0)
         except Timeout as busy:
-            owner = _read_owner(owner_file)
+            owner = "unknown"
+            with suppress(OSError):
+                owner = owner_file.read_text(encoding="ascii", errors="replace").strip() or owner
             orphaned = not _is_alive(owner) and time.monotonic() < started + ORPHAN_SECONDS
             if advice is not None and not orphaned:
                 message = f"{path.parent}: in use by process {owner}; {advice}"
@@ -63,12 +65,6 @@ def locked(
         yield
     finally:
         lock.release()
-
-
-def _read_owner(path: Path) -> str:
-    with suppress(OSError):
-        return path.read_text(encoding="ascii", errors="replace").strip() or "unknown"
-    return "unknown"
 
 
 def _is_alive(process: str) -> bool:

@@ -71,7 +71,11 @@ class MacCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, _types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Run an operator and count it."""
+        """Run an operator and count it.
+
+        Raises:
+            ModelError: it multiplies and has no formula.
+        """
         kwargs = kwargs or {}
         namespace, _, operator = func.name().partition(".")[0].partition("::")
         formula = FORMULAS.get(f"{namespace}::{operator.removesuffix('_')}")
@@ -92,34 +96,24 @@ class MacCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.exact = self.exact and (not empty or is_convolution or rows)
             self.calls.append((name, count))
         elif namespace not in NAMESPACES or (namespace == "aten" and _multiplies(operator)):
-            self.calls.append((name, _registered(func, result, args, kwargs, name, kind)))
+            from torch.utils.flop_counter import flop_registry
+
+            flops = flop_registry.get(func._overloadpacket)
+            if flops is None:
+                place = f"module {name!r} ({kind})" if name else "the forward pass of the model"
+                raise ModelError(
+                    f"{place} calls {func.name()!r}, whose multiplications cannot be counted: "
+                    "write it with convolution, linear or matmul, or register a formula with "
+                    "torch.utils.flop_counter.register_flop_formula"
+                )
+            # PyTorch counts a multiplication and an addition as two.
+            self.calls.append((name, int(flops(*args, **kwargs, out_val=result)) // 2))
         return result
 
 
 def _multiplies(operator: str) -> bool:
     is_named_so = not MULTIPLYING.isdisjoint(operator.split("_"))
     return is_named_so and NOT_MULTIPLYING.match(operator.lstrip("_")) is None
-
-
-def _registered(
-    func: Any, result: Any, args: tuple[Any, ...], kwargs: dict[str, Any], name: str, kind: str
-) -> int:
-    """Count an operator whose formula is registered with PyTorch, as two operations each.
-
-    Raises:
-        ModelError: none is.
-    """
-    from torch.utils.flop_counter import flop_registry
-
-    formula = flop_registry.get(func._overloadpacket)
-    if formula is not None:
-        return int(formula(*args, **kwargs, out_val=result)) // 2
-    place = f"module {name!r} ({kind})" if name else "the forward pass of the model"
-    raise ModelError(
-        f"{place} calls {func.name()!r}, whose multiplications cannot be counted: write it with "
-        "convolution, linear or matmul, or register a formula with "
-        "torch.utils.flop_counter.register_flop_formula"
-    )
 
 
 @contextmanager

@@ -119,10 +119,14 @@ class ModelMetadata:
                 for key in ("input_size", "mean", "std", "threshold")
                 if (value := values.get(key)) is not None
             }
+            input_size = None
+            if "input_size" in decoded:
+                height, width = (int(side) for side in decoded["input_size"])
+                input_size = (height, width)
             threshold = decoded.get("threshold")
             return cls(
                 architecture=str(values.get("architecture", "")),
-                input_size=_size(decoded["input_size"]) if "input_size" in decoded else None,
+                input_size=input_size,
                 colour_order=str(values.get("colour_order", "RGB")),
                 mean=_colours(decoded.get("mean", IMAGENET_MEAN)),
                 std=_colours(decoded.get("std", IMAGENET_STD)),
@@ -141,11 +145,6 @@ class ModelMetadata:
 
 
 _KEYS = {entry.name for entry in fields(ModelMetadata)} - {"notes"}
-
-
-def _size(value: Any) -> tuple[int, int]:
-    height, width = (int(side) for side in value)
-    return height, width
 
 
 def _colours(value: Any) -> Colours:

@@ -84,22 +84,21 @@ class Registry(Generic[T]):
         """
         self.check(name)
         entry = self._entries.get(name) or self._installed()[name]
-        loaded = self._import(name, entry) if isinstance(entry, str) else entry
+        if isinstance(entry, str):
+            module, _, attribute = entry.partition(":")
+            try:
+                loaded: T = getattr(import_module(module), attribute)
+            except (ImportError, AttributeError) as error:
+                raise self._error(
+                    f"{self.kind} {name!r}: cannot import {entry} ({error}); check its registration"
+                ) from error
+        else:
+            loaded = entry
         declared = getattr(loaded, "name", name)
         if declared != name:
             raise self._error(
                 f"{self.kind} {name!r} calls itself {declared!r}; register it by that name"
             )
-        return loaded
-
-    def _import(self, name: str, entry: str) -> T:
-        module, _, attribute = entry.partition(":")
-        try:
-            loaded: T = getattr(import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
-            raise self._error(
-                f"{self.kind} {name!r}: cannot import {entry} ({error}); check its registration"
-            ) from error
         return loaded
 
     def items(self) -> Iterator[tuple[str, T]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reid_edge.core.exporter import Exporter, ExportSource
+from reid_edge.core.exporter import Exporter
 from reid_edge.core.io import write_torch
 from reid_edge.core.model_file import boxmot_name
 from reid_edge.models.torchreid_files import check_shared, described, plain_state
@@ -38,15 +38,11 @@ def save_boxmot(path: Path, model: nn.Module, info: CheckpointInfo) -> None:
     write_torch(path, content)
 
 
-def _write(source: ExportSource, path: Path) -> None:
-    save_boxmot(path, source.model, described(source))
-
-
 BOXMOT = Exporter(
     "boxmot",
     "checkpoint of BoxMOT",
     lambda source: f"{boxmot_name(source.metadata.architecture, source.dataset)}.pt",
-    _write,
+    lambda source, path: save_boxmot(path, source.model, described(source)),
     timed=False,
     meant_for="trackers (BoxMOT)",
     carries_widths=False,

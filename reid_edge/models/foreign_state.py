@@ -87,7 +87,17 @@ def find_state(content: Mapping[Any, Any], path: Path, key: str | None = None) -
     }
     top = _tensors(content)
     if key is not None:
-        return FoundState(_chosen(found, top, path, key), key, tuple(k for k in found if k != key))
+        others = tuple(name for name in found if name != key)
+        if key in found:
+            return FoundState(found[key], key, others)
+        begin = f"{key}."
+        for state in (*found.values(), top):
+            part = {n.removeprefix(begin): t for n, t in state.items() if n.startswith(begin)}
+            if part:
+                return FoundState(part, key, others)
+        firsts = dict.fromkeys(name.partition(".")[0] for state in found.values() for name in state)
+        there = ", ".join([*found, *firsts][:12]) or "none"
+        raise CheckpointError(f"{path}: no weights under {key!r}; there are {there}")
     plain = [name for name in found if not AVERAGED.search(name)]
     alone = plain if len(plain) == 1 else [*found] if len(found) == 1 else []
     usual = [name for name in KEYS if name in found]
@@ -108,22 +118,6 @@ def _tensors(content: Mapping[Any, Any]) -> dict[str, Tensor]:
     return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
 
 
-def _chosen(
-    found: Mapping[str, dict[str, Tensor]], top: dict[str, Tensor], path: Path, key: str
-) -> dict[str, Tensor]:
-    if key in found:
-        return found[key]
-    begin = f"{key}."
-    for state in (*found.values(), top):
-        names = [name for name in state if name.startswith(begin)]
-        if names:
-            return {name.removeprefix(begin): state[name] for name in names}
-    firsts = dict.fromkeys(name.partition(".")[0] for state in found.values() for name in state)
-    raise CheckpointError(
-        f"{path}: no weights under {key!r}; there are {', '.join([*found, *firsts][:12]) or 'none'}"
-    )
-
-
 def unwrapped(
     state: Mapping[str, Tensor], path: Path, own: Collection[str] = ()
 ) -> dict[str, Tensor]:
@@ -138,7 +132,21 @@ def unwrapped(
     Raises:
         CheckpointError: two tensors get the same name, or there are several models.
     """
-    prefix = _common_prefix(state, path, own)
+    # What names the modules that hold the model, where its backbone is there as a whole.
+    prefix = ""
+    backbone = [
+        name for name in own if name.partition(".")[0] not in HEAD and not name.endswith(COUNTER)
+    ]
+    if backbone and backbone[0] not in state:
+        anchor = f".{backbone[0]}"
+        starts = (name.removesuffix(backbone[0]) for name in state if name.endswith(anchor))
+        found = [start for start in starts if all(start + name in state for name in backbone)]
+        if len(found) > 1:
+            names = ", ".join(start.removesuffix(".") for start in found)
+            raise CheckpointError(
+                f"{path}: holds several models: {names}; choose by {HOW_TO_CHOOSE}"
+            )
+        prefix = found[0] if found else ""
     renamed: dict[str, Tensor] = {}
     for name, value in state.items():
         short = name.removeprefix(prefix)
@@ -153,23 +161,3 @@ def unwrapped(
             )
         renamed[short] = value
     return renamed
-
-
-def _common_prefix(state: Mapping[str, Tensor], path: Path, own: Collection[str]) -> str:
-    """Return what names the modules that hold the model, where its backbone is there as a whole."""
-    backbone = [
-        name for name in own if name.partition(".")[0] not in HEAD and not name.endswith(COUNTER)
-    ]
-    if not backbone or backbone[0] in state:
-        return ""
-    anchor = f".{backbone[0]}"
-    found = [
-        prefix
-        for name in state
-        if name.endswith(anchor)
-        and all((prefix := name.removesuffix(backbone[0])) + other in state for other in backbone)
-    ]
-    if len(found) > 1:
-        names = ", ".join(prefix.removesuffix(".") for prefix in found)
-        raise CheckpointError(f"{path}: holds several models: {names}; choose by {HOW_TO_CHOOSE}")
-    return found[0] if found else ""

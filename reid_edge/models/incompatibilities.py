@@ -86,9 +86,14 @@ def find_incompatibilities(
     if not isinstance(model, ResNet):
         return found
     if "format_version" in content:
-        form = _difference_from_own(model, content.get("architecture"))
-        if form is not None:
-            found.append(form)
+        own = content.get("architecture", "")
+        known = isinstance(own, str) and own in ARCHITECTURES
+        layer = differing_form(build_shapes(own), model) if known else None
+        if layer is not None:
+            found.append(
+                f"{layer!r} of {own}, the file's architecture, has another stride or padding; "
+                f"choose {own}"
+            )
     elif fastreid and model.padded_stem:
         found.append(
             "FastReID's ResNet has a first pooling without padding; choose "
@@ -99,16 +104,3 @@ def find_incompatibilities(
             "it is not FastReID's, whose first pooling has no padding; choose another ResNet"
         )
     return found
-
-
-def _difference_from_own(model: nn.Module, name: object) -> str | None:
-    """Compare a model with the architecture that a checkpoint of this program names."""
-    if not isinstance(name, str) or name not in ARCHITECTURES:
-        return None
-    layer = differing_form(build_shapes(name), model)
-    if layer is None:
-        return None
-    return (
-        f"{layer!r} of {name}, the file's architecture, has another stride or padding; "
-        f"choose {name}"
-    )

@@ -87,15 +87,11 @@ def described(source: ExportSource) -> CheckpointInfo:
     )
 
 
-def _write(source: ExportSource, path: Path) -> None:
-    save_torchreid(path, source.model, described(source))
-
-
 TORCHREID = Exporter(
     "torchreid",
     "checkpoint of torchreid",
     TORCHREID_FILE,
-    _write,
+    lambda source, path: save_torchreid(path, source.model, described(source)),
     timed=False,
     meant_for="training (torchreid)",
     carries_widths=False,

@@ -10,7 +10,7 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.utils import get_total_norm
 
@@ -97,7 +97,11 @@ class StopAtDivergence(Callback):
         with torch.no_grad():
             values = {"the loss": outputs["loss"], **{f"loss {n}": v for n, v in terms.items()}}
             values["a weight"] = _largest(model.parameters())
-            values["a statistic of a normalisation"] = _largest(_statistics(model))
+            norms = [module for module in model.modules() if isinstance(module, _NormBase)]
+            statistics = [s for norm in norms for s in (norm.running_mean, norm.running_var)]
+            values["a statistic of a normalisation"] = _largest(
+                statistic for statistic in statistics if statistic is not None
+            )
             stacked = torch.stack([value.detach().float() for value in values.values()])
             host = stacked.to("cpu", non_blocking=True)
         event = None
@@ -120,13 +124,16 @@ class StopAtDivergence(Callback):
         values = step.values.tolist()
         bad = [name for name, value in zip(step.names, values, strict=True)
                if not math.isfinite(value)]  # fmt: skip
-        if bad:
-            # A term says more than the sum of the terms.
-            terms = [name for name in bad if name.startswith("loss ")]
-            self._stop(trainer, step, [*terms, *bad][0])
-
-    def _stop(self, trainer: lightning.Trainer, step: _Step, what: str) -> None:
-        files = _files_of(trainer.train_dataloader, step.epoch, step.index)
+        if not bad:
+            return
+        # A term says more than the sum of the terms.
+        what = next((name for name in bad if name.startswith("loss ")), bad[0])
+        # The sampler draws the images of the batch again.
+        loader: Any = trainer.train_dataloader
+        loader.sampler.set_epoch(step.epoch)
+        first = step.index * loader.batch_size
+        drawn = islice(loader.sampler, first, first + loader.batch_size)
+        files = tuple(str(loader.dataset.path_of(key)) for key, _ in drawn)
         rates = tuple(
             float(rate) for config in trainer.lr_scheduler_configs for rate in
             getattr(config.scheduler, "base_lrs", ())
@@ -150,21 +157,3 @@ class StopAtDivergence(Callback):
 def _largest(tensors: Iterable[Tensor]) -> Tensor:
     """Return the largest absolute value; it is not finite if any value is not."""
     return get_total_norm([t for t in tensors if t.numel()], norm_type=math.inf)
-
-
-def _statistics(model: nn.Module) -> list[Tensor]:
-    return [
-        value
-        for module in model.modules()
-        if isinstance(module, _NormBase)
-        for value in (module.running_mean, module.running_var)
-        if value is not None
-    ]
-
-
-def _files_of(loader: Any, epoch: int, index: int) -> tuple[str, ...]:
-    """Return the images of a batch: the sampler draws them again."""
-    sampler, size = loader.sampler, loader.batch_size
-    sampler.set_epoch(epoch)
-    drawn = islice(sampler, index * size, (index + 1) * size)
-    return tuple(str(loader.dataset.path_of(key)) for key, _ in drawn)

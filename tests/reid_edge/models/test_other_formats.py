@@ -11,13 +11,14 @@ import torch
 from torch import nn
 
 from reid_edge.core.errors import ModelError
-from reid_edge.core.model_file import boxmot_name
+from reid_edge.core.exporter import ExportSource
+from reid_edge.core.model_file import ModelMetadata, boxmot_name
 from reid_edge.inference.embedder import load_embedder
 from reid_edge.models import build_model
-from reid_edge.models.boxmot_files import save_boxmot
+from reid_edge.models.boxmot_files import BOXMOT, save_boxmot
 from reid_edge.models.checkpoint import describe
 from reid_edge.models.checkpoint_info import CheckpointInfo
-from reid_edge.models.torchreid_files import save_torchreid
+from reid_edge.models.torchreid_files import TORCHREID, save_torchreid
 
 NAME = "osnet_x0_25"
 
@@ -51,6 +52,25 @@ def test_our_own_loader_reads_both(
         # The layout that checkpoints are run in decides the order of sums, and so the last bits.
         expected = model(images.to(memory_format=torch.channels_last))
         assert torch.equal(torch.from_numpy(embed(images.numpy())), expected)
+
+
+def test_the_exporters_describe_the_model_of_the_export(
+    model: nn.Module, info: CheckpointInfo, tmp_path: Path
+) -> None:
+    source = ExportSource(
+        model, torch.zeros(1, 3, 64, 32), ModelMetadata(NAME), tuple, accuracy={"rank1": 0.5}
+    )
+    for exporter, save in ((TORCHREID, save_torchreid), (BOXMOT, save_boxmot)):
+        exporter.write(source, tmp_path / "exported")
+        save(tmp_path / "saved", model, info)
+        exported, saved = (
+            torch.load(tmp_path / name, weights_only=True) for name in ("exported", "saved")
+        )
+        assert exported.keys() == saved.keys()
+        weights = exported.pop("state_dict"), saved.pop("state_dict")
+        assert weights[0].keys() == weights[1].keys()
+        assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+        assert exported == saved
 
 
 def test_our_own_loader_takes_the_input_size_that_boxmots_says(

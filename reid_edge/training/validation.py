@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from reid_edge.data.loaders import evaluation_loader
 from reid_edge.data.schema import ReidData, label_tensors
 from reid_edge.metrics import Distance, evaluate_ranking
 
@@ -28,6 +27,8 @@ class Validation:
 
     def loader(self, *, height: int, width: int, workers: int) -> DataLoader[Tensor]:
         """Make a loader of the query's images, then the gallery's, in batches (B, 3, H, W)."""
+        from reid_edge.data.loaders import evaluation_loader  # imports torchvision: seconds
+
         return evaluation_loader(
             [*self.data.query, *self.data.gallery],
             height=height,

@@ -10,6 +10,8 @@ from PIL import Image
 
 from tests.packaging.environments import Environment
 
+pytestmark = pytest.mark.medium
+
 FLOAT = onnx.TensorProto.FLOAT
 
 

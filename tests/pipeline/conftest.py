@@ -22,7 +22,7 @@ prune:
   recalibration_images: 16
   tuning: {{<<: *training}}
 finetune: {{<<: *training}}
-quantize: {{calibration_images: 8}}
+quantize: {{calibration_images: 8, observer: minmax}}
 latency: {{rounds: 2}}
 """
 

@@ -14,6 +14,8 @@ from reid_edge.models import build_model
 from reid_edge.models.checkpoint import describe, save_checkpoint
 from tests.pipeline.records import make_model, make_record
 
+pytestmark = pytest.mark.medium
+
 Config = config_class()
 
 CONFIG = Config.model_validate({"latency": {"rounds": 2}})

@@ -35,7 +35,7 @@ threads: 1
 data: {{root: {root}, height: 64, width: 32, workers: 0}}
 model: {{architecture: osnet_x0_25, embedding_dim: 32}}
 train: {{epochs: 1, identities_per_batch: 4, images_per_identity: 3}}
-quantize: {{calibration_images: 8}}
+quantize: {{calibration_images: 8, observer: minmax}}
 export:
   calibration_images: 8
   parity: {{int8_cosine: 0.9, int8_lowest_cosine: 0.7, loss: 0.2}}

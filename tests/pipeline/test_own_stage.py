@@ -22,6 +22,8 @@ from reid_edge.core.errors import PipelineError
 from reid_edge.models import build_model
 from tests.pipeline.toy_stage import COUNT, CountResult
 
+pytestmark = pytest.mark.medium
+
 Command = Callable[..., tuple[int, str, str]]
 
 

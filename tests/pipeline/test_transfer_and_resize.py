@@ -41,7 +41,7 @@ resize:
   epochs: 1
   identities_per_batch: 4
   images_per_identity: 3
-quantize: {{calibration_images: 8}}
+quantize: {{calibration_images: 8, observer: minmax}}
 latency: {{rounds: 2}}
 """
 

@@ -25,14 +25,15 @@ SIZE = (64, 32)
 
 def cut_twice(full: nn.Module, target: dict[str, int]) -> tuple[nn.Module, dict[str, Tensor]]:
     """Cut in two iterations, checking each; return the compact model and what it kept."""
-    model = full
+    model, groups = full, None  # the groups of the full model are given to the second cut
     kept = {name: torch.arange(width) for name, width in layer_widths(full).items()}
     for widths in linear_plan(layer_widths(full), target, 2):
         example, check_input = torch.randn(2, 3, *SIZE), torch.randn(4, 3, *SIZE)
-        result = cut(model, widths, example=example, check_input=check_input)
+        result = cut(model, widths, example=example, check_input=check_input, groups=groups)
         assert result.difference <= TOLERANCE
         assert layer_widths(result.model) == widths
-        model, kept = result.model, compose_kept(kept, result.kept)
+        model, groups = result.model, result.groups
+        kept = compose_kept(kept, result.kept)
     return model, kept
 
 

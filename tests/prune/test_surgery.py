@@ -19,26 +19,34 @@ pytestmark = pytest.mark.medium
 EXAMPLE = (2, 3, 64, 32)
 
 
-def run_cut(model: nn.Module, widths: dict[str, int]) -> Cut:
-    return cut(model, widths, example=torch.randn(EXAMPLE), check_input=torch.randn(4, 3, 64, 32))
+def run_cut(
+    model: nn.Module, widths: dict[str, int], groups: list[tuple[str, ...]] | None = None
+) -> Cut:
+    check_input = torch.randn(4, 3, 64, 32)
+    return cut(model, widths, example=torch.randn(EXAMPLE), check_input=check_input, groups=groups)
 
 
 @pytest.mark.parametrize(
-    ("source", "target"),
+    ("source", "target", "found_again"),
     [
-        ("osnet_x1_0", "osnet_x0_5"),
-        ("osnet_ibn_x1_0", "osnet_ibn_x0_5"),
-        ("osnet_x1_0", "osnet_x0_25"),
+        ("osnet_x1_0", "osnet_x0_5", False),
+        ("osnet_ibn_x1_0", "osnet_ibn_x0_5", False),
+        ("osnet_x1_0", "osnet_x0_25", True),
     ],
 )
 def test_three_cuts_end_at_a_stock_architecture(
-    source: str, target: str, randomise_normalisation: Callable[[nn.Module], None]
+    source: str,
+    target: str,
+    found_again: bool,
+    randomise_normalisation: Callable[[nn.Module], None],
 ) -> None:
     torch.manual_seed(0)
     model, stock = build_model(source, num_classes=7), build_model(target, num_classes=7)
     randomise_normalisation(model)
+    groups = None  # a run finds them once and gives them to every cut
     for widths in linear_plan(layer_widths(model), layer_widths(stock), 3):
-        result = run_cut(model, widths)
+        result = run_cut(model, widths, groups)
+        groups = None if found_again else result.groups
         assert result.difference <= TOLERANCE
         assert layer_widths(result.model) == widths
         model = result.model

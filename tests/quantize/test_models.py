@@ -11,7 +11,10 @@ from quantize.static import quantize_static
 from reid_edge.core.int8_engine import quantized_engine, supported_engines
 from reid_edge.models import build_model
 
-pytestmark = pytest.mark.skipif("qnnpack" not in supported_engines(), reason="needs QNNPACK")
+pytestmark = [
+    pytest.mark.medium,
+    pytest.mark.skipif("qnnpack" not in supported_engines(), reason="needs QNNPACK"),
+]
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ from reid_edge.core.errors import QuantizeError
 from reid_edge.core.model_file import ONNX_INPUT
 from reid_edge.models import build_model
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture(scope="module")
 def float_file(osnet: nn.Module, images: Tensor, tmp_path_factory: pytest.TempPathFactory) -> Path:

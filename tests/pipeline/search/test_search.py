@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from pipeline.command import main as run_pipeline
 from pipeline.run_dir import RunDir
@@ -35,17 +36,17 @@ CONFIG = """
 name: tiny
 threads: 1
 data: {{root: {root}, height: 64, width: 32, workers: 0}}
-model: {{architecture: osnet_x0_5, embedding_dim: 32}}
+model: {{architecture: {architecture}, embedding_dim: 32}}
 train: {{epochs: 0}}
-prune: {{target: osnet_x0_25}}
+prune: {{target: {target}, iterations: 2}}
 search: {{trials: 2, held_back: 3, reconstruction_images: 8}}
 """
 
 
-@pytest.fixture(scope="module")
-def trained(tiny_market: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("search")
-    (folder / "tiny.yaml").write_text(CONFIG.format(root=tiny_market))
+def train(folder: Path, images: Path, architecture: str, target: str) -> Path:
+    """Make a run whose stage train is done; its configuration is beside it."""
+    content = CONFIG.format(root=images, architecture=architecture, target=target)
+    (folder / "tiny.yaml").write_text(content)
     code = run_pipeline(
         ["--config", str(folder / "tiny.yaml"), "--stages", "train", "--run", str(folder / "run")]
     )
@@ -53,9 +54,26 @@ def trained(tiny_market: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
+@pytest.fixture(scope="module")
+def trained(tiny_market: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(tmp_path_factory.mktemp("search"), tiny_market, "osnet_x0_5", "osnet_x0_25")
+
+
+@pytest.fixture(scope="module")
+def few_layers(tiny_market: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a network that is traced in a fraction of the time."""
+    return train(tmp_path_factory.mktemp("few"), tiny_market, "resnet18", "resnet18_x0_5")
+
+
 @pytest.fixture
-def run(trained: Path, tmp_path: Path) -> RunDir:
+def run(few_layers: Path, tmp_path: Path) -> RunDir:
     """A run of the test's own whose stage train is done."""
+    shutil.copytree(few_layers / "run", tmp_path / "run")
+    return RunDir(tmp_path / "run")
+
+
+@pytest.fixture
+def osnet_run(trained: Path, tmp_path: Path) -> RunDir:
     shutil.copytree(trained / "run", tmp_path / "run")
     return RunDir(tmp_path / "run")
 
@@ -64,6 +82,14 @@ def run(trained: Path, tmp_path: Path) -> RunDir:
 def task(trained: Path) -> Task:
     config = load_config(trained / "run" / "config.yaml")
     return read_task(set_up_search(config, RunDir(trained / "run")).task)
+
+
+@pytest.fixture(scope="module")
+def candidate(task: Task) -> tuple[dict[str, int], nn.Module]:
+    """The first candidate: its widths and its compact model."""
+    space = task.space()
+    widths = space.widths(dict.fromkeys(space.variables, 0.65))
+    return widths, compact_model(task, widths)
 
 
 def test_what_is_held_back_is_neither_tested_on_nor_reconstructed_on(
@@ -93,26 +119,24 @@ def with_iterations(task: Task, iterations: int) -> Task:
     return replace(task, settings=task.settings.model_copy(update={"iterations": iterations}))
 
 
-def test_the_first_candidate_is_the_stock_target_and_scores_the_same_twice(task: Task) -> None:
-    space = task.space()
-    widths = space.widths(dict.fromkeys(space.variables, 0.65))
+def test_the_first_candidate_is_the_stock_target_and_scores_the_same_twice(
+    task: Task, candidate: tuple[dict[str, int], nn.Module]
+) -> None:
+    widths, compact = candidate
     stock = build_model("osnet_x0_25", num_classes=8, embedding_dim=32)
     assert widths == layer_widths(stock) | {"classifier": 8}
-    compact = compact_model(task, widths)
     stock.load_state_dict(compact.state_dict(), strict=True)
     score = mean_average_precision(task, compact)
     assert 0 < score <= 1
     assert mean_average_precision(task, compact_model(task, widths)) == score
 
 
-def test_candidates_are_cut_by_the_criterion_of_the_run(task: Task) -> None:
-    space = task.space()
-    widths = space.widths(dict.fromkeys(space.variables, 0.65))
+def test_candidates_are_cut_by_the_criterion_of_the_run(
+    task: Task, candidate: tuple[dict[str, int], nn.Module]
+) -> None:
+    widths, plain = candidate
     settings = task.settings.model_copy(update={"criterion": "reconstruction"})
-    ours, plain = (
-        compact_model(replace(task, settings=settings), widths),
-        compact_model(task, widths),
-    )
+    ours = compact_model(replace(task, settings=settings), widths)
     assert layer_widths(ours) == layer_widths(plain)
     assert not torch.equal(
         ours.state_dict()["conv1.conv.weight"], plain.state_dict()["conv1.conv.weight"]
@@ -149,7 +173,8 @@ def test_a_limit_of_another_family_is_refused(
     tiny_market: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = tmp_path / "tiny.yaml"
-    config.write_text(CONFIG.format(root=tiny_market).replace("osnet_x0_5", "resnet18_bnneck"))
+    content = CONFIG.format(root=tiny_market, architecture="resnet18_bnneck", target="osnet_x0_25")
+    config.write_text(content)
     arguments = ["--config", str(config), "--run", str(tmp_path / "run")]
     assert run_pipeline([*arguments, "--stages", "train", "prune.target=resnet18_bnneck"]) == 0
     capsys.readouterr()
@@ -296,8 +321,9 @@ def test_a_machine_that_is_none_is_refused_before_anything_runs(
 
 @pytest.mark.slow
 def test_the_command_searches_and_resumes(
-    run: RunDir, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    osnet_run: RunDir, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
+    run = osnet_run
     assert main(["--run", str(run.path)]) == 0
     plan = read_plan(run.path / "search" / "plan.json")
     history = (run.path / "search" / "trials.jsonl").read_text()

@@ -164,6 +164,7 @@ def test_a_diverged_training_resumes_with_another_rate(
 ) -> None:
     with pytest.raises(DivergenceError):
         train(tiny_data, tmp_path, callbacks=[Spoil(BATCHES + 2, spoil_gradient)])
+    caplog.clear()
     with caplog.at_level("INFO", logger="reid_edge"):
         train(tiny_data, tmp_path, learning_rate=1e-5, head_learning_rate=1e-3)
     state = torch.load(tmp_path / LAST, weights_only=True)

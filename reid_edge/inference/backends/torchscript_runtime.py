@@ -20,6 +20,7 @@ from reid_edge.core.model_file import (
     ModelMetadata,
     archive_names,
 )
+from reid_edge.inference.backends.torchscript_check import check_torchscript
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +32,8 @@ _log = logging.getLogger(__name__)
 def load(path: Path, options: LoadOptions) -> LoadedModel:
     """Load a TorchScript file.
 
-    PyTorch reads tensors and TorchScript code out of it, no Python objects. Where the options or
+    PyTorch reads tensors and TorchScript code out of it, no Python objects. The code may compute
+    and do nothing else: `check_torchscript` reads it before PyTorch does. Where the options or
     the file's metadata name an int8 engine, this is the current engine whenever the model is loaded
     or run, and at no other time.
 
@@ -72,7 +74,8 @@ def load_torchscript(
 
     Raises:
         CheckpointError: the file is missing, cut short, not TorchScript, has damaged metadata, or
-            an entry of it differs from its checksum.
+            an entry of it differs from its checksum, or it uses an operator that may do more than
+            compute.
         ModelError: the engine is not supported on this machine.
     """
     import torch
@@ -92,6 +95,7 @@ def load_torchscript(
     if made_for and engine and uses_reduced_range(engine) and not uses_reduced_range(made_for):
         message = "%s was made for %s: on %s, sums may overflow and embeddings be wrong"
         _log.warning(message, path, made_for, engine)
+    check_torchscript(path)
     with quantized_engine(engine), warnings.catch_warnings():
         # PyTorch announces that TorchScript is deprecated; the user of a file can do nothing.
         warnings.simplefilter("ignore")

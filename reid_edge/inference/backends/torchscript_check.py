@@ -1,0 +1,157 @@
+"""What a TorchScript file would run, read before anything of it is run.
+
+Loading a TorchScript file runs code: ``__setstate__`` of its classes. That code calls any operator
+of PyTorch, and some write files. Here the code is parsed, never run, and every name that it
+uses has to be of an operator that is allowed (`torchscript_operators`). Records are read by
+PyTorch's own reader, so that what is checked is what it loads.
+"""
+
+from __future__ import annotations
+
+import ast
+import pickletools
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from reid_edge.core.errors import CheckpointError
+from reid_edge.inference.backends.torchscript_operators import CLASSES, GLOBALS, is_allowed
+
+# The code and the pickled structure of a model of 100 million weights take a few megabytes.
+LARGEST_RECORD = 64 * 2**20
+# Names that stand for something else than a variable of the code.
+_ROOTS = frozenset(("torch", "ops", "__torch__"))
+_FORBIDDEN = frozenset(("print", "fork", "awaitable"))
+# PyTorch reads it as code; to Python it is a comment.
+_TYPE_COMMENT = re.compile(r"#\s*type:")
+_OPERATOR = re.compile(r"(\w+)::(\w+)")
+
+
+class _NotAllowedError(Exception):
+    """Its message is what the file uses and may not."""
+
+
+def check_torchscript(path: Path) -> None:
+    """Check that loading and running a TorchScript file computes, and does nothing else.
+
+    Time and memory have no limit: a file may loop for ever.
+
+    Args:
+        path: a ZIP archive of ``torch.jit.save`` or ``_save_for_lite_interpreter``.
+
+    Raises:
+        CheckpointError: its code uses an operator that is not allowed or cannot be parsed,
+            or it is of a PyTorch before 1.4.
+    """
+    import torch
+
+    try:
+        reader = torch._C.PyTorchFileReader(str(path))
+        names = reader.get_all_records()
+        if "model.json" in names:
+            raise CheckpointError(f"{path}: is of a PyTorch before 1.4; export the model again")
+        for name in names:
+            # PyTorch does not tell small letters from capitals.
+            if not name.lower().endswith((".py", "pkl")):
+                continue
+            if reader.get_record_size(name) > LARGEST_RECORD:
+                raise _NotAllowedError(f"{name} of more than {LARGEST_RECORD >> 20} MiB")
+            _check_record(name.lower(), reader.get_record(name))
+    except _NotAllowedError as error:
+        raise CheckpointError(
+            f"{path}: not loaded, it uses {error}, which no model needs and which may do more than "
+            "compute; export the model again without it, or give its checkpoint"
+        ) from error
+    except (RuntimeError, ValueError, SyntaxError, MemoryError, IndexError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(
+            f"{path}: not a readable TorchScript file (damaged, or of a newer PyTorch)"
+        ) from error
+
+
+def _check_record(name: str, content: bytes) -> None:
+    if name.endswith(".py"):
+        text = content.decode()
+        if _TYPE_COMMENT.search(text):
+            raise _NotAllowedError("a comment with a type")
+        _Code().visit(ast.parse(text))
+    elif name.endswith(".debug_pkl"):  # where each line is from: no objects
+        if b"torch.classes" in content:
+            raise _NotAllowedError("an object among line numbers")
+    else:
+        _check_pickle(content, has_operators=name == "bytecode.pkl")
+
+
+def _check_pickle(content: bytes, *, has_operators: bool) -> None:
+    for opcode, argument, _ in pickletools.genops(content):
+        if opcode.name in ("STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4"):
+            raise _NotAllowedError(f"the pickle operation {opcode.name}")
+        if opcode.name == "GLOBAL":
+            # Text without a space where a module and a name should be is no global either.
+            module, _, attribute = str(argument).partition(" ")
+            names = f"{module}.{attribute}".split(".")
+            if names[0] == "__torch__":
+                _check_own_class(names[1:])
+            elif ".".join(names) not in GLOBALS:
+                raise _NotAllowedError(".".join(names))
+        elif has_operators and isinstance(argument, str):
+            found = _OPERATOR.fullmatch(argument)
+            if found and not is_allowed(found[1], found[2]):
+                raise _NotAllowedError(argument)
+
+
+def _check_own_class(names: list[str]) -> None:
+    """Check what follows ``__torch__``: a class of the file, or one of PyTorch's in C++."""
+    if names[:1] == ["torch"] and (len(names) == 1 or names[1] == "classes"):
+        used = ".".join(names[2:4])
+        if used not in CLASSES:
+            raise _NotAllowedError(f"the class {used or 'torch'}")
+
+
+class _Code(ast.NodeVisitor):
+    """Goes through the code of a file, and stops at the first name that is not allowed."""
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        inner: ast.expr = node
+        names: list[str] = []
+        while isinstance(inner, ast.Attribute):
+            names.insert(0, inner.attr)
+            inner = inner.value
+        root = inner.id if isinstance(inner, ast.Name) else ""
+        if root == "__torch__":
+            _check_own_class(names)
+            return
+        if root == "torch":
+            names.insert(0, "aten")
+        elif root != "ops":
+            self._check_members(names)
+            self.visit(inner)
+            return
+        if len(names) < 2 or not is_allowed(names[0], names[1]):
+            raise _NotAllowedError("::".join(names[:2]))
+        self._check_members(names[2:])
+
+    def visit_Name(self, node: ast.Name) -> None:
+        # Alone, a root could get another name, under which what follows it would not be seen.
+        if node.id in _ROOTS | _FORBIDDEN:
+            raise _NotAllowedError(node.id)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        if isinstance(node.func, ast.Name) and node.func.id in ("getattr", "hasattr"):
+            match node.args:
+                case [_, ast.Constant(str(name)), *_]:
+                    self._check_members([name])
+                case _:
+                    raise _NotAllowedError(f"{node.func.id} of a computed name")
+        self.generic_visit(node)
+
+    def _check_members(self, names: Iterable[str]) -> None:
+        """Check attributes of a value: where it has none of that name, it is an operator's."""
+        import torch
+
+        for name in names:
+            if not is_allowed("aten", name) and torch._C._jit_get_schemas_for_operator(
+                f"aten::{name}"
+            ):
+                raise _NotAllowedError(f"aten::{name}")

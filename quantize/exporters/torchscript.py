@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from quantize.exporters.torchscript_archive import canonical
 from reid_edge.core.errors import QuantizeError
 from reid_edge.core.exporter import Exporter, ExportSource
 from reid_edge.core.int8_engine import Engine, quantized_engine
@@ -30,7 +32,8 @@ def save_torchscript(
     """Trace a model in evaluation mode, check the trace, and write it with its metadata.
 
     The trace has to give the same bits as the model on the example and on random images in a
-    batch of another size. An existing file is replaced in one step.
+    batch of another size. An existing file is replaced in one step. The bytes of the file depend
+    on the model, the metadata and the version of PyTorch, and on nothing else.
 
     Args:
         model: a float model, or what ``quantize_static`` made; on the CPU.
@@ -58,10 +61,12 @@ def save_torchscript(
         _check_trace(model, traced, example)
         if freeze:
             traced = torch.jit.freeze(traced)
+        noted = {**metadata, **({} if engine is None else {"engine": engine})}
+        extra_files = {TORCHSCRIPT_METADATA: json.dumps(noted, sort_keys=True)}
+        archive = io.BytesIO()
+        torch.jit.save(traced, archive, _extra_files=extra_files)
         with written_whole(path, QuantizeError) as file:
-            noted = {**metadata, **({} if engine is None else {"engine": engine})}
-            extra_files = {TORCHSCRIPT_METADATA: json.dumps(noted, sort_keys=True)}
-            torch.jit.save(traced, file, _extra_files=extra_files)
+            file.write(canonical(archive.getvalue()))
 
 
 def _check_trace(model: nn.Module, traced: nn.Module, example: Tensor) -> None:

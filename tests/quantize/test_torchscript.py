@@ -1,3 +1,8 @@
+import io
+import os
+import subprocess
+import sys
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -7,6 +12,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from quantize.exporters.torchscript import save_torchscript
+from quantize.exporters.torchscript_archive import canonical
 from quantize.fold import folded_copy
 from reid_edge.core.errors import CheckpointError, QuantizeError
 from reid_edge.core.int8_engine import Engine, quantized_engine, supported_engines
@@ -130,3 +136,102 @@ def test_unreadable_files_are_named(int8_file: Path, tmp_path: Path) -> None:
         with pytest.raises(CheckpointError) as error:
             load_torchscript(tmp_path / name)
         assert str(error.value) == f"{tmp_path / name}: {problem}"
+
+
+PROGRAM = """
+from pathlib import Path
+import torch
+from torch import nn
+from quantize.exporters.torchscript import save_torchscript
+from quantize.static import quantize_static
+
+class Layer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.bn, self.relu = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.ReLU()
+
+    def forward(self, x):
+        return self.relu(self.bn(self.conv(x)))
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(Layer(), nn.Sequential(Layer(), nn.Conv2d(3, 3, 3)), Layer())
+
+    def forward(self, x):
+        y = self.layers(x)
+        return (y.mean((2, 3)) + y.amax((2, 3))) * y.shape[2]
+
+def save_all(folder):
+    folder.mkdir()
+    torch.manual_seed(0)
+    model, images = Net().eval(), torch.randn(4, 3, 8, 8)
+    save_torchscript(model, images, folder / "plain.pt", {"architecture": "net"})
+    save_torchscript(model, images, folder / "frozen.pt", {}, freeze=True)
+    int8 = quantize_static(model, [images])
+    save_torchscript(int8, images, folder / "int8.pt", {}, engine="qnnpack")
+"""
+PLACES = ("first", "again", "moved/first")
+
+
+@pytest.fixture(scope="module")
+def saved_thrice(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same models, saved twice by one process, and by another one in another folder."""
+    folder = tmp_path_factory.mktemp("thrice")
+    (folder / "moved").mkdir()
+    for place, calls in ((".", ("first", "again")), ("moved", ("first",))):
+        lines = [PROGRAM, *(f"save_all(Path({call!r}))" for call in calls)]
+        program = folder / place / "program.py"
+        program.write_text("\n".join(lines))
+        subprocess.run(
+            [sys.executable, "program.py"],
+            cwd=folder / place,
+            env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+            check=True,
+        )
+    return folder
+
+
+@pytest.mark.parametrize("name", ["plain.pt", "frozen.pt", "int8.pt"])
+def test_bytes_are_a_function_of_the_model(saved_thrice: Path, name: str) -> None:
+    first, again, moved = ((saved_thrice / place / name).read_bytes() for place in PLACES)
+    assert first == again == moved
+    assert b"debug_pkl" not in first
+    for path in (Path.cwd(), saved_thrice, Path(torch.__file__).parent):
+        assert str(path).encode() not in first
+
+
+def test_records_are_where_pytorch_maps_them(int8_file: Path) -> None:
+    content = int8_file.read_bytes()
+    with zipfile.ZipFile(int8_file) as archive:
+        assert archive.testzip() is None
+        for record in archive.infolist():
+            extra = content[record.header_offset + 28 : record.header_offset + 30]
+            names = len(record.filename) + int.from_bytes(extra, "little")
+            assert (record.header_offset + 30 + names) % 64 == 0
+            assert record.compress_type == zipfile.ZIP_STORED
+
+
+def test_functions_and_classes_that_name_each_other() -> None:
+    """What is scripted has functions, classes in annotations and several classes in a file."""
+    archive = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.script(Scripted().eval()), archive)
+        content = canonical(archive.getvalue())
+        loaded = torch.jit.load(io.BytesIO(content))
+    assert len(content) < 0.8 * len(archive.getvalue())
+    x = torch.randn(2, 3, 4, 4)
+    assert torch.equal(loaded(x), Scripted()(x))
+    assert canonical(content) == content
+
+
+class Scripted(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.Sequential(nn.ReLU(), nn.ReLU6()) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = F.normalize(block(x)) + x
+        return F.interpolate(x, scale_factor=2.0).flatten(1)

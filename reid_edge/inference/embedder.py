@@ -39,6 +39,8 @@ DEFAULT_INPUT_SIZE = (256, 128)
 LARGEST_SIDE = 4096
 # Batches that threads decode ahead of the model.
 _BATCHES_AHEAD = 2
+# Embeddings of two images of one person are 1e-3 and more from a cosine of 1.
+SAME_DIRECTION = 1e-6
 
 _log = logging.getLogger(__name__)
 
@@ -234,18 +236,23 @@ def embed_files(
 
     Raises:
         DataError: an image cannot be read.
-        ModelError: the model fails on a batch, or its output is not a finite embedding for each
-            image.
+        ModelError: the model fails on a batch, its output is not an embedding for each image that
+            is finite and longer than zero, or it is the same for all images (`check_distinct`).
     """
     if batch_size < 1 or workers < 0:
         raise ModelError("a batch is of 1 image or more, and workers are 0 or more")
     parts, done = [], 0
+    first: Images | None = None
     for batch in load_batches(embedder.space, paths, batch_size, workers):
+        first = batch[:1] if first is None else first
         parts.append(_embed_checked(embedder, batch))
         done += len(batch)
         if progress is not None:
             progress(done, len(paths))
-    return check_finite(np.concatenate(parts))
+    embeddings = check_embeddings(np.concatenate(parts))
+    if first is not None and len(embeddings) > 1:
+        check_distinct(embedder, embeddings, first)
+    return embeddings
 
 
 def load_batches(
@@ -313,6 +320,53 @@ def check_finite(embeddings: Embeddings) -> Embeddings:
             "diverged or the checkpoint is damaged; try a lower learning rate"
         )
     return embeddings
+
+
+def check_embeddings(embeddings: Embeddings) -> Embeddings:
+    """Return embeddings (N, D) as they are.
+
+    Raises:
+        ModelError: one is not finite, or is of length zero, so that it has no cosine similarity.
+    """
+    zeros = ~check_finite(embeddings).any(1)
+    if zeros.any():
+        raise ModelError(
+            f"{int(zeros.sum())} of {len(embeddings)} embeddings are zero in all dimensions, which "
+            "are similar to nothing: the training diverged or the model's file is damaged"
+        )
+    return embeddings
+
+
+def point_one_way(embeddings: Embeddings) -> bool:
+    """Return whether all embeddings (N, D) have one direction, up to a cosine of 1 - 1e-6."""
+    unit = unit_vectors(embeddings).astype(np.float64)
+    return bool((unit @ unit[0] > 1 - SAME_DIRECTION).all())
+
+
+def check_distinct(embedder: Embedder, embeddings: Embeddings, image: Images) -> None:
+    """Check that a model whose embeddings are all the same tells images apart at all.
+
+    The images may be all alike. So the decision is made on the negative of one, and on that image
+    upside down: no model that has learned anything gives the same embedding for these. The model
+    runs once more, and only if all embeddings are the same.
+
+    Args:
+        embedder: the model.
+        embeddings: what it gave, shape (N, D).
+        image: the first of the images that it gave them for, prepared, shape (1, 3, H, W).
+
+    Raises:
+        ModelError: it gives the same embedding for every image.
+    """
+    if not point_one_way(embeddings):
+        return
+    others = np.concatenate((-image, np.ascontiguousarray(image[..., ::-1, :])))
+    given = _embed_checked(embedder, others)
+    if not given.any(1).all() or point_one_way(np.concatenate((embeddings[:1], given))):
+        raise ModelError(
+            f"{embedder.path}: gives the same embedding for every image, so it can tell no persons "
+            "apart: the training collapsed or the file is damaged; take another checkpoint"
+        )
 
 
 def unit_vectors(embeddings: Embeddings) -> Embeddings:

@@ -20,7 +20,7 @@ from reid_edge.data.paths import (
     list_images,
 )
 from reid_edge.data.readers.market1501 import NAME, SPLITS
-from reid_edge.inference.embedder import Embedder, embed_files
+from reid_edge.inference.embedder import Embedder, check_distinct, embed_files, prepare_image
 from reid_edge.inference.faiss_index import IndexKind, check_kind
 from reid_edge.inference.gallery import (
     Entry,
@@ -84,7 +84,7 @@ def enrol(
     Raises:
         DataError: the folder or an image cannot be read, the index is of another kind or model,
             or it cannot be written.
-        ModelError: the model fails.
+        ModelError: the model fails, or gives the same embedding for every image.
     """
     if is_gallery(index_folder):
         gallery = open_gallery(index_folder, embedder.space)
@@ -114,6 +114,8 @@ def enrol(
         embeddings = embed_files(
             embedder, paths, batch_size=batch_size, workers=workers, progress=progress
         )
+        if len(paths) == 1:  # of several images, `embed_files` compares the embeddings
+            check_distinct(embedder, embeddings, prepare_image(paths[0], embedder.space)[None])
         gallery = append(gallery, [entry for _, entry in new], embeddings)
         gallery = save_gallery(index_folder, gallery)
     enrolled = len({entry.person for entry in gallery.entries})

@@ -15,11 +15,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from reid_edge.core.errors import DataError
+from reid_edge.core.errors import DataError, ModelError
 from reid_edge.core.io import write_bytes
 from reid_edge.core.progress import Progress
 from reid_edge.data.schema import Protocol, ReidData, check_evaluable, label_tensors
-from reid_edge.inference.embedder import Embedder, embed_files
+from reid_edge.inference.embedder import (
+    Embedder,
+    check_embeddings,
+    embed_files,
+    point_one_way,
+)
+from reid_edge.metrics.distances import refuse_non_finite
 from reid_edge.metrics.pairs import PairScores, pair_scores, pair_scores_within
 from reid_edge.metrics.ranking import (
     NEAREST,
@@ -152,7 +158,9 @@ def evaluate_embeddings(
     Raises:
         DataError: no query has a match, an option is unknown, or embeddings are not finite or do
             not belong to the data.
+        ModelError: an embedding is zero in all dimensions, or all persons have the same one.
     """
+    _check_useful(query, gallery, data)
     queries, images = label_tensors(data.query), label_tensors(data.gallery)
     rules = protocol or data.protocol
     ranking: dict[Distance, RankingResult] = {}
@@ -203,6 +211,18 @@ def evaluate_embeddings(
     matching |= {f"{name}_re_ranked": each.cumulative_matching for name, each in re_ranked.items()}
     found = tuple(rank_queries(query, *queries, gallery, *images)) if each_query else ()
     return DetailedEvaluation(result, matching, pairs, found)
+
+
+def _check_useful(query: Tensor, gallery: Tensor, data: ReidData) -> None:
+    for name, embeddings in (("query", query), ("gallery", gallery)):
+        refuse_non_finite(name, embeddings)
+        check_embeddings(embeddings.numpy())
+    persons = {image.person for image in (*data.query, *data.gallery)}
+    if len(persons) > 1 and point_one_way(torch.cat((query, gallery)).numpy()):
+        raise ModelError(
+            f"the model gives the same embedding for all {len(persons)} persons: the training "
+            "collapsed or the file is damaged; take another checkpoint"
+        )
 
 
 def _at_headline_ranks(result: RankingResult) -> RankingResult:

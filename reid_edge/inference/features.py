@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from reid_edge.core.model_file import Embed as ArrayEmbed
 from reid_edge.core.model_file import Embeddings, Images
 from reid_edge.data.schema import Sample
-from reid_edge.inference.embedder import EmbeddingSpace, check_finite, load_batches
+from reid_edge.inference.embedder import EmbeddingSpace, check_embeddings, load_batches
 
 # A module, or any function from images (N, 3, H, W) to embeddings (N, D).
 Embed = Callable[[Tensor], Tensor]
@@ -64,11 +64,11 @@ def embed_batches(
         device: where a module runs.
 
     Raises:
-        ModelError: an embedding is not finite.
+        ModelError: an embedding is not finite, or zero in all dimensions.
     """
     embed = embed_on(model, device)
     parts = [embed(batch.numpy(force=True)) for batch in batches]
-    return torch.from_numpy(check_finite(np.concatenate(parts)))
+    return torch.from_numpy(check_embeddings(np.concatenate(parts)))
 
 
 def embed_images(
@@ -96,10 +96,10 @@ def embed_images(
 
     Raises:
         DataError: an image cannot be read.
-        ModelError: an embedding is not finite.
+        ModelError: an embedding is not finite, or zero in all dimensions.
     """
     embed = embed_on(model, device)
     space = EmbeddingSpace(file_hash="", input_size=(height, width))
     paths: list[Path] = [image.path for image in images]
     parts = [embed(batch) for batch in load_batches(space, paths, batch_size, workers)]
-    return torch.from_numpy(check_finite(np.concatenate(parts)))
+    return torch.from_numpy(check_embeddings(np.concatenate(parts)))

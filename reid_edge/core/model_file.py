@@ -9,6 +9,7 @@ are JSON text. A ``Backend`` recognises a file by its content and loads it.
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -131,13 +132,13 @@ class ModelMetadata:
                 mean=_colours(decoded.get("mean", IMAGENET_MEAN)),
                 std=_colours(decoded.get("std", IMAGENET_STD)),
                 parent_hash=str(values.get("parent_hash", "")),
-                threshold=None if threshold is None else float(threshold),
+                threshold=None if threshold is None else _finite(threshold),
                 calibration_digest=str(values.get("calibration_digest", "")),
                 engine=None if engine is None else str(engine),
                 variant=str(values.get("variant", "")),
                 notes={k: str(value) for k, value in values.items() if k not in _KEYS},
             )
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
             reason = " ".join(str(error).split())
             raise CheckpointError(
                 f"{path}: damaged metadata ({reason}); export the model again"
@@ -148,8 +149,15 @@ _KEYS = {entry.name for entry in fields(ModelMetadata)} - {"notes"}
 
 
 def _colours(value: Any) -> Colours:
-    red, green, blue = (float(number) for number in value)
+    red, green, blue = (_finite(number) for number in value)
     return red, green, blue
+
+
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{number} is not finite")
+    return number
 
 
 @dataclass(frozen=True)

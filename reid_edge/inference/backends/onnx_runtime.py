@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,19 +22,32 @@ from reid_edge.core.model_file import (
     ModelMetadata,
 )
 from reid_edge.inference.backends.base import thread_count
+from reid_edge.inference.backends.onnx_graph import read_contents
+
+_log = logging.getLogger(__name__)
+
+
+# By the name of ONNX Runtime: what images may be given as; it is cast from float32.
+_FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
+# It runs until its own condition ends it; no network that gives embeddings has one.
+_ENDLESS = "Loop"
 
 
 def load(path: Path, options: LoadOptions) -> LoadedModel:
-    """Load an ONNX file; its first input is images, its first output embeddings.
+    """Load an ONNX file that takes images and gives embeddings, the first of its outputs.
 
     Metadata is read from the file's own metadata, or where that has none from a JSON file beside
     it, ``model.json`` or ``model.onnx.json``. A batch size that is fixed in the graph is kept to.
+    Images are cast to float16 or float64 where the graph takes that.
 
     Raises:
-        CheckpointError: the file or its metadata is damaged, or it does not take images.
+        CheckpointError: the file or its metadata is damaged, a file with its weights is missing,
+            it has an operator that may run for ever, or it does not take images alone or gives
+            no numbers.
     """
     import onnxruntime
 
+    weights = _weight_files(path)
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = thread_count(options)
     settings.log_severity_level = 3
@@ -41,32 +55,77 @@ def load(path: Path, options: LoadOptions) -> LoadedModel:
         session = onnxruntime.InferenceSession(
             str(path), settings, providers=["CPUExecutionProvider"]
         )
+        inputs, outputs = session.get_inputs(), session.get_outputs()
+        stored = session.get_modelmeta().custom_metadata_map
+        problem = _problem(inputs, outputs)
     except Exception as error:  # ONNX Runtime's errors have no base of their own.
+        _log.debug("ONNX Runtime refuses %s", path, exc_info=error)
         raise CheckpointError(
             f"{path}: not a readable ONNX file (damaged, or needs a newer onnxruntime)"
         ) from error
-    images = session.get_inputs()[0]
-    if len(images.shape) != 4:
-        raise CheckpointError(f"{path}: its input has shape {images.shape}, not (N, 3, H, W)")
+    if problem is not None:
+        raise CheckpointError(f"{path}: {problem}")
+    (images,) = inputs
     batch, _, *sides = images.shape
-    metadata = _read_metadata(session.get_modelmeta().custom_metadata_map, path)
-    if metadata.input_size is None and all(isinstance(side, int) for side in sides):
+    fixed = tuple(side if isinstance(side, int) else None for side in sides)
+    metadata = _read_metadata(stored, path)
+    if metadata.input_size is None and None not in fixed:
         height, width = sides
         metadata = replace(metadata, input_size=(height, width))
 
     def embed(given: Images) -> Embeddings:
+        height, width = given.shape[-2:]
+        if any(side not in (None, own) for side, own in zip(fixed, (height, width), strict=True)):
+            expected = "x".join("any" if side is None else str(side) for side in fixed)
+            raise ModelError(
+                f"{path}: the model fails on images of {height}x{width}; it takes {expected}"
+            )
+        cast = np.ascontiguousarray(given, _FLOATS[images.type])
         try:
-            output = session.run(None, {images.name: np.ascontiguousarray(given)})[0]
+            output = np.array(session.run([outputs[0].name], {images.name: cast})[0])
         except Exception as error:
-            height, width = given.shape[-2:]
+            _log.debug("ONNX Runtime fails", exc_info=error)
             raise ModelError(
                 f"{path}: the model fails on images of {height}x{width}; "
                 "it may be made for another input size"
             ) from error
-        return np.array(output)
+        if output.ndim != 2 or len(output) != len(given):
+            raise ModelError(
+                f"{path}: gives {output.shape} for {len(given)} images; expected one embedding "
+                "for each"
+            )
+        return output.astype(np.float32, copy=False)
 
     whole = _in_batches_of(batch, embed) if isinstance(batch, int) else embed
-    return LoadedModel(whole, metadata, "ONNX", _weight_files(path))
+    return LoadedModel(whole, metadata, "ONNX", weights)
+
+
+def _problem(inputs: Sequence[Any], outputs: Sequence[Any]) -> str | None:
+    """Return why a graph is not one from images to embeddings, or None if it is."""
+    if not inputs:
+        return "takes no input; expected images (N, 3, H, W)"
+    if len(inputs) > 1:
+        names = ", ".join(str(each.name) for each in inputs)
+        return f"takes {len(inputs)} inputs ({names}); expected images alone"
+    shape, kind = inputs[0].shape, inputs[0].type
+    if kind not in _FLOATS:
+        return (
+            f"its input is {kind}; expected normalised images as float: export the model again "
+            "without the normalisation in it"
+        )
+    if len(shape) != 4:
+        return f"its input has shape {shape}, not (N, 3, H, W)"
+    batch, channels, _, last = shape
+    if isinstance(channels, int) and channels != 3:
+        if last == 3:
+            return f"its input has shape {shape}, channels last; expected (N, 3, H, W)"
+        return f"its input has {channels} channels; expected 3, (N, 3, H, W)"
+    if isinstance(batch, int) and batch < 1:
+        return f"its input has shape {shape}, a batch of {batch}; expected 1 or more"
+    kind = outputs[0].type if outputs else "nothing"
+    if kind not in _FLOATS:
+        return f"its output is {kind}; expected embeddings, numbers with a fraction"
+    return None
 
 
 def _in_batches_of(size: int, embed: Embed) -> Embed:
@@ -80,36 +139,33 @@ def _in_batches_of(size: int, embed: Embed) -> Embed:
 
 
 def _weight_files(path: Path) -> tuple[Path, ...]:
-    """Return the files beside an ONNX file that hold its tensors, if any do."""
-    # The key of such a file's name. The package onnx is needed for such files only.
-    if b"location" not in path.read_bytes():
-        return ()
+    """Return the files beside an ONNX file that hold its tensors, if any do.
+
+    Raises:
+        CheckpointError: one of them is missing, or the file is damaged or not to be run.
+    """
     try:
-        import onnx
-    except ImportError as error:
-        raise ModelError(
-            f"{path}: its weights are in files beside it, which takes the package onnx to find: "
-            "pip install onnx"
-        ) from error
-
-    def tensors(message: Any) -> Iterator[onnx.TensorProto]:
-        """Go through all tensors: graphs hold graphs, functions and attributes."""
-        if isinstance(message, onnx.TensorProto):
-            yield message
-            return
-        for field, value in message.ListFields():
-            if field.message_type is not None:
-                for part in [value] if hasattr(value, "ListFields") else value:
-                    yield from tensors(part)
-
-    names = {
-        entry.value
-        for tensor in tensors(onnx.load(path, load_external_data=False))
-        if tensor.data_location == onnx.TensorProto.EXTERNAL
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
-    return tuple(path.parent / name for name in sorted(names))
+        contents = read_contents(path.read_bytes())
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not a readable ONNX file (damaged)") from error
+    if _ENDLESS in contents.operators:
+        raise CheckpointError(
+            f"{path}: not loaded, it has the operator {_ENDLESS}, which may run for ever; export "
+            "the model again without loops in its code"
+        )
+    files = []
+    for name in sorted(contents.locations):
+        file = path.parent / name
+        if not file.resolve().is_relative_to(path.parent.resolve()):
+            raise CheckpointError(f"{path}: its weights are in {name!r}, outside of its folder")
+        if not file.is_file():
+            raise CheckpointError(
+                f"{file}: no such file; {path.name} has its weights in it: copy both"
+            )
+        files.append(file)
+    return tuple(files)
 
 
 def _read_metadata(stored: dict[str, str], path: Path) -> ModelMetadata:
@@ -119,7 +175,7 @@ def _read_metadata(stored: dict[str, str], path: Path) -> ModelMetadata:
         if beside.is_file():
             try:
                 values = dict(json.loads(beside.read_text(encoding="utf-8")))
-            except (OSError, ValueError, TypeError) as error:
+            except (OSError, ValueError, TypeError, RecursionError) as error:
                 raise CheckpointError(f"{beside}: not a readable JSON object") from error
             return ModelMetadata.from_strings(values, path)
     return ModelMetadata()

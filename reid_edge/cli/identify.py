@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
-from reid_edge.cli.enrol import add_index_option
+from reid_edge.cli.enrol import DEFAULT_INDEX
 from reid_edge.cli.model_options import (
     add_loading_options,
     add_model_options,
     add_threshold_option,
     chosen_threshold_if_any,
+    load_chosen_model,
     load_model_of_index,
 )
 from reid_edge.cli.progress_bars import progress_bars
@@ -28,7 +30,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--query", type=Path, required=True, metavar="PATH", help="an image, or a folder of images"
     )
-    add_index_option(parser)
+    parser.add_argument(
+        "--gallery-dir", type=Path, metavar="FOLDER",
+        help="enrol the images of a folder first, as `enrol` does, into an index that is kept only "
+        "if --index names it",
+    )  # fmt: skip
+    parser.add_argument(
+        "--index", type=Path, metavar="FOLDER",
+        help=f"folder of the index (default without --gallery-dir: {DEFAULT_INDEX})",
+    )  # fmt: skip
     parser.add_argument(
         "--top",
         type=int,
@@ -58,23 +68,24 @@ def run(options: argparse.Namespace) -> int:
             threshold is another model's.
     """
     from reid_edge.inference.embedder import embed_files
-    from reid_edge.inference.gallery import open_gallery
+    from reid_edge.inference.enrolment import enrol
+    from reid_edge.inference.gallery import is_gallery, open_gallery
     from reid_edge.inference.recognition import check_count, identify, query_images
     from reid_edge.inference.thresholds import no_threshold
 
     check_count(options.top)  # before all images are embedded
-    embedder = load_model_of_index(options, options.index)
-    gallery = open_gallery(options.index, embedder.space)
-    threshold, origin = chosen_threshold_if_any(options, embedder) or (None, None)
-    images = query_images(options.query)
-    with progress_bars() as start:
-        embeddings = embed_files(
-            embedder,
-            images,
-            batch_size=options.batch_size,
-            workers=options.workers,
-            progress=start("queries"),
-        )
+    with TemporaryDirectory(prefix="reid-edge-") as temporary, progress_bars() as start:
+        folder = options.gallery_dir
+        index = options.index or (Path(temporary) / "index" if folder else DEFAULT_INDEX)
+        is_new = folder is not None and not is_gallery(index)
+        embedder = load_chosen_model(options) if is_new else load_model_of_index(options, index)
+        threshold, origin = chosen_threshold_if_any(options, embedder) or (None, None)
+        images = query_images(options.query)
+        loading = {"batch_size": options.batch_size, "workers": options.workers}
+        if folder is not None:
+            enrol(embedder, folder, index, progress=start("enrolling"), **loading)
+        gallery = open_gallery(index, embedder.space)
+        embeddings = embed_files(embedder, images, progress=start("queries"), **loading)
     found = identify(gallery, embeddings, count=options.top, threshold=threshold)
     if options.json:
         results = [

@@ -289,3 +289,33 @@ def test_bad_input_takes_one_line(
     assert err.startswith(message)
     assert err.count("\n") == 1
     assert not Path("gallery_index").exists()
+
+
+def test_identify_without_an_index(
+    capsys: pytest.CaptureFixture[str], weights: Path, tiny_data: ReidData, tmp_path: Path
+) -> None:
+    """One command gives what `enrol` and `identify` give, and leaves nothing unless it is asked."""
+    for image in tiny_data.gallery:
+        if image.person > 0:
+            folder = tmp_path / "people" / f"person {image.person}"
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(image.path, folder)
+    query = ("--query", tiny_data.query[0].path, "--json")
+    gallery = ("--gallery-dir", tmp_path / "people", "--weights", weights)
+    before = set(tmp_path.iterdir())
+    code, alone, err = run(capsys, "identify", *gallery, *query)
+    assert (code, set(tmp_path.iterdir())) == (0, before)
+    assert len(json.loads(alone)["results"][0]["candidates"]) == 4
+    code, kept, _ = run(capsys, "identify", *gallery, *query, "--index", tmp_path / "index")
+    assert (code, kept) == (0, alone)
+    # The index is there for the next call, with and without the folder.
+    for options in (("--index", tmp_path / "index"), (*gallery, "--index", tmp_path / "index")):
+        assert run(capsys, "identify", *options, *query)[:2] == (0, alone)
+    code, _, err = run(capsys, "identify", *gallery[:2], *query)
+    assert (code, err.startswith("error: no model is named: give --weights FILE")) == (2, True)
+    (tmp_path / "nobody").mkdir()
+    code, _, err = run(
+        capsys, "identify", "--gallery-dir", tmp_path / "nobody", *gallery[2:], *query
+    )
+    assert (code, err) == (2, f"error: {tmp_path / 'nobody'}: no images of anybody in it\n")
+    assert not (tmp_path / "gallery_index").exists()

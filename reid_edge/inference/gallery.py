@@ -157,7 +157,7 @@ def open_gallery(folder: Path, space: EmbeddingSpace) -> Gallery:
             index = index_from_bytes(contents[INDEX], kind, model["dimensions"], len(entries))
             generation = int(current.name.rpartition("-")[2])
             return Gallery(space, model["model_file"], kind, entries, index, generation)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             reason = " ".join(str(error).split())
             raise DataError(f"{current}: damaged index ({reason}); enrol again") from error
 
@@ -234,8 +234,8 @@ def _read_model(generation: Path) -> dict[str, Any]:
     """Read ``model.json`` of a generation and check its version."""
     path = generation / MODEL
     try:
-        model = dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+        model = dict(json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read; enrol again") from error
     if model.get("format_version") != FORMAT_VERSION:
         raise DataError(

@@ -6,7 +6,7 @@ with the architecture, input size, colours and flip averaging that it was measur
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from reid_edge.core.errors import DataError, ModelError
@@ -116,14 +116,14 @@ def read_threshold(embedder: Embedder) -> StoredThreshold:
     if not path.is_file():
         raise ModelError(no_threshold(embedder.path))
     try:
-        content = dict(json.loads(path.read_text(encoding="utf-8")))
+        content = dict(json.loads(path.read_bytes()))
         space = EmbeddingSpace.from_dict(content.pop("model"))
         stored = StoredThreshold(**content)
-        valid = math.isfinite(stored.threshold)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if not -1 <= stored.threshold <= 1:
+            raise ValueError(f"a cosine similarity of {stored.threshold}")
+        stored = replace(stored, target=parse_target(str(stored.target)))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(f"{path}: damaged, or of an earlier version; {HOW_TO_MAKE_ONE}") from error
-    if not valid:
-        raise ModelError(f"{path}: damaged; {HOW_TO_MAKE_ONE}")
     difference = embedder.space.difference(space)
     if difference is not None:
         raise ModelError(f"{path}: was measured with {difference}; {HOW_TO_MAKE_ONE}")

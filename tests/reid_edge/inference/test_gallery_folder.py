@@ -212,10 +212,11 @@ def test_model_file_that_does_not_fit(
 
 
 def test_damaged_folder(folder: Path, tmp_path: Path) -> None:
-    (folder / "generation-000001" / "model.json").write_text("{")
-    for read in (model_of, lambda path: open_gallery(path, SPACE)):
-        with pytest.raises(DataError, match=r"model\.json: cannot be read; enrol again"):
-            read(folder)
+    for text in ("{", "[" * 100_000, '{"format_version":' * 100_000):
+        (folder / "generation-000001" / "model.json").write_text(text)
+        for read in (model_of, lambda path: open_gallery(path, SPACE)):
+            with pytest.raises(DataError, match=r"model\.json: cannot be read; enrol again"):
+                read(folder)
     (folder / "generation-000001" / "model.json").write_text('{"format_version": 2}')
     with pytest.raises(DataError, match=r"model\.json: damaged; enrol again"):
         model_of(folder)

@@ -89,10 +89,25 @@ def test_of_an_earlier_version(embedder: Embedder) -> None:
 
 def test_damaged_number(embedder: Embedder) -> None:
     path = store_threshold(embedder, THRESHOLD)
-    for number in ("NaN", '"high"'):
-        path.write_text(path.read_text().replace("0.625", number))
+    whole = path.read_text()
+    for number in ("NaN", '"high"', "1.5", "-2", "1e400", "1" + 400 * "0", "null", "[]"):
+        path.write_text(whole.replace("0.625", number))
         with pytest.raises(ModelError, match=r"damaged.*; measure one with"):
             read_threshold(embedder)
+
+
+def test_damaged_target(embedder: Embedder) -> None:
+    path = store_threshold(embedder, THRESHOLD)
+    whole = path.read_text()
+    for target in ("null", "[]", "2", '"often"', "1" + 400 * "0", "[" * 100_000):
+        path.write_text(whole.replace("0.001", target))
+        with pytest.raises(
+            ModelError, match=r"damaged, or of an earlier version; measure one with"
+        ):
+            read_threshold(embedder)
+    for text, target in (('"eer"', "eer"), ('"0.5"', 0.5)):
+        path.write_text(whole.replace("0.001", text))
+        assert read_threshold(embedder).target == target
 
 
 def test_targets() -> None:

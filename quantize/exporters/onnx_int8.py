@@ -122,9 +122,15 @@ def quantize_onnx(
                 "is no histogram of it; is the model trained? If so, export.calibration=minmax "
                 "takes the range as it is"
             ) from error
-        content = int8.read_bytes()
+        quantized = onnx.load_model(int8)
+    # ONNX Runtime's tools name operator sets that no node is of; older versions refuse the file.
+    used = {node.domain for node in quantized.graph.node}
+    imports = [each for each in quantized.opset_import if each.domain in used]
+    del quantized.opset_import[:]
+    quantized.opset_import.extend(imports)
     content = with_metadata(
-        content, read_onnx_metadata(float_file) if metadata is None else metadata
+        quantized.SerializeToString(),
+        read_onnx_metadata(float_file) if metadata is None else metadata,
     )
     onnx_session(content)
     with written_whole(path, QuantizeError) as file:

@@ -85,6 +85,14 @@ def test_a_first_pooling_without_padding(images: Tensor, tmp_path: Path) -> None
     assert int8_convolutions(paths[1]) == (20, 20)
 
 
+def test_only_operator_sets_that_are_used_are_named(small_file: Path, tmp_path: Path) -> None:
+    """ONNX Runtime 1.15 to 1.17 refuses a file that names those of a later version."""
+    quantize_onnx(small_file, [torch.rand(4, 3, 16, 8)], tmp_path / "int8.onnx")
+    model = read_onnx(tmp_path / "int8.onnx")
+    assert {node.domain for node in model.graph.node} == {""}
+    assert [(each.domain, each.version) for each in model.opset_import] == [("", 17)]
+
+
 @pytest.fixture
 def small_file(tmp_path: Path) -> Path:
     model = nn.Sequential(

@@ -51,7 +51,7 @@ def load(path: Path, options: LoadOptions) -> LoadedModel:
         if EXECUTORCH_METADATA in program.method_names:
             (text,) = program.load_method(EXECUTORCH_METADATA).execute([])
             values = dict(json.loads(text))
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+    except Exception as error:  # damage shows as almost any exception
         raise CheckpointError(
             f"{path}: not a readable ExecuTorch file (damaged, or made for another version)"
         ) from error

@@ -50,11 +50,11 @@ def load(path: Path, options: LoadOptions) -> LoadedModel:
             None if side.is_dynamic else side.get_length()
             for side in model.input(0).get_partial_shape()
         ]
-    except RuntimeError as error:
+        values = _read_values(model)
+    except Exception as error:  # damage shows as almost any exception
         raise CheckpointError(
             f"{path}: not a readable OpenVINO file (damaged, or needs a newer openvino)"
         ) from error
-    values = _read_values(model)
     if values.pop(OPENVINO_WEIGHTS_HASH, None) not in (None, hash_file(weights)):
         raise CheckpointError(f"{weights}: not the weights of {path.name}; copy both files again")
     if len(dimensions) != 4:

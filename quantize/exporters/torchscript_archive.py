@@ -8,7 +8,9 @@ stacks are left out. Tensors and code stay as they are, and so does every bit of
 
 from __future__ import annotations
 
+import ast
 import io
+import itertools
 import pickletools
 import re
 import struct
@@ -22,7 +24,8 @@ _OF_WRITER = ("version", ".data/serialization_id")
 _NAME = re.compile(r"__torch__(?:\.\w+)+")
 _DEFINITION = re.compile(r"^(?:class|def) (\w+)", re.MULTILINE)
 _COUNTER = re.compile(r"\.___torch_mangle_\d+(?=\.)")
-_TEMPORARY = re.compile(r"(?<![.\w\"'])_\d+\b")
+# Stands for the class that is being renamed; no code has it in it.
+_SELF = "__this_class__"
 
 
 def canonical(archive: bytes) -> bytes:
@@ -99,28 +102,54 @@ class _Classes:
             # A class may name itself; all that it is made of gets its name before.
             self._names[former] = former
             plain = _COUNTER.sub("", former)
-            text = _renumbered(self.rename(self._definitions[former].replace(former, "SELF")))
+            text = re.sub(re.escape(former) + r"(?!\w)", _SELF, self._definitions[former])
+            text = _renumbered(self.rename(text))
             new = self._known.get((plain, text))
             if new is None:
                 qualifier, _, own = plain.rpartition(".")
                 new = f"{qualifier}.___torch_mangle_{len(self._known)}.{own}"
                 self._known[plain, text] = new
                 file = new.rpartition(".")[0].replace(".", "/")
-                self.files[f"{_CODE}{file}.py"] = text.replace("SELF", new)
+                self.files[f"{_CODE}{file}.py"] = text.replace(_SELF, new)
             self._names[former] = new
         return self._names[former] + rest
 
 
 def _renumbered(text: str) -> str:
-    """Number the temporary variables of each function from 0; they are counted by file."""
-    head, *functions = re.split(r"^(?=\s*def )", text, flags=re.MULTILINE)
-    parts = [head]
-    for function in functions:
-        numbers: dict[str, str] = {}
-        for name in _TEMPORARY.findall(function):
-            numbers.setdefault(name, f"_{len(numbers)}")
-        parts.append(_TEMPORARY.sub(lambda found, new=numbers: new[found[0]], function))
-    return "".join(parts)
+    """Number the variables of each function by where they are first used; they are counted by file.
+
+    Their names without the number stay, and so do those of arguments.
+    """
+    lines = [line.encode() for line in text.splitlines()]
+    try:
+        tree = ast.parse(text)
+    except SyntaxError as error:
+        raise QuantizeError(
+            f"TorchScript for the model has the line {(error.text or '').strip()!r}: name no "
+            "module or attribute by a keyword of Python"
+        ) from error
+    for function in ast.walk(tree):
+        if not isinstance(function, ast.FunctionDef):
+            continue
+        found = [node for node in ast.walk(function) if isinstance(node, ast.Name)]
+        found.sort(key=lambda node: (node.lineno, node.col_offset))
+        assigned = {node.id for node in found if isinstance(node.ctx, ast.Store)}
+        assigned -= {argument.arg for argument in function.args.args}
+        taken = {node.id for node in found} - assigned
+        names: dict[str, str] = {}
+        for node in found:
+            if node.id in assigned and node.id not in names:
+                base = node.id.rstrip("0123456789")
+                free = (f"{base}{n}" for n in itertools.count() if f"{base}{n}" not in taken)
+                names[node.id] = next(free)
+                taken.add(names[node.id])
+        # From the end of a line to its beginning, so that places stay valid.
+        for node in reversed(found):
+            if node.id in names:
+                line, start = lines[node.lineno - 1], node.col_offset
+                end = start + len(node.id.encode())
+                lines[node.lineno - 1] = line[:start] + names[node.id].encode() + line[end:]
+    return "".join(f"{line.decode()}\n" for line in lines)
 
 
 def _renamed_globals(content: bytes, classes: _Classes) -> bytes:

@@ -107,6 +107,14 @@ def test_a_trace_that_does_not_generalise_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_module_named_by_a_keyword_is_refused(tmp_path: Path) -> None:
+    model = nn.Sequential()
+    model.add_module("lambda", nn.ReLU())
+    with pytest.raises(QuantizeError, match=r"has the line '.*lambda.*': name no module or"):
+        save_torchscript(model.eval(), torch.zeros(1, 3, 4, 4), tmp_path / "x.ts", {})
+    assert not (tmp_path / "x.ts").exists()
+
+
 def test_training_mode_is_refused(tmp_path: Path) -> None:
     with pytest.raises(QuantizeError, match="evaluation mode"):
         save_torchscript(nn.ReLU().train(), torch.zeros(1, 3, 4, 4), tmp_path / "x.ts", {})
@@ -157,10 +165,11 @@ class Net(nn.Module):
     def __init__(self):
         super().__init__()
         self.layers = nn.Sequential(Layer(), nn.Sequential(Layer(), nn.Conv2d(3, 3, 3)), Layer())
+        self.fc = nn.Linear(3, 4)
 
     def forward(self, x):
         y = self.layers(x)
-        return (y.mean((2, 3)) + y.amax((2, 3))) * y.shape[2]
+        return self.fc(y.mean((2, 3)) + y.amax((2, 3))) * y.shape[2]
 
 def save_all(folder):
     folder.mkdir()
@@ -194,6 +203,8 @@ def saved_thrice(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", ["plain.pt", "frozen.pt", "int8.pt"])
 def test_bytes_are_a_function_of_the_model(saved_thrice: Path, name: str) -> None:
+    module, _ = load_torchscript(saved_thrice / "first" / name)
+    assert module(torch.zeros(2, 3, 8, 8)).shape == (2, 4)
     first, again, moved = ((saved_thrice / place / name).read_bytes() for place in PLACES)
     assert first == again == moved
     assert b"debug_pkl" not in first

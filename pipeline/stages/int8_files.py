@@ -34,6 +34,7 @@ from quantize.exporters.torchscript import save_torchscript
 from quantize.measurements import QuantizationReport
 from quantize.static import convert_calibrated
 from reid_edge.core.cost import model_cost
+from reid_edge.core.errors import ModelError
 from reid_edge.core.int8_engine import quantized_engine
 from reid_edge.core.io import write_bytes
 from reid_edge.core.model_file import ModelMetadata
@@ -69,10 +70,16 @@ def make_int8(context: StageContext[QuantizeStage]) -> QuantizeResult:
         if trained is not None:
             models["qat"] = convert_calibrated(trained, bias_correction=False)
     in_float = choice.calibrated.scheme.float_layers
-    files = {
-        variant: _write(context, model, int8, variant, metadata, reference, in_float)
-        for variant, int8 in models.items()
-    }
+    files = {}
+    for variant, int8 in models.items():
+        try:
+            files[variant] = _write(context, model, int8, variant, metadata, reference, in_float)
+        except ModelError as error:
+            if variant != "qat":
+                raise
+            # As where training diverges; static int8 is kept.
+            logger.warning("quantize: int8_qat.pt is of no use: %s", error)
+            (context.folder / "int8_qat.pt").unlink()
     variants = {name: variant for name, (_, variant) in files.items()}
     kept, decision = _choose(context, variants)
     report, chosen = files[kept]

@@ -140,13 +140,24 @@ def test_static_is_kept_where_training_made_it_worse(
     tiny_data: ReidData, checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        row = run(tiny_data, checkpoint, tmp_path, qat={**QAT, "epochs": 1, "learning_rate": 0.1})
+        row = run(tiny_data, checkpoint, tmp_path, qat={**QAT, "epochs": 1, "learning_rate": 0.001})
     decision = row.quantization.decision
     assert row.quantization.kept == "static"
     assert "not better than static" in decision
     assert "int8.pt is int8_static.pt" in decision
     assert decision in caplog.text
     assert (tmp_path / "int8.pt").read_bytes() == (tmp_path / "int8_static.pt").read_bytes()
+
+
+def test_static_is_kept_where_training_collapsed(
+    tiny_data: ReidData, checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        row = run(tiny_data, checkpoint, tmp_path, qat={**QAT, "epochs": 1, "learning_rate": 0.1})
+    assert (row.quantization.kept, [*row.quantization.variants]) == ("static", ["static"])
+    assert "training diverged: static int8 is kept as int8.pt" in row.quantization.decision
+    assert "int8_qat.pt is of no use: the model gives the same embedding for all" in caplog.text
+    assert {path.name for path in tmp_path.glob("*.pt")} == {"int8.pt", "int8_static.pt"}
 
 
 def test_static_alone_is_one_file(tiny_data: ReidData, checkpoint: Path, tmp_path: Path) -> None:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from pipeline.config import Config
 from pipeline.plan import Plan, make_plan
 from pipeline.run_dir import RunDir
-from pipeline.stage import AnyStage, Training
+from pipeline.stage import AnyStage
 from reid_edge.core.devices import choose_device
 from reid_edge.core.errors import PipelineError, TrainingError
 from reid_edge.core.packages import how_to_install, missing_packages
 from reid_edge.data.schema import ReidData, relabel
+from reid_edge.training.launchers import check_launcher
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,6 +31,7 @@ def check_choices(config: Config) -> None:
     Raises:
         PipelineError: all losses of a training have weight 0, a training stops early without a
             validation, or a stage misses a package.
+        TrainingError: several devices are asked for in a task of Slurm, torchrun or the like.
     """
     if config.data.root is None and config.data.format != DRAWN_FORMAT:
         raise PipelineError(
@@ -45,6 +47,8 @@ def check_choices(config: Config) -> None:
             )
         for training in stage.all_trainings(config):
             settings = training.settings
+            if settings.epochs:
+                check_launcher(training.devices or config.devices)
             if settings.epochs and not (
                 any(training.distillation_weights.values()) or settings.losses.total_weight
             ):
@@ -73,7 +77,8 @@ def check_settings(config: Config) -> None:
 
     if config.device == "cuda" and not torch.cuda.is_available():
         raise PipelineError("device: cuda was asked for, but torch finds no GPU; use device=cpu")
-    if _trains_on_gpu(config) and torch.cuda.device_count() < config.devices:
+    on_gpu = choose_device(config.device) == "cuda"
+    if on_gpu and torch.cuda.device_count() < config.devices:
         raise PipelineError(
             f"devices: {config.devices} were asked for, but torch finds "
             f"{torch.cuda.device_count()} GPU(s); give as many, or device=cpu"
@@ -82,7 +87,32 @@ def check_settings(config: Config) -> None:
     for stage in stages:
         stage.check(config)
         for training in stage.all_trainings(config):
-            _check_training(config, training)
+            key, settings = training.key, training.settings
+            precision = settings.precision if settings.epochs and not on_gpu else "32-true"
+            if precision == "16-mixed":
+                raise PipelineError(
+                    f"{key}.precision: 16-mixed needs a GPU; on the CPU use bf16-mixed or 32-true"
+                )
+            able = torch.cpu.get_capabilities() if precision == "bf16-mixed" else {}
+            fast = able.get("avx512_bf16") or able.get("amx_bf16")
+            if able.get("architecture") == "x86_64" and not fast:
+                logger.warning(
+                    "%s.precision: bf16-mixed takes longer than 32-true on this processor, which "
+                    "has no arithmetic for it (AVX512-BF16 or AMX)", key,
+                )  # fmt: skip
+            if settings.frozen_layers:
+                from reid_edge.training.layers import match_layers
+
+                learns = (
+                    bool(training.distillation_weights.get("logits"))
+                    or settings.losses.cross_entropy > 0
+                )
+                try:
+                    match_layers(
+                        full_width_layers(config), settings.frozen_layers, classifier_learns=learns
+                    )
+                except TrainingError as error:
+                    raise PipelineError(f"{key}.{error}") from error
     for line in (line for stage in stages for line in stage.all_unused(config)):
         logger.warning("%s", line)
 
@@ -97,40 +127,6 @@ def full_width_layers(config: Config) -> nn.Module:
     from reid_edge.models.registry import build_model
 
     return build_model(config.model.architecture, embedding_dim=config.model.embedding_dim)
-
-
-def _trains_on_gpu(config: Config) -> bool:
-    return choose_device(config.device) == "cuda"
-
-
-def _check_training(config: Config, training: Training) -> None:
-    key, settings = training.key, training.settings
-    if settings.epochs and settings.precision == "16-mixed" and not _trains_on_gpu(config):
-        raise PipelineError(
-            f"{key}.precision: 16-mixed needs a GPU; on the CPU use bf16-mixed or 32-true"
-        )
-    if settings.epochs and settings.precision == "bf16-mixed" and not _trains_on_gpu(config):
-        import torch
-
-        able = torch.cpu.get_capabilities()
-        fast = able.get("avx512_bf16") or able.get("amx_bf16")
-        if able.get("architecture") == "x86_64" and not fast:
-            logger.warning(
-                "%s.precision: bf16-mixed takes longer than 32-true on this processor, which has "
-                "no arithmetic for it (AVX512-BF16 or AMX)", key,
-            )  # fmt: skip
-    if settings.frozen_layers:
-        from reid_edge.training.layers import match_layers
-
-        learns = (
-            bool(training.distillation_weights.get("logits")) or settings.losses.cross_entropy > 0
-        )
-        try:
-            match_layers(
-                full_width_layers(config), settings.frozen_layers, classifier_learns=learns
-            )
-        except TrainingError as error:
-            raise PipelineError(f"{key}.{error}") from error
 
 
 def checked_plan(

@@ -83,7 +83,11 @@ def fit(model: nn.Module, config: FitConfig) -> None:
         validation_loader = validation and validation.loader(
             height=config.height, width=config.width, workers=config.workers
         )
-        with quiet_lightning(), worker_errors_as_own(), one_log(config.devices) as inheritance:
+        with (
+            quiet_lightning(),
+            worker_errors_as_own(),
+            one_log(config.devices, config.folder) as inheritance,
+        ):
             _make_trainer(config, [*inheritance, *callbacks]).fit(
                 module,
                 loader,

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from pipeline.config import config_class
-from pipeline.preflight import check_batches, check_settings
-from reid_edge.core.errors import PipelineError
+from pipeline.preflight import check_batches, check_choices, check_settings
+from reid_edge.core.errors import PipelineError, TrainingError
 from reid_edge.data.readers.market1501 import read_market1501
 
 Config = config_class()
@@ -163,3 +163,13 @@ def test_training_int8_gets_what_is_not_held_back(tiny_market: Path) -> None:
             continue
         with pytest.raises(PipelineError, match=r"^quantize.qat: .*lower quantize.held_back_imag"):
             check_batches(config, data)
+
+
+def test_processes_are_not_started_in_a_task_of_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    monkeypatch.delenv("SLURM_JOB_NAME", raising=False)
+    check_choices(Config(stages=("train",)))
+    together = Config(stages=("train",), devices=2)
+    with pytest.raises(TrainingError, match=r"devices: 2 processes cannot be started in a task"):
+        check_choices(together)
+    check_choices(Config.model_validate({**together.model_dump(), "train": {"epochs": 0}}))

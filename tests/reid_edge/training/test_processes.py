@@ -1,8 +1,10 @@
 """Two processes on the CPU train as one."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -10,13 +12,14 @@ import torch
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from reid_edge.core.errors import DataError, TrainingError
+from reid_edge.core.lock import locked
 from reid_edge.data.augmentation import AugmentationSettings
 from reid_edge.data.loaders import training_loader
 from reid_edge.data.sampling import EpochSampler
 from reid_edge.data.schema import ReidData, relabel
 from reid_edge.models import build_model
 from reid_edge.training.fit_state import LAST, load_weights
-from reid_edge.training.processes import one_log
+from reid_edge.training.processes import die_with_parent, lock_descriptors, one_log
 
 pytestmark = pytest.mark.medium
 
@@ -171,9 +174,9 @@ def test_batches_for_all_devices_are_needed(tiny_data: ReidData) -> None:
         )  # fmt: skip
 
 
-def test_an_error_of_a_process_is_raised_as_ones_own() -> None:
+def test_an_error_of_a_process_is_raised_as_ones_own(tmp_path: Path) -> None:
     def fail(last: str) -> None:
-        with one_log(2):
+        with one_log(2, tmp_path):
             trace = f"-- Process 1 terminated with the following error:\nTraceback ...\n{last}\n"
             raise ProcessRaisedException(trace, 1, 4711)
 
@@ -194,3 +197,24 @@ def test_an_error_of_a_process_is_raised_as_ones_own() -> None:
             "exception, another exception occurred:\n\nTraceback (most recent call last):\n  ...\n"
             "ZeroDivisionError: division by zero"
         )
+
+
+def test_a_process_ends_with_its_parent_and_keeps_its_lock_until_then(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    with locked(tmp_path / "lock"):
+        (descriptor,) = lock_descriptors(tmp_path / "train")
+        assert not lock_descriptors(tmp_path / "train" / ".." / "..")
+        ours, theirs = os.pipe()
+        parent = os.fork()
+        if parent == 0:
+            if os.fork() == 0:
+                die_with_parent(os.getppid())
+                os.write(theirs, f"{os.fstat(descriptor).st_ino}".encode())
+            time.sleep(60)
+            os._exit(0)
+        os.close(theirs)
+        assert int(os.read(ours, 100)) == (tmp_path / "lock").stat().st_ino
+        os.kill(parent, signal.SIGKILL)
+        assert os.read(ours, 100) == b""  # closed by the end of the last process
+        os.waitpid(parent, 0)
+        os.close(ours)

@@ -56,7 +56,7 @@ and `python -m pipeline.search` is `reid-edge search`.
 | 0 | done |
 | 1 | `check`: the data set has problems |
 | 2 | bad input; one line on standard error says what is wrong and what to do |
-| 130 | interrupted |
+| 130, 143 | interrupted by SIGINT or SIGTERM; the same command resumes |
 
 """
 NAMES = """# Names

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from reid_edge.cli.interruption import Interruption
 from reid_edge.core.errors import DataError, ReidError, one_line
 from reid_edge.core.io import allow_any_file_name
 from reid_edge.data.paths import expand_home
 
 EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141  # as a program ends that SIGPIPE killed
 LOG_WIDTH = 160
 
@@ -100,33 +100,30 @@ class Guard:
 
         Returns:
             The exit code: the action's own (0 if it returns none), 2 for bad input and for what
-            ran out, 130 when interrupted, 141 when nobody reads the output any more.
+            ran out, 130 or 143 when SIGINT or SIGTERM interrupted it, 141 when nobody reads the
+            output any more.
         """
         allow_any_file_name()
         self._set_up_logging()
+        interruption = Interruption(lambda: say(self.interrupted))
         try:
-            code = action() or 0
-            sys.stdout.flush()
-        except ReidError as error:
-            say(f"error: {one_line(error)}")
-            return EXIT_BAD_INPUT
+            with interruption.listening():
+                code = action() or 0
+                sys.stdout.flush()
         except (
             KeyboardInterrupt,
             SystemExit,
         ) as error:  # Lightning turns the first into the second
-            if isinstance(error.__context__, BrokenPipeError):
+            if isinstance(error.__context__, BrokenPipeError) and not interruption.has_come():
                 return EXIT_BROKEN_PIPE  # rich ends the process when the reader of a table is gone
-            say(self.interrupted)
-            return EXIT_INTERRUPTED
-        except OSError as error:
+            return interruption.end()
+        except Exception as error:
+            # What fails because a signal ended a process of the group is no fault of its own.
+            if interruption.has_come(wait=is_about_processes(error)):
+                return interruption.end()
             if isinstance(error, BrokenPipeError) and _reader_is_gone():
                 return EXIT_BROKEN_PIPE
-            where = f"{error.filename}: " if error.filename else ""
-            hint = f"; {self.file_hint}" if self.file_hint else ""
-            say(f"error: {where}{error.strerror or one_line(error)}{hint}")
-            return EXIT_BAD_INPUT
-        except Exception as error:
-            line = self._what_ran_out(error)
+            line = self._describe(error)
             if line is None:
                 raise
             say(f"error: {line}")
@@ -140,6 +137,16 @@ class Guard:
             package.setLevel(logging.INFO)
             package.handlers = [handler]
             package.propagate = False
+
+    def _describe(self, error: Exception) -> str | None:
+        """Return an error as one line, or None if it is a fault of the program."""
+        if isinstance(error, ReidError):
+            return one_line(error)
+        if isinstance(error, OSError):
+            where = f"{error.filename}: " if error.filename else ""
+            hint = f"; {self.file_hint}" if self.file_hint else ""
+            return f"{where}{error.strerror or one_line(error)}{hint}"
+        return self._what_ran_out(error)
 
     def _what_ran_out(self, error: Exception) -> str | None:
         """Say which resource ran out, or return None if the error is of another kind.
@@ -177,6 +184,12 @@ class Guard:
                 f"small; give more of it (docker run --shm-size=2g), or {self.worker_hint}"
             )
         return None
+
+
+def is_about_processes(error: Exception) -> bool:
+    """Return whether an error may be that another process has ended."""
+    words = ("DataLoader worker", "process", "Broken pipe", "Connection reset")
+    return isinstance(error, EOFError | ConnectionError) or any(w in str(error) for w in words)
 
 
 def _reader_is_gone() -> bool:

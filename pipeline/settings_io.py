@@ -16,6 +16,10 @@ from pipeline.shipped_configs import shipped_config
 from pipeline.stage import Stages
 from reid_edge.core.errors import PipelineError
 
+# Limits of a YAML document; the largest configuration has 4 levels and some 100 values.
+MOST_LEVELS = 30
+MOST_VALUES = 100_000
+STRING, MERGE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"
 # Words of former keys, and those that took their place.
 RENAMED = (("pictures", "images"), ("picture", "image"))
 
@@ -52,8 +56,10 @@ def load_config(
         if not text.strip():
             raise PipelineError(f"{key}: no value behind '='; write null to mean none")
         try:
-            value = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            value = parse_yaml(text)
+        except PipelineError as error:
+            raise PipelineError(f"{key}: {error}") from error
+        except (yaml.YAMLError, ValueError) as error:
             shown = text if len(text) <= 80 else f"{text[:80]}..."
             raise PipelineError(
                 f"{key}: cannot read the value {shown!r}; quote it as YAML"
@@ -102,23 +108,68 @@ def _read(path: Path, kind: type[Config], seen: tuple[Path, ...]) -> dict[str, A
             f"{path}: cannot read this configuration; give --config an existing YAML file"
         ) from error
     try:
-        content = yaml.safe_load(text) or {}
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        content = parse_yaml(text)
+    except PipelineError as error:
+        raise PipelineError(f"{path}: {error}") from error
+    except (yaml.YAMLError, ValueError) as error:
         where = getattr(error, "problem_mark", None)
         line = f" at line {where.line + 1}" if where is not None else ""
         raise PipelineError(
             f"{path}: not valid YAML{line}; check indentation and colons"
         ) from error
+    if content is None:
+        raise PipelineError(
+            f"{path}: holds no settings; write some as 'key: value', or copy it again"
+        )
     if not isinstance(content, dict):
         raise PipelineError(f"{path}: expected settings as 'key: value', found a single value")
     base = content.pop("extends", None)
     if base is None:
         return content
-    if "\0" in str(base):
-        raise PipelineError(f"{path}: 'extends' is no path: {str(base)!r}")
-    beside = path.parent / str(base)
-    found = beside if beside.exists() else shipped_config(Path(str(base))) or beside
+    if not isinstance(base, str) or "\0" in base or not base:
+        raise PipelineError(f"{path}: extends: expected the name of a file, found {base!r}")
+    beside = path.parent / base
+    found = beside if beside.exists() else shipped_config(Path(base)) or beside
     return _merge(_read(found, kind, (*seen, path.resolve())), content, kind)
+
+
+def parse_yaml(text: str) -> Any:
+    """Return the value of a YAML document.
+
+    Raises:
+        PipelineError: it is nested too deep, aliases make it too large, or a key is no text.
+        yaml.YAMLError, ValueError: it is no YAML.
+    """
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        size = 0 if root is None else _expanded_size(root, {}, MOST_LEVELS)
+    except RecursionError as error:
+        raise PipelineError(f"nested deeper than {MOST_LEVELS} levels; flatten it") from error
+    if size > MOST_VALUES:
+        raise PipelineError(
+            f"more than {MOST_VALUES:,} values once aliases are replaced; write them out"
+        )
+    return yaml.safe_load(text)
+
+
+def _expanded_size(node: yaml.Node, known: dict[int, int], levels: int) -> int:
+    """Return how many values a node has with its aliases replaced."""
+    if levels == 0:  # an alias of a node inside itself ends here, too
+        raise RecursionError
+    if id(node) not in known:
+        children: list[yaml.Node] = []
+        if isinstance(node, yaml.SequenceNode):
+            children = node.value
+        elif isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if key.tag not in (STRING, MERGE):
+                    raise PipelineError(
+                        f"line {key.start_mark.line + 1}: the key {key.value!r} is no text; "
+                        "put it in quotes if it is meant"
+                    )
+                children.append(value)
+        known[id(node)] = 1 + sum(_expanded_size(child, known, levels - 1) for child in children)
+    return known[id(node)]
 
 
 def _merge(

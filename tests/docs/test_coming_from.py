@@ -32,7 +32,7 @@ def test_the_tables_are_found() -> None:
 @pytest.mark.parametrize("code", dict.fromkeys(SETTINGS))
 def test_settings_load_together(code: str, tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
-    path.write_text("")
+    path.write_text("{}")
     given = shlex.split(code)
     assert [one for one in given if not SETTING.match(one)] == []
     load_config(path, given)
@@ -41,7 +41,7 @@ def test_settings_load_together(code: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("code", dict.fromkeys(OPTIONS))
 def test_options_are_those_of_run(code: str, tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
-    path.write_text("")
+    path.write_text("{}")
     options = parse_arguments(shlex.split(code), "run_pipeline.py")
     load_config(path, options.overrides, options.stages)
 

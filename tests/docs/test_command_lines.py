@@ -125,7 +125,7 @@ def check_settings(options: argparse.Namespace, folder: Path) -> None:
     """Check that configuration, stages and settings of a command are known."""
     if options.config is None:
         path = folder / "config.yaml"
-        path.write_text("")
+        path.write_text("{}")
     else:
         path = find_config(options.config)
     load_config(path, options.overrides, options.stages)

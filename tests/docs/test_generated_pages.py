@@ -28,7 +28,7 @@ def test_a_setting_given_its_default_changes_nothing(tmp_path: Path) -> None:
     rows = re.findall(r"^\| `([a-z_.0-9]+)` \| `(.*?)` \|", settings_page(), re.MULTILINE)
     assert sorted(key for key, _ in rows) == sorted(setting_keys())
     path = tmp_path / "config.yaml"
-    path.write_text("")
+    path.write_text("{}")
     for key, default in rows:
         assert load_config(path, [f"{key}={default}"]) == config_class()(), key
 

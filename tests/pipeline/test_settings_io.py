@@ -101,7 +101,7 @@ WRONG = {
 @pytest.mark.parametrize("override", WRONG)
 def test_wrong_overrides(tmp_path: Path, override: str) -> None:
     with pytest.raises(PipelineError, match=WRONG[override]) as caught:
-        load_config(write(tmp_path, ""), [override])
+        load_config(write(tmp_path, "{}"), [override])
     assert "\n" not in str(caught.value)
 
 
@@ -141,7 +141,7 @@ WRONG_STAGES = {
 @pytest.mark.parametrize("stages", WRONG_STAGES)
 def test_wrong_stages(tmp_path: Path, stages: str) -> None:
     with pytest.raises(PipelineError, match=WRONG_STAGES[stages]):
-        load_config(write(tmp_path, ""), stages=stages)
+        load_config(write(tmp_path, "{}"), stages=stages)
 
 
 @pytest.mark.parametrize("value", [".inf", "-.inf", ".nan", "1e400", "1.0e+400"])
@@ -179,3 +179,38 @@ def test_every_setting_has_a_description() -> None:
                 assert entry.description, prefix + name
 
     check(Config, "")
+
+
+BOMB = "\n".join(["a0: &a0 [1, 1]", *(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 40))])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "holds no settings"),
+        ("# nothing\n", "holds no settings"),
+        ("train: " + "[" * 500 + "]" * 500, "nested deeper than 30 levels"),
+        ("train: " + "[" * 5000 + "]" * 5000, "nested deeper than 30 levels"),
+        (BOMB, "more than 100,000 values once aliases are replaced"),
+        ("train: &a [*a]", "nested deeper than 30 levels"),
+        ("1: 2", "line 1: the key '1' is no text"),
+        ("train: {epochs: 2}\non: 3", "line 2: the key 'on' is no text"),
+        ("prune: {ratios: {0.5: 0.5}}", "line 1: the key '0.5' is no text"),
+        ("? [a]\n: 2", "line 1: the key"),
+        ('extends: "a\\0b"', "extends: expected the name of a file, found 'a\\x00b'"),
+        ("extends: [base.yaml]", "extends: expected the name of a file, found ['base.yaml']"),
+        ("extends: 3", "extends: expected the name of a file, found 3"),
+    ],
+)
+def test_yaml_that_no_configuration_is(tmp_path: Path, text: str, words: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(PipelineError, match=re.escape(words)) as caught:
+        load_config(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["[" * 500 + "]" * 500, "{1: 2}"])
+def test_the_value_of_an_override_has_the_same_limits(tmp_path: Path, value: str) -> None:
+    with pytest.raises(PipelineError, match=r"^prune.ratios: (nested deeper|line 1: the key)"):
+        load_config(write(tmp_path, "name: x"), [f"prune.ratios={value}"])

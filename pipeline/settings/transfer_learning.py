@@ -1,22 +1,13 @@
 """Section ``transfer_learning``: the words of other projects for settings of train and transfer."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pipeline.settings.section import FilePath, Settings
 
 GROUPS = ("conv1", "conv2", "conv3", "conv4", "conv5")  # of OSNet
-
-
-def _names(value: object) -> object:
-    """Return the names of OSNet's first groups if a number of them is given."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        return value
-    if not 0 <= value <= len(GROUPS):
-        raise ValueError(f"expected names of layers, or a number up to {len(GROUPS)}")
-    return GROUPS[:value]
 
 
 class TransferLearningSettings(Settings):
@@ -30,12 +21,21 @@ class TransferLearningSettings(Settings):
     source_checkpoint: FilePath | None = Field(
         None, description="weights of the full-width model (train.pretrained)"
     )
-    freeze_layers: Annotated[tuple[str, ...], BeforeValidator(_names)] = Field(
+    freeze_layers: tuple[str, ...] = Field(
         (),
         description="layers that do not learn after the cut (transfer.tuning.frozen_layers): names "
         "or patterns, or how many of OSNet's conv1 to conv5. Without "
         "transfer.tuning.frozen_epochs they are frozen in all epochs",
     )
+
+    @field_validator("freeze_layers", mode="before")
+    @classmethod
+    def _name_layers(cls, value: object) -> object:
+        if not isinstance(value, int) or isinstance(value, bool):
+            return value
+        if not 0 <= value <= len(GROUPS):
+            raise ValueError(f"expected names of layers, or a number up to {len(GROUPS)}")
+        return GROUPS[:value]
 
     @model_validator(mode="after")
     def _has_a_source(self) -> Self:

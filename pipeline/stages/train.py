@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field, field_validator
 
 from pipeline.settings.section import FilePath
 from pipeline.stage import NamedFile, Stage
@@ -18,17 +18,10 @@ if TYPE_CHECKING:
     from pipeline.stage_results import StageResult
 
 
-def _path_of_published(value: object) -> object:
-    """Return the path in the cache of published weights, if they are named; else the value."""
-    if isinstance(value, str) and value in PUBLISHED and not Path(value).exists():
-        return str(PUBLISHED.load(value).path)
-    return value
-
-
 class TrainStage(TrainingSettings):
     """Stage ``train``: the full-width model."""
 
-    pretrained: Annotated[FilePath | None, BeforeValidator(_path_of_published)] = Field(
+    pretrained: FilePath | None = Field(
         None,
         description="weights to start from, a file or the name of published ones "
         "(`osnet_x1_0_imagenet`); layers behind the backbone may be missing, with "
@@ -39,6 +32,13 @@ class TrainStage(TrainingSettings):
         description="which weights to take of a file that holds several, such as "
         "`state_dict_ema`; none: the usual ones, which the log names where there are others",
     )
+
+    @field_validator("pretrained", mode="before")
+    @classmethod
+    def _find_published(cls, value: object) -> object:
+        if isinstance(value, str) and value in PUBLISHED and not Path(value).exists():
+            return str(PUBLISHED.load(value).path)
+        return value
 
 
 def run(context: StageContext[TrainStage]) -> StageResult:

@@ -47,6 +47,7 @@ def run_stages(config: Config, run: RunDir, *, restart_from: str | None = None) 
     Returns:
         The plan that was carried out.
     """
+    run.remove_leftovers()
     # Before CUDA starts: with this, its kernels give the same bits every time.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if config.threads is not None:
@@ -145,6 +146,5 @@ def _run_stage(
             resumed=resumed,
         )
     )
-    for leftover in folder.rglob("*.ckpt"):
-        leftover.unlink()
+    run.remove_leftovers()
     logger.info("%s: done in %.0f s", stage.name, seconds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from reid_edge.core.checksums import CHECKSUMS
 from reid_edge.core.errors import PipelineError
 from reid_edge.core.io import hash_file, write_bytes, write_json
 from reid_edge.core.lock import locked
@@ -31,6 +33,8 @@ PLAN = "plan.json"
 SUPERSEDED = "superseded"
 LOCK = "lock"
 RESTART_FILE = "restart.json"
+# How the files and folders are called that are renamed when they are complete.
+HALF_WRITTEN = ("*.partial", ".*.tmp", ".*.unfinished")
 MODEL_SUFFIXES = (".pt", ".onnx", ".xml", ".bin", ".pte", ".tar")
 # Names in the run's folder that no stage may have.
 RESERVED = (SUPERSEDED, LOCK, "search")
@@ -132,8 +136,27 @@ class RunDir:
             named.append(result.model.file)
         returned = [part for name in named for part in model_file_parts(self.path / name)]
         own = [path for path in returned if path.parent == folder]
-        paths = dict.fromkeys([*models, *own, folder / KEPT])
+        paths = dict.fromkeys([*models, *own, folder / KEPT, folder / PLAN])
         return {path.name: hash_file(path) for path in paths if path.is_file()}
+
+    def remove_leftovers(self) -> None:
+        """Remove what a killed command left and nothing resumes from.
+
+        These are half written files and, of finished stages, the state for resuming. The caller
+        holds the lock, so that nobody else writes here.
+        """
+        folders = [self.stage_dir(name) for name in self.stages.names]
+        finished = [folder for folder in folders if (folder / STAGE_FILE).exists()]
+        left = [path for folder in finished for path in folder.rglob("*.ckpt")]
+        left += [path for folder in finished for path in folder.rglob(CHECKSUMS)]
+        for folder in (*folders, self.path / SUPERSEDED):
+            left += [path for pattern in HALF_WRITTEN for path in folder.rglob(pattern)]
+        left += [path for pattern in HALF_WRITTEN for path in self.path.glob(pattern)]
+        for path in left:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
     def finish(self, record: StageRecord) -> None:
         """Write a stage's record, which marks it as finished."""

@@ -331,7 +331,8 @@ class StageRecord(Result):
             :func:`pipeline.dependencies.fingerprint`.
         settings: the settings that the stage depends on.
         inputs: hashes of what it was made from, by name: images, parent checkpoint, teacher.
-        outputs: hashes of the model files that it made, and of ``kept.json``, by file name.
+        outputs: hashes of the model files that it made, of ``kept.json`` and of ``plan.json``, by
+            file name.
         versions: versions of Python and of the libraries that results depend on.
         seed: seed of all random draws.
         seconds: wall time; if ``resumed``, since the last interruption.

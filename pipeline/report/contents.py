@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Literal
 
@@ -21,9 +22,12 @@ from pipeline.stage_results import (
     headline,
 )
 from prune.report import IterationReport, read_report
+from reid_edge.core.errors import PruneError, one_line
 from reid_edge.core.io import write_bytes
 
 REPORT_JSON = "report.json"
+
+logger = logging.getLogger(__name__)
 
 
 class ReportRow(Result):
@@ -146,7 +150,13 @@ def iteration_reports(run: RunDir) -> list[IterationReport]:
     for stage in run.stages.cutting:
         paths = run.stage_dir(stage).glob("iteration_*/iteration.json")
         found += sorted((path for path in paths if _number(path)), key=_number)
-    return [read_report(path) for path in found]
+    reports = []
+    for path in found:
+        try:
+            reports.append(read_report(path))
+        except PruneError as error:
+            logger.warning("%s; the report leaves it out", one_line(error))
+    return reports
 
 
 def _number(path: Path) -> int:

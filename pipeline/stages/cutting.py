@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ from prune.layer_widths import layer_widths
 from prune.nni_backend import find_groups
 from prune.plan_file import PlanFile, read_plan, write_plan
 from prune.surgery import cut
+from reid_edge.core.checksums import are_intact, record_checksums
 from reid_edge.models.registry import build_model
 
 if TYPE_CHECKING:
@@ -71,7 +73,10 @@ def cut_to_target(
     groups = find_groups(source, torch.zeros(2, 3, *TRACE_SIZE))
     plan = context.folder / PLAN
     # Once the widths are written they do not change, however they were found.
-    if not plan.exists():
+    if not are_intact(plan):
+        # Without them, nothing is known about the iterations that are there.
+        for folder in context.folder.glob("iteration_*/"):
+            shutil.rmtree(folder)
         _write_plan(context, stage, source, groups, plan)
     final = {**layer_widths(source), **read_plan(plan).widths}
     _, *plans = schedule(context.settings, source, final)
@@ -123,6 +128,7 @@ def _write_plan(
         note=f"{context.stage}.target={context.settings.target}",
     )
     write_plan(path, plan)
+    record_checksums(path)
     logger.info(
         "%s: planned %.1f M MACs, %s parameters (%s)",
         context.stage, cost.macs / 1e6, f"{cost.parameters:,}", path,

@@ -17,6 +17,7 @@ from prune.criteria.criterion import Criterion, ScoringData
 from prune.hints import hint_channels
 from prune.report import read_report
 from prune.surgery import Cut
+from reid_edge.core.checksums import are_intact
 from reid_edge.core.io import write_bytes, write_json
 from reid_edge.metrics.results import Evaluation
 from reid_edge.models.checkpoint import describe, load_checkpoint, save_checkpoint
@@ -106,9 +107,14 @@ class Iteration:
         """Return the largest number of tuning rounds."""
         return 1 if self.accuracy_budget is None else 1 + self.settings.extra_tuning
 
+    @property
+    def results(self) -> tuple[Path, ...]:
+        """Return the files that it leaves, the last of them its report."""
+        return tuple(self.folder / name for name in (CHECKPOINT, KEPT, METRICS, REPORT))
+
     def is_finished(self) -> bool:
-        """Return whether its report is written."""
-        return (self.folder / REPORT).exists()
+        """Return whether its report is written, and nothing that it left is damaged."""
+        return (self.folder / REPORT).exists() and are_intact(*self.results)
 
     def hints(self, model: nn.Module) -> dict[str, Tensor]:
         """Return the kept channels at which its model is compared with the full-width model."""

@@ -2,6 +2,7 @@
 
 The folder of an iteration is filled in two steps, and a JSON file marks the end of each step:
 ``cut.json`` is written after reconstruction and recalibration, ``iteration.json`` after tuning.
+The files of a step have checksums: a step with a damaged file is made again.
 """
 
 import logging
@@ -24,6 +25,7 @@ from prune.recalibrate import rebase, recalibrate
 from prune.reconstruct import LayerFit, reconstruct
 from prune.report import read_report, report_cut, write_report
 from prune.surgery import Cut, compose_kept
+from reid_edge.core.checksums import are_intact, record_checksums
 
 CUT_REPORT = "cut.json"
 COMPACT = "compact.pt"
@@ -36,7 +38,8 @@ logger = logging.getLogger(__name__)
 def run_iteration(iteration: Iteration, state: State) -> None:
     """Take a model to the planned widths; an interrupted iteration is resumed."""
     folder, context = iteration.folder, iteration.context
-    if not (folder / CUT_REPORT).exists():
+    cut = [folder / name for name in (COMPACT, KEPT, CUT_REPORT)]
+    if not (folder / CUT_REPORT).exists() or not are_intact(*cut):
         _cut_and_reconstruct(iteration, state)
     report = read_report(folder / CUT_REPORT)
     seconds = dict(report.seconds)
@@ -60,6 +63,7 @@ def run_iteration(iteration: Iteration, state: State) -> None:
         }
     )
     write_report(folder / REPORT, report)
+    record_checksums(*iteration.results)
     for line in report.summary().splitlines():
         logger.info("%s: %s", iteration.label, line)
 
@@ -111,6 +115,7 @@ def _cut_and_reconstruct(iteration: Iteration, state: State) -> None:
         }
     )
     write_report(iteration.folder / CUT_REPORT, report)
+    record_checksums(*(iteration.folder / name for name in (COMPACT, KEPT, CUT_REPORT)))
 
 
 def _reconstruct(

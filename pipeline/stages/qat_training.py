@@ -1,6 +1,7 @@
 """Quantization-aware training of the stage ``quantize``."""
 
 import copy
+import io
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -19,8 +20,8 @@ from quantize.agreement import Reference
 from quantize.calibrate import Calibrated
 from quantize.qat import freeze_batchnorm, freeze_observers, prepare_qat, trained_calibration
 from quantize.static import convert_calibrated, with_corrected_biases
+from reid_edge.core.checksums import write_checked
 from reid_edge.core.errors import DivergenceError
-from reid_edge.core.io import write_torch
 from reid_edge.data.schema import Sample
 from reid_edge.models.checkpoint import read_torch_file
 from reid_edge.training.distillation import Teacher
@@ -101,7 +102,9 @@ class KeepNearest(Callback):
         # Overflowed statistics give NaN, which must not count as the smallest error.
         error = judged if math.isfinite(judged) else math.inf
         if error < min(self.errors, default=math.inf):
-            write_torch(self._path, {"state_dict": self._student.embed.state_dict()})
+            buffer = io.BytesIO()
+            torch.save({"state_dict": self._student.embed.state_dict()}, buffer)
+            write_checked(self._path, buffer.getbuffer())
         self.errors.append(error)
         logger.info(
             "%s: epoch %d, 1 - cosine to the float model %.5f", self._label, len(self.errors), error

@@ -11,6 +11,7 @@ from pipeline.stage_results import headline
 from pipeline.stages.common import train_model
 from pipeline.stages.iteration import REPORT, Iteration, read_metrics, write_metrics
 from prune.report import read_report
+from reid_edge.core.checksums import are_intact, record_checksums
 from reid_edge.metrics.results import Evaluation
 from reid_edge.models.checkpoint import load_checkpoint
 from reid_edge.training.distillation import Teacher
@@ -51,7 +52,7 @@ def tune_within_budget(iteration: Iteration, start: str, before: float) -> tuple
     for number in range(iteration.rounds):
         last = number == iteration.rounds - 1
         made, measured = folder / f"round_{number}.pt", folder / f"round_{number}.json"
-        if measured.exists():
+        if measured.exists() and are_intact(made, measured):
             model, _ = load_checkpoint(made)
             metrics = read_metrics(measured)
         else:
@@ -72,6 +73,7 @@ def tune_within_budget(iteration: Iteration, start: str, before: float) -> tuple
             if not last:
                 iteration.save(made.name, model)
                 write_metrics(measured, metrics)
+                record_checksums(made, measured)
         judged = judge(iteration, model, metrics)
         found.append(Tuned(copy.deepcopy(model), metrics, judged))
         lost = before - judged

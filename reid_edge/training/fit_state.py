@@ -1,14 +1,19 @@
 """The state of a training after an epoch: its files, its progress, its weights."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
 
+from reid_edge.core.checksums import are_intact, forget_files, read_checksums
 from reid_edge.models.checkpoint import read_torch_file
 
 LAST = "last.ckpt"
 BEST = "best.ckpt"
+SUFFIX = ".ckpt"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -27,10 +32,15 @@ class Progress:
 def read_progress(folder: Path, steps_per_epoch: int) -> Progress:
     """Read how far the training is whose state is kept in a folder.
 
-    Raises:
-        CheckpointError: the state cannot be read.
+    If a file of the state is damaged or missing, all are removed: the training begins again.
     """
-    if not (folder / LAST).exists():
+    state = {folder / LAST, *folder.glob(f"*{SUFFIX}")}
+    state |= {folder / name for name in read_checksums(folder) if name.endswith(SUFFIX)}
+    if not any(path.exists() for path in state):
+        return Progress()
+    if not are_intact(*sorted(state)):
+        logger.warning("%s: the training begins again, its state is damaged", folder)
+        forget_files(state)
         return Progress()
     content = read_torch_file(folder / LAST)
     return Progress(

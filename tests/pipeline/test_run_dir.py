@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.report.contents import iteration_reports
 from pipeline.run_dir import RunDir
-from pipeline.stage_results import StageRecord
+from pipeline.stage_results import StageRecord, StageResult
 from reid_edge.core.errors import PipelineError
 
 RECORD = StageRecord(
@@ -107,3 +108,40 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(PipelineError, match="cannot make the run folder"):
         RunDir(tmp_path / "file" / "run").create()
+
+
+def test_what_a_killed_command_left_is_removed(run: RunDir) -> None:
+    left = (
+        "train/last.ckpt", "train/checksums.json", "train/iteration_1/best.ckpt",
+        "export/.float.onnx.4711.tmp", "latency.json.partial", "superseded/train-1/x.json.partial",
+        ".images-1.abc.unfinished/a.jpg",
+    )  # fmt: skip
+    kept = ("train/checkpoint.pt", "prune/last.ckpt", "prune/checksums.json", "export/float.onnx",
+            "superseded/train-1/last.ckpt", "images-1/a.jpg.partial")  # fmt: skip
+    for name in (*left, *kept):
+        (run.path / name).parent.mkdir(parents=True, exist_ok=True)
+        (run.path / name).touch()
+    run.finish(RECORD)  # the stage train is finished, prune and export are not
+    run.remove_leftovers()
+    assert [name for name in left if (run.path / name).exists()] == []
+    assert [name for name in kept if not (run.path / name).exists()] == []
+
+
+def test_a_plan_is_an_output(run: RunDir) -> None:
+    (run.stage_dir("prune")).mkdir()
+    for name in ("checkpoint.pt", "kept.json", "plan.json", "metrics.json"):
+        (run.stage_dir("prune") / name).write_text(name)
+    outputs = run.hash_outputs("prune", StageResult())
+    assert list(outputs) == ["checkpoint.pt", "kept.json", "plan.json"]
+
+
+@pytest.mark.parametrize("content", ["", '{"iteration": 1', "[]"])
+def test_a_truncated_report_of_an_iteration_is_left_out(
+    run: RunDir, caplog: pytest.LogCaptureFixture, content: str
+) -> None:
+    path = run.stage_dir("prune") / "iteration_1" / "iteration.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    with caplog.at_level("WARNING", logger="pipeline"):
+        assert iteration_reports(run) == []
+    assert "the report leaves it out" in caplog.text

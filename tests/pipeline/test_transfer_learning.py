@@ -20,7 +20,8 @@ def load(*overrides: str) -> Config:
 def test_they_are_the_settings_that_they_set(tmp_path: Path) -> None:
     plain = tmp_path / "plain.yaml"
     plain.write_text(
-        "extends: osnet_x0_5.yaml\nname: transfer_learning\nstages: [train, transfer, quantize]\n"
+        "extends: osnet_x0_5.yaml\nname: config_transfer_learning\n"
+        "stages: [train, transfer, quantize]\n"
         "train: {epochs: 0, pretrained: x1_0.pth.tar}\n"
         "transfer:\n  target: osnet_x0_5\n  tuning:\n    epochs: 30\n    learning_rate: 3.5e-4\n"
         "    warmup_epochs: 5\n    augmentation: {crop_padding: 10, erasing: 0.3}\n"
@@ -98,7 +99,7 @@ def test_the_configuration_is_found_by_the_name_that_hydra_has_for_it(
     monkeypatch.chdir(tmp_path)
     given = [*arguments, f"{SOURCE}={tmp_path}/x1_0.pth.tar"]
     config, _ = resolve(parse_arguments(given, "run_pipeline.py"))
-    assert config.name == "transfer_learning"
+    assert config.name == "config_transfer_learning"
     # A project's own configuration of the name comes first.
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "config_transfer_learning.yaml").write_text("name: own\n")

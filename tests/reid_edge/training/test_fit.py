@@ -1,6 +1,7 @@
 """An interrupted training ends with the same bits as one that was never interrupted."""
 
 import csv
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,8 @@ import pytest
 import torch
 from torch import nn
 
-from reid_edge.core.errors import CheckpointError, DataError, TrainingError
+from reid_edge.core.checksums import CHECKSUMS
+from reid_edge.core.errors import DataError, TrainingError
 from reid_edge.data.augmentation import AugmentationSettings
 from reid_edge.data.loaders import stack_images
 from reid_edge.data.schema import ReidData, Sample
@@ -22,7 +24,7 @@ from reid_edge.training.checkpoint_io import AtomicCheckpointIO
 from reid_edge.training.distillation import Teacher
 from reid_edge.training.fit import fit
 from reid_edge.training.fit_config import FitConfig
-from reid_edge.training.fit_state import BEST, LAST, load_weights
+from reid_edge.training.fit_state import BEST, LAST, Progress, load_weights, read_progress
 from reid_edge.training.module import ReidModule
 from reid_edge.training.settings import DistillationSettings, LossSettings, TrainingSettings
 from reid_edge.training.validation import Validation
@@ -378,10 +380,29 @@ def test_a_teacher_of_hints_alone_needs_hints(tiny_data: ReidData, tmp_path: Pat
     assert Teacher(make_model(), weights, {"conv1": None}).has_terms
 
 
-def test_a_damaged_state_is_named(tiny_data: ReidData, tmp_path: Path) -> None:
-    (tmp_path / LAST).write_bytes(b"half")
-    with pytest.raises(CheckpointError, match=r"last.ckpt: not a readable checkpoint"):
-        fit(make_model(), config(tiny_data.train, SETTINGS, tmp_path))
+@pytest.mark.parametrize("damaged", [LAST, BEST])
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "no checksum"])
+def test_a_training_whose_state_is_damaged_begins_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damaged: str, damage: str
+) -> None:
+    for name in (LAST, BEST):
+        AtomicCheckpointIO().save_checkpoint({"global_step": 6, "callbacks": {}}, tmp_path / name)
+    assert read_progress(tmp_path, 3).epochs == 2
+    path = tmp_path / damaged
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content if damage == "flip" else content[:-100])
+    if damage == "remove":
+        path.unlink()
+    if damage == "no checksum":
+        (tmp_path / CHECKSUMS).unlink()
+    with caplog.at_level(logging.WARNING):
+        assert read_progress(tmp_path, 3) == Progress()
+    assert "the training begins again, its state is damaged" in caplog.text
+    assert not list(tmp_path.glob("*.ckpt"))
+    caplog.clear()
+    assert read_progress(tmp_path, 3) == Progress()
+    assert not caplog.text
 
 
 def test_an_image_that_vanishes_is_named(tiny_data: ReidData, tmp_path: Path) -> None:

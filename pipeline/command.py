@@ -47,8 +47,6 @@ def main(arguments: Sequence[str], prog: str = "run_pipeline.py") -> int:
     options = parse_arguments(arguments, prog)
 
     def command() -> None:
-        from pipeline.preflight import check_choices
-
         check_extra(prog)
         if options.report:
             run = run_to_report(options)
@@ -62,6 +60,8 @@ def main(arguments: Sequence[str], prog: str = "run_pipeline.py") -> int:
                 f"--from {options.restart}: unknown stage; stages are {', '.join(STAGES)}"
             )
         run.check()
+        from pipeline.preflight import check_choices
+
         check_choices(config)
         from pipeline.report.show import finish_run, show_plan
 

@@ -13,6 +13,7 @@ from typing import NoReturn
 from reid_edge.cli.interruption import Interruption
 from reid_edge.core.errors import DataError, ReidError, one_line
 from reid_edge.core.io import allow_any_file_name
+from reid_edge.core.openmp import limit_spinning
 from reid_edge.data.paths import expand_home
 
 EXIT_BAD_INPUT = 2
@@ -103,6 +104,7 @@ class Guard:
             ran out, 130 or 143 when SIGINT or SIGTERM interrupted it, 141 when nobody reads the
             output any more.
         """
+        limit_spinning()  # before the action imports PyTorch
         allow_any_file_name()
         self._set_up_logging()
         interruption = Interruption(lambda: say(self.interrupted))

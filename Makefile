@@ -13,12 +13,13 @@ else
 TORCH = $(LOCKED) -r locks/torch.txt
 endif
 
-.PHONY: help demo test test-fast test-slow fuzz test-arm lint format bench docs wheel lock audit clean
+.PHONY: help demo test test-fast test-slow fuzz reliability test-arm lint format bench docs wheel lock audit clean
 
 help:
 	@echo "make demo       the whole pipeline on synthetic images, a few minutes"
 	@echo "make test       all tests but those that take more than a minute"
 	@echo "make test-fast  the tests that take seconds"
+	@echo "make reliability  200 kills, broken disks and damaged files over all stages; KILLS=20 runs fewer"
 	@echo "make fuzz       5000 damaged or odd inputs of every kind; INPUTS=500 runs fewer"
 	@echo "make test-slow  the tests that take more than a minute"
 	@echo "make test-arm   int8 files on an emulated ARM machine, which it sets up in .arm/ (docs/results/arm.md)"
@@ -69,7 +70,11 @@ test-fast: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
 	  -m "not slow and not arm and not medium"
 
+KILLS ?= 200
 INPUTS ?= 5000
+
+reliability: .venv/installed-dev
+	$(BIN)/python -m tests.reliability --kills $(KILLS)
 
 fuzz: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --inputs $(INPUTS)

@@ -1,6 +1,9 @@
 """The pages and parts of pages that are made from the code: ``python -m docs.generate``.
 
-The settings, the commands and the names that can be chosen are whole pages. In all other pages:
+The settings, the commands and the names that can be chosen are whole pages. The file
+``reid_edge/models/complexity.json`` has the counts that ``reid-edge models`` prints.
+
+In other pages:
 
 - A code block behind a comment such as ``<!-- examples/embed_images.py -->`` is the content of that
   file.
@@ -31,6 +34,7 @@ from quantize.exporters import EXPORTERS
 from reid_edge.cli import main as cli
 from reid_edge.data.readers import READERS
 from reid_edge.models import ARCHITECTURES
+from reid_edge.models.complexity import COUNTED, COUNTED_SIZE, measure_complexity
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
@@ -85,7 +89,18 @@ def pages() -> dict[Path, str]:
     texts = {path: path.read_text(encoding="utf-8") for path in others if path not in whole}
     made = {path: with_fields(with_examples(text)) for path, text in texts.items()}
     has_parts = {path: EXAMPLE.search(text) or FIELDS.search(text) for path, text in texts.items()}
-    return whole | {path: text for path, text in made.items() if has_parts[path]}
+    parts = {path: text for path, text in made.items() if has_parts[path]}
+    return whole | parts | {COUNTED: complexity_table()}
+
+
+def complexity_table() -> str:
+    """Return the file with parameters and operations of all architectures of this program."""
+    counts = {name: measure_complexity(name, *COUNTED_SIZE) for name in ARCHITECTURES}
+    rows = [
+        f"{json.dumps(name)}: {json.dumps(dataclasses.asdict(found))}"
+        for name, found in counts.items()
+    ]
+    return "{\n" + ",\n".join(rows) + "\n}\n"
 
 
 def with_examples(text: str) -> str:

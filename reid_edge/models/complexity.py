@@ -1,14 +1,15 @@
 """How large and how costly an architecture is."""
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
-import torch
-
-from reid_edge.core.cost import called_layers, called_parameters
 from reid_edge.core.errors import ModelError
-from reid_edge.core.macs import counting_macs
 from reid_edge.models.architecture import Architecture
-from reid_edge.models.shapes import build_shapes, run_shapes
+
+# Counts at one size, made by ``python -m docs.generate``: counting takes seconds.
+COUNTED = Path(__file__).with_name("complexity.json")
+COUNTED_SIZE = (256, 128)
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,19 @@ class Complexity:
     embedding_dim: int
 
 
+def counted_complexity(height: int, width: int) -> dict[str, Complexity]:
+    """Return the counts that the package has for an input size, by architecture.
+
+    Args:
+        height: input rows.
+        width: input columns.
+    """
+    if (height, width) != COUNTED_SIZE:
+        return {}
+    counts = json.loads(COUNTED.read_text(encoding="utf-8"))
+    return {name: Complexity(**values) for name, values in counts.items()}
+
+
 def measure_complexity(architecture: str | Architecture, height: int, width: int) -> Complexity:
     """Count parameters and multiply-accumulates of an architecture.
 
@@ -40,6 +54,12 @@ def measure_complexity(architecture: str | Architecture, height: int, width: int
         ModelError: the name is not known, the input is too small, or an operator multiplies that
             cannot be counted.
     """
+    import torch  # takes seconds, and counts that are there need none of it
+
+    from reid_edge.core.cost import called_layers, called_parameters
+    from reid_edge.core.macs import counting_macs
+    from reid_edge.models.shapes import build_shapes, run_shapes
+
     if height < 1 or width < 1:
         raise ModelError(f"an input of {height} x {width} has no pixels")
     model = build_shapes(architecture)

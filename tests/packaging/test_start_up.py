@@ -46,6 +46,16 @@ def test_help(command: list[str], tmp_path: Path) -> None:
     assert text.startswith("usage: reid-edge ")
 
 
+def test_models(tmp_path: Path) -> None:
+    program = RUN.format(module="reid_edge.cli.main", slow=("torch", "torchvision", "numpy"))
+    done = subprocess.run(
+        [sys.executable, "-c", program, "models"],
+        capture_output=True, text=True, check=True, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert "osnet_x0_5" in done.stdout
+    assert done.stderr == "imported\n"
+
+
 def test_version(tmp_path: Path) -> None:
     assert "reid-edge " in check("reid_edge.cli.main", "--version", code=0, cwd=tmp_path)
 

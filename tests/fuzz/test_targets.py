@@ -15,17 +15,9 @@ pytestmark = pytest.mark.medium
 
 DRAWN = 8
 SECONDS = 10.0
-# Kinds of which some inputs still end in a traceback.
-OPEN = ("ONNX", "threshold JSON")
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.xfail(name in OPEN, reason="open", strict=False))
-        for name in TARGETS
-    ],
-)
+@pytest.mark.parametrize("name", TARGETS)
 def test_every_input_is_accepted_or_refused_in_one_line(name: str) -> None:
     tally = fuzz(TARGETS[name], DRAWN, seconds=SECONDS)
     assert tally.inputs

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import pipeline.stages.export  # noqa: F401  (its texts name the registered formats: load it first)
 from pipeline.command import main
 from quantize.deployment import export
 from quantize.exporters import EXPORTERS

@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
 
 def evaluate_stage(
-    model: Embed, context: StageContext[Any], *, device: str | None = None
+    model: Embed,
+    context: StageContext[Any],
+    *,
+    device: str | None = None,
+    may_collapse: bool = False,
 ) -> Evaluation:
     """Rank the gallery for every query, and compare pairs of one person with pairs of two.
 
@@ -21,6 +25,10 @@ def evaluate_stage(
         model: from images (N, 3, H, W) to embeddings (N, D).
         context: which images, at which size.
         device: where the model runs; by default where the stage trains.
+        may_collapse: measure even if all persons have the same embedding.
+
+    Raises:
+        ModelError: all persons have the same embedding.
     """
     height, width = context.input_size
     settings = context.config.data
@@ -36,4 +44,4 @@ def evaluate_stage(
         )
         for images in (context.data.query, context.data.gallery)
     )
-    return evaluate_embeddings(query, gallery, context.data).result
+    return evaluate_embeddings(query, gallery, context.data, may_collapse=may_collapse).result

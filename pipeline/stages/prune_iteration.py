@@ -146,7 +146,9 @@ def _reconstruct(
 
 def _accuracy(iteration: Iteration, model: nn.Module) -> dict[str, float]:
     context = iteration.context
-    accuracy = headline(evaluate_stage(model, context), context.config.evaluation.distance)
+    accuracy = headline(
+        evaluate_stage(model, context, may_collapse=True), context.config.evaluation.distance
+    )
     model.cpu()
     return accuracy
 

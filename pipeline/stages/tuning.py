@@ -69,7 +69,8 @@ def tune_within_budget(iteration: Iteration, start: str, before: float) -> tuple
                 label=f"{iteration.label} again" if number else iteration.label,
                 purpose=(iteration.number, "again", number) if number else (iteration.number,),
             )
-            metrics = evaluate_stage(model, context)
+            # Finetune may still mend a model that gives the same embedding for everybody.
+            metrics = evaluate_stage(model, context, may_collapse=True)
             if not last:
                 iteration.save(made.name, model)
                 write_metrics(measured, metrics)
@@ -91,7 +92,9 @@ def judge(iteration: Iteration, model: nn.Module, metrics: Evaluation) -> float:
     """Return the mAP of a model that is compared with the accuracy budget."""
     context = iteration.context
     if context.validation is not None and judges_apart(iteration):
-        metrics = evaluate_stage(model, replace(context, data=context.validation))
+        metrics = evaluate_stage(
+            model, replace(context, data=context.validation), may_collapse=True
+        )
         model.cpu()
     return headline(metrics, context.config.evaluation.distance)["mAP"]
 

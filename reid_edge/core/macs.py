@@ -59,6 +59,11 @@ class MacCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         # Name, class, and whether the batch is the only size of its input beside the channels.
         self._stack: list[tuple[str, str, bool]] = []
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Keep PyTorch from importing its compiler, which takes seconds."""
+        return False
+
     def enter(self, name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         """Take over the counts until ``leave``; a forward pre-hook."""
         rows = isinstance(module, nn.Linear) and bool(inputs) and inputs[0].dim() == 2

@@ -141,6 +141,7 @@ def evaluate_embeddings(
     each_query: bool = False,
     model: EvaluatedModel | None = None,
     start_progress: StartProgress | None = None,
+    may_collapse: bool = False,
 ) -> DetailedEvaluation:
     """Rank the gallery for every query by each distance, and verify pairs by cosine similarity.
 
@@ -154,13 +155,15 @@ def evaluate_embeddings(
         each_query: keep what each query finds.
         model: the model file that the embeddings are of, for the result.
         start_progress: from the title of a piece of work to the function that reports on it.
+        may_collapse: measure even if all persons have the same embedding, as between a cut and
+            the training that mends it.
 
     Raises:
         DataError: no query has a match, an option is unknown, or embeddings are not finite or do
             not belong to the data.
         ModelError: an embedding is zero in all dimensions, or all persons have the same one.
     """
-    _check_useful(query, gallery, data)
+    _check_useful(query, gallery, data, may_collapse)
     queries, images = label_tensors(data.query), label_tensors(data.gallery)
     rules = protocol or data.protocol
     ranking: dict[Distance, RankingResult] = {}
@@ -213,12 +216,14 @@ def evaluate_embeddings(
     return DetailedEvaluation(result, matching, pairs, found)
 
 
-def _check_useful(query: Tensor, gallery: Tensor, data: ReidData) -> None:
+def _check_useful(query: Tensor, gallery: Tensor, data: ReidData, may_collapse: bool) -> None:
     for name, embeddings in (("query", query), ("gallery", gallery)):
         refuse_non_finite(name, embeddings)
         check_embeddings(embeddings.numpy())
     persons = {image.person for image in (*data.query, *data.gallery)}
-    if len(persons) > 1 and point_one_way(torch.cat((query, gallery)).numpy()):
+    if may_collapse or len(persons) < 2:
+        return
+    if point_one_way(torch.cat((query, gallery)).numpy()):
         raise ModelError(
             f"the model gives the same embedding for all {len(persons)} persons: the training "
             "collapsed or the file is damaged; take another checkpoint"

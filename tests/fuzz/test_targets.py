@@ -13,7 +13,7 @@ from tests.fuzz.targets import TARGETS
 
 pytestmark = pytest.mark.medium
 
-DRAWN = 8
+DRAWN = 3
 SECONDS = 10.0
 
 

@@ -11,11 +11,11 @@ name: reliability
 threads: 1
 stages: [{stages}]
 data: {{root: {root}, height: 64, width: 32, workers: 1}}
-model: {{architecture: osnet_x0_5, embedding_dim: 32}}
+model: {{architecture: {architecture}, embedding_dim: 32}}
 train: {training}
-transfer: {{target: osnet_x0_25, tuning: {training}}}
+transfer: {{target: {narrow}, tuning: {training}}}
 prune:
-  target: osnet_x0_25
+  target: {target}
   iterations: 2
   reconstruction_images: 16
   recalibration_images: 16
@@ -49,10 +49,19 @@ class Command:
         return [argument.replace("{folder}", str(folder)) for argument in self.arguments]
 
 
-def pipeline_commands(images: Path, folder: Path) -> dict[str, Command]:
-    """Write configurations that have all stages between them, and return their commands."""
+def pipeline_commands(images: Path, folder: Path, *, short: bool) -> dict[str, Command]:
+    """Write configurations that have all stages between them, and return their commands.
+
+    Args:
+        images: the data set.
+        folder: for the configurations.
+        short: of a ResNet-18, which has a fifth of OSNet's layers.
+    """
     from pipeline.command import main
 
+    architecture, target = ("resnet18_x0_5", "0.5") if short else ("osnet_x0_5", "osnet_x0_25")
+    # One cut goes to a named architecture; the short version has no such stage.
+    narrow = "osnet_x0_25"
     commands = {}
     for name, stages, quantize in (
         ("prune", PRUNE, "{calibration_images: 8}"),
@@ -64,7 +73,15 @@ def pipeline_commands(images: Path, folder: Path) -> dict[str, Command]:
     ):
         path = folder / f"{name}.yaml"
         path.write_text(
-            CONFIG.format(stages=stages, root=images, training=TRAINING, quantize=quantize)
+            CONFIG.format(
+                stages=stages,
+                root=images,
+                training=TRAINING,
+                quantize=quantize,
+                architecture=architecture,
+                target=target,
+                narrow=narrow,
+            )
         )
         arguments = ("--config", str(path), "--run", "{folder}")
         commands[name] = Command(f"run_pipeline ({name})", main, arguments)

@@ -121,5 +121,5 @@ def test_kills_cost_no_bit(tmp_path: Path) -> None:
         [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr[-2000:]
-    assert "8 kills" in ended.stdout
+    assert "6 kills" in ended.stdout
     assert "nothing is wrong" in ended.stdout

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,8 @@ def compare(expected: dict[str, str], found: dict[str, str]) -> tuple[list[str],
 def _digest(path: Path) -> str:
     content = path.read_bytes()
     if path.suffix == ".json":
-        content = json.dumps(_without_times(json.loads(content)), sort_keys=True).encode()
+        with suppress(ValueError):  # a damaged file counts as it is
+            content = json.dumps(_without_times(json.loads(content)), sort_keys=True).encode()
     return hashlib.sha256(content).hexdigest()
 
 

@@ -55,7 +55,11 @@ def save_torchscript(
 
     if model.training:
         raise QuantizeError("a model is traced in evaluation mode, call eval() first")
-    with quantized_engine(engine), torch_notices_silenced(), torch.inference_mode():
+    # A trace notes the flags of cuDNN, which a training in the same process changes.
+    flags = torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=True
+    )
+    with flags, quantized_engine(engine), torch_notices_silenced(), torch.inference_mode():
         # The last argument keeps the example, which may be a person's image, out of the file.
         traced = torch.jit.trace(model, example, check_trace=False, _store_inputs=False)  # type: ignore[no-untyped-call]
         _check_trace(model, traced, example)

@@ -1,148 +1,297 @@
-"""Compare an exported file with its model on query and gallery."""
+"""Write files of a model, compare each with the model on images, and set aside what differs.
+
+The stage ``export`` and the command ``reid-edge export`` both do it here. The images need no
+labels; the stage adds its accuracy by ``Judge.measure``.
+"""
+
+from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.context import StageContext
 from pipeline.stage_results import FileResult
-from pipeline.stages.export import ExportStage
-from quantize.parity import BATCH_SIZES, ParityLimits, batch_difference, compare, violations
+from quantize.own_process import run_apart
+from quantize.parity import (
+    BATCH_SIZES,
+    ParityLimits,
+    batch_difference,
+    compare,
+    compare_among,
+    violations,
+)
 from reid_edge.core.backends import model_file_parts
-from reid_edge.core.errors import ModelError, QuantizeError, ReidError
-from reid_edge.core.exporter import Exporter, ExportSource
-from reid_edge.inference.embedder import Embedder, embed_files, load_embedder, prepare_image
-from reid_edge.inference.evaluation import evaluate_embeddings
-from reid_edge.inference.thresholds import (
-    EQUAL_ERROR,
-    StoredThreshold,
-    read_threshold,
-    store_threshold,
+from reid_edge.core.errors import ModelError, ReidError
+from reid_edge.core.exporter import CalibrationBatches, Exporter, ExportSource
+from reid_edge.core.model_file import Backend, Embeddings, Images
+from reid_edge.inference.embedder import (
+    Embedder,
+    EmbeddingSpace,
+    embed_files,
+    load_embedder,
+    prepare_image,
 )
 from reid_edge.metrics.results import Evaluation
 
-REJECTED = "rejected-"
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
+REJECTED = "rejected-"
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Embedded:
-    """The embeddings that a model file gives for the test images.
+class EmbeddedFile:
+    """The embeddings that a model file gives for the images of a `Judge`.
 
     Attributes:
-        architecture: of the model.
-        query: embeddings (Q, D).
-        gallery: embeddings (G, D).
-        metrics: accuracy of them.
+        space: of the file.
+        description: of the file.
+        embeddings: (N, D), of the queries and then of the gallery.
+        batch_difference: see `quantize.parity.batch_difference`.
+        latency_ms: median time of a call, or None if none was timed.
     """
 
-    architecture: str
-    query: Tensor
-    gallery: Tensor
-    metrics: Evaluation
+    space: EmbeddingSpace
+    description: str
+    embeddings: Embeddings
+    batch_difference: float
+    latency_ms: float | None
 
 
-def embed_test_images(
-    path: Path, context: StageContext[ExportStage], architecture: str
-) -> tuple[Embedder, Embedded]:
-    """Load a model file as its users load it, and embed query and gallery.
+@dataclass(frozen=True)
+class Judge:
+    """What files are judged by.
+
+    Attributes:
+        queries: image files.
+        gallery: image files among which the nearest ones of each query are found; empty: those
+            are found among the other queries.
+        reference: the model's embeddings (N, D) of the queries and then of the gallery.
+        architecture: of the model, or None.
+        input_size: (height, width).
+        float_limits: of float files.
+        int8_limits: of int8 files.
+        batch_size: images that go through a file together.
+        workers: threads that decode images; 0: none.
+        timed_calls: of each file, with as many images as it takes, or one; 0: none.
+        measure: adds to the result of a file what labels tell, from a file's embeddings and the
+            embedder that they are of (which cannot embed any more).
+    """
+
+    queries: Sequence[Path]
+    gallery: Sequence[Path]
+    reference: Tensor
+    architecture: str | None
+    input_size: tuple[int, int]
+    float_limits: ParityLimits
+    int8_limits: ParityLimits
+    batch_size: int = 32
+    workers: int = 0
+    timed_calls: int = 0
+    measure: Callable[[Embedder, Tensor, FileResult], FileResult] | None = None
+
+    @property
+    def images(self) -> list[Path]:
+        """Return the queries and then the gallery."""
+        return [*self.queries, *self.gallery]
+
+
+def write_files(
+    exporters: Iterable[Exporter],
+    source: ExportSource,
+    judge: Judge,
+    folder: Path,
+    *,
+    batches: Sequence[int] = (),
+    settings_of: Callable[[Exporter], BaseModel | None],
+    path_prefix: str = "",
+) -> list[FileResult]:
+    """Write files, compare each with the model, and rename those that differ.
+
+    A file that cannot be written, or differs, does not stop the others, but for those that would
+    be made of it.
+
+    Args:
+        exporters: each behind those that it is made of.
+        source: what the files are made from.
+        judge: what they are judged by.
+        folder: where to write. Files of the same names are removed first.
+        batches: numbers of images in a call, with a file for each; empty: any number in one file.
+        settings_of: gives an exporter's own settings.
+        path_prefix: of the paths in the results, such as ``"export/"``.
+
+    Returns:
+        A result for each file, in order.
+    """
+    rows = []
+    made: dict[int | None, dict[str, Path]] = {}
+    for exporter in exporters:
+        sizes: Sequence[int | None] = batches or ((1,) if exporter.static else (None,))
+        siblings: dict[int, Path] = {}
+        for batch in sizes:
+            given = replace(
+                source,
+                batch=batch,
+                files={**made.get(None, {}), **made.get(batch, {})},
+                siblings=dict(siblings),
+                settings=settings_of(exporter),
+            )
+            row = write_checked(exporter, given, judge, folder, path_prefix)
+            if not row.problems:
+                made.setdefault(batch, {})[exporter.name] = folder / row.name
+                if batch is not None:
+                    siblings[batch] = folder / row.name
+            rows.append(row)
+    return rows
+
+
+def write_checked(
+    exporter: Exporter, source: ExportSource, judge: Judge, folder: Path, path_prefix: str = ""
+) -> FileResult:
+    """Write a file, compare it with its model, and rename it if it differs."""
+    path = folder / exporter.file_name(source)
+    row = FileResult(
+        name=path.name, bytes=0, int8=exporter.int8, timed=exporter.timed, exporter=exporter.name,
+        meant_for=exporter.meant_for, batch=source.batch,
+    )  # fmt: skip
+    for old in (path, path.with_name(REJECTED + path.name)):
+        for part in model_file_parts(old):
+            part.unlink(missing_ok=True)
+    logger.info("export: writing %s", path.name)
+    try:
+        _write(exporter, source, path)
+    except ReidError as error:
+        return row.model_copy(update={"problems": (str(error),)})
+    row = check_file(path, judge, row, exporter)
+    kept = reject(path) if row.problems else path
+    return row.model_copy(update={"path": f"{path_prefix}{kept.name}"})
+
+
+def _write(exporter: Exporter, source: ExportSource, path: Path) -> None:
+    if not exporter.own_process:
+        exporter.write(source, path)
+        return
+    needs_images = exporter.int8 or exporter.calibrated
+    drawn = source.draw_calibration() if needs_images else CalibrationBatches(())
+    given = replace(
+        source,
+        model=source.model if exporter.needs_model else None,
+        draw_calibration=_Drawn(drawn),
+    )
+    run_apart(exporter.write, given, path, time_limit_s=exporter.time_limit_s)
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """Calibration images for another process, which a function of this one cannot be sent to."""
+
+    drawn: CalibrationBatches
+
+    def __call__(self) -> CalibrationBatches:
+        return self.drawn
+
+
+def check_file(
+    path: Path, judge: Judge, row: FileResult, exporter: Exporter | None = None
+) -> FileResult:
+    """Compare a file with its model.
+
+    Args:
+        path: of the file.
+        judge: the images and the model's embeddings of them.
+        row: what is known of the file; it says whether the limits for int8 files apply.
+        exporter: that wrote the file, or None for a file of a registered backend.
+    """
+    logger.info("export: checking %s", path.name)
+    size = sum(part.stat().st_size for part in model_file_parts(path) if part.is_file())
+    row = row.model_copy(update={"bytes": size})
+    if exporter is not None and exporter.unchecked:
+        return row.model_copy(update={"note": f"not checked: {exporter.unchecked}"})
+    backend = None if exporter is None else exporter.backend
+    try:
+        if exporter is not None and exporter.own_process:
+            # A function of this process, such as ``measure``, cannot be sent to another one.
+            sent = replace(judge, measure=None, reference=torch.empty(0))
+            limit = exporter.time_limit_s
+            found = run_apart(embed_file, path, sent, backend, row.batch, time_limit_s=limit)
+        else:
+            found = embed_file(path, judge, backend, row.batch)
+        embeddings = torch.from_numpy(found.embeddings)
+        if judge.gallery:
+            count = len(judge.queries)
+            parity = compare(
+                (judge.reference[:count], judge.reference[count:]),
+                (embeddings[:count], embeddings[count:]),
+                batch_difference=found.batch_difference,
+            )
+        else:
+            parity = compare_among(
+                judge.reference, embeddings, batch_difference=found.batch_difference
+            )
+    except ReidError as error:
+        return row.model_copy(update={"problems": (str(error),)})
+    limits = judge.int8_limits if row.int8 else judge.float_limits
+    problems = tuple(violations(parity, limits))
+    row = row.model_copy(
+        update={"problems": problems, "parity": parity, "latency_ms": found.latency_ms}
+    )
+    if judge.measure is None:
+        return row
+    embedder = Embedder(_embeds_no_more, found.space, found.description, path)
+    return judge.measure(embedder, embeddings, row)
+
+
+def embed_file(
+    path: Path, judge: Judge, backend: Backend | None = None, batch: int | None = None
+) -> EmbeddedFile:
+    """Load a model file as its users load it, embed the images, and time calls.
 
     Raises:
         ReidError: the file cannot be loaded, fails, or does not give embeddings.
     """
-    embedder = load_embedder(path, architecture=architecture, input_size=context.input_size)
-    data, settings = context.data, context.config.data
-    embeddings = torch.from_numpy(
-        embed_files(
-            embedder,
-            [image.path for image in (*data.query, *data.gallery)],
-            batch_size=settings.evaluation_batch,
-            workers=settings.workers,
-        )
+    embedder = load_embedder(
+        path, architecture=judge.architecture, input_size=judge.input_size, backend=backend
     )
-    query, gallery = embeddings[: len(data.query)], embeddings[len(data.query) :]
-    return embedder, Embedded(
-        architecture, query, gallery, evaluate_embeddings(query, gallery, data).result
+    images = judge.images
+    embeddings = embed_files(embedder, images, batch_size=judge.batch_size, workers=judge.workers)
+    first = np.stack([prepare_image(image, embedder.space) for image in images[: max(BATCH_SIZES)]])
+    difference = batch_difference(
+        lambda batch: torch.from_numpy(embedder.embed(batch.numpy())), torch.from_numpy(first)
+    )
+    return EmbeddedFile(
+        embedder.space,
+        embedder.description,
+        embeddings,
+        difference,
+        _median_ms(embedder, first, batch or 1, judge.timed_calls),
     )
 
 
-def write_checked(
-    exporter: Exporter,
-    source: ExportSource,
-    context: StageContext[ExportStage],
-    model: Embedded,
-) -> FileResult:
-    """Write a file, compare it with its model, and rename it if it differs."""
-    path = context.folder / exporter.file_name(source)
-    row = FileResult(
-        name=path.name, bytes=0, int8=exporter.int8, timed=exporter.timed, exporter=exporter.name,
-        meant_for=exporter.meant_for,
-    )  # fmt: skip
-    try:
-        exporter.write(source, path)
-    except QuantizeError as error:
-        return row.model_copy(update={"problems": (str(error),)})
-    row = check_file(path, context, model, row)
-    kept = reject(path) if row.problems else path
-    return row.model_copy(update={"path": f"{context.stage}/{kept.name}"})
+def _median_ms(embedder: Embedder, images: Images, batch: int, calls: int) -> float | None:
+    """Return the median time of calls with a batch, after two that are not timed."""
+    if not calls:
+        return None
+    given = images[np.arange(batch) % len(images)]
+    times = []
+    for number in range(2 + calls):
+        start = time.perf_counter_ns()
+        embedder.embed(given)
+        if number >= 2:
+            times.append((time.perf_counter_ns() - start) / 1e6)
+    return median(times)
 
 
-def check_file(
-    path: Path, context: StageContext[ExportStage], model: Embedded, row: FileResult
-) -> FileResult:
-    """Compare a file with its model, and store its own EER threshold beside it if all is well.
-
-    A threshold for a false accept rate that was stored with the same file stays.
-
-    Args:
-        path: of the file.
-        context: of the stage.
-        model: the model's embeddings of the test images.
-        row: what is known of the file; it says whether the limits for int8 files apply.
-    """
-    logger.info("%s: checking %s", context.stage, path.name)
-    settings = context.settings.parity
-    size = sum(part.stat().st_size for part in model_file_parts(path))
-    row = row.model_copy(update={"bytes": size})
-    try:
-        embedder, found = embed_test_images(path, context, model.architecture)
-        first = (*context.data.query, *context.data.gallery)[: max(BATCH_SIZES)]
-        prepared = np.stack([prepare_image(image.path, embedder.space) for image in first])
-        parity = compare(
-            (model.query, model.gallery),
-            (found.query, found.gallery),
-            batch_difference=batch_difference(
-                lambda batch: torch.from_numpy(embedder.embed(batch.numpy())),
-                torch.from_numpy(prepared),
-            ),
-        )
-    except ReidError as error:
-        return row.model_copy(update={"problems": (str(error),)})
-    loss = accuracy_loss(model.metrics, found.metrics, context.config.evaluation.task)
-    limits = ParityLimits(
-        mean_cosine=settings.int8_cosine if row.int8 else settings.float_cosine,
-        lowest_cosine=settings.int8_lowest_cosine if row.int8 else settings.float_cosine,
-        spread=settings.spread,
-        batch_difference=settings.batch_difference,
-    )
-    problems = violations(parity, limits)
-    if not loss <= settings.loss:
-        problems.append(f"accuracy falls by {loss:.4f}, allowed {settings.loss:g}")
-    threshold = None if problems else _store_threshold(embedder, found, context)
-    return row.model_copy(
-        update={
-            "problems": tuple(problems),
-            "parity": parity,
-            "loss": loss,
-            "metrics": found.metrics,
-            "threshold": threshold,
-        }
-    )
+def _embeds_no_more(_: object) -> Embeddings:
+    raise ModelError("the file is not loaded any more")
 
 
 def accuracy_loss(model: Evaluation, file: Evaluation, task: str) -> float:
@@ -159,29 +308,8 @@ def accuracy_loss(model: Evaluation, file: Evaluation, task: str) -> float:
 def reject(path: Path) -> Path:
     """Rename a file that failed, so that nobody uses it by mistake; return its new path."""
     kept, *_ = [
-        part.replace(part.with_name(REJECTED + part.name)) for part in model_file_parts(path)
+        part.replace(part.with_name(REJECTED + part.name))
+        for part in model_file_parts(path)
+        if part.is_file()
     ]
     return kept
-
-
-def _store_threshold(
-    embedder: Embedder, found: Embedded, context: StageContext[ExportStage]
-) -> float | None:
-    """Store the file's EER threshold; one for a false accept rate of the same file stays."""
-    verification = found.metrics.verification
-    if verification is None:
-        return None
-    threshold = StoredThreshold(
-        threshold=verification.equal_error_threshold,
-        target=EQUAL_ERROR,
-        measured_on=context.data.root.resolve().name,
-        genuine_pairs=verification.genuine_pairs,
-        impostor_pairs=verification.impostor_pairs,
-    )
-    try:
-        has_one_for_a_rate = read_threshold(embedder).target != EQUAL_ERROR
-    except ModelError:
-        has_one_for_a_rate = False
-    if not has_one_for_a_rate:
-        store_threshold(embedder, threshold)
-    return threshold.threshold

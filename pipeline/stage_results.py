@@ -83,6 +83,10 @@ class FileResult(Result):
         loss: loss of accuracy, see ``pipeline.file_parity.accuracy_loss``.
         metrics: accuracy of the file on query and gallery.
         threshold: cosine similarity that is stored beside the file.
+        batch: images in a call; None: any number.
+        note: what else is to be said of the file, such as why it was not checked.
+        latency_ms: milliseconds of a call with ``batch`` images, or one, on one thread; None if it
+            was not measured.
     """
 
     name: str
@@ -97,6 +101,9 @@ class FileResult(Result):
     loss: float | None = None
     metrics: Evaluation | None = None
     threshold: float | None = None
+    batch: int | None = None
+    note: str = ""
+    latency_ms: float | None = None
 
 
 class StageResult(Result):
@@ -113,10 +120,43 @@ class StageResult(Result):
     note: str = ""
 
 
+class ExportedModel(Result):
+    """What the command ``export`` made files of, and which images it judged them by.
+
+    Attributes:
+        file: the model's file, as it was given.
+        sha256: SHA-256 of it.
+        description: what it is.
+        input_size: (height, width).
+        dimensions: of its embedding.
+        images: the folder.
+        calibration_images: number of images that int8 files are calibrated on.
+        calibration_digest: SHA-256 of their hashes in hexadecimal, each followed by a line feed.
+        judging_images: number of the other images, that files are judged by.
+    """
+
+    file: str
+    sha256: str
+    description: str
+    input_size: tuple[int, int]
+    dimensions: int
+    images: str
+    calibration_images: int
+    calibration_digest: str
+    judging_images: int
+
+
 class Parities(Result):
-    """The files of the stage ``export`` beside their model (``parity.json``)."""
+    """The files of an export beside their model (``parity.json``).
+
+    Attributes:
+        files: those that were made or checked, in order.
+        model: what the command ``export`` made them of; None in a run.
+        schema_version: version of this layout.
+    """
 
     files: tuple[FileResult, ...]
+    model: ExportedModel | None = None
     schema_version: Literal[2] = SCHEMA_VERSION
 
 

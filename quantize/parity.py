@@ -46,28 +46,72 @@ def compare(
         QuantizeError: the shapes differ, or an embedding is not finite.
     """
     for theirs, ours in zip(file, model, strict=True):
-        if theirs.shape != ours.shape:
-            raise QuantizeError(
-                f"embeddings have shape {tuple(theirs.shape)}, the model's {tuple(ours.shape)}"
-            )
-        if not torch.isfinite(theirs).all():
-            raise QuantizeError("embeddings are not finite")
+        _check_alike(theirs, ours)
     (query, gallery), (own_query, own_gallery) = (
         tuple(F.normalize(each.double()) for each in pair) for pair in (model, file)
     )
-    exact, own = torch.cat((query, gallery)), torch.cat((own_query, own_gallery))
+    return _parity(
+        torch.cat((query, gallery)),
+        torch.cat((own_query, own_gallery)),
+        _nearest(query, gallery),
+        _nearest(own_query, own_gallery),
+        batch_difference,
+    )
+
+
+def compare_among(model: Tensor, file: Tensor, *, batch_difference: float) -> Parity:
+    """Compare a file's embeddings with the model's; an image's nearest ones are among the others.
+
+    Args:
+        model: the model's (N, D), of any length; N is 2 or more.
+        file: the file's, of the same images in the same order.
+        batch_difference: what ``batch_difference`` measured.
+
+    Raises:
+        QuantizeError: the shapes differ, or an embedding is not finite.
+    """
+    _check_alike(file, model)
+    exact, own = F.normalize(model.double()), F.normalize(file.double())
+    return _parity(exact, own, nearest_others(exact), nearest_others(own), batch_difference)
+
+
+def _check_alike(theirs: Tensor, ours: Tensor) -> None:
+    if theirs.shape != ours.shape:
+        raise QuantizeError(
+            f"embeddings have shape {tuple(theirs.shape)}, the model's {tuple(ours.shape)}"
+        )
+    if not torch.isfinite(theirs).all():
+        raise QuantizeError("embeddings are not finite")
+
+
+def _parity(
+    exact: Tensor, own: Tensor, nearest: Tensor, own_nearest: Tensor, batch_difference: float
+) -> Parity:
+    """Return the parity of unit-length embeddings and of the indices of their nearest images."""
     cosines = (exact * own).sum(1)
-    nearest, own_nearest = _nearest(query, gallery), _nearest(own_query, own_gallery)
-    common = (nearest[:, :, None] == own_nearest[:, None, :]).any(2)
+    same, overlap = agreement_of_nearest(nearest, own_nearest)
     return Parity(
         images=len(exact),
         mean_cosine=float(cosines.mean()),
         lowest_cosine=float(cosines.min()),
-        same_nearest=float((nearest[:, 0] == own_nearest[:, 0]).double().mean()),
-        nearest_overlap=float(common.double().mean()),
+        same_nearest=same,
+        nearest_overlap=overlap,
         spread=spread(own),
         model_spread=spread(exact),
         batch_difference=batch_difference,
+    )
+
+
+def agreement_of_nearest(nearest: Tensor, others: Tensor) -> tuple[float, float]:
+    """Return how far two lists of nearest images (Q, K) agree.
+
+    Returns:
+        The share of the queries with the same first one, and the mean share that both have.
+    """
+    common = (nearest[:, :, None] == others[:, None, :]).any(2)
+    return (
+        float((nearest[:, 0] == others[:, 0]).double().mean()),
+        float(common.double().mean()),
     )
 
 
@@ -123,3 +167,19 @@ def _nearest(query: Tensor, gallery: Tensor) -> Tensor:
             for part in torch.split(query, _QUERIES_AT_ONCE)
         ]
     )
+
+
+def nearest_others(embeddings: Tensor) -> Tensor:
+    """Return the indices (N, up to 10) of the other images nearest to each, in order.
+
+    Args:
+        embeddings: (N, D), of unit length; N is 2 or more.
+    """
+    count = min(NEAREST, len(embeddings) - 1)
+    parts = []
+    for start in range(0, len(embeddings), _QUERIES_AT_ONCE):
+        rows = torch.arange(start, min(start + _QUERIES_AT_ONCE, len(embeddings)))
+        similarities = embeddings[rows] @ embeddings.T
+        similarities[torch.arange(len(rows)), rows] = -torch.inf
+        parts.append(similarities.topk(count, dim=1).indices)
+    return torch.cat(parts)

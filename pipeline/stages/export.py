@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -18,8 +17,6 @@ from reid_edge.core.exporter import in_order
 from reid_edge.core.io import write_bytes
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pipeline.config import Config
     from pipeline.context import StageContext
     from pipeline.stage_results import StageResult
@@ -108,25 +105,25 @@ def run(context: StageContext[ExportStage]) -> StageResult:
     """
     from pipeline.dependencies import PARENT_INPUT
     from pipeline.exporters import check_model, export_source, exporters, settings_of
-    from pipeline.file_parity import check_file, embed_test_images, write_checked
+    from pipeline.file_parity import check_file, write_files
+    from pipeline.labelled_parity import make_judge
     from pipeline.stage_results import FileResult, Parities, StageResult
 
     assert context.parent is not None, "export was planned without a parent"
     settings = context.settings
     model, info = context.load_parent()
     check_model(settings.files, info)
-    _, reference = embed_test_images(context.parent, context, info.architecture)
-    verification = reference.metrics.verification
+    judge, metrics = make_judge(context.parent, context, info.architecture)
+    verification = metrics.verification
     threshold = None if verification is None else verification.equal_error_threshold
-    source = export_source(context, model, info, threshold)
-    made: dict[str, Path] = {}
-    rows: list[FileResult] = []
-    for exporter in exporters(settings.files):
-        own = replace(source, files=dict(made), settings=settings_of(exporter, settings))
-        row = write_checked(exporter, own, context, reference)
-        if not row.problems:
-            made[exporter.name] = context.folder / row.name
-        rows.append(row)
+    rows = write_files(
+        exporters(settings.files),
+        export_source(context, model, info, threshold),
+        judge,
+        context.folder,
+        settings_of=lambda exporter: settings_of(exporter, settings),
+        path_prefix=f"{context.stage}/",
+    )
     if INT8_OF_QUANTIZE in settings.files:
         # The file of the stage ``quantize`` is compared with the model, and not copied.
         name = f"{INT8_STAGE}/{INT8_FILE}"
@@ -139,7 +136,7 @@ def run(context: StageContext[ExportStage]) -> StageResult:
             )
         else:
             row = FileResult(name=name, bytes=0, int8=True, exporter=INT8_OF_QUANTIZE)
-            rows.append(check_file(path, context, reference, row))
+            rows.append(check_file(path, judge, row))
     write_bytes(context.folder / PARITY_FILE, Parities(files=tuple(rows)).to_json())
     failed = [row for row in rows if row.problems]
     if failed:

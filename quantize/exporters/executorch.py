@@ -175,14 +175,14 @@ def _import(module: str) -> Any:
 
 def write_file(source: ExportSource, path: Path) -> None:
     """Write the float file of an export."""
-    save_executorch(source.model, source.example, path, source.metadata.to_strings())
+    save_executorch(source.module, source.example, path, source.metadata.to_strings())
 
 
 def write_int8_file(source: ExportSource, path: Path) -> None:
     """Write the int8 file of an export."""
     calibration = source.draw_calibration()
     metadata = source.int8_metadata(calibration).to_strings()
-    save_executorch_int8(source.model, calibration.batches, path, metadata)
+    save_executorch_int8(source.module, calibration.batches, path, metadata)
 
 
 EXECUTORCH = Exporter(

@@ -142,7 +142,16 @@ def onnx_session(content: bytes | Path, *, threads: int = 1) -> Any:
 
 def write_file(source: ExportSource, path: Path) -> None:
     """Write the float ONNX file of an export."""
-    save_onnx(source.model, source.example, path, source.metadata.to_strings())
+    metadata = source.metadata.to_strings()
+    if source.onnx_file is None:
+        save_onnx(source.module, source.example, path, metadata)
+        return
+    from quantize.exporters.onnx_adopt import adopt_onnx
+
+    adopted = adopt_onnx(source.onnx_file, source.example)
+    content = with_metadata(adopted.SerializeToString(), metadata)
+    with written_whole(path, QuantizeError) as file:
+        file.write(content)
 
 
 ONNX = Exporter(
@@ -151,6 +160,7 @@ ONNX = Exporter(
     "float.onnx",
     write_file,
     meant_for="any (ONNX Runtime)",
+    needs_model=False,
 )
 BOXMOT_ONNX = Exporter(
     "boxmot_onnx",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from quantize.exporters.onnx_edits import keep_used_opsets
 from quantize.exporters.onnx_float import (
     onnx_session,
     read_onnx,
@@ -123,11 +124,7 @@ def quantize_onnx(
                 "takes the range as it is"
             ) from error
         quantized = onnx.load_model(int8)
-    # ONNX Runtime's tools name operator sets that no node is of; older versions refuse the file.
-    used = {node.domain for node in quantized.graph.node}
-    imports = [each for each in quantized.opset_import if each.domain in used]
-    del quantized.opset_import[:]
-    quantized.opset_import.extend(imports)
+    keep_used_opsets(quantized)
     content = with_metadata(
         quantized.SerializeToString(),
         read_onnx_metadata(float_file) if metadata is None else metadata,
@@ -258,4 +255,5 @@ ONNX_INT8 = Exporter(
     int8=True,
     meant_for="x86-64 with VNNI, ARM with dot products",
     settings=OnnxInt8Settings,
+    needs_model=False,
 )

@@ -79,6 +79,7 @@ OPENVINO = Exporter(
     meant_for="Intel (OpenVINO)",
     packages=("openvino",),
     extra="openvino",
+    needs_model=False,
 )
 OPENVINO_INT8 = Exporter(
     "openvino_int8",
@@ -90,4 +91,5 @@ OPENVINO_INT8 = Exporter(
     meant_for="Intel (OpenVINO)",
     packages=("openvino",),
     extra="openvino",
+    needs_model=False,
 )

@@ -92,7 +92,7 @@ def write_file(source: ExportSource, path: Path) -> None:
     """Write the float file of an export."""
     from quantize.fold import folded_copy
 
-    folded = folded_copy(source.model, source.example)
+    folded = folded_copy(source.module, source.example)
     save_torchscript(folded, source.example, path, source.metadata.to_strings(), freeze=True)
 
 
@@ -102,7 +102,7 @@ def write_int8_file(source: ExportSource, path: Path) -> None:
     from quantize.static import quantize_static
 
     calibration = source.draw_calibration()
-    int8 = quantize_static(source.model, calibration.batches)
+    int8 = quantize_static(source.module, calibration.batches)
     metadata = replace(source.int8_metadata(calibration), variant="static")
     engine = DEFAULT_SCHEME.engine
     save_torchscript(int8, source.example, path, metadata.to_strings(), engine=engine)

@@ -27,6 +27,10 @@ COMMANDS: dict[str, ModuleType] = {
 # They parse their own arguments.
 OTHER_COMMANDS = {
     "run": ("pipeline.command", "run the stages that make a model small: train, prune, quantize"),
+    "export": (
+        "pipeline.export_command",
+        "write files of any model for other programs, each checked on images without labels",
+    ),
     "search": (
         "pipeline.search.search_command",
         "search the widths of a compact model under a limit of operations",

@@ -23,10 +23,12 @@ class CalibrationBatches:
     Attributes:
         batches: (N, 3, H, W) each, normalised.
         digest: of the images, for the metadata.
+        files: the images, in the same order; empty where there are tensors alone.
     """
 
     batches: Sequence[Tensor]
     digest: str = ""
+    files: Sequence[Path] = ()
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class ExportSource:
     """What files are made from.
 
     Attributes:
-        model: the float model, in evaluation mode on the CPU.
+        model: the float model, in evaluation mode on the CPU; None where a file of another program
+            is exported. ``module`` gives it or says that there is none.
         example: zeros of the input's shape (1, 3, H, W).
         metadata: of a float file; the threshold in it is the model's.
         draw_calibration: gives the images for int8 files; called by exporters of int8 files alone.
@@ -42,9 +45,15 @@ class ExportSource:
         dataset: name of the data that the model was trained on, or empty.
         accuracy: measures of the model by name, such as "rank1".
         settings: of the exporter that is called, an instance of its ``settings``, or None.
+        onnx_file: a float ONNX file in place of the model; its input and its output have any
+            names, its embeddings any length. The exporter ``onnx`` makes its file of it.
+        batch: images in a call of the file that is to be written; None: any number. A file that
+            ``file`` returns has the same batch, or any.
+        siblings: files of the same exporter for other batches, by batch.
+        opset: of ONNX files; None: the lowest that works.
     """
 
-    model: nn.Module
+    model: nn.Module | None
     example: Tensor
     metadata: ModelMetadata
     draw_calibration: Callable[[], CalibrationBatches]
@@ -52,6 +61,21 @@ class ExportSource:
     dataset: str = ""
     accuracy: Mapping[str, float] = field(default_factory=dict)
     settings: Any = None
+    onnx_file: Path | None = None
+    batch: int | None = None
+    siblings: Mapping[int, Path] = field(default_factory=dict)
+    opset: int | None = None
+
+    @property
+    def module(self) -> nn.Module:
+        """Return the float model.
+
+        Raises:
+            QuantizeError: there is none, because a file of another program is exported.
+        """
+        if self.model is None:
+            raise QuantizeError("needs a checkpoint; it cannot be made of an ONNX file")
+        return self.model
 
     def file(self, exporter: str) -> Path:
         """Return the file of another exporter that this export has made.
@@ -104,6 +128,15 @@ class Exporter:
             build the model by the name of its architecture, it cannot.
         check: raises a ``ReidError`` if a model cannot be written, before anything is.
         backend: that runs the file, where it is not registered.
+        needs_model: whether it is made of the PyTorch model. Others are made of files of other
+            exporters alone, and so of an ONNX file of another program too.
+        static: whether a file holds one batch size; it is 1 where none is asked for.
+        calibrated: whether ``draw_calibration`` is called though the file is not int8.
+        own_process: whether ``write`` and the reader may crash or hang: then each runs in a process
+            of its own. ``write`` is a function of a module, and the settings can be pickled.
+        time_limit_s: seconds that such a process may take.
+        unchecked: why the file cannot be run on any machine of this kind, so that its embeddings
+            are not compared; empty where a backend runs it.
     """
 
     name: str
@@ -120,10 +153,20 @@ class Exporter:
     carries_widths: bool = True
     check: Callable[[Described], None] | None = None
     backend: Backend | None = None
+    needs_model: bool = True
+    static: bool = False
+    calibrated: bool = False
+    own_process: bool = False
+    time_limit_s: float = 900
+    unchecked: str = ""
 
     def file_name(self, source: ExportSource) -> str:
-        """Return the name of the file."""
-        return self.file if isinstance(self.file, str) else self.file(source)
+        """Return the name of the file; that of a fixed batch is in it, as in ``float_b4.onnx``."""
+        name = self.file if isinstance(self.file, str) else self.file(source)
+        if source.batch is None:
+            return name
+        stem, dot, suffix = name.partition(".")
+        return f"{stem}_b{source.batch}{dot}{suffix}"
 
 
 def check_packages(exporters: Iterable[Exporter]) -> None:
@@ -139,6 +182,25 @@ def check_packages(exporters: Iterable[Exporter]) -> None:
                 f"{exporter.name} needs the package {' and '.join(missing)}: "
                 f"{how_to_install(exporter.extra)}"
             )
+
+
+def with_what_they_are_made_of(
+    names: Iterable[str], load: Callable[[str], Exporter]
+) -> dict[str, Exporter]:
+    """Return exporters by name, and those whose files they are made of.
+
+    Args:
+        names: of the exporters.
+        load: gives the declaration of a name.
+    """
+    found: dict[str, Exporter] = {}
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop(0)
+        if name not in found:
+            found[name] = load(name)
+            waiting += found[name].made_of
+    return found
 
 
 def in_order(exporters: Iterable[Exporter]) -> list[Exporter]:

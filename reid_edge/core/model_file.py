@@ -23,6 +23,7 @@ from reid_edge.core.errors import CheckpointError
 if TYPE_CHECKING:  # settings are read without NumPy
     import numpy as np
     from numpy.typing import NDArray
+    from torch import nn
 
 Images: TypeAlias = "NDArray[np.float32]"
 Embeddings: TypeAlias = "NDArray[np.float32]"
@@ -169,12 +170,14 @@ class LoadedModel:
         metadata: what the file says of it.
         description: the kind of file, in a few words.
         weight_files: files beside it that hold weights, in an order that is the file's own.
+        module: the PyTorch model of a checkpoint, in evaluation mode; None for other files.
     """
 
     embed: Embed
     metadata: ModelMetadata
     description: str
     weight_files: tuple[Path, ...] = ()
+    module: nn.Module | None = None
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ BOXMOT = Exporter(
     "boxmot",
     "checkpoint of BoxMOT",
     lambda source: f"{boxmot_name(source.metadata.architecture, source.dataset)}.pt",
-    lambda source, path: save_boxmot(path, source.model, described(source)),
+    lambda source, path: save_boxmot(path, source.module, described(source)),
     timed=False,
     meant_for="trackers (BoxMOT)",
     carries_widths=False,

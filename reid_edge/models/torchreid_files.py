@@ -80,7 +80,7 @@ def described(source: ExportSource) -> CheckpointInfo:
 
     height, width = source.example.shape[2:]
     return describe(
-        source.model,
+        source.module,
         source.metadata.architecture,
         input_size=source.metadata.input_size or (height, width),
         metrics=source.accuracy,
@@ -91,7 +91,7 @@ TORCHREID = Exporter(
     "torchreid",
     "checkpoint of torchreid",
     TORCHREID_FILE,
-    lambda source, path: save_torchreid(path, source.model, described(source)),
+    lambda source, path: save_torchreid(path, source.module, described(source)),
     timed=False,
     meant_for="training (torchreid)",
     carries_widths=False,

@@ -55,7 +55,7 @@ def load(path: Path, options: LoadOptions) -> LoadedModel:
             info.architecture, info.input_size, info.colour_order, info.mean, info.std
         )
     embed = embed_on(model, choose_device(options.device))
-    return LoadedModel(embed, metadata, "checkpoint")
+    return LoadedModel(embed, metadata, "checkpoint", module=model)
 
 
 def _load_foreign(

@@ -1,0 +1,138 @@
+"""The model of ``reid-edge export``: a checkpoint, or any program's ONNX or TorchScript file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reid_edge.core.backends import load_model_file, recognise
+from reid_edge.core.errors import ModelError, QuantizeError
+from reid_edge.core.model_file import Colours, LoadOptions, ModelMetadata
+from reid_edge.inference.embedder import Embedder, load_embedder
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Which model, and what its file may not say.
+
+    Attributes:
+        path: of its file.
+        architecture: see `reid_edge.inference.embedder.load_embedder`, like the others.
+        input_size: (height, width) in pixels.
+        mean: of each colour.
+        std: of each colour.
+        weights_key: of a checkpoint with several.
+    """
+
+    path: Path
+    architecture: str | None = None
+    input_size: tuple[int, int] | None = None
+    mean: Colours | None = None
+    std: Colours | None = None
+    weights_key: str | None = None
+
+
+@dataclass(frozen=True)
+class ExportModel:
+    """A model that files are made of.
+
+    Attributes:
+        embedder: gives the model's own embeddings.
+        module: the PyTorch model of a checkpoint, in evaluation mode; None for other files.
+        onnx_file: a float ONNX file of the model; None for a checkpoint.
+        metadata: what its files say of it.
+    """
+
+    embedder: Embedder
+    module: nn.Module | None
+    onnx_file: Path | None
+    metadata: ModelMetadata
+
+
+def load_export_model(choice: ModelChoice, scratch: Path) -> ExportModel:
+    """Load the model that files are to be made of.
+
+    Args:
+        choice: the file.
+        scratch: a folder; the ONNX file of a TorchScript file is written there.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, not safe, or of no kind that is known.
+        ModelError: it cannot be run here, or is of a kind that nothing can be made of.
+        QuantizeError: it is int8 already, or is no network from images to embeddings.
+    """
+    path = choice.path
+    kind = recognise(path).name
+    if kind not in ("checkpoint", "onnx", "torchscript"):
+        raise ModelError(
+            f"{path}: is a file of {kind}, of which no others can be made; give the checkpoint, "
+            "ONNX or TorchScript file that it was made of"
+        )
+    embedder = load_embedder(
+        path,
+        architecture=choice.architecture,
+        input_size=choice.input_size,
+        mean=choice.mean,
+        std=choice.std,
+        weights_key=choice.weights_key,
+    )
+    space = embedder.space
+    metadata = ModelMetadata(
+        architecture=space.architecture,
+        input_size=space.input_size,
+        colour_order=space.colour_order,
+        mean=space.mean,
+        std=space.std,
+        parent_hash=space.file_hash,
+    )
+    if kind == "checkpoint":
+        options = LoadOptions(choice.architecture, weights_key=choice.weights_key)
+        module = load_model_file(path, options).module
+        return ExportModel(embedder, module, None, metadata)
+    if kind == "onnx":
+        import onnx
+
+        from quantize.exporters.onnx_adopt import check_network
+
+        check_network(onnx.load_model(path, load_external_data=False), path)
+        return ExportModel(embedder, None, path, metadata)
+    file = scratch / f"{path.stem}.onnx"
+    _trace_torchscript(path, space.input_size, file)
+    return ExportModel(embedder, None, file, metadata)
+
+
+def _trace_torchscript(path: Path, size: tuple[int, int], file: Path) -> None:
+    """Write a float TorchScript file as ONNX.
+
+    Raises:
+        QuantizeError: it is int8, or has what ONNX has not.
+    """
+    import torch
+
+    from quantize.exporters.onnx_float import OPSET
+    from quantize.quiet import torch_notices_silenced
+    from reid_edge.inference.backends.torchscript_runtime import load_torchscript
+
+    module, metadata = load_torchscript(path)
+    if metadata.engine is not None:
+        raise QuantizeError(f"{path}: is int8 already; give the float file that it was made of")
+    names = ["images"], ["embeddings"]
+    try:
+        with torch_notices_silenced(), torch.inference_mode():
+            torch.onnx.export(
+                module,
+                (torch.zeros(1, 3, *size),),
+                str(file),
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=names[0],
+                output_names=names[1],
+                dynamic_axes={"images": {0: "batch"}, "embeddings": {0: "batch"}},
+            )
+    except Exception as error:  # the exporter's errors have no common base
+        reason = " ".join(str(error).partition("\n")[0].split())[:200]
+        raise QuantizeError(f"{path}: cannot be written as ONNX: {reason}") from error

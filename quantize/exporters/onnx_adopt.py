@@ -1,0 +1,184 @@
+"""An ONNX file of another program as this program writes its own.
+
+The input is named ``input``, the output ``reid_features`` and of unit length, and the batch is
+dynamic if the network allows it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from quantize.exporters.onnx_edits import (
+    RESERVED,
+    add_unit_length,
+    free_names,
+    keep_used_opsets,
+    network_inputs,
+    opset_of,
+    rename_tensors,
+    set_batch,
+)
+from reid_edge.core.errors import QuantizeError
+from reid_edge.core.model_file import ONNX_INPUT, ONNX_OUTPUT
+
+if TYPE_CHECKING:
+    import onnx
+    from torch import Tensor
+
+# int8 per channel needs it.
+_OLDEST_OPSET = 13
+_UNIT = 1e-4
+_SAME = 1e-4
+_QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger", "MatMulInteger"}
+
+
+def adopt_onnx(path: Path, example: Tensor) -> onnx.ModelProto:
+    """Return the network of an ONNX file in this program's form, with weights inside.
+
+    Args:
+        path: of a float file that takes images (N, 3, H, W) and gives embeddings (N, D).
+        example: (1, 3, H, W); an input of any height and width becomes one of this size.
+
+    Raises:
+        QuantizeError: the file is of another kind, cannot be read, or ONNX Runtime cannot run it.
+    """
+    import onnx
+
+    try:
+        model = onnx.load_model(path)
+    except Exception as error:  # protobuf's errors and those of missing weights have no common base
+        reason = str(error).partition("\n")[0][:200]
+        raise QuantizeError(f"{path}: not a readable ONNX file ({reason})") from error
+    check_network(model, path)
+    model = _of_newer_opset(model)
+    graph = model.graph
+    (images,) = network_inputs(graph)
+    own_batch = images.type.tensor_type.shape.dim[0].dim_value or None
+    free_names(
+        graph, [name for name in RESERVED if name not in (images.name, graph.output[0].name)]
+    )
+    embedding = "embedding" if graph.output[0].name == ONNX_OUTPUT else graph.output[0].name
+    rename_tensors(graph, {images.name: ONNX_INPUT, graph.output[0].name: embedding})
+    (images,) = network_inputs(graph)
+    for others in [value for value in graph.input if value.name != ONNX_INPUT]:
+        graph.input.remove(others)  # weights, which would be inputs that may be replaced
+    for place, side in zip((2, 3), example.shape[2:], strict=True):
+        images.type.tensor_type.shape.dim[place].dim_value = side
+    found = _embeddings(model, embedding, path, own_batch)
+    element = onnx.TensorProto.FLOAT
+    del graph.output[:]
+    graph.output.append(
+        onnx.helper.make_tensor_value_info(ONNX_OUTPUT, element, ["batch", found.shape[1]])
+    )
+    if (abs((found**2).sum(1) - 1) < _UNIT).all():
+        rename_tensors(graph, {embedding: ONNX_OUTPUT})
+    else:
+        add_unit_length(model, embedding)
+    if own_batch is not None and not _takes_any_batch(model, own_batch):
+        set_batch(model, own_batch)
+    else:
+        set_batch(model, None)
+    keep_used_opsets(model)
+    return model
+
+
+def check_network(model: onnx.ModelProto, path: Path) -> None:
+    """Check that a file is a float network from images to embeddings.
+
+    Raises:
+        QuantizeError: it is not; the message says what it has.
+    """
+    import onnx
+
+    graph = model.graph
+    inputs = network_inputs(graph)
+    if len(inputs) != 1:
+        names = ", ".join(value.name for value in inputs) or "none"
+        raise QuantizeError(f"{path}: takes {len(inputs)} inputs ({names}); expected images alone")
+    if len(graph.output) != 1:
+        names = ", ".join(value.name for value in graph.output)
+        raise QuantizeError(
+            f"{path}: gives {len(graph.output)} outputs ({names}); expected embeddings (N, D) "
+            "alone: export the network without the others"
+        )
+    tensor = inputs[0].type.tensor_type
+    if tensor.elem_type != onnx.TensorProto.FLOAT:
+        kind = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
+        raise QuantizeError(
+            f"{path}: its input is {kind}; expected float32 images: export the float32 network"
+        )
+    rank, channels = len(tensor.shape.dim), [dim.dim_value for dim in tensor.shape.dim][1:2]
+    if rank != 4 or channels[0] not in (0, 3):
+        sides = [dim.dim_value or dim.dim_param or "?" for dim in tensor.shape.dim]
+        raise QuantizeError(
+            f"{path}: its input has shape ({', '.join(map(str, sides))}), expected (N, 3, H, W)"
+        )
+    if any(node.op_type in _QUANTIZED for node in graph.node):
+        raise QuantizeError(f"{path}: is int8 already; give the float file that it was made of")
+
+
+def _of_newer_opset(model: onnx.ModelProto) -> onnx.ModelProto:
+    from onnx import version_converter
+
+    if opset_of(model) >= _OLDEST_OPSET:
+        return model
+    try:
+        converted: onnx.ModelProto = version_converter.convert_version(model, _OLDEST_OPSET)
+    except Exception:  # a node that it cannot convert: int8 per channel is refused later
+        return model
+    return converted
+
+
+def _embeddings(model: onnx.ModelProto, output: str, path: Path, batch: int | None) -> Any:
+    """Return what a network gives for random images, (N, D)."""
+    (found,) = _run(model, [output], batch or 2)
+    if found.ndim != 2 or len(found) != (batch or 2):
+        raise QuantizeError(
+            f"{path}: gives {tuple(found.shape)} for {batch or 2} images; expected an embedding "
+            "(N, D) for each"
+        )
+    return found
+
+
+def _takes_any_batch(model: onnx.ModelProto, own: int) -> bool:
+    """Whether a network with a fixed batch gives the same embeddings in another batch."""
+    import numpy as np
+    import onnx
+
+    (fixed,) = _run(model, [ONNX_OUTPUT], own)
+    free = onnx.ModelProto()
+    free.CopyFrom(model)
+    set_batch(free, None)
+    try:
+        (more,) = _run(free, [ONNX_OUTPUT], own + 1)
+    except QuantizeError:
+        return False
+    return len(more) == own + 1 and float(np.abs(more[:own] - fixed).max()) <= _SAME
+
+
+def _run(model: onnx.ModelProto, outputs: list[str], batch: int) -> list[Any]:
+    """Run a network on random images.
+
+    Raises:
+        QuantizeError: ONNX Runtime cannot load or run it.
+    """
+    import numpy as np
+    import onnx
+
+    from quantize.exporters.onnx_float import onnx_session
+
+    (images,) = network_inputs(model.graph)
+    sides = [dim.dim_value for dim in images.type.tensor_type.shape.dim][2:]
+    given = np.random.default_rng(0).standard_normal((batch, 3, *sides), np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "network.onnx"
+        onnx.save_model(model, file)
+        session = onnx_session(file)
+    try:
+        found: list[Any] = session.run(outputs, {images.name: given})
+    except Exception as error:  # ONNX Runtime's errors have no base of their own
+        reason = " ".join(str(error).split())[:200]
+        raise QuantizeError(f"ONNX Runtime cannot run the network: {reason}") from error
+    return found

@@ -1,0 +1,150 @@
+"""Changes of an ONNX graph that leave its embeddings as they are: batch, names, unit length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from reid_edge.core.model_file import ONNX_INPUT, ONNX_OUTPUT
+
+if TYPE_CHECKING:
+    import onnx
+
+# Lengths of embeddings are no smaller than this one, by which they are divided.
+SHORTEST = 1e-12
+# Tensors that an adopted network gets; its own ones of these names are renamed.
+RESERVED = (
+    ONNX_INPUT, ONNX_OUTPUT, "embedding", "length", "safe_length", "shortest_length",
+    "embedding_axis",
+)  # fmt: skip
+# By operator set: the version of the format that has it (https://github.com/onnx/onnx/blob/main/
+# docs/Versioning.md). Runtimes refuse a newer one, even if nothing in the file needs it.
+_IR_VERSIONS = {range(15): 7, range(15, 19): 8, range(19, 21): 9, range(21, 23): 10}
+
+
+def graphs_of(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """Yield a graph and the graphs inside its nodes."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            inner = [attribute.g] if attribute.HasField("g") else []
+            for each in (*inner, *attribute.graphs):
+                yield from graphs_of(each)
+
+
+def network_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
+    """Return the inputs of a graph; old files list their weights among them, which are left out."""
+    weights = {tensor.name for tensor in graph.initializer}
+    return [value for value in graph.input if value.name not in weights]
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """Return the version of ONNX's own operators in a file."""
+    return next(each.version for each in model.opset_import if each.domain in ("", "ai.onnx"))
+
+
+def keep_used_opsets(model: onnx.ModelProto) -> None:
+    """Name the operator sets that nodes are of, and the oldest format version that has them.
+
+    ONNX Runtime refuses a file with an operator set or a format version that is newer than it,
+    though no node needs it. In place.
+    """
+    used = {_domain(node) for graph in (model.graph, *model.functions) for node in _nodes(graph)}
+    kept = [each for each in model.opset_import if _domain(each) in used]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
+    version = opset_of(model)
+    oldest = next((ir for opsets, ir in _IR_VERSIONS.items() if version in opsets), None)
+    if oldest is not None and not model.functions:
+        model.ir_version = min(model.ir_version, oldest)
+
+
+def _domain(named: Any) -> str:
+    return "" if named.domain == "ai.onnx" else str(named.domain)
+
+
+def _nodes(graph: Any) -> Iterator[onnx.NodeProto]:
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            inner = [attribute.g] if attribute.HasField("g") else []
+            for each in (*inner, *attribute.graphs):
+                yield from _nodes(each)
+
+
+def rename_tensors(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
+    """Rename tensors in a graph and in those inside it, in place."""
+    for each in graphs_of(graph):
+        for node in each.node:
+            for field in (node.input, node.output):
+                renamed = [names.get(name, name) for name in field]
+                del field[:]
+                field.extend(renamed)
+        for value in (*each.input, *each.output, *each.value_info, *each.initializer):
+            value.name = names.get(value.name, value.name)
+
+
+def set_batch(model: onnx.ModelProto, batch: int | None) -> None:
+    """Fix the batch of a network of this program's, or make it any number, in place.
+
+    Args:
+        model: with one input and one output, both with the batch as first dimension.
+        batch: images in a call; None: any number.
+    """
+    for value in (*network_inputs(model.graph), *model.graph.output):
+        first = value.type.tensor_type.shape.dim[0]
+        if batch is None:
+            first.dim_param = "batch"
+        else:
+            first.dim_value = batch
+    # Shapes in between are of the former batch; runtimes find them again.
+    del model.graph.value_info[:]
+
+
+def add_unit_length(model: onnx.ModelProto, embedding: str) -> None:
+    """Divide the embeddings by their lengths, as the new output ``reid_features``, in place.
+
+    Args:
+        model: its own output becomes a tensor inside of the graph.
+        embedding: name of the tensor (N, D) with the embeddings.
+    """
+    import numpy as np
+    from onnx import helper, numpy_helper
+
+    graph = model.graph
+    graph.initializer.append(
+        numpy_helper.from_array(np.array(SHORTEST, np.float32), "shortest_length")
+    )
+    if opset_of(model) < 18:
+        norm = helper.make_node("ReduceL2", [embedding], ["length"], axes=[1], keepdims=1)
+    else:
+        axes = numpy_helper.from_array(np.array([1], np.int64), "embedding_axis")
+        graph.initializer.append(axes)
+        norm = helper.make_node("ReduceL2", [embedding, axes.name], ["length"], keepdims=1)
+    graph.node.extend(
+        [
+            norm,
+            helper.make_node("Clip", ["length", "shortest_length"], ["safe_length"]),
+            helper.make_node("Div", [embedding, "safe_length"], [ONNX_OUTPUT]),
+        ]
+    )
+
+
+def free_names(graph: onnx.GraphProto, wanted: Iterable[str]) -> None:
+    """Rename tensors that have a name which is wanted for another one, in place."""
+    taken = {
+        name
+        for each in graphs_of(graph)
+        for node in each.node
+        for name in (*node.input, *node.output)
+    }
+    names = {}
+    for name in wanted:
+        if name in taken:
+            new = next(
+                f"{name}_{n}" for n in range(1, len(taken) + 2) if f"{name}_{n}" not in taken
+            )
+            names[name] = new
+            taken.add(new)
+    if names:
+        rename_tensors(graph, names)

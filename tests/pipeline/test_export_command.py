@@ -1,0 +1,296 @@
+"""``reid-edge export``: files of any model, checked on images without labels."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from pipeline.export_images import halve
+from quantize.exporters import EXPORTERS
+from reid_edge.cli.main import main
+from reid_edge.core.errors import DataError
+from reid_edge.core.exporter import Exporter, ExportSource
+from reid_edge.core.io import hash_file
+from reid_edge.inference.embedder import load_embedder
+from reid_edge.models import build_model
+
+pytestmark = pytest.mark.medium
+
+LENIENT = ("--int8-cosine", "0.5", "--int8-lowest-cosine", "0")
+
+
+class Foreign(nn.Module):
+    """A network that this program knows nothing of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 16, 5, 4, 2), nn.ReLU(), nn.Conv2d(16, 24, 3, 2, 1), nn.ReLU()
+        )
+        self.fc = nn.Linear(24 * 4 * 2, 20)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = nn.functional.adaptive_avg_pool2d(self.body(x), (4, 2))
+        return self.fc(pooled.flatten(1))  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def foreign_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("foreign") / "theirs.onnx"
+    torch.onnx.export(
+        Foreign().eval(), (torch.zeros(1, 3, 64, 32),), str(path), dynamo=False, opset_version=12,
+        input_names=["image"], output_names=["feature"],
+    )  # fmt: skip
+    return path
+
+
+@pytest.fixture(scope="module")
+def foreign_torchscript(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("foreign") / "theirs.pt"
+    traced = torch.jit.trace(Foreign().eval(), torch.zeros(1, 3, 64, 32))
+    torch.jit.save(traced, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def checkpoint(
+    tmp_path_factory: pytest.TempPathFactory, randomise_normalisation: Callable[[nn.Module], None]
+) -> Path:
+    """A checkpoint as BoxMOT names it."""
+    torch.manual_seed(0)
+    model = build_model("osnet_x0_25", num_classes=4)
+    randomise_normalisation(model)
+    path = tmp_path_factory.mktemp("checkpoint") / "osnet_x0_25_own.pth"
+    torch.save(model.state_dict(), path)
+    return path
+
+
+def run(model: Path, images: Path, output: Path, *options: str) -> int:
+    return main(["export", str(model), "--images", str(images), "--output", str(output), *options])
+
+
+def rows_of(output: Path) -> dict[str, dict[str, Any]]:
+    rows = json.loads((output / "parity.json").read_text())["files"]
+    return {row["name"]: row for row in rows}
+
+
+def test_a_foreign_onnx_file_gets_the_formats_that_onnx_can_become(
+    foreign_onnx: Path, tiny_market: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "files"
+    formats = "onnx_int8,openvino" if _installed("openvino") else "onnx_int8"
+    assert run(foreign_onnx, tiny_market, output, "--format", formats) == 0
+    rows = rows_of(output)
+    assert list(rows)[:2] == ["float.onnx", "int8.onnx"]
+    assert rows["float.onnx"]["parity"]["lowest_cosine"] > 0.99999
+    assert all(row["problems"] == [] for row in rows.values())
+    assert all(row["latency_ms"] > 0 for row in rows.values())
+    about = json.loads((output / "parity.json").read_text())["model"]
+    assert about["sha256"] == hash_file(foreign_onnx)
+    assert (about["input_size"], about["dimensions"]) == ([64, 32], 20)
+    halves = halve(tiny_market)
+    assert about["judging_images"] == len(halves.judging) == rows["int8.onnx"]["parity"]["images"]
+    assert about["calibration_images"] == len(halves.calibration)
+    table = capsys.readouterr().out.splitlines()
+    assert table[0].split() == [
+        "format", "size", "lowest", "mean", "nearest", "spread", "ms", "fits",
+    ]  # fmt: skip
+    assert max(map(len, table)) <= 80
+    assert table[1].startswith("onnx ")
+    assert table[2].startswith("onnx_int8 ")
+    embedder = load_embedder(output / "int8.onnx")
+    assert embedder.space.input_size == (64, 32)
+    metadata = {e.key: e.value for e in onnx.load(output / "int8.onnx").metadata_props}
+    assert metadata["parent_hash"] == hash_file(foreign_onnx)
+    assert metadata["calibration_digest"] == about["calibration_digest"]
+
+
+def test_a_torchscript_file_becomes_onnx(
+    foreign_torchscript: Path, tiny_market: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "files"
+    options = ("--format", "onnx", "--input-size", "64x32")
+    assert run(foreign_torchscript, tiny_market, output, *options) == 0
+    assert rows_of(output)["float.onnx"]["parity"]["lowest_cosine"] > 0.99999
+
+
+def test_a_checkpoint_gets_all_formats(checkpoint: Path, tiny_market: Path, tmp_path: Path) -> None:
+    output = tmp_path / "files"
+    formats = "torchscript,onnx,onnx_int8,torchreid"
+    options = ("--format", formats, "--input-size", "64x32", *LENIENT)
+    assert run(checkpoint, tiny_market, output, *options) in (0, 2)
+    rows = rows_of(output)
+    assert {"float.pt", "float.onnx", "int8.onnx", "model.pth.tar"} == set(rows)
+    for name in ("float.pt", "float.onnx"):
+        assert rows[name]["problems"] == []
+        assert rows[name]["parity"]["lowest_cosine"] > 0.9999
+
+
+def test_formats_that_need_a_checkpoint_are_named_and_the_others_go_on(
+    foreign_onnx: Path, tiny_market: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "files"
+    assert run(foreign_onnx, tiny_market, output, "--format", "torchscript,onnx") == 2
+    rows = rows_of(output)
+    assert rows["float.pt"]["problems"] == ["needs a checkpoint; it cannot be made of an ONNX file"]
+    assert rows["float.onnx"]["problems"] == []
+    printed = capsys.readouterr()
+    assert "float.pt: needs a checkpoint; it cannot be made of an ONNX file" in printed.out
+    assert "error: float.pt cannot be used: needs a checkpoint" in printed.err
+    assert not (output / "float.pt").exists()
+
+
+def test_a_file_outside_its_limits_is_set_aside(
+    foreign_onnx: Path, tiny_market: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "files"
+    options = ("--format", "onnx_int8", "--int8-cosine", "1")
+    assert run(foreign_onnx, tiny_market, output, *options) == 2
+    assert sorted(path.name for path in output.iterdir()) == [
+        "float.onnx", "parity.json", "rejected-int8.onnx",
+    ]  # fmt: skip
+    (problem,) = rows_of(output)["int8.onnx"]["problems"]
+    assert problem.startswith("mean cosine to the model ")
+    assert f"error: int8.onnx cannot be used: {problem}" in capsys.readouterr().err
+    # The next export takes away what this one has left.
+    assert run(foreign_onnx, tiny_market, output, "--format", "onnx_int8") == 0
+    assert not (output / "rejected-int8.onnx").exists()
+
+
+def _crash(source: ExportSource, path: Path) -> None:
+    del source, path
+    os.abort()
+
+
+def _copy(source: ExportSource, path: Path) -> None:
+    assert len(source.draw_calibration().batches[0]) > 1
+    shutil.copy(source.file("onnx"), path)
+
+
+def test_a_converter_that_crashes_stops_no_other(
+    foreign_onnx: Path, tiny_market: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apart = {"made_of": ("onnx",), "needs_model": False, "own_process": True}
+    for one in (
+        Exporter("crashing", "one that crashes", "a.onnx", _crash, **apart),  # type: ignore[arg-type]
+        Exporter("copying", "one that works", "b.onnx", _copy, calibrated=True, **apart),  # type: ignore[arg-type]
+        replace(EXPORTERS.load("onnx"), name="unseen", file="c.onnx", unchecked="runs on a phone"),
+    ):
+        monkeypatch.setitem(EXPORTERS._entries, one.name, one)
+    output = tmp_path / "files"
+    assert run(foreign_onnx, tiny_market, output, "--format", "crashing,copying,unseen") == 2
+    rows = rows_of(output)
+    (problem,) = rows["a.onnx"]["problems"]
+    assert problem.startswith("its process crashed (SIGABRT)")
+    assert rows["b.onnx"]["problems"] == []
+    assert rows["b.onnx"]["parity"]["lowest_cosine"] > 0.99999
+    assert rows["c.onnx"]["note"] == "not checked: runs on a phone"
+    assert rows["c.onnx"]["parity"] is None
+
+
+def _installed(package: str) -> bool:
+    from reid_edge.core.packages import missing_packages
+
+    return not missing_packages([package])
+
+
+def write_images(folder: Path, count: int, *, alike: bool = False) -> Path:
+    generator = np.random.default_rng(0)
+    folder.mkdir()
+    for number in range(count):
+        colours = np.full(3, 90) if alike else generator.integers(0, 255, 3)
+        pixels = np.broadcast_to(colours, (16, 8, 3)).astype(np.uint8).copy()
+        if alike:
+            pixels[0, 0, 0] = number  # no file is a copy of another one
+        Image.fromarray(pixels).save(folder / f"{number:03}.png")
+    return folder
+
+
+def test_halves_are_the_same_everywhere_and_share_no_content(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "a", 70)
+    shutil.copytree(folder, tmp_path / "b" / "deep")
+    first, second = halve(folder), halve(tmp_path / "b" / "deep")
+    assert [path.name for path in first.judging] == [path.name for path in second.judging]
+    assert (len(first.calibration), len(first.judging)) == (35, 35)
+    assert not set(first.calibration) & set(first.judging)
+    shutil.copy(folder / "000.png", folder / "copy.png")
+    contents = [hash_file(path) for half in (halve(folder),) for path in half.judging]
+    contents += [hash_file(path) for path in halve(folder).calibration]
+    assert len(contents) == len(set(contents)) == 70
+
+
+def test_what_is_wrong_with_images_and_folders(
+    foreign_onnx: Path, tiny_market: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = write_images(tmp_path / "few", 63)
+    alike = write_images(tmp_path / "alike", 64, alike=True)
+    (tmp_path / "file").touch()
+    for images, output, message in (
+        (
+            few,
+            tmp_path / "x",
+            "has 63 different images (.jpg, .jpeg, .png ...); an export needs 64",
+        ),
+        (tmp_path / "none", tmp_path / "x", "none: no such folder"),
+        (alike, tmp_path / "x", "its images are all alike"),
+        (tiny_market, tmp_path / "file" / "x", "x: cannot be made (Not a directory)"),
+    ):
+        assert run(foreign_onnx, images, output, "--format", "onnx") == 2
+        (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error")]
+        assert message in line
+    shutil.copy(few / "000.png", few / "again.png")
+    with pytest.raises(DataError, match="has 63 different images of 64 files"):
+        halve(few)
+
+
+def test_what_is_wrong_with_models_and_formats(
+    foreign_onnx: Path, tiny_market: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    network = onnx.load(foreign_onnx)
+    network.graph.output.append(network.graph.output[0])
+    network.graph.output[1].name = network.graph.node[0].output[0]
+    onnx.save(network, tmp_path / "two.onnx")
+    (tmp_path / "text.onnx").write_text("not a network")
+    for model, format, message in (
+        (tmp_path / "absent.onnx", "onnx", "absent.onnx: no such file"),
+        (tmp_path / "text.onnx", "onnx", "text.onnx: not a readable ONNX file"),
+        (tmp_path / "two.onnx", "onnx", "gives 2 outputs (feature, "),
+        (foreign_onnx, "onxx", "unknown file format 'onxx': did you mean 'onnx'"),
+        (foreign_onnx, ",", "--format names no format"),
+    ):
+        assert run(model, tiny_market, tmp_path / "x", "--format", format) == 2
+        (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error")]
+        assert message in line
+    monkeypatch.setattr(
+        "reid_edge.core.packages.find_spec", lambda name: None if name == "openvino" else True
+    )
+    assert run(foreign_onnx, tiny_market, tmp_path / "x", "--format", "openvino") == 2
+    assert "openvino needs the package openvino: pip install" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+def test_all_formats_name_those_whose_package_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from pipeline.export_command import choose_exporters
+
+    monkeypatch.setattr(
+        "reid_edge.core.packages.find_spec", lambda name: None if name == "openvino" else True
+    )
+    found, skipped = choose_exporters("all")
+    names = [exporter.name for exporter in found]
+    assert {"onnx", "onnx_int8", "executorch"} <= set(names)
+    assert [row.name for row in skipped][:2] == ["openvino", "openvino_int8"]
+    assert "needs the package openvino: pip install" in skipped[0].note

@@ -28,6 +28,8 @@ DEFAULT_FORMATS = "torchscript,onnx,onnx_int8"
 ALL = "all"
 PARITY_FILE = "parity.json"
 TIMED_CALLS = 20
+LARGEST_BATCH = 1024
+OPSETS = range(13, 21)
 GUARD = Guard(
     packages=("pipeline", "reid_edge", "quantize"),
     interrupted="interrupted; the files that are named above are there",
@@ -97,6 +99,16 @@ def parse_arguments(arguments: Sequence[str], prog: str) -> argparse.Namespace:
             f"--{name}", metavar="R,G,B",
             help=f"{meaning} of each colour in [0, 1] (default: the file's own, or ImageNet's)",
         )  # fmt: skip
+    form = parser.add_argument_group("form of the files")
+    form.add_argument(
+        "--batch", type=_batches, default=(), metavar="N,N",
+        help="images in a call, with a file for each number, such as 1,4,8 (default: any number)",
+    )  # fmt: skip
+    form.add_argument(
+        "--opset", type=_opset, metavar="N",
+        help=f"operator set of ONNX files, {OPSETS[0]} to {OPSETS[-1]} (default: {OPSETS[0]}, or "
+        "that of an ONNX file that is newer)",
+    )  # fmt: skip
     limits = parser.add_argument_group("limits")
     for name, default, meaning in (
         ("float-cosine", 0.999, "float files: lowest cosine of any image to the model"),
@@ -108,6 +120,22 @@ def parse_arguments(arguments: Sequence[str], prog: str) -> argparse.Namespace:
             help=f"{meaning} (default: {default})",
         )  # fmt: skip
     return parser.parse_args(arguments)
+
+
+def _batches(text: str) -> tuple[int, ...]:
+    try:
+        numbers = tuple(sorted({int(part) for part in text.split(",")}))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected numbers, such as 1,4,8") from error
+    if not 1 <= numbers[0] <= numbers[-1] <= LARGEST_BATCH:
+        raise argparse.ArgumentTypeError(f"{text!r}: batches are of 1 to {LARGEST_BATCH} images")
+    return numbers
+
+
+def _opset(text: str) -> int:
+    if not text.isdigit() or int(text) not in OPSETS:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected {OPSETS[0]} to {OPSETS[-1]}")
+    return int(text)
 
 
 def _cosine(text: str) -> float:
@@ -153,6 +181,7 @@ def export_files(options: argparse.Namespace) -> int:
             make_source(model, halves, options),
             judge,
             folder,
+            batches=options.batch,
             settings_of=_default_settings,
         )
     rows += skipped
@@ -264,6 +293,7 @@ def make_source(model: ExportModel, halves: Halves, options: argparse.Namespace)
         draw,
         dataset=options.images.resolve().name,
         onnx_file=model.onnx_file,
+        opset=options.opset,
     )
 
 

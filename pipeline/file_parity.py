@@ -135,13 +135,16 @@ def write_files(
     rows = []
     made: dict[int | None, dict[str, Path]] = {}
     for exporter in exporters:
-        sizes: Sequence[int | None] = batches or ((1,) if exporter.static else (None,))
+        sizes: Sequence[int | None] = batches if exporter.batching != "any" else ()
+        sizes = sizes or ((1,) if exporter.batching == "fixed" else (None,))
         siblings: dict[int, Path] = {}
         for batch in sizes:
+            # Files of other batches, where there is none of this one.
+            files = {name: path for found in made.values() for name, path in found.items()}
             given = replace(
                 source,
                 batch=batch,
-                files={**made.get(None, {}), **made.get(batch, {})},
+                files={**files, **made.get(None, {}), **made.get(batch, {})},
                 siblings=dict(siblings),
                 settings=settings_of(exporter),
             )

@@ -14,6 +14,7 @@ _NOTICES = (
     r"(?s).*reduce_range will be deprecated",
     r"(?s).*legacy TorchScript-based ONNX export",
     r"(?s).*The feature will be removed",
+    r"(?s)no signature found for",
 )
 
 

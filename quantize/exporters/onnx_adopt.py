@@ -29,20 +29,26 @@ if TYPE_CHECKING:
 
 # int8 per channel needs it.
 _OLDEST_OPSET = 13
+_EMBEDDING = "embedding"
 _UNIT = 1e-4
 _SAME = 1e-4
 _QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger", "MatMulInteger"}
 
 
-def adopt_onnx(path: Path, example: Tensor) -> onnx.ModelProto:
+def adopt_onnx(
+    path: Path, example: Tensor, *, batch: int | None = None, opset: int | None = None
+) -> onnx.ModelProto:
     """Return the network of an ONNX file in this program's form, with weights inside.
 
     Args:
         path: of a float file that takes images (N, 3, H, W) and gives embeddings (N, D).
         example: (1, 3, H, W); an input of any height and width becomes one of this size.
+        batch: images in a call; None: any number, or as many as the network holds.
+        opset: to convert to; None: the network's own, or 13 if that is older.
 
     Raises:
-        QuantizeError: the file is of another kind, cannot be read, or ONNX Runtime cannot run it.
+        QuantizeError: the file is of another kind, cannot be read or converted, holds another
+            batch, or ONNX Runtime cannot run it.
     """
     import onnx
 
@@ -52,34 +58,36 @@ def adopt_onnx(path: Path, example: Tensor) -> onnx.ModelProto:
         reason = str(error).partition("\n")[0][:200]
         raise QuantizeError(f"{path}: not a readable ONNX file ({reason})") from error
     check_network(model, path)
-    model = _of_newer_opset(model)
+    model = _of_opset(model, opset, path)
     graph = model.graph
     (images,) = network_inputs(graph)
     own_batch = images.type.tensor_type.shape.dim[0].dim_value or None
     free_names(
         graph, [name for name in RESERVED if name not in (images.name, graph.output[0].name)]
     )
-    embedding = "embedding" if graph.output[0].name == ONNX_OUTPUT else graph.output[0].name
-    rename_tensors(graph, {images.name: ONNX_INPUT, graph.output[0].name: embedding})
+    rename_tensors(graph, {images.name: ONNX_INPUT, graph.output[0].name: _EMBEDDING})
     (images,) = network_inputs(graph)
     for others in [value for value in graph.input if value.name != ONNX_INPUT]:
         graph.input.remove(others)  # weights, which would be inputs that may be replaced
     for place, side in zip((2, 3), example.shape[2:], strict=True):
         images.type.tensor_type.shape.dim[place].dim_value = side
-    found = _embeddings(model, embedding, path, own_batch)
+    found = _embeddings(model, path, own_batch)
     element = onnx.TensorProto.FLOAT
     del graph.output[:]
     graph.output.append(
         onnx.helper.make_tensor_value_info(ONNX_OUTPUT, element, ["batch", found.shape[1]])
     )
     if (abs((found**2).sum(1) - 1) < _UNIT).all():
-        rename_tensors(graph, {embedding: ONNX_OUTPUT})
+        rename_tensors(graph, {_EMBEDDING: ONNX_OUTPUT})
     else:
-        add_unit_length(model, embedding)
-    if own_batch is not None and not _takes_any_batch(model, own_batch):
-        set_batch(model, own_batch)
-    else:
-        set_batch(model, None)
+        add_unit_length(model, _EMBEDDING)
+    free = own_batch is None or _takes_any_batch(model, own_batch)
+    if not free and batch not in (None, own_batch):
+        raise QuantizeError(
+            f"{path}: the network holds a batch of {own_batch}, so that it cannot take {batch}; "
+            f"export it with a dynamic batch, or leave --batch {own_batch}"
+        )
+    set_batch(model, batch if free else own_batch)
     keep_used_opsets(model)
     return model
 
@@ -119,21 +127,26 @@ def check_network(model: onnx.ModelProto, path: Path) -> None:
         raise QuantizeError(f"{path}: is int8 already; give the float file that it was made of")
 
 
-def _of_newer_opset(model: onnx.ModelProto) -> onnx.ModelProto:
+def _of_opset(model: onnx.ModelProto, opset: int | None, path: Path) -> onnx.ModelProto:
     from onnx import version_converter
 
-    if opset_of(model) >= _OLDEST_OPSET:
+    own = opset_of(model)
+    if own == opset or (opset is None and own >= _OLDEST_OPSET):
         return model
     try:
-        converted: onnx.ModelProto = version_converter.convert_version(model, _OLDEST_OPSET)
-    except Exception:  # a node that it cannot convert: int8 per channel is refused later
-        return model
+        converted: onnx.ModelProto = version_converter.convert_version(
+            model, opset or _OLDEST_OPSET
+        )
+    except Exception as error:  # the converter's errors have no common base
+        if opset is None:  # a float file may keep its own; int8 per channel is refused later
+            return model
+        raise QuantizeError(f"{path}: cannot be converted from opset {own} to {opset}") from error
     return converted
 
 
-def _embeddings(model: onnx.ModelProto, output: str, path: Path, batch: int | None) -> Any:
+def _embeddings(model: onnx.ModelProto, path: Path, batch: int | None) -> Any:
     """Return what a network gives for random images, (N, D)."""
-    (found,) = _run(model, [output], batch or 2)
+    (found,) = _run(model, [_EMBEDDING], batch or 2)
     if found.ndim != 2 or len(found) != (batch or 2):
         raise QuantizeError(
             f"{path}: gives {tuple(found.shape)} for {batch or 2} images; expected an embedding "

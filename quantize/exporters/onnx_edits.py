@@ -17,8 +17,8 @@ RESERVED = (
     ONNX_INPUT, ONNX_OUTPUT, "embedding", "length", "safe_length", "shortest_length",
     "embedding_axis",
 )  # fmt: skip
-# By operator set: the version of the format that has it (https://github.com/onnx/onnx/blob/main/
-# docs/Versioning.md). Runtimes refuse a newer one, even if nothing in the file needs it.
+# By operator set: the version of the format that came with it (ONNX's page on versioning). Runtimes
+# refuse a newer one, even if nothing in the file needs it.
 _IR_VERSIONS = {range(15): 7, range(15, 19): 8, range(19, 21): 9, range(21, 23): 10}
 
 
@@ -40,7 +40,7 @@ def network_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
 
 def opset_of(model: onnx.ModelProto) -> int:
     """Return the version of ONNX's own operators in a file."""
-    return next(each.version for each in model.opset_import if each.domain in ("", "ai.onnx"))
+    return int(next(each.version for each in model.opset_import if not _domain(each)))
 
 
 def keep_used_opsets(model: onnx.ModelProto) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from quantize.exporters.onnx_edits import set_batch
 from reid_edge.core.errors import QuantizeError
 from reid_edge.core.exporter import Exporter, ExportSource
 from reid_edge.core.io import written_whole
@@ -27,18 +28,29 @@ OPSET = 17
 TOLERANCE = 1e-4
 
 
-def save_onnx(model: nn.Module, example: Tensor, path: Path, metadata: Mapping[str, str]) -> None:
+def save_onnx(
+    model: nn.Module,
+    example: Tensor,
+    path: Path,
+    metadata: Mapping[str, str],
+    *,
+    batch: int | None = None,
+    opset: int | None = None,
+) -> None:
     """Write a float model as ONNX: input ``input``, output ``reid_features`` of unit length.
 
-    BatchNorm is folded, the batch is dynamic, height and width are those of the example. The
-    embeddings of the file in ONNX Runtime are compared with the model's, on the example and on
-    random images in a batch of another size. An existing file is replaced in one step.
+    BatchNorm is folded, the batch is dynamic unless one is given, height and width are those of the
+    example. The embeddings of the file in ONNX Runtime are compared with the model's, on the
+    example and on random images in a batch of another size. An existing file is replaced in one
+    step.
 
     Args:
         model: a float model whose output is embeddings (N, D); it is left as it is.
         example: a batch (N, 3, H, W).
         path: where to write; its folder exists.
         metadata: written into the file, and given back by ``read_onnx_metadata``.
+        batch: images in a call of the file; None: any number.
+        opset: of the file; None: the lowest that works, 13.
 
     Raises:
         QuantizeError: the model cannot be traced or exported, the file gives other embeddings, or
@@ -59,7 +71,7 @@ def save_onnx(model: nn.Module, example: Tensor, path: Path, metadata: Mapping[s
                 (example,),
                 exported,  # type: ignore[arg-type]
                 dynamo=False,
-                opset_version=OPSET,
+                opset_version=opset or OPSET,
                 input_names=[ONNX_INPUT],
                 output_names=[ONNX_OUTPUT],
                 dynamic_axes={ONNX_INPUT: {0: "batch"}, ONNX_OUTPUT: {0: "batch"}},
@@ -81,8 +93,18 @@ def save_onnx(model: nn.Module, example: Tensor, path: Path, metadata: Mapping[s
                 f"{path}: ONNX Runtime's embeddings differ by {difference:.1e} from the model's on "
                 f"{which}, more than {TOLERANCE:.0e}; not written"
             )
+    if batch is not None:
+        content = _of_batch(content, batch)
     with written_whole(path, QuantizeError) as file:
         file.write(content)
+
+
+def _of_batch(content: bytes, batch: int) -> bytes:
+    import onnx
+
+    model = onnx.load_model_from_string(content)
+    set_batch(model, batch)
+    return bytes(model.SerializeToString(deterministic=True))
 
 
 def with_metadata(content: bytes, metadata: Mapping[str, str]) -> bytes:
@@ -143,12 +165,13 @@ def onnx_session(content: bytes | Path, *, threads: int = 1) -> Any:
 def write_file(source: ExportSource, path: Path) -> None:
     """Write the float ONNX file of an export."""
     metadata = source.metadata.to_strings()
+    batch, opset = source.batch, source.opset
     if source.onnx_file is None:
-        save_onnx(source.module, source.example, path, metadata)
+        save_onnx(source.module, source.example, path, metadata, batch=batch, opset=opset)
         return
     from quantize.exporters.onnx_adopt import adopt_onnx
 
-    adopted = adopt_onnx(source.onnx_file, source.example)
+    adopted = adopt_onnx(source.onnx_file, source.example, batch=batch, opset=opset)
     content = with_metadata(adopted.SerializeToString(), metadata)
     with written_whole(path, QuantizeError) as file:
         file.write(content)
@@ -161,6 +184,7 @@ ONNX = Exporter(
     write_file,
     meant_for="any (ONNX Runtime)",
     needs_model=False,
+    batching="both",
 )
 BOXMOT_ONNX = Exporter(
     "boxmot_onnx",
@@ -169,4 +193,5 @@ BOXMOT_ONNX = Exporter(
     write_file,
     timed=False,
     meant_for="trackers (BoxMOT)",
+    batching="both",
 )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from quantize.exporters.onnx_edits import keep_used_opsets
+from quantize.exporters.onnx_edits import keep_used_opsets, set_batch
 from quantize.exporters.onnx_float import (
     onnx_session,
     read_onnx,
@@ -56,6 +56,7 @@ def quantize_onnx(
     per_channel: bool = True,
     reduce_range: bool = False,
     metadata: Mapping[str, str] | None = None,
+    batch: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> None:
     """Write an int8 form of a float ONNX file.
@@ -71,6 +72,7 @@ def quantize_onnx(
         reduce_range: weights of 7 bits, for x86 processors without VNNI: they add pairs of products
             in 16 bits, which saturate.
         metadata: written into the file; by default the float file's.
+        batch: images in a call of the file; None: as the float file has it.
         progress: called before each batch with the number of batches seen so far.
 
     Raises:
@@ -79,6 +81,7 @@ def quantize_onnx(
             file that ONNX Runtime cannot run.
     """
     import onnx
+    import torch
     from onnxruntime.quantization import (
         CalibrationMethod,
         QuantFormat,
@@ -94,6 +97,12 @@ def quantize_onnx(
     }
     model = read_onnx(float_file)
     _check_calibration(calibration, onnx_session(float_file), float_file)
+    own = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value
+    if batch is not None:
+        set_batch(model, None)  # for calibration
+    elif own:
+        images = torch.cat(list(calibration))
+        calibration = torch.split(images[: max(len(images) // own, 1) * own], own)
     with tempfile.TemporaryDirectory() as folder, hints_silenced():
         prepared, int8 = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
         quant_pre_process(model, str(prepared), skip_symbolic_shape=True)
@@ -125,6 +134,8 @@ def quantize_onnx(
             ) from error
         quantized = onnx.load_model(int8)
     keep_used_opsets(quantized)
+    if batch is not None:
+        set_batch(quantized, batch)
     content = with_metadata(
         quantized.SerializeToString(),
         read_onnx_metadata(float_file) if metadata is None else metadata,
@@ -231,8 +242,14 @@ def pooling_as_convolution(model: onnx.ModelProto) -> int:
 
 
 def write_file(source: ExportSource, path: Path) -> None:
-    """Write the int8 file of an export out of its float file."""
+    """Write the int8 file of an export out of its float file, or its own one of another batch."""
     settings = source.settings or OnnxInt8Settings()
+    for sibling in source.siblings.values():
+        model = read_onnx(sibling)
+        set_batch(model, source.batch)
+        with written_whole(path, QuantizeError) as file:
+            file.write(model.SerializeToString(deterministic=True))
+        return
     calibration = source.draw_calibration()
     quantize_onnx(
         source.file("onnx"),
@@ -242,6 +259,7 @@ def write_file(source: ExportSource, path: Path) -> None:
         percentile=settings.percentile,
         reduce_range=settings.reduce_range,
         metadata=source.int8_metadata(calibration).to_strings(),
+        batch=source.batch,
     )
     logger.info("export: %s: %d of %d convolutions are int8", path.name, *int8_convolutions(path))
 
@@ -256,4 +274,5 @@ ONNX_INT8 = Exporter(
     meant_for="x86-64 with VNNI, ARM with dot products",
     settings=OnnxInt8Settings,
     needs_model=False,
+    batching="both",
 )

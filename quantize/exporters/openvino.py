@@ -80,6 +80,7 @@ OPENVINO = Exporter(
     packages=("openvino",),
     extra="openvino",
     needs_model=False,
+    batching="both",
 )
 OPENVINO_INT8 = Exporter(
     "openvino_int8",
@@ -92,4 +93,5 @@ OPENVINO_INT8 = Exporter(
     packages=("openvino",),
     extra="openvino",
     needs_model=False,
+    batching="both",
 )

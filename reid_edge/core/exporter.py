@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from reid_edge.core.errors import QuantizeError
 from reid_edge.core.model_file import Backend, ModelMetadata
@@ -14,6 +14,9 @@ from reid_edge.core.packages import how_to_install, missing_packages
 if TYPE_CHECKING:
     from pydantic import BaseModel
     from torch import Tensor, nn
+
+
+Batching = Literal["any", "fixed", "both"]
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,8 @@ class Exporter:
         backend: that runs the file, where it is not registered.
         needs_model: whether it is made of the PyTorch model. Others are made of files of other
             exporters alone, and so of an ONNX file of another program too.
-        static: whether a file holds one batch size; it is 1 where none is asked for.
+        batching: "any": a file takes any batch, and ``ExportSource.batch`` is None; "fixed": a file
+            holds one batch, which is 1 where none is asked for; "both": as it is asked for.
         calibrated: whether ``draw_calibration`` is called though the file is not int8.
         own_process: whether ``write`` and the reader may crash or hang: then each runs in a process
             of its own. ``write`` is a function of a module, and the settings can be pickled.
@@ -154,7 +158,7 @@ class Exporter:
     check: Callable[[Described], None] | None = None
     backend: Backend | None = None
     needs_model: bool = True
-    static: bool = False
+    batching: Batching = "any"
     calibrated: bool = False
     own_process: bool = False
     time_limit_s: float = 900

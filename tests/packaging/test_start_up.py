@@ -40,7 +40,9 @@ def check(module: str, *arguments: str, code: int, cwd: Path) -> str:
     return done.stdout + errors
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["search"], *([name] for name in COMMANDS)])
+@pytest.mark.parametrize(
+    "command", [[], ["run"], ["search"], ["export"], *([name] for name in COMMANDS)]
+)
 def test_help(command: list[str], tmp_path: Path) -> None:
     text = check("reid_edge.cli.main", *command, "--help", code=0, cwd=tmp_path)
     assert text.startswith("usage: reid-edge ")

@@ -13,6 +13,7 @@ import onnx
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor, nn
 
 from pipeline.export_images import halve
@@ -25,8 +26,6 @@ from reid_edge.inference.embedder import load_embedder
 from reid_edge.models import build_model
 
 pytestmark = pytest.mark.medium
-
-LENIENT = ("--int8-cosine", "0.5", "--int8-lowest-cosine", "0")
 
 
 class Foreign(nn.Module):
@@ -106,7 +105,7 @@ def test_a_foreign_onnx_file_gets_the_formats_that_onnx_can_become(
     assert table[0].split() == [
         "format", "size", "lowest", "mean", "nearest", "spread", "ms", "fits",
     ]  # fmt: skip
-    assert max(map(len, table)) <= 80
+    assert max(map(len, table[:-1])) <= 80
     assert table[1].startswith("onnx ")
     assert table[2].startswith("onnx_int8 ")
     embedder = load_embedder(output / "int8.onnx")
@@ -125,13 +124,14 @@ def test_a_torchscript_file_becomes_onnx(
     assert rows_of(output)["float.onnx"]["parity"]["lowest_cosine"] > 0.99999
 
 
-def test_a_checkpoint_gets_all_formats(checkpoint: Path, tiny_market: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_gets_formats_that_are_made_of_pytorch_models(
+    checkpoint: Path, tiny_market: Path, tmp_path: Path
+) -> None:
     output = tmp_path / "files"
-    formats = "torchscript,onnx,onnx_int8,torchreid"
-    options = ("--format", formats, "--input-size", "64x32", *LENIENT)
-    assert run(checkpoint, tiny_market, output, *options) in (0, 2)
+    options = ("--format", "torchscript,onnx", "--input-size", "64x32")
+    assert run(checkpoint, tiny_market, output, *options) == 0
     rows = rows_of(output)
-    assert {"float.pt", "float.onnx", "int8.onnx", "model.pth.tar"} == set(rows)
+    assert {"float.pt", "float.onnx"} == set(rows)
     for name in ("float.pt", "float.onnx"):
         assert rows[name]["problems"] == []
         assert rows[name]["parity"]["lowest_cosine"] > 0.9999
@@ -210,10 +210,10 @@ def write_images(folder: Path, count: int, *, alike: bool = False) -> Path:
     folder.mkdir()
     for number in range(count):
         colours = np.full(3, 90) if alike else generator.integers(0, 255, 3)
-        pixels = np.broadcast_to(colours, (16, 8, 3)).astype(np.uint8).copy()
-        if alike:
-            pixels[0, 0, 0] = number  # no file is a copy of another one
-        Image.fromarray(pixels).save(folder / f"{number:03}.png")
+        pixels = np.broadcast_to(colours, (16, 8, 3)).astype(np.uint8)
+        text = PngInfo()
+        text.add_text("number", str(number))  # no file is a copy of another one
+        Image.fromarray(pixels).save(folder / f"{number:03}.png", pnginfo=text)
     return folder
 
 

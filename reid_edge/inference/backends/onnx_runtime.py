@@ -14,14 +14,13 @@ import numpy as np
 from reid_edge.core.errors import CheckpointError, ModelError
 from reid_edge.core.model_file import (
     Backend,
-    Embed,
     Embeddings,
     Images,
     LoadedModel,
     LoadOptions,
     ModelMetadata,
 )
-from reid_edge.inference.backends.base import thread_count
+from reid_edge.inference.backends.base import in_batches_of, thread_count
 from reid_edge.inference.backends.onnx_graph import read_contents
 
 _log = logging.getLogger(__name__)
@@ -96,7 +95,7 @@ def load(path: Path, options: LoadOptions) -> LoadedModel:
             )
         return output.astype(np.float32, copy=False)
 
-    whole = _in_batches_of(batch, embed) if isinstance(batch, int) else embed
+    whole = in_batches_of(batch, embed) if isinstance(batch, int) else embed
     return LoadedModel(whole, metadata, "ONNX", weights)
 
 
@@ -126,16 +125,6 @@ def _problem(inputs: Sequence[Any], outputs: Sequence[Any]) -> str | None:
     if kind not in _FLOATS:
         return f"its output is {kind}; expected embeddings, numbers with a fraction"
     return None
-
-
-def _in_batches_of(size: int, embed: Embed) -> Embed:
-    def embed_any(images: Images) -> Embeddings:
-        # The last images are filled up with themselves.
-        places = np.arange(-(-len(images) // size) * size) % len(images)
-        parts = [embed(images[part]) for part in places.reshape(-1, size)]
-        return np.concatenate(parts)[: len(images)]
-
-    return embed_any
 
 
 def _weight_files(path: Path) -> tuple[Path, ...]:

@@ -22,7 +22,7 @@ from reid_edge.core.model_file import (
     ModelMetadata,
 )
 from reid_edge.core.packages import import_package
-from reid_edge.inference.backends.base import thread_count
+from reid_edge.inference.backends.base import in_batches_of, thread_count
 
 # Batch sizes for which a compiled model is kept; compiling takes up to a second.
 _KEPT = 4
@@ -34,6 +34,8 @@ def load(path: Path, options: LoadOptions) -> LoadedModel:
     Args:
         path: the graph, ``.xml``; the weights, ``.bin``, are beside it under the same name.
         options: the number of threads counts.
+
+    A batch size that is fixed in the graph is kept to.
 
     Raises:
         CheckpointError: one of the two files is missing or damaged, or they do not belong together.
@@ -84,7 +86,9 @@ def load(path: Path, options: LoadOptions) -> LoadedModel:
             raise ModelError(f"{path}: the model fails on images of {height}x{width}") from error
         return np.array(output)
 
-    return LoadedModel(embed, metadata, "OpenVINO", (weights,))
+    batch = dimensions[0]
+    whole = embed if batch is None else in_batches_of(batch, embed)
+    return LoadedModel(whole, metadata, "OpenVINO", (weights,))
 
 
 def _read_values(model: Any) -> dict[str, Any]:

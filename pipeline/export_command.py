@@ -106,8 +106,8 @@ def parse_arguments(arguments: Sequence[str], prog: str) -> argparse.Namespace:
     )  # fmt: skip
     form.add_argument(
         "--opset", type=_opset, metavar="N",
-        help=f"operator set of ONNX files, {OPSETS[0]} to {OPSETS[-1]} (default: {OPSETS[0]}, or "
-        "that of an ONNX file that is newer)",
+        help=f"operator set of ONNX files, {OPSETS[0]} to {OPSETS[-1]} (default: the oldest of "
+        "these that has all layers; of an ONNX file its own)",
     )  # fmt: skip
     limits = parser.add_argument_group("limits")
     for name, default, meaning in (

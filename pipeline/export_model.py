@@ -113,26 +113,12 @@ def _trace_torchscript(path: Path, size: tuple[int, int], file: Path) -> None:
     """
     import torch
 
-    from quantize.exporters.onnx_float import OPSET
+    from quantize.exporters.onnx_float import traced_onnx
     from quantize.quiet import torch_notices_silenced
     from reid_edge.inference.backends.torchscript_runtime import load_torchscript
 
     module, metadata = load_torchscript(path)
     if metadata.engine is not None:
         raise QuantizeError(f"{path}: is int8 already; give the float file that it was made of")
-    names = ["images"], ["embeddings"]
-    try:
-        with torch_notices_silenced(), torch.inference_mode():
-            torch.onnx.export(
-                module,
-                (torch.zeros(1, 3, *size),),
-                str(file),
-                dynamo=False,
-                opset_version=OPSET,
-                input_names=names[0],
-                output_names=names[1],
-                dynamic_axes={"images": {0: "batch"}, "embeddings": {0: "batch"}},
-            )
-    except Exception as error:  # the exporter's errors have no common base
-        reason = " ".join(str(error).partition("\n")[0].split())[:200]
-        raise QuantizeError(f"{path}: cannot be written as ONNX: {reason}") from error
+    with torch_notices_silenced(), torch.inference_mode():
+        file.write_bytes(traced_onnx(module, torch.zeros(1, 3, *size), None))

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     import onnx
     from torch import Tensor, nn
 
-# Old enough for the converters of device makers, new enough for int8 per channel.
-OPSET = 17
+# Operator sets, the oldest one that has int8 per channel first: old runtimes and the converters of
+# device makers read no newer ones. Some layers need one, such as attention, which came with 14.
+OPSETS = (13, 14, 15, 16, 17, 18, 19, 20)
+OPSET = OPSETS[0]
 TOLERANCE = 1e-4
 
 
@@ -63,23 +65,8 @@ def save_onnx(
     from quantize.quiet import torch_notices_silenced
 
     network = UnitLength(folded_copy(model, example)).eval()
-    exported = io.BytesIO()
-    try:
-        with torch_notices_silenced(), torch.inference_mode():
-            torch.onnx.export(
-                network,
-                (example,),
-                exported,  # type: ignore[arg-type]
-                dynamo=False,
-                opset_version=opset or OPSET,
-                input_names=[ONNX_INPUT],
-                output_names=[ONNX_OUTPUT],
-                dynamic_axes={ONNX_INPUT: {0: "batch"}, ONNX_OUTPUT: {0: "batch"}},
-            )
-    except (torch.onnx.OnnxExporterError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0]
-        raise QuantizeError(f"the model cannot be written as ONNX: {reason}") from error
-    content = with_metadata(exported.getvalue(), metadata)
+    with torch_notices_silenced(), torch.inference_mode():
+        content = with_metadata(traced_onnx(network, example, opset), metadata)
     session = onnx_session(content)
     generator = torch.Generator().manual_seed(0)
     other = torch.randn((len(example) + 1, *example.shape[1:]), generator=generator)
@@ -97,6 +84,42 @@ def save_onnx(
         content = _of_batch(content, batch)
     with written_whole(path, QuantizeError) as file:
         file.write(content)
+
+
+def traced_onnx(network: nn.Module, example: Tensor, opset: int | None) -> bytes:
+    """Return a network as ONNX, with this program's names and a dynamic batch.
+
+    Args:
+        network: from images to embeddings, PyTorch's or TorchScript's.
+        example: (1, 3, H, W).
+        opset: of the file; None: the oldest that has all layers.
+
+    Raises:
+        QuantizeError: it cannot be traced or exported.
+    """
+    import torch
+    from torch.onnx.errors import UnsupportedOperatorError
+
+    for version in OPSETS if opset is None else (opset,):
+        exported = io.BytesIO()
+        try:
+            torch.onnx.export(
+                network,
+                (example,),
+                exported,  # type: ignore[arg-type]
+                dynamo=False,
+                opset_version=version,
+                input_names=[ONNX_INPUT],
+                output_names=[ONNX_OUTPUT],
+                dynamic_axes={ONNX_INPUT: {0: "batch"}, ONNX_OUTPUT: {0: "batch"}},
+            )
+        except (torch.onnx.OnnxExporterError, RuntimeError) as error:
+            if isinstance(error, UnsupportedOperatorError) and version < OPSETS[-1] and not opset:
+                continue
+            reason = str(error).partition("\n")[0]
+            raise QuantizeError(f"the model cannot be written as ONNX: {reason}") from error
+        return exported.getvalue()
+    raise AssertionError("the last operator set gives a file or an error")
 
 
 def _of_batch(content: bytes, batch: int) -> bytes:

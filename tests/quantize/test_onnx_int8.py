@@ -90,7 +90,8 @@ def test_only_operator_sets_that_are_used_are_named(small_file: Path, tmp_path: 
     quantize_onnx(small_file, [torch.rand(4, 3, 16, 8)], tmp_path / "int8.onnx")
     model = read_onnx(tmp_path / "int8.onnx")
     assert {node.domain for node in model.graph.node} == {""}
-    assert [(each.domain, each.version) for each in model.opset_import] == [("", 17)]
+    assert [(each.domain, each.version) for each in model.opset_import] == [("", 13)]
+    assert model.ir_version == 7
 
 
 @pytest.fixture

@@ -1,0 +1,23 @@
+/* What a shared library has besides the model: the weights, and what they are of. */
+#include <stddef.h>
+
+__asm__(
+    ".section .rodata\n"
+    ".balign 64\n"
+    "stored_weights:\n"
+    ".incbin \"model.weights\"\n"
+    "stored_weights_end:\n"
+    ".balign 8\n"
+    ".text\n");
+
+extern const unsigned char stored_weights[] __attribute__((visibility("hidden")));
+extern const unsigned char stored_weights_end[] __attribute__((visibility("hidden")));
+
+/* The marker by which readers recognise the library, and JSON. */
+const char reid_metadata[] = "reid_edge C engine 1:" REID_METADATA;
+
+const void *reid_stored_weights(size_t *size)
+{
+    *size = (size_t)(stored_weights_end - stored_weights);
+    return stored_weights;
+}

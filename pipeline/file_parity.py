@@ -29,7 +29,7 @@ from quantize.parity import (
     violations,
 )
 from reid_edge.core.backends import model_file_parts
-from reid_edge.core.errors import ModelError, ReidError
+from reid_edge.core.errors import ModelError, NotBuiltError, ReidError
 from reid_edge.core.exporter import CalibrationBatches, Exporter, ExportSource
 from reid_edge.core.model_file import Backend, Embeddings, Images
 from reid_edge.inference.embedder import (
@@ -172,6 +172,9 @@ def write_checked(
     logger.info("export: writing %s", path.name)
     try:
         _write(exporter, source, path)
+    except NotBuiltError as notice:
+        logger.warning("export: %s", notice)
+        return row.model_copy(update={"timed": False, "note": str(notice)})
     except ReidError as error:
         return row.model_copy(update={"problems": (str(error),)})
     row = check_file(path, judge, row, exporter)

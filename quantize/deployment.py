@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from quantize.exporters import EXPORTERS
 from reid_edge.core.backends import load_model_file, model_file_parts
-from reid_edge.core.errors import QuantizeError, ReidError
+from reid_edge.core.errors import NotBuiltError, QuantizeError, ReidError
 from reid_edge.core.exporter import (
     CalibrationBatches,
     Exporter,
@@ -223,7 +223,12 @@ def export(
         own = exporter.settings() if exporter.settings else None
         given = replace(source, files=dict(made), settings=own)
         path = folder / exporter.file_name(given)
-        exporter.write(given, path)
+        try:
+            exporter.write(given, path)
+        except NotBuiltError as notice:
+            row = ComparedFile(exporter.name, path, 0, exporter.int8, None, (str(notice),))
+            files.append(row)
+            continue
         limits = int8_limits if exporter.int8 else float_limits
         files.append(_check(exporter, path, reference, batches, limits))
         made[exporter.name] = path

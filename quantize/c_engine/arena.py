@@ -1,4 +1,4 @@
-"""Plan the memory of all planes: a plane is kept from the layer that writes it to the last reader."""
+"""Plan the memory of planes: each is kept from the layer that writes it to its last reader."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from quantize.c_engine.engine_layers import ALIGNMENT, Layer, Plane
 SLACK = 4096
 
 
-def plan_arena(planes: Sequence[Plane], layers: Sequence[Layer], image: Plane) -> tuple[int, int]:
+def plan_arena(layers: Sequence[Layer], image: Plane) -> tuple[int, int]:
     """Give each plane its offset; planes that are needed at the same time do not overlap.
 
     Args:
-        planes: all planes; their offsets are set.
-        layers: in order.
+        layers: in order; the offsets of their planes are set.
         image: the plane that is written before the first layer.
 
     Returns:

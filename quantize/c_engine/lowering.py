@@ -47,7 +47,6 @@ from quantize.c_engine.network import (
     Quantization,
     Sum,
     Value,
-    inputs_of,
 )
 from reid_edge.core.errors import QuantizeError
 
@@ -118,7 +117,7 @@ class _Lowering:
                 self._add(operation)
         self._add_embedding()
         planes = [*self.planes.values(), *self.extra_planes]
-        arena, scratch = plan_arena(planes, self.layers, image)
+        arena, scratch = plan_arena(self.layers, image)
         quantization = _quantized(network.image)
         return Program(
             planes=planes,
@@ -146,23 +145,24 @@ class _Lowering:
 
     def _find_embedding(self) -> None:
         """Take the last operations, from the mean on, as the embedding's layer."""
-        value, found = self.network.output, []
+        value = self.network.output
+        found: list[Operation] = []
         self.clamped = _is_clamped(value)
         self.affine: Affine | None = None
         self.linear: Convolution | None = None
         self.pooled = False
         maker = self.makers.get(value)
         if isinstance(maker, Elementwise) and maker.kind == "Relu":
-            found, self.clamped, maker = [maker], True, self._made_for(maker.x)
+            self.clamped = True
+            found, maker = [maker], self._made_for(maker.x)
         if isinstance(maker, Affine):
-            self.affine = maker
-            found, maker, value = [*found, maker], self._made_for(maker.x), maker.x
+            self.affine, value = maker, maker.x
+            found, maker = [*found, maker], self._made_for(value)
         if isinstance(maker, Convolution) and maker.y.height * maker.y.width == 1:
             covers = maker.weight.shape[2:] == (maker.x.height, maker.x.width)
             if covers and maker.groups == 1 and not any(maker.padding):
-                self.linear = maker
-                found, value = [*found, maker], maker.x
-                maker = self._made_for(maker.x)
+                self.linear, value = maker, maker.x
+                found, maker = [*found, maker], self._made_for(value)
         if isinstance(maker, GlobalPooling):
             self.pooled = True
             found, value = [*found, maker], maker.x
@@ -362,9 +362,7 @@ class _Lowering:
         )
         count, _, rows, columns = weight.shape
         plane = self._plane(conv.x)
-        top, left, bottom, right = (
-            (0, 0, 0, 0) if conv.x is self.network.image else conv.padding
-        )
+        top, left, bottom, right = (0, 0, 0, 0) if conv.x is self.network.image else conv.padding
         # Taps side by side are one row of bytes, unless they are dilated.
         joined = conv.dilation[1] == 1
         stored = _packed_weights(numbers.weight, plane.channels, joined=joined)
@@ -511,7 +509,9 @@ class _Lowering:
         # Hidden numbers in 2 ** -hidden_bits; the sums of their products are not rounded.
         scale = squeeze.weight_scale * x.scale / pixels
         rows = squeeze.weight.reshape(len(squeeze.weight), -1).astype(np.int64)
-        start = np.round(squeeze.bias / scale).astype(np.int64) - pixels * x.zero_point * rows.sum(1)
+        start = np.round(squeeze.bias / scale).astype(np.int64) - pixels * x.zero_point * rows.sum(
+            1
+        )
         bound = int((np.abs(start) + 255 * pixels * np.abs(rows).sum(1)).max()) + 1
         hidden_bits = 29 - math.ceil(math.log2(max(float((scale * bound).max()), 1e-30)))
         first = [wide_factor(float(each) * 2.0**hidden_bits, bound) for each in scale]
@@ -535,12 +535,16 @@ class _Lowering:
                 "rectified": int(gate.rectified),
                 "squeeze": self.weights.add(rows.astype(np.int8)),
                 "squeeze_bias": self.weights.add(start),
-                "squeeze_factor": self.weights.add(np.array([f.multiplier for f in first], np.int32)),
+                "squeeze_factor": self.weights.add(
+                    np.array([f.multiplier for f in first], np.int32)
+                ),
                 "squeeze_after": self.weights.add(np.array([f.after for f in first], np.int32)),
                 "squeeze_before": first[0].before,
                 "excite": self.weights.add(outer.astype(np.int8)),
                 "excite_bias": self.weights.add(outer_start.astype(np.int64)),
-                "excite_factor": self.weights.add(np.array([f.multiplier for f in second], np.int32)),
+                "excite_factor": self.weights.add(
+                    np.array([f.multiplier for f in second], np.int32)
+                ),
                 "excite_after": self.weights.add(np.array([f.after for f in second], np.int32)),
                 "excite_before": second[0].before,
                 "table": self.weights.add(table),
@@ -700,9 +704,7 @@ def _dense(conv: Convolution) -> NDArray[np.int8]:
     return dense
 
 
-def _packed_weights(
-    weight: NDArray[np.int8], channels: int, *, joined: bool
-) -> NDArray[np.int8]:
+def _packed_weights(weight: NDArray[np.int8], channels: int, *, joined: bool) -> NDArray[np.int8]:
     """Order weights (N, C, rows, columns) as kernels read them.
 
     Args:
@@ -721,5 +723,3 @@ def _packed_weights(
     whole = padded(padded(taps, GROUP, axis=2))
     split = whole.reshape(-1, GROUP, whole.shape[1], whole.shape[2] // 4, 4)
     return np.ascontiguousarray(split.transpose(0, 2, 3, 1, 4))
-
-

@@ -139,9 +139,7 @@ class _Reader:
             value.quantization = quantization
         elif value.quantization != quantization:
             other = Value(node.output[0], value.channels, value.height, value.width, quantization)
-            self.operations.append(
-                Elementwise(node.name, value, other, "Identity", lambda x: x)
-            )
+            self.operations.append(Elementwise(node.name, value, other, "Identity", lambda x: x))
             value = other
         self.values[node.output[0]] = value
 
@@ -263,6 +261,25 @@ class _Reader:
         x = self._value(node)
         y = self._result(node, x.channels, 1, 1)
         self.operations.append(GlobalPooling(node.name, x, y))
+
+    def _read_identity(self, node: onnx.NodeProto) -> None:
+        source, target = node.input[0], node.output[0]
+        if source in self.values:
+            self.values[target] = self.values[source]
+        if source in self.constants:
+            self.constants[target] = self.constants[source]
+        if source in self.scales:
+            self.scales[target] = self.scales[source]
+        if source in self.unrounded:
+            self.unrounded.add(target)
+
+    def _read_reducemean(self, node: onnx.NodeProto) -> None:
+        axes = _attributes(node).get("axes")
+        if axes is None and len(node.input) > 1:
+            axes = self.constants.get(node.input[1])
+        if axes is None or sorted(axis % 4 for axis in axes) != [2, 3]:
+            raise self._refusal(node, "only the mean over rows and columns is supported")
+        self._read_globalaveragepool(node)
 
     def _read_flatten(self, node: onnx.NodeProto) -> None:
         if _attributes(node).get("axis", 1) != 1:

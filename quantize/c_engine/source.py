@@ -1,4 +1,4 @@
-"""Write a network as a folder of C: one source, its header, the weights, and what builds and tests it."""
+"""Write a network as a folder of C: a source, its header, weights, and what builds and tests it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LOWEST_COSINE = 0.9
 
 
 @dataclass(frozen=True)
-class TestData:
+class SampleData:
     """Images and what the QDQ file makes of them.
 
     Attributes:
@@ -40,9 +40,7 @@ class TestData:
     embeddings: NDArray[np.float32]
 
 
-def write_folder(
-    program: Program, metadata: ModelMetadata, test: TestData, folder: Path
-) -> None:
+def write_folder(program: Program, metadata: ModelMetadata, test: SampleData, folder: Path) -> None:
     """Write the folder; existing files are replaced.
 
     Args:
@@ -142,7 +140,8 @@ def _with_colours(program: Program, metadata: ModelMetadata) -> tuple[bytes, dic
     steps = np.clip(values * np.float32(1 / program.image_scale), -zero, 255 - zero)
     table = (np.round(steps) + zero).astype(np.uint8).tobytes()
     width = program.image[1]
-    resizing = width * (8 + 4 * 65 + 12 + 15) + ALIGNMENT
+    # As images.c uses it: windows, weights, sums, a wide row, the rows that are kept, and one more.
+    resizing = width * (8 + 4 * 66 + 15 * 32 + 3 * 66 + 3) + ALIGNMENT
     return program.weights + table, {
         "COLOUR_TABLE": len(program.weights),
         "RESIZING": program.scratch,
@@ -153,9 +152,8 @@ def _with_colours(program: Program, metadata: ModelMetadata) -> tuple[bytes, dic
 
 def _definitions(program: Program) -> str:
     height, width = program.image
-    return (
-        f"#define REID_HEIGHT {height}\n#define REID_WIDTH {width}\n#define REID_SIZE {program.size}"
-    )
+    numbers = {"REID_HEIGHT": height, "REID_WIDTH": width, "REID_SIZE": program.size}
+    return "\n".join(f"#define {name} {value}" for name, value in numbers.items())
 
 
 def _plane_text(plane: Plane) -> str:

@@ -14,6 +14,7 @@ EXPORTERS: Registry[Exporter] = Registry(
         "onnx_int8": "quantize.exporters.onnx_int8:ONNX_INT8",
         "openvino": "quantize.exporters.openvino:OPENVINO",
         "openvino_int8": "quantize.exporters.openvino:OPENVINO_INT8",
+        "c": "quantize.exporters.c_source:C",
         "executorch": "quantize.exporters.executorch:EXECUTORCH",
         "executorch_int8": "quantize.exporters.executorch:EXECUTORCH_INT8",
         "torchreid": "reid_edge.models.torchreid_files:TORCHREID",

@@ -16,6 +16,7 @@ BACKENDS: Registry[Backend] = Registry(
         "executorch": "reid_edge.inference.backends.executorch_runtime:BACKEND",
         "onnx": "reid_edge.inference.backends.onnx_runtime:BACKEND",
         "openvino": "reid_edge.inference.backends.openvino_runtime:BACKEND",
+        "c": "reid_edge.inference.backends.c_library:BACKEND",
     },
     error=ModelError,
 )

@@ -37,6 +37,10 @@ class QuantizeError(ReidError):
     """A quantization that cannot be carried out, or a file that cannot be read."""
 
 
+class NotBuiltError(QuantizeError):
+    """A file is written as source, and nothing on this machine can build it."""
+
+
 class PipelineError(ReidError):
     """A command, a setting or a run folder that cannot be used as it is."""
 

@@ -1,5 +1,5 @@
 /* What a shared library has besides the model: the weights, and what they are of. */
-#include <stddef.h>
+#include "model.h"
 
 __asm__(
     ".section .rodata\n"
@@ -15,6 +15,8 @@ extern const unsigned char stored_weights_end[] __attribute__((visibility("hidde
 
 /* The marker by which readers recognise the library, and JSON. */
 const char reid_metadata[] = "reid_edge C engine 1:" REID_METADATA;
+
+const int reid_shape[3] = {REID_HEIGHT, REID_WIDTH, REID_SIZE};
 
 const void *reid_stored_weights(size_t *size)
 {

@@ -30,6 +30,7 @@ STARTS = {
 # In text, `name.suffix` is a file.
 FILE_SUFFIXES = (
     "md", "py", "pt", "pth", "tar", "json", "yaml", "onnx", "data", "html", "rec", "csv",
+    ".so", ".c", ".h", ".weights",
 )  # fmt: skip
 
 

@@ -30,7 +30,7 @@ STARTS = {
 # In text, `name.suffix` is a file.
 FILE_SUFFIXES = (
     "md", "py", "pt", "pth", "tar", "json", "yaml", "onnx", "data", "html", "rec", "csv",
-    ".so", ".c", ".h", ".weights",
+    "so", "c", "h", "weights",
 )  # fmt: skip
 
 
@@ -153,7 +153,7 @@ def test_settings_in_the_text_are_known() -> None:
         text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
         for code in re.findall(r"`([a-z_0-9.]+)(?:=[^`]*)?`", text):
             first, _, rest = code.partition(".")
-            if first not in sections or not rest or rest.endswith(FILE_SUFFIXES):
+            if first not in sections or not rest or rest.rpartition(".")[2] in FILE_SUFFIXES:
                 continue
             if (ROOT / first / rest.partition(".")[0]).with_suffix(".py").is_file():
                 continue  # a module of a package that is called as a section is

@@ -1,8 +1,8 @@
 """Make person re-identification models small and fast, and use them.
 
 Every name here is imported when it is used, so that ``import reid_edge`` is fast and needs none of
-the extras. ``load_embedder`` with an ONNX file, ``embed_files``, ``read_source`` and ``ReidError``
-work without extras; the other names need the extra ``compress``.
+the extras. ``Embedder`` and ``load_embedder`` with an ONNX file, ``embed_files``, ``read_source``
+and ``ReidError`` work without extras; the other names need the extra ``compress``.
 """
 
 from importlib import import_module
@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from reid_edge.data.sources import read_source
     from reid_edge.inference.embedder import embed_files, load_embedder
     from reid_edge.inference.evaluation import evaluate
+    from reid_edge.inference.frames import Embedder
     from reid_edge.models.checkpoint import load_checkpoint
     from reid_edge.models.registry import build_model
 
 __all__ = [
+    "Embedder",
     "ReidError",
     "__version__",
     "build_model",
@@ -38,6 +40,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "Embedder": "reid_edge.inference.frames",
     "ReidError": "reid_edge.core.errors",
     "build_model": "reid_edge.models.registry",
     "embed_files": "reid_edge.inference.embedder",
@@ -53,7 +56,7 @@ _MODULES = {
 }
 
 
-_LIGHT = ("ReidError", "embed_files", "load_embedder", "read_source")
+_LIGHT = ("Embedder", "ReidError", "embed_files", "load_embedder", "read_source")
 _NEEDED = ("torch", "lightning", "nni")
 
 

@@ -83,7 +83,12 @@ def load_image(path: Path, height: int, width: int) -> NDArray[np.uint8]:
     Raises:
         DataError: the file cannot be read whole, or has 16-bit or float pixels.
     """
-    resized = read_image(path).resize((width, height), Image.Resampling.BILINEAR)
+    return resize_image(read_image(path), height, width)
+
+
+def resize_image(image: Image.Image, height: int, width: int) -> NDArray[np.uint8]:
+    """Resize an RGB image with Pillow's bilinear filter, to what `load_image` returns."""
+    resized = image.resize((width, height), Image.Resampling.BILINEAR)
     # A copy, since PyTorch warns of arrays that cannot be written to.
     return np.array(resized, dtype=np.uint8).transpose(2, 0, 1)
 

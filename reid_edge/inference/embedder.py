@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reid_edge.core.backends import load_model_file
 from reid_edge.core.devices import Device
@@ -149,6 +150,7 @@ def load_embedder(
     mean: Colours | None = None,
     std: Colours | None = None,
     weights_key: str | None = None,
+    threads: int | None = None,
 ) -> Embedder:
     """Load a model file for inference; nothing in it is unpickled.
 
@@ -165,6 +167,8 @@ def load_embedder(
         std: of each colour in [0, 1]; likewise.
         weights_key: which weights to take of another program's checkpoint that holds several, such
             as "state_dict_ema"; see `reid_edge.models.foreign_state.find_state`.
+        threads: that the runtime of an exported file uses for a call; by default as many as
+            PyTorch uses where it is loaded, or all cores. A checkpoint runs with PyTorch's own.
 
     Raises:
         CheckpointError: the file is missing, damaged, not safe, or of no kind that is known.
@@ -173,7 +177,9 @@ def load_embedder(
             here.
     """
     path = expand_home(path)
-    options = LoadOptions(architecture, device, weights_key=weights_key)
+    if threads is not None and threads < 1:
+        raise ModelError(f"threads: {threads}; expected 1 or more")
+    options = LoadOptions(architecture, device, threads=threads, weights_key=weights_key)
     loaded = load_model_file(path, options, backend)
     metadata = loaded.metadata
     metadata = replace(metadata, mean=mean or metadata.mean, std=std or metadata.std)
@@ -245,7 +251,7 @@ def embed_files(
     first: Images | None = None
     for batch in load_batches(embedder.space, paths, batch_size, workers):
         first = batch[:1] if first is None else first
-        parts.append(_embed_checked(embedder, batch))
+        parts.append(embed_batch(embedder, batch))
         done += len(batch)
         if progress is not None:
             progress(done, len(paths))
@@ -301,7 +307,11 @@ def prepare_image(path: Path, space: EmbeddingSpace) -> Images:
     Raises:
         DataError: the image cannot be read.
     """
-    image = load_image(path, *space.input_size)
+    return prepare_pixels(load_image(path, *space.input_size), space)
+
+
+def prepare_pixels(image: NDArray[np.uint8], space: EmbeddingSpace) -> Images:
+    """Bring a resized image, uint8 RGB (3, H, W), to what a model takes, float32 (3, H, W)."""
     ordered = image[::-1] if space.colour_order == "BGR" else image
     # Contiguous planes are normalised five times as fast as interleaved colours.
     return normalise_array(np.ascontiguousarray(ordered), space.mean, space.std)
@@ -361,7 +371,7 @@ def check_distinct(embedder: Embedder, embeddings: Embeddings, image: Images) ->
     if not point_one_way(embeddings):
         return
     others = np.concatenate((-image, np.ascontiguousarray(image[..., ::-1, :])))
-    given = _embed_checked(embedder, others)
+    given = embed_batch(embedder, others)
     if not given.any(1).all() or point_one_way(np.concatenate((embeddings[:1], given))):
         raise ModelError(
             f"{embedder.path}: gives the same embedding for every image, so it can tell no persons "
@@ -379,8 +389,15 @@ def unit_vectors(embeddings: Embeddings) -> Embeddings:
     return (wide / np.where(lengths > 0, lengths, 1)).astype(np.float32)
 
 
-def _embed_checked(embedder: Embedder, batch: Images) -> Embeddings:
-    """Run the model on a batch, and name its file in whatever goes wrong."""
+def embed_batch(embedder: Embedder, batch: Images) -> Embeddings:
+    """Run a model on a batch of prepared images (N, 3, H, W), N above 0.
+
+    Returns:
+        float32 (N, D); they may be of any length.
+
+    Raises:
+        ModelError: the model fails or gives no embedding for each image; its file is named.
+    """
     height, width = embedder.space.input_size
     try:
         embeddings = embedder.embed(batch)

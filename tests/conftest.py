@@ -9,7 +9,12 @@ from torch import Tensor, nn
 
 from reid_edge.data.readers.market1501 import read_market1501
 from reid_edge.data.schema import ReidData
-from reid_edge.data.synthetic import SyntheticSettings, write_synthetic_market1501
+from reid_edge.data.synthetic import (
+    MotSettings,
+    SyntheticSettings,
+    write_synthetic_market1501,
+    write_synthetic_mot,
+)
 from reid_edge.models.registry import build_model
 
 
@@ -49,6 +54,16 @@ def tiny_market(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_data(tiny_market: Path) -> ReidData:
     return read_market1501(tiny_market)
+
+
+@pytest.fixture(scope="session")
+def tiny_mot(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two sequences in the MOTChallenge layout: 5 persons, 10 seconds, 4 frames a second."""
+    folder = tmp_path_factory.mktemp("sequences") / "tiny"
+    write_synthetic_mot(
+        folder, MotSettings(persons=5, frames=40, frame_rate=4, width=128, height=72)
+    )
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,19 @@ def is_finished(folder: Path, settings: SyntheticSettings) -> bool:
     Raises:
         DataError: something else is there.
     """
+    return holds(folder, describe(settings))
+
+
+def holds(folder: Path, wanted: dict[str, Any]) -> bool:
+    """Say whether a folder holds what a manifest says; False where there is nothing at all.
+
+    Args:
+        folder: that holds it, or does not exist yet.
+        wanted: with ``format``, ``settings``, and ``images``, their number in each folder.
+
+    Raises:
+        DataError: something else is there.
+    """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     advice = "name another folder or remove this one"
@@ -42,7 +55,6 @@ def is_finished(folder: Path, settings: SyntheticSettings) -> bool:
         raise DataError(f"{path} cannot be read ({error}): {advice}") from error
     if not isinstance(found, dict):
         raise DataError(f"{path} is not a manifest of synthetic images: {advice}")
-    wanted = describe(settings)
     if found.get("format") != wanted["format"]:
         raise DataError(f"{folder} was made by another version of this program: {advice}")
     given, asked = found.get("settings"), wanted["settings"]

@@ -1,6 +1,7 @@
 """From what was drawn to what the camera delivers: light, lens, sensor."""
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from reid_edge.data.synthetic.camera import Camera, Passage
@@ -42,7 +43,20 @@ def photograph(
     blurred = Image.fromarray(lit).filter(ImageFilter.GaussianBlur(radius))
     if rng.random() < 0.2:  # motion
         blurred = blurred.filter(ImageFilter.BoxBlur((scale * float(rng.uniform(0.5, 1.8)), 0)))
-    levels = np.asarray(blurred, np.float32)
+    return develop(np.asarray(blurred, np.float32), camera, passage, rng)
+
+
+def develop(
+    levels: NDArray[np.float32], camera: Camera, passage: Passage, rng: np.random.Generator
+) -> Image.Image:
+    """Return what a camera's electronics make of light (H, W, 3), 0 to 255.
+
+    Args:
+        levels: RGB.
+        camera: the camera.
+        passage: the light at the moment.
+        rng: for the sensor's noise.
+    """
     # Saturation, white balance and exposure, gamma, haze.
     grey = levels.mean(axis=2, keepdims=True)
     levels = grey + np.float32(camera.saturation) * (levels - grey)

@@ -13,6 +13,9 @@ class Stream(IntEnum):
     TEST = 3
     DISTRACTOR = 4
     JUNK = 5
+    WALK = 6
+    STREET = 7
+    DETECTOR = 8
 
 
 # Stands for "all of them". SeedSequence pads with zeros, so it must not look like the number 0.

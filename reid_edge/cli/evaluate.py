@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from reid_edge.cli import evaluate_mot
 from reid_edge.cli.data_options import add_data_set_option
 from reid_edge.cli.model_options import add_loading_options, add_model_options, load_chosen_model
 from reid_edge.cli.progress_bars import progress_bars
@@ -18,15 +19,23 @@ if TYPE_CHECKING:
     from reid_edge.inference.embedder import Embedder
     from reid_edge.metrics.results import Evaluation
 
-HELP = "measure a model file on a data set: CMC, mAP, mINP, EER, TAR@FAR, with thresholds"
+HELP = (
+    "measure a model file on a data set: CMC, mAP, mINP, EER, TAR@FAR, with thresholds; or in a "
+    "tracker: IDF1, HOTA"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    add_model_options(parser)
-    parser.add_argument(
-        "--data", type=Path, required=True, metavar="FOLDER",
-        help="a data set with query and gallery images",
+    add_model_options(parser, several=True)
+    images = parser.add_mutually_exclusive_group(required=True)
+    images.add_argument(
+        "--data", type=Path, metavar="FOLDER", help="a data set with query and gallery images"
+    )
+    images.add_argument(
+        "--mot", type=Path, metavar="FOLDER",
+        help="sequences in the MOTChallenge layout with detections: measure IDF1, HOTA and "
+        "identity switches with each model, and by overlap alone",
     )  # fmt: skip
     add_data_set_option(parser)
     parser.add_argument(
@@ -47,8 +56,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="store the threshold for this false accept rate, or for 'eer', beside the model",
     )  # fmt: skip
     parser.add_argument(
+        "--min-confidence", type=float, metavar="X",
+        help="of detections that are tracked, with --mot (default: all are)",
+    )  # fmt: skip
+    parser.add_argument(
         "--output", type=Path, metavar="FOLDER",
-        help="write metrics.json, roc.csv, cmc.csv and queries.csv (what each query finds)",
+        help="write metrics.json, roc.csv, cmc.csv and queries.csv (what each query finds); with "
+        "--mot tracking.json, the tracks, and configuration files of trackers for ONNX files",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
     add_loading_options(parser)
@@ -64,6 +78,10 @@ def run(options: argparse.Namespace) -> int:
         ReidError: the model or the data cannot be read, or there are too few pairs for the
             threshold.
     """
+    if options.mot is not None:
+        return evaluate_mot.run(options)
+    if options.min_confidence is not None:
+        raise DataError("--min-confidence is for --mot")
     require_torch()
     from reid_edge.inference.evaluation import evaluate, write_evaluation
     from reid_edge.inference.thresholds import choose_threshold, parse_target, store_threshold

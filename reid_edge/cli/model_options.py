@@ -18,11 +18,16 @@ if TYPE_CHECKING:
 WEIGHTS_VARIABLE = "REID_WEIGHTS"
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say which model to use, and how."""
+def add_model_options(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
+    """Add the options that say which model to use, and how.
+
+    Args:
+        parser: of the command.
+        several: whether more than one model can be given; ``--weights`` is then a list.
+    """
     group = parser.add_argument_group("model")
     group.add_argument(
-        "--weights", type=Path, metavar="FILE",
+        "--weights", type=Path, metavar="FILE", nargs="+" if several else None,
         help="checkpoint, TorchScript, ONNX or ExecuTorch file, or the .xml of an OpenVINO file "
         f"(default: the environment variable {WEIGHTS_VARIABLE})",
     )  # fmt: skip
@@ -83,15 +88,31 @@ def load_chosen_model(options: argparse.Namespace) -> Embedder:
         options: of `add_model_options`.
 
     Raises:
-        ReidError: no model is named, or it cannot be loaded.
+        ReidError: no model is named, there are several, or it cannot be loaded.
     """
+    first, *others = load_chosen_models(options)
+    if others:
+        raise ModelError(f"--weights names {1 + len(others)} models; expected one")
+    return first
+
+
+def load_chosen_models(options: argparse.Namespace) -> list[Embedder]:
+    """Load all models that the options or the environment name, at least one.
+
+    Raises:
+        ReidError: no model is named, or one cannot be loaded.
+    """
+    named = options.weights or os.environ.get(WEIGHTS_VARIABLE)
+    if not named:
+        raise ModelError(f"no model is named: give --weights FILE, or set {WEIGHTS_VARIABLE}")
+    return [_load(Path(path), options) for path in (named if isinstance(named, list) else [named])]
+
+
+def _load(path: Path, options: argparse.Namespace) -> Embedder:
     from reid_edge.inference.embedder import load_embedder
 
-    path = options.weights or os.environ.get(WEIGHTS_VARIABLE)
-    if not path:
-        raise ModelError(f"no model is named: give --weights FILE, or set {WEIGHTS_VARIABLE}")
     return load_embedder(
-        Path(path),
+        path,
         architecture=options.architecture,
         input_size=parse_input_size(options.input_size),
         flip_averaging=options.flip,

@@ -6,14 +6,24 @@ from pathlib import Path
 from rich.console import Console
 
 from reid_edge.cli.progress_bars import progress_bars
+from reid_edge.core.errors import DataError
 from reid_edge.data.readers import READERS
 
 HELP = "download or unpack a data set, check its counts, write it in the Market-1501 layout"
+# Drawn, not read: walking pedestrians in the MOTChallenge layout.
+SEQUENCES = "synthetic-mot"
+DRAWN = ("seed", "cameras", "persons", "frames")
+READ = ("source", "max_ids", "split", "train_all", "allow_other_counts")
+SPELLED = {"source": "from"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("name", help=f"data set: {', '.join(READERS)}")
+    parser.add_argument(
+        "name",
+        help=f"data set: {', '.join(READERS)}; or {SEQUENCES}: draw pedestrians who walk past "
+        "cameras, in the MOTChallenge layout",
+    )
     parser.add_argument(
         "--from", dest="source", type=Path, metavar="PATH",
         help="local archive or folder (default: download from Kaggle, if the set is there)",
@@ -43,6 +53,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--allow-other-counts", action="store_true",
         help="only warn if the counts are not the published ones",
     )  # fmt: skip
+    drawn = parser.add_argument_group(SEQUENCES)
+    for name, what in (
+        ("seed", "of all that is drawn (default: 0)"),
+        ("cameras", "each gives a sequence (default: 2)"),
+        ("persons", "who walk past all cameras (default: 14)"),
+        ("frames", "of a sequence, 10 a second (default: 300)"),
+    ):
+        drawn.add_argument(f"--{name}", type=int, metavar="N", help=what)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -54,10 +72,18 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         DataError: the data set cannot be had, or is not what was published.
     """
+    target = options.target or Path("data") / options.name
+    draws = options.name == SEQUENCES
+    for name in READ if draws else DRAWN:
+        given = getattr(options, name)
+        if given is not None and given is not False:
+            other = f"is not for {SEQUENCES}" if draws else f"is for {SEQUENCES}"
+            raise DataError(f"--{SPELLED.get(name, name).replace('_', '-')} {other}")
+    if draws:
+        return _draw(options, target)
     from reid_edge.data.prepare import prepare
     from reid_edge.data.schema import Counts
 
-    target = options.target or Path("data") / options.name
     reader_options: dict[str, object] = {}
     if options.split is not None:
         reader_options["split"] = options.split
@@ -75,4 +101,20 @@ def run(options: argparse.Namespace) -> int:
         )
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"{target}: {Counts.of(data)}", markup=False)
+    return 0
+
+
+def _draw(options: argparse.Namespace, target: Path) -> int:
+    from reid_edge.data.synthetic import MotSettings, write_synthetic_mot
+
+    given = {name: value for name in DRAWN if (value := getattr(options, name)) is not None}
+    settings = MotSettings(**given)
+    with progress_bars() as start:
+        write_synthetic_mot(target, settings, start("drawing"))
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(
+        f"{target}: {settings.cameras} sequences of {settings.frames} frames, "
+        f"{settings.persons} persons",
+        markup=False,
+    )
     return 0

@@ -149,9 +149,9 @@ def crop_boxes(frame: Frame, boxes: Boxes) -> list[Frame | None]:
     if corners.ndim != 2 or corners.shape[1] != 4:
         raise DataError(f"boxes of shape {corners.shape}: expected (N, 4), left top right bottom")
     height, width = frame.shape[:2]
-    finite = np.isfinite(corners).all(1)
+    finite = np.isfinite(corners).all(axis=1, keepdims=True)
     limits = np.array([width, height, width, height])
-    pixels = np.clip(np.rint(np.where(finite[:, None], corners, 0)), 0, limits).astype(int)
+    pixels = np.clip(np.rint(np.where(finite, corners, 0)), 0, limits).astype(int)
     return [
         frame[top:bottom, left:right] if right > left and bottom > top else None
         for left, top, right, bottom in pixels

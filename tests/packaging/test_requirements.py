@@ -43,6 +43,7 @@ def ranges(*extras: str) -> dict[str, Requirement]:
         ("requirements.txt", (WITHOUT_EXTRAS, "compress", "datasets", "tensorboard")),
         ("requirements-openvino.txt", ("openvino",)),
         ("requirements-executorch.txt", ("executorch",)),
+        ("requirements-tracking.txt", ("tracking",)),
         ("requirements-docs.txt", ("docs",)),
     ],
 )

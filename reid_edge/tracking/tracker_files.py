@@ -1,0 +1,254 @@
+"""Configuration files of trackers for an exported ONNX file.
+
+What the trackers do with a crop and with a threshold is not the same:
+
+| tracker | a crop becomes | appearance threshold for a cosine similarity c |
+|---|---|---|
+| BoxMOT 25, BoT-SORT | RGB, ImageNet's mean and std, the graph's size | largest distance: 1 - c |
+| Ultralytics 8.4, BoT-SORT | RGB in [0, 1], the graph's size | smallest similarity: (1 + c) / 2 |
+| DeepStream, ``nvtracker`` | (x - offset) * factor, one factor for all colours | c |
+
+So Ultralytics and DeepStream get a file of their own, which takes RGB in [0, 1] and normalises it.
+
+Sources: ``boxmot/reid/config.py`` and ``boxmot/trackers/box/botsort/tracker.py``;
+``ultralytics/trackers/utils/reid.py`` and ``bot_sort.py``; the page Gst-nvtracker of NVIDIA's
+DeepStream development guide.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from reid_edge.core.backends import load_model_file
+from reid_edge.core.errors import ModelError, QuantizeError
+from reid_edge.core.io import hash_file, write_bytes
+from reid_edge.core.model_file import IMAGENET_MEAN, IMAGENET_STD
+from reid_edge.core.packages import import_package
+from reid_edge.inference.embedder import EmbeddingSpace, load_embedder
+from reid_edge.inference.frames import Embedder
+from reid_edge.inference.thresholds import read_threshold, threshold_path
+
+NORMALISING = "normalising.onnx"
+BOXMOT_REID, BOXMOT_BOTSORT = "boxmot-reid.yaml", "boxmot-botsort.yaml"
+ULTRALYTICS, DEEPSTREAM = "ultralytics-botsort.yaml", "deepstream-tracker.yml"
+# ONNX Runtime adds up in another order where the graph has another first node.
+TOLERANCE = 1e-4
+NO_THRESHOLD = "the tracker's default: no threshold of this model has been measured"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """What is written about: a model, its embeddings' size, and its threshold."""
+
+    model: Path
+    folder: Path
+    space: EmbeddingSpace
+    dimensions: int
+    threshold: float | None
+    source: str
+
+    def comment(self) -> str:
+        if self.threshold is None:
+            return NO_THRESHOLD
+        return f"cosine similarity {self.threshold:.4f}, {self.source}"
+
+
+def write_tracker_files(
+    model: Path, folder: Path, threshold: float | None = None, source: str = ""
+) -> list[Path]:
+    """Write configuration files of BoxMOT, Ultralytics and DeepStream for an ONNX file.
+
+    They name the model by its path from the folder, so that both can be moved together.
+
+    Args:
+        model: an ONNX file that takes float images (N, 3, H, W).
+        folder: where to; it is made, and files of these names in it are replaced.
+        threshold: lowest cosine similarity of one person; by default the one that is stored beside
+            the model, or in it, if there is one.
+        source: where this threshold is from, for a comment.
+
+    Returns:
+        The files.
+
+    Raises:
+        ReidError: the file cannot be loaded, the package onnx is missing, or the threshold is no
+            cosine similarity.
+    """
+    if threshold is not None and not -1 <= threshold <= 1:
+        raise ModelError(f"threshold {threshold:g}: a cosine similarity is between -1 and 1")
+    loaded = load_embedder(model)
+    embedder = Embedder(loaded)
+    if threshold is not None:
+        source = source or "given"
+    elif threshold_path(loaded.path).is_file():
+        stored = read_threshold(loaded)
+        threshold, source = stored.threshold, str(stored)
+    elif (noted := load_model_file(loaded.path).metadata.threshold) is not None:
+        threshold, source = noted, "equal error rate, in the file's metadata"
+    folder.mkdir(parents=True, exist_ok=True)
+    subject = _Subject(loaded.path, folder, loaded.space, embedder.dimensions, threshold, source)
+    made = folder / NORMALISING
+    write_normalising(embedder, made)
+    texts = {
+        ULTRALYTICS: _ultralytics(subject),
+        DEEPSTREAM: _deepstream(subject, _fixed_batch(made)),
+    }
+    space = loaded.space
+    if (space.mean, space.std, space.colour_order) == (IMAGENET_MEAN, IMAGENET_STD, "RGB"):
+        texts |= {BOXMOT_REID: _boxmot_reid(subject), BOXMOT_BOTSORT: _boxmot_botsort(subject)}
+    else:
+        _log.info("%s: no files for BoxMOT, which normalises as ImageNet does alone", model)
+    for name, text in texts.items():
+        write_bytes(folder / name, text.encode())
+    return [made, *(folder / name for name in texts)]
+
+
+def write_normalising(embedder: Embedder, path: Path) -> None:
+    """Write an ONNX file of a model that takes RGB in [0, 1] and normalises it itself.
+
+    Raises:
+        QuantizeError: the package onnx is missing, or the file does not give the same embeddings.
+    """
+    onnx = import_package(
+        "onnx", extra="compress", needed_by=embedder.model.path, error=QuantizeError
+    )
+    source, space = embedder.model.path, embedder.model.space
+    try:
+        model = onnx.load_model(source)
+    except Exception as error:  # protobuf's errors have no common base
+        raise QuantizeError(f"{source}: not an ONNX file, or cut short") from error
+    graph = model.graph
+    tensors = {tensor.name for tensor in graph.initializer}
+    (images,) = (value for value in graph.input if value.name not in tensors)
+    kind = onnx.helper.tensor_dtype_to_np_dtype(images.type.tensor_type.elem_type)
+    last, nodes = images.name, []
+    steps: list[tuple[str, np.ndarray, dict[str, int]]] = []
+    if space.colour_order == "BGR":
+        steps.append(("Gather", np.array([2, 1, 0], dtype=np.int64), {"axis": 1}))
+    for operator, colours in (("Sub", space.mean), ("Div", space.std)):
+        steps.append((operator, np.array(colours, dtype=kind).reshape(1, 3, 1, 1), {}))
+    for operator, values, attributes in steps:
+        constant, output = f"reid_edge/{operator}/constant", f"reid_edge/{operator}/output"
+        graph.initializer.append(onnx.numpy_helper.from_array(values, constant))
+        nodes.append(
+            onnx.helper.make_node(
+                operator, [last, constant], [output], f"reid_edge/{operator}", **attributes
+            )
+        )
+        last = output
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            if name == images.name:
+                node.input[place] = last
+    for node in reversed(nodes):
+        graph.node.insert(0, node)
+    own = {entry.key: entry.value for entry in model.metadata_props}
+    own |= {"mean": "[0.0, 0.0, 0.0]", "std": "[1.0, 1.0, 1.0]", "colour_order": "RGB"}
+    own |= {"input_size": str(list(space.input_size)), "architecture": space.architecture}
+    onnx.helper.set_model_props(model, dict(sorted(own.items())))
+    write_bytes(path, model.SerializeToString(deterministic=True))
+
+    frame = np.random.default_rng(0).integers(0, 256, (96, 48, 3), dtype=np.uint8)
+    boxes = [[0, 0, 48, 96], [8, 4, 40, 60]]
+    difference = float(np.abs(Embedder(path)(frame, boxes) - embedder(frame, boxes)).max())
+    if not difference <= TOLERANCE:
+        path.unlink()
+        raise QuantizeError(
+            f"{path}: its embeddings differ by {difference:.1e} from those of {source}; not written"
+        )
+
+
+def _fixed_batch(path: Path) -> int | None:
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+    batch = session.get_inputs()[0].shape[0]
+    return batch if isinstance(batch, int) else None
+
+
+def _boxmot_reid(subject: _Subject) -> str:
+    height, width = subject.space.input_size
+    path = os.path.relpath(subject.model, subject.folder)
+    return f"""\
+# BoxMOT: boxmot track --tracker botsort --reid {BOXMOT_REID} --tracker-config {BOXMOT_BOTSORT}
+backend: onnx
+artifact:
+  path: "{Path(path).as_posix()}"  # from this file
+  sha256: {hash_file(subject.model)}
+device: cpu
+precision: fp32
+preprocessing: resize
+options:
+  image_size: [{height}, {width}]
+"""
+
+
+def _boxmot_botsort(subject: _Subject) -> str:
+    lines = ["tracker: botsort", "use_embeddings: true"]
+    if subject.threshold is not None:
+        lines.append(f"appearance_thresh: {1 - subject.threshold:.4f}  # largest cosine distance")
+    return f"# BoxMOT's BoT-SORT. {subject.comment()}\n" + "\n".join(lines) + "\n"
+
+
+def _ultralytics(subject: _Subject) -> str:
+    similarity = 0.8 if subject.threshold is None else (1 + subject.threshold) / 2
+    return f"""\
+# Ultralytics: yolo track model=yolo11n.pt source=video.mp4 tracker={ULTRALYTICS}
+# Run it in this folder, or write the whole path of the model below.
+tracker_type: botsort
+track_high_thresh: 0.25
+track_low_thresh: 0.1
+new_track_thresh: 0.25
+track_buffer: 30
+match_thresh: 0.8
+fuse_score: True
+gmc_method: sparseOptFlow
+proximity_thresh: 0.5
+# (1 + cosine similarity) / 2. {subject.comment()}
+appearance_thresh: {similarity:.4f}
+with_reid: True
+model: {NORMALISING}
+"""
+
+
+def _deepstream(subject: _Subject, fixed_batch: int | None) -> str:
+    height, width = subject.space.input_size
+    similarity = 0.8 if subject.threshold is None else max(0.0, subject.threshold)
+    batch = fixed_batch or 100
+    return f"""\
+# DeepStream nvtracker: put these keys into a copy of config_tracker_NvDCF_accuracy.yml, which
+# ll-config-file names. DeepStream before 9 needs the whole path of both files.
+ReID:
+  reidType: 2  # re-association of tracks
+  batchSize: {batch}
+  workspaceSize: 1000
+  reidFeatureSize: {subject.dimensions}
+  reidHistorySize: 100
+  inferDims: [3, {height}, {width}]
+  networkMode: 1  # FP16
+  inputOrder: 0  # NCHW
+  colorFormat: 0  # RGB
+  offsets: [0.0, 0.0, 0.0]  # the file normalises; it takes [0, 1]
+  netScaleFactor: {1 / 255:.10f}
+  keepAspc: 0  # the model was trained on crops that were stretched
+  addFeatureNormalization: 1
+  outputReidTensor: 0
+  onnxFile: "{NORMALISING}"
+  modelEngineFile: "{NORMALISING}_b{batch}_gpu0_fp16.engine"
+TrajectoryManagement:
+  enableReAssoc: 1
+  reidExtractionInterval: 8  # frames between two embeddings of a target
+  matchingScoreWeight4ReidSimilarity: 0.5
+  matchingScoreWeight4TrackletSimilarity: 0.5
+  # Cosine similarity. {subject.comment()}
+  minMatchingScore4ReidSimilarity: {similarity:.4f}
+"""

@@ -157,7 +157,7 @@ def export_files(options: argparse.Namespace) -> int:
     from pipeline.export_images import halve
     from pipeline.export_model import ModelChoice, load_export_model
     from pipeline.export_table import export_table
-    from pipeline.file_parity import write_files
+    from pipeline.file_parity import write_files, write_for_trackers
     from pipeline.stage_results import Parities
     from reid_edge.core.io import write_bytes
 
@@ -184,6 +184,7 @@ def export_files(options: argparse.Namespace) -> int:
             batches=options.batch,
             settings_of=_default_settings,
         )
+    write_for_trackers(folder, rows)
     rows += skipped
     about = describe(model, judge, halves, options)
     write_bytes(folder / PARITY_FILE, Parities(files=tuple(rows), model=about).to_json())

@@ -157,6 +157,18 @@ def write_files(
     return rows
 
 
+def write_for_trackers(folder: Path, rows: Iterable[FileResult]) -> None:
+    """Write configuration files of trackers for the ONNX files of an export that agree."""
+    from reid_edge.tracking.tracker_files import write_beside_export
+
+    files = [row for row in rows if row.exporter in ("onnx", "onnx_int8")]
+    write_beside_export(
+        folder,
+        [row.name for row in files if not row.problems],
+        rejected=[row.name for row in files if row.problems],
+    )
+
+
 def write_checked(
     exporter: Exporter, source: ExportSource, judge: Judge, folder: Path, path_prefix: str = ""
 ) -> FileResult:

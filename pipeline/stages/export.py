@@ -105,7 +105,7 @@ def run(context: StageContext[ExportStage]) -> StageResult:
     """
     from pipeline.dependencies import PARENT_INPUT
     from pipeline.exporters import check_model, export_source, exporters, settings_of
-    from pipeline.file_parity import check_file, write_files
+    from pipeline.file_parity import check_file, write_files, write_for_trackers
     from pipeline.labelled_parity import make_judge
     from pipeline.stage_results import FileResult, Parities, StageResult
 
@@ -124,6 +124,7 @@ def run(context: StageContext[ExportStage]) -> StageResult:
         settings_of=lambda exporter: settings_of(exporter, settings),
         path_prefix=f"{context.stage}/",
     )
+    write_for_trackers(context.folder, rows)
     if INT8_OF_QUANTIZE in settings.files:
         # The file of the stage ``quantize`` is compared with the model, and not copied.
         name = f"{INT8_STAGE}/{INT8_FILE}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,13 +11,14 @@ from rich.console import Console
 
 from reid_edge.cli.model_options import load_chosen_models
 from reid_edge.cli.progress_bars import progress_bars
-from reid_edge.core.errors import DataError
+from reid_edge.core.errors import DataError, ReidError
 
 if TYPE_CHECKING:
     from reid_edge.inference.embedder import Embedder
     from reid_edge.tracking.mot_evaluation import ModelTracking, MotEvaluation
 
-TRACKER_FOLDER = "trackers"
+_log = logging.getLogger(__name__)
+
 # What is for --data alone, by the option's name.
 OTHERS = ("name", "split", "protocol", "re_rank", "store_threshold")
 SPELLED = {"name": "as"}
@@ -60,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     if options.output is not None:
         tracked.write(options.output)
         written = _write_tracker_files(models, tracked.result, options.output)
-        more = f", and files for trackers in {options.output / TRACKER_FOLDER}" if written else ""
+        more = f", and files for trackers in {options.output / 'trackers'}" if written else ""
         console.print(f"tracking.json and tracks are in {options.output}{more}", markup=False)
     return 0
 
@@ -69,7 +71,7 @@ def _write_tracker_files(models: list[Embedder], result: MotEvaluation, output: 
     """Write configuration files of trackers for ONNX files; return how many models have them."""
     from reid_edge.core.backends import recognise
     from reid_edge.core.packages import missing_packages
-    from reid_edge.tracking.tracker_files import write_tracker_files
+    from reid_edge.tracking.tracker_files import TRACKERS, write_tracker_files
 
     files = [model.path for model in models]
     if missing_packages(("onnx",)):
@@ -81,7 +83,10 @@ def _write_tracker_files(models: list[Embedder], result: MotEvaluation, output: 
             same = sum(path.stem == other.stem for other in files)
             stem = f"{path.parent.name}-{path.stem}" if same > 1 else path.stem
             source = f"best IDF1 on {names}"
-            write_tracker_files(path, output / TRACKER_FOLDER / stem, measured.threshold, source)
+            try:
+                write_tracker_files(path, output / TRACKERS / stem, measured.threshold, source)
+            except ReidError as error:  # the result has been shown by now
+                _log.warning("no files for trackers: %s", error)
     return sum(recognise(path).name == "onnx" for path in files)
 
 

@@ -19,15 +19,15 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from reid_edge.core.backends import load_model_file
-from reid_edge.core.errors import ModelError, QuantizeError
+from reid_edge.core.errors import ModelError, QuantizeError, ReidError
 from reid_edge.core.io import hash_file, write_bytes
-from reid_edge.core.model_file import IMAGENET_MEAN, IMAGENET_STD
+from reid_edge.core.model_file import IMAGENET_MEAN, IMAGENET_STD, ModelMetadata
 from reid_edge.core.packages import import_package
 from reid_edge.inference.embedder import EmbeddingSpace, load_embedder
 from reid_edge.inference.frames import Embedder
@@ -36,6 +36,9 @@ from reid_edge.inference.thresholds import read_threshold, threshold_path
 NORMALISING = "normalising.onnx"
 BOXMOT_REID, BOXMOT_BOTSORT = "boxmot-reid.yaml", "boxmot-botsort.yaml"
 ULTRALYTICS, DEEPSTREAM = "ultralytics-botsort.yaml", "deepstream-tracker.yml"
+FILES = (NORMALISING, BOXMOT_REID, BOXMOT_BOTSORT, ULTRALYTICS, DEEPSTREAM)
+# Folder beside an export that they are in.
+TRACKERS = "trackers"
 # ONNX Runtime adds up in another order where the graph has another first node.
 TOLERANCE = 1e-4
 NO_THRESHOLD = "the tracker's default: no threshold of this model has been measured"
@@ -85,20 +88,20 @@ def write_tracker_files(
         raise ModelError(f"threshold {threshold:g}: a cosine similarity is between -1 and 1")
     loaded = load_embedder(model)
     embedder = Embedder(loaded)
+    folder.mkdir(parents=True, exist_ok=True)
+    made = folder / NORMALISING
+    contents = write_normalising(embedder, made)
     if threshold is not None:
         source = source or "given"
     elif threshold_path(loaded.path).is_file():
         stored = read_threshold(loaded)
         threshold, source = stored.threshold, str(stored)
-    elif (noted := load_model_file(loaded.path).metadata.threshold) is not None:
-        threshold, source = noted, "equal error rate, in the file's metadata"
-    folder.mkdir(parents=True, exist_ok=True)
+    elif contents.threshold is not None:
+        threshold, source = contents.threshold, "equal error rate, in the file's metadata"
     subject = _Subject(loaded.path, folder, loaded.space, embedder.dimensions, threshold, source)
-    made = folder / NORMALISING
-    write_normalising(embedder, made)
     texts = {
         ULTRALYTICS: _ultralytics(subject),
-        DEEPSTREAM: _deepstream(subject, _fixed_batch(made)),
+        DEEPSTREAM: _deepstream(subject, contents.batch),
     }
     space = loaded.space
     if (space.mean, space.std, space.colour_order) == (IMAGENET_MEAN, IMAGENET_STD, "RGB"):
@@ -110,11 +113,41 @@ def write_tracker_files(
     return [made, *(folder / name for name in texts)]
 
 
-def write_normalising(embedder: Embedder, path: Path) -> None:
+def write_beside_export(folder: Path, names: Sequence[str], rejected: Sequence[str] = ()) -> None:
+    """Write ``trackers/<file>/`` for the ONNX files of an export.
+
+    A file that trackers cannot use is named in the log, and does not stop the others.
+
+    Args:
+        folder: of the export.
+        names: of its ONNX files.
+        rejected: names of ONNX files that cannot be used; what an earlier export has written for
+            them is removed.
+    """
+    for name in (*names, *rejected):
+        for file in FILES:
+            (folder / TRACKERS / Path(name).stem / file).unlink(missing_ok=True)
+    for name in names:
+        try:
+            write_tracker_files(folder / name, folder / TRACKERS / Path(name).stem)
+        except ReidError as error:
+            _log.warning("no files for trackers: %s", error)
+
+
+@dataclass(frozen=True)
+class _Contents:
+    """What an ONNX file says: its fixed batch and the threshold in its metadata, or None."""
+
+    batch: int | None
+    threshold: float | None
+
+
+def write_normalising(embedder: Embedder, path: Path) -> _Contents:
     """Write an ONNX file of a model that takes RGB in [0, 1] and normalises it itself.
 
     Raises:
-        QuantizeError: the package onnx is missing, or the file does not give the same embeddings.
+        QuantizeError: the package onnx is missing, the model takes no float images, or the file
+            does not give the same embeddings.
     """
     onnx = import_package(
         "onnx", extra="compress", needed_by=embedder.model.path, error=QuantizeError
@@ -127,7 +160,10 @@ def write_normalising(embedder: Embedder, path: Path) -> None:
     graph = model.graph
     tensors = {tensor.name for tensor in graph.initializer}
     (images,) = (value for value in graph.input if value.name not in tensors)
-    kind = onnx.helper.tensor_dtype_to_np_dtype(images.type.tensor_type.elem_type)
+    tensor = images.type.tensor_type
+    kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+    if not np.issubdtype(kind, np.floating):
+        raise QuantizeError(f"{source}: takes images of {kind}; trackers give it float images")
     last, nodes = images.name, []
     steps: list[tuple[str, np.ndarray, dict[str, int]]] = []
     if space.colour_order == "BGR":
@@ -163,16 +199,8 @@ def write_normalising(embedder: Embedder, path: Path) -> None:
         raise QuantizeError(
             f"{path}: its embeddings differ by {difference:.1e} from those of {source}; not written"
         )
-
-
-def _fixed_batch(path: Path) -> int | None:
-    import onnxruntime
-
-    settings = onnxruntime.SessionOptions()
-    settings.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
-    batch = session.get_inputs()[0].shape[0]
-    return batch if isinstance(batch, int) else None
+    noted = ModelMetadata.from_strings(own, source).threshold
+    return _Contents(tensor.shape.dim[0].dim_value or None, noted)
 
 
 def _boxmot_reid(subject: _Subject) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+import yaml
 
 from pipeline.command import main
 from pipeline.exporters import check_packages
@@ -96,6 +97,20 @@ def test_metadata_and_thresholds(run: Path) -> None:
         stored = read_threshold(load_embedder(run / name))
         assert stored.threshold == thresholds[name.removeprefix("export/")]
         assert stored.target == "eer"
+
+
+def test_files_for_trackers_have_the_threshold_of_their_model(run: Path) -> None:
+    for name in ("float", "int8"):
+        folder = run / "export" / "trackers" / name
+        threshold = read_threshold(load_embedder(run / "export" / f"{name}.onnx")).threshold
+        text = (folder / "deepstream-tracker.yml").read_text()
+        written = yaml.safe_load(text)["TrajectoryManagement"]["minMatchingScore4ReidSimilarity"]
+        assert written == pytest.approx(threshold, abs=1e-4)
+        assert "equal error rate on " in text
+        reid = yaml.safe_load((folder / "boxmot-reid.yaml").read_text())
+        assert (folder / reid["artifact"]["path"]).samefile(run / "export" / f"{name}.onnx")
+        made = load_embedder(folder / "normalising.onnx")
+        assert (made.space.input_size, made.space.mean) == ((64, 32), (0, 0, 0))
 
 
 def test_the_onnx_file_needs_nothing_of_this_project(run: Path) -> None:

@@ -158,8 +158,9 @@ def test_a_file_outside_its_limits_is_set_aside(
     options = ("--format", "onnx_int8", "--int8-cosine", "1")
     assert run(foreign_onnx, tiny_market, output, *options) == 2
     assert sorted(path.name for path in output.iterdir()) == [
-        "float.onnx", "parity.json", "rejected-int8.onnx",
+        "float.onnx", "parity.json", "rejected-int8.onnx", "trackers",
     ]  # fmt: skip
+    assert [path.name for path in (output / "trackers").iterdir()] == ["float"]
     (problem,) = rows_of(output)["int8.onnx"]["problems"]
     assert problem.startswith("mean cosine to the model ")
     assert f"error: int8.onnx cannot be used: {problem}" in capsys.readouterr().err

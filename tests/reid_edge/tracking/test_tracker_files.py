@@ -14,7 +14,7 @@ from reid_edge.core.io import hash_file
 from reid_edge.inference.embedder import load_embedder
 from reid_edge.inference.frames import Embedder
 from reid_edge.inference.thresholds import StoredThreshold, store_threshold
-from reid_edge.tracking.tracker_files import write_tracker_files
+from reid_edge.tracking.tracker_files import FILES, write_beside_export, write_tracker_files
 from tests.reid_edge.tracking.sequences import save_colour_model
 
 FRAME = np.random.default_rng(1).integers(0, 256, (90, 120, 3), dtype=np.uint8)
@@ -121,3 +121,22 @@ def test_what_is_refused(tmp_path: Path) -> None:
         write_tracker_files(model, tmp_path, 1.5)
     with pytest.raises(CheckpointError, match=r"none\.onnx: no such file"):
         write_tracker_files(tmp_path / "none.onnx", tmp_path)
+
+
+def test_files_beside_an_export(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    save_model(tmp_path / "float.onnx")
+    save_model(tmp_path / "int8.onnx", threshold=0.4)
+    write_beside_export(tmp_path, ["float.onnx", "int8.onnx"])
+    folders = [tmp_path / "trackers" / name for name in ("float", "int8")]
+    for folder in folders:
+        assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
+        reid = yaml.safe_load((folder / "boxmot-reid.yaml").read_text())
+        assert (folder / reid["artifact"]["path"]).resolve() == tmp_path / f"{folder.name}.onnx"
+    (tmp_path / "trackers" / "int8" / "mine.yaml").touch()
+    (tmp_path / "float.onnx").write_bytes(b"\x08damaged")
+    with caplog.at_level("WARNING", logger="reid_edge"):
+        write_beside_export(tmp_path, ["float.onnx"], rejected=["int8.onnx"])
+    assert list(folders[0].iterdir()) == []
+    assert [path.name for path in folders[1].iterdir()] == ["mine.yaml"]
+    (line,) = caplog.messages
+    assert line.startswith(f"no files for trackers: {tmp_path / 'float.onnx'}: not a readable ONNX")

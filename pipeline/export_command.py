@@ -6,6 +6,7 @@ import argparse
 import os
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from pipeline.command import check_extra
 from reid_edge.cli.guard import EXIT_BAD_INPUT, Guard, Parser, path_argument, say
 from reid_edge.cli.model_options import parse_colours, parse_input_size
 from reid_edge.core.errors import DataError, PipelineError
+from reid_edge.core.model_file import FLOAT_INPUT, INPUT_FORMS
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -103,6 +105,11 @@ def parse_arguments(arguments: Sequence[str], prog: str) -> argparse.Namespace:
     form.add_argument(
         "--batch", type=_batches, default=(), metavar="N,N",
         help="images in a call, with a file for each number, such as 1,4,8 (default: any number)",
+    )  # fmt: skip
+    form.add_argument(
+        "--input", choices=INPUT_FORMS, default=FLOAT_INPUT,
+        help="what the files take: float, normalised images (default), or pixels of 0 to 255 in "
+        "RGB or BGR, which they normalise themselves",
     )  # fmt: skip
     form.add_argument(
         "--opset", type=_opset, metavar="N",
@@ -281,20 +288,32 @@ def make_source(model: ExportModel, halves: Halves, options: argparse.Namespace)
     import torch
 
     from pipeline.export_images import calibration_batches
-    from reid_edge.core.exporter import ExportSource
+    from reid_edge.core.exporter import ExportSource, PixelInput
+
+    space, metadata, pixels = model.embedder.space, model.metadata, None
+    if options.input != FLOAT_INPUT:
+        order = "BGR" if options.input == "uint8-bgr" else "RGB"
+        reverse = order != metadata.colour_order
+        mean, std = (
+            values[::-1] if reverse else values for values in (metadata.mean, metadata.std)
+        )
+        pixels = PixelInput(mean, std, reverse)
+        form = {"colour_order": order, "mean": mean, "std": std, "input_form": options.input}
+        metadata, space = replace(metadata, **form), replace(space, **form)
 
     @cache
     def draw() -> CalibrationBatches:
-        return calibration_batches(halves, model.embedder.space)
+        return calibration_batches(halves, space)
 
     return ExportSource(
         model.module,
-        torch.zeros(1, 3, *model.embedder.space.input_size),
-        model.metadata,
+        torch.zeros(1, 3, *space.input_size),
+        metadata,
         draw,
         dataset=options.images.resolve().name,
         onnx_file=model.onnx_file,
         opset=options.opset,
+        pixels=pixels,
     )
 
 

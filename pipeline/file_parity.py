@@ -29,7 +29,7 @@ from quantize.parity import (
     violations,
 )
 from reid_edge.core.backends import model_file_parts
-from reid_edge.core.errors import ModelError, NotBuiltError, ReidError
+from reid_edge.core.errors import ModelError, NotBuiltError, QuantizeError, ReidError, reason_of
 from reid_edge.core.exporter import CalibrationBatches, Exporter, ExportSource
 from reid_edge.core.model_file import Backend, Embeddings, Images
 from reid_edge.inference.embedder import (
@@ -183,12 +183,19 @@ def write_checked(
             part.unlink(missing_ok=True)
     logger.info("export: writing %s", path.name)
     try:
+        if source.pixels is not None and not exporter.takes_pixels:
+            raise QuantizeError("takes normalised images alone; leave --input out")
         _write(exporter, source, path)
     except NotBuiltError as notice:
         logger.warning("export: %s", notice)
         return row.model_copy(update={"timed": False, "note": str(notice)})
     except ReidError as error:
         return row.model_copy(update={"problems": (str(error),)})
+    except MemoryError:
+        raise
+    except Exception as error:  # a library's; the other files go on
+        logger.debug("%s cannot be written", path, exc_info=error)
+        return row.model_copy(update={"problems": (f"cannot be written: {reason_of(error)}",)})
     row = check_file(path, judge, row, exporter)
     kept = reject(path) if row.problems else path
     return row.model_copy(update={"path": f"{path_prefix}{kept.name}"})

@@ -175,7 +175,12 @@ def _import(module: str) -> Any:
 
 def write_file(source: ExportSource, path: Path) -> None:
     """Write the float file of an export."""
-    save_executorch(source.module, source.example, path, source.metadata.to_strings())
+    from quantize.pixels import TakesPixels
+
+    module, example = source.module, source.example
+    if source.pixels is not None:
+        module, example = TakesPixels(module, source.pixels).eval(), example.byte()
+    save_executorch(module, example, path, source.metadata.to_strings())
 
 
 def write_int8_file(source: ExportSource, path: Path) -> None:
@@ -193,6 +198,7 @@ EXECUTORCH = Exporter(
     meant_for="ARM, x86-64 (ExecuTorch, XNNPACK)",
     packages=("executorch", "torchao"),
     extra="executorch",
+    takes_pixels=True,
 )
 EXECUTORCH_INT8 = Exporter(
     "executorch_int8",

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quantize.exporters.onnx_edits import set_batch
+from quantize.exporters.onnx_pixels import take_pixels
 from reid_edge.core.errors import QuantizeError
-from reid_edge.core.exporter import Exporter, ExportSource
+from reid_edge.core.exporter import Exporter, ExportSource, PixelInput
 from reid_edge.core.io import written_whole
 from reid_edge.core.model_file import ONNX_INPUT, ONNX_OUTPUT, boxmot_name
 
@@ -38,6 +40,7 @@ def save_onnx(
     *,
     batch: int | None = None,
     opset: int | None = None,
+    pixels: PixelInput | None = None,
 ) -> None:
     """Write a float model as ONNX: input ``input``, output ``reid_features`` of unit length.
 
@@ -52,7 +55,8 @@ def save_onnx(
         path: where to write; its folder exists.
         metadata: written into the file, and given back by ``read_onnx_metadata``.
         batch: images in a call of the file; None: any number.
-        opset: of the file; None: the lowest that works, 13.
+        opset: of the file; None: the lowest that works, 13 or more.
+        pixels: take pixels in uint8 and normalise them; None: take normalised images.
 
     Raises:
         QuantizeError: the model cannot be traced or exported, the file gives other embeddings, or
@@ -80,8 +84,8 @@ def save_onnx(
                 f"{path}: ONNX Runtime's embeddings differ by {difference:.1e} from the model's on "
                 f"{which}, more than {TOLERANCE:.0e}; not written"
             )
-    if batch is not None:
-        content = _of_batch(content, batch)
+    if batch is not None or pixels is not None:
+        content = _edited(content, batch, pixels)
     with written_whole(path, QuantizeError) as file:
         file.write(content)
 
@@ -103,16 +107,18 @@ def traced_onnx(network: nn.Module, example: Tensor, opset: int | None) -> bytes
     for version in OPSETS if opset is None else (opset,):
         exported = io.BytesIO()
         try:
-            torch.onnx.export(
-                network,
-                (example,),
-                exported,  # type: ignore[arg-type]
-                dynamo=False,
-                opset_version=version,
-                input_names=[ONNX_INPUT],
-                output_names=[ONNX_OUTPUT],
-                dynamic_axes={ONNX_INPUT: {0: "batch"}, ONNX_OUTPUT: {0: "batch"}},
-            )
+            # It prints the whole graph where it fails.
+            with redirect_stdout(io.StringIO()):
+                torch.onnx.export(
+                    network,
+                    (example,),
+                    exported,  # type: ignore[arg-type]
+                    dynamo=False,
+                    opset_version=version,
+                    input_names=[ONNX_INPUT],
+                    output_names=[ONNX_OUTPUT],
+                    dynamic_axes={ONNX_INPUT: {0: "batch"}, ONNX_OUTPUT: {0: "batch"}},
+                )
         except (torch.onnx.OnnxExporterError, RuntimeError) as error:
             if isinstance(error, UnsupportedOperatorError) and version < OPSETS[-1] and not opset:
                 continue
@@ -122,11 +128,13 @@ def traced_onnx(network: nn.Module, example: Tensor, opset: int | None) -> bytes
     raise AssertionError("the last operator set gives a file or an error")
 
 
-def _of_batch(content: bytes, batch: int) -> bytes:
+def _edited(content: bytes, batch: int | None, pixels: PixelInput | None) -> bytes:
     import onnx
 
     model = onnx.load_model_from_string(content)
     set_batch(model, batch)
+    if pixels is not None:
+        take_pixels(model, pixels)
     return bytes(model.SerializeToString(deterministic=True))
 
 
@@ -188,13 +196,17 @@ def onnx_session(content: bytes | Path, *, threads: int = 1) -> Any:
 def write_file(source: ExportSource, path: Path) -> None:
     """Write the float ONNX file of an export."""
     metadata = source.metadata.to_strings()
-    batch, opset = source.batch, source.opset
+    batch, opset, pixels = source.batch, source.opset, source.pixels
     if source.onnx_file is None:
-        save_onnx(source.module, source.example, path, metadata, batch=batch, opset=opset)
+        save_onnx(
+            source.module, source.example, path, metadata, batch=batch, opset=opset, pixels=pixels
+        )
         return
     from quantize.exporters.onnx_adopt import adopt_onnx
 
     adopted = adopt_onnx(source.onnx_file, source.example, batch=batch, opset=opset)
+    if pixels is not None:
+        take_pixels(adopted, pixels)
     content = with_metadata(adopted.SerializeToString(), metadata)
     with written_whole(path, QuantizeError) as file:
         file.write(content)
@@ -208,6 +220,7 @@ ONNX = Exporter(
     meant_for="any (ONNX Runtime)",
     needs_model=False,
     batching="both",
+    takes_pixels=True,
 )
 BOXMOT_ONNX = Exporter(
     "boxmot_onnx",

@@ -275,4 +275,5 @@ ONNX_INT8 = Exporter(
     settings=OnnxInt8Settings,
     needs_model=False,
     batching="both",
+    takes_pixels=True,
 )

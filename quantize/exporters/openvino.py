@@ -81,6 +81,7 @@ OPENVINO = Exporter(
     extra="openvino",
     needs_model=False,
     batching="both",
+    takes_pixels=True,
 )
 OPENVINO_INT8 = Exporter(
     "openvino_int8",
@@ -94,4 +95,5 @@ OPENVINO_INT8 = Exporter(
     extra="openvino",
     needs_model=False,
     batching="both",
+    takes_pixels=True,
 )

@@ -91,8 +91,12 @@ def _check_trace(model: nn.Module, traced: nn.Module, example: Tensor) -> None:
 def write_file(source: ExportSource, path: Path) -> None:
     """Write the float file of an export."""
     from quantize.fold import folded_copy
+    from quantize.pixels import TakesPixels
+    from quantize.trace_check import trace
 
     folded = folded_copy(source.module, source.example)
+    if source.pixels is not None:
+        folded = trace(TakesPixels(folded, source.pixels).eval())
     save_torchscript(folded, source.example, path, source.metadata.to_strings(), freeze=True)
 
 
@@ -114,6 +118,7 @@ TORCHSCRIPT = Exporter(
     "float.pt",
     write_file,
     meant_for="any (libtorch)",
+    takes_pixels=True,
 )
 TORCHSCRIPT_INT8 = Exporter(
     "torchscript_int8",

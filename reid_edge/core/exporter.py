@@ -35,6 +35,21 @@ class CalibrationBatches:
 
 
 @dataclass(frozen=True)
+class PixelInput:
+    """Pixels of 0 to 255, uint8, as the input of a file in place of normalised images.
+
+    Attributes:
+        mean: of each colour in [0, 1], in the order of the file's input.
+        std: of each colour, likewise.
+        reverse: whether the network takes the colours in the other order.
+    """
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    reverse: bool
+
+
+@dataclass(frozen=True)
 class ExportSource:
     """What files are made from.
 
@@ -54,6 +69,8 @@ class ExportSource:
             ``file`` returns has the same batch, or any.
         siblings: files of the same exporter for other batches, by batch.
         opset: of ONNX files; None: the lowest that works.
+        pixels: what files take in place of normalised images; None: those. The model takes
+            normalised images in both cases; calibration images are as the file takes them.
     """
 
     model: nn.Module | None
@@ -68,6 +85,7 @@ class ExportSource:
     batch: int | None = None
     siblings: Mapping[int, Path] = field(default_factory=dict)
     opset: int | None = None
+    pixels: PixelInput | None = None
 
     @property
     def module(self) -> nn.Module:
@@ -135,6 +153,7 @@ class Exporter:
             exporters alone, and so of an ONNX file of another program too.
         batching: "any": a file takes any batch, and ``ExportSource.batch`` is None; "fixed": a file
             holds one batch, which is 1 where none is asked for; "both": as it is asked for.
+        takes_pixels: whether a file can normalise its images itself, see ``ExportSource.pixels``.
         calibrated: whether ``draw_calibration`` is called though the file is not int8.
         own_process: whether ``write`` and the reader may crash or hang: then each runs in a process
             of its own. ``write`` is a function of a module, and the settings can be pickled.
@@ -159,6 +178,7 @@ class Exporter:
     backend: Backend | None = None
     needs_model: bool = True
     batching: Batching = "any"
+    takes_pixels: bool = False
     calibrated: bool = False
     own_process: bool = False
     time_limit_s: float = 900

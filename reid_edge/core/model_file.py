@@ -34,6 +34,9 @@ Colours = tuple[float, float, float]
 IMAGENET_MEAN: Colours = (0.485, 0.456, 0.406)
 IMAGENET_STD: Colours = (0.229, 0.224, 0.225)
 
+# What a file takes: normalised images in float, or pixels of 0 to 255, which it normalises itself.
+FLOAT_INPUT = "float"
+INPUT_FORMS = (FLOAT_INPUT, "uint8-rgb", "uint8-bgr")
 # Names in an ONNX file that is exported here.
 ONNX_INPUT = "input"
 ONNX_OUTPUT = "reid_features"
@@ -62,6 +65,8 @@ class ModelMetadata:
         calibration_digest: of the images that an int8 file's ranges are from, or empty.
         engine: PyTorch's int8 engine that a TorchScript file was made for, or None.
         variant: "static" or "qat" for an int8 TorchScript file of the stage quantize, or empty.
+        input_form: one of ``INPUT_FORMS``; the colour order is that of the form, and mean and std
+            are in the graph.
         notes: what else its maker noted, by key.
     """
 
@@ -75,6 +80,7 @@ class ModelMetadata:
     calibration_digest: str = ""
     engine: str | None = None
     variant: str = ""
+    input_form: str = FLOAT_INPUT
     notes: Mapping[str, str] = field(default_factory=dict)
 
     def to_strings(self) -> dict[str, str]:
@@ -85,6 +91,7 @@ class ModelMetadata:
             "calibration_digest": self.calibration_digest or None,
             "engine": self.engine,
             "variant": self.variant or None,
+            "input_form": None if self.input_form == FLOAT_INPUT else self.input_form,
         }
         return {
             **self.notes,
@@ -137,6 +144,7 @@ class ModelMetadata:
                 calibration_digest=str(values.get("calibration_digest", "")),
                 engine=None if engine is None else str(engine),
                 variant=str(values.get("variant", "")),
+                input_form=str(values.get("input_form", FLOAT_INPUT)),
                 notes={k: str(value) for k, value in values.items() if k not in _KEYS},
             )
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -166,7 +174,8 @@ class LoadedModel:
     """A model as its file gives it.
 
     Attributes:
-        embed: from normalised images (N, 3, H, W), float32, to embeddings (N, D), of any length.
+        embed: from images (N, 3, H, W), float32 and normalised or as the metadata's ``input_form``
+            says, to embeddings (N, D), of any length.
         metadata: what the file says of it.
         description: the kind of file, in a few words.
         weight_files: files beside it that hold weights, in an order that is the file's own.

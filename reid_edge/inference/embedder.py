@@ -22,8 +22,10 @@ from reid_edge.core.devices import Device
 from reid_edge.core.errors import CheckpointError, ModelError, ReidError
 from reid_edge.core.io import hash_files
 from reid_edge.core.model_file import (
+    FLOAT_INPUT,
     IMAGENET_MEAN,
     IMAGENET_STD,
+    INPUT_FORMS,
     Backend,
     Colours,
     Embed,
@@ -61,6 +63,7 @@ class EmbeddingSpace:
         std: that each colour is divided by.
         colour_order: "RGB" or "BGR".
         weights_key: which weights were taken of a checkpoint with several, or empty.
+        input_form: see `reid_edge.core.model_file.ModelMetadata`.
     """
 
     file_hash: str
@@ -71,11 +74,14 @@ class EmbeddingSpace:
     std: Colours = IMAGENET_STD
     colour_order: str = "RGB"
     weights_key: str = ""
+    input_form: str = FLOAT_INPUT
 
     def to_dict(self) -> dict[str, object]:
         """Return it as values that JSON has; `from_dict` reads them."""
-        values = asdict(self).items()
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in values}
+        values = asdict(self)
+        if self.input_form == FLOAT_INPUT:
+            del values["input_form"]
+        return {key: list(one) if isinstance(one, tuple) else one for key, one in values.items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -98,6 +104,7 @@ class EmbeddingSpace:
             (red_std, green_std, blue_std),
             str(values["colour_order"]),
             str(values.get("weights_key", "")),
+            str(values.get("input_form", FLOAT_INPUT)),
         )
 
     def difference(self, stored: EmbeddingSpace) -> str | None:
@@ -189,6 +196,10 @@ def load_embedder(
         )
     if not all(std > 0 for std in metadata.std):
         raise CheckpointError(f"{path}: a std of {metadata.std}; expected above zero")
+    if metadata.input_form not in INPUT_FORMS:
+        raise CheckpointError(
+            f"{path}: input form {metadata.input_form!r}; expected {', '.join(INPUT_FORMS)}"
+        )
     size = input_size or metadata.input_size or DEFAULT_INPUT_SIZE
     if not 1 <= min(size) <= max(size) <= LARGEST_SIDE:
         raise ModelError(
@@ -205,6 +216,7 @@ def load_embedder(
             std=metadata.std,
             colour_order=metadata.colour_order,
             weights_key=weights_key or "",
+            input_form=metadata.input_form,
         ),
         description=f"{metadata.architecture or 'unnamed model'}, {loaded.description}",
         path=path,
@@ -311,8 +323,14 @@ def prepare_image(path: Path, space: EmbeddingSpace) -> Images:
 
 
 def prepare_pixels(image: NDArray[np.uint8], space: EmbeddingSpace) -> Images:
-    """Bring a resized image, uint8 RGB (3, H, W), to what a model takes, float32 (3, H, W)."""
+    """Bring a resized image, uint8 RGB (3, H, W), to what a model takes, float32 (3, H, W).
+
+    A model that normalises images itself takes the pixels, uint8.
+    """
     ordered = image[::-1] if space.colour_order == "BGR" else image
+    if space.input_form != FLOAT_INPUT:
+        pixels: Images = np.ascontiguousarray(ordered)  # type: ignore[assignment]
+        return pixels
     # Contiguous planes are normalised five times as fast as interleaved colours.
     return normalise_array(np.ascontiguousarray(ordered), space.mean, space.std)
 

@@ -125,6 +125,7 @@ class EvaluatedModel(Result):
         std: standard deviation of each colour.
         colour_order: "RGB" or "BGR".
         weights_key: which weights were taken of a checkpoint with several, or empty.
+        input_form: "float" for normalised images, or "uint8-rgb" or "uint8-bgr" for pixels.
     """
 
     file: str
@@ -137,6 +138,7 @@ class EvaluatedModel(Result):
     std: tuple[float, float, float]
     colour_order: str
     weights_key: str = ""
+    input_form: str = "float"
 
 
 class EvaluatedData(Result):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from PIL import Image
@@ -22,7 +23,7 @@ from reid_edge.cli.main import main
 from reid_edge.core.errors import DataError
 from reid_edge.core.exporter import Exporter, ExportSource
 from reid_edge.core.io import hash_file
-from reid_edge.inference.embedder import load_embedder
+from reid_edge.inference.embedder import embed_files, load_embedder, unit_vectors
 from reid_edge.models import build_model
 
 pytestmark = pytest.mark.medium
@@ -113,6 +114,64 @@ def test_a_foreign_onnx_file_gets_the_formats_that_onnx_can_become(
     metadata = {e.key: e.value for e in onnx.load(output / "int8.onnx").metadata_props}
     assert metadata["parent_hash"] == hash_file(foreign_onnx)
     assert metadata["calibration_digest"] == about["calibration_digest"]
+
+
+def test_files_for_fixed_batches_take_any_number_by_their_reader(
+    foreign_onnx: Path, tiny_market: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "files"
+    options = ("--format", "onnx_int8,boxmot", "--batch", "4,1")
+    assert run(foreign_onnx, tiny_market, output, *options) == 2
+    rows = rows_of(output)
+    files = ["float_b1.onnx", "float_b4.onnx", "int8_b1.onnx", "int8_b4.onnx"]
+    assert [name for name in rows if name.endswith(".onnx")] == files
+    paths = sorted(tiny_market.rglob("*.jpg"))[:7]
+    dynamic = embed_files(load_embedder(foreign_onnx), paths)
+    for name, batch in zip(files, (1, 4, 1, 4), strict=True):
+        assert rows[name]["problems"] == []
+        assert rows[name]["batch"] == batch
+        graph = onnx.load(output / name).graph
+        for value in (*graph.input, *graph.output):
+            assert value.type.tensor_type.shape.dim[0].dim_value == batch
+        found = embed_files(load_embedder(output / name), paths)
+        assert (unit_vectors(found) * unit_vectors(dynamic)).sum(1).min() > 0.98
+    # What does not know of batches is one file.
+    (checkpoint,) = rows.keys() - set(files)
+    assert rows[checkpoint]["batch"] is None
+    one, four = (onnx.load(output / name).graph for name in files[2:])
+    assert one.initializer == four.initializer
+
+
+@pytest.mark.parametrize("order", ["uint8-rgb", "uint8-bgr"])
+def test_files_that_take_pixels(
+    foreign_onnx: Path, checkpoint: Path, tiny_market: Path, tmp_path: Path, order: str
+) -> None:
+    output = tmp_path / "files"
+    options = ("--format", "onnx_int8", "--input", order)
+    assert run(foreign_onnx, tiny_market, output, *options) == 0
+    rows = rows_of(output)
+    assert rows["float.onnx"]["parity"]["lowest_cosine"] > 0.99999
+    embedder = load_embedder(output / "int8.onnx")
+    assert embedder.space.input_form == order
+    assert embedder.space.colour_order == order[-3:].upper()
+    (given,) = onnx.load(output / "int8.onnx").graph.input
+    assert given.type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    # What a camera gives goes in as it is.
+    path = sorted(tiny_market.rglob("*.jpg"))[0]
+    pixels = np.asarray(Image.open(path).convert("RGB").resize((32, 64), Image.Resampling.BILINEAR))
+    planes = pixels.transpose(2, 0, 1)[None]
+    camera = planes if order == "uint8-rgb" else planes[:, ::-1]
+    session = onnxruntime.InferenceSession(output / "float.onnx")
+    (found,) = session.run(None, {"input": np.ascontiguousarray(camera)})
+    (expected,) = unit_vectors(embed_files(load_embedder(foreign_onnx), [path]))
+    assert found[0] @ expected > 0.99999
+    if order == "uint8-bgr":
+        options = ("--format", "torchscript,torchreid", "--input", order, "--input-size", "64x32")
+        assert run(checkpoint, tiny_market, output, *options) == 2
+        rows = rows_of(output)
+        assert rows["float.pt"]["parity"]["lowest_cosine"] > 0.99999
+        (problem,) = rows["model.pth.tar"]["problems"]
+        assert problem == "takes normalised images alone; leave --input out"
 
 
 def test_a_torchscript_file_becomes_onnx(

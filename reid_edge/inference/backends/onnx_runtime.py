@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ _log = logging.getLogger(__name__)
 
 # By the name of ONNX Runtime: what images may be given as; it is cast from float32.
 _FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
+_PIXELS = {"tensor(uint8)": np.uint8}
 # It runs until its own condition ends it; no network that gives embeddings has one.
 _ENDLESS = "Loop"
 
@@ -37,7 +38,8 @@ def load(path: Path, options: LoadOptions) -> LoadedModel:
 
     Metadata is read from the file's own metadata, or where that has none from a JSON file beside
     it, ``model.json`` or ``model.onnx.json``. A batch size that is fixed in the graph is kept to.
-    Images are cast to float16 or float64 where the graph takes that.
+    Images are cast to float16 or float64 where the graph takes that. A graph that takes pixels in
+    uint8 is one that this program exported, whose metadata say in which order of colours.
 
     Raises:
         CheckpointError: the file or its metadata is damaged, a file with its weights is missing,
@@ -56,7 +58,7 @@ def load(path: Path, options: LoadOptions) -> LoadedModel:
         )
         inputs, outputs = session.get_inputs(), session.get_outputs()
         stored = session.get_modelmeta().custom_metadata_map
-        problem = _problem(inputs, outputs)
+        problem = _problem(inputs, outputs, _PIXELS if "input_form" in stored else {})
     except Exception as error:  # ONNX Runtime's errors have no base of their own.
         _log.debug("ONNX Runtime refuses %s", path, exc_info=error)
         raise CheckpointError(
@@ -79,7 +81,7 @@ def load(path: Path, options: LoadOptions) -> LoadedModel:
             raise ModelError(
                 f"{path}: the model fails on images of {height}x{width}; it takes {expected}"
             )
-        cast = np.ascontiguousarray(given, _FLOATS[images.type])
+        cast = np.ascontiguousarray(given, (_FLOATS | _PIXELS)[images.type])
         try:
             output = np.array(session.run([outputs[0].name], {images.name: cast})[0])
         except Exception as error:
@@ -99,15 +101,23 @@ def load(path: Path, options: LoadOptions) -> LoadedModel:
     return LoadedModel(whole, metadata, "ONNX", weights)
 
 
-def _problem(inputs: Sequence[Any], outputs: Sequence[Any]) -> str | None:
-    """Return why a graph is not one from images to embeddings, or None if it is."""
+def _problem(
+    inputs: Sequence[Any], outputs: Sequence[Any], others: Mapping[str, Any]
+) -> str | None:
+    """Return why a graph is not one from images to embeddings, or None if it is.
+
+    Args:
+        inputs: of the graph.
+        outputs: of the graph.
+        others: types that its input may have besides floats.
+    """
     if not inputs:
         return "takes no input; expected images (N, 3, H, W)"
     if len(inputs) > 1:
         names = ", ".join(str(each.name) for each in inputs)
         return f"takes {len(inputs)} inputs ({names}); expected images alone"
     shape, kind = inputs[0].shape, inputs[0].type
-    if kind not in _FLOATS:
+    if kind not in {*_FLOATS, *others}:
         return (
             f"its input is {kind}; expected normalised images as float: export the model again "
             "without the normalisation in it"

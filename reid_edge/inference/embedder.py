@@ -329,7 +329,7 @@ def prepare_pixels(image: NDArray[np.uint8], space: EmbeddingSpace) -> Images:
     """
     ordered = image[::-1] if space.colour_order == "BGR" else image
     if space.input_form != FLOAT_INPUT:
-        pixels: Images = np.ascontiguousarray(ordered)  # type: ignore[assignment]
+        pixels: Images = np.ascontiguousarray(ordered)
         return pixels
     # Contiguous planes are normalised five times as fast as interleaved colours.
     return normalise_array(np.ascontiguousarray(ordered), space.mean, space.std)

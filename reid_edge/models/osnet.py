@@ -216,6 +216,7 @@ class OSNet(WithHead):
         instance_norm: the IBN variant, with instance normalisation in the stem and first stage.
         features: with a BNNeck: size of the pooled features at full width, which are the embedding
             if it is of that size too. None: without a BNNeck.
+        blocks: number of blocks in each of the three stages.
     """
 
     def __init__(
@@ -226,6 +227,7 @@ class OSNet(WithHead):
         embedding_dim: int | None = None,
         instance_norm: bool = False,
         features: int | None = None,
+        blocks: Sequence[int] = STAGE_BLOCKS,
     ) -> None:
         super().__init__()
         stem, *stages = channels
@@ -233,9 +235,11 @@ class OSNet(WithHead):
         pooled = self.channels_to_pool(stages[2], size, features)
         self.conv1 = ConvLayer(3, stem, 7, stride=2, padding=3, instance_norm=instance_norm)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        self.conv2 = _make_stage(stem, stages[0], 0, reduce=True, instance_norm=instance_norm)
-        self.conv3 = _make_stage(stages[0], stages[1], 1, reduce=True)
-        self.conv4 = _make_stage(stages[1], stages[2], 2, reduce=False)
+        self.conv2 = _make_stage(
+            stem, stages[0], blocks[0], reduce=True, instance_norm=instance_norm
+        )
+        self.conv3 = _make_stage(stages[0], stages[1], blocks[1], reduce=True)
+        self.conv4 = _make_stage(stages[1], stages[2], blocks[2], reduce=False)
         self.conv5 = Conv1x1(stages[2], pooled)
         self.global_avgpool = nn.AdaptiveAvgPool2d(1)
         self.add_head(pooled, size, num_classes, features)
@@ -251,13 +255,13 @@ class OSNet(WithHead):
 def _make_stage(
     in_channels: int,
     out_channels: int,
-    stage: int,
+    blocks: int,
     *,
     reduce: bool,
     instance_norm: bool = False,
 ) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for block in range(STAGE_BLOCKS[stage]):
+    for block in range(blocks):
         block_in = in_channels if block == 0 else out_channels
         layers.append(OSBlock(block_in, out_channels, instance_norm=instance_norm))
     if reduce:

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from reid_edge.core.io import hash_file
+from tests.networks import small_networks
 
 pytestmark = pytest.mark.medium
 
@@ -96,11 +97,6 @@ for line in sys.stdin:
 """
 
 
-def start(config: Path, run: Path) -> "subprocess.Popen[bytes]":
-    """Start the command as a user does."""
-    return start_python("run_pipeline.py", "--config", str(config), "--run", str(run))
-
-
 def start_python(*arguments: str) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
         [sys.executable, *arguments],
@@ -109,7 +105,7 @@ def start_python(*arguments: str) -> "subprocess.Popen[bytes]":
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         bufsize=0,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
         # A shell's background jobs ignore interrupts, and what they start does too.
         preexec_fn=heed_interrupts,
     )
@@ -154,10 +150,11 @@ class Command:
 
 @pytest.fixture
 def forks() -> Iterator["subprocess.Popen[bytes]"]:
-    process = start_python("-W", "ignore", "-c", FORKS)
-    yield process
-    process.kill()
-    process.communicate()
+    with small_networks():
+        process = start_python("-W", "ignore", "-c", FORKS)
+        yield process
+        process.kill()
+        process.communicate()
 
 
 def kill_when(path: Path, command: Command) -> None:
@@ -181,14 +178,10 @@ def interrupt_when(path: Path, command: Command) -> None:
     assert "Traceback" not in error
 
 
-def complete(command: Command) -> None:
+def complete(command: Command) -> str:
+    """Wait for a command that ends well, and return what it said."""
     assert command.wait() == 0, command.errors()
-
-
-def finish(process: "subprocess.Popen[bytes]") -> str:
-    _, error = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, error.decode()
-    return error.decode()
+    return command.errors()
 
 
 def flip_a_bit(path: Path) -> None:
@@ -204,7 +197,7 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(
     ("moments", "architecture", "target"),
     [
-        pytest.param(ONE_A_STAGE, "resnet18_x0_5", "0.5", id="one a stage"),
+        pytest.param(ONE_A_STAGE, "small_net", "small_net_x0_5", id="one a stage"),
         pytest.param(MOMENTS, "osnet_x0_5", "osnet_x0_25", id="all", marks=pytest.mark.slow),
     ],
 )
@@ -227,7 +220,7 @@ def test_a_run_killed_in_every_stage_ends_with_the_same_bits(
                 flip_a_bit(broken / DAMAGED[moment])
     # On a busy machine a stage may end before this process sees that its moment has come.
     assert len(in_time) >= len(moments) * 5 / 7, in_time
-    text = " ".join(finish(start(config, broken)).split())
+    text = " ".join(complete(Command(forks, config, broken)).split())
     assert "finetune: reuse" in text
     left = [path for pattern in ("*.ckpt", "checksums.json", ".*.tmp", "*.partial")
             for path in broken.rglob(pattern)]  # fmt: skip
@@ -261,7 +254,7 @@ def test_a_training_killed_behind_its_first_validation_ends_with_the_same_bits(
     complete(Command(forks, config, whole.parent))
     kill_when(broken / "best.ckpt", Command(forks, config, broken.parent))
     kill_when(broken / "last.ckpt", Command(forks, config, broken.parent))
-    finish(start(config, broken.parent))
+    complete(Command(forks, config, broken.parent))
     for name in ("checkpoint.pt", "last.pt"):
         expected, found = weights(whole / name), weights(broken / name)
         assert all(torch.equal(found[key], value) for key, value in expected.items()), name

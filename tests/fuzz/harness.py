@@ -64,7 +64,7 @@ class Runner:
     def _start(self) -> None:
         self._ours, theirs = self._context.Pipe()
         self._process = self._context.Process(
-            target=_serve, args=(self._target, theirs, self._memory), daemon=True
+            target=_serve, args=(self._target, self._ours, theirs, self._memory), daemon=True
         )
         self._process.start()
         theirs.close()
@@ -136,7 +136,9 @@ def fuzz(target: Target, inputs: int, *, seed_: int = 0, seconds: float | None =
     return tally
 
 
-def _serve(target: Target, end: Connection, memory: int) -> None:
+def _serve(target: Target, others: Connection, end: Connection, memory: int) -> None:
+    # The forked process has a copy of it; the pipe ends when no process holds one.
+    others.close()
     limited = _address_space() + memory
     resource.setrlimit(resource.RLIMIT_AS, (limited, limited))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -4,6 +4,7 @@ python -m tests.reliability --kills 200 --faults 40 --corruptions 60 --seed 0
 """
 
 import argparse
+import contextlib
 import os
 import shutil
 import subprocess
@@ -38,11 +39,18 @@ def main(arguments: list[str]) -> int:
         options.kills, options.corruptions = 6, 2
     if "LD_PRELOAD" not in os.environ:
         return _with_library(arguments)
-    if options.folder is not None:
-        options.folder.mkdir(parents=True, exist_ok=True)
-        return _harness(options, options.folder.resolve())
-    with tempfile.TemporaryDirectory(prefix="reliability-") as folder:
-        return _harness(options, Path(folder).resolve())
+    with contextlib.ExitStack() as stack:
+        if options.short:
+            from tests.networks import small_networks
+
+            stack.enter_context(small_networks())
+        if options.folder is not None:
+            options.folder.mkdir(parents=True, exist_ok=True)
+            return _harness(options, options.folder.resolve())
+        # No TemporaryDirectory: every forked command would remove it at its end.
+        folder = Path(tempfile.mkdtemp(prefix="reliability-")).resolve()
+        stack.callback(shutil.rmtree, folder)
+        return _harness(options, folder)
 
 
 def _with_library(arguments: list[str]) -> int:

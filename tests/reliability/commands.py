@@ -15,7 +15,7 @@ model: {{architecture: {architecture}, embedding_dim: 32}}
 train: {training}
 transfer: {{target: {narrow}, tuning: {training}}}
 prune:
-  target: {target}
+  target: {narrow}
   iterations: 2
   reconstruction_images: 16
   recalibration_images: 16
@@ -55,13 +55,13 @@ def pipeline_commands(images: Path, folder: Path, *, short: bool) -> dict[str, C
     Args:
         images: the data set.
         folder: for the configurations.
-        short: of a ResNet-18, which has a fifth of OSNet's layers.
+        short: of a network of four convolutions, which the caller has registered.
     """
     from pipeline.command import main
 
-    architecture, target = ("resnet18_x0_5", "0.5") if short else ("osnet_x0_5", "osnet_x0_25")
-    # One cut goes to a named architecture; the short version has no such stage.
-    narrow = "osnet_x0_25"
+    architecture, narrow = (
+        ("small_net", "small_net_x0_5") if short else ("osnet_x0_5", "osnet_x0_25")
+    )
     commands = {}
     for name, stages, quantize in (
         ("prune", PRUNE, "{calibration_images: 8}"),
@@ -79,7 +79,6 @@ def pipeline_commands(images: Path, folder: Path, *, short: bool) -> dict[str, C
                 training=TRAINING,
                 quantize=quantize,
                 architecture=architecture,
-                target=target,
                 narrow=narrow,
             )
         )

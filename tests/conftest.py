@@ -16,6 +16,7 @@ from reid_edge.data.synthetic import (
     write_synthetic_mot,
 )
 from reid_edge.models.registry import build_model
+from tests.networks import small_networks
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -31,6 +32,13 @@ def forgotten_traces() -> Iterator[None]:
     torch._C._jit_clear_class_registry()
     torch.jit._recursive.concrete_type_store = torch.jit._recursive.ConcreteTypeStore()
     torch.jit._state._clear_class_state()
+
+
+@pytest.fixture(scope="module")
+def short_networks() -> Iterator[None]:
+    """The networks of few layers of ``tests/networks.py``, known by their names."""
+    with small_networks():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -11,17 +11,17 @@ from reid_edge.core.errors import PipelineError
 from reid_edge.models import build_model
 from reid_edge.models.checkpoint import describe, load_checkpoint, save_checkpoint
 
-pytestmark = pytest.mark.medium
+pytestmark = [pytest.mark.medium, pytest.mark.usefixtures("short_networks")]
 
 TRAININGS = ("prune.tuning", "finetune")
 SMALL = [
-    "model.architecture=osnet_x0_5",
+    "model.architecture=short_osnet_x0_5",
     "prune.reconstruction_images=8", "prune.recalibration_images=8",
     *(f"{training}.identities_per_batch=4" for training in TRAININGS),
     *(f"{training}.images_per_identity=2" for training in TRAININGS),
     *(f"{training}.augmentation.crop_padding=2" for training in TRAININGS),
 ]  # fmt: skip
-ROWS = {"one_cut": "osnet_x0_25", "uncut": "osnet_x0_5", "scratch": "osnet_x0_25"}
+ROWS = {"one_cut": "short_osnet_x0_25", "uncut": "short_osnet_x0_5", "scratch": "short_osnet_x0_25"}
 
 
 def test_rows_end_where_they_say(
@@ -30,13 +30,13 @@ def test_rows_end_where_they_say(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    model = build_model("osnet_x0_5", num_classes=8)
+    model = build_model("short_osnet_x0_5", num_classes=8)
     teacher = tmp_path / "teacher.pt"
-    save_checkpoint(teacher, model, describe(model, "osnet_x0_5", input_size=(64, 32)))
+    save_checkpoint(teacher, model, describe(model, "short_osnet_x0_5", input_size=(64, 32)))
     output = tmp_path / "output"
     arguments = [
         "--teacher", str(teacher), "--data", str(tiny_market), "--output", str(output),
-        "--rows", ",".join(ROWS), "--target", "osnet_x0_25", "--size", "64,32",
+        "--rows", ",".join(ROWS), "--target", "short_osnet_x0_25", "--size", "64,32",
         "--iterations", "2", "--tuning", "1", "--passes", "2", "--precision", "32-true",
         "--threads", str(torch.get_num_threads()),
     ]  # fmt: skip

@@ -16,7 +16,7 @@ from pipeline.stages.train import TRAIN
 from reid_edge.models import build_model
 from reid_edge.models.checkpoint import load_checkpoint
 
-pytestmark = pytest.mark.medium
+pytestmark = [pytest.mark.medium, pytest.mark.usefixtures("short_networks")]
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 # Both tasks, every stage but transfer, which has a fast test of its own; the rest is slow together.
@@ -32,13 +32,16 @@ SMALL = [
     *(f"{training}.images_per_identity=2" for training in TRAININGS),
     *(f"{training}.augmentation.crop_padding=2" for training in TRAININGS),
 ]  # fmt: skip
-HALF = ["model.architecture=osnet_x0_5", "prune.target=osnet_x0_25", "transfer.target=osnet_x0_25"]
+HALF = [
+    "model.architecture=short_osnet_x0_5", "prune.target=short_osnet_x0_25",
+    "transfer.target=short_osnet_x0_25",
+]  # fmt: skip
 
 
 @pytest.fixture
-def overrides(tiny_market: Path, tmp_path: Path) -> dict[str, list[str]]:
+def overrides(short_networks: None, tiny_market: Path, tmp_path: Path) -> dict[str, list[str]]:
     """What each configuration needs beyond being made small."""
-    torch.save(build_model("osnet_x0_5").state_dict(), tmp_path / "weights.pth")
+    torch.save(build_model("short_osnet_x0_5").state_dict(), tmp_path / "weights.pth")
     torch.save(resnet18().state_dict(), tmp_path / "resnet18.pth")
     (tmp_path / "cuhk01" / "campus").mkdir(parents=True)
     for image in sorted((tiny_market / "bounding_box_train").iterdir()):

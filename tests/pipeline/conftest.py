@@ -9,14 +9,14 @@ TINY = """
 name: tiny
 threads: 1
 data: {{root: {root}, height: 64, width: 32, workers: 0}}
-model: {{architecture: osnet_x0_5, embedding_dim: 32}}
+model: {{architecture: short_osnet_x0_5, embedding_dim: 32}}
 train: &training
   epochs: 2
   learning_rate: 1.0e-3
   identities_per_batch: 4
   images_per_identity: 3
 prune:
-  target: osnet_x0_25
+  target: short_osnet_x0_25
   iterations: 2
   reconstruction_images: 16
   recalibration_images: 16
@@ -28,7 +28,7 @@ latency: {{rounds: 2}}
 
 
 @pytest.fixture
-def tiny_config(tiny_market: Path, tmp_path: Path) -> Path:
+def tiny_config(short_networks: None, tiny_market: Path, tmp_path: Path) -> Path:
     path = tmp_path / "tiny.yaml"
     path.write_text(TINY.format(root=tiny_market))
     return path

@@ -19,7 +19,7 @@ from reid_edge.data.schema import ReidData
 from reid_edge.inference.backends.torchscript_runtime import load_torchscript
 from reid_edge.metrics.results import Evaluation
 
-pytestmark = pytest.mark.medium
+pytestmark = [pytest.mark.medium, pytest.mark.usefixtures("short_networks")]
 
 Config = config_class()
 
@@ -38,7 +38,9 @@ STAGES = "train,quantize,benchmark"
 
 
 @pytest.fixture(scope="module")
-def finished(tiny_market: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(
+    short_networks: None, tiny_market: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     folder = tmp_path_factory.mktemp("measured")
     (folder / "c.yaml").write_text(CONFIG.format(root=tiny_market))
     arguments = ["--config", str(folder / "c.yaml"), "--run", str(folder / "run")]

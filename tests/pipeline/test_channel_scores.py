@@ -18,7 +18,7 @@ from prune.layer_widths import layer_widths
 from reid_edge.data.schema import ReidData
 from reid_edge.models import build_model
 
-pytestmark = pytest.mark.medium
+pytestmark = [pytest.mark.medium, pytest.mark.usefixtures("short_networks")]
 
 Config = config_class()
 
@@ -42,7 +42,7 @@ def test_two_criteria_are_measured_on_images() -> None:
 def test_every_layer_that_is_cut_is_scored_and_again_the_same(
     context: StageContext, criterion: str
 ) -> None:
-    model = build_model("osnet_x0_25", num_classes=8).eval()
+    model = build_model("short_osnet_x0_25", num_classes=8).eval()
     settings = PruneStage(criterion=criterion, criterion_images=6)
     now = layer_widths(model)
     cut = {name: width for name, width in now.items() if name not in ("fc.0", "classifier")}
@@ -64,7 +64,7 @@ def test_taylor_scores_of_a_classifier_that_knows_nobody_are_called_noise(
     context: StageContext, caplog: pytest.LogCaptureFixture
 ) -> None:
     torch.manual_seed(0)
-    model = build_model("osnet_x0_25", num_classes=8)
+    model = build_model("short_osnet_x0_25", num_classes=8)
     settings = PruneStage(criterion="taylor", criterion_images=8)
 
     def warnings() -> str:

@@ -28,13 +28,13 @@ from reid_edge.metrics.results import Evaluation, VerificationResult
 from reid_edge.models import build_model
 from tests.pipeline.records import make_evaluation
 
-pytestmark = pytest.mark.medium
+pytestmark = [pytest.mark.medium, pytest.mark.usefixtures("short_networks")]
 
 CONFIG = """
 name: files
 threads: 1
 data: {{root: {root}, height: 64, width: 32, workers: 0}}
-model: {{architecture: osnet_x0_25, embedding_dim: 32}}
+model: {{architecture: short_osnet_x0_25, embedding_dim: 32}}
 train: {{epochs: 1, identities_per_batch: 4, images_per_identity: 3}}
 quantize: {{calibration_images: 8, observer: minmax}}
 export:
@@ -45,7 +45,7 @@ latency: {{rounds: 2}}
 
 
 @pytest.fixture(scope="module")
-def run(tiny_market: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(short_networks: None, tiny_market: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run whose model is trained, quantized and exported."""
     folder = tmp_path_factory.mktemp("export")
     (folder / "c.yaml").write_text(CONFIG.format(root=tiny_market))
@@ -84,7 +84,7 @@ def test_metadata_and_thresholds(run: Path) -> None:
     thresholds = {row["name"]: row["threshold"] for row in rows}
     metadata = read_onnx_metadata(run / "export" / "float.onnx")
     assert metadata["parent_hash"] == hash_file(run / "train" / "checkpoint.pt")
-    assert metadata["architecture"] == "osnet_x0_25"
+    assert metadata["architecture"] == "short_osnet_x0_25"
     assert json.loads(metadata["threshold"]) == pytest.approx(thresholds["float.onnx"], abs=1e-4)
     assert load_torchscript(run / "export" / "float.pt")[1].threshold == json.loads(
         metadata["threshold"]
@@ -236,7 +236,9 @@ def test_what_other_programs_cannot_build_is_refused_at_once(
     share_models(run, tmp_path)
     assert main(["--run", str(tmp_path), "--stages", "export", "export.files=[boxmot]"]) == 2
     error = capsys.readouterr().err
-    assert "export.files: torchreid and BoxMOT do not build osnet_x0_25 with 32 dimen" in error
+    assert (
+        "export.files: torchreid and BoxMOT do not build short_osnet_x0_25 with 32 dimen" in error
+    )
     assert not (tmp_path / "export").exists()
 
 

@@ -21,7 +21,7 @@ from reid_edge.models import build_model
 from reid_edge.models.checkpoint import describe, save_checkpoint
 from reid_edge.training.module import ReidModule
 
-pytestmark = pytest.mark.medium
+pytestmark = [pytest.mark.medium, pytest.mark.usefixtures("short_networks")]
 
 Config = config_class()
 
@@ -34,7 +34,7 @@ class InterruptionError(Exception):
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkpoint(short_networks: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     model = build_model("resnet18_x0_5", num_classes=8, embedding_dim=16).train()
     with torch.no_grad():
@@ -81,7 +81,10 @@ def embeddings(path: Path) -> Tensor:
 
 @pytest.fixture(scope="module")
 def finished(
-    tiny_data: ReidData, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+    short_networks: None,
+    tiny_data: ReidData,
+    checkpoint: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[Path, QuantizeResult]:
     folder = tmp_path_factory.mktemp("finished")
     return folder, run(tiny_data, checkpoint, folder)

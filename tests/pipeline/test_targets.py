@@ -30,7 +30,7 @@ from reid_edge.core.errors import PipelineError, PruneError
 from reid_edge.models.checkpoint import load_checkpoint
 from reid_edge.models.registry import build_model
 
-pytestmark = pytest.mark.medium
+pytestmark = [pytest.mark.medium, pytest.mark.usefixtures("short_networks")]
 
 Config = config_class()
 
@@ -44,9 +44,9 @@ def settings(tiny_config: Path) -> Callable[..., Config]:
 
 
 @pytest.fixture(scope="module")
-def groups() -> Groups:
+def groups(short_networks: None) -> Groups:
     """The groups of the tiny run's network, which takes seconds to trace."""
-    model = build_model("osnet_x0_5", num_classes=2, embedding_dim=32)
+    model = build_model("short_osnet_x0_5", num_classes=2, embedding_dim=32)
     return find_groups(model.eval(), torch.zeros(2, 3, *TRACE_SIZE))
 
 
@@ -55,7 +55,7 @@ def widths_of(config: Config, groups: Groups | None = None) -> dict[str, int]:
     return final_widths(config, PRUNE, full_width_model(config), groups=groups)
 
 
-def plan_file(folder: Path, widths: dict[str, int], architecture: str = "osnet_x0_5") -> Path:
+def plan_file(folder: Path, widths: dict[str, int], architecture: str = "short_osnet_x0_5") -> Path:
     """Write a plan and return its path."""
     plan = PlanFile(
         architecture=architecture, input_size=(64, 32), widths=widths, macs=1, parameters=1
@@ -69,7 +69,7 @@ def test_a_share_keeps_that_share_everywhere_but_the_embedding(
 ) -> None:
     config = settings("prune.target=0.5")
     widths = widths_of(config)
-    narrow = build_model("osnet_x0_25", num_classes=2, embedding_dim=32)
+    narrow = build_model("short_osnet_x0_25", num_classes=2, embedding_dim=32)
     # Half of the three hidden channels of some gates is two here, one in the architecture.
     for name, width in layer_widths(narrow).items():
         assert widths[name] == width or "gate.fc1" in name
@@ -136,7 +136,7 @@ def test_latency_is_measured_beside_the_full_width_model(
 ) -> None:
     config = settings("prune.target={latency: 0.6}")
     source = full_width_model(config)
-    widths = layer_widths(build_model("osnet_x0_25", num_classes=2, embedding_dim=32))
+    widths = layer_widths(build_model("short_osnet_x0_25", num_classes=2, embedding_dim=32))
     assert 0 < latency_share(source, widths, config, groups) < 10
 
 
@@ -196,11 +196,17 @@ def test_schedules_end_at_the_target(settings: Callable[..., Config], way: str) 
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["prune.target=osnet_x0_3"], "prune.target: unknown architecture 'osnet_x0_3'"),
+        (
+            ["prune.target=short_osnet_x0_3"],
+            "prune.target: unknown architecture 'short_osnet_x0_3'",
+        ),
         (["prune.target=1.5"], "prune.target: input should be less than or equal to 1"),
         (["prune.target={macs: 0.3, latency: 0.5}"], "names one of macs, parameters and latency"),
         (["prune.target={flops: 0.3}"], "unknown setting 'prune.target.flops'"),
-        (["prune.ratios={conv2.*: 0.5}"], "prune.ratios: prune.target=osnet_x0_25 says every"),
+        (
+            ["prune.ratios={conv2.*: 0.5}"],
+            "prune.ratios: prune.target=short_osnet_x0_25 says every",
+        ),
         (["prune.target={macs: 0.3}", "prune.ratios={conv2.*: 0.5}"], "finds the shares itself"),
         (["prune.target={macs: 0.001}"], "cannot be met: the narrowest model"),
         (["prune.target=0.5", "prune.untouched=[conv9]"], "prune.untouched: 'conv9' fits no layer"),
@@ -240,7 +246,7 @@ def test_a_model_of_its_own_widths_goes_through_every_stage(
     assert code == 0, errors
     plan = json.loads((run / "prune" / "plan.json").read_text())
     model, info = load_checkpoint(run / "finetune" / "checkpoint.pt")
-    assert info.architecture == "osnet_x0_5"
+    assert info.architecture == "short_osnet_x0_5"
     assert info.widths
     assert {name: layer_widths(model)[name] for name in plan["widths"]} == plan["widths"]
     assert len(set(plan["widths"].values())) > 3
@@ -251,7 +257,8 @@ def test_a_model_of_its_own_widths_goes_through_every_stage(
     assert "Relative squared error of each stage" in (run / "report.html").read_text()
     code, output, _ = command("--run", str(run), "--plan", config=False)
     assert code == 0
-    assert next(iter(plan["widths"])) in output
+    full = layer_widths(build_model("short_osnet_x0_5", num_classes=8, embedding_dim=32))
+    assert next(name for name, width in plan["widths"].items() if width < full[name]) in output
     assert "reuse" in output
 
 
@@ -291,7 +298,7 @@ def test_an_iteration_beyond_its_budget_is_tuned_longer_and_then_taken_back(
     monkeypatch.setattr("pipeline.stages.tuning.train_model", tune)
     code, output, errors = command(
         "--run", str(run), "--stages", "train,prune", f"data.root={distinct_people}",
-        "model.architecture=resnet18_x0_5", "prune.target=0.5",  # a network of few layers
+        "model.architecture=small_net", "prune.target=0.5",
         "train.epochs=0", "prune.iterations=3", "prune.accuracy_budget=0.2",
     )  # fmt: skip
     assert code == 0, errors

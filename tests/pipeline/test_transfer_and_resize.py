@@ -15,7 +15,7 @@ from reid_edge.inference.backends.torchscript_runtime import load_torchscript
 from reid_edge.models import build_model
 from reid_edge.models.checkpoint import load_checkpoint
 
-pytestmark = pytest.mark.medium
+pytestmark = [pytest.mark.medium, pytest.mark.usefixtures("short_networks")]
 
 STAGES = ("train", "transfer", "resize", "quantize")
 CONFIG = """
@@ -23,10 +23,10 @@ name: transferred
 threads: 1
 stages: [train, transfer, resize, quantize]
 data: {{root: {root}, height: 32, width: 32, workers: 0}}
-model: {{architecture: osnet_x0_5, embedding_dim: 32}}
+model: {{architecture: short_osnet_x0_5, embedding_dim: 32}}
 train: {{epochs: 0}}
 transfer:
-  target: osnet_x0_25
+  target: short_osnet_x0_25
   reconstruction_images: 16
   recalibration_images: 16
   tuning:
@@ -47,7 +47,9 @@ latency: {{rounds: 2}}
 
 
 @pytest.fixture(scope="module")
-def finished(tiny_market: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(
+    short_networks: None, tiny_market: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     folder = tmp_path_factory.mktemp("transferred")
     (folder / "c.yaml").write_text(CONFIG.format(root=tiny_market))
     assert main(["--config", str(folder / "c.yaml"), "--run", str(folder / "run")]) == 0
@@ -56,9 +58,9 @@ def finished(tiny_market: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 def test_transfer_lands_at_the_target_in_one_cut(finished: Path) -> None:
     model, info = load_checkpoint(finished / "transfer" / "checkpoint.pt")
-    assert info.architecture == "osnet_x0_25"
+    assert info.architecture == "short_osnet_x0_25"
     assert layer_widths(model) == layer_widths(
-        build_model("osnet_x0_25", num_classes=8, embedding_dim=32)
+        build_model("short_osnet_x0_25", num_classes=8, embedding_dim=32)
     )
     assert info.parent_hash == hash_file(finished / "train" / "checkpoint.pt")
     report = json.loads((finished / "transfer" / "iteration_1" / "iteration.json").read_text())
@@ -134,6 +136,6 @@ def test_a_plan_of_transfer_shows_its_widths_whatever_prune_would_end_at(
 
 def test_prune_instead_of_transfer(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--run", str(finished), "--plan", "--stages", "train,prune"]
-    changed = ["prune.target=osnet_x0_25", "prune.tuning.identities_per_batch=4"]
+    changed = ["prune.target=short_osnet_x0_25", "prune.tuning.identities_per_batch=4"]
     assert main([*arguments, *changed]) == 0
     assert "prune │ run │ not made yet │ train" in " ".join(capsys.readouterr().out.split())

@@ -36,12 +36,12 @@ class InterruptionError(Exception):
 @pytest.fixture(scope="module")
 def checkpoint(short_networks: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
-    model = build_model("resnet18_x0_5", num_classes=8, embedding_dim=16).train()
+    model = build_model("small_net", num_classes=8, embedding_dim=16).train()
     with torch.no_grad():
         for _ in range(5):
             model(torch.randn(8, 3, *SIZE))
     path = tmp_path_factory.mktemp("model") / "checkpoint.pt"
-    save_checkpoint(path, model, describe(model.eval(), "resnet18_x0_5", input_size=SIZE))
+    save_checkpoint(path, model, describe(model.eval(), "small_net", input_size=SIZE))
     return path
 
 

@@ -61,10 +61,12 @@ def finished(tiny_market: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture(scope="module")
-def repeated(tiny_market: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def repeated(
+    short_networks: None, tiny_market: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """The folder of a finished run of a network of few layers, whose stages are run again."""
     folder = tmp_path_factory.mktemp("repeated")
-    return make_run(folder, tiny_market, "resnet18_x0_5", "0.5", iterations=1)
+    return make_run(folder, tiny_market, "small_net", "0.5", iterations=1)
 
 
 def times(run: Path) -> dict[str, int]:

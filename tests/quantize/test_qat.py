@@ -98,7 +98,7 @@ def test_rounding_in_training_is_that_of_the_engine(
 def test_each_call_has_its_own_ranges_and_shares_its_weights(
     qat: fx.GraphModule, osnet: nn.Module
 ) -> None:
-    calls = [site for site, module in call_sites(osnet).items() if module == "conv3.0.gate.fc1"]
+    calls = [site for site, module in call_sites(osnet).items() if module == "conv4.0.gate.fc1"]
     assert len(calls) == 4
     layers = [qat.get_submodule(site) for site in calls]
     assert len({id(layer.weight) for layer in layers}) == 1

@@ -75,7 +75,7 @@ def test_layers_that_belong_together_are_one(chain: nn.Module, osnet: nn.Module)
     groups = layer_groups(osnet)
     assert groups[0] == "conv1"
     assert groups[-1] == "fc"
-    assert {"conv2.0.gate", "conv3.1.conv2d.3", "conv2.2.0", "conv4.0.downsample"} <= set(groups)
+    assert {"conv2.0.gate", "conv3.0.conv2d.3", "conv2.1.0", "conv4.0.downsample"} <= set(groups)
     assert len(groups) == len(set(groups))
 
 

@@ -42,7 +42,7 @@ def test_int8_embeddings_are_near_the_float_ones(
 def test_each_call_of_a_gate_has_ranges_of_its_own(
     osnet: nn.Module, int8_osnet: fx.GraphModule
 ) -> None:
-    calls = [site for site, module in call_sites(osnet).items() if module == "conv3.0.gate.fc1"]
+    calls = [site for site, module in call_sites(osnet).items() if module == "conv4.0.gate.fc1"]
     scales = {float(int8_osnet.get_submodule(site).scale) for site in calls}  # type: ignore[arg-type]
     assert len(scales) == len(calls) == 4
 

@@ -21,6 +21,7 @@ from quantize.exporters.onnx_float import (
     read_onnx_metadata,
     with_metadata,
 )
+from quantize.exporters.onnx_tail import unit_length_nodes
 from quantize.quiet import hints_silenced
 from reid_edge.core.errors import QuantizeError
 from reid_edge.core.exporter import Exporter, ExportSource
@@ -55,6 +56,7 @@ def quantize_onnx(
     percentile: float = 99.999,
     per_channel: bool = True,
     reduce_range: bool = False,
+    symmetric: bool = False,
     metadata: Mapping[str, str] | None = None,
     batch: int | None = None,
     progress: Callable[[int], None] | None = None,
@@ -71,6 +73,8 @@ def quantize_onnx(
         per_channel: one weight scale per output channel instead of one per layer.
         reduce_range: weights of 7 bits, for x86 processors without VNNI: they add pairs of products
             in 16 bits, which saturate.
+        symmetric: activations int8 with zero points of 0 in place of uint8, biases in float, and
+            pooling as it is, as TensorRT takes it.
         metadata: written into the file; by default the float file's.
         batch: images in a call of the file; None: as the float file has it.
         progress: called before each batch with the number of batches seen so far.
@@ -107,8 +111,10 @@ def quantize_onnx(
         prepared, int8 = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
         quant_pre_process(model, str(prepared), skip_symbolic_shape=True)
         pooled = onnx.load_model(prepared)
-        if pooling_as_convolution(pooled):
+        if not symmetric and pooling_as_convolution(pooled):
             onnx.save_model(pooled, prepared)
+        # In int8 the bound of the length would become one of its steps.
+        excluded = [node.name for node in unit_length_nodes(pooled)] if symmetric else []
         try:
             quantize_static(
                 str(prepared),
@@ -117,11 +123,17 @@ def quantize_onnx(
                 quant_format=QuantFormat.QDQ,
                 per_channel=per_channel,
                 reduce_range=reduce_range,
-                activation_type=QuantType.QUInt8,
+                activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 calibrate_method=methods[method],
-                # One batch at a time: without it, the tensors of all batches are kept in memory.
-                extra_options={"CalibPercentile": percentile, "CalibStridedMinMax": 1},
+                nodes_to_exclude=excluded,
+                extra_options={
+                    "CalibPercentile": percentile,
+                    # One batch at a time: without it, the tensors of all are kept in memory.
+                    "CalibStridedMinMax": 1,
+                    "ActivationSymmetric": symmetric,
+                    "QuantizeBias": not symmetric,
+                },
             )
         except ValueError as error:
             # NumPy's message if the bins are narrower than the resolution of float32.

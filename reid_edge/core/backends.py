@@ -11,6 +11,8 @@ BACKENDS: Registry[Backend] = Registry(
     "backend",
     "reid_edge.backends",
     {
+        # In front of the checkpoints, which are archives too.
+        "bundle": "reid_edge.inference.backends.bundled_onnx:BACKEND",
         "torchscript": "reid_edge.inference.backends.torchscript_runtime:BACKEND",
         "checkpoint": "reid_edge.inference.backends.eager:BACKEND",
         "executorch": "reid_edge.inference.backends.executorch_runtime:BACKEND",

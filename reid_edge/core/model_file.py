@@ -2,8 +2,9 @@
 
 Every exported file carries the same metadata as strings: an ONNX file in its metadata, a
 TorchScript file as the extra file ``metadata.json``, an OpenVINO file in the section ``reid_edge``
-of its ``rt_info``, an ExecuTorch file as what its method ``metadata`` returns. Numbers and lists
-are JSON text. A ``Backend`` recognises a file by its content and loads it.
+of its ``rt_info``, an ExecuTorch file as what its method ``metadata`` returns, a LiteRT file as its
+metadata ``reid_edge``, NCNN and MNN files in a JSON file beside them. Numbers and lists are JSON
+text. A ``Backend`` recognises a file by its content and loads it.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ OPENVINO_METADATA = "reid_edge"
 EXECUTORCH_METADATA = "metadata"
 # An OpenVINO graph also has the SHA-256 of its weights, which are a file of their own.
 OPENVINO_WEIGHTS_HASH = "weights_hash"
+# The ONNX file in an archive for a device maker's compiler.
+BUNDLED_MODEL = "model.onnx"
 # Keys of earlier versions, and what they are called now.
 FORMER_KEYS = {"deviation": "std"}
 

@@ -1,10 +1,14 @@
 """A small OSNet, its images, and its int8 form, made once."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, fx, nn
 
+from quantize.exporters.onnx_float import save_onnx
 from quantize.static import quantize_static
+from reid_edge.core.model_file import ModelMetadata
 from reid_edge.models import build_model
 from tests.networks import SHORT_OSNET_X0_25
 
@@ -29,6 +33,15 @@ def osnet(images: Tensor) -> nn.Module:
         for _ in range(3):
             model(images)
     return model.eval()
+
+
+@pytest.fixture(scope="session")
+def osnet_onnx(osnet: nn.Module, images: Tensor, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its float ONNX file, with metadata."""
+    path = tmp_path_factory.mktemp("float") / "float.onnx"
+    metadata = ModelMetadata("Ö", (64, 32), mean=(0.5, 0.4, 0.3), std=(0.25, 0.2, 0.3))
+    save_onnx(osnet, images[:1], path, metadata.to_strings())
+    return path
 
 
 @pytest.fixture(scope="session")

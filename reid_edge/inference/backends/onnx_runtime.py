@@ -46,16 +46,30 @@ def load(path: Path, options: LoadOptions) -> LoadedModel:
             it has an operator that may run for ever, or it does not take images alone or gives
             no numbers.
     """
+    return load_graph(str(path), path, options, _weight_files(path))
+
+
+def load_graph(
+    source: str | bytes, path: Path, options: LoadOptions, weights: tuple[Path, ...] = ()
+) -> LoadedModel:
+    """Load an ONNX graph.
+
+    Args:
+        source: path of an ONNX file, or the content of one.
+        path: of the file that it is or is in, for messages.
+        options: the number of threads counts.
+        weights: files beside it that hold weights.
+
+    Raises:
+        CheckpointError: as for `load`.
+    """
     import onnxruntime
 
-    weights = _weight_files(path)
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = thread_count(options)
     settings.log_severity_level = 3
     try:
-        session = onnxruntime.InferenceSession(
-            str(path), settings, providers=["CPUExecutionProvider"]
-        )
+        session = onnxruntime.InferenceSession(source, settings, providers=["CPUExecutionProvider"])
         inputs, outputs = session.get_inputs(), session.get_outputs()
         stored = session.get_modelmeta().custom_metadata_map
         problem = _problem(inputs, outputs, _PIXELS if "input_form" in stored else {})
@@ -144,18 +158,11 @@ def _weight_files(path: Path) -> tuple[Path, ...]:
         CheckpointError: one of them is missing, or the file is damaged or not to be run.
     """
     try:
-        contents = read_contents(path.read_bytes())
+        content = path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise CheckpointError(f"{path}: not a readable ONNX file (damaged)") from error
-    if _ENDLESS in contents.operators:
-        raise CheckpointError(
-            f"{path}: not loaded, it has the operator {_ENDLESS}, which may run for ever; export "
-            "the model again without loops in its code"
-        )
     files = []
-    for name in sorted(contents.locations):
+    for name in weight_locations(content, path):
         file = path.parent / name
         if not file.resolve().is_relative_to(path.parent.resolve()):
             raise CheckpointError(f"{path}: its weights are in {name!r}, outside of its folder")
@@ -165,6 +172,24 @@ def _weight_files(path: Path) -> tuple[Path, ...]:
             )
         files.append(file)
     return tuple(files)
+
+
+def weight_locations(content: bytes, path: Path) -> list[str]:
+    """Return the names of the files that hold tensors of an ONNX file with this content.
+
+    Raises:
+        CheckpointError: the content is damaged or not to be run.
+    """
+    try:
+        contents = read_contents(content)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not a readable ONNX file (damaged)") from error
+    if _ENDLESS in contents.operators:
+        raise CheckpointError(
+            f"{path}: not loaded, it has the operator {_ENDLESS}, which may run for ever; export "
+            "the model again without loops in its code"
+        )
+    return sorted(contents.locations)
 
 
 def _read_metadata(stored: dict[str, str], path: Path) -> ModelMetadata:

@@ -30,7 +30,8 @@ NNI = "nni.txt"
 # Their requirements come on top of those of requirements.txt; their locks hold only what is new.
 ADDITIONS = (
     "requirements-dev.txt", "requirements-docs.txt", "requirements-executorch.txt",
-    "requirements-openvino.txt", "requirements-tracking.txt",
+    "requirements-openvino.txt", "requirements-tracking.txt", "requirements-ncnn.txt",
+    "requirements-mnn.txt",
 )  # fmt: skip
 TOOLS = "requirements-tools.txt"
 NO_WHEEL = ("antlr4-python3-runtime",)  # one Python file that ExecuTorch's requirements need

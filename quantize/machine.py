@@ -48,6 +48,9 @@ def machine_description() -> Machine:
         torch_capability=torch.backends.cpu.get_cpu_capability(),
         engine=torch.backends.quantized.engine,
         supported_engines=tuple(supported_engines()),
+        ncnn=_version("ncnn"),
+        mnn=_version("MNN"),
+        litert=_version("ai-edge-litert"),
     )
 
 

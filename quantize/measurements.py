@@ -211,6 +211,9 @@ class Machine:
         torch_capability: instructions that PyTorch uses.
         engine: the current int8 engine of PyTorch.
         supported_engines: all int8 engines of PyTorch on this machine.
+        ncnn: version of NCNN; None if it is not installed.
+        mnn: version of MNN; None if it is not installed.
+        litert: version of LiteRT; None if it is not installed.
     """
 
     cpu: str
@@ -225,3 +228,6 @@ class Machine:
     torch_capability: str
     engine: str
     supported_engines: tuple[str, ...]
+    ncnn: str | None = None
+    mnn: str | None = None
+    litert: str | None = None

@@ -22,13 +22,16 @@ from torch import Tensor
 
 from quantize.machine import forget_peak, memory
 from reid_edge.core.errors import QuantizeError
+from reid_edge.core.native_output import native_output_silenced
 
 Call = Callable[[Tensor], object]
 Open = Callable[[], Call]
 
 # The runtimes of models. They are loaded before memory is measured, and only once: the processes
 # of the models are forked from a process that has loaded them and has not run anything.
-_LIBRARIES = ["torch", "torchvision", "onnxruntime", "openvino", "executorch.runtime"]
+_LIBRARIES = ["torch", "torchvision", "onnxruntime", "openvino", "executorch.runtime", "ncnn"]
+# Those that print something when they are loaded.
+_TALKATIVE = ["MNN"]
 _PATIENCE_S = 1.0
 
 
@@ -141,8 +144,8 @@ def _serve(connection: Connection, open_model: Open, shape: tuple[int, int, int]
     when the other side does.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for library in _LIBRARIES:
-        with suppress(ImportError):
+    for library in (*_LIBRARIES, *_TALKATIVE):
+        with suppress(ImportError), native_output_silenced():
             import_module(library)
     served = _Served(open_model, shape)
     answers: dict[str, Callable[[int], object]] = {

@@ -18,6 +18,9 @@ RUNTIMES = {
     "onnxruntime": "ONNX Runtime",
     "openvino": "OpenVINO",
     "executorch": "ExecuTorch",
+    "ncnn": "NCNN",
+    "mnn": "MNN",
+    "litert": "LiteRT",
 }
 
 

@@ -19,6 +19,8 @@ BACKENDS: Registry[Backend] = Registry(
         "onnx": "reid_edge.inference.backends.onnx_runtime:BACKEND",
         "openvino": "reid_edge.inference.backends.openvino_runtime:BACKEND",
         "c": "reid_edge.inference.backends.c_library:BACKEND",
+        "ncnn": "reid_edge.inference.backends.ncnn_runtime:BACKEND",
+        "mnn": "reid_edge.inference.backends.mnn_runtime:BACKEND",
     },
     error=ModelError,
 )

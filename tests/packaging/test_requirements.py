@@ -44,6 +44,8 @@ def ranges(*extras: str) -> dict[str, Requirement]:
         ("requirements-openvino.txt", ("openvino",)),
         ("requirements-executorch.txt", ("executorch",)),
         ("requirements-tracking.txt", ("tracking",)),
+        ("requirements-ncnn.txt", ("ncnn",)),
+        ("requirements-mnn.txt", ("mnn",)),
         ("requirements-docs.txt", ("docs",)),
     ],
 )
@@ -51,6 +53,11 @@ def test_a_file_pins_what_its_extras_bring(file: str, extras: tuple[str, ...]) -
     pinned, wanted = pins(file), ranges(*extras)
     assert set(pinned) == set(wanted)
     assert [n for n, one in wanted.items() if not one.specifier.contains(pinned[n])] == []
+
+
+@pytest.mark.parametrize("extra", ["ncnn", "mnn"])
+def test_what_the_tests_need_of_an_extra_is_the_version_that_it_pins(extra: str) -> None:
+    assert pins(f"requirements-{extra}.txt").items() <= pins("requirements-dev.txt").items()
 
 
 def test_every_range_has_a_floor() -> None:

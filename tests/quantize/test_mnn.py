@@ -1,0 +1,69 @@
+"""MNN files; skipped without the package MNN."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch import Tensor
+
+from quantize.exporters.mnn import save_mnn
+from reid_edge.core.backends import recognise
+from reid_edge.core.errors import CheckpointError, QuantizeError
+from reid_edge.inference.embedder import load_embedder
+
+pytest.importorskip("MNN")
+
+
+@pytest.fixture(scope="module")
+def mnn_file(osnet_onnx: Path) -> Path:
+    path = osnet_onnx.with_name("float.mnn")
+    save_mnn(osnet_onnx, path)
+    return path
+
+
+def test_embeddings_and_metadata(
+    mnn_file: Path, osnet_onnx: Path, images: Tensor, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert recognise(mnn_file).name == "mnn"
+    capfd.readouterr()
+    embedder = load_embedder(mnn_file)
+    assert capfd.readouterr().out == ""
+    assert embedder.description == "Ö, MNN"
+    assert (embedder.space.input_size, embedder.space.mean) == ((64, 32), (0.5, 0.4, 0.3))
+    for size in (1, 5, 2):
+        found = embedder.embed(images[:size].numpy())
+        expected = load_embedder(osnet_onnx).embed(images[:size].numpy())
+        assert np.allclose(found, expected, atol=1e-5)
+
+
+def test_int8_weights(mnn_file: Path, osnet_onnx: Path, images: Tensor, tmp_path: Path) -> None:
+    save_mnn(osnet_onnx, tmp_path / "int8.mnn", weight_bits=8)
+    assert (tmp_path / "int8.mnn").stat().st_size < 0.6 * mnn_file.stat().st_size
+    found, exact = (
+        load_embedder(path).embed(images.numpy()) for path in (tmp_path / "int8.mnn", mnn_file)
+    )
+    assert not np.allclose(found, exact, atol=1e-5)
+    assert (found * exact).sum(1).min() > 0.99
+
+
+def test_the_same_file_gives_the_same_bytes(
+    mnn_file: Path, osnet_onnx: Path, tmp_path: Path
+) -> None:
+    save_mnn(osnet_onnx, tmp_path / "again.mnn")
+    assert (tmp_path / "again.mnn").read_bytes() == mnn_file.read_bytes()
+
+
+def test_the_module_that_installs_packages_is_never_imported(mnn_file: Path) -> None:
+    load_embedder(mnn_file)
+    assert not [name for name in sys.modules if name.startswith(("MNN.tools", "aliyun"))]
+
+
+def test_bad_input_is_refused(mnn_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "float.onnx").write_bytes(b"\x08\x08")
+    with pytest.raises(QuantizeError, match=r"float\.onnx: not an ONNX file"):
+        save_mnn(tmp_path / "float.onnx", tmp_path / "float.mnn")
+    for content in (b"", b"no model at all", mnn_file.read_bytes()[:1000]):
+        (tmp_path / "float.mnn").write_bytes(content)
+        with pytest.raises(CheckpointError, match=r"float\.mnn: not a readable MNN file"):
+            load_embedder(tmp_path / "float.mnn")

@@ -8,6 +8,7 @@ of ``gt.txt`` goes on with ``class,visibility``. Frames, and pixels too, are cou
 from __future__ import annotations
 
 import configparser
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,8 @@ DETECTIONS, TRUTH = Path("det") / "det.txt", Path("gt") / "gt.txt"
 COLUMNS = "frame,id,left,top,width,height,confidence"
 TRUTH_COLUMNS = f"{COLUMNS},class"
 PEDESTRIAN, NO_CLASS = 1, -1
+# TrackEval makes tables of all frames and all numbers up to the highest identity.
+MOST_FRAMES, MOST_IDENTITIES, LARGEST_FRAME = 1_000_000, 1_000_000, 100_000
 
 
 @dataclass(frozen=True)
@@ -123,9 +126,12 @@ def read_sequence(folder: Path) -> MotSequence:
     if len(np.unique(pairs, axis=1).T) < len(truth):
         raise DataError(f"{folder / TRUTH}: an identity has two boxes in one frame")
     images = {}
-    for path in sorted((folder / info.images).glob(f"*{info.suffix}")):
-        if path.stem.isdecimal():
-            images[int(path.stem)] = path
+    try:
+        for path in sorted((folder / info.images).iterdir()):
+            if path.suffix == info.suffix and path.stem.isdecimal():
+                images[int(path.stem)] = path
+    except OSError as error:
+        raise DataError(f"{folder / info.images}: cannot be read ({error.strerror})") from error
     for frame in np.unique(detections.frames).tolist():
         if frame not in images:
             raise DataError(
@@ -163,10 +169,10 @@ def _read_info(path: Path) -> _Info:
     except (configparser.Error, ValueError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path}: not as MOTChallenge writes it ({reason})") from error
-    if info.length < 1 or not 0 < info.frame_rate < 1e6:
+    if not 1 <= info.length <= MOST_FRAMES or not 0 < info.frame_rate < 1e6:
         raise DataError(f"{path}: {info.length} frames at {info.frame_rate:g} a second")
     # A name with folders in it could lead out of the sequence.
-    if Path(info.images).name != info.images or not info.suffix.startswith("."):
+    if not re.fullmatch(r"[\w-]+", info.images) or not re.fullmatch(r"\.\w+", info.suffix):
         raise DataError(f"{path}: imDir {info.images!r} and imExt {info.suffix!r}: not as expected")
     return info
 
@@ -192,9 +198,15 @@ def _read_boxes(path: Path, length: int, columns: str) -> BoxesOfFrames:
         frame, width, height = row[0], row[4], row[5]
         if not 1 <= frame <= length or frame != int(frame):
             raise DataError(f"{path}: line {number}: frame {frame:g} of {length}")
-        if width <= 0 or height <= 0:
-            raise DataError(f"{path}: line {number}: a box of {width:g} x {height:g} pixels")
-        rows.append([*row[:7], row[7] if len(row) > 7 else NO_CLASS])
+        if width <= 0 or height <= 0 or max(np.abs(row[2:6])) > LARGEST_FRAME:
+            raise DataError(
+                f"{path}: line {number}: a box of {width:g} x {height:g} pixels at "
+                f"{row[2]:g}, {row[3]:g}"
+            )
+        identity = row[1]
+        if identity != int(identity) or not -1 <= identity <= MOST_IDENTITIES:
+            raise DataError(f"{path}: line {number}: identity {identity:g}; expected up to 1000000")
+        rows.append([*row[:7], np.clip(row[7], -1, 99) if len(row) > 7 else NO_CLASS])
     if not rows:
         raise DataError(f"{path}: has no boxes")
     table = np.array(rows)

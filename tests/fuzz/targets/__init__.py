@@ -9,6 +9,7 @@ from tests.fuzz.targets import (
     images,
     indexes,
     mat_files,
+    mot_folders,
     onnx_files,
     overrides,
     settings_files,
@@ -20,6 +21,6 @@ TARGETS: dict[str, Target] = {
     module.TARGET.name: module.TARGET
     for module in (
         settings_files, overrides, csv_lists, image_names, images, archives, mat_files, checkpoints,
-        onnx_files, torchscript_files, indexes, thresholds,
+        onnx_files, torchscript_files, indexes, thresholds, mot_folders,
     )
 }  # fmt: skip

@@ -41,7 +41,7 @@ FILES = (NORMALISING, BOXMOT_REID, BOXMOT_BOTSORT, ULTRALYTICS, DEEPSTREAM)
 TRACKERS = "trackers"
 # ONNX Runtime adds up in another order where the graph has another first node.
 TOLERANCE = 1e-4
-NO_THRESHOLD = "the tracker's default: no threshold of this model has been measured"
+NO_THRESHOLD = "The tracker's default: no threshold of this model has been measured"
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class _Subject:
     def comment(self) -> str:
         if self.threshold is None:
             return NO_THRESHOLD
-        return f"cosine similarity {self.threshold:.4f}, {self.source}"
+        return f"Cosine similarity {self.threshold:.4f}: {self.source}"
 
 
 def write_tracker_files(
@@ -86,6 +86,7 @@ def write_tracker_files(
     """
     if threshold is not None and not -1 <= threshold <= 1:
         raise ModelError(f"threshold {threshold:g}: a cosine similarity is between -1 and 1")
+    _remove(folder)
     loaded = load_embedder(model)
     embedder = Embedder(loaded)
     folder.mkdir(parents=True, exist_ok=True)
@@ -99,10 +100,11 @@ def write_tracker_files(
     elif contents.threshold is not None:
         threshold, source = contents.threshold, "equal error rate, in the file's metadata"
     subject = _Subject(loaded.path, folder, loaded.space, embedder.dimensions, threshold, source)
-    texts = {
-        ULTRALYTICS: _ultralytics(subject),
-        DEEPSTREAM: _deepstream(subject, contents.batch),
-    }
+    texts = {ULTRALYTICS: _ultralytics(subject)}
+    if contents.quantized:
+        _log.info("%s: no file for DeepStream: TensorRT takes no int8 with zero points", model)
+    else:
+        texts[DEEPSTREAM] = _deepstream(subject, contents.batch)
     space = loaded.space
     if (space.mean, space.std, space.colour_order) == (IMAGENET_MEAN, IMAGENET_STD, "RGB"):
         texts |= {BOXMOT_REID: _boxmot_reid(subject), BOXMOT_BOTSORT: _boxmot_botsort(subject)}
@@ -124,9 +126,8 @@ def write_beside_export(folder: Path, names: Sequence[str], rejected: Sequence[s
         rejected: names of ONNX files that cannot be used; what an earlier export has written for
             them is removed.
     """
-    for name in (*names, *rejected):
-        for file in FILES:
-            (folder / TRACKERS / Path(name).stem / file).unlink(missing_ok=True)
+    for name in rejected:
+        _remove(folder / TRACKERS / Path(name).stem)
     for name in names:
         try:
             write_tracker_files(folder / name, folder / TRACKERS / Path(name).stem)
@@ -134,12 +135,19 @@ def write_beside_export(folder: Path, names: Sequence[str], rejected: Sequence[s
             _log.warning("no files for trackers: %s", error)
 
 
+def _remove(folder: Path) -> None:
+    """Remove what was written before: not every model has every file."""
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
+
+
 @dataclass(frozen=True)
 class _Contents:
-    """What an ONNX file says: its fixed batch and the threshold in its metadata, or None."""
+    """What an ONNX file says: its fixed batch, the threshold in its metadata, if it is int8."""
 
     batch: int | None
     threshold: float | None
+    quantized: bool
 
 
 def write_normalising(embedder: Embedder, path: Path) -> _Contents:
@@ -200,7 +208,8 @@ def write_normalising(embedder: Embedder, path: Path) -> _Contents:
             f"{path}: its embeddings differ by {difference:.1e} from those of {source}; not written"
         )
     noted = ModelMetadata.from_strings(own, source).threshold
-    return _Contents(tensor.shape.dim[0].dim_value or None, noted)
+    quantized = any("QuantizeLinear" in node.op_type for node in graph.node)
+    return _Contents(tensor.shape.dim[0].dim_value or None, noted, quantized)
 
 
 def _boxmot_reid(subject: _Subject) -> str:
@@ -224,7 +233,7 @@ def _boxmot_botsort(subject: _Subject) -> str:
     lines = ["tracker: botsort", "use_embeddings: true"]
     if subject.threshold is not None:
         lines.append(f"appearance_thresh: {1 - subject.threshold:.4f}  # largest cosine distance")
-    return f"# BoxMOT's BoT-SORT. {subject.comment()}\n" + "\n".join(lines) + "\n"
+    return f"# {subject.comment()}\n" + "\n".join(lines) + "\n"
 
 
 def _ultralytics(subject: _Subject) -> str:
@@ -241,8 +250,8 @@ match_thresh: 0.8
 fuse_score: True
 gmc_method: sparseOptFlow
 proximity_thresh: 0.5
-# (1 + cosine similarity) / 2. {subject.comment()}
-appearance_thresh: {similarity:.4f}
+# {subject.comment()}
+appearance_thresh: {similarity:.4f}  # (1 + cosine similarity) / 2
 with_reid: True
 model: {NORMALISING}
 """
@@ -277,6 +286,6 @@ TrajectoryManagement:
   reidExtractionInterval: 8  # frames between two embeddings of a target
   matchingScoreWeight4ReidSimilarity: 0.5
   matchingScoreWeight4TrackletSimilarity: 0.5
-  # Cosine similarity. {subject.comment()}
+  # {subject.comment()}
   minMatchingScore4ReidSimilarity: {similarity:.4f}
 """

@@ -102,10 +102,11 @@ def test_metadata_and_thresholds(run: Path) -> None:
 def test_files_for_trackers_have_the_threshold_of_their_model(run: Path) -> None:
     for name in ("float", "int8"):
         folder = run / "export" / "trackers" / name
+        assert (folder / "deepstream-tracker.yml").exists() == (name == "float")
         threshold = read_threshold(load_embedder(run / "export" / f"{name}.onnx")).threshold
-        text = (folder / "deepstream-tracker.yml").read_text()
-        written = yaml.safe_load(text)["TrajectoryManagement"]["minMatchingScore4ReidSimilarity"]
-        assert written == pytest.approx(threshold, abs=1e-4)
+        text = (folder / "ultralytics-botsort.yaml").read_text()
+        written = yaml.safe_load(text)["appearance_thresh"]
+        assert written == pytest.approx((1 + threshold) / 2, abs=1e-4)
         assert "equal error rate on " in text
         reid = yaml.safe_load((folder / "boxmot-reid.yaml").read_text())
         assert (folder / reid["artifact"]["path"]).samefile(run / "export" / f"{name}.onnx")

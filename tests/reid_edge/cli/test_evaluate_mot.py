@@ -63,7 +63,7 @@ def test_json_and_files(
     made = sorted(path.name for path in (folder / "trackers" / "colour").iterdir())
     assert made == ["deepstream-tracker.yml", "normalising.onnx", "ultralytics-botsort.yaml"]
     text = (folder / "trackers" / "colour" / "deepstream-tracker.yml").read_text()
-    assert "# Cosine similarity. cosine similarity 0.9500, best IDF1 on HAND-01" in text
+    assert "# Cosine similarity 0.9500: best IDF1 on HAND-01" in text
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def test_files_of_every_tracker(tmp_path: Path) -> None:
     assert deepstream["ReID"]["onnxFile"] == "normalising.onnx"
     assert deepstream["TrajectoryManagement"]["minMatchingScore4ReidSimilarity"] == 0.62
     for name in ("boxmot-botsort.yaml", "ultralytics-botsort.yaml", "deepstream-tracker.yml"):
-        assert "cosine similarity 0.6200, given here" in (folder / name).read_text()
+        assert "Cosine similarity 0.6200: given here" in (folder / name).read_text()
 
 
 @pytest.mark.parametrize("order", ["RGB", "BGR"])
@@ -96,16 +96,16 @@ def test_thresholds_from_the_file_and_from_beside_it(tmp_path: Path) -> None:
 
     found, text = similarity(save_model(tmp_path / "none.onnx"))
     assert found == 0.8
-    assert "the tracker's default: no threshold of this model has been measured" in text
+    assert "The tracker's default: no threshold of this model has been measured" in text
     assert "appearance_thresh" not in (tmp_path / "out" / "boxmot-botsort.yaml").read_text()
     noted = save_model(tmp_path / "noted.onnx", threshold=0.5)
     found, text = similarity(noted)
     assert found == 0.75
-    assert "cosine similarity 0.5000, equal error rate, in the file's metadata" in text
+    assert "Cosine similarity 0.5000: equal error rate, in the file's metadata" in text
     store_threshold(load_embedder(noted), StoredThreshold(0.7, 1e-3, "market", 10, 1000))
     found, text = similarity(noted)
     assert found == 0.85
-    assert "cosine similarity 0.7000, FAR 0.001 on market" in text
+    assert "Cosine similarity 0.7000: FAR 0.001 on market" in text
 
 
 def test_a_fixed_batch_is_deepstreams(tmp_path: Path) -> None:
@@ -113,6 +113,28 @@ def test_a_fixed_batch_is_deepstreams(tmp_path: Path) -> None:
     text = (tmp_path / "deepstream-tracker.yml").read_text()
     assert yaml.safe_load(text)["ReID"]["batchSize"] == 8
     assert yaml.safe_load(text)["ReID"]["modelEngineFile"].endswith("_b8_gpu0_fp16.engine")
+
+
+def test_an_int8_file_is_not_for_deepstream(tmp_path: Path) -> None:
+    model = onnx.load(save_model(tmp_path / "m.onnx"))
+    scale = [
+        numpy_helper.from_array(np.float32(0.02), "scale"),
+        numpy_helper.from_array(np.uint8(128), "zero"),
+    ]
+    model.graph.initializer.extend(scale)
+    for node in model.graph.node:
+        if node.op_type == "Conv":
+            node.input[0] = "around"
+    names = ("input", "scale", "zero"), ("rough", "scale", "zero")
+    model.graph.node.insert(0, helper.make_node("DequantizeLinear", names[1], ["around"]))
+    model.graph.node.insert(0, helper.make_node("QuantizeLinear", names[0], ["rough"]))
+    onnx.save(model, tmp_path / "int8.onnx")
+    files = write_tracker_files(tmp_path / "int8.onnx", tmp_path / "out")
+    assert [path.name for path in files if "deepstream" in path.name] == []
+    made = Embedder(tmp_path / "out" / "normalising.onnx")
+    assert np.allclose(
+        made(FRAME, BOXES), Embedder(tmp_path / "int8.onnx")(FRAME, BOXES), atol=1e-6
+    )
 
 
 def test_what_is_refused(tmp_path: Path) -> None:

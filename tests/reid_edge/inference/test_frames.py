@@ -12,9 +12,10 @@ from onnx import helper, numpy_helper
 from PIL import Image
 
 import reid_edge
-from reid_edge.core.errors import CheckpointError, DataError, ModelError
+from reid_edge.core.errors import CheckpointError, DataError, ModelError, QuantizeError
 from reid_edge.inference.embedder import embed_files, load_embedder, unit_vectors
 from reid_edge.inference.frames import Embedder, crop_boxes
+from reid_edge.tracking.tracker_files import write_tracker_files
 
 FLOAT = onnx.TensorProto.FLOAT
 BOXES = np.array(
@@ -108,6 +109,26 @@ def test_a_file_with_a_fixed_batch(frame: np.ndarray, tmp_path: Path, batch: int
     fixed = Embedder(save_model(tmp_path / "fixed.onnx", batch))
     assert np.allclose(fixed(frame, BOXES), free(frame, BOXES), atol=1e-6)
     assert fixed(frame, []).shape == (0, 5)
+
+
+@pytest.mark.parametrize("order", ["uint8-rgb", "uint8-bgr"])
+def test_a_file_that_takes_pixels(frame: np.ndarray, tmp_path: Path, order: str) -> None:
+    path = tmp_path / "pixels.onnx"
+    model = onnx.load(save_model(path, "batch"))
+    (given,) = model.graph.input
+    given.type.tensor_type.elem_type = onnx.TensorProto.UINT8
+    model.graph.node[0].input[0] = "floats"
+    model.graph.node.insert(0, helper.make_node("Cast", ["input"], ["floats"], to=FLOAT))
+    helper.set_model_props(
+        model, {"architecture": "tiny", "input_size": "[64, 32]", "input_form": order}
+    )
+    onnx.save(model, path)
+    expected = of_files(path, frame, tmp_path)
+    features = Embedder(path)(frame, BOXES)
+    assert np.abs(features - expected).max() <= 1e-5
+    assert Embedder(path)(frame, []).shape == (0, 5)
+    with pytest.raises(QuantizeError, match="takes images of uint8; trackers give it float images"):
+        write_tracker_files(path, tmp_path / "trackers")
 
 
 def test_the_colours_are_blue_green_red(tmp_path: Path) -> None:

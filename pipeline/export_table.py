@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 
 from pipeline.report.text import size
-from pipeline.stage_results import FileResult
+from pipeline.stage_results import DimensionCost, FileResult
 
 WIDTH = 80
 HEADINGS = ("format", "size", "lowest", "mean", "nearest", "spread", "ms", "fits")
@@ -25,6 +25,20 @@ def export_table(rows: Sequence[FileResult]) -> str:
     for row, text in remarks:
         lines += textwrap.wrap(f"{row.name}: {text}", WIDTH, subsequent_indent="  ")
     return "\n".join(lines)
+
+
+def dimensions_table(costs: Sequence[DimensionCost]) -> str:
+    """Return a table of smaller embeddings, and their mAP if it was measured."""
+    labelled = any(cost.mean_average_precision is not None for cost in costs)
+    rows: list[tuple[str, ...]] = [
+        ("dimensions", "nearest", "top 10", *(["mAP"] if labelled else []))
+    ]
+    for cost in costs:
+        precision = cost.mean_average_precision
+        measured = [] if precision is None else [f"{100 * precision:.2f}"]
+        shares = (f"{100 * share:.1f}%" for share in (cost.same_nearest, cost.nearest_overlap))
+        rows.append((str(cost.dimensions), *shares, *measured))
+    return "\n".join(_aligned(rows))
 
 
 def _cells(row: FileResult) -> tuple[str, ...]:

@@ -185,6 +185,8 @@ def write_checked(
     try:
         if source.pixels is not None and not exporter.takes_pixels:
             raise QuantizeError("takes normalised images alone; leave --input out")
+        if source.projection is not None and not exporter.carries_widths:
+            raise QuantizeError("takes published architectures alone; leave --dims out")
         _write(exporter, source, path)
     except NotBuiltError as notice:
         logger.warning("export: %s", notice)

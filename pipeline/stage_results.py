@@ -146,17 +146,35 @@ class ExportedModel(Result):
     judging_images: int
 
 
+class DimensionCost(Result):
+    """What a smaller embedding costs, on images that it was not fitted on.
+
+    Attributes:
+        dimensions: of the embedding; the whole one is the first of a table.
+        same_nearest: share of the images whose nearest image is that of the whole embedding.
+        nearest_overlap: share of the ten nearest images that are the same, the mean.
+        mean_average_precision: by cosine, on labelled images; None without them.
+    """
+
+    dimensions: int
+    same_nearest: float
+    nearest_overlap: float
+    mean_average_precision: float | None = None
+
+
 class Parities(Result):
     """The files of an export beside their model (``parity.json``).
 
     Attributes:
         files: those that were made or checked, in order.
         model: what the command ``export`` made them of; None in a run.
+        dimensions: what smaller embeddings cost, where one was asked for.
         schema_version: version of this layout.
     """
 
     files: tuple[FileResult, ...]
     model: ExportedModel | None = None
+    dimensions: tuple[DimensionCost, ...] = ()
     schema_version: Literal[2] = SCHEMA_VERSION
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from quantize.exporters.onnx_edits import (
     RESERVED,
+    add_projection,
     add_unit_length,
     free_names,
     keep_used_opsets,
@@ -21,6 +22,7 @@ from quantize.exporters.onnx_edits import (
     set_batch,
 )
 from reid_edge.core.errors import QuantizeError
+from reid_edge.core.exporter import Projection
 from reid_edge.core.model_file import ONNX_INPUT, ONNX_OUTPUT
 
 if TYPE_CHECKING:
@@ -36,7 +38,12 @@ _QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger"
 
 
 def adopt_onnx(
-    path: Path, example: Tensor, *, batch: int | None = None, opset: int | None = None
+    path: Path,
+    example: Tensor,
+    *,
+    batch: int | None = None,
+    opset: int | None = None,
+    projection: Projection | None = None,
 ) -> onnx.ModelProto:
     """Return the network of an ONNX file in this program's form, with weights inside.
 
@@ -45,6 +52,7 @@ def adopt_onnx(
         example: (1, 3, H, W); an input of any height and width becomes one of this size.
         batch: images in a call; None: any number, or as many as the network holds.
         opset: to convert to; None: the network's own, or 13 if that is older.
+        projection: of its embeddings.
 
     Raises:
         QuantizeError: the file is of another kind, cannot be read or converted, holds another
@@ -74,10 +82,11 @@ def adopt_onnx(
     found = _embeddings(model, path, own_batch)
     element = onnx.TensorProto.FLOAT
     del graph.output[:]
-    graph.output.append(
-        onnx.helper.make_tensor_value_info(ONNX_OUTPUT, element, ["batch", found.shape[1]])
-    )
-    if (abs((found**2).sum(1) - 1) < _UNIT).all():
+    dims = found.shape[1] if projection is None else len(projection.weight)
+    graph.output.append(onnx.helper.make_tensor_value_info(ONNX_OUTPUT, element, ["batch", dims]))
+    if projection is not None:
+        add_projection(model, _EMBEDDING, projection)
+    elif (abs((found**2).sum(1) - 1) < _UNIT).all():
         rename_tensors(graph, {_EMBEDDING: ONNX_OUTPUT})
     else:
         add_unit_length(model, _EMBEDDING)

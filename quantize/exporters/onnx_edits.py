@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from reid_edge.core.exporter import Projection
 from reid_edge.core.model_file import ONNX_INPUT, ONNX_OUTPUT
 
 if TYPE_CHECKING:
@@ -15,7 +16,8 @@ SHORTEST = 1e-12
 # Tensors that an adopted network gets; its own ones of these names are renamed.
 RESERVED = (
     ONNX_INPUT, ONNX_OUTPUT, "embedding", "length", "safe_length", "shortest_length",
-    "embedding_axis",
+    "embedding_axis", "projection", "projection_bias", "projected", "whole_embedding",
+    "whole_length", "whole_safe_length", "whole_shortest_length", "whole_embedding_axis",
 )  # fmt: skip
 # By operator set: the version of the format that came with it (ONNX's page on versioning). Runtimes
 # refuse a newer one, even if nothing in the file needs it.
@@ -101,31 +103,56 @@ def set_batch(model: onnx.ModelProto, batch: int | None) -> None:
     del model.graph.value_info[:]
 
 
-def add_unit_length(model: onnx.ModelProto, embedding: str) -> None:
-    """Divide the embeddings by their lengths, as the new output ``reid_features``, in place.
+def add_projection(model: onnx.ModelProto, embedding: str, projection: Projection) -> None:
+    """Project the embeddings, and bring them to unit length as ``reid_features``, in place.
+
+    Args:
+        model: see ``add_unit_length``.
+        embedding: name of the tensor (N, D) with the embeddings, of any length.
+        projection: of embeddings of unit length.
+    """
+    from onnx import helper, numpy_helper
+
+    graph, names = model.graph, ["projection"]
+    graph.initializer.append(numpy_helper.from_array(projection.weight, "projection"))
+    if projection.bias is not None:
+        graph.initializer.append(numpy_helper.from_array(projection.bias, "projection_bias"))
+        names.append("projection_bias")
+        add_unit_length(model, embedding, output="whole_embedding", prefix="whole_")
+        embedding = "whole_embedding"
+    graph.node.append(helper.make_node("Gemm", [embedding, *names], ["projected"], transB=1))
+    add_unit_length(model, "projected")
+
+
+def add_unit_length(
+    model: onnx.ModelProto, embedding: str, *, output: str = ONNX_OUTPUT, prefix: str = ""
+) -> None:
+    """Divide the embeddings by their lengths, in place.
 
     Args:
         model: its own output becomes a tensor inside of the graph.
         embedding: name of the tensor (N, D) with the embeddings.
+        output: name of the result.
+        prefix: of the names of other new tensors.
     """
     import numpy as np
     from onnx import helper, numpy_helper
 
     graph = model.graph
-    graph.initializer.append(
-        numpy_helper.from_array(np.array(SHORTEST, np.float32), "shortest_length")
+    length, safe, shortest, axis = (
+        prefix + name for name in ("length", "safe_length", "shortest_length", "embedding_axis")
     )
+    graph.initializer.append(numpy_helper.from_array(np.array(SHORTEST, np.float32), shortest))
     if opset_of(model) < 18:
-        norm = helper.make_node("ReduceL2", [embedding], ["length"], axes=[1], keepdims=1)
+        norm = helper.make_node("ReduceL2", [embedding], [length], axes=[1], keepdims=1)
     else:
-        axes = numpy_helper.from_array(np.array([1], np.int64), "embedding_axis")
-        graph.initializer.append(axes)
-        norm = helper.make_node("ReduceL2", [embedding, axes.name], ["length"], keepdims=1)
+        graph.initializer.append(numpy_helper.from_array(np.array([1], np.int64), axis))
+        norm = helper.make_node("ReduceL2", [embedding, axis], [length], keepdims=1)
     graph.node.extend(
         [
             norm,
-            helper.make_node("Clip", ["length", "shortest_length"], ["safe_length"]),
-            helper.make_node("Div", [embedding, "safe_length"], [ONNX_OUTPUT]),
+            helper.make_node("Clip", [length, shortest], [safe]),
+            helper.make_node("Div", [embedding, safe], [output]),
         ]
     )
 

@@ -204,7 +204,9 @@ def write_file(source: ExportSource, path: Path) -> None:
         return
     from quantize.exporters.onnx_adopt import adopt_onnx
 
-    adopted = adopt_onnx(source.onnx_file, source.example, batch=batch, opset=opset)
+    adopted = adopt_onnx(
+        source.onnx_file, source.example, batch=batch, opset=opset, projection=source.projection
+    )
     if pixels is not None:
         take_pixels(adopted, pixels)
     content = with_metadata(adopted.SerializeToString(), metadata)

@@ -12,6 +12,8 @@ from reid_edge.core.model_file import Backend, ModelMetadata
 from reid_edge.core.packages import how_to_install, missing_packages
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from pydantic import BaseModel
     from torch import Tensor, nn
 
@@ -50,6 +52,19 @@ class PixelInput:
 
 
 @dataclass(frozen=True)
+class Projection:
+    """A linear map from embeddings of unit length to smaller ones.
+
+    Attributes:
+        weight: float32 (dims, D).
+        bias: float32 (dims,), or None; without it, embeddings of any length keep their direction.
+    """
+
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True)
 class ExportSource:
     """What files are made from.
 
@@ -71,6 +86,7 @@ class ExportSource:
         opset: of ONNX files; None: the lowest that works.
         pixels: what files take in place of normalised images; None: those. The model takes
             normalised images in both cases; calibration images are as the file takes them.
+        projection: of the embeddings; the model has it in itself, ``onnx_file`` has not.
     """
 
     model: nn.Module | None
@@ -86,6 +102,7 @@ class ExportSource:
     siblings: Mapping[int, Path] = field(default_factory=dict)
     opset: int | None = None
     pixels: PixelInput | None = None
+    projection: Projection | None = None
 
     @property
     def module(self) -> nn.Module:

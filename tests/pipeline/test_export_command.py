@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from pipeline.export_images import halve
 from quantize.exporters import EXPORTERS
+from quantize.projection import apply_projection, fit_projection
 from reid_edge.cli.main import main
 from reid_edge.core.errors import DataError
 from reid_edge.core.exporter import Exporter, ExportSource
@@ -27,6 +28,8 @@ from reid_edge.inference.embedder import embed_files, load_embedder, unit_vector
 from reid_edge.models import build_model
 
 pytestmark = pytest.mark.medium
+
+OF_CHECKPOINT = ("--architecture", "resnet18_x0_5", "--input-size", "64x32")
 
 
 class Foreign(nn.Module):
@@ -67,11 +70,11 @@ def foreign_torchscript(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def checkpoint(
     tmp_path_factory: pytest.TempPathFactory, randomise_normalisation: Callable[[nn.Module], None]
 ) -> Path:
-    """A checkpoint as BoxMOT names it."""
+    """Weights as torchreid saves them."""
     torch.manual_seed(0)
-    model = build_model("osnet_x0_25", num_classes=4)
+    model = build_model("resnet18_x0_5", num_classes=4)
     randomise_normalisation(model)
-    path = tmp_path_factory.mktemp("checkpoint") / "osnet_x0_25_own.pth"
+    path = tmp_path_factory.mktemp("checkpoint") / "model.pth"
     torch.save(model.state_dict(), path)
     return path
 
@@ -166,12 +169,63 @@ def test_files_that_take_pixels(
     (expected,) = unit_vectors(embed_files(load_embedder(foreign_onnx), [path]))
     assert found[0] @ expected > 0.99999
     if order == "uint8-bgr":
-        options = ("--format", "torchscript,torchreid", "--input", order, "--input-size", "64x32")
+        options = ("--format", "torchscript,torchreid", "--input", order, *OF_CHECKPOINT)
         assert run(checkpoint, tiny_market, output, *options) == 2
         rows = rows_of(output)
         assert rows["float.pt"]["parity"]["lowest_cosine"] > 0.99999
         (problem,) = rows["model.pth.tar"]["problems"]
         assert problem == "takes normalised images alone; leave --input out"
+
+
+@pytest.mark.parametrize("whiten", [False, True])
+def test_a_smaller_embedding_is_fitted_on_one_half_and_judged_on_the_other(
+    foreign_onnx: Path, tiny_market: Path, tmp_path: Path, whiten: bool,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    output = tmp_path / "files"
+    options = ["--format", "onnx", "--dims", "12", "--data", str(tiny_market)]
+    assert run(foreign_onnx, tiny_market, output, *options, *["--whiten"] * whiten) == 0
+    assert rows_of(output)["float.onnx"]["parity"]["lowest_cosine"] > 0.9999
+    costs = json.loads((output / "parity.json").read_text())["dimensions"]
+    assert [cost["dimensions"] for cost in costs] == [20, 12]
+    assert (costs[0]["same_nearest"], costs[0]["nearest_overlap"]) == (1, 1)
+    assert 0.3 < costs[1]["nearest_overlap"] < 1
+    assert all(0 < cost["mean_average_precision"] < 1 for cost in costs)
+    table = capsys.readouterr().out.splitlines()
+    assert table[0].split() == ["dimensions", "nearest", "top", "10", "mAP"]
+    assert table[1].split()[:3] == ["20", "100.0%", "100.0%"]
+    halves, embedder = halve(tiny_market), load_embedder(foreign_onnx)
+    fitted, judged = (
+        torch.from_numpy(embed_files(embedder, half))
+        for half in (halves.calibration, halves.judging)
+    )
+    expected = apply_projection(judged, fit_projection(fitted, 12, whiten)).numpy()
+    found = unit_vectors(embed_files(load_embedder(output / "float.onnx"), halves.judging))
+    assert found.shape == (len(halves.judging), 12)
+    assert (found * expected).sum(1).min() > 0.9999
+
+
+def test_what_is_wrong_with_dimensions(
+    foreign_onnx: Path, checkpoint: Path, tiny_market: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    half = len(halve(tiny_market).calibration)
+    for model, dims, message in (
+        (foreign_onnx, "20", "--dims 20: the embedding has 20 dimensions; expected 1 to 19"),
+        (foreign_onnx, "0", "--dims 0: the embedding has 20"),
+        (checkpoint, "128", f"and half of --images are {half}; give 256 images or more"),
+    ):
+        options = ("--format", "onnx,torchreid", "--dims", dims)
+        options += OF_CHECKPOINT if model == checkpoint else ()
+        assert run(model, tiny_market, tmp_path / "x", *options) == 2
+        (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error")]
+        assert message in line
+    assert run(checkpoint, tiny_market, tmp_path / "x", *options[:3], "16", *options[4:]) == 2
+    rows = rows_of(tmp_path / "x")
+    assert rows["float.onnx"]["problems"] == []
+    assert rows["model.pth.tar"]["problems"] == [
+        "takes published architectures alone; leave --dims out"
+    ]
 
 
 def test_a_torchscript_file_becomes_onnx(
@@ -187,7 +241,7 @@ def test_a_checkpoint_gets_formats_that_are_made_of_pytorch_models(
     checkpoint: Path, tiny_market: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "files"
-    options = ("--format", "torchscript,onnx", "--input-size", "64x32")
+    options = ("--format", "torchscript,onnx", *OF_CHECKPOINT)
     assert run(checkpoint, tiny_market, output, *options) == 0
     rows = rows_of(output)
     assert {"float.pt", "float.onnx"} == set(rows)
@@ -344,7 +398,7 @@ def test_what_is_wrong_with_models_and_formats(
 def test_all_formats_name_those_whose_package_is_missing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from pipeline.export_command import choose_exporters
+    from pipeline.export_work import choose_exporters
 
     monkeypatch.setattr(
         "reid_edge.core.packages.find_spec", lambda name: None if name == "openvino" else True

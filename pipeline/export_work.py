@@ -1,0 +1,237 @@
+"""The work of ``reid-edge export``: the model, the images, the files, the table."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import tempfile
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from pipeline.export_command import ALL
+from pipeline.export_dimensions import Smaller, make_smaller
+from pipeline.export_images import CALIBRATION, Halves, calibration_batches, halve
+from pipeline.export_model import ExportModel, ModelChoice, load_export_model
+from pipeline.export_table import dimensions_table, export_table
+from pipeline.file_parity import Judge, write_files, write_for_trackers
+from pipeline.stage_results import ExportedModel, FileResult, Parities
+from quantize.exporters import EXPORTERS
+from quantize.parity import ParityLimits, spread
+from quantize.projection import with_projection
+from reid_edge.cli.guard import EXIT_BAD_INPUT, say
+from reid_edge.cli.model_options import parse_colours, parse_input_size
+from reid_edge.core.errors import DataError, PipelineError, QuantizeError
+from reid_edge.core.exporter import (
+    CalibrationBatches,
+    Exporter,
+    ExportSource,
+    PixelInput,
+    check_packages,
+    in_order,
+    with_what_they_are_made_of,
+)
+from reid_edge.core.io import write_bytes
+from reid_edge.core.model_file import FLOAT_INPUT
+from reid_edge.inference.embedder import SAME_DIRECTION, embed_files
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+PARITY_FILE = "parity.json"
+TIMED_CALLS = 20
+
+logger = logging.getLogger(__name__)
+
+
+def export_files(options: argparse.Namespace) -> int:
+    """Write and check the files, print the table, write ``parity.json``.
+
+    Returns:
+        0, or 2 if a file does not agree with the model or could not be made.
+
+    Raises:
+        ReidError: the model, the images or the folder cannot be used, or a package is missing.
+    """
+    exporters, skipped = choose_exporters(options.format)
+    folder = options.output or Path(f"{options.model.stem}-export")
+    halves = halve(options.images)
+    choice = ModelChoice(
+        options.model,
+        options.architecture,
+        parse_input_size(options.input_size),
+        parse_colours("--mean", options.mean),
+        parse_colours("--std", options.std),
+        options.weights_key,
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        model = load_export_model(choice, Path(scratch))
+        logger.info("export: embedding %d images with the model", len(halves.judging))
+        reference = embed_judging(model, halves, options)
+        smaller = (
+            make_smaller(model, reference, halves, options) if options.dims is not None else None
+        )
+        make_folder(folder)
+        rows = write_files(
+            exporters,
+            make_source(model, halves, options, smaller),
+            make_judge(model, reference if smaller is None else smaller.reference, halves, options),
+            folder,
+            batches=options.batch,
+            settings_of=_default_settings,
+        )
+    write_for_trackers(folder, rows)
+    rows += skipped
+    parities = Parities(
+        files=tuple(rows),
+        model=describe(model, reference, halves, options),
+        dimensions=() if smaller is None else smaller.costs,
+    )
+    write_bytes(folder / PARITY_FILE, parities.to_json())
+    if smaller is not None:
+        print(f"{dimensions_table(smaller.costs)}\n")  # noqa: T201
+    print(f"{export_table(rows)}\n\nthe files and {PARITY_FILE} are in {folder}")  # noqa: T201
+    failed = [row for row in rows if row.problems]
+    if failed:
+        others = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
+        say(f"error: {failed[0].name}{others} cannot be used: {failed[0].problems[0]}")
+        return EXIT_BAD_INPUT
+    return 0
+
+
+def choose_exporters(text: str) -> tuple[list[Exporter], list[FileResult]]:
+    """Return the exporters that ``--format`` names, in order, with those that they are made of.
+
+    Returns:
+        The exporters; and with "all", a row for each format whose package is not installed.
+
+    Raises:
+        QuantizeError: a format is unknown, or its package is not installed.
+    """
+    if text != ALL:
+        names = [name.strip() for name in text.split(",") if name.strip()]
+        if not names:
+            raise PipelineError("--format names no format")
+        found = in_order(with_what_they_are_made_of(names, EXPORTERS.load).values())
+        check_packages(found)
+        return found, []
+    installed, rows = {}, []
+    for name, exporter in EXPORTERS.items():
+        try:
+            check_packages(with_what_they_are_made_of([name], EXPORTERS.load).values())
+            installed[name] = exporter
+        except QuantizeError as error:
+            rows.append(
+                FileResult(name=name, bytes=0, int8=exporter.int8, exporter=name, note=str(error))
+            )
+    return in_order(installed.values()), rows
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder that files are written to.
+
+    Raises:
+        DataError: it cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be made ({error.strerror})") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise DataError(f"{folder}: cannot be written to; choose another --output")
+
+
+def embed_judging(model: ExportModel, halves: Halves, options: argparse.Namespace) -> Tensor:
+    """Embed the judging images with the model itself; return its embeddings (N, D).
+
+    Raises:
+        DataError: an image cannot be read, or all images are alike.
+        ModelError: the model fails, or does not give embeddings.
+    """
+    reference = torch.from_numpy(embed_files(model.embedder, halves.judging))
+    if spread(reference) <= SAME_DIRECTION:
+        raise DataError(
+            f"{options.images}: its images are all alike, the model gives one embedding for all; "
+            "files cannot be judged by them"
+        )
+    return reference
+
+
+def make_judge(
+    model: ExportModel, reference: Tensor, halves: Halves, options: argparse.Namespace
+) -> Judge:
+    """Return what judges the files by the model's embeddings (N, D) of the judging images."""
+    return Judge(
+        queries=halves.judging,
+        gallery=(),
+        reference=reference,
+        architecture=model.metadata.architecture or None,
+        input_size=model.embedder.space.input_size,
+        float_limits=ParityLimits(options.float_cosine, options.float_cosine),
+        int8_limits=ParityLimits(options.int8_cosine, options.int8_lowest_cosine),
+        timed_calls=TIMED_CALLS,
+    )
+
+
+def make_source(
+    model: ExportModel, halves: Halves, options: argparse.Namespace, smaller: Smaller | None
+) -> ExportSource:
+    """Return what the files are made from."""
+    space, metadata, pixels = model.embedder.space, model.metadata, None
+    if options.input != FLOAT_INPUT:
+        order = "BGR" if options.input == "uint8-bgr" else "RGB"
+        reverse = order != metadata.colour_order
+        mean, std = (
+            values[::-1] if reverse else values for values in (metadata.mean, metadata.std)
+        )
+        pixels = PixelInput(mean, std, reverse)
+        form = {"colour_order": order, "mean": mean, "std": std, "input_form": options.input}
+        metadata, space = replace(metadata, **form), replace(space, **form)
+
+    @cache
+    def draw() -> CalibrationBatches:
+        return calibration_batches(halves, space)
+
+    module = model.module
+    if smaller is not None:
+        metadata = replace(metadata, notes={"dimensions": str(options.dims)})
+        if module is not None:
+            module = with_projection(module, smaller.projection)
+    return ExportSource(
+        module,
+        torch.zeros(1, 3, *space.input_size),
+        metadata,
+        draw,
+        dataset=options.images.resolve().name,
+        onnx_file=model.onnx_file,
+        opset=options.opset,
+        pixels=pixels,
+        projection=None if smaller is None else smaller.projection,
+    )
+
+
+def describe(
+    model: ExportModel, reference: Tensor, halves: Halves, options: argparse.Namespace
+) -> ExportedModel:
+    """Return what ``parity.json`` says of the model and the images."""
+    calibration = halves.calibration[:CALIBRATION]
+    return ExportedModel(
+        file=str(options.model),
+        sha256=model.embedder.space.file_hash,
+        description=model.embedder.description,
+        input_size=model.embedder.space.input_size,
+        dimensions=reference.shape[1],
+        images=str(options.images),
+        calibration_images=len(calibration),
+        calibration_digest=halves.digest(calibration),
+        judging_images=len(halves.judging),
+    )
+
+
+def _default_settings(exporter: Exporter) -> BaseModel | None:
+    return None if exporter.settings is None else exporter.settings()

@@ -55,7 +55,7 @@ class SmallNet(nn.Module):
 
 
 _small = partial(Architecture, family="small_net", description="Four convolutions")
-_short = partial(Architecture, family="short_osnet", description="OSNet with one block a stage")
+_short = partial(Architecture, family="osnet", description="OSNet with one block a stage")
 
 SMALL_NET = _small(name="small_net", build=SmallNet, embedding_dim=32)
 SMALL_NET_X0_5 = _small(name="small_net_x0_5", build=partial(SmallNet, 0.5), embedding_dim=32)
@@ -65,7 +65,18 @@ SHORT_OSNET_X0_5 = _short(
 SHORT_OSNET_X0_25 = _short(
     name="short_osnet_x0_25", build=partial(OSNet, CHANNELS_X0_25, blocks=(1, 1, 1))
 )
-NETWORKS = (SMALL_NET, SMALL_NET_X0_5, SHORT_OSNET_X0_5, SHORT_OSNET_X0_25)
+SHORT_OSNET_IBN_X0_5 = _short(
+    name="short_osnet_ibn_x0_5",
+    build=partial(OSNet, CHANNELS_X0_5, blocks=(1, 1, 1), instance_norm=True),
+)
+SHORT_OSNET_IBN_X0_25 = _short(
+    name="short_osnet_ibn_x0_25",
+    build=partial(OSNet, CHANNELS_X0_25, blocks=(1, 1, 1), instance_norm=True),
+)
+NETWORKS = (
+    SMALL_NET, SMALL_NET_X0_5, SHORT_OSNET_X0_5, SHORT_OSNET_X0_25,
+    SHORT_OSNET_IBN_X0_5, SHORT_OSNET_IBN_X0_25,
+)  # fmt: skip
 
 
 @contextmanager

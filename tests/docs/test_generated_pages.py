@@ -5,15 +5,20 @@ from pathlib import Path
 
 import pytest
 
-from docs.generate import DOCS, ROOT, pages, settings_page
+from docs.generate import DOCS, ROOT, settings_page
+from docs.generate import pages as make_pages
 from pipeline.config import config_class
 from pipeline.settings_io import load_config, setting_keys
 
 
-def test_pages_are_up_to_date() -> None:
-    made = pages()
-    assert DOCS / "reference" / "settings.md" in made
-    for path, content in made.items():
+@pytest.fixture(scope="module")
+def pages() -> dict[Path, str]:
+    return make_pages()
+
+
+def test_pages_are_up_to_date(pages: dict[Path, str]) -> None:
+    assert DOCS / "reference" / "settings.md" in pages
+    for path, content in pages.items():
         named = path.relative_to(ROOT)
         assert path.read_text() == content, f"{named}: run python -m docs.generate"
 
@@ -34,7 +39,7 @@ def test_a_setting_given_its_default_changes_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.name)
-def test_every_example_is_shown_on_a_page(example: Path) -> None:
+def test_every_example_is_shown_on_a_page(example: Path, pages: dict[Path, str]) -> None:
     marker = f"<!-- examples/{example.name} -->"
-    shown = [path for path, text in pages().items() if marker in text]
+    shown = [path for path, text in pages.items() if marker in text]
     assert shown, f"{example.name} is on no page"

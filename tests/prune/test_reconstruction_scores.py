@@ -17,6 +17,7 @@ from prune.surgery import cut
 from prune.width_options import Unit, WidthOptions
 from reid_edge.core.errors import PruneError
 from reid_edge.models import build_model
+from tests.networks import SHORT_OSNET_X0_5, SHORT_OSNET_X0_25
 
 pytestmark = pytest.mark.medium
 
@@ -181,8 +182,8 @@ def refit_error(model: nn.Module, images: Tensor, readers: list[Reader], kept: T
 @torch.no_grad()
 def test_readers_lose_less_than_by_norms() -> None:
     torch.manual_seed(0)
-    model = build_model("osnet_x0_5", embedding_dim=64)
-    widths = layer_widths(build_model("osnet_x0_25", embedding_dim=64))
+    model = build_model(SHORT_OSNET_X0_5, embedding_dim=64)
+    widths = layer_widths(build_model(SHORT_OSNET_X0_25, embedding_dim=64))
     images = nn.functional.interpolate(torch.randn(16, 3, 32, 16), scale_factor=2)
     model.train()(images)
     model.eval()
@@ -207,7 +208,10 @@ def test_readers_lose_less_than_by_norms() -> None:
 def test_other_models_land_at_their_widths(name: str) -> None:
     torch.manual_seed(0)
     if name == "mobilenet":
-        model: nn.Module = mobilenet_v2(weights=None, num_classes=10).eval()
+        model: nn.Module = mobilenet_v2(
+            num_classes=10,
+            inverted_residual_setting=[[1, 16, 1, 1], [6, 24, 2, 2], [6, 32, 2, 2]],
+        ).eval()
         widths = {
             layer: width if layer == "classifier.1" else width // 2
             for layer, width in layer_widths(model).items()

@@ -13,6 +13,13 @@ from prune.plans import linear_plan
 from prune.surgery import Cut, compose_kept, cut
 from reid_edge.core.errors import PruneError
 from reid_edge.models import build_model
+from reid_edge.models.architecture import Architecture
+from tests.networks import (
+    SHORT_OSNET_IBN_X0_5,
+    SHORT_OSNET_IBN_X0_25,
+    SHORT_OSNET_X0_5,
+    SHORT_OSNET_X0_25,
+)
 
 pytestmark = pytest.mark.medium
 
@@ -30,13 +37,13 @@ def run_cut(
     ("source", "target", "found_again"),
     [
         ("osnet_x1_0", "osnet_x0_5", False),
-        ("osnet_ibn_x1_0", "osnet_ibn_x0_5", False),
-        ("osnet_x1_0", "osnet_x0_25", True),
+        (SHORT_OSNET_IBN_X0_5, SHORT_OSNET_IBN_X0_25, False),
+        (SHORT_OSNET_X0_5, SHORT_OSNET_X0_25, True),
     ],
 )
 def test_three_cuts_end_at_a_stock_architecture(
-    source: str,
-    target: str,
+    source: str | Architecture,
+    target: str | Architecture,
     found_again: bool,
     randomise_normalisation: Callable[[nn.Module], None],
 ) -> None:

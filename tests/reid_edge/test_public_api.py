@@ -11,7 +11,7 @@ import reid_edge
 from reid_edge.data.schema import ReidData
 from reid_edge.models.checkpoint import describe, save_checkpoint
 
-pytestmark = pytest.mark.medium
+pytestmark = [pytest.mark.medium, pytest.mark.usefixtures("short_networks")]
 
 SIZE = (64, 32)
 
@@ -40,7 +40,7 @@ def test_a_model_is_pruned_quantized_exported_loaded_and_evaluated(
     tiny_market: Path, tiny_data: ReidData, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
-    model = reid_edge.build_model("osnet_x0_25", num_classes=8, embedding_dim=32).eval()
+    model = reid_edge.build_model("short_osnet_x0_25", num_classes=8, embedding_dim=32).eval()
     images = torch.randn(8, 3, *SIZE)
     pruned = reid_edge.prune(model, images[:1], channels=0.5)
     assert pruned.report.macs_after < 0.5 * pruned.report.macs_before
@@ -54,9 +54,9 @@ def test_a_model_is_pruned_quantized_exported_loaded_and_evaluated(
     measured = reid_edge.evaluate(embedder, data).result
     assert 0 < measured.ranking["cosine"].mean_average_precision <= 1
     path = tmp_path / "checkpoint.pt"
-    save_checkpoint(path, model, describe(model, "osnet_x0_25", input_size=SIZE))
+    save_checkpoint(path, model, describe(model, "short_osnet_x0_25", input_size=SIZE))
     loaded, info = reid_edge.load_checkpoint(path)
-    assert info.architecture == "osnet_x0_25"
+    assert info.architecture == "short_osnet_x0_25"
     assert torch.equal(loaded(images), model(images))
 
 

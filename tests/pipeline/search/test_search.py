@@ -55,8 +55,12 @@ def train(folder: Path, images: Path, architecture: str, target: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(tiny_market: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return train(tmp_path_factory.mktemp("search"), tiny_market, "osnet_x0_5", "osnet_x0_25")
+def trained(
+    short_networks: None, tiny_market: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    return train(
+        tmp_path_factory.mktemp("search"), tiny_market, "short_osnet_x0_5", "short_osnet_x0_25"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +127,7 @@ def test_the_first_candidate_is_the_stock_target_and_scores_the_same_twice(
     task: Task, candidate: tuple[dict[str, int], nn.Module]
 ) -> None:
     widths, compact = candidate
-    stock = build_model("osnet_x0_25", num_classes=8, embedding_dim=32)
+    stock = build_model("short_osnet_x0_25", num_classes=8, embedding_dim=32)
     assert widths == layer_widths(stock) | {"classifier": 8}
     stock.load_state_dict(compact.state_dict(), strict=True)
     score = mean_average_precision(task, compact)
@@ -150,7 +154,7 @@ def test_the_plan_is_what_the_best_trial_scored(task: Task, tmp_path: Path) -> N
     plan = read_plan(outcome.plan)
     widths = task.space().widths(trials[1].sample)
     assert {**plan.widths, "classifier": 8} == widths
-    assert plan.architecture == "osnet_x0_5"
+    assert plan.architecture == "short_osnet_x0_5"
     assert plan.input_size == (64, 32)
     assert plan.macs <= task.settings.macs
     cost = model_cost(compact_model(task, plan.widths), torch.zeros(1, 3, 64, 32))

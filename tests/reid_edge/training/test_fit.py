@@ -28,6 +28,7 @@ from reid_edge.training.fit_state import BEST, LAST, Progress, load_weights, rea
 from reid_edge.training.module import ReidModule
 from reid_edge.training.settings import DistillationSettings, LossSettings, TrainingSettings
 from reid_edge.training.validation import Validation
+from tests.networks import SHORT_OSNET_X0_25
 
 pytestmark = pytest.mark.medium
 
@@ -81,7 +82,7 @@ def make_model() -> nn.Module:
 
 def make_osnet() -> nn.Module:
     torch.manual_seed(0)
-    return build_model("osnet_x0_25", num_classes=8, embedding_dim=16)
+    return build_model(SHORT_OSNET_X0_25, num_classes=8, embedding_dim=16)
 
 
 def train(model: nn.Module, data: ReidData, folder: Path, teacher: Teacher | None = None) -> None:

@@ -1,6 +1,7 @@
 """Other machines that evaluate candidates, over SSH."""
 
 import re
+import shlex
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,8 +14,10 @@ from reid_edge.core.errors import PruneError
 # script that it calls as python there corrects both, and keeps NNI from upgrading itself.
 PREPARE = """
 set -e
+umask 077
 folder="$HOME/.cache/prune-search"
 mkdir -p "$folder"
+chmod 700 "$folder"
 cat > "$folder/preload.js" <<'END-OF-FILE'
 {preload}
 END-OF-FILE
@@ -93,6 +96,8 @@ class Machine:
 def prepare(machine: Machine) -> str:
     """Write the script that NNI starts as ``python`` to a machine; return its folder there.
 
+    Nobody else on that machine can enter the folder. NNI puts its files there too, see preload.js.
+
     Raises:
         PruneError: the machine cannot be reached, or NNI is not installed there.
     """
@@ -104,6 +109,24 @@ def prepare(machine: Machine) -> str:
     if done.returncode != 0:
         raise _refused(machine, done.stderr)
     return done.stdout.strip().splitlines()[-1]
+
+
+def remove_experiment(machine: Machine, folder: str, experiment: str) -> None:
+    """Remove what NNI put on a machine: images, checkpoint, code and logs of an experiment.
+
+    Args:
+        machine: where it is.
+        folder: what :func:`prepare` returned for it.
+        experiment: NNI's name of it.
+
+    Raises:
+        PruneError: the machine cannot be reached any more; the message names the folder.
+    """
+    path = f"{folder}/nni-experiments/{experiment}"
+    command = [*machine.ssh(), f"rm -rf {shlex.quote(path)}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise PruneError(f"{machine.address}: {path} is left, with images in it; remove it")
 
 
 @contextmanager

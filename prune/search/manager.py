@@ -19,7 +19,7 @@ from typing import Any
 import prune
 from prune.search.history import finished_trials, read_events
 from prune.search.job import Job
-from prune.search.machines import prepare, tunnels
+from prune.search.machines import prepare, remove_experiment, tunnels
 from reid_edge.core.errors import PruneError
 
 POLL_SECONDS = 0.5
@@ -48,6 +48,8 @@ def main() -> int:
         folders = [prepare(machine) for machine in job.machines]
         experiment = Experiment(_config(job, folders))
         with ExitStack() as stack:
+            for machine, folder in zip(job.machines, folders, strict=True):
+                stack.callback(remove_experiment, machine, folder, experiment.id)
             stack.enter_context(tunnels(job.machines, port, job.callback))
             stack.callback(experiment.stop)
             experiment.start(port)

@@ -35,3 +35,22 @@ if (process.env.NNI_ENDS_WITH_PARENT === String(process.ppid)) {
     }
   }, 500).unref();
 }
+
+// NNI puts the images and the checkpoint below /tmp on the other machines and lets everybody read and
+// replace them. They belong in the folder of our script there, which nobody else can enter.
+const Module = require("module");
+const load = Module._load;
+Module._load = function (request, ...rest) {
+  const found = load.call(this, request, ...rest);
+  const executor = /(^|\/)shellExecutor(\.js)?$/.test(request) && found.ShellExecutor;
+  if (executor && !executor.keepsToItsFolder) {
+    executor.keepsToItsFolder = true;
+    const initialize = executor.prototype.initialize;
+    executor.prototype.initialize = async function (...given) {
+      const result = await initialize.apply(this, given);
+      this.tempPath = this.pythonPath || this.tempPath;
+      return result;
+    };
+  }
+  return found;
+};

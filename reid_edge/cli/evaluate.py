@@ -56,6 +56,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="store the threshold for this false accept rate, or for 'eer', beside the model",
     )  # fmt: skip
     parser.add_argument(
+        "--threshold", type=float, metavar="X",
+        help="appearance threshold, a cosine similarity, with --mot (default: the one of 0.30 to "
+        "0.95 with the highest IDF1)",
+    )  # fmt: skip
+    parser.add_argument(
         "--min-confidence", type=float, metavar="X",
         help="of detections that are tracked, with --mot (default: all are)",
     )  # fmt: skip
@@ -80,8 +85,9 @@ def run(options: argparse.Namespace) -> int:
     """
     if options.mot is not None:
         return evaluate_mot.run(options)
-    if options.min_confidence is not None:
-        raise DataError("--min-confidence is for --mot")
+    for name in ("threshold", "min_confidence"):
+        if getattr(options, name) is not None:
+            raise DataError(f"--{name.replace('_', '-')} is for --mot")
     require_torch()
     from reid_edge.inference.evaluation import evaluate, write_evaluation
     from reid_edge.inference.thresholds import choose_threshold, parse_target, store_threshold

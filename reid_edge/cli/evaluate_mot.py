@@ -40,8 +40,11 @@ def run(options: argparse.Namespace) -> int:
             raise DataError(f"--{option} is for --data; leave it out with --mot")
     if options.batch_size < 1:
         raise DataError(f"--batch-size {options.batch_size}: expected 1 or more")
+    given = options.threshold
+    if given is not None and not -1 <= given <= 1:
+        raise DataError(f"--threshold {given:g}: a cosine similarity is between -1 and 1")
     from reid_edge.inference.frames import Embedder
-    from reid_edge.tracking.mot_evaluation import evaluate_mot
+    from reid_edge.tracking.mot_evaluation import THRESHOLDS, evaluate_mot
     from reid_edge.tracking.mot_folder import read_mot_folder
 
     sequences = read_mot_folder(options.mot)
@@ -52,13 +55,14 @@ def run(options: argparse.Namespace) -> int:
             sequences,
             [Embedder(model, batch_size=options.batch_size) for model in models],
             min_confidence=options.min_confidence,
+            thresholds=THRESHOLDS if given is None else [given],
             start_progress=start,
         )
     console = Console(soft_wrap=True, highlight=False, stderr=options.json)
     if options.json:
         print(tracked.result.to_json(), end="")  # noqa: T201
     else:
-        _show(console, tracked.result)
+        _show(console, tracked.result, chosen=given is None)
     if options.output is not None:
         tracked.write(options.output)
         written = _write_tracker_files(models, tracked.result, options.output)
@@ -82,7 +86,8 @@ def _write_tracker_files(models: list[Embedder], result: MotEvaluation, output: 
             # Two files may have the same name in two folders.
             same = sum(path.stem == other.stem for other in files)
             stem = f"{path.parent.name}-{path.stem}" if same > 1 else path.stem
-            source = f"best IDF1 on {names}"
+            tried = len(measured.thresholds)
+            source = f"best IDF1 on {names}" if tried > 1 else "--threshold"
             try:
                 write_tracker_files(path, output / TRACKERS / stem, measured.threshold, source)
             except ReidError as error:  # the result has been shown by now
@@ -90,8 +95,14 @@ def _write_tracker_files(models: list[Embedder], result: MotEvaluation, output: 
     return sum(recognise(path).name == "onnx" for path in files)
 
 
-def _show(console: Console, result: MotEvaluation) -> None:
-    """Print what was tracked, a table of the scores and one of the gaps."""
+def _show(console: Console, result: MotEvaluation, *, chosen: bool) -> None:
+    """Print what was tracked, a table of the scores and one of the gaps.
+
+    Args:
+        console: to print on.
+        result: what was measured.
+        chosen: the thresholds are those with the highest IDF1.
+    """
     from rich.table import Table
 
     rows = [result.control, *result.models]
@@ -104,7 +115,7 @@ def _show(console: Console, result: MotEvaluation) -> None:
     )
     scores = Table(
         caption="threshold: lowest cosine similarity at which a track that was lost takes a "
-        "detection; the one with the highest IDF1 on these sequences",
+        f"detection{'; the one with the highest IDF1 on these sequences' if chosen else ''}",
         caption_justify="left",
     )
     for heading in (

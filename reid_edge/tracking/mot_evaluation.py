@@ -38,9 +38,10 @@ class ModelTracking(Result):
 
     Attributes:
         model: path of its file, or "IoU alone".
-        threshold: the appearance threshold with the highest IDF1, a cosine similarity; None for
-            overlap alone. It is chosen on the sequences that it is measured on.
+        threshold: the appearance threshold with the highest IDF1 of those that were tried, a cosine
+            similarity; None for overlap alone. It is chosen on the sequences it is measured on.
         scores: with this threshold, over all sequences.
+        by_sequence: with this threshold, of each sequence by its name.
         thresholds: IDF1 with each threshold that was tried.
         gaps: how often a person is found again after a gap.
     """
@@ -48,6 +49,7 @@ class ModelTracking(Result):
     model: str
     threshold: float | None
     scores: TrackScores
+    by_sequence: dict[str, TrackScores]
     thresholds: tuple[ThresholdPoint, ...] = ()
     gaps: tuple[GapPoint, ...]
 
@@ -150,10 +152,12 @@ def evaluate_mot(
     identities = [identities_of(each, each.detections) for each in sequences]
 
     by_overlap = [associate(boxes, settings=settings) for boxes in detections]
+    scores, by_sequence = scorer.score(by_overlap)
     control = ModelTracking(
         model=IOU_ALONE,
         threshold=None,
-        scores=scorer.score(by_overlap),
+        scores=scores,
+        by_sequence=by_sequence,
         gaps=tuple(gap_curve(detections, identities, None)),
     )
     models, tracks = [], {IOU_ALONE: by_overlap}
@@ -175,11 +179,13 @@ def evaluate_mot(
             points.append(ThresholdPoint(threshold=threshold, idf1=idf1))
             progress(len(points), len(thresholds))
         tracks[name] = best
+        scores, by_sequence = scorer.score(best)
         models.append(
             ModelTracking(
                 model=name,
                 threshold=chosen,
-                scores=scorer.score(best),
+                scores=scores,
+                by_sequence=by_sequence,
                 thresholds=tuple(points),
                 gaps=tuple(gap_curve(detections, identities, embeddings)),
             )

@@ -29,6 +29,8 @@ from reid_edge.tracking.mot_folder import (
 
 EXTRA = "tracking"
 TRACKER = "tracker"
+# No sequence has an empty name.
+ALL = ""
 
 
 class TrackScores(Result):
@@ -80,45 +82,58 @@ class TrackScorer:
         Args:
             tracks: for each sequence the track of every detection, from 1.
         """
-        return float(self._combined(tracks, ["Identity"])["Identity"]["IDF1"])
+        return float(self._measure(tracks, ["Identity"])[ALL]["Identity"]["IDF1"])
 
-    def score(self, tracks: Sequence[Integers]) -> TrackScores:
+    def score(self, tracks: Sequence[Integers]) -> tuple[TrackScores, dict[str, TrackScores]]:
         """Measure tracks.
 
         Args:
             tracks: for each sequence the track of every detection, from 1.
 
+        Returns:
+            The scores over all sequences together, and those of each sequence by its name.
+
         Raises:
             DataError: TrackEval cannot read the ground truth.
         """
-        found = self._combined(tracks, ["HOTA", "CLEAR", "Identity", "Count"])
-        hota, clear, count = found["HOTA"], found["CLEAR"], found["Count"]
-        return TrackScores(
-            idf1=float(found["Identity"]["IDF1"]),
-            hota=float(np.mean(hota["HOTA"])),
-            detection_accuracy=float(np.mean(hota["DetA"])),
-            association_accuracy=float(np.mean(hota["AssA"])),
-            mota=float(clear["MOTA"]),
-            identity_switches=int(clear["IDSW"]),
-            identities=int(count["GT_IDs"]),
-            tracks=int(count["IDs"]),
-        )
+        found = self._measure(tracks, ["HOTA", "CLEAR", "Identity", "Count"])
+        scores = {
+            name: TrackScores(
+                idf1=float(part["Identity"]["IDF1"]),
+                hota=float(np.mean(part["HOTA"]["HOTA"])),
+                detection_accuracy=float(np.mean(part["HOTA"]["DetA"])),
+                association_accuracy=float(np.mean(part["HOTA"]["AssA"])),
+                mota=float(part["CLEAR"]["MOTA"]),
+                identity_switches=int(part["CLEAR"]["IDSW"]),
+                identities=int(part["Count"]["GT_IDs"]),
+                tracks=int(part["Count"]["IDs"]),
+            )
+            for name, part in found.items()
+        }
+        return scores.pop(ALL), scores
 
-    def _combined(self, tracks: Sequence[Integers], names: Sequence[str]) -> dict[str, Any]:
-        """Return what each measure gives over all sequences."""
+    def _measure(
+        self, tracks: Sequence[Integers], names: Sequence[str]
+    ) -> dict[str, dict[str, Any]]:
+        """Return what each measure gives, by its name, for each sequence and for all together."""
         quiet = {"PRINT_CONFIG": False}
         measures = {
             name: getattr(self._metrics, name)(*([quiet] if name in ("CLEAR", "Identity") else []))
             for name in names
         }
-        parts: dict[str, dict[str, Any]] = {name: {} for name in names}
+        found: dict[str, dict[str, Any]] = {}
         with TemporaryDirectory(prefix="reid-edge-") as folder:
             for sequence, numbers in zip(self._sequences, tracks, strict=True):
                 with _told_as_own(sequence):
                     data = self._read(sequence, numbers, Path(folder))
-                    for name, measure in measures.items():
-                        parts[name][sequence.name] = measure.eval_sequence(data)
-        return {name: measure.combine_sequences(parts[name]) for name, measure in measures.items()}
+                    found[sequence.name] = {
+                        name: measure.eval_sequence(data) for name, measure in measures.items()
+                    }
+        together = {
+            name: measure.combine_sequences({each: part[name] for each, part in found.items()})
+            for name, measure in measures.items()
+        }
+        return {**found, ALL: together}
 
     def _read(self, sequence: MotSequence, numbers: Integers, folder: Path) -> Any:
         """Let TrackEval read the ground truth and the tracks of a sequence."""

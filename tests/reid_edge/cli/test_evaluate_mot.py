@@ -66,12 +66,29 @@ def test_json_and_files(
     assert "# Cosine similarity 0.9500: best IDF1 on HAND-01" in text
 
 
+def test_a_given_threshold(
+    capsys: pytest.CaptureFixture[str], model: Path, sequence: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("trackeval")
+    code, out, _ = run(
+        capsys, "evaluate", "--mot", sequence, "--weights", model, "--json", "--threshold", "0.4",
+        "--output", tmp_path / "out",
+    )  # fmt: skip
+    assert code == 0
+    (measured,) = json.loads(out)["models"]
+    assert measured["threshold"] == 0.4
+    assert measured["thresholds"] == [{"threshold": 0.4, "idf1": 1.0}]
+    text = (tmp_path / "out" / "trackers" / "colour" / "deepstream-tracker.yml").read_text()
+    assert "# Cosine similarity 0.4000: --threshold\n" in text
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--re-rank"], "--re-rank is for --data; leave it out with --mot"),
         (["--as", "folders"], "--as is for --data; leave it out with --mot"),
         (["--store-threshold", "eer"], "--store-threshold is for --data"),
+        (["--threshold", "1.5"], "--threshold 1.5: a cosine similarity is between -1 and 1"),
         (["--batch-size", "0"], "--batch-size 0: expected 1 or more"),
     ],
 )
@@ -92,10 +109,11 @@ def test_two_models_need_sequences(
 ) -> None:
     code, _, err = run(capsys, "evaluate", "--data", tiny_market, "--weights", model, model)
     assert (code, err) == (2, "error: --weights names 2 models; expected one\n")
-    code, _, err = run(
-        capsys, "evaluate", "--data", tiny_market, "--weights", model, "--min-confidence", 0.5
-    )
-    assert (code, err) == (2, "error: --min-confidence is for --mot\n")
+    for option in ("--min-confidence", "--threshold"):
+        code, _, err = run(
+            capsys, "evaluate", "--data", tiny_market, "--weights", model, option, 0.5
+        )
+        assert (code, err) == (2, f"error: {option} is for --mot\n")
 
 
 def test_without_trackeval(model: Path, sequence: Path) -> None:

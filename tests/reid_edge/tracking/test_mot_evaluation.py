@@ -47,6 +47,7 @@ def test_persons_who_changed_places(tracked: Tracked) -> None:
     assert scores.mota == pytest.approx(1 - 2 / 16)
     assert (scores.identity_switches, scores.identities, scores.tracks) == (2, 2, 2)
     assert (control.model, control.threshold, control.thresholds) == ("IoU alone", None, ())
+    assert control.by_sequence == {"HAND-01": scores}
 
     scores = by_colour.scores
     assert (scores.idf1, scores.identity_switches, scores.tracks) == (1, 0, 2)
@@ -71,7 +72,7 @@ def test_a_missed_box_and_a_false_one(tmp_path: Path) -> None:
     truth = [(frame, 1, *LEFT, 1, 1, 1) for frame in (1, 2, 3, 4)]
     detections = [(frame, -1, *LEFT, 1) for frame in (1, 2, 4)] + [(2, -1, *RIGHT, 1)]
     sequence = _sequence(tmp_path, 4, truth, detections)
-    scores = TrackScorer([sequence]).score([np.array([1, 1, 2, 1])])
+    scores, _ = TrackScorer([sequence]).score([np.array([1, 1, 2, 1])])
     # 3 of 4 boxes, and 1 false one: 3 of 5. The track has 3 of the identity's 4 boxes.
     assert scores.idf1 == pytest.approx(3 / (3 + 0.5 * 1 + 0.5 * 1))
     assert scores.detection_accuracy == pytest.approx(3 / 5)
@@ -86,7 +87,8 @@ def test_hota_counts_how_well_boxes_fit(tmp_path: Path) -> None:
     left, top, width, height = LEFT
     # Half as high: an overlap of 0.5, which is enough for 10 of the 19 limits of 0.05 to 0.95.
     detections = [(frame, -1, left, top, width, height / 2, 1) for frame in (1, 2)]
-    scores = TrackScorer([_sequence(tmp_path, 2, truth, detections)]).score([np.array([1, 1])])
+    sequence = _sequence(tmp_path, 2, truth, detections)
+    scores, _ = TrackScorer([sequence]).score([np.array([1, 1])])
     assert scores.hota == pytest.approx(10 / 19)
     assert scores.idf1 == 1
 
@@ -95,10 +97,12 @@ def test_several_sequences_are_added_up(tmp_path: Path) -> None:
     box = [(1, 1, *LEFT, 1, 1, 1), (2, 1, *LEFT, 1, 1, 1)]
     detections = [(1, -1, *LEFT, 1), (2, -1, *LEFT, 1)]
     sequences = [_sequence(tmp_path / name, 2, box, detections) for name in ("a", "b")]
-    scores = TrackScorer(sequences).score([np.array([1, 1]), np.array([1, 2])])
+    scores, parts = TrackScorer(sequences).score([np.array([1, 1]), np.array([1, 2])])
     # 2 boxes of the first sequence and 1 of the second: 3 of 4.
     assert scores.idf1 == pytest.approx(3 / 4)
     assert (scores.identity_switches, scores.identities, scores.tracks) == (1, 2, 3)
+    assert {name: part.idf1 for name, part in parts.items()} == {"a": 1, "b": 0.5}
+    assert (parts["a"].hota, parts["b"].identity_switches) == (pytest.approx(1), 1)
 
 
 def test_what_does_not_count(tmp_path: Path) -> None:
@@ -106,7 +110,7 @@ def test_what_does_not_count(tmp_path: Path) -> None:
     truth = [(1, 1, *LEFT, 1, 1, 1), (1, 2, *RIGHT, 1, distractor, 1), ignored]
     detections = [(1, -1, *LEFT, 1), (1, -1, *RIGHT, 1)]
     sequence = _sequence(tmp_path, 1, truth, detections)
-    scores = TrackScorer([sequence]).score([np.array([1, 2])])
+    scores, _ = TrackScorer([sequence]).score([np.array([1, 2])])
     assert (scores.idf1, scores.identities, scores.tracks) == (1, 1, 1)
     assert identities_of(sequence, sequence.detections).tolist() == [1, -1]
 

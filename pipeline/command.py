@@ -84,6 +84,7 @@ def parse_arguments(arguments: Sequence[str], prog: str) -> argparse.Namespace:
         prog=prog,
         description="Make a person re-identification model small and fast, step by step.",
         epilog="Without --config it runs configs/quickstart.yaml on synthetic images.",
+        settings=known_settings,
     )
     parser.add_argument("--stages", help=f"comma-separated: {','.join(STAGES)}")
     add_config_option(parser)
@@ -95,6 +96,13 @@ def parse_arguments(arguments: Sequence[str], prog: str) -> argparse.Namespace:
     parser.add_argument("--report", action="store_true", help="show the tables of the run")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="settings")
     return parser.parse_intermixed_args(arguments)
+
+
+def known_settings() -> list[str]:
+    """Return the names of all settings."""
+    from pipeline.settings_io import setting_keys
+
+    return list(setting_keys())
 
 
 def add_config_option(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,5 @@
 """Reading settings: files, ``extends``, overrides, and errors that name the key."""
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from pipeline.settings.target import TAG_MARK
 from pipeline.shipped_configs import shipped_config
 from pipeline.stage import Stages
 from reid_edge.core.errors import PipelineError
+from reid_edge.core.suggestions import nearest_name
 
 # Limits of a YAML document; the largest configuration has 4 levels and some 100 values.
 MOST_LEVELS = 30
@@ -228,12 +228,9 @@ def _nearest(name: str, known: Sequence[str]) -> str:
     above = next((key for key in known if name.startswith(f"{key}.")), None)
     if above is not None:
         return f"; {above} is one value, see docs/reference/settings.md for what it may be"
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if not near:
-        leaf = name.rpartition(".")[2]
-        near = [key for key in known if key.rpartition(".")[2] == leaf][:1]
-    if near:
-        return f"; did you mean {near[0]!r}?"
+    near = nearest_name(name, known)
+    if near is not None:
+        return f"; did you mean {near!r}?"
     return "; see docs/reference/settings.md for all of them"
 
 

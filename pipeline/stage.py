@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pydantic import BaseModel, JsonValue
 
 from pipeline.run_dir import CHECKPOINT, RESERVED
 from reid_edge.core.errors import PipelineError
+from reid_edge.core.suggestions import did_you_mean
 from reid_edge.training.settings import DistillationSettings, TrainingSettings
 
 if TYPE_CHECKING:
@@ -376,8 +376,7 @@ class Stages:
             raise PipelineError(f"stages: expected some of {', '.join(self.names)}")
         for name in names:
             if name not in self.names:
-                near = difflib.get_close_matches(str(name), self.names, n=1)
-                hint = f"did you mean {near[0]!r}? " if near else ""
+                hint = did_you_mean(str(name), self.names)
                 raise PipelineError(
                     f"unknown stage {name!r}: {hint}stages are {', '.join(self.names)}"
                 )

@@ -1,6 +1,7 @@
 """The widths that a configuration asks for, iteration by iteration."""
 
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from prune.width_options import WidthOptions, shares_by_pattern, width_options
 from quantize.timing import Candidate, measure_latency
 from reid_edge.core.errors import PipelineError, PruneError
 from reid_edge.models.custom_widths import differing_form
-from reid_edge.models.registry import build_model
+from reid_edge.models.registry import ARCHITECTURES, build_model
 
 # Tracing and surgery are faster on small images; the result does not depend on the size.
 TRACE_SIZE = (64, 32)
@@ -148,16 +149,28 @@ def _stock_widths(config: Config, stage: str, source: nn.Module, name: str) -> d
     if differing:
         raise PipelineError(
             f"{stage}.target: {name} is no narrower {config.model.architecture}: {differing[0]!r} "
-            "is in one of them only; choose a target of the same family"
+            f"is in one of them only; {_choose_another(config, stage)}"
         )
     layer = differing_form(source, narrow)
     if layer is not None:
         raise PipelineError(
             f"{stage}.target: {name} is no narrower {config.model.architecture}: {layer!r} has "
-            "another stride or padding there; choose a target of the same family, or a share of "
-            "the channels, such as prune.target=0.5"
+            f"another stride or padding there; {_choose_another(config, stage)}"
         )
     return layer_widths(narrow)
+
+
+def _choose_another(config: Config, stage: str) -> str:
+    """Say which targets there are for an architecture."""
+    width = re.compile(r"_x\d_\d+")
+    variant = width.sub("", config.model.architecture)
+    narrower = [
+        name
+        for name in ARCHITECTURES
+        if name != config.model.architecture and width.sub("", name) == variant
+    ]
+    stock = f"{stage}.target={' or '.join(narrower)}, or " if narrower else ""
+    return f"choose {stock}a share of the channels, such as {stage}.target=0.5"
 
 
 def _widths_of_plan(

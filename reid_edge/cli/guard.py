@@ -3,17 +3,19 @@
 import argparse
 import logging
 import os
+import re
 import select
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from reid_edge.cli.interruption import Interruption
 from reid_edge.core.errors import DataError, ReidError, one_line
 from reid_edge.core.io import allow_any_file_name
 from reid_edge.core.openmp import limit_spinning
+from reid_edge.core.suggestions import nearest_name
 from reid_edge.data.paths import expand_home
 
 EXIT_BAD_INPUT = 2
@@ -22,12 +24,58 @@ LOG_WIDTH = 160
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that says in one line what is wrong."""
+    """A parser that says in one line what is wrong, and what was meant.
+
+    An option is never taken for another that begins with the same letters.
+
+    Args:
+        settings: returns the names of settings, which the command takes as ``name=value``.
+    """
+
+    def __init__(
+        self, *args: Any, settings: Callable[[], Iterable[str]] = tuple, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **{"allow_abbrev": False} | kwargs)
+        self._settings = settings
+        self._words: list[str] = []
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse a command line, and remember it for an error."""
+        self._words = list(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Print the line and exit."""
+        options = self._options()
+        given = (word.partition("=")[0] for word in self._words if word[:2] == "--" < word)
+        # First: what it stands for may be all that is missing.
+        unknown = next((word for word in given if word not in options), None)
+        choice = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)$", message)
+        if unknown:
+            name = unknown.lstrip("-")
+            option = nearest_name(name, [known.lstrip("-") for known in options])
+            setting = None if option else nearest_name(name, self._settings())
+            if option:
+                message = f"unknown option {unknown}: did you mean --{option}?"
+            elif setting:
+                message = f"unknown option {unknown}: did you mean the setting {setting}=VALUE?"
+        elif choice:
+            known = choice[2].replace("'", "")
+            near = nearest_name(choice[1], known.split(", "))
+            hint = f"did you mean {near!r}? " if near else ""
+            where = message.partition(": invalid choice")[0]
+            message = f"{where}: unknown {choice[1]!r}: {hint}known are {known}"
         say(f"error: {message}; see --help")
         sys.exit(EXIT_BAD_INPUT)
+
+    def _options(self) -> list[str]:
+        """Return the options of this parser, or those of the command that was given."""
+        options = [option for option in self._option_string_actions if option.startswith("--")]
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction) and self._words:
+                command = action.choices.get(self._words[0])
+                options += [] if command is None else command._options()
+        return options
 
 
 def path_argument(text: str) -> Path:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from reid_edge.core.errors import CheckpointError, ModelError
+from reid_edge.core.file_kinds import kind_of_file
 from reid_edge.core.model_file import Backend, LoadedModel, LoadOptions
 from reid_edge.core.packages import how_to_install, missing_packages
 from reid_edge.core.registry import Registry
@@ -80,8 +81,11 @@ def recognise(path: Path) -> Backend:
         if backend.recognise(path, head):
             return backend
         known.append(backend.description)
+    kind = kind_of_file(path)
+    found = f"is {kind}, " if kind else ""
     raise CheckpointError(
-        f"{path}: not a model file that is known; expected {', '.join(known[:-1])} or {known[-1]}"
+        f"{path}: {found}not a model file that is known; "
+        f"expected {', '.join(known[:-1])} or {known[-1]}"
     )
 
 

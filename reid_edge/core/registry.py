@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import import_module
@@ -10,6 +9,7 @@ from importlib.metadata import EntryPoint, distributions
 from typing import Generic, TypeVar
 
 from reid_edge.core.errors import ReidError
+from reid_edge.core.suggestions import did_you_mean
 
 T = TypeVar("T")
 
@@ -72,8 +72,7 @@ class Registry(Generic[T]):
         """
         if name in self._entries or name in self:
             return
-        near = difflib.get_close_matches(str(name), list(self), n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        hint = did_you_mean(str(name), self)
         raise self._error(f"unknown {self.kind} {name!r}: {hint}known are {', '.join(self)}")
 
     def load(self, name: str) -> T:

@@ -94,7 +94,15 @@ def split_by_identity(data: ReidData, share: float, seed: int) -> ReidData:
         by_person.setdefault(image.person, []).append(image)
     persons = sorted(by_person)
     if len(persons) < 2:
-        raise DataError(f"{data.root}: {len(persons)} identities cannot be split in two")
+        raise DataError(
+            f"{data.root}: {len(persons)} identities cannot be split in two; where all images have "
+            "one identity, the set is unlabelled: give each person a number or folder"
+        )
+    if all(len(members) == 1 for members in by_person.values()):
+        raise DataError(
+            f"{data.root}: every image has an identity of its own, so the set is unlabelled: give "
+            "the images of a person the same number or folder"
+        )
     count = min(max(1, round(share * len(persons))), len(persons) - 1)
     generator = np.random.default_rng(seed)
     chosen = {persons[index] for index in generator.permutation(len(persons))[:count]}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
 from reid_edge.core.errors import DataError
+from reid_edge.core.file_kinds import kind_of_file
 
 IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".png", ".bmp", ".webp", ".pgm", ".ppm", ".tif", ".tiff",
@@ -105,11 +106,11 @@ def existing_folder(path: Path) -> Path:
     """
     folder = expand_home(path)
     if not folder.is_dir():
-        raise DataError(
-            f"{folder}: is a file; expected a folder"
-            if folder.exists()
-            else f"{folder}: no such folder"
-        )
+        if not folder.exists():
+            raise DataError(f"{folder}: no such folder")
+        kind = kind_of_file(folder) or "a file"
+        hint = "; cut the persons out of its frames first" if "video" in kind else ""
+        raise DataError(f"{folder}: is {kind}; expected a folder{hint}")
     return folder
 
 

@@ -1,10 +1,10 @@
 """Reading a data set by name or declaration, and recognising one by what is in its folder."""
 
-import difflib
 from pathlib import Path
 
 from reid_edge.core.errors import DataError
 from reid_edge.core.progress import Progress
+from reid_edge.core.suggestions import did_you_mean
 from reid_edge.data.paths import existing_folder, expand_home, is_archive
 from reid_edge.data.reader import Reader
 from reid_edge.data.readers import READERS
@@ -40,9 +40,11 @@ def read_source(
     for option, value in options.items():
         if option not in reader.options:
             known = sorted(reader.options)
-            near = difflib.get_close_matches(option, known, n=1, cutoff=0.4)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            takes = f"{hint}known are {', '.join(known)}" if known else "it takes none"
+            takes = (
+                f"{did_you_mean(option, known)}known are {', '.join(known)}"
+                if known
+                else "it takes none"
+            )
             raise DataError(f"{reader.name} has no option {option!r}: {takes}")
         kind = type(reader.options[option])
         if type(value) is not kind:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from reid_edge.core.archive import find_damage
 from reid_edge.core.errors import CheckpointError
+from reid_edge.core.file_kinds import kind_of_file
 from reid_edge.core.io import write_torch
 from reid_edge.models.architecture import CLASSIFIER, Architecture
 from reid_edge.models.checkpoint_info import CheckpointInfo, parse_info
@@ -136,6 +137,11 @@ def read_torch_file(path: Path) -> dict[str, Any]:
     if not path.is_file():
         found = "is a folder" if path.is_dir() else "no such file"
         raise CheckpointError(f"{path}: {found}; give the path of a checkpoint")
+    kind = kind_of_file(path)
+    if kind is not None:
+        raise CheckpointError(
+            f"{path}: is {kind}, expected a checkpoint of PyTorch (.pt, .pth, .ckpt, .tar)"
+        )
     kinds = {type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32)}
     # One function under two names: numpy 2 pickles the first, numpy 1 the second.
     scalars = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("_core", "core")]

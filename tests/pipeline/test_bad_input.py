@@ -112,7 +112,7 @@ def test_folder_in_use(refused: Callable[..., str], tmp_path: Path) -> None:
 
 def test_wider_target(refused: Callable[..., str], tmp_path: Path) -> None:
     assert "target is wider than the source at 'conv1.conv': 64 > 32" in refused(
-        "prune.target=osnet_x1_0"
+        "model.architecture=osnet_x0_5", "prune.target=osnet_x1_0"
     )
     assert not (tmp_path / "run" / "train").exists()
 

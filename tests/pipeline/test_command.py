@@ -10,7 +10,7 @@ import torch
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 from torch.utils.data import DataLoader, Dataset
 
-from pipeline.command import run_guarded
+from pipeline.command import main, run_guarded
 from reid_edge.core.errors import DataError, one_line
 
 pytestmark = pytest.mark.medium
@@ -109,3 +109,22 @@ def test_a_reader_that_has_seen_enough_is_no_interruption() -> None:
     os.close(write)
     assert "interrupted" not in ended.stderr
     assert ended.returncode == 141
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--stage", "train"], "unknown option --stage: did you mean --stages?; see --help"),
+        (
+            ["--lr", "0.1"],
+            "unknown option --lr: did you mean the setting train.learning_rate=VALUE?",
+        ),
+    ],
+)
+def test_an_option_is_never_taken_for_another(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err

@@ -91,6 +91,27 @@ def test_check_as_another_data_set(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["evalute"], "unknown 'evalute': did you mean 'evaluate'? known are run, "),
+        (["test"], "unknown 'test': did you mean 'evaluate'? known are run, "),
+        (["xyz"], "unknown 'xyz': known are run, "),
+        (["evaluate", "--weight", "x"], "unknown option --weight: did you mean --weights?; see"),
+        (["verify", "--ckpt=x"], "unknown option --ckpt: did you mean --weights?; see --help"),
+        (["check", "--zzz", "."], "unrecognized arguments: --zzz; see --help"),
+    ],
+)
+def test_a_misspelt_command_line_is_told_what_was_meant(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
         (["check", "nowhere"], "error: nowhere: no such folder\n"),
         (["check", "file"], "error: file: is a file; expected a folder\n"),
         (["check", "a.zip"], "error: a.zip: an archive; unpack it with: reid-edge prepare "),

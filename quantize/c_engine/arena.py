@@ -22,9 +22,10 @@ def plan_arena(layers: Sequence[Layer], image: Plane) -> tuple[int, int]:
     """
     first, last = {image: 0}, {image: 0}
     for place, layer in enumerate(layers):
-        if layer.y is not None:
-            first.setdefault(layer.y, place)
-        for plane in (layer.y, *layer.inputs, *layer.gates):
+        for plane in (layer.y, layer.sums):
+            if plane is not None:
+                first.setdefault(plane, place)
+        for plane in (layer.y, layer.sums, *layer.inputs, *layer.gates):
             if plane is not None:
                 last[plane] = place
     placed: list[Plane] = []

@@ -90,6 +90,7 @@ class Layer:
         numbers: fields of the C struct; an offset is one of the weights' file.
         scratch: bytes of memory that it needs while it runs.
         macs: multiply-accumulates for one image.
+        sums: the plane of the sums of its output's channels, which it writes too, or None.
     """
 
     kind: Kind
@@ -100,6 +101,7 @@ class Layer:
     numbers: dict[str, int] = field(default_factory=dict)
     scratch: int = 0
     macs: int = 0
+    sums: Plane | None = None
 
 
 @dataclass

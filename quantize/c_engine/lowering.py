@@ -103,6 +103,7 @@ class _Lowering:
         self.terms: dict[Sum | Product, list[tuple[Value, Gate | None]]] = {}
         self.residuals: dict[Sum, tuple[Convolution, Value]] = {}
         self.depthwise_of: dict[Convolution, Convolution] = {}
+        self.channel_sums: dict[Value, Plane] = {}
         self.border = (0, 0)
 
     def lower(self) -> Program:
@@ -342,11 +343,11 @@ class _Lowering:
     def _layer(
         self, kind: Kind, name: str, y: Value | Plane | None, inputs: Iterable[Value | Plane],
         numbers: dict[str, int], *, scratch: int = 0, macs: int = 0,
-        gates: tuple[Plane | None, ...] = (),
+        gates: tuple[Plane | None, ...] = (), sums: Plane | None = None,
     ) -> None:  # fmt: skip
         planes = tuple(self._plane(x) if isinstance(x, Value) else x for x in inputs)
         out = self._plane(y) if isinstance(y, Value) else y
-        self.layers.append(Layer(kind, name, out, planes, gates, numbers, scratch, macs))
+        self.layers.append(Layer(kind, name, out, planes, gates, numbers, scratch, macs, sums))
 
     def _add_convolution(self, conv: Convolution, y: Value, other: Value | None) -> None:
         x, result = _quantized(conv.x), _quantized(y)
@@ -448,7 +449,17 @@ class _Lowering:
             # Two blocks of four rows with a column on each side, and sums of one block.
             scratch=8 * (width + 8) * channels + 4 * GROUP * (4 * width + 32) + 1024,
             macs=point.weight.size * pixels + depth.weight.size * pixels,
+            sums=self._sums_of(depth.y),
         )
+
+    def _sums_of(self, value: Value) -> Plane | None:
+        """Return memory for the sums of a value's channels, if a gate needs them."""
+        if all(gate.pooling.x is not value for gate in self.gates.values()):
+            return None
+        plane = Plane(f"sums of {value.name}", 1, 1, 4 * padded_channels(value.channels))
+        self.extra_planes.append(plane)
+        self.channel_sums[value] = plane
+        return plane
 
     def _add_depthwise(self, conv: Convolution) -> None:
         x, result = _quantized(conv.x), _quantized(conv.y)
@@ -527,7 +538,7 @@ class _Lowering:
             "GATE",
             gate.activation.name,
             plane,
-            [source],
+            [source, self.channel_sums[source]] if source in self.channel_sums else [source],
             {
                 "hidden": len(rows),
                 "channels": source.channels,

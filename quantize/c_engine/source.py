@@ -20,7 +20,7 @@ from reid_edge.core.io import written_whole
 from reid_edge.core.model_file import ModelMetadata
 
 # The parts of the source behind the tables, in order.
-KERNEL_PARTS = ("portable.c", "kernel_sets.c")
+KERNEL_PARTS = ("portable.c", "x86_begin.c", "avx512_vnni.c", "kernel_sets.c")
 PARTS = ("sha256.c", *KERNEL_PARTS, "layers.c", "images.c", "api.c")
 SOURCE, HEADER, WEIGHTS = "model.c", "model.h", "model.weights"
 TEST_IMAGES = 5
@@ -168,6 +168,7 @@ def _layer_text(layer: Layer, places: Mapping[Plane, int]) -> str:
         "inputs": _array(places[plane] for plane in layer.inputs),
         "gates": _array(-1 if plane is None else places[plane] for plane in gates),
         "input_count": len(layer.inputs),
+        "sums": -1 if layer.sums is None else places[layer.sums],
         **{name: value for name, value in layer.numbers.items() if value},
     }
     written = ", ".join(f".{name} = {value}" for name, value in fields.items())

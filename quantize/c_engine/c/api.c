@@ -65,6 +65,7 @@ int reid_embed(reid_model *model, reid_format format, const void *images, size_t
             take_bytes(model, (const uint8_t *)images + start, (int32_t)height, (int32_t)width,
                 (format == REID_BGR) != MODEL_IS_BGR);
         run_layers(model, embeddings + i * REID_SIZE);
+        model->kernels->finish();
     }
     return REID_OK;
 }

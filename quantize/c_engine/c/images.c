@@ -11,19 +11,28 @@ static uint8_t *image_row(const run_state *run, int32_t row)
         + ((size_t)(row + BORDER_TOP) * image->width + BORDER_LEFT) * 4;
 }
 
-static void clear_image(const run_state *run)
+/* The planes of other layers have been where the border is. */
+static void clear_border(const run_state *run)
 {
     const plane *image = &PLANES[IMAGE_PLANE];
-    memset(pixels_of(run, IMAGE_PLANE), image->zero, (size_t)image->height * image->width * 4);
+    uint8_t *start = pixels_of(run, IMAGE_PLANE);
+    size_t row_bytes = (size_t)image->width * 4, behind = BORDER_LEFT + REID_WIDTH;
+    memset(start, image->zero, BORDER_TOP * row_bytes);
+    for (int32_t row = 0; row < REID_HEIGHT; row++) {
+        uint8_t *line = start + (size_t)(BORDER_TOP + row) * row_bytes;
+        memset(line, image->zero, (size_t)BORDER_LEFT * 4);
+        memset(line + behind * 4, image->zero, row_bytes - behind * 4);
+    }
+    memset(start + (size_t)(BORDER_TOP + REID_HEIGHT) * row_bytes, image->zero,
+        (size_t)(image->height - BORDER_TOP - REID_HEIGHT) * row_bytes);
 }
 
 static void take_floats(const run_state *run, const float *image)
 {
-    clear_image(run);
+    clear_border(run);
     for (int32_t row = 0; row < REID_HEIGHT; row++)
-        for (int32_t colour = 0; colour < 3; colour++)
-            run->kernels->quantize(image + ((size_t)colour * REID_HEIGHT + row) * REID_WIDTH,
-                REID_WIDTH, IMAGE_FACTOR, PLANES[IMAGE_PLANE].zero, image_row(run, row) + colour);
+        run->kernels->quantize(image + (size_t)row * REID_WIDTH, (ptrdiff_t)REID_HEIGHT * REID_WIDTH,
+            REID_WIDTH, IMAGE_FACTOR, PLANES[IMAGE_PLANE].zero, image_row(run, row));
 }
 
 /* Bytes of three colours through the table that normalises and quantizes them. */
@@ -140,7 +149,7 @@ static void take_resized(
 static void take_bytes(
     const run_state *run, const uint8_t *image, int32_t height, int32_t width, int swapped)
 {
-    clear_image(run);
+    clear_border(run);
     if (height != REID_HEIGHT || width != REID_WIDTH) {
         take_resized(run, image, height, width, swapped);
         return;

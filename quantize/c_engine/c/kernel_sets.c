@@ -1,5 +1,8 @@
 /* All kernels, the fastest first. */
 
 static const kernel_set *const KERNEL_SETS[] = {
+#ifdef X86_KERNELS
+    &AVX512_VNNI,
+#endif
     &PORTABLE,
 };

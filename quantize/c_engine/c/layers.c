@@ -130,6 +130,7 @@ static void run_light(const run_state *run, const layer *one)
         .out = rescaling_of(
             run, one->depth_bias, one->depth_shift, one->depth_multiplier, y->zero),
         .y = pixels_of(run, one->y), .scratch = scratch_of(run),
+        .channel_sums = one->sums < 0 ? NULL : (int32_t *)(void *)pixels_of(run, one->sums),
     };
     run->kernels->light(&job);
 }

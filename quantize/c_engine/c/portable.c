@@ -168,21 +168,27 @@ static void portable_channel_sums(
 }
 
 /* A number that is not one becomes the smallest. */
-static void portable_quantize(
-    const float *x, int32_t count, float factor, int32_t zero, uint8_t *y)
+static uint8_t quantized(float x, float factor, int32_t zero)
 {
-    float low = (float)-zero, high = (float)(255 - zero);
-    for (int32_t i = 0; i < count; i++) {
-        float steps = x[i] * factor;
-        steps = steps > low ? steps : low;
-        steps = steps < high ? steps : high;
-        y[4 * i] = (uint8_t)(zero + (int32_t)lrintf(steps));
-    }
+    float steps = x * factor, low = (float)-zero, high = (float)(255 - zero);
+    steps = steps > low ? steps : low;
+    steps = steps < high ? steps : high;
+    return (uint8_t)(zero + (int32_t)lrintf(steps));
 }
+
+static void portable_quantize(const float *x, ptrdiff_t colour, int32_t count, float factor,
+    int32_t zero, uint8_t *y)
+{
+    for (int32_t i = 0; i < count; i++, y += 4)
+        for (int32_t c = 0; c < 3; c++)
+            y[c] = quantized(x[c * colour + i], factor, zero);
+}
+
+static void nothing(void) {}
 
 static int always(void) { return 1; }
 
 static const kernel_set PORTABLE = {
     "portable", always, portable_multiply, portable_light, portable_depthwise, portable_max_pool,
-    portable_sum, portable_channel_sums, portable_quantize,
+    portable_sum, portable_channel_sums, portable_quantize, nothing,
 };

@@ -25,6 +25,7 @@ typedef struct {
     layer_kind kind;
     int32_t y;
     int32_t inputs[MOST_INPUTS], gates[MOST_INPUTS];
+    int32_t sums; /* plane of the sums of y's channels, or -1 */
     int32_t input_count;
     int32_t kernel_height, kernel_width, stride_y, stride_x, dilation_y, dilation_x;
     int32_t pad_top, pad_left, pad_bottom, pad_right;
@@ -109,6 +110,8 @@ typedef struct {
     void (*max_pool)(const windows *);
     void (*sum)(const weighted_sum *);
     void (*channel_sums)(const uint8_t *x, int32_t pixels, int32_t channels, int32_t *sums);
-    /* Floats of one row and one colour to every fourth byte. */
-    void (*quantize)(const float *x, int32_t count, float factor, int32_t zero, uint8_t *y);
+    /* A row of floats, whose colours are `colour` numbers apart, to four bytes a pixel. */
+    void (*quantize)(const float *x, ptrdiff_t colour, int32_t count, float factor, int32_t zero,
+        uint8_t *y);
+    void (*finish)(void); /* called after each image */
 } kernel_set;

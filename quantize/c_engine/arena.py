@@ -8,6 +8,7 @@ from quantize.c_engine.engine_layers import ALIGNMENT, Layer, Plane
 
 # Kernels may read whole blocks of pixels behind a plane's end, and never use what is there.
 SLACK = 4096
+SLACK_PIXELS = 32
 
 
 def plan_arena(layers: Sequence[Layer], image: Plane) -> tuple[int, int]:
@@ -44,7 +45,8 @@ def plan_arena(layers: Sequence[Layer], image: Plane) -> tuple[int, int]:
         plane.offset = offset
         placed.append(plane)
     scratch = max(plane.offset + _room(plane) for plane in placed)
-    return scratch + _aligned(max(layer.scratch for layer in layers)) + SLACK, scratch
+    behind = max(SLACK, SLACK_PIXELS * max(plane.channels for plane in placed))
+    return scratch + _aligned(max(layer.scratch for layer in layers)) + behind, scratch
 
 
 def _room(plane: Plane) -> int:

@@ -2,6 +2,7 @@
 
 static const kernel_set *const KERNEL_SETS[] = {
 #ifdef X86_KERNELS
+    &AMX,
     &AVX512_VNNI,
 #endif
     &PORTABLE,

@@ -731,6 +731,7 @@ def _packed_weights(weight: NDArray[np.int8], channels: int, *, joined: bool) ->
     pixels = np.zeros((count, rows, columns, channels), np.int8)
     pixels[..., :inside] = weight.transpose(0, 2, 3, 1)
     taps = pixels.reshape(count, rows, -1) if joined else pixels.reshape(count, rows * columns, -1)
-    whole = padded(padded(taps, GROUP, axis=2))
+    # A row of seven pixels of an image stays as it is.
+    whole = padded(padded(taps, 4 if taps.shape[2] == 28 else GROUP, axis=2))
     split = whole.reshape(-1, GROUP, whole.shape[1], whole.shape[2] // 4, 4)
     return np.ascontiguousarray(split.transpose(0, 2, 3, 1, 4))

@@ -41,9 +41,12 @@ def build(folder: Path, compiler: Sequence[str], *, flags: Sequence[str] = FLAGS
     Raises:
         QuantizeError: the compiler fails, or the test program does.
     """
-    library = [*compiler, *flags, "-shared", "-fPIC", "-include", "metadata.h", "-o", LIBRARY]
-    _run([*library, "model.c", "library.c", "-lm"], folder, "the C compiler fails")
-    _run([*compiler, *flags, "-o", TEST_PROGRAM, "model.c", "test.c", "-lm"], folder, "cannot link")
+    command, both = [*compiler, *flags], ["-fPIC", "-c", "-o", "model.o", "model.c"]
+    library = ["-shared", "-fPIC", "-include", "metadata.h", "-o", LIBRARY, "library.c"]
+    _run([*command, *both], folder, "the C compiler fails")
+    _run([*command, *library, "model.o", "-lm"], folder, "the C compiler fails")
+    _run([*command, "-o", TEST_PROGRAM, "test.c", "model.o", "-lm"], folder, "the C compiler fails")
+    (folder / "model.o").unlink()
     (folder / TEST_BITS).unlink(missing_ok=True)
     program = str((folder / TEST_PROGRAM).resolve())
     _run([program], folder, "its kernels differ")

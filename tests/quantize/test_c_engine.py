@@ -4,6 +4,7 @@ import ctypes
 import json
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from quantize.c_engine.qdq_reader import read_network
 from quantize.c_engine.source import SampleData, write_folder
 from quantize.c_engine.toolchain import build, find_compiler
 from quantize.deployment import export
+from quantize.exporters.c_source import write_engine
 from quantize.exporters.onnx_float import onnx_session, save_onnx
 from quantize.exporters.onnx_int8 import quantize_onnx
 from reid_edge.core.errors import CheckpointError, ModelError, QuantizeError
@@ -125,6 +127,33 @@ def test_batches_and_threads_do_not_change_a_bit(exported: Path, images: Tensor)
     assert np.array_equal(np.concatenate([load(path, ONE_THREAD).embed(given[:1])]), whole[:1])
     assert np.array_equal(load(path, LoadOptions(threads=3)).embed(given), whole)
     assert np.array_equal(load(path, LoadOptions(threads=3)).embed(given[:2]), whole[:2])
+
+
+KERNELS = ["avx2", "avx_vnni", "avx512_vnni", "amx", "neon_dotprod", "neon_i8mm"]
+
+
+def same_bits_by_kernel(path: Path, images: NDArray[np.float32]) -> dict[str, bool]:
+    """Return which kernels of this processor give the bits of the portable ones."""
+    expected = load(path, ONE_THREAD, "portable").embed(images)
+    found = {}
+    for name in KERNELS:
+        with suppress(ModelError):
+            found[name] = np.array_equal(load(path, ONE_THREAD, name).embed(images), expected)
+    return found
+
+
+def test_all_kernels_give_the_same_bits(exported: Path, images: Tensor) -> None:
+    extremes = images.numpy().copy()
+    extremes[0], extremes[1], extremes[2] = 1e30, -1e30, np.nan
+    same = same_bits_by_kernel(exported / "model.so", np.concatenate([images.numpy(), extremes]))
+    assert all(same.values()), same
+    flags = Path("/proc/cpuinfo").read_text()
+    assert "avx512_vnni" not in flags or "avx512_vnni" in same
+
+
+def test_kernels_of_no_such_name(exported: Path) -> None:
+    with pytest.raises(ModelError, match=r"model\.so: the processor does not have these kernels"):
+        load(exported / "model.so", ONE_THREAD, "mmx")
 
 
 def test_the_folder_says_what_it_is(exported: Path) -> None:
@@ -248,6 +277,17 @@ def test_layers_of_every_kind(tmp_path: Path) -> None:
     kinds = {layer.kind for layer in lower(read_network(int8_file)).layers}
     assert kinds >= {"CONVOLUTION", "DEPTHWISE", "LIGHT", "GATE", "SUM", "NORM", "TABLE"}
     assert compare_with_onnx(int8_file, images, tmp_path / "c") > 0.99
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [(54, 38), (33, 21), (128, 96)])
+def test_layers_of_every_kind_give_the_same_bits(tmp_path: Path, size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    images = torch.randn(6, 3, *size)
+    int8_file = as_int8(Everything(), images, tmp_path)
+    write_engine(int8_file, images, tmp_path / "model.so")
+    same = same_bits_by_kernel(tmp_path / "model.so", images.numpy())
+    assert all(same.values()), same
 
 
 class Flat(nn.Module):

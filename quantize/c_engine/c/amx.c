@@ -6,6 +6,7 @@
 #pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,amx-tile,amx-int8"))), apply_to = function)
 #else
 #pragma GCC push_options
+#pragma GCC optimize("no-tree-pre") /* or the sums do not stay in registers */
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,amx-tile,amx-int8")
 #endif
 
@@ -16,6 +17,7 @@ static int32_t tile_bytes(int32_t row_bytes)
 {
     return row_bytes % 64 == 0 ? 64
         : row_bytes < 64       ? row_bytes
+        : row_bytes % 16       ? 28
         : row_bytes % 48 == 0  ? 48
         : row_bytes % 32 == 0  ? 32
                                : 16;
@@ -41,69 +43,66 @@ static void configure_tiles(int32_t bytes)
     _tile_loadconfig(&tiles);
 }
 
-/* 32 pixels and two groups: sums by group, pixel, output. */
-INLINE void tiles_2x2(const products *job, const uint8_t *x, int32_t group, int32_t bytes,
-    const int NR, int32_t (*sums)[2 * TILE_PIXELS][GROUP])
-{
-    ptrdiff_t whole = (ptrdiff_t)job->taps * job->row_bytes * 16;
-    const int8_t *w = job->weights + group * whole;
-    const int32_t *bias = job->out.bias + GROUP * group;
-    _tile_loadd(0, bias, 0);
-    _tile_loadd(1, bias, 0);
-    if (NR == 2) {
-        _tile_loadd(2, bias + GROUP, 0);
-        _tile_loadd(3, bias + GROUP, 0);
-    }
-    for (int32_t tap = 0; tap < job->taps; tap++)
-        for (int32_t i = 0; i < job->row_bytes; i += bytes, w += 16 * bytes) {
-            const uint8_t *from = x + job->tap[tap] + i;
-            _tile_loadd(4, from, job->x_stride);
-            _tile_loadd(5, from + TILE_PIXELS * job->x_stride, job->x_stride);
-            _tile_loadd(6, w, 64);
-            _tile_dpbusd(0, 4, 6);
-            _tile_dpbusd(1, 5, 6);
-            if (NR == 2) {
-                _tile_loadd(7, w + whole, 64);
-                _tile_dpbusd(2, 4, 7);
-                _tile_dpbusd(3, 5, 7);
-            }
-        }
-    _tile_stored(0, sums[0][0], 64);
-    _tile_stored(1, sums[0][TILE_PIXELS], 64);
-    if (NR == 2) {
-        _tile_stored(2, sums[1][0], 64);
-        _tile_stored(3, sums[1][TILE_PIXELS], 64);
-    }
-}
+typedef int32_t tile_sums[2][2 * TILE_PIXELS][GROUP];
 
-/* As bytes, four vectors at a time. */
-INLINE void store_tiles(const products *job, int32_t pixel, int32_t group, const int NR,
-    int32_t (*sums)[2 * TILE_PIXELS][GROUP])
+/* From sums of 32 pixels, as many as fill a register. */
+INLINE void store_tiles(
+    const output_512 *to, int32_t pixel, int32_t m, const int NR, int32_t (*sums)[2 * TILE_PIXELS][GROUP])
 {
-    for (int32_t m = 0; m < 2 * TILE_PIXELS; m += 4 / NR) {
-        __m512i loaded[4];
+    __m512i loaded[4];
+    UNROLLED
+    for (int i = 0; i < 4 / NR; i++)
         UNROLLED
-        for (int i = 0; i < 4 / NR; i++)
-            UNROLLED
-            for (int r = 0; r < NR; r++)
-                loaded[i * NR + r] = _mm512_load_si512(sums[r][m + i]);
-        store_512(job, pixel + m, group, 4 / NR, NR, loaded);
-    }
+        for (int r = 0; r < NR; r++)
+            loaded[i * NR + r] = _mm512_load_si512(sums[r][m + i]);
+    if (to->residual)
+        store_512(to, pixel + m, 4 / NR, NR, 1, loaded);
+    else
+        store_512(to, pixel + m, 4 / NR, NR, 0, loaded);
 }
 
+/* Blocks of 32 pixels and NR groups. */
 INLINE void amx_groups(const products *job, int32_t group, int32_t bytes, const int NR)
 {
-    /* While one half is written, the other one is read. */
-    int32_t sums[2][2][2 * TILE_PIXELS][GROUP] __attribute__((aligned(64)));
-    int32_t before = -1, half = 0, block = 2 * TILE_PIXELS;
-    for (int32_t i = 0; i < job->pixels; i += block, half ^= 1) {
-        int32_t pixel = i + block > job->pixels ? job->pixels - block : i;
-        tiles_2x2(job, job->x + pixel * job->x_stride, group, bytes, NR, sums[half]);
-        if (before >= 0)
-            store_tiles(job, before, group, NR, sums[half ^ 1]);
-        before = pixel;
+    tile_sums sums __attribute__((aligned(64)));
+    output_512 to = output_of_512(job, group, NR);
+    KEPT_IN_MEMORY(to);
+    const int32_t *bias = job->out.bias + GROUP * group, block = 2 * TILE_PIXELS;
+    int32_t taps = job->taps, row_bytes = job->row_bytes, pixels = job->pixels;
+    ptrdiff_t whole = (ptrdiff_t)taps * row_bytes * 16, stride = job->x_stride;
+    for (int32_t i = 0; i < pixels; i += block) {
+        int32_t pixel = i + block > pixels ? pixels - block : i;
+        const uint8_t *x = job->x + pixel * stride;
+        const int8_t *w = job->weights + group * whole;
+        _tile_loadd(0, bias, 0);
+        _tile_loadd(1, bias, 0);
+        if (NR == 2) {
+            _tile_loadd(2, bias + GROUP, 0);
+            _tile_loadd(3, bias + GROUP, 0);
+        }
+        for (int32_t tap = 0; tap < taps; tap++)
+            for (int32_t j = 0; j < row_bytes; j += bytes, w += 16 * bytes) {
+                const uint8_t *from = x + job->tap[tap] + j;
+                _tile_loadd(6, w, 64);
+                _tile_loadd(4, from, stride);
+                _tile_dpbusd(0, 4, 6);
+                _tile_loadd(5, from + TILE_PIXELS * stride, stride);
+                _tile_dpbusd(1, 5, 6);
+                if (NR == 2) {
+                    _tile_loadd(7, w + whole, 64);
+                    _tile_dpbusd(2, 4, 7);
+                    _tile_dpbusd(3, 5, 7);
+                }
+            }
+        _tile_stored(0, sums[0][0], 64);
+        _tile_stored(1, sums[0][TILE_PIXELS], 64);
+        if (NR == 2) {
+            _tile_stored(2, sums[1][0], 64);
+            _tile_stored(3, sums[1][TILE_PIXELS], 64);
+        }
+        for (int32_t m = 0; m < block; m += 4 / NR)
+            store_tiles(&to, pixel, m, NR, sums);
     }
-    store_tiles(job, before, group, NR, sums[half ^ 1]);
 }
 
 static void amx_groups2(const products *job, int32_t group, int32_t bytes)

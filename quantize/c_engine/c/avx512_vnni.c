@@ -5,6 +5,7 @@
 #pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"))), apply_to = function)
 #else
 #pragma GCC push_options
+#pragma GCC optimize("no-tree-pre") /* or the sums do not stay in registers */
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")
 #endif
 
@@ -50,9 +51,10 @@ INLINE __m512i quad_512(const uint8_t *x)
 }
 
 /* Sums of MR pixels and NR groups. Pixels are at x[m / 3] + m % 3 * stride, so that few registers
-   address them. */
+   address them. A row of taps is a multiple of 4 * QUADS bytes: with a loop for the rest, the sums
+   would not stay in registers. */
 INLINE void dots_512(const uint8_t *const *x, ptrdiff_t stride, const products *job, int32_t group,
-    const int MR, const int NR, __m512i *sums)
+    const int QUADS, const int MR, const int NR, __m512i *sums)
 {
     ptrdiff_t whole = (ptrdiff_t)job->taps * job->row_bytes * 16;
     const int8_t *w = job->weights + group * whole;
@@ -61,9 +63,9 @@ INLINE void dots_512(const uint8_t *const *x, ptrdiff_t stride, const products *
         UNROLLED
         for (int i = 0; i < (MR + 2) / 3; i++)
             p[i] = x[i] + job->tap[tap];
-        for (int32_t i = 0; i < job->row_bytes; i += 16) {
+        for (int32_t i = 0; i < job->row_bytes; i += 4 * QUADS) {
             UNROLLED
-            for (int quad = 0; quad < 4; quad++) {
+            for (int quad = 0; quad < QUADS; quad++) {
                 __m512i weights[4];
                 UNROLLED
                 for (int r = 0; r < NR; r++)
@@ -77,73 +79,92 @@ INLINE void dots_512(const uint8_t *const *x, ptrdiff_t stride, const products *
                             _mm512_dpbusd_epi32(sums[m * NR + r], pixel, weights[r]);
                 }
             }
-            w += 256;
+            w += 64 * QUADS;
             UNROLLED
             for (int j = 0; j < (MR + 2) / 3; j++)
-                p[j] += 16;
+                p[j] += 4 * QUADS;
         }
     }
 }
 
-/* Adds what a residual counts to the sums of one pixel and group. */
-INLINE __m512i with_residual_512(__m512i sums, const products *job, ptrdiff_t place, int32_t channel)
+/* What turns the sums of up to four groups into bytes. It is read once: the compiler has to assume
+   that a byte that is written changes what it could read again. */
+typedef struct {
+    __m512i shift[4], factor[4], first, second, zero;
+    uint8_t *y;
+    const uint8_t *residual;
+    ptrdiff_t stride;
+} output_512;
+
+INLINE output_512 output_of_512(const products *job, int32_t group, const int NR)
 {
-    if (!job->residual)
-        return sums;
-    __m512i x = _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)(job->residual + place)));
-    return _mm512_dpwssd_epi32(sums, x, _mm512_loadu_si512(job->residual_factor + channel));
+    output_512 out;
+    int32_t channel = GROUP * group;
+    const int16_t *multiplier = job->out.multiplier + channel;
+    UNROLLED
+    for (int r = 0; r < NR; r++) {
+        out.shift[r] = _mm512_loadu_si512(job->out.shift + channel + GROUP * r);
+        if (job->residual)
+            out.factor[r] = _mm512_loadu_si512(job->residual_factor + channel + GROUP * r);
+    }
+    out.first = paired_512(multiplier, multiplier + (NR > 1 ? GROUP : 0));
+    out.second = out.first;
+    if (NR > 2)
+        out.second = paired_512(multiplier + 2 * GROUP, multiplier + (NR - 1) * GROUP);
+    out.zero = _mm512_set1_epi16((int16_t)job->out.zero);
+    out.y = job->y + channel;
+    out.residual = job->residual ? job->residual + channel : NULL;
+    out.stride = job->y_stride;
+    return out;
 }
 
 /* Sums of MR pixels and NR groups to bytes. */
-INLINE void store_512(const products *job, int32_t pixel, int32_t group, const int MR, const int NR,
-    __m512i *sums)
+INLINE void store_512(const output_512 *to, int32_t pixel, const int MR, const int NR,
+    const int RESIDUAL, __m512i *sums)
 {
-    int32_t channel = GROUP * group;
-    const int16_t *multiplier = job->out.multiplier + channel;
-    __m512i zero = _mm512_set1_epi16((int16_t)job->out.zero), shift[4];
-    UNROLLED
-    for (int r = 0; r < NR; r++)
-        shift[r] = _mm512_loadu_si512(job->out.shift + channel + GROUP * r);
+    ptrdiff_t stride = to->stride;
+    uint8_t *y = to->y + pixel * stride;
+    const uint8_t *x = RESIDUAL ? to->residual + pixel * stride : NULL;
     UNROLLED
     for (int m = 0; m < MR; m++)
         UNROLLED
         for (int r = 0; r < NR; r++) {
-            ptrdiff_t place = (pixel + m) * job->y_stride + channel + GROUP * r;
-            sums[m * NR + r] = _mm512_srav_epi32(
-                with_residual_512(sums[m * NR + r], job, place, channel + GROUP * r), shift[r]);
+            __m512i sum = sums[m * NR + r];
+            if (RESIDUAL)
+                sum = _mm512_dpwssd_epi32(sum,
+                    _mm512_cvtepu8_epi32(
+                        _mm_loadu_si128((const void *)(x + m * stride + GROUP * r))),
+                    to->factor[r]);
+            sums[m * NR + r] = _mm512_srav_epi32(sum, to->shift[r]);
         }
-    uint8_t *y = job->y + pixel * job->y_stride + channel;
-    ptrdiff_t stride = job->y_stride;
     if (NR >= 3) {
-        __m512i ab = paired_512(multiplier, multiplier + GROUP);
-        __m512i cd = paired_512(multiplier + 2 * GROUP, multiplier + (NR - 1) * GROUP);
         UNROLLED
         for (int m = 0; m < MR; m++) {
             __m512i *s = sums + m * NR;
-            __m512i out = in_order_512(quarters_512(s[0], s[1], s[2], s[NR - 1], ab, cd, zero));
+            __m512i out = in_order_512(
+                quarters_512(s[0], s[1], s[2], s[NR - 1], to->first, to->second, to->zero));
             if (NR == 4)
                 _mm512_storeu_si512(y + m * stride, out);
             else
                 _mm512_mask_storeu_epi8(y + m * stride, 0xffffffffffff, out);
         }
     } else if (NR == 2) {
-        __m512i ab = paired_512(multiplier, multiplier + GROUP);
         UNROLLED
         for (int m = 0; m < MR; m += 2) {
             __m512i *s = sums + m * 2, *t = m + 1 < MR ? s + 2 : s;
-            __m512i out = in_order_512(quarters_512(s[0], s[1], t[0], t[1], ab, ab, zero));
+            __m512i out = in_order_512(
+                quarters_512(s[0], s[1], t[0], t[1], to->first, to->first, to->zero));
             _mm256_storeu_si256((void *)(y + m * stride), _mm512_castsi512_si256(out));
             if (m + 1 < MR)
                 _mm256_storeu_si256(
                     (void *)(y + (m + 1) * stride), _mm512_extracti64x4_epi64(out, 1));
         }
     } else {
-        __m512i aa = paired_512(multiplier, multiplier);
         UNROLLED
         for (int m = 0; m < MR; m += 4) {
             __m512i *s = sums + m;
             __m512i out = in_order_512(quarters_512(s[0], s[MR > 1 ? 1 : 0], s[MR > 1 ? 2 : 0],
-                s[MR > 1 ? 3 : 0], aa, aa, zero));
+                s[MR > 1 ? 3 : 0], to->first, to->first, to->zero));
             _mm_storeu_si128((void *)(y + m * stride), _mm512_castsi512_si128(out));
             if (MR > 1) {
                 _mm_storeu_si128(
@@ -157,8 +178,8 @@ INLINE void store_512(const products *job, int32_t pixel, int32_t group, const i
     }
 }
 
-INLINE void block_512(
-    const products *job, int32_t pixel, int32_t group, const int MR, const int NR)
+INLINE void block_512(const products *job, const output_512 *to, const int32_t *bias,
+    int32_t pixel, int32_t group, const int QUADS, const int MR, const int NR, const int RESIDUAL)
 {
     __m512i sums[24];
     const uint8_t *x[8];
@@ -169,44 +190,67 @@ INLINE void block_512(
     for (int m = 0; m < MR; m++)
         UNROLLED
         for (int r = 0; r < NR; r++)
-            sums[m * NR + r] = job->sums
-                ? _mm512_setzero_si512()
-                : _mm512_loadu_si512(job->out.bias + GROUP * (group + r));
-    dots_512(x, job->x_stride, job, group, MR, NR, sums);
-    if (job->sums) {
-        UNROLLED
-        for (int m = 0; m < MR; m++)
-            UNROLLED
-            for (int r = 0; r < NR; r++)
-                _mm512_storeu_si512(job->sums
-                        + ((size_t)(pixel + m) * job->groups + group + r) * GROUP,
-                    sums[m * NR + r]);
-        return;
-    }
-    store_512(job, pixel, group, MR, NR, sums);
+            sums[m * NR + r] = _mm512_loadu_si512(bias + GROUP * r);
+    dots_512(x, job->x_stride, job, group, QUADS, MR, NR, sums);
+    store_512(to, pixel, MR, NR, RESIDUAL, sums);
 }
 
 /* All pixels of NR groups, in blocks; the last block begins earlier, and computes some again. */
-INLINE void groups_512(const products *job, int32_t group, const int MR, const int NR)
+INLINE void groups_512(
+    const products *job, int32_t group, const int QUADS, const int MR, const int NR,
+    const int RESIDUAL)
 {
     int32_t pixels = job->pixels;
+    const int32_t *bias = job->out.bias + GROUP * group;
+    output_512 to = output_of_512(job, group, NR);
+    KEPT_IN_MEMORY(to);
     if (pixels < MR) {
         for (int32_t pixel = 0; pixel < pixels; pixel++)
-            block_512(job, pixel, group, 1, NR);
+            block_512(job, &to, bias, pixel, group, QUADS, 1, NR, RESIDUAL);
         return;
     }
     for (int32_t pixel = 0; pixel < pixels; pixel += MR)
-        block_512(job, pixel + MR > pixels ? pixels - MR : pixel, group, MR, NR);
+        block_512(
+            job, &to, bias, pixel + MR > pixels ? pixels - MR : pixel, group, QUADS, MR, NR,
+            RESIDUAL);
 }
 
-static void groups4_512(const products *job, int32_t group) { groups_512(job, group, 6, 4); }
-static void groups3_512(const products *job, int32_t group) { groups_512(job, group, 8, 3); }
-static void groups2_512(const products *job, int32_t group) { groups_512(job, group, 12, 2); }
-static void groups1_512(const products *job, int32_t group) { groups_512(job, group, 16, 1); }
+/* Rows of taps are multiples of 28 bytes in a first layer of 7 x 7, else of 16. */
+INLINE void rows_of_512(const products *job, int32_t group, const int MR, const int NR)
+{
+    if (job->row_bytes % 16)
+        groups_512(job, group, 7, MR, NR, 0);
+    else if (job->residual)
+        groups_512(job, group, 4, MR, NR, 1);
+    else
+        groups_512(job, group, 4, MR, NR, 0);
+}
+
+static void groups4_512(const products *job, int32_t group) { rows_of_512(job, group, 6, 4); }
+static void groups3_512(const products *job, int32_t group) { rows_of_512(job, group, 8, 3); }
+static void groups2_512(const products *job, int32_t group) { rows_of_512(job, group, 12, 2); }
+static void groups1_512(const products *job, int32_t group) { rows_of_512(job, group, 16, 1); }
+
+/* Sums as they are, of few pixels. */
+static void raw_sums_512(const products *job)
+{
+    for (int32_t pixel = 0; pixel < job->pixels; pixel++)
+        for (int32_t group = 0; group < job->groups; group++) {
+            __m512i sums[1] = {_mm512_setzero_si512()};
+            const uint8_t *x[1] = {job->x + pixel * job->x_stride};
+            dots_512(x, job->x_stride, job, group, 4, 1, 1, sums);
+            _mm512_storeu_si512(
+                job->sums + ((size_t)pixel * job->groups + group) * GROUP, sums[0]);
+        }
+}
 
 static void avx512_multiply(const products *job)
 {
     int32_t group = 0;
+    if (job->sums) {
+        raw_sums_512(job);
+        return;
+    }
     for (; group + 4 <= job->groups; group += 4)
         groups4_512(job, group);
     switch (job->groups - group) {
@@ -243,7 +287,7 @@ INLINE void light_block_512(const light_convolution *job, const products *point,
         UNROLLED
         for (int r = 0; r < NR; r++)
             sums[m * NR + r] = _mm512_loadu_si512(job->middle.bias + GROUP * (group + r));
-    dots_512(x, job->row_bytes, point, group, 12, NR, sums);
+    dots_512(x, job->row_bytes, point, group, 4, 12, NR, sums);
     UNROLLED
     for (int r = 0; r < NR; r++) {
         int32_t channel = GROUP * (group + r);
@@ -296,8 +340,8 @@ static void light_edge_512(const light_convolution *job, const middle_512 *middl
 
 /* Two rows of four pixels of a group, from columns of the middle layer. ACROSS: the lower half of
    each channel's bytes is of the present block, the upper half of the former one. */
-INLINE void light_pixels_512(const light_convolution *job, const uint8_t *former,
-    const uint8_t *present, const __m512i *weights, __m512i bias, const int ACROSS, __m512i *sums)
+INLINE void light_pixels_512(const uint8_t *former, const uint8_t *present,
+    const __m512i *weights, __m512i bias, const int ACROSS, __m512i *sums)
 {
     UNROLLED
     for (int i = 0; i < 8; i++)
@@ -317,61 +361,90 @@ INLINE void light_pixels_512(const light_convolution *job, const uint8_t *former
             sums[4 + i] = _mm512_dpbusd_epi32(sums[4 + i], x, weights[3 + kx]);
         }
     }
-    (void)job;
 }
 
-/* Two rows of the output, from `row` on; one of them may be outside of the plane. */
-INLINE void light_rows_512(
-    const light_convolution *job, const middle_512 *middle, int32_t row, const int ACROSS)
+/* Four pixels of a row, from sums; returns them in quarters. */
+INLINE __m512i store_light_512(
+    uint8_t *y, ptrdiff_t stride, const __m512i *sums, __m512i shift, __m512i aa, __m512i zero)
 {
-    int32_t channels = GROUP * job->groups, width = job->width;
+    __m512i s[4];
+    UNROLLED
+    for (int j = 0; j < 4; j++)
+        s[j] = _mm512_srav_epi32(sums[j], shift);
+    __m512i quarters = quarters_512(s[0], s[1], s[2], s[3], aa, aa, zero);
+    __m512i out = in_order_512(quarters);
+    _mm_storeu_si128((void *)y, _mm512_castsi512_si128(out));
+    _mm_storeu_si128((void *)(y + stride), _mm512_extracti32x4_epi32(out, 1));
+    _mm_storeu_si128((void *)(y + 2 * stride), _mm512_extracti32x4_epi32(out, 2));
+    _mm_storeu_si128((void *)(y + 3 * stride), _mm512_extracti32x4_epi32(out, 3));
+    return quarters;
+}
+
+/* Two rows of the output, from `row` on, or the one of them that is inside of the plane. */
+INLINE void light_rows_512(const light_convolution *job, const middle_512 *middle, int32_t row,
+    const int ACROSS, const int SUMS)
+{
+    int32_t channels = GROUP * job->groups, width = job->width, groups = job->groups;
+    int upper = row >= 0, lower = row + 1 < job->height;
+    ptrdiff_t row_bytes = (ptrdiff_t)width * channels, stride = channels;
+    uint8_t *start = job->y + row * row_bytes;
+    const int32_t *biases = job->out.bias, *shifts = job->out.shift;
+    const int16_t *multipliers = job->out.multiplier;
+    const int8_t *depth_weights = job->depth_weights;
+    int32_t *channel_sums = job->channel_sums;
     __m512i zero = _mm512_set1_epi16((int16_t)job->out.zero), ones = _mm512_set1_epi8(1);
-    for (int32_t group = 0; group < job->groups; group++) {
+    for (int32_t group = 0; group < groups; group++) {
         int32_t channel = GROUP * group;
-        __m512i weights[6], bias = _mm512_loadu_si512(job->out.bias + channel);
-        __m512i shift = _mm512_loadu_si512(job->out.shift + channel);
-        const int16_t *multiplier = job->out.multiplier + channel;
-        __m512i aa = paired_512(multiplier, multiplier);
-        __m512i total = _mm512_setzero_si512();
+        __m512i weights[6], bias = _mm512_loadu_si512(biases + channel);
+        __m512i shift = _mm512_loadu_si512(shifts + channel);
+        __m512i aa = paired_512(multipliers + channel, multipliers + channel);
+        __m512i total = SUMS ? _mm512_loadu_si512(channel_sums + channel) : bias;
+        const uint8_t *former = middle_column(middle, 0, group, -1);
+        const uint8_t *present = middle_column(middle, 1, group, -1);
         UNROLLED
         for (int kx = 0; kx < 3; kx++) {
-            __m512i w = _mm512_loadu_si512(job->depth_weights + (3 * group + kx) * 64);
-            __m512i lower = _mm512_slli_epi32(w, 8);
+            __m512i w = _mm512_loadu_si512(depth_weights + (3 * group + kx) * 64);
+            __m512i later = _mm512_slli_epi32(w, 8);
             weights[kx] = ACROSS ? _mm512_rol_epi32(w, 16) : w;
-            weights[3 + kx] = ACROSS ? _mm512_rol_epi32(lower, 16) : lower;
+            weights[3 + kx] = ACROSS ? _mm512_rol_epi32(later, 16) : later;
         }
-        if (job->channel_sums)
-            total = _mm512_loadu_si512(job->channel_sums + channel);
         for (int32_t i = 0; i < width; i += 4) {
             int32_t column = i + 4 > width ? width - 4 : i;
             /* Pixels that are computed again do not count twice. */
             __mmask16 fresh = (__mmask16)(0x1111 * (0xf & 0xf << (i - column)));
             __m512i sums[8];
-            light_pixels_512(job, middle_column(middle, 0, group, column - 1),
-                middle_column(middle, 1, group, column - 1), weights, bias, ACROSS, sums);
-            UNROLLED
-            for (int which = 0; which < 2; which++) {
-                if (row + which < 0 || row + which >= job->height)
-                    continue;
-                __m512i *s = sums + 4 * which;
-                UNROLLED
-                for (int j = 0; j < 4; j++)
-                    s[j] = _mm512_srav_epi32(s[j], shift);
-                __m512i quarters = quarters_512(s[0], s[1], s[2], s[3], aa, aa, zero);
-                __m512i out = in_order_512(quarters);
-                uint8_t *y = job->y + ((size_t)(row + which) * width + column) * channels + channel;
-                _mm_storeu_si128((void *)y, _mm512_castsi512_si128(out));
-                _mm_storeu_si128((void *)(y + channels), _mm512_extracti32x4_epi32(out, 1));
-                _mm_storeu_si128((void *)(y + 2 * channels), _mm512_extracti32x4_epi32(out, 2));
-                _mm_storeu_si128((void *)(y + 3 * channels), _mm512_extracti32x4_epi32(out, 3));
-                if (job->channel_sums)
-                    total = _mm512_dpbusd_epi32(total,
-                        interleaved_512(_mm512_maskz_mov_epi32(fresh, quarters)), ones);
+            uint8_t *y = start + (ptrdiff_t)column * stride + channel;
+            light_pixels_512(
+                former + 64 * column, present + 64 * column, weights, bias, ACROSS, sums);
+            if (upper) {
+                __m512i out = store_light_512(y, stride, sums, shift, aa, zero);
+                if (SUMS)
+                    total = _mm512_dpbusd_epi32(
+                        total, interleaved_512(_mm512_maskz_mov_epi32(fresh, out)), ones);
+            }
+            if (lower) {
+                __m512i out = store_light_512(y + row_bytes, stride, sums + 4, shift, aa, zero);
+                if (SUMS)
+                    total = _mm512_dpbusd_epi32(
+                        total, interleaved_512(_mm512_maskz_mov_epi32(fresh, out)), ones);
             }
         }
-        if (job->channel_sums)
-            _mm512_storeu_si512(job->channel_sums + channel, total);
+        if (SUMS)
+            _mm512_storeu_si512(channel_sums + channel, total);
     }
+}
+
+static void light_rows_of(const light_convolution *job, const middle_512 *middle, int32_t row)
+{
+    int across = row % 4 != 1;
+    if (job->channel_sums && across)
+        light_rows_512(job, middle, row, 1, 1);
+    else if (job->channel_sums)
+        light_rows_512(job, middle, row, 0, 1);
+    else if (across)
+        light_rows_512(job, middle, row, 1, 0);
+    else
+        light_rows_512(job, middle, row, 0, 0);
 }
 
 /* The pointwise layer block by block, and behind it the rows of which all is there. */
@@ -392,9 +465,9 @@ INLINE void light_512(const light_convolution *job,
         if (block < blocks)
             point(job, &middle, 4 * block);
         light_edge_512(job, &middle, 4 * block);
-        light_rows_512(job, &middle, 4 * block - 1, 1);
+        light_rows_of(job, &middle, 4 * block - 1);
         if (4 * block + 1 < job->height)
-            light_rows_512(job, &middle, 4 * block + 1, 0);
+            light_rows_of(job, &middle, 4 * block + 1);
         uint8_t *former = middle.blocks[0];
         middle.blocks[0] = middle.blocks[1];
         middle.blocks[1] = former;
@@ -403,8 +476,57 @@ INLINE void light_512(const light_convolution *job,
 
 static void avx512_light(const light_convolution *job) { light_512(job, light_point_512); }
 
+/* Up to four taps that are all inside of the plane: one product for each channel and tap at once. */
+static void few_taps_512(const windows *job)
+{
+    int32_t groups = job->groups, taps = job->kernel_height * job->kernel_width;
+    ptrdiff_t channels = GROUP * groups, row_bytes = job->width * channels, tap[4] = {0};
+    int32_t height = job->y_height, width = job->y_width, columns = job->kernel_width;
+    ptrdiff_t down = job->stride_y * row_bytes, right = job->stride_x * channels;
+    __m256i zero = _mm256_set1_epi16((int16_t)job->out.zero);
+    for (int32_t i = 0; i < taps; i++)
+        tap[i] = i / columns * job->dilation_y * row_bytes
+            + i % columns * job->dilation_x * channels;
+    for (int32_t group = 0; group < groups; group++) {
+        int8_t by_tap[64] = {0};
+        memcpy(by_tap, job->weights + (size_t)group * taps * GROUP, (size_t)taps * GROUP);
+        __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+        __m512i weights = interleaved_512(
+            _mm512_permutexvar_epi32(order, _mm512_loadu_si512(by_tap)));
+        __m512i bias = _mm512_loadu_si512(job->out.bias + GROUP * group);
+        __m512i shift = _mm512_loadu_si512(job->out.shift + GROUP * group);
+        __m256i multiplier =
+            _mm256_loadu_si256((const void *)(job->out.multiplier + GROUP * group));
+        const uint8_t *x = job->x + GROUP * group;
+        uint8_t *y = job->y + GROUP * group;
+        for (int32_t row = 0; row < height; row++, x += down) {
+            const uint8_t *pixel = x;
+            for (int32_t column = 0; column < width; column++, pixel += right, y += channels) {
+                __m512i four = _mm512_castsi128_si512(_mm_loadu_si128((const void *)pixel));
+                four = _mm512_inserti32x4(four, _mm_loadu_si128((const void *)(pixel + tap[1])), 1);
+                four = _mm512_inserti32x4(four, _mm_loadu_si128((const void *)(pixel + tap[2])), 2);
+                four = _mm512_inserti32x4(four, _mm_loadu_si128((const void *)(pixel + tap[3])), 3);
+                __m512i sums = _mm512_dpbusd_epi32(
+                    bias, interleaved_512(_mm512_permutexvar_epi32(order, four)), weights);
+                __m256i steps = _mm256_mulhrs_epi16(
+                    _mm512_cvtsepi32_epi16(_mm512_srav_epi32(sums, shift)), multiplier);
+                steps = _mm256_max_epi16(_mm256_adds_epi16(steps, zero), _mm256_setzero_si256());
+                _mm_storeu_si128((void *)y, _mm256_cvtusepi16_epi8(steps));
+            }
+        }
+    }
+}
+
 static void avx512_depthwise(const windows *job)
 {
+    if (job->kernel_height * job->kernel_width <= 4 && !job->pad_top && !job->pad_left
+        && (job->y_height - 1) * job->stride_y + (job->kernel_height - 1) * job->dilation_y
+            < job->height
+        && (job->y_width - 1) * job->stride_x + (job->kernel_width - 1) * job->dilation_x
+            < job->width) {
+        few_taps_512(job);
+        return;
+    }
     int32_t channels = GROUP * job->groups, taps = job->kernel_height * job->kernel_width;
     __m256i zero = _mm256_set1_epi16((int16_t)job->out.zero);
     for (int32_t row = 0; row < job->y_height; row++)
@@ -434,6 +556,19 @@ static void avx512_depthwise(const windows *job)
             }
 }
 
+INLINE __m512i most_of_nine_512(
+    const uint8_t *x, __mmask64 mask, ptrdiff_t channels, ptrdiff_t width)
+{
+    __m512i most = _mm512_setzero_si512();
+    UNROLLED
+    for (int i = 0; i < 3; i++)
+        UNROLLED
+        for (int j = 0; j < 3; j++)
+            most = _mm512_max_epu8(
+                most, _mm512_maskz_loadu_epi8(mask, x + (i * width + j) * channels));
+    return most;
+}
+
 static void avx512_max_pool(const windows *job)
 {
     int32_t channels = GROUP * job->groups;
@@ -449,6 +584,12 @@ static void avx512_max_pool(const windows *job)
             for (int32_t first = 0; first < channels; first += 64) {
                 int32_t count = channels - first < 64 ? channels - first : 64;
                 __mmask64 mask = ~(__mmask64)0 >> (64 - count);
+                const uint8_t *x = job->x + ((ptrdiff_t)top * job->width + left) * channels + first;
+                if (end - top == 3 && right - left == 3) {
+                    _mm512_mask_storeu_epi8(
+                        y + first, mask, most_of_nine_512(x, mask, channels, job->width));
+                    continue;
+                }
                 __m512i most = _mm512_setzero_si512();
                 for (int32_t a = top; a < end; a++)
                     for (int32_t b = left; b < right; b++)

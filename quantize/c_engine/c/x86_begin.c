@@ -17,6 +17,9 @@
 #else
 #define UNROLLED _Pragma("GCC unroll 32")
 #endif
+/* Numbers that are needed at the end of a block only: read from memory there, so that they take no
+   registers from the sums. */
+#define KEPT_IN_MEMORY(numbers) __asm__ volatile("" : : "r"(&(numbers)) : "memory")
 #define INLINE static inline __attribute__((always_inline))
 
 /* Bits of the answers of CPUID, leaf 7; whether the system saves the registers is asked apart. */
@@ -30,7 +33,7 @@ static int has_leaf7(unsigned leaf, int reg, int bit)
 
 static int has_avx2(void) { return __builtin_cpu_supports("avx2") != 0; }
 
-static int has_avx_vnni(void) { return has_avx2() && has_leaf7(1, 0, 4); }
+__attribute__((unused)) static int has_avx_vnni(void) { return has_avx2() && has_leaf7(1, 0, 4); }
 
 static int has_avx512_vnni(void)
 {

@@ -20,7 +20,16 @@ from reid_edge.core.io import written_whole
 from reid_edge.core.model_file import ModelMetadata
 
 # The parts of the source behind the tables, in order.
-KERNEL_PARTS = ("portable.c", "x86_begin.c", "avx512_vnni.c", "amx.c", "kernel_sets.c")
+KERNEL_PARTS = (
+    "portable.c",
+    "x86_begin.c",
+    "x86_256.c",
+    "with_vnni.c",
+    "x86_256.c",
+    "avx512_vnni.c",
+    "amx.c",
+    "kernel_sets.c",
+)
 PARTS = ("sha256.c", *KERNEL_PARTS, "layers.c", "images.c", "api.c")
 SOURCE, HEADER, WEIGHTS = "model.c", "model.h", "model.weights"
 TEST_IMAGES = 5

@@ -4,6 +4,8 @@ static const kernel_set *const KERNEL_SETS[] = {
 #ifdef X86_KERNELS
     &AMX,
     &AVX512_VNNI,
+    &AVX_VNNI,
+    &AVX2,
 #endif
     &PORTABLE,
 };

@@ -33,7 +33,7 @@ static int has_leaf7(unsigned leaf, int reg, int bit)
 
 static int has_avx2(void) { return __builtin_cpu_supports("avx2") != 0; }
 
-__attribute__((unused)) static int has_avx_vnni(void) { return has_avx2() && has_leaf7(1, 0, 4); }
+static int has_avx_vnni(void) { return has_avx2() && has_leaf7(1, 0, 4); }
 
 static int has_avx512_vnni(void)
 {

@@ -290,6 +290,22 @@ def test_layers_of_every_kind_give_the_same_bits(tmp_path: Path, size: tuple[int
     assert all(same.values()), same
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [(54, 38), (33, 21)])
+def test_sanitizers_find_nothing(tmp_path: Path, size: tuple[int, int]) -> None:
+    """Damaged weights, odd images and any floats, in all kernels of this processor."""
+    torch.manual_seed(0)
+    images = torch.randn(6, 3, *size)
+    int8_file = as_int8(Everything(), images, tmp_path)
+    folder = write_engine(int8_file, images, tmp_path / "model.so")
+    compiler = find_compiler()
+    assert compiler is not None
+    flags = ["-std=c11", "-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    sources = ["model.c", str(Path(__file__).with_name("c_engine_fuzz.c")), "-I.", "-lm"]
+    subprocess.run([*compiler, *flags, "-o", "fuzz", *sources], cwd=folder, check=True)
+    subprocess.run([str(folder / "fuzz"), "200"], cwd=folder, check=True)
+
+
 class Flat(nn.Module):
     """A linear layer on a whole plane, as networks for faces have it."""
 

@@ -46,8 +46,9 @@ help:
 	[ "$$(uname -m)" != x86_64 ] || $(LOCKED) --force-reinstall -r locks/nni.txt
 	touch $@
 
-.venv/installed-dev: .venv/installed-search locks/requirements-dev.txt
-	$(LOCKED) -r locks/requirements-dev.txt
+# Also TrackEval, which the tests of tracking compare hand-made cases with.
+.venv/installed-dev: .venv/installed-search locks/requirements-dev.txt locks/requirements-tracking.txt
+	$(LOCKED) -r locks/requirements-dev.txt -r locks/requirements-tracking.txt
 	touch $@
 
 .venv/installed-docs: .venv/installed locks/requirements-docs.txt

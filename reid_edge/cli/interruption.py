@@ -65,6 +65,11 @@ class Interruption:
 
     def end(self) -> int:
         """Tell the user once, kill the processes that were started, return the exit code."""
+        if threading.current_thread() is threading.main_thread():
+            # Python gives handled signals back to the system when it ends: the same signal once
+            # more would then decide the exit code.
+            for number in SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
         if self._told.acquire(blocking=False):
             self._say()
         for child in multiprocessing.active_children():

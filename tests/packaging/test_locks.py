@@ -119,7 +119,7 @@ def test_make_installs_by_hash_alone() -> None:
     used = set(re.findall(r"-r locks/(\S+)", "\n".join(found)))
     assert used == {
         "torch.txt", "requirements.txt", "nni.txt", "requirements-dev.txt",
-        "requirements-docs.txt", "requirements-tools.txt",
+        "requirements-docs.txt", "requirements-tools.txt", "requirements-tracking.txt",
     }  # fmt: skip
     assert [line for line in found if " --require-hashes " not in line] == []
 

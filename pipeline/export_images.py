@@ -43,6 +43,26 @@ class Halves:
         return sha256("".join(f"{self.hashes[image]}\n" for image in images).encode()).hexdigest()
 
 
+def find_images(folder: Path) -> list[Path]:
+    """Return the images of a folder at any depth, in an order that is the same everywhere.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    root = existing_folder(folder)
+    found = [
+        path
+        for path in root.rglob("*")
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(root).parts)
+        and path.is_file()
+    ]
+    # By a hash of the name and not by the name, whose order is often that of persons or cameras.
+    return sorted(
+        found, key=lambda path: sha256(path.relative_to(root).as_posix().encode()).digest()
+    )
+
+
 def halve(folder: Path) -> Halves:
     """Choose images of a folder and halve them; the same files give the same halves everywhere.
 
@@ -54,16 +74,7 @@ def halve(folder: Path) -> Halves:
     Raises:
         DataError: there are fewer than 64 different images.
     """
-    root = existing_folder(folder)
-    found = [
-        path
-        for path in root.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(root).parts)
-        and path.is_file()
-    ]
-    # By a hash of the name and not by the name, whose order is often that of persons or cameras.
-    found.sort(key=lambda path: sha256(path.relative_to(root).as_posix().encode()).digest())
+    root, found = existing_folder(folder), find_images(folder)
     hashes: dict[Path, str] = {}
     for path in found[: 2 * MOST_OF_A_HALF]:
         content = hash_file(path)

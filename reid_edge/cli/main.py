@@ -31,6 +31,10 @@ OTHER_COMMANDS = {
         "pipeline.export_command",
         "write files of any model for other programs, each checked on images without labels",
     ),
+    "doctor": (
+        "pipeline.doctor_command",
+        "find out where a file goes away from its model, and why",
+    ),
     "search": (
         "pipeline.search.search_command",
         "search the widths of a compact model under a limit of operations",

@@ -41,7 +41,7 @@ def check(module: str, *arguments: str, code: int, cwd: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["run"], ["search"], ["export"], *([name] for name in COMMANDS)]
+    "command", [[], ["run"], ["search"], ["export"], ["doctor"], *([name] for name in COMMANDS)]
 )
 def test_help(command: list[str], tmp_path: Path) -> None:
     text = check("reid_edge.cli.main", *command, "--help", code=0, cwd=tmp_path)

@@ -1,0 +1,197 @@
+"""The work of ``reid-edge doctor``: compare outputs, try other inputs, walk through the layers."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipeline.doctor_command import IMAGES
+from pipeline.export_images import find_images
+from pipeline.export_model import ExportModel, ModelChoice, load_export_model
+from quantize.exporters.onnx_float import write_file
+from quantize.layer_walk import Layer, walk
+from reid_edge.cli.model_options import parse_colours, parse_input_size
+from reid_edge.core.backends import recognise
+from reid_edge.core.errors import DataError, QuantizeError, ReidError
+from reid_edge.core.exporter import CalibrationBatches, ExportSource
+from reid_edge.core.model_file import FLOAT_INPUT, Embeddings, Images
+from reid_edge.inference.embedder import (
+    Embedder,
+    EmbeddingSpace,
+    load_embedder,
+    prepare_image,
+    unit_vectors,
+)
+
+# Lowest cosines at which files agree, as an export has them.
+FLOAT_AGREES, INT8_AGREES = 0.999, 0.9
+# Another preparation is a reason if it mends so much of the difference.
+_MENDS = 0.8
+EXIT_DIFFERS = 1
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Another way to give images to a file.
+
+    Attributes:
+        reason: why the file may need it.
+        space: how images are prepared.
+        scale: what prepared values are multiplied with.
+    """
+
+    reason: str
+    space: EmbeddingSpace
+    scale: float = 1.0
+
+
+def examine(options: argparse.Namespace) -> int:
+    """Print what differs and why.
+
+    Returns:
+        0 if the file agrees with the model, else 1.
+
+    Raises:
+        ReidError: the model, the file or the images cannot be used.
+    """
+    choice = ModelChoice(
+        options.model,
+        options.architecture,
+        parse_input_size(options.input_size),
+        parse_colours("--mean", options.mean),
+        parse_colours("--std", options.std),
+        options.weights_key,
+    )
+    images = find_images(options.images)[:IMAGES]
+    if len(images) < 2:
+        raise DataError(f"{options.images}: has {len(images)} images; expected 2 or more")
+    with tempfile.TemporaryDirectory() as scratch:
+        model = load_export_model(choice, Path(scratch))
+        space = model.embedder.space
+        file = load_embedder(options.file, input_size=space.input_size)
+        expected = _embed(model.embedder, images, space)
+        found = _embed(file, images, file.space)
+        if found.shape != expected.shape:
+            raise QuantizeError(
+                f"{options.file}: gives embeddings of {found.shape[1]} dimensions, the model of "
+                f"{expected.shape[1]}; it is of another model"
+            )
+        cosines = _cosines(found, expected)
+        lines = [f"cosine to the model: lowest {cosines.min():.4f}, mean {cosines.mean():.4f}"]
+        lines += _about_batch(file, images)
+        layers: list[Layer] = []
+        if recognise(options.file).name == "onnx" and file.space.input_form == FLOAT_INPUT:
+            prepared = np.stack([prepare_image(image, space) for image in images[:4]])
+            layers = walk(_float_onnx(model, Path(scratch)), options.file, prepared)
+        is_int8 = any(layer.quantized for layer in layers)
+        agrees = bool(cosines.min() >= (INT8_AGREES if is_int8 else FLOAT_AGREES))
+        if not agrees:
+            lines += _about_input(file, images, expected, float(cosines.mean()))
+        lines += _about_layers(layers, is_int8)
+    print("\n".join([*lines, "the file agrees" if agrees else "the file does not agree"]))  # noqa: T201
+    return 0 if agrees else EXIT_DIFFERS
+
+
+def _embed(
+    embedder: Embedder, images: list[Path], space: EmbeddingSpace, scale: float = 1.0
+) -> Embeddings:
+    prepared: Images = np.stack([prepare_image(image, space) for image in images])
+    if scale != 1:
+        prepared = prepared * np.float32(scale)
+    return unit_vectors(embedder.embed(prepared))
+
+
+def _cosines(found: Embeddings, expected: Embeddings) -> Embeddings:
+    cosines: Embeddings = (found * expected).sum(1)
+    return cosines
+
+
+def _about_batch(file: Embedder, images: list[Path]) -> Iterator[str]:
+    together = _embed(file, images, file.space)
+    alone = np.concatenate([_embed(file, [image], file.space) for image in images])
+    difference = float(np.abs(together - alone).max())
+    if difference > 1e-4:
+        yield (
+            f"batch: an embedding differs by {difference:.1e} between a batch of {len(images)} and "
+            "of 1: something in the file depends on the other images"
+        )
+
+
+def _trials(space: EmbeddingSpace) -> Iterator[Trial]:
+    """Yield other ways to prepare images for a file that says ``space`` of itself."""
+    other = "BGR" if space.colour_order == "RGB" else "RGB"
+    turned = replace(space, colour_order=other)
+    yield Trial(f"colour order: it takes {other}", turned)
+    apart = replace(turned, mean=space.mean[::-1], std=space.std[::-1])
+    yield Trial(f"colour order: it takes {other}, each colour with its own mean and std", apart)
+    if space.input_form != FLOAT_INPUT:
+        return
+    plain = replace(space, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    for order, one in (("", plain), (f" and {other}", replace(plain, colour_order=other))):
+        yield Trial(f"normalisation twice: it takes colours in [0, 1]{order}", one)
+        yield Trial(f"normalisation twice: it takes colours in [0, 255]{order}", one, 255)
+    half = replace(space, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    yield Trial("normalisation: it takes a mean and std of 0.5", half)
+
+
+def _about_input(
+    file: Embedder, images: list[Path], expected: Embeddings, mean: float
+) -> Iterator[str]:
+    """Say which other preparation of the images mends most of the difference, if one does."""
+    best, reason = mean, ""
+    for trial in _trials(file.space):
+        try:
+            found = _embed(file, images, trial.space, trial.scale)
+        except ReidError:
+            continue
+        cosine = float(_cosines(found, expected).mean())
+        if cosine > best:
+            best, reason = cosine, trial.reason
+    if reason and best - mean >= _MENDS * (1 - mean):
+        yield f"input: {reason}; the mean cosine is {best:.4f} then"
+    else:
+        yield "input: no other colour order or normalisation mends it"
+
+
+def _about_layers(layers: list[Layer], is_int8: bool) -> Iterator[str]:
+    if not layers:
+        yield "layers: not compared, the file does not let them be seen or is of another structure"
+        return
+    limit = 0.2 if is_int8 else 1e-3
+    first = next((layer for layer in layers if layer.error > limit), None)
+    if first is None:
+        worst = max(layers, key=lambda layer: layer.error)
+        yield (
+            f"layers: {len(layers)} compared, none differs by more than {limit:g} of its length; "
+            f"the largest error, {worst.error:.2g}, is in {worst.name} ({worst.operator})"
+        )
+        return
+    yield (
+        f"layers: the first of {len(layers)} that differs is {first.name} ({first.operator}), by "
+        f"{first.error:.2g} of its length"
+    )
+    if first.outside > 0.001:
+        yield (
+            f"saturation: {100 * first.outside:.1f}% of its values are outside of its int8 range; "
+            "calibrate with more images, or with a wider range"
+        )
+
+
+def _float_onnx(model: ExportModel, scratch: Path) -> Path:
+    """Return the model as this program's float ONNX file."""
+    path = scratch / "model-of-doctor.onnx"
+    source = ExportSource(
+        model.module,
+        torch.zeros(1, 3, *model.embedder.space.input_size),
+        model.metadata,
+        lambda: CalibrationBatches(()),
+        onnx_file=model.onnx_file,
+    )
+    write_file(source, path)
+    return path

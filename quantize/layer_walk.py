@@ -1,0 +1,151 @@
+"""Walk through the layers of two ONNX files of one model, and compare their outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from quantize.exporters.onnx_edits import network_inputs
+from quantize.exporters.onnx_float import read_onnx
+from reid_edge.core.errors import QuantizeError
+
+if TYPE_CHECKING:
+    import onnx
+    from numpy.typing import NDArray
+
+_WEIGHTED = ("Conv", "Gemm", "MatMul")
+# Of files with the same names these are compared too: ONNX Runtime's int8 puts activations into the
+# layers in front of them, and makes average pooling a convolution.
+_OTHERS = (
+    "Relu", "Sigmoid", "HardSigmoid", "HardSwish", "LeakyRelu", "PRelu", "Add", "Mul", "Concat",
+    "AveragePool", "GlobalAveragePool", "MaxPool", "InstanceNormalization", "BatchNormalization",
+)  # fmt: skip
+_DEQUANTIZE = "DequantizeLinear"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer in both files.
+
+    Attributes:
+        name: of its output in the float file.
+        operator: such as "Conv".
+        error: length of the difference of both outputs, as a share of the float one's length.
+        outside: share of the float values outside the range of the other ones; 0 if not quantized.
+        quantized: whether the output is int8 in the other file.
+    """
+
+    name: str
+    operator: str
+    error: float
+    outside: float
+    quantized: bool
+
+
+def walk(float_file: Path, other: Path, images: NDArray[Any]) -> list[Layer]:
+    """Compare the outputs of layers, in order.
+
+    Layers are matched by the names of their outputs. If these are not the same, convolutions and
+    linear layers are matched by their order, provided that the same ones with the same shapes are
+    in both files.
+
+    Args:
+        float_file: of the model.
+        other: another file of it, in float or int8 (QDQ), with images as its only input.
+        images: float32 (N, 3, H, W), prepared as the model takes them.
+
+    Returns:
+        The layers; empty if they cannot be matched.
+
+    Raises:
+        QuantizeError: a file cannot be read or run.
+    """
+    import numpy as np
+
+    first, second = read_onnx(float_file), read_onnx(other)
+    pairs = _matched(first, second)
+    ranges = _dequantized(second)
+    wanted = [(mine, ranges.get(theirs, theirs)) for mine, theirs, _ in pairs]
+    (given,) = network_inputs(second.graph)
+    batch = given.type.tensor_type.shape.dim[0].dim_value or len(images)
+    images = np.resize(images, (batch, *images.shape[1:]))  # repeated until a fixed batch is full
+    exact = _outputs(first, [mine for mine, _ in wanted], images)
+    found = _outputs(second, [theirs for _, theirs in wanted], images)
+    layers = []
+    for (mine, theirs, operator), one, two in zip(pairs, exact, found, strict=True):
+        if one.shape != two.shape:
+            return []
+        quantized = theirs in ranges
+        difference = np.linalg.norm((one - two).ravel())
+        length = max(float(np.linalg.norm(one.ravel())), 1e-12)
+        step = 1e-6 * float(np.abs(one).max())
+        outside = ((one > two.max() + step) | (one < two.min() - step)).mean() if quantized else 0.0
+        layers.append(Layer(mine, operator, float(difference) / length, float(outside), quantized))
+    return layers
+
+
+def _layers(model: onnx.ModelProto, operators: Sequence[str]) -> list[tuple[str, str]]:
+    """Return output and operator of each layer, in the order in which they are run."""
+    return [
+        (node.output[0], node.op_type) for node in model.graph.node if node.op_type in operators
+    ]
+
+
+def _matched(first: onnx.ModelProto, second: onnx.ModelProto) -> list[tuple[str, str, str]]:
+    """Return the names of a layer's output in both files, and its operator."""
+    made = {name for node in second.graph.node for name in node.output}
+    mine = _layers(first, (*_WEIGHTED, *_OTHERS))
+    common = [(name, name, operator) for name, operator in mine if name in made]
+    if 2 * len(common) > len(mine):
+        return common
+    mine, theirs = (_layers(model, _WEIGHTED) for model in (first, second))
+    if [operator for _, operator in mine] != [operator for _, operator in theirs]:
+        return []
+    return [(one, two, operator) for (one, operator), (two, _) in zip(mine, theirs, strict=True)]
+
+
+def _dequantized(model: onnx.ModelProto) -> dict[str, str]:
+    """Return the tensors that are rounded to int8, with their rounded forms."""
+    readers = {name: node for node in model.graph.node for name in node.input}
+    found = {}
+    for node in model.graph.node:
+        if node.op_type == "QuantizeLinear":
+            reader = readers.get(node.output[0])
+            if reader is not None and reader.op_type == _DEQUANTIZE:
+                found[node.input[0]] = reader.output[0]
+    return found
+
+
+def _outputs(model: onnx.ModelProto, names: list[str], images: NDArray[Any]) -> list[Any]:
+    """Run a network and return tensors inside of it.
+
+    Raises:
+        QuantizeError: ONNX Runtime cannot run it.
+    """
+    import onnx
+    import onnxruntime
+
+    if not names:
+        return []
+    seen = onnx.ModelProto()
+    seen.CopyFrom(model)
+    given = {value.name for value in seen.graph.output}
+    seen.graph.output.extend(
+        onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names) if name not in given
+    )
+    options = onnxruntime.SessionOptions()
+    # Fused layers have no outputs of their own.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    (input_,) = network_inputs(seen.graph)
+    try:
+        session = onnxruntime.InferenceSession(
+            seen.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        found: list[Any] = session.run(names, {input_.name: images})
+    except Exception as error:  # ONNX Runtime's errors have no base of their own
+        reason = " ".join(str(error).split())[:200]
+        raise QuantizeError(f"ONNX Runtime cannot run the layers: {reason}") from error
+    return found

@@ -60,7 +60,7 @@ def parse_arguments(arguments: Sequence[str], prog: str) -> argparse.Namespace:
         help="64 or more different images of persons, at any depth",
     )  # fmt: skip
     parser.add_argument(
-        "--format", default=DEFAULT_FORMATS, metavar="A,B",
+        "--format", metavar="A,B",
         help=f"formats of docs/reference/names.md, or '{ALL}' (default: {DEFAULT_FORMATS})",
     )  # fmt: skip
     parser.add_argument(

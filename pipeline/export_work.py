@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from pipeline.export_command import ALL
+from pipeline.export_command import ALL, DEFAULT_FORMATS
 from pipeline.export_dimensions import Smaller, make_smaller
 from pipeline.export_images import CALIBRATION, Halves, calibration_batches, halve
 from pipeline.export_model import ExportModel, ModelChoice, load_export_model
@@ -28,6 +28,7 @@ from reid_edge.cli.guard import EXIT_BAD_INPUT, say
 from reid_edge.cli.model_options import parse_colours, parse_input_size
 from reid_edge.core.errors import DataError, PipelineError, QuantizeError
 from reid_edge.core.exporter import (
+    NEEDS_MODEL,
     CalibrationBatches,
     Exporter,
     ExportSource,
@@ -58,7 +59,7 @@ def export_files(options: argparse.Namespace) -> int:
     Raises:
         ReidError: the model, the images or the folder cannot be used, or a package is missing.
     """
-    exporters, skipped = choose_exporters(options.format)
+    exporters, skipped = choose_exporters(options.format or DEFAULT_FORMATS)
     folder = options.output or Path(f"{options.model.stem}-export")
     halves = halve(options.images)
     choice = ModelChoice(
@@ -71,6 +72,10 @@ def export_files(options: argparse.Namespace) -> int:
     )
     with tempfile.TemporaryDirectory() as scratch:
         model = load_export_model(choice, Path(scratch))
+        if model.module is None and options.format in (None, ALL):
+            # Who names no format wants those that can be made.
+            skipped += [_left_out(one, NEEDS_MODEL) for one in exporters if one.needs_model]
+            exporters = [one for one in exporters if not one.needs_model]
         logger.info("export: embedding %d images with the model", len(halves.judging))
         reference = embed_judging(model, halves, options)
         smaller = (
@@ -126,10 +131,14 @@ def choose_exporters(text: str) -> tuple[list[Exporter], list[FileResult]]:
             check_packages(with_what_they_are_made_of([name], EXPORTERS.load).values())
             installed[name] = exporter
         except QuantizeError as error:
-            rows.append(
-                FileResult(name=name, bytes=0, int8=exporter.int8, exporter=name, note=str(error))
-            )
+            rows.append(_left_out(exporter, str(error)))
     return in_order(installed.values()), rows
+
+
+def _left_out(exporter: Exporter, reason: str) -> FileResult:
+    """Return the row of a format that is not made, and was not asked for by its name."""
+    name = exporter.name
+    return FileResult(name=name, bytes=0, int8=exporter.int8, exporter=name, note=reason)
 
 
 def make_folder(folder: Path) -> None:

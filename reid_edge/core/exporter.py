@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
+NEEDS_MODEL = "needs a checkpoint; it cannot be made of an ONNX file"
 Batching = Literal["any", "fixed", "both"]
 
 
@@ -112,7 +113,7 @@ class ExportSource:
             QuantizeError: there is none, because a file of another program is exported.
         """
         if self.model is None:
-            raise QuantizeError("needs a checkpoint; it cannot be made of an ONNX file")
+            raise QuantizeError(NEEDS_MODEL)
         return self.model
 
     def file(self, exporter: str) -> Path:

@@ -262,6 +262,12 @@ def test_formats_that_need_a_checkpoint_are_named_and_the_others_go_on(
     assert "float.pt: needs a checkpoint; it cannot be made of an ONNX file" in printed.out
     assert "error: float.pt cannot be used: needs a checkpoint" in printed.err
     assert not (output / "float.pt").exists()
+    # Nobody has asked for TorchScript here.
+    assert run(foreign_onnx, tiny_market, output) == 0
+    rows = rows_of(output)
+    assert list(rows) == ["float.onnx", "int8.onnx", "torchscript"]
+    assert rows["torchscript"]["note"].startswith("needs a checkpoint; it cannot")
+    assert rows["torchscript"]["problems"] == []
 
 
 def test_a_file_outside_its_limits_is_set_aside(

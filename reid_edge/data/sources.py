@@ -21,7 +21,7 @@ def find_reader(reader: Reader | str) -> Reader:
 
 
 def read_source(
-    reader: Reader | str, root: Path, *, progress: Progress | None = None, **options: object
+    reader: Reader | str, root: Path | str, *, progress: Progress | None = None, **options: object
 ) -> ReidData:
     """Read a data set.
 
@@ -54,7 +54,7 @@ def read_source(
             )
     if reader.extracts:
         options["progress"] = progress
-    return reader.read(root, **options)
+    return reader.read(Path(root), **options)
 
 
 def chosen_split(name: str, split: int | None = None) -> int | None:

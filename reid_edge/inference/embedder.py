@@ -147,7 +147,7 @@ class Embedder:
 
 
 def load_embedder(
-    path: Path,
+    path: Path | str,
     *,
     architecture: str | None = None,
     input_size: tuple[int, int] | None = None,
@@ -183,7 +183,7 @@ def load_embedder(
         ModelError: the architecture is not known, a package is missing, or the model cannot be run
             here.
     """
-    path = expand_home(path)
+    path = expand_home(Path(path))
     if threads is not None and threads < 1:
         raise ModelError(f"threads: {threads}; expected 1 or more")
     options = LoadOptions(architecture, device, threads=threads, weights_key=weights_key)
@@ -237,7 +237,7 @@ def _average_over_flip(embed: Embed) -> Embed:
 
 def embed_files(
     embedder: Embedder,
-    paths: Sequence[Path],
+    paths: Sequence[Path | str],
     *,
     batch_size: int = 32,
     workers: int = 0,
@@ -259,14 +259,15 @@ def embed_files(
     """
     if batch_size < 1 or workers < 0:
         raise ModelError("a batch is of 1 image or more, and workers are 0 or more")
+    files = [Path(path) for path in paths]
     parts, done = [], 0
     first: Images | None = None
-    for batch in load_batches(embedder.space, paths, batch_size, workers):
+    for batch in load_batches(embedder.space, files, batch_size, workers):
         first = batch[:1] if first is None else first
         parts.append(embed_batch(embedder, batch))
         done += len(batch)
         if progress is not None:
-            progress(done, len(paths))
+            progress(done, len(files))
     embeddings = check_embeddings(np.concatenate(parts))
     if first is not None and len(embeddings) > 1:
         check_distinct(embedder, embeddings, first)

@@ -68,7 +68,7 @@ def save_checkpoint(path: Path, model: nn.Module, info: CheckpointInfo) -> None:
 
 
 def load_checkpoint(
-    path: Path, architecture: Architecture | None = None
+    path: Path | str, architecture: Architecture | None = None
 ) -> tuple[nn.Module, CheckpointInfo]:
     """Rebuild a model from a checkpoint of this program.
 
@@ -84,6 +84,7 @@ def load_checkpoint(
             its weights do not fit.
         ModelError: the file's architecture is not known.
     """
+    path = Path(path)
     content = read_torch_file(path)
     if "format_version" not in content or "state_dict" not in content:
         raise CheckpointError(

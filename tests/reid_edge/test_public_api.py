@@ -60,6 +60,20 @@ def test_a_model_is_pruned_quantized_exported_loaded_and_evaluated(
     assert torch.equal(loaded(images), model(images))
 
 
+def test_paths_may_be_text(tiny_market: Path, tiny_data: ReidData, tmp_path: Path) -> None:
+    model = reid_edge.build_model("short_osnet_x0_25", num_classes=8, embedding_dim=32)
+    save_checkpoint(tmp_path / "a.pt", model, describe(model, "short_osnet_x0_25", input_size=SIZE))
+    _, info = reid_edge.load_checkpoint(str(tmp_path / "a.pt"))
+    assert info.input_size == SIZE
+    embedder = reid_edge.load_embedder(str(tmp_path / "a.pt"))
+    data = reid_edge.read_source("market1501", str(tiny_market))
+    assert data == tiny_data
+    paths = [image.path for image in data.query]
+    embeddings = reid_edge.embed_files(embedder, [str(path) for path in paths])
+    assert (embeddings == reid_edge.embed_files(embedder, paths)).all()
+    assert type(embeddings).__module__ == "numpy"  # no tensor with gradients
+
+
 def test_errors_are_of_one_kind_and_one_line(tmp_path: Path) -> None:
     for call in (
         lambda: reid_edge.load_embedder(tmp_path / "none.onnx"),

@@ -31,7 +31,7 @@ Open = Callable[[], Call]
 # of the models are forked from a process that has loaded them and has not run anything.
 _LIBRARIES = ["torch", "torchvision", "onnxruntime", "openvino", "executorch.runtime", "ncnn"]
 # Those that print something when they are loaded.
-_TALKATIVE = ["MNN"]
+_TALKATIVE = ["MNN", "ai_edge_litert.interpreter"]
 _PATIENCE_S = 1.0
 
 

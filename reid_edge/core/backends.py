@@ -21,6 +21,7 @@ BACKENDS: Registry[Backend] = Registry(
         "openvino": "reid_edge.inference.backends.openvino_runtime:BACKEND",
         "c": "reid_edge.inference.backends.c_library:BACKEND",
         "ncnn": "reid_edge.inference.backends.ncnn_runtime:BACKEND",
+        "litert": "reid_edge.inference.backends.litert_runtime:BACKEND",
         "mnn": "reid_edge.inference.backends.mnn_runtime:BACKEND",
     },
     error=ModelError,

@@ -45,8 +45,11 @@ ONNX_OUTPUT = "reid_features"
 TORCHSCRIPT_METADATA = "metadata.json"
 OPENVINO_METADATA = "reid_edge"
 EXECUTORCH_METADATA = "metadata"
+LITERT_METADATA = "reid_edge"
 # An OpenVINO graph also has the SHA-256 of its weights, which are a file of their own.
 OPENVINO_WEIGHTS_HASH = "weights_hash"
+# And, if it is not to be computed in float32, the precision.
+OPENVINO_PRECISION = "inference_precision"
 # The ONNX file in an archive for a device maker's compiler.
 BUNDLED_MODEL = "model.onnx"
 # Keys of earlier versions, and what they are called now.

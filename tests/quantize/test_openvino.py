@@ -13,6 +13,7 @@ from quantize.exporters.onnx_int8 import quantize_onnx
 from quantize.exporters.openvino import save_openvino
 from reid_edge.core.errors import QuantizeError
 from reid_edge.core.model_file import ONNX_INPUT, ONNX_OUTPUT, OPENVINO_METADATA
+from reid_edge.inference.embedder import load_embedder
 
 openvino = pytest.importorskip("openvino")
 
@@ -101,3 +102,28 @@ def test_what_is_no_onnx_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(QuantizeError, match=r"missing\.onnx: no such file"):
         save_openvino(tmp_path / "missing.onnx", tmp_path / "float.xml")
     assert not list(tmp_path.iterdir())
+
+
+def test_bfloat16_is_noted_and_asked_for(
+    onnx_file: Path, batch: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, half in (("float", False), ("bf16", True)):
+        save_openvino(onnx_file, tmp_path / f"{name}.xml", half=half)
+    sizes = [(tmp_path / f"{name}.bin").stat().st_size for name in ("float", "bf16")]
+    assert sizes[1] < 0.6 * sizes[0]
+    asked = []
+    compile_model = openvino.Core.compile_model
+
+    def compile_and_note(
+        core: object, model: object, device: str, settings: dict[str, str]
+    ) -> object:
+        asked.append(settings["INFERENCE_PRECISION_HINT"])
+        return compile_model(core, model, device, settings)
+
+    monkeypatch.setattr(openvino.Core, "compile_model", compile_and_note)
+    exact, rounded = (
+        load_embedder(tmp_path / f"{name}.xml").embed(batch.numpy()) for name in ("float", "bf16")
+    )
+    assert asked == ["f32", "bf16"]
+    assert not np.array_equal(exact, rounded)
+    assert (exact * rounded).sum(1).min() > 0.999

@@ -13,6 +13,7 @@ from reid_edge.core.errors import CheckpointError, ModelError
 from reid_edge.core.io import hash_file
 from reid_edge.core.model_file import (
     OPENVINO_METADATA,
+    OPENVINO_PRECISION,
     OPENVINO_WEIGHTS_HASH,
     Backend,
     Embeddings,
@@ -69,7 +70,7 @@ def load(path: Path, options: LoadOptions) -> LoadedModel:
         "INFERENCE_NUM_THREADS": thread_count(options),
         "PERFORMANCE_HINT": "LATENCY",
         # On processors that have bfloat16, OpenVINO would take it without being asked.
-        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_PRECISION_HINT": metadata.notes.get(OPENVINO_PRECISION, "f32"),
     }
 
     # With a fixed batch OpenVINO takes a quarter less time than with a dynamic one.

@@ -45,6 +45,7 @@ def test_missing_packages_are_found_without_importing_them() -> None:
     ("package", "extra"),
     [("executorch", "executorch"), ("torchao", "executorch"), ("openvino", "openvino"),
      ("ncnn", "ncnn"), ("pnnx", "ncnn"), ("MNN", "mnn"),
+     ("ai-edge-litert", "litert"),
      ("torch", "compress"), ("kagglehub", "datasets"), ("tensorboard", "tensorboard")],
 )  # fmt: skip
 def test_the_requirements_that_are_named_list_the_package(package: str, extra: str) -> None:

@@ -1,0 +1,105 @@
+"""LiteRT files; skipped without the packages of the extra ``litert``."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from quantize.exporters.litert import save_litert, save_litert_int8
+from reid_edge.core.backends import recognise
+from reid_edge.core.errors import CheckpointError, ModelError, QuantizeError
+from reid_edge.core.model_file import ModelMetadata
+from reid_edge.inference.embedder import load_embedder
+
+pytest.importorskip("ai_edge_litert")
+pytest.importorskip("litert_torch")
+pytestmark = pytest.mark.slow
+
+METADATA = ModelMetadata("Ö", (32, 16), mean=(0.5, 0.4, 0.3)).to_strings()
+
+
+class Gated(nn.Module):
+    """One gate on two streams of different range, as OSNet's on four."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU())
+        self.gate = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(8, 8, 1), nn.Sigmoid())
+        self.head = nn.Linear(8, 16)
+
+    def forward(self, images: Tensor) -> Tensor:
+        first = self.stem(images)
+        second = 9 * first
+        mixed = first * self.gate(first) + second * self.gate(second)
+        return self.head(mixed.mean((2, 3)))  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return Gated().eval()
+
+
+@pytest.fixture(scope="module")
+def batch() -> Tensor:
+    # Later images have wider ranges: a moving average of the ranges would cut them off.
+    images = torch.randn(6, 3, 32, 16, generator=torch.Generator().manual_seed(0))
+    return images * torch.arange(1, 7).reshape(6, 1, 1, 1)
+
+
+@pytest.fixture(scope="module")
+def files(
+    model: nn.Module, batch: Tensor, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("litert")
+    made = {"float": folder / "float.tflite", "int8": folder / "int8.tflite"}
+    save_litert(model, batch[:2], made["float"], METADATA)
+    save_litert_int8(model, batch[:1], batch.split(4), made["int8"], METADATA)
+    return made
+
+
+@torch.inference_mode()
+def test_embeddings_and_metadata(files: dict[str, Path], model: nn.Module, batch: Tensor) -> None:
+    expected = nn.functional.normalize(model(batch)).numpy()
+    for name, path in files.items():
+        assert recognise(path).name == "litert"
+        embedder = load_embedder(path)
+        assert embedder.description == "Ö, LiteRT"
+        assert (embedder.space.input_size, embedder.space.mean) == ((32, 16), (0.5, 0.4, 0.3))
+        # The float file takes two images in a call, the other one.
+        for size in (1, 5, 6):
+            found = embedder.embed(batch[:size].numpy())
+            found = found / np.linalg.norm(found, axis=1, keepdims=True)
+            if name == "float":
+                assert np.allclose(found, expected[:size], atol=1e-5)
+            else:
+                assert not np.allclose(found, expected[:size], atol=1e-5)
+                assert (found * expected[:size]).sum(1).min() > 0.995
+
+
+def test_int8_images_and_embeddings_and_no_float_layers(files: dict[str, Path]) -> None:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(files["int8"]))
+    interpreter.allocate_tensors()
+    for details in (*interpreter.get_input_details(), *interpreter.get_output_details()):
+        assert details["dtype"] == np.int8
+    kinds = {details["dtype"] for details in interpreter.get_tensor_details()}
+    assert np.float32 not in kinds
+    weights = [each for each in interpreter.get_tensor_details() if len(each["shape"]) == 4]
+    assert any(len(each["quantization_parameters"]["scales"]) == 8 for each in weights)
+
+
+def test_bad_input_is_refused(
+    files: dict[str, Path], model: nn.Module, batch: Tensor, tmp_path: Path
+) -> None:
+    with pytest.raises(QuantizeError, match="no calibration images"):
+        save_litert_int8(model, batch[:1], [], tmp_path / "int8.tflite", {})
+    content = files["float"].read_bytes()
+    (tmp_path / "short.tflite").write_bytes(content[:500])
+    with pytest.raises(CheckpointError, match=r"short\.tflite: not a readable LiteRT file"):
+        load_embedder(tmp_path / "short.tflite")
+    with pytest.raises(ModelError, match=r"float\.tflite: the model fails on images of 8x8; it"):
+        load_embedder(files["float"]).embed(np.zeros((1, 3, 8, 8), np.float32))

@@ -35,6 +35,10 @@ OTHER_COMMANDS = {
         "pipeline.doctor_command",
         "find out where a file goes away from its model, and why",
     ),
+    "benchmark": (
+        "pipeline.benchmark_command",
+        "time model files here, or pack them for a device and read its result",
+    ),
     "search": (
         "pipeline.search.search_command",
         "search the widths of a compact model under a limit of operations",

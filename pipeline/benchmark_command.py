@@ -1,0 +1,194 @@
+"""``reid-edge benchmark``: latency of model files here, or on a device that gets them."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.command import check_extra
+from reid_edge.cli.guard import Guard, Parser, path_argument
+from reid_edge.cli.model_options import parse_input_size
+from reid_edge.core.errors import PipelineError
+
+if TYPE_CHECKING:
+    from quantize.worker import Call
+
+GUARD = Guard(
+    packages=("pipeline", "reid_edge", "quantize"),
+    file_hint="make room or give rights there, then the same command again",
+    memory_hint="lower --batches",
+)
+
+logger = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str], prog: str = "reid-edge benchmark") -> int:
+    """Run the command; return its exit code: 0, 2 for bad input, 130 when interrupted.
+
+    Args:
+        arguments: without the program's name.
+        prog: what the command is called.
+    """
+    options = parse_arguments(arguments, prog)
+
+    def command() -> None:
+        check_extra(prog)
+        if options.read:
+            show_results(options)
+        elif options.pack is not None:
+            from pipeline.device_pack import write_pack
+
+            write_pack(
+                options.files,
+                options.pack,
+                batches=options.batches,
+                threads=options.threads,
+                rounds=options.rounds,
+                input_size=parse_input_size(options.input_size),
+            )
+        else:
+            measure(options)
+
+    return GUARD.run(command)
+
+
+def parse_arguments(arguments: Sequence[str], prog: str) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = Parser(
+        prog=prog,
+        description="Time model files in turn, each in a process of its own. With --pack, write a "
+        "folder instead that is copied to a device, where one script times the files; --read shows "
+        "its result.",
+    )
+    parser.add_argument(
+        "files", nargs="*", type=path_argument, metavar="FILE",
+        help="model files of any kind that reid-edge reads; the first is what others are compared "
+        "with",
+    )  # fmt: skip
+    parser.add_argument(
+        "--batches", type=_counts, default=(1, 16), metavar="N,N",
+        help="images in a call (default: 1,16)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--threads", type=_counts, metavar="N,N",
+        help="threads of a call (default: 1, and all cores of the machine)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--rounds", type=int, default=30, metavar="N",
+        help="timed calls of each file, batch and number of threads, 2 or more (default: 30)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--input-size", metavar="HxW", help="input size (default: the file's own, or 256x128)"
+    )
+    parser.add_argument(
+        "--pack", type=path_argument, metavar="FOLDER", help="write files and script for a device"
+    )
+    parser.add_argument(
+        "--read", type=path_argument, nargs="+", metavar="FILE",
+        help="show result.json of devices, beside each other",
+    )  # fmt: skip
+    parser.add_argument("--json", type=path_argument, metavar="FILE", help="write the result too")
+    options = parser.parse_args(arguments)
+    if bool(options.read) == bool(options.files):
+        parser.error("give model files, or --read with results of devices")
+    if options.read and (options.pack or options.json):
+        parser.error("--read shows results; it takes neither --pack nor --json")
+    if options.rounds < 2:
+        parser.error(f"--rounds {options.rounds}: 2 or more")
+    return options
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if not all(part.isdecimal() and int(part) for part in parts):
+        raise argparse.ArgumentTypeError(f"expected numbers from 1 up such as 1,16, found {text!r}")
+    return tuple(int(part) for part in parts)
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Time the files on this machine and print a table.
+
+    Raises:
+        ReidError: a file cannot be loaded or run.
+    """
+    from pipeline.device_results import DeviceFile, DeviceResult, DeviceTiming, show_table
+    from quantize.machine import machine_description, usable_cores
+    from quantize.timing import Model, measure_side_by_side
+    from reid_edge.core.backends import model_file_parts, recognise
+    from reid_edge.core.io import hash_file, write_bytes
+    from reid_edge.inference.embedder import load_embedder
+
+    size = parse_input_size(options.input_size)
+    if len(set(options.files)) < len(options.files):
+        raise PipelineError("a file is named twice; name each once")
+    same = len({path.name for path in options.files}) < len(options.files)
+    names = {path: str(path) if same else path.name for path in options.files}
+    models, kinds = {}, {}
+    for path in options.files:
+        # A file that cannot be loaded ends the command before anything is timed.
+        embedder = load_embedder(path, input_size=size)
+        kinds[names[path]] = recognise(path).name
+        models[names[path]] = Model(partial(_open, path), (3, *embedder.space.input_size))
+    measured = measure_side_by_side(
+        models,
+        batches=options.batches,
+        threads=options.threads or sorted({1, usable_cores()}),
+        rounds=options.rounds,
+        progress=logger.info,
+    )
+    machine = machine_description()
+    rows = []
+    for path in options.files:
+        found = measured[names[path]]
+        timings = [
+            DeviceTiming(
+                batch=t.batch, threads=t.threads, median_ms=t.median_ms,
+                lower_quartile_ms=t.lower_quartile_ms, upper_quartile_ms=t.upper_quartile_ms,
+            )
+            for t in found.timings
+        ]  # fmt: skip
+        parts = [part for part in model_file_parts(path) if part.is_file()]
+        rows.append(
+            DeviceFile(
+                name=names[path],
+                kind=kinds[names[path]],
+                sha256=hash_file(path),
+                bytes=sum(part.stat().st_size for part in parts),
+                peak_bytes=found.peak_bytes,
+                timings=tuple(timings),
+            )
+        )
+    result = DeviceResult(
+        machine={
+            "name": "this machine", "cpu": machine.cpu, "architecture": machine.architecture,
+            "cores": machine.cores, "flags": list(machine.flags),
+        },
+        rounds=options.rounds,
+        files=tuple(rows),
+    )  # fmt: skip
+    show_table([result])
+    if options.json is not None:
+        write_bytes(options.json, result.to_json())
+
+
+def _open(path: Path) -> Call:
+    """Load a file, in another process; the number of threads is set there."""
+    from reid_edge.core.backends import load_model_file
+
+    loaded = load_model_file(path)
+    return lambda images: loaded.embed(images.numpy())
+
+
+def show_results(options: argparse.Namespace) -> None:
+    """Print results of devices beside each other.
+
+    Raises:
+        PipelineError: a file is not such a result.
+    """
+    from pipeline.device_results import read_result, show_table
+
+    show_table([read_result(path) for path in options.read])

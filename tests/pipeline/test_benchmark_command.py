@@ -1,0 +1,139 @@
+"""``reid-edge benchmark``: files timed here, packed for a device, and its result read."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from quantize.exporters.onnx_float import save_onnx
+from reid_edge.cli.main import main
+from reid_edge.core.io import hash_file
+
+pytestmark = pytest.mark.medium
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A small network as ONNX for any batch and for batches of 3, and as TorchScript."""
+    folder = tmp_path_factory.mktemp("files")
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    example = torch.zeros(1, 3, 16, 8)
+    save_onnx(model, example, folder / "any.onnx", {"architecture": "Ö"})
+    save_onnx(model, example, folder / "three.onnx", {}, batch=3)
+    torch.jit.save(torch.jit.trace(model, example), folder / "float.pt")
+    return [folder / "any.onnx", folder / "three.onnx", folder / "float.pt"]
+
+
+def test_files_are_timed_here(
+    files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = tmp_path / "here.json"
+    command = ["benchmark", *map(str, files[:2]), "--rounds", "2", "--threads", "1"]
+    assert main([*command, "--batches", "1,4", "--json", str(result)]) == 0
+    rows = json.loads(result.read_text())["files"]
+    assert [row["name"] for row in rows] == ["any.onnx", "three.onnx"]
+    assert [(t["batch"], t["threads"]) for t in rows[0]["timings"]] == [(1, 1), (4, 1)]
+    assert all(t["median_ms"] > 0 for row in rows for t in row["timings"])
+    assert rows[0]["sha256"] == hash_file(files[0])
+    table = capsys.readouterr().out.splitlines()
+    assert table[0].split() == ["machine", "file", "memory", "cosine", "b1", "t1", "b4", "t1"]
+    assert table[1].startswith("this machine  any.onnx ")
+    assert main(["benchmark", "--read", str(result), str(result)]) == 0
+    assert capsys.readouterr().out.count("this machine: ") == 2
+
+
+def test_a_pack_is_timed_without_this_program(
+    files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pack = tmp_path / "pack"
+    command = ["benchmark", *map(str, files), "--pack", str(pack), "--rounds", "2"]
+    assert main([*command, "--threads", "1", "--batches", "1,4", "--input-size", "16x8"]) == 0
+    about = json.loads((pack / "pack.json").read_text())
+    assert [file["batch"] for file in about["files"]] == [None, 3, None]
+    # A file that the device cannot run does not stop the others.
+    (pack / "three.onnx").write_bytes(b"no model")
+    done = subprocess.run(
+        ["./run.sh"],
+        cwd=pack, capture_output=True, text=True, check=False,
+        env={"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "PYTHONPATH": ""},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads((pack / "result.json").read_text())
+    rows = {row["name"]: row for row in found["files"]}
+    for name in ("any.onnx", "float.pt"):
+        assert rows[name]["lowest_cosine"] == pytest.approx(1, abs=1e-6)
+        assert [(t["batch"], t["threads"]) for t in rows[name]["timings"]] == [(1, 1), (4, 1)]
+    assert rows["three.onnx"]["problem"].startswith("failed: ")
+    assert rows["three.onnx"]["timings"] == []
+    assert found["machine"]["packages"]["numpy"]
+    capsys.readouterr()
+    assert main(["benchmark", "--read", str(pack / "result.json")]) == 0
+    printed = capsys.readouterr().out
+    assert "1.00000" in printed
+    assert ": three.onnx: failed: " in printed
+
+
+def test_the_script_imports_nothing_of_this_program_and_is_old_python() -> None:
+    import ast
+
+    script = Path(__file__).parents[2] / "quantize" / "device_timing.py"
+    tree = ast.parse(script.read_text(), feature_version=(3, 8))
+    imported = {
+        (node.module if isinstance(node, ast.ImportFrom) else alias.name).partition(".")[0]  # type: ignore[union-attr]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    assert not imported & {"reid_edge", "quantize", "pipeline", "prune", "pydantic", "rich"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give model files, or --read with results of devices"),
+        (["a.onnx", "--read", "b.json"], "give model files, or --read with results of devices"),
+        (["--read", "a.json", "--pack", "b"], "--read shows results"),
+        (["a.onnx", "--rounds", "1"], "--rounds 1: 2 or more"),
+        (["a.onnx", "--batches", "0"], "expected numbers from 1 up such as 1,16, found '0'"),
+    ],
+)
+def test_arguments_that_do_not_fit(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["benchmark", *arguments])
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_files_that_do_not_fit(
+    files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "result.json").write_text('{"rounds": 2}')
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "note").write_text("mine")
+    checkpoint = tmp_path / "model.pth"
+    torch.save({"conv.weight": torch.ones(1)}, checkpoint)
+    one = str(files[0])
+    for arguments, message in (
+        (["--read", str(tmp_path / "absent.json")], r"absent.json: cannot be read (No such file"),
+        (
+            ["--read", str(tmp_path / "result.json")],
+            "result.json: not a result of device_timing.py",
+        ),
+        ([str(tmp_path / "absent.onnx")], "absent.onnx: no such file"),
+        ([one, one], "a file is named twice; name each once"),
+        ([one, one, "--pack", str(tmp_path / "p")], "two files have the same name; rename one"),
+        ([one, "--pack", str(tmp_path / "full")], "full: is not empty; name a new folder"),
+        ([str(checkpoint), "--pack", str(tmp_path / "p")], "model.pth: a file of the kind 'check"),
+    ):
+        assert main(["benchmark", *arguments]) == 2, arguments
+        said = capsys.readouterr().err
+        assert message in " ".join(said.split()), (arguments, said)
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["note"]
+    assert not (tmp_path / "p").exists()

@@ -52,7 +52,7 @@ def main(arguments: Sequence[str], prog: str = "run_pipeline.py") -> int:
             run = run_to_report(options)
             from pipeline.report.show import show_report
 
-            show_report(run, options.overrides)
+            show_report(run, options.overrides, layers=options.layers)
             return
         config, run = resolve(options)
         if options.restart is not None and options.restart not in STAGES:
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str], prog: str = "run_pipeline.py") -> int:
         from pipeline.report.show import finish_run, show_plan
 
         if options.plan:
-            show_plan(config, run, restart_from=options.restart)
+            show_plan(config, run, restart_from=options.restart, layers=options.layers)
             return
         from pipeline.engine import run_stages
 
@@ -94,6 +94,9 @@ def parse_arguments(arguments: Sequence[str], prog: str) -> argparse.Namespace:
     )
     parser.add_argument("--plan", action="store_true", help="show what would run and why")
     parser.add_argument("--report", action="store_true", help="show the tables of the run")
+    parser.add_argument(
+        "--layers", action="store_true", help="with --plan and --report: every layer, too"
+    )
     parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="settings")
     return parser.parse_intermixed_args(arguments)
 

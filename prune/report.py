@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -17,9 +17,7 @@ from prune.surgery import Cut
 from reid_edge.core.cost import layer_costs, model_cost
 from reid_edge.core.errors import PruneError
 from reid_edge.core.io import write_json
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from reid_edge.core.tables import FittingTable
 
 
 class LayerReport(BaseModel):
@@ -121,48 +119,52 @@ class IterationReport(BaseModel):
         )
         return self.model_copy(update={"layers": layers})
 
-    def table(self) -> Table:
-        """Return the layers as a table for the terminal."""
-        from rich.table import Table
+    @property
+    def title(self) -> str:
+        """Return which iteration it is, of how many."""
+        return f"Iteration {self.iteration} of {self.iterations}"
 
-        table = Table(
-            title=f"Iteration {self.iteration} of {self.iterations}", title_justify="left"
-        )
-        table.add_column("layer", no_wrap=True)
-        table.add_column("group", no_wrap=True, overflow="ellipsis", max_width=18)
-        for heading in (
-            "before", "planned", "kept", "parameters", "MACs", "removed", "norm at the cut",
-            "output error",
-        ):  # fmt: skip
-            table.add_column(heading, justify="right", no_wrap=True)
+    def table(self) -> FittingTable:
+        """Return the layers as a table for the terminal."""
+        rows = []
         for layer in self.layers:
             norms = layer.largest_removed_norm, layer.smallest_kept_norm
             errors = layer.error_before, layer.error_after
-            table.add_row(
-                layer.name,
-                layer.group if layer.group != layer.name else "",
-                str(layer.channels_before),
-                str(layer.channels_planned),
-                str(layer.channels_kept),
-                f"{layer.parameters_after:,}",
-                _millions(layer.macs_after),
-                f"{1 - layer.channels_kept / layer.channels_before:.0%}",
-                "-" if None in norms else f"{norms[0]:.3f} | {norms[1]:.3f}",
-                "-" if None in errors else f"{errors[0]:.3f} -> {errors[1]:.3f}",
+            rows.append(
+                (
+                    layer.name,
+                    layer.group if layer.group != layer.name else "",
+                    str(layer.channels_before),
+                    str(layer.channels_planned),
+                    str(layer.channels_kept),
+                    f"{layer.parameters_after:,}",
+                    _millions(layer.macs_after),
+                    f"{1 - layer.channels_kept / layer.channels_before:.0%}",
+                    "-" if None in norms else f"{norms[0]:.3f} | {norms[1]:.3f}",
+                    "-" if None in errors else f"{errors[0]:.3f} -> {errors[1]:.3f}",
+                )
             )
-        table.add_section()
-        table.add_row(
-            "whole model", "", "", "", "",
-            f"{self.parameters_after:,}", _millions(self.macs_after),
-            f"{1 - self.macs_after / self.macs_before:.0%} of MACs", "", "",
+        return FittingTable(
+            self.title,
+            [
+                "layer", "group", "before", "planned", "kept", "parameters", "MACs", "removed",
+                "norm at the cut", "output error",
+            ],
+            rows,
+            footer=(
+                "whole model", "", "", "", "",
+                f"{self.parameters_after:,}", _millions(self.macs_after),
+                f"{1 - self.macs_after / self.macs_before:.0%} of MACs", "", "",
+            ),
+            left=2,
+            drop=["group", "norm at the cut", "planned", "output error", "MACs", "parameters"],
         )  # fmt: skip
-        return table
 
     def __str__(self) -> str:
         from rich.console import Console
 
         text = io.StringIO()
-        Console(file=text, width=140).print(self.table())
+        Console(file=text, soft_wrap=True).print(self.table())
         return text.getvalue()
 
     def summary(self) -> str:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from pipeline.report.text import make_table
+from reid_edge.core.tables import FittingTable
 from reid_edge.data.schema import NO_CAMERAS
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from pipeline.report.contents import Report, ReportRow
     from reid_edge.metrics.results import VerificationResult
 
@@ -59,13 +57,13 @@ def _value(key: str) -> Callable[[ReportRow], float | None]:
     return lambda row: row.accuracy.get(key)
 
 
-def verification_table(report: Report) -> Table | None:
+def verification_table(report: Report) -> FittingTable | None:
     """Return EER and TAR@FAR of every stage with their thresholds, if any was measured."""
     rows = [(row.stage, row.model.metrics.verification) for row in report.rows]
     measured = [(stage, result) for stage, result in rows if result is not None]
     if not measured:
         return None
-    return make_table(
+    return FittingTable(
         "Verification: rate, at threshold",
         ["stage", *verification_headings(measured[0][1])],
         [(stage, *verification_cells(result)) for stage, result in measured],

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipeline.report.pareto import Chart, pareto_chart
-from pipeline.report.text import make_table, size
+from pipeline.report.text import size
 from pipeline.stage import ReportSection
 from pipeline.stage_results import BenchmarkResult, StageRecord
+from reid_edge.core.tables import FittingTable
 from reid_edge.metrics.results import Distance
 
 if TYPE_CHECKING:
@@ -97,12 +98,13 @@ def benchmark_chart(record: StageRecord) -> Chart:
 
 BENCHMARK_SECTION = ReportSection(
     tables=lambda record: [
-        make_table(
+        FittingTable(
             "Benchmark",
             ["file", "meant for", "size", "peak memory", "mAP", *timing_headings(record)],
             benchmark_cells(record),
             left=2,
-            wrap=True,
+            drop=["meant for", "peak memory", *reversed(timing_headings(record)[1:]), "size"],
+            breaking=["meant for"],
         )
     ],
     lines=benchmark_lines,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pipeline.report.accuracy import percent
-from pipeline.report.text import make_table, size
+from pipeline.report.text import size
 from pipeline.stage import ReportSection
 from pipeline.stage_results import FileResult, StageRecord
+from reid_edge.core.tables import FittingTable
 
 FILE_HEADINGS = (
     "size", "cosine", "lowest", "same nearest", "top 10", "mAP", "rank-1", "EER", "at", "fits",
 )  # fmt: skip
+DROPPED_FIRST = ("at", "top 10", "cosine", "EER", "rank-1", "same nearest", "size")
 
 
 def file_cells(file: FileResult) -> list[str]:
@@ -43,7 +45,15 @@ def file_headings(_: StageRecord) -> tuple[str, ...]:
 
 FILES_SECTION = ReportSection(
     tables=lambda record: (
-        [make_table("Files beside their model", ["file", *FILE_HEADINGS], rows)]
+        [
+            FittingTable(
+                "Files beside their model",
+                ["file", *FILE_HEADINGS],
+                rows,
+                drop=DROPPED_FIRST,
+                breaking=FILE_HEADINGS[-1:],
+            )
+        ]
         if (rows := [(file.name, *file_cells(file)) for file in record.result.files])
         else []
     ),

@@ -15,14 +15,21 @@ from pipeline.run_dir import RunDir
 from pipeline.run_images import read_existing_images, split_validation
 from pipeline.settings_io import load_config
 from pipeline.stage_results import StageRecord
+from reid_edge.core.tables import output_console
 
-WIDE = 150  # columns of the widest table; a pipe or a file has no width of its own
 
-
-def show_plan(config: Config, run: RunDir, *, restart_from: str | None = None) -> None:
-    """Print what would run and why, and the widths by iteration; nothing runs.
+def show_plan(
+    config: Config, run: RunDir, *, restart_from: str | None = None, layers: bool = False
+) -> None:
+    """Print what would run and why; nothing runs.
 
     All checks of a run are made, with the same messages.
+
+    Args:
+        config: of the run.
+        run: its folder.
+        restart_from: a stage that runs again, with those after it.
+        layers: print the widths by iteration, too.
     """
     run.check()
     check_settings(config)
@@ -30,8 +37,9 @@ def show_plan(config: Config, run: RunDir, *, restart_from: str | None = None) -
     trained_on = split_validation(config, data)[0] if data is not None else None
     plan = checked_plan(config, run, trained_on, data_hash, restart_from)
     details = [item for stage in requested(config) for item in stage.show_plan(config, run, plan)]
-    for item in (plan_table(plan), *details):
-        wide_console().print(item, highlight=False)
+    shown = [item for item in details if layers or isinstance(item, str)]
+    for item in (plan_table(plan), *shown):
+        output_console().print(item, highlight=False)
 
 
 def write_results(config: Config, run: RunDir) -> Report:
@@ -46,22 +54,23 @@ def write_results(config: Config, run: RunDir) -> Report:
 def finish_run(config: Config, run: RunDir) -> None:
     """Measure latency, write the report and the page, print the closing table."""
     report = write_results(config, run)
-    console = wide_console()
+    console = output_console()
     _print_report(console, run, report)
     _print_path(console, f"run: {run.path}")
     _print_path(console, f"page: {run.path / REPORT_PAGE}")
 
 
-def show_report(run: RunDir, overrides: Sequence[str] = ()) -> None:
+def show_report(run: RunDir, overrides: Sequence[str] = (), *, layers: bool = False) -> None:
     """Print the sparsity report of every iteration and the closing table.
 
     Args:
         run: the run's folder; it is only read.
         overrides: other settings than those of the run, such as the distance of the columns.
+        layers: print every layer of every iteration, too.
     """
-    console = wide_console()
+    console = output_console()
     for iteration in iteration_reports(run):
-        console.print(iteration.table())
+        console.print(iteration.table() if layers else iteration.title)
         console.print(iteration.summary(), highlight=False)
         console.print()
     shown = load_config(run.config_path, overrides, declared=run.stages)
@@ -98,9 +107,3 @@ def _print_lines(console: Console, lines: Sequence[str]) -> None:
 
 def _print_path(console: Console, line: str) -> None:
     console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def wide_console() -> Console:
-    """Return a console that does not squeeze tables when it writes into a pipe or a file."""
-    console = Console()
-    return console if console.is_terminal else Console(width=max(console.width, WIDE))

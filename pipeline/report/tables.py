@@ -2,23 +2,21 @@
 
 from collections.abc import Mapping
 
-from rich.markup import escape
-from rich.table import Table
-
 from pipeline.plan import Plan
 from pipeline.report.accuracy import accuracy_columns, describe_accuracy, percent
 from pipeline.report.contents import Report
-from pipeline.report.text import make_table, size
+from pipeline.report.text import size
 from pipeline.run_dir import RunDir
 from pipeline.stage_results import StageRecord
+from reid_edge.core.tables import FittingTable
 
 
-def closing_table(report: Report) -> Table:
+def closing_table(report: Report) -> FittingTable:
     """Return one row a stage: size, accuracy, latency."""
     accuracy = accuracy_columns(report.task)
     names = [name for name, _ in accuracy]
-    return make_table(
-        escape(f"Run {report.name}"),
+    return FittingTable(
+        f"Run {report.name}",
         ["stage", "input", "parameters", "MACs", "file", *names, "latency", "took"],
         [
             (
@@ -33,6 +31,7 @@ def closing_table(report: Report) -> Table:
             )
             for row in report.rows
         ],
+        drop=["took", "MACs", "input", "parameters", *names[2:][::-1], "file"],
     )
 
 
@@ -60,13 +59,11 @@ def footnotes(run: RunDir, report: Report, records: Mapping[str, StageRecord]) -
     return lines
 
 
-def plan_table(plan: Plan) -> Table:
+def plan_table(plan: Plan) -> FittingTable:
     """Return what would run."""
-    table = Table(title="Plan", title_justify="left")
-    for heading in ("stage", "action", "why", "starts from"):
-        table.add_column(heading)
-    for step in plan.steps:
-        table.add_row(step.stage, step.action, escape(step.reason), step.parent or "")
-    for stage, reason in plan.stale.items():
-        table.add_row(stage, "stale, not asked for", escape(reason), "")
-    return table
+    rows: list[tuple[str, ...]] = [
+        (step.stage, step.action, step.reason, step.parent or "") for step in plan.steps
+    ]
+    rows += [(stage, "stale, not asked for", reason, "") for stage, reason in plan.stale.items()]
+    headings = ["stage", "action", "why", "starts from"]
+    return FittingTable("Plan", headings, rows, left=4, drop=["starts from"], breaking=["why"])

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from rich.table import Table
 
-from pipeline.report.text import make_table
 from pipeline.run_dir import PLAN
 from pipeline.search.score import CHECK_IMAGES, mean_average_precision
 from pipeline.search.task import Task
@@ -17,6 +15,7 @@ from prune.search.history import Trial, best_trial
 from prune.search.space import SearchSpace
 from prune.surgery import cut
 from reid_edge.core.cost import model_cost
+from reid_edge.core.tables import FittingTable
 
 SHOWN = 10
 
@@ -31,7 +30,7 @@ class Outcome:
     """
 
     plan: Path
-    table: Table
+    table: FittingTable
 
 
 def finish(folder: Path, task: Task, trials: Sequence[Trial]) -> Outcome:
@@ -77,13 +76,12 @@ def finish(folder: Path, task: Task, trials: Sequence[Trial]) -> Outcome:
         name = f"{trial.number + 1}" + (" (uniform)" if trial.number == 0 else "")
         shares = [f"{tried[unit.layers[0]] / unit.width:.2f}" for unit in widest]
         rows.append((name, f"{trial.score:.1%}", *_cost(space, tried), *shares))
-    table = make_table(
+    table = FittingTable(
         "Searched widths, as shares of the full ones",
         ["trial", "mAP", "MACs", "parameters", *space.variables],
         rows,
+        caption="mAP on held-back training identities after reconstruction, without training",
     )
-    table.caption = "mAP on held-back training identities after reconstruction, without training"
-    table.caption_justify = "left"
     return Outcome(folder / PLAN, table)
 
 

@@ -4,7 +4,6 @@ import logging
 from contextlib import ExitStack
 
 from pipeline.config import Config
-from pipeline.report.show import wide_console
 from pipeline.run_dir import RunDir
 from pipeline.search.outcome import finish
 from pipeline.search.set_up import set_up_search
@@ -14,6 +13,7 @@ from prune.search.history import Trial, best_trial
 from prune.search.job import Job
 from prune.search.machines import Machine
 from reid_edge.core.seeding import derive_seed
+from reid_edge.core.tables import output_console
 
 # Only the ratios of proportions matter; the ratio of two variables is at most two.
 LOW, HIGH, STEP = 0.5, 1.0, 0.05
@@ -68,7 +68,7 @@ def search_widths(config: Config, run: RunDir) -> None:
             callback=settings.callback,
         )
         outcome = finish(search.folder, read_task(search.task), run_search(job, report))
-    console = wide_console()
+    console = output_console()
     console.print(outcome.table)
     plan = f"plan: {outcome.plan} (to prune to it: prune.target={outcome.plan})"
     console.print(plan, markup=False, highlight=False, soft_wrap=True)

@@ -36,6 +36,7 @@ from prune.nni_backend import find_groups
 from prune.plan_file import PlanFile, read_plan, write_plan
 from prune.surgery import cut
 from reid_edge.core.checksums import are_intact, record_checksums
+from reid_edge.core.tables import FittingTable
 from reid_edge.models.registry import build_model
 
 if TYPE_CHECKING:
@@ -160,11 +161,11 @@ def planned_widths(
 
 def widths_table(widths: Sequence[dict[str, int]]) -> RenderableType:
     """Return the layers' channels at the start and after each iteration."""
-    from pipeline.report.text import make_table
-
     rows = ([name, *(str(step[name]) for step in widths)] for name in widths[0])
-    return make_table(
+    return FittingTable(
         "Channels by iteration",
         ["layer", "now", *map(str, range(1, len(widths)))],
-        (row for row in rows if len(set(row[1:])) > 1),
+        [row for row in rows if len(set(row[1:])) > 1],
+        # What a schedule begins and ends with says most.
+        drop=[str(iteration) for iteration in range(1, len(widths) - 1)],
     )

@@ -255,7 +255,7 @@ def test_a_model_of_its_own_widths_goes_through_every_stage(
     for step in ("before_tuning", "after_tuning"):
         assert set(report["hints"][step]) == {"conv1", "conv2", "conv3", "conv4", "conv5"}
     assert "Relative squared error of each stage" in (run / "report.html").read_text()
-    code, output, _ = command("--run", str(run), "--plan", config=False)
+    code, output, _ = command("--run", str(run), "--plan", "--layers", config=False)
     assert code == 0
     full = layer_widths(build_model("short_osnet_x0_5", num_classes=8, embedding_dim=32))
     assert next(name for name, width in plan["widths"].items() if width < full[name]) in output

@@ -109,7 +109,7 @@ def test_every_row_shows_its_input_size(finished: Path, capsys: pytest.CaptureFi
     assert main(["--run", str(finished), "--report"]) == 0
     text = " ".join(capsys.readouterr().out.split())
     for stage, size in (("transfer", "32 x 32"), ("resize", "64 x 32"), ("quantize", "64 x 32")):
-        assert f"{stage} │ {size} │" in text
+        assert f"{stage} {size} " in text
     page = (finished / "report.html").read_text()
     assert page.count("<td>64 x 32</td>") == 2
     assert "Iteration 1 of 1" in text
@@ -120,15 +120,15 @@ def test_another_size_makes_resize_and_what_follows_run_again(
 ) -> None:
     assert main(["--run", str(finished), "--plan", "resize.height=48"]) == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert "resize │ run │ resize.height: 64 -> 48 │ transfer" in text
-    assert "transfer │ reuse" in text
+    assert "resize run resize.height: 64 -> 48 transfer" in text
+    assert "transfer reuse" in text
     assert "its input changed: parent" in text
 
 
 def test_a_plan_of_transfer_shows_its_widths_whatever_prune_would_end_at(
     finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["--run", str(finished), "--plan", "prune.target={macs: 0.5}"]) == 0
+    assert main(["--run", str(finished), "--plan", "--layers", "prune.target={macs: 0.5}"]) == 0
     text = capsys.readouterr().out
     assert "Channels by iteration" in text
     assert "depend on the trained weights" not in text
@@ -138,4 +138,4 @@ def test_prune_instead_of_transfer(finished: Path, capsys: pytest.CaptureFixture
     arguments = ["--run", str(finished), "--plan", "--stages", "train,prune"]
     changed = ["prune.target=short_osnet_x0_25", "prune.tuning.identities_per_batch=4"]
     assert main([*arguments, *changed]) == 0
-    assert "prune │ run │ not made yet │ train" in " ".join(capsys.readouterr().out.split())
+    assert "prune run not made yet train" in " ".join(capsys.readouterr().out.split())

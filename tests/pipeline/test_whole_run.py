@@ -153,7 +153,7 @@ def test_the_report_command(finished: Path, capsys: pytest.CaptureFixture[str]) 
     text = capsys.readouterr().out
     assert "Iteration 1 of 2" in text
     assert "Iteration 2 of 2" in text
-    assert "conv4.1.conv2d.3.conv2" in text
+    assert "conv4.1.conv2d.3.conv2" not in text
     assert "Run whole" in text
     assert "cosine distance" in text
     assert main(["--run", str(finished), "--report", "evaluation.distance=euclidean"]) == 0
@@ -161,6 +161,8 @@ def test_the_report_command(finished: Path, capsys: pytest.CaptureFixture[str]) 
     assert "euclidean distance" in text
     # Another view changes nothing in the run.
     assert "stale" not in text
+    assert main(["--run", str(finished), "--report", "--layers"]) == 0
+    assert capsys.readouterr().out.count("conv4.1.conv2d.3.conv2") == 2
 
 
 def test_the_page_holds_every_layer_of_every_iteration(finished: Path) -> None:
@@ -195,7 +197,7 @@ def test_a_plan_says_why_and_runs_nothing(
     finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
-    assert main(["--run", str(finished), "--plan", "finetune.epochs=2"]) == 0
+    assert main(["--run", str(finished), "--plan", "--layers", "finetune.epochs=2"]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "finetune.epochs: 1 -> 2" in text
     assert "settings and inputs are the same" in text

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reid_edge.core.backends import load_model_file, recognise
+from reid_edge.core.backends import recognise
 from reid_edge.core.errors import ModelError, QuantizeError
-from reid_edge.core.model_file import Colours, LoadOptions, ModelMetadata
+from reid_edge.core.model_file import Colours, LoadedModel, LoadOptions, ModelMetadata
 from reid_edge.inference.embedder import Embedder, load_embedder
 
 if TYPE_CHECKING:
@@ -66,14 +66,22 @@ def load_export_model(choice: ModelChoice, scratch: Path) -> ExportModel:
         QuantizeError: it is int8 already, or is no network from images to embeddings.
     """
     path = choice.path
-    kind = recognise(path).name
+    backend = recognise(path)
+    kind = backend.name
     if kind not in ("checkpoint", "onnx", "torchscript"):
         raise ModelError(
             f"{path}: is a file of {kind}, of which no others can be made; give the checkpoint, "
             "ONNX or TorchScript file that it was made of"
         )
+    opened: list[LoadedModel] = []
+
+    def load(path: Path, options: LoadOptions) -> LoadedModel:
+        opened.append(backend.load(path, options))
+        return opened[-1]
+
     embedder = load_embedder(
         path,
+        backend=replace(backend, load=load),
         architecture=choice.architecture,
         input_size=choice.input_size,
         mean=choice.mean,
@@ -90,9 +98,7 @@ def load_export_model(choice: ModelChoice, scratch: Path) -> ExportModel:
         parent_hash=space.file_hash,
     )
     if kind == "checkpoint":
-        options = LoadOptions(choice.architecture, weights_key=choice.weights_key)
-        module = load_model_file(path, options).module
-        return ExportModel(embedder, module, None, metadata)
+        return ExportModel(embedder, opened[0].module, None, metadata)
     if kind == "onnx":
         import onnx
 

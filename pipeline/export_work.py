@@ -76,12 +76,12 @@ def export_files(options: argparse.Namespace) -> int:
             # Who names no format wants those that can be made.
             skipped += [_left_out(one, NEEDS_MODEL) for one in exporters if one.needs_model]
             exporters = [one for one in exporters if not one.needs_model]
+        make_folder(folder)  # before the minutes that embedding may take
         logger.info("export: embedding %d images with the model", len(halves.judging))
         reference = embed_judging(model, halves, options)
         smaller = (
             make_smaller(model, reference, halves, options) if options.dims is not None else None
         )
-        make_folder(folder)
         rows = write_files(
             exporters,
             make_source(model, halves, options, smaller),

@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _WEIGHTED = ("Conv", "Gemm", "MatMul")
+_CLIPPING = ("Relu", "Clip")
 # Of files with the same names these are compared too: ONNX Runtime's int8 puts activations into the
 # layers in front of them, and makes average pooling a convolution.
 _OTHERS = (
-    "Relu", "Sigmoid", "HardSigmoid", "HardSwish", "LeakyRelu", "PRelu", "Add", "Mul", "Concat",
+    "Relu", "Clip", "Sigmoid", "HardSigmoid", "HardSwish", "LeakyRelu", "PRelu", "Add", "Mul",
+    "Concat",
     "AveragePool", "GlobalAveragePool", "MaxPool", "InstanceNormalization", "BatchNormalization",
 )  # fmt: skip
 _DEQUANTIZE = "DequantizeLinear"
@@ -44,7 +46,9 @@ class Layer:
     quantized: bool
 
 
-def walk(float_file: Path, other: Path, images: NDArray[Any]) -> list[Layer]:
+def walk(
+    float_file: Path, other: Path, images: NDArray[Any], others: NDArray[Any] | None = None
+) -> list[Layer]:
     """Compare the outputs of layers, in order.
 
     Layers are matched by the names of their outputs. If these are not the same, convolutions and
@@ -55,6 +59,7 @@ def walk(float_file: Path, other: Path, images: NDArray[Any]) -> list[Layer]:
         float_file: of the model.
         other: another file of it, in float or int8 (QDQ), with images as its only input.
         images: float32 (N, 3, H, W), prepared as the model takes them.
+        others: the same images as the other file takes them; None: in the same form.
 
     Returns:
         The layers; empty if they cannot be matched.
@@ -70,9 +75,13 @@ def walk(float_file: Path, other: Path, images: NDArray[Any]) -> list[Layer]:
     wanted = [(mine, ranges.get(theirs, theirs)) for mine, theirs, _ in pairs]
     (given,) = network_inputs(second.graph)
     batch = given.type.tensor_type.shape.dim[0].dim_value or len(images)
-    images = np.resize(images, (batch, *images.shape[1:]))  # repeated until a fixed batch is full
+    # They are repeated until a fixed batch is full.
+    images, others = (
+        np.resize(each, (batch, *each.shape[1:]))
+        for each in (images, images if others is None else others)
+    )
     exact = _outputs(first, [mine for mine, _ in wanted], images)
-    found = _outputs(second, [theirs for _, theirs in wanted], images)
+    found = _outputs(second, [theirs for _, theirs in wanted], others)
     layers = []
     for (mine, theirs, operator), one, two in zip(pairs, exact, found, strict=True):
         if one.shape != two.shape:
@@ -97,13 +106,24 @@ def _matched(first: onnx.ModelProto, second: onnx.ModelProto) -> list[tuple[str,
     """Return the names of a layer's output in both files, and its operator."""
     made = {name for node in second.graph.node for name in node.output}
     mine = _layers(first, (*_WEIGHTED, *_OTHERS))
-    common = [(name, name, operator) for name, operator in mine if name in made]
-    if 2 * len(common) > len(mine):
-        return common
-    mine, theirs = (_layers(model, _WEIGHTED) for model in (first, second))
-    if [operator for _, operator in mine] != [operator for _, operator in theirs]:
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in first.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    common: dict[str, tuple[str, str, str]] = {}
+    for name, operator in mine:
+        after = readers.get(name, [])
+        clipped = after[0].output[0] if len(after) == 1 and after[0].op_type in _CLIPPING else name
+        # An int8 layer in front of a clipping has the range behind it, and may have taken it up.
+        theirs = clipped if clipped in made else name
+        if theirs in made:
+            common.setdefault(clipped, (clipped, theirs, operator))
+    if common and 4 * len(common) > len(mine):
+        return list(common.values())
+    mine, others = (_layers(model, _WEIGHTED) for model in (first, second))
+    if [operator for _, operator in mine] != [operator for _, operator in others]:
         return []
-    return [(one, two, operator) for (one, operator), (two, _) in zip(mine, theirs, strict=True)]
+    return [(one, two, operator) for (one, operator), (two, _) in zip(mine, others, strict=True)]
 
 
 def _dequantized(model: onnx.ModelProto) -> dict[str, str]:

@@ -72,7 +72,7 @@ def test_a_good_file_agrees(
 ) -> None:
     text = lines_of(capsys, model, model, tiny_market, 0)
     assert "cosine to the model: lowest 1.0000, mean 1.0000" in text
-    assert "layers: 6 compared, none differs by more than 0.001 of its length" in text
+    assert "layers: 5 compared, none differs by more than 0.001 of its length" in text
     assert text.endswith("the file agrees\n")
 
 
@@ -106,9 +106,9 @@ def test_the_first_layer_that_differs_is_named(
         numpy_helper.from_array(-numpy_helper.to_array(weights[0]), weights[0].name)
     )
     onnx.save(changed, tmp_path / "file.onnx")
-    second = [node for node in changed.graph.node if node.op_type == "Conv"][1].output[0]
+    second = [node for node in changed.graph.node if node.op_type == "Relu"][1].output[0]
     text = lines_of(capsys, model, tmp_path / "file.onnx", tiny_market, 1)
-    assert f"layers: the first of 6 that differs is {second} (Conv), by " in text
+    assert f"layers: the first of 5 that differs is {second} (Conv), by " in text
     assert "input: no other colour order or normalisation mends it" in text
 
 
@@ -120,10 +120,23 @@ def test_saturation_is_seen_in_an_int8_file(model: Path, tmp_path: Path) -> None
     for layer in walk(model, good, images.numpy()):
         assert layer.error < 0.05
     layers = walk(model, narrow, images.numpy())
-    assert layers[0].operator == "Relu"  # the convolution before it is rounded behind it
+    assert layers[0].name == "/model/Relu_output_0"  # the convolution takes it up
     assert layers[0].quantized
     assert layers[0].error > 0.2
     assert layers[0].outside > 0.01
+
+
+def test_a_clipping_that_int8_leaves_out_is_no_difference(tmp_path: Path) -> None:
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU6(), nn.Conv2d(8, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+    images = torch.randn(8, 3, 64, 32, generator=torch.Generator().manual_seed(1))
+    network[0].weight.data *= 8  # type: ignore[union-attr, operator]
+    path = write(network, tmp_path / "clipped.onnx")
+    quantize_onnx(path, [images], tmp_path / "int8.onnx", method="minmax")
+    layers = walk(path, tmp_path / "int8.onnx", images.numpy())
+    assert layers[0].name == "/model/model.1/Clip_output_0"
+    assert max(layer.error for layer in layers) < 0.05
 
 
 def test_layers_with_other_names_are_matched_by_their_order(model: Path, tmp_path: Path) -> None:
@@ -171,4 +184,4 @@ def test_a_file_that_takes_pixels_is_examined_by_its_output(
     }))  # fmt: skip
     text = lines_of(capsys, model, path, tiny_market, 1)
     assert "input: colour order: it takes RGB; the mean cosine is 1.0000 then" in text
-    assert "layers: not compared" in text
+    assert "layers: the first of 5 that differs is /model/Relu_output_0" in text

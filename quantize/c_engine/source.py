@@ -28,6 +28,10 @@ KERNEL_PARTS = (
     "x86_256.c",
     "avx512_vnni.c",
     "amx.c",
+    "arm_begin.c",
+    "neon.c",
+    "with_i8mm.c",
+    "neon.c",
     "kernel_sets.c",
 )
 PARTS = ("sha256.c", *KERNEL_PARTS, "layers.c", "images.c", "api.c")

@@ -7,5 +7,9 @@ static const kernel_set *const KERNEL_SETS[] = {
     &AVX_VNNI,
     &AVX2,
 #endif
+#ifdef ARM_KERNELS
+    &NEON_I8MM,
+    &NEON_DOTPROD,
+#endif
     &PORTABLE,
 };

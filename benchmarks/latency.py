@@ -4,7 +4,8 @@
     python -m benchmarks.latency --rounds 100 --only "int8" --only "float" --profile
 
 Weights are random: latency does not depend on them. Every file is a process of its own, all are
-called in turns on one thread. ``--profile`` prints what each kind of operator costs in ONNX
+called in turns on one thread. The C engine is timed with each of its kernels that the processor
+has, OpenVINO where it is installed. ``--profile`` prints what each kind of operator costs in ONNX
 Runtime, inflated by the measuring.
 """
 
@@ -15,6 +16,7 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -36,13 +38,17 @@ from torch import Tensor, nn
 from benchmarks.command import at_least, make_parser
 from benchmarks.latency_variants import one_gate_call, stem_on_blocks, streams_side_by_side
 from pipeline.command import run_guarded
+from quantize.exporters.c_source import write_engine
 from quantize.exporters.onnx_float import onnx_session, read_onnx, save_onnx
 from quantize.exporters.onnx_int8 import quantize_onnx
 from quantize.machine import machine_description
 from quantize.measurements import Measurement
 from quantize.timing import Model, measure_side_by_side
 from quantize.worker import Call, Open
-from reid_edge.core.model_file import ONNX_INPUT
+from reid_edge.core.errors import ModelError
+from reid_edge.core.model_file import ONNX_INPUT, LoadOptions
+from reid_edge.core.packages import missing_packages
+from reid_edge.inference.backends import c_library
 from reid_edge.models import build_model
 from reid_edge.models.osnet import OSNet
 
@@ -51,6 +57,8 @@ SIZE = (256, 128)
 WIDTHS_OF_4 = (32, 144, 208, 272)
 WIDTHS_OF_8 = (32, 160, 224, 288)
 PROFILED_CALLS = 50
+# Of the C engine; those that the processor has are timed.
+KERNELS = ("avx2", "avx_vnni", "avx512_vnni", "amx", "neon_dotprod", "neon_i8mm")
 
 Write = Callable[[Path], None]
 
@@ -65,7 +73,9 @@ def main(options: argparse.Namespace) -> None:
         openers: dict[str, Open] = {
             "x1.0, eager": partial(open_eager, torch.contiguous_format),
             "x1.0, eager, channels last": partial(open_eager, torch.channels_last),
+            "x1.0, TorchScript": open_torchscript,
             **{name: partial(open_onnx, path) for name, path in files.items()},
+            **peers(Path(folder), files, console),
         }
         models = {name: Model(opener, (3, *SIZE)) for name, opener in openers.items()}
         measured = measure_side_by_side(models, batches=(1,), rounds=options.rounds)
@@ -189,6 +199,51 @@ def open_onnx(path: Path) -> Call:
     """Open an ONNX file on one thread."""
     session = onnx_session(path)
     return lambda batch: session.run(None, {ONNX_INPUT: batch.numpy()})
+
+
+def open_torchscript() -> Call:
+    """Open OSNet x1.0 as frozen TorchScript."""
+    traced = torch.jit.trace(build_model("osnet_x1_0").eval(), images(1))  # type: ignore[no-untyped-call]
+    frozen: Call = torch.jit.optimize_for_inference(torch.jit.freeze(traced))
+    return frozen
+
+
+def open_openvino(path: Path, precision: str) -> Call:
+    """Open an ONNX file in OpenVINO on one thread, with a batch of one image."""
+    import openvino
+
+    core = openvino.Core()
+    model = core.read_model(path)
+    model.reshape([1, 3, *SIZE])
+    settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": precision}
+    request = core.compile_model(model, "CPU", settings).create_infer_request()
+    return lambda batch: request.infer([batch.numpy()])
+
+
+def open_engine(path: Path, kernels: str) -> Call:
+    """Open a library of the C engine on one thread."""
+    embed = c_library.load(path, LoadOptions(threads=1), kernels).embed
+    return lambda batch: embed(batch.numpy())
+
+
+def peers(folder: Path, files: dict[str, Path], console: Console) -> dict[str, Open]:
+    """Return what else runs the float and the int8 file of x0.5 here, by name."""
+    found: dict[str, Open] = {}
+    if "float" in files and not missing_packages(("openvino",)):
+        for precision in ("f32", "bf16"):
+            name = f"float, OpenVINO, {precision}"
+            found[name] = partial(open_openvino, files["float"], precision)
+    if "int8" in files:
+        if not missing_packages(("openvino",)):
+            found["int8, OpenVINO"] = partial(open_openvino, files["int8"], "f32")
+        console.print("building the C engine", style="dim", highlight=False)
+        library = folder / "model.so"
+        write_engine(files["int8"], images(), library)
+        for kernels in KERNELS:
+            with suppress(ModelError):
+                open_engine(library, kernels)
+                found[f"int8, C engine, {kernels}"] = partial(open_engine, library, kernels)
+    return found
 
 
 def latency_table(measured: dict[str, Measurement]) -> Table:

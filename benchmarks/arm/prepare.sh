@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Sets up an emulated 64-bit ARM machine with PyTorch and ONNX Runtime below .arm/, about 1 GB:
-# Debian's qemu-user-static and arm64 Python, and aarch64 wheels. Nothing is installed outside.
+# Debian's qemu-user-static, a cross compiler and arm64 Python, and aarch64 wheels. Nothing is installed outside.
 #   benchmarks/arm/prepare.sh [PYTHON with pip]
 # Needs Debian or a descendant (apt-get, dpkg-deb), and network. Done once; again after rm -r .arm
 set -euo pipefail
@@ -32,8 +32,19 @@ fetch() {
     || missing "packages cannot be had: $*"
   for package in "$folder"/cache/archives/*.deb; do dpkg-deb --extract "$package" "$into"; done
 }
-fetch amd64 host qemu-user-static qemu-user
+fetch amd64 host qemu-user-static qemu-user gcc-12-aarch64-linux-gnu libc6-dev-arm64-cross
 fetch arm64 root python3.11-minimal libpython3.11-stdlib libstdc++6 libgomp1
+
+# A compiler for the machine; its parts are not where the package would put them.
+cat > .arm/cc <<'END'
+#!/bin/sh
+host=$(dirname "$(readlink -f "$0")")/host
+arm=$host/usr/aarch64-linux-gnu
+LD_LIBRARY_PATH=$host/usr/lib/x86_64-linux-gnu exec "$host/usr/bin/aarch64-linux-gnu-gcc-12" \
+  --sysroot="$host" -B"$host/usr/lib/gcc-cross/aarch64-linux-gnu/12" -B"$arm/bin" -B"$arm/lib" \
+  -isystem "$arm/include" -L"$arm/lib" "$@"
+END
+chmod +x .arm/cc
 
 # Libraries that look at the processor would find the host's; the emulator looks here first.
 mkdir -p .arm/root/proc .arm/root/sys/devices/system/cpu

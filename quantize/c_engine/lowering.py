@@ -323,6 +323,12 @@ class _Lowering:
             self._add_sum(operation)
         elif isinstance(operation, Pooling):
             self._add_pooling(operation)
+        elif isinstance(operation, GlobalPooling):
+            x, none = operation.x, (0, 0, 0, 0)
+            whole = (x.height, x.width)
+            self._add_pooling(
+                Pooling(operation.name, x, operation.y, "average", whole, (1, 1), none)
+            )
         elif isinstance(operation, Elementwise):
             self._add_table(operation.name, operation.x, operation.y, 0, operation.function)
         elif isinstance(operation, Concatenation):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from quantize.deployment import export
 from quantize.exporters.onnx_float import onnx_session, save_onnx
 from quantize.exporters.onnx_int8 import quantize_onnx
 from quantize.exporters.torchscript import save_torchscript
@@ -68,3 +69,32 @@ def test_onnx(osnet: nn.Module, images: Tensor, tmp_path: Path) -> None:
     (here,) = onnx_session(path).run(None, {ONNX_INPUT: images.numpy()})
     with torch.inference_mode():
         check(on_arm(path, images), torch.from_numpy(here), osnet(images))
+
+
+@pytest.fixture
+def engine_folder(osnet: nn.Module, images: Tensor, tmp_path: Path) -> Path:
+    """The folder of the C engine; ``test.bits`` are the embeddings that this machine gives."""
+    export(osnet, images, tmp_path, ["onnx", "onnx_int8", "c"])
+    return tmp_path / "model_c"
+
+
+@pytest.mark.parametrize("cpu", ["max", "neoverse-n1", "cortex-a72"])
+def test_the_c_engine_gives_the_bits_of_this_machine(engine_folder: Path, cpu: str) -> None:
+    """From its Makefile alone, with kernels for i8mm, for dot products, and without either."""
+    make = ["make", "-C", engine_folder, f"CC={ARM / 'cc'}", "model_test"]
+    subprocess.run([str(part) for part in make], check=True)
+    command = [
+        *(ARM / "host/usr/bin/qemu-aarch64-static", "-cpu", cpu, "-L", ARM / "root"),
+        engine_folder / "model_test",
+    ]
+    finished = subprocess.run(
+        [str(part) for part in command],
+        cwd=engine_folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    expected = {"max": "neon_i8mm", "neoverse-n1": "neon_dotprod", "cortex-a72": "portable"}
+    assert (engine_folder / "test.bits").is_file()
+    assert f"{expected[cpu]:12} bits as expected" in finished.stdout

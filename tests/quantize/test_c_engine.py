@@ -306,6 +306,25 @@ def test_sanitizers_find_nothing(tmp_path: Path, size: tuple[int, int]) -> None:
     subprocess.run([str(folder / "fuzz"), "200"], cwd=folder, check=True)
 
 
+class TwoLinearLayers(nn.Module):
+    """A mean that an inner layer reads, and a linear layer behind another one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 20, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+        self.head = nn.Sequential(nn.Flatten(), nn.Linear(20, 18), nn.ReLU(), nn.Linear(18, 7))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x))  # type: ignore[no-any-return]
+
+
+def test_two_linear_layers(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    images = torch.randn(6, 3, 20, 12)
+    int8_file = as_int8(TwoLinearLayers(), images, tmp_path)
+    assert compare_with_onnx(int8_file, images, tmp_path / "c") > 0.999
+
+
 class Flat(nn.Module):
     """A linear layer on a whole plane, as networks for faces have it."""
 

@@ -416,5 +416,8 @@ static void run_layers(const run_state *run, float *embedding)
         case PRODUCT: run_product(run, one); break;
         case EMBEDDING: run_embedding(run, one, embedding); break;
         }
+#ifdef REID_LAYER_DONE /* for measurements */
+        REID_LAYER_DONE(i);
+#endif
     }
 }

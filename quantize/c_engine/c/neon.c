@@ -68,6 +68,16 @@ INLINE uint8x16_t NEON(bytes)(const int32x4_t *sums, const rescaling *by, int32_
     return vcombine_u8(vqmovun_s16(vqaddq_s16(low, zero)), vqmovun_s16(vqaddq_s16(high, zero)));
 }
 
+/* One register of weights at a time leaves the others to sums; the lane has to be a constant. */
+#define NEON_QUAD(quad)                                                                           \
+    do {                                                                                          \
+        int8x16_t four = vld1q_s8(w + 64 * (quad) + 16 * n);                                      \
+        UNROLLED                                                                                  \
+        for (int m = 0; m < MR; m++)                                                              \
+            sums[m][n] = vdotq_laneq_s32(                                                         \
+                sums[m][n], four, vreinterpretq_s8_u8(sixteen[m]), quad);                         \
+    } while (0)
+
 /* The sums of MR pixels and a group, output after output. */
 INLINE void NEON(dots)(
     const products *job, int32_t pixel, int32_t group, const int MR, int32x4_t (*sums)[4])
@@ -143,16 +153,10 @@ INLINE void NEON(dots)(
                 sixteen[m] = NEON(input)(vld1q_u8(x + m * job->x_stride + i));
             UNROLLED
             for (int n = 0; n < 4; n++) {
-                int8x16_t a = vld1q_s8(w + 16 * n), b = vld1q_s8(w + 64 + 16 * n);
-                int8x16_t c = vld1q_s8(w + 128 + 16 * n), d = vld1q_s8(w + 192 + 16 * n);
-                UNROLLED
-                for (int m = 0; m < MR; m++) {
-                    int8x16_t of = vreinterpretq_s8_u8(sixteen[m]);
-                    sums[m][n] = vdotq_laneq_s32(sums[m][n], a, of, 0);
-                    sums[m][n] = vdotq_laneq_s32(sums[m][n], b, of, 1);
-                    sums[m][n] = vdotq_laneq_s32(sums[m][n], c, of, 2);
-                    sums[m][n] = vdotq_laneq_s32(sums[m][n], d, of, 3);
-                }
+                NEON_QUAD(0);
+                NEON_QUAD(1);
+                NEON_QUAD(2);
+                NEON_QUAD(3);
             }
         }
         for (; i < job->row_bytes; i += 4, w += 64)
@@ -234,7 +238,15 @@ static void NEON(multiply)(const products *job)
         (void)w;
         for (; pixel + BLOCK <= job->pixels; pixel += BLOCK)
             NEON(block)(job, start, pixel, group, BLOCK);
-        for (; pixel < job->pixels; pixel++)
+        if (pixel + 4 <= job->pixels) {
+            NEON(block)(job, start, pixel, group, 4);
+            pixel += 4;
+        }
+        if (pixel + 2 <= job->pixels) {
+            NEON(block)(job, start, pixel, group, 2);
+            pixel += 2;
+        }
+        if (pixel < job->pixels)
             NEON(block)(job, start, pixel, group, 1);
     }
 }
@@ -455,4 +467,5 @@ static const kernel_set NEON_DOTPROD = {
 #pragma GCC pop_options
 #endif
 #undef NEON
+#undef NEON_QUAD
 #endif

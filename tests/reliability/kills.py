@@ -4,6 +4,7 @@ import os
 import random
 import shutil
 import signal
+import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ KILLS: tuple[Action, ...] = ("kill before", "kill after", "kill halfway")
 # Operations of one command between its start and its death, at most: about those of one stage.
 OPERATIONS = 160
 SECONDS = 6.0
+PROGRESS_EVERY = 10
 
 
 @dataclass
@@ -112,6 +114,9 @@ def _killed_once(
     if ended.killed:
         report.kills[kind] += 1
         report.places[place] += 1
+        count = sum(report.kills.values())
+        if count % PROGRESS_EVERY == 0:
+            sys.stderr.write(f"{command.name}: {count} kills\n")
     return ended
 
 

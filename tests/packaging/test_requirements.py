@@ -56,7 +56,7 @@ def test_a_file_pins_what_its_extras_bring(file: str, extras: tuple[str, ...]) -
     assert [n for n, one in wanted.items() if not one.specifier.contains(pinned[n])] == []
 
 
-@pytest.mark.parametrize("extra", ["ncnn", "mnn", "litert"])
+@pytest.mark.parametrize("extra", ["ncnn", "mnn"])
 def test_what_the_tests_need_of_an_extra_is_the_version_that_it_pins(extra: str) -> None:
     assert pins(f"requirements-{extra}.txt").items() <= pins("requirements-dev.txt").items()
 

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from quantize.c_engine.arena import plan_arena
 from quantize.c_engine.engine_layers import (
@@ -28,13 +26,12 @@ from quantize.c_engine.engine_layers import (
 from quantize.c_engine.fixed_point import (
     padded,
     rescaling,
-    residual_fits,
     shift_and_multiplier,
     sum_bits,
     wide_factor,
 )
+from quantize.c_engine.fusion import MOST_INPUTS, Fusion, Gate, is_depthwise, quantized
 from quantize.c_engine.network import (
-    Affine,
     Concatenation,
     Convolution,
     Elementwise,
@@ -44,33 +41,17 @@ from quantize.c_engine.network import (
     Operation,
     Pooling,
     Product,
-    Quantization,
     Sum,
     Value,
 )
+from quantize.c_engine.packing import dense, packed_weights
 from reid_edge.core.errors import QuantizeError
 
 # The argument of a gate's function in 1 / 4096, from -12 to 12, looked up in steps of 64.
 GATE_STEP, GATE_RANGE, GATE_UNIT = 64, 12, 4096
-# Inputs of a sum; longer sums are split.
-MOST_INPUTS = 8
+# Rows of taps that a kernel's job has room for, as in types.h.
+MOST_TAPS = 64
 _MEAN_BITS = 8
-
-
-@dataclass(frozen=True)
-class Gate:
-    """A gate: mean, layer of one pixel, ReLU (if rectified), layer, and a function."""
-
-    pooling: GlobalPooling
-    squeeze: Convolution
-    excite: Convolution
-    activation: Elementwise
-    rectified: bool
-
-    @property
-    def operations(self) -> tuple[Operation, ...]:
-        """What it replaces."""
-        return self.pooling, self.squeeze, self.excite, self.activation
 
 
 def lower(network: Network) -> Program:
@@ -82,36 +63,18 @@ def lower(network: Network) -> Program:
     return _Lowering(network).lower()
 
 
-def _quantized(value: Value) -> Quantization:
-    if value.quantization is None:
-        raise QuantizeError(f"node {value.name!r}: its result is not quantized to uint8")
-    return value.quantization
-
-
-class _Lowering:
+class _Lowering(Fusion):
     def __init__(self, network: Network) -> None:
-        self.network = network
-        self.consumers = network.consumers()
-        self.makers = {operation.y: operation for operation in network.operations}
+        super().__init__(network)
         self.weights = Weights()
         self.planes: dict[Value, Plane] = {}
         self.extra_planes: list[Plane] = []
         self.layers: list[Layer] = []
-        # Operations that another one's layer computes too.
-        self.absorbed: set[int] = set()
-        self.gates: dict[Value, Gate] = {}
-        self.terms: dict[Sum | Product, list[tuple[Value, Gate | None]]] = {}
-        self.residuals: dict[Sum, tuple[Convolution, Value]] = {}
-        self.depthwise_of: dict[Convolution, Convolution] = {}
         self.channel_sums: dict[Value, Plane] = {}
         self.border = (0, 0)
 
     def lower(self) -> Program:
         network = self.network
-        self._find_embedding()
-        self._find_gates()
-        self._find_sums()
-        self._find_light_layers()
         image = self._image_plane()
         for operation in network.operations:
             if id(operation) not in self.absorbed:
@@ -119,7 +82,7 @@ class _Lowering:
         self._add_embedding()
         planes = [*self.planes.values(), *self.extra_planes]
         arena, scratch = plan_arena(self.layers, image)
-        quantization = _quantized(network.image)
+        quantization = quantized(network.image)
         return Program(
             planes=planes,
             layers=self.layers,
@@ -133,141 +96,6 @@ class _Lowering:
             arena=arena,
             scratch=scratch,
         )
-
-    # What is computed together.
-
-    def _only_consumer(self, value: Value) -> Operation | None:
-        """Return the one operation that reads a value, if nothing else needs it."""
-        readers = self.consumers.get(value, [])
-        return readers[0] if len(readers) == 1 and value is not self.network.output else None
-
-    def _absorb(self, operations: Iterable[Operation]) -> None:
-        self.absorbed.update(id(operation) for operation in operations)
-
-    def _find_embedding(self) -> None:
-        """Take the last operations, from the mean on, as the embedding's layer."""
-        value = self.network.output
-        found: list[Operation] = []
-        self.clamped = _is_clamped(value)
-        self.affine: Affine | None = None
-        self.linear: Convolution | None = None
-        self.pooled = False
-        maker = self.makers.get(value)
-        if isinstance(maker, Elementwise) and maker.kind == "Relu":
-            self.clamped = True
-            found, maker = [maker], self._made_for(maker.x)
-        if isinstance(maker, Affine):
-            self.affine, value = maker, maker.x
-            found, maker = [*found, maker], self._made_for(value)
-        if isinstance(maker, Convolution) and maker.y.height * maker.y.width == 1:
-            covers = maker.weight.shape[2:] == (maker.x.height, maker.x.width)
-            if covers and maker.groups == 1 and not any(maker.padding):
-                self.linear, value = maker, maker.x
-                found, maker = [*found, maker], self._made_for(value)
-        if isinstance(maker, GlobalPooling):
-            self.pooled = True
-            found, value = [*found, maker], maker.x
-        if not found:
-            last = self.makers.get(value)
-            name = last.name if last is not None else value.name
-            raise QuantizeError(
-                f"node {name!r}: the embedding has to be a mean or the result of a linear layer"
-            )
-        self.features = value
-        self._absorb(found)
-
-    def _made_for(self, value: Value) -> Operation | None:
-        """Return what makes a value that one operation alone reads."""
-        return self.makers.get(value) if len(self.consumers.get(value, [])) == 1 else None
-
-    def _find_gates(self) -> None:
-        for product in self.network.operations:
-            if not isinstance(product, Product):
-                continue
-            x, gate = product.x, product.gate
-            if (gate.height, gate.width) == (x.height, x.width) and gate.height * gate.width > 1:
-                continue
-            activation = self._made_for(gate)
-            excite = self._made_for(activation.x) if isinstance(activation, Elementwise) else None
-            squeeze = self._made_for(excite.x) if isinstance(excite, Convolution) else None
-            rectified = isinstance(squeeze, Elementwise) and squeeze.kind == "Relu"
-            if isinstance(squeeze, Elementwise) and rectified:
-                self._absorb([squeeze])
-                squeeze = self._made_for(squeeze.x)
-            pooling = self._made_for(squeeze.x) if isinstance(squeeze, Convolution) else None
-            if not (
-                isinstance(activation, Elementwise)
-                and isinstance(excite, Convolution)
-                and isinstance(squeeze, Convolution)
-                and isinstance(pooling, GlobalPooling)
-                and excite.groups == squeeze.groups == 1
-            ):
-                raise QuantizeError(
-                    f"node {product.name!r}: a gate has to be a mean, two linear layers and a "
-                    "function of each number, which nothing else reads"
-                )
-            rectified = rectified or _is_clamped(squeeze.y)
-            found = Gate(pooling, squeeze, excite, activation, rectified)
-            self.gates[gate] = found
-            self._absorb(found.operations)
-
-    def _find_sums(self) -> None:
-        """Collect what is summed, and let a convolution add the other tensor itself."""
-        for operation in self.network.operations:
-            if isinstance(operation, Product) and operation.gate in self.gates:
-                self.terms[operation] = [(operation.x, self.gates[operation.gate])]
-            elif isinstance(operation, Sum):
-                terms: list[tuple[Value, Gate | None]] = []
-                for value in operation.inputs:
-                    inner = self.makers.get(value)
-                    inside = self.terms.get(inner, []) if isinstance(inner, Sum | Product) else []
-                    only = self._only_consumer(value) is operation
-                    fits = len(terms) + len(inside) < MOST_INPUTS
-                    if inner is not None and inside and only and fits:
-                        terms += inside
-                        self._absorb([inner])
-                    else:
-                        terms.append((value, None))
-                self.terms[operation] = terms
-                self._find_residual(operation)
-
-    def _find_residual(self, operation: Sum) -> None:
-        terms = self.terms[operation]
-        if len(terms) != 2 or any(gate for _, gate in terms):
-            return
-        order = {each: place for place, each in enumerate(self.network.operations)}
-        for conv, other in sorted(
-            (
-                (maker, second)
-                for (first, _), (second, _) in (terms, terms[::-1])
-                if isinstance(maker := self.makers.get(first), Convolution)
-                and self._only_consumer(first) is operation
-            ),
-            key=lambda pair: -order[pair[0]],
-        ):
-            scale = conv.weight_scale * _quantized(conv.x).scale
-            if not _is_depthwise(conv) and residual_fits(scale, _quantized(other).scale):
-                self.residuals[operation] = conv, other
-                self._absorb([conv])
-                # A sum of this sum with others would need it as it is.
-                del self.terms[operation]
-                return
-
-    def _find_light_layers(self) -> None:
-        for conv in self.network.operations:
-            reader = self._only_consumer(conv.y)
-            if (
-                isinstance(conv, Convolution)
-                and isinstance(reader, Convolution)
-                and id(conv) not in self.absorbed
-                and _is_pointwise(conv)
-                and _is_depthwise(reader)
-                and reader.weight.shape[2:] == (3, 3)
-                and (reader.stride, reader.dilation) == ((1, 1), (1, 1))
-                and reader.padding == (1, 1, 1, 1)
-            ):
-                self.depthwise_of[reader] = conv
-                self._absorb([conv])
 
     # Planes.
 
@@ -288,14 +116,14 @@ class _Lowering:
             image.height + top + bottom,
             image.width + left + right + 4,
             4,
-            _quantized(image).zero_point,
+            quantized(image).zero_point,
         )
         self.planes[image] = plane
         return plane
 
     def _plane(self, value: Value) -> Plane:
         if value not in self.planes:
-            zero = _quantized(value).zero_point
+            zero = quantized(value).zero_point
             channels = padded_channels(value.channels)
             self.planes[value] = Plane(value.name, value.height, value.width, channels, zero)
         return self.planes[value]
@@ -312,7 +140,7 @@ class _Lowering:
         if isinstance(operation, Convolution):
             if operation in self.depthwise_of:
                 self._add_light(self.depthwise_of[operation], operation)
-            elif _is_depthwise(operation):
+            elif is_depthwise(operation):
                 self._add_depthwise(operation)
             else:
                 self._add_convolution(operation, operation.y, None)
@@ -356,9 +184,9 @@ class _Lowering:
         self.layers.append(Layer(kind, name, out, planes, gates, numbers, scratch, macs, sums))
 
     def _add_convolution(self, conv: Convolution, y: Value, other: Value | None) -> None:
-        x, result = _quantized(conv.x), _quantized(y)
-        residual = None if other is None else _quantized(other)
-        weight = _dense(conv)
+        x, result = quantized(conv.x), quantized(y)
+        residual = None if other is None else quantized(other)
+        weight = dense(conv)
         numbers = rescaling(
             weight,
             conv.weight_scale * x.scale,
@@ -367,13 +195,17 @@ class _Lowering:
             output_scale=result.scale,
             residual=None if residual is None else (residual.scale, residual.zero_point),
         )
-        count, _, rows, columns = weight.shape
+        rows, columns = weight.shape[2:]
         plane = self._plane(conv.x)
         top, left, bottom, right = (0, 0, 0, 0) if conv.x is self.network.image else conv.padding
         # Taps side by side are one row of bytes, unless they are dilated.
         joined = conv.dilation[1] == 1
-        stored = _packed_weights(numbers.weight, plane.channels, joined=joined)
+        stored = packed_weights(numbers.weight, plane.channels, joined=joined)
         taps, row_bytes = stored.shape[1], stored.shape[2] * 4
+        if taps > MOST_TAPS:
+            raise QuantizeError(
+                f"node {conv.name!r}: {rows} x {columns} taps with dilation are more than {MOST_TAPS}"
+            )
         border = (plane.width + left + right) * (plane.height + top + bottom) * plane.channels
         panel = 32 * taps * row_bytes
         fields = {
@@ -402,7 +234,6 @@ class _Lowering:
             scratch=(border if any((top, left, bottom, right)) else 0) + panel + 1024,
             macs=conv.weight.size * conv.y.height * conv.y.width,
         )
-        del count
 
     def _rescaling_fields(self, numbers: Any, prefix: str = "") -> dict[str, int]:
         fields = {
@@ -415,7 +246,7 @@ class _Lowering:
         return fields
 
     def _add_light(self, point: Convolution, depth: Convolution) -> None:
-        x, middle, result = (_quantized(v) for v in (point.x, point.y, depth.y))
+        x, middle, result = (quantized(v) for v in (point.x, point.y, depth.y))
         first = rescaling(
             point.weight,
             point.weight_scale * x.scale,
@@ -431,7 +262,7 @@ class _Lowering:
             output_scale=result.scale,
         )
         plane = self._plane(point.x)
-        stored = _packed_weights(first.weight, plane.channels, joined=True)
+        stored = packed_weights(first.weight, plane.channels, joined=True)
         # For each group of 16 channels and each column: the three rows of a channel, and a zero.
         columns = padded(padded(second.weight[:, 0]), 4, axis=1)
         columns = columns.reshape(-1, GROUP, 4, 3).transpose(0, 3, 1, 2)
@@ -468,7 +299,7 @@ class _Lowering:
         return plane
 
     def _add_depthwise(self, conv: Convolution) -> None:
-        x, result = _quantized(conv.x), _quantized(conv.y)
+        x, result = quantized(conv.x), quantized(conv.y)
         numbers = rescaling(
             conv.weight,
             conv.weight_scale * x.scale,
@@ -501,8 +332,8 @@ class _Lowering:
 
     def _add_sum(self, operation: Operation) -> None:
         assert isinstance(operation, Sum | Product)
-        terms, result = self.terms[operation], _quantized(operation.y)
-        factors = [_quantized(value).scale / result.scale for value, _ in terms]
+        terms, result = self.terms[operation], quantized(operation.y)
+        factors = [quantized(value).scale / result.scale for value, _ in terms]
         bits = sum_bits(factors)
         gates = tuple(
             None if gate is None else self._add_gate(gate, value, factor, bits)
@@ -522,7 +353,7 @@ class _Lowering:
     def _add_gate(self, gate: Gate, value: Value, factor: float, bits: int) -> Plane:
         """Add the layer that computes a gate's factors of a value; return where they are."""
         source, squeeze, excite = gate.pooling.x, gate.squeeze, gate.excite
-        x, pixels = _quantized(source), source.height * source.width
+        x, pixels = quantized(source), source.height * source.width
         # Hidden numbers in 2 ** -hidden_bits; the sums of their products are not rounded.
         scale = squeeze.weight_scale * x.scale / pixels
         rows = squeeze.weight.reshape(len(squeeze.weight), -1).astype(np.int64)
@@ -573,7 +404,7 @@ class _Lowering:
         return plane
 
     def _add_pooling(self, operation: Pooling) -> None:
-        x, result = _quantized(operation.x), _quantized(operation.y)
+        x, result = quantized(operation.x), quantized(operation.y)
         area = operation.kernel[0] * operation.kernel[1]
         shift, multiplier = shift_and_multiplier(x.scale / result.scale / area)
         if operation.kind == "max" and x != result:
@@ -599,7 +430,7 @@ class _Lowering:
         )
 
     def _add_table(self, name: str, x: Value, y: Value, channel: int, function: Any) -> None:
-        source, result = _quantized(x), _quantized(y)
+        source, result = quantized(x), quantized(y)
         numbers = source.scale * (np.arange(256) - source.zero_point)
         with np.errstate(over="ignore"):
             steps = np.round(function(numbers) / result.scale) + result.zero_point
@@ -612,14 +443,14 @@ class _Lowering:
         self._layer("TABLE", name, y, [x], fields)
 
     def _add_product(self, operation: Product) -> None:
-        x, gate, result = (_quantized(v) for v in (operation.x, operation.gate, operation.y))
+        x, gate, result = (quantized(v) for v in (operation.x, operation.gate, operation.y))
         shift, multiplier = shift_and_multiplier(x.scale * gate.scale / result.scale)
         fields = {"pool_shift": shift, "pool_multiplier": multiplier, "pool_bias": 1 << shift >> 1}
         self._layer("PRODUCT", operation.name, operation.y, [operation.x, operation.gate], fields)
 
     def _add_norm(self, operation: InstanceNorm) -> None:
         """Add the layer that computes a factor and a start for each channel, and their use."""
-        x, result = _quantized(operation.x), _quantized(operation.y)
+        x, result = quantized(operation.x), quantized(operation.y)
         plane = self._factors(operation.name, operation.x.channels)
         gamma = padded(operation.gamma / result.scale)
         beta = padded(operation.beta / result.scale + result.zero_point)
@@ -649,7 +480,7 @@ class _Lowering:
     def _add_embedding(self) -> None:
         """Add the layer from the last plane to the embedding, in float at its end only."""
         features, size = self.features, self.network.output.channels
-        x = _quantized(features)
+        x = quantized(features)
         pixels = features.height * features.width if self.pooled else 1
         unit = x.scale * 2.0**-_MEAN_BITS if self.pooled else x.scale
         fields: dict[str, int] = {"pooled": int(self.pooled), "clamped": int(self.clamped)}
@@ -669,9 +500,9 @@ class _Lowering:
             zero = counts * (x.zero_point << (_MEAN_BITS if self.pooled else 0))
             real = shift + factor * self.linear.bias
             plane = self._plane(features)
-            dense = _packed_weights(weight, plane.channels, joined=True)
+            ordered = packed_weights(weight, plane.channels, joined=True)
             # Pixels of a whole plane follow each other: all taps are one row of bytes.
-            whole = dense.reshape(dense.shape[0], 1, -1, GROUP, 4)
+            whole = ordered.reshape(ordered.shape[0], 1, -1, GROUP, 4)
             fields |= {"weights": self.weights.add(whole), "row_bytes": whole.shape[2] * 4}
             macs = weight.size
         safe = np.where(scale == 0, 1, scale)
@@ -688,56 +519,3 @@ class _Lowering:
             "EMBEDDING", self.network.output.name, None, [features], fields,
             scratch=scratch, macs=macs,
         )  # fmt: skip
-
-
-def _is_clamped(value: Value) -> bool:
-    """Return whether a value's uint8 form has no numbers below zero: it went through a ReLU."""
-    return value.quantization is not None and value.quantization.zero_point == 0
-
-
-def _is_pointwise(conv: Convolution) -> bool:
-    return (
-        conv.groups == 1
-        and conv.weight.shape[2:] == (1, 1)
-        and conv.stride == (1, 1)
-        and not any(conv.padding)
-    )
-
-
-def _is_depthwise(conv: Convolution) -> bool:
-    return conv.groups == conv.x.channels == len(conv.weight) and conv.groups > 1
-
-
-def _dense(conv: Convolution) -> NDArray[np.int8]:
-    """Return weights (N, C, rows, columns); the other groups' weights are zeros."""
-    if conv.groups == 1:
-        return conv.weight
-    count, inside, rows, columns = conv.weight.shape
-    each = count // conv.groups
-    dense = np.zeros((count, inside * conv.groups, rows, columns), np.int8)
-    for group in range(conv.groups):
-        own = slice(group * each, (group + 1) * each)
-        dense[own, group * inside : (group + 1) * inside] = conv.weight[own]
-    return dense
-
-
-def _packed_weights(weight: NDArray[np.int8], channels: int, *, joined: bool) -> NDArray[np.int8]:
-    """Order weights (N, C, rows, columns) as kernels read them.
-
-    Args:
-        weight: of a dense convolution.
-        channels: bytes of an input pixel, C or above.
-        joined: whether the taps of a row are one tap.
-
-    Returns:
-        int8 (N / 16, taps, bytes of a tap / 4, 16, 4): for each group of 16 output channels and
-        each four bytes of the input, 64 bytes.
-    """
-    count, inside, rows, columns = weight.shape
-    pixels = np.zeros((count, rows, columns, channels), np.int8)
-    pixels[..., :inside] = weight.transpose(0, 2, 3, 1)
-    taps = pixels.reshape(count, rows, -1) if joined else pixels.reshape(count, rows * columns, -1)
-    # A row of seven pixels of an image stays as it is.
-    whole = padded(padded(taps, 4 if taps.shape[2] == 28 else GROUP, axis=2))
-    split = whole.reshape(-1, GROUP, whole.shape[1], whole.shape[2] // 4, 4)
-    return np.ascontiguousarray(split.transpose(0, 2, 3, 1, 4))

@@ -204,7 +204,7 @@ class _Lowering(Fusion):
         taps, row_bytes = stored.shape[1], stored.shape[2] * 4
         if taps > MOST_TAPS:
             raise QuantizeError(
-                f"node {conv.name!r}: {rows} x {columns} taps with dilation are more than {MOST_TAPS}"
+                f"node {conv.name!r}: {rows} x {columns} dilated taps are more than {MOST_TAPS}"
             )
         border = (plane.width + left + right) * (plane.height + top + bottom) * plane.channels
         panel = 32 * taps * row_bytes

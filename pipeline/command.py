@@ -69,10 +69,12 @@ def main(arguments: Sequence[str], prog: str = "run_pipeline.py") -> int:
             show_plan(config, run, restart_from=options.restart, layers=options.layers)
             return
         from pipeline.engine import run_stages
+        from pipeline.report.live_page import live_page
 
         run.create()
         with run.locked():
-            run_stages(config, run, restart_from=options.restart)
+            with live_page(config, run) as progress:
+                run_stages(config, run, restart_from=options.restart, progress=progress)
             finish_run(config, run)
 
     return run_guarded(command)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, Field, create_model
 
 from pipeline.settings.data import DataSettings
-from pipeline.settings.measurement import EvaluationSettings, LatencySettings
+from pipeline.settings.measurement import EvaluationSettings, LatencySettings, ReportSettings
 from pipeline.settings.model import ModelSettings
 from pipeline.settings.search import SearchSettings
 from pipeline.settings.section import Settings
@@ -46,7 +46,7 @@ class Config(Settings):
             )
         ),
     ] = Field(
-        (),
+        ("csv",),
         description="files with the losses, rates and mAP of every epoch, in the folder of the "
         "training: csv (metrics.csv), tensorboard, or both (csv,tensorboard)",
     )
@@ -55,6 +55,7 @@ class Config(Settings):
     model: ModelSettings = ModelSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     latency: LatencySettings = LatencySettings()
+    report: ReportSettings = ReportSettings()
     search: SearchSettings = SearchSettings()
     # Read as what it sets, so that a run has each setting once.
     transfer_learning: TransferLearningSettings = Field(TransferLearningSettings(), exclude=True)

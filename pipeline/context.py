@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -42,6 +42,7 @@ class StageContext(Generic[S_co]):
         input_size: (height, width) of the stage's model.
         validation: identities apart from those to train on, if there are any.
         made: records of the earlier stages that fit the settings, by stage.
+        progress: is to be called when the stage has left something for the page of the run.
     """
 
     stage: str
@@ -55,6 +56,7 @@ class StageContext(Generic[S_co]):
     input_size: tuple[int, int]
     validation: ReidData | None = None
     made: Mapping[str, StageRecord] = field(default_factory=dict)
+    progress: Callable[[], None] = lambda: None
 
     @property
     def device(self) -> str:

@@ -3,7 +3,8 @@
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from pipeline.config import Config
 from pipeline.context import StageContext
@@ -34,7 +35,13 @@ from reid_edge.data.schema import ReidData
 logger = logging.getLogger(__name__)
 
 
-def run_stages(config: Config, run: RunDir, *, restart_from: str | None = None) -> Plan:
+def run_stages(
+    config: Config,
+    run: RunDir,
+    *,
+    restart_from: str | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Plan:
     """Run the stages of a plan; reuse those that are finished and still fit.
 
     The caller must hold the lock of the folder.
@@ -43,6 +50,8 @@ def run_stages(config: Config, run: RunDir, *, restart_from: str | None = None) 
         config: all settings, with the stages that it was made for.
         run: the run's folder.
         restart_from: run this stage and those after it again.
+        progress: is called with the name of the stage that runs, when a stage begins and when it
+            has left something to show.
 
     Returns:
         The plan that was carried out.
@@ -72,7 +81,8 @@ def run_stages(config: Config, run: RunDir, *, restart_from: str | None = None) 
             # Results that do not fit the settings are not passed on.
             earlier = {stage.name for stage in config.declared.before(step.stage)} - set(plan.stale)
             made = {name: record for name, record in run.records().items() if name in earlier}
-            _run_stage(config, run, step, data, validation, data_hash, made)
+            progress(step.stage)
+            _run_stage(config, run, step, data, validation, data_hash, made, progress)
     run.mark_restart(None)
     return plan
 
@@ -92,6 +102,7 @@ def _run_stage(
     validation: ReidData | None,
     data_hash: str,
     made: Mapping[str, StageRecord],
+    progress: Callable[[str], None],
 ) -> None:
     stage, folder = config.declared[step.stage], run.stage_dir(step.stage)
     inputs = stage_inputs(
@@ -125,6 +136,7 @@ def _run_stage(
         input_size=input_size,
         validation=validation,
         made=made,
+        progress=partial(progress, stage.name),
     )
     logger.info("%s: started", stage.name)
     started = time.perf_counter()

@@ -58,6 +58,7 @@ def run_pipeline(
         >>> report.rows[-1].accuracy["mAP"]
     """
     from pipeline.engine import run_stages
+    from pipeline.report.live_page import live_page
     from pipeline.report.show import write_results
 
     path = find_config(Path(config))
@@ -70,7 +71,8 @@ def run_pipeline(
     folder = RunDir(Path(run) if run is not None else Path("runs") / chosen.name, chosen.declared)
     folder.create()
     with folder.locked():
-        run_stages(chosen, folder, restart_from=restart_from)
+        with live_page(chosen, folder) as progress:
+            run_stages(chosen, folder, restart_from=restart_from, progress=progress)
         return write_results(chosen, folder)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.found_images import write_found_images
 from reid_edge.inference.evaluation import evaluate_embeddings
 from reid_edge.inference.features import Embed, embed_images
 from reid_edge.metrics.results import Evaluation
@@ -18,6 +20,7 @@ def evaluate_stage(
     *,
     device: str | None = None,
     may_collapse: bool = False,
+    found: Path | None = None,
 ) -> Evaluation:
     """Rank the gallery for every query, and compare pairs of one person with pairs of two.
 
@@ -26,6 +29,7 @@ def evaluate_stage(
         context: which images, at which size.
         device: where the model runs; by default where the stage trains.
         may_collapse: measure even if all persons have the same embedding.
+        found: where to write what each query finds, for the images of the page; none: nowhere.
 
     Raises:
         ModelError: all persons have the same embedding.
@@ -44,4 +48,13 @@ def evaluate_stage(
         )
         for images in (context.data.query, context.data.gallery)
     )
-    return evaluate_embeddings(query, gallery, context.data, may_collapse=may_collapse).result
+    evaluation = evaluate_embeddings(
+        query,
+        gallery,
+        context.data,
+        may_collapse=may_collapse,
+        each_query=found is not None,
+    )
+    if found is not None:
+        write_found_images(found, context.data, evaluation)
+    return evaluation.result

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from markupsafe import Markup
+
+from pipeline.report.charts import Series, Value, chart
 from pipeline.stage import ReportSection
 from pipeline.stage_results import Latencies, QuantizeResult, StageRecord
+from quantize.measurements import Sensitivity
 
 
 def _footnotes(record: StageRecord, latency: Latencies | None) -> list[str]:
@@ -38,4 +42,26 @@ def _footnotes(record: StageRecord, latency: Latencies | None) -> list[str]:
     return lines
 
 
-INT8_SECTION = ReportSection(footnotes=_footnotes, template="int8.html.j2")
+def int8_error_chart(scan: Sensitivity) -> Markup:
+    """Draw the error of each layer, those first that save most in float."""
+
+    def values(attribute: str, words: str) -> list[Value]:
+        return [
+            Value(number, error, f"{layer.layer}, {words}: {error:.3f}")
+            for number, layer in enumerate(scan.layers, start=1)
+            for error in [1000 * getattr(layer, attribute)]
+        ]
+
+    return chart(
+        "Error of int8 by layer, those first that save most in float",
+        [
+            Series("alone", values("alone", "only this layer int8"), line=False),
+            Series("saved", values("saved", "saved by float"), steps=True, points=False),
+        ],
+        across="layer, those first that save most", up="1 - cosine, times 1000", from_zero=True,
+    )  # fmt: skip
+
+
+INT8_SECTION = ReportSection(
+    footnotes=_footnotes, template="int8.html.j2", filters=(int8_error_chart,)
+)

@@ -1,11 +1,16 @@
 """The report as one self-contained HTML page."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from pipeline.config import Config
 from pipeline.report.accuracy import (
     accuracy_columns,
     further_columns,
@@ -14,25 +19,57 @@ from pipeline.report.accuracy import (
     verification_headings,
 )
 from pipeline.report.contents import Report
+from pipeline.report.cut_charts import cut_charts
+from pipeline.report.found_section import found_section
+from pipeline.report.made_files import made_files
+from pipeline.report.run_facts import command_line, settings_of
+from pipeline.report.summary import summarise
 from pipeline.report.tables import footnotes
 from pipeline.report.text import size
+from pipeline.report.training_curves import training_curves
 from pipeline.run_dir import RunDir
+from pipeline.settings_io import load_config
 from pipeline.stage_results import StageRecord
 from reid_edge.core.io import write_bytes
 
 REPORT_PAGE = "report.html"
 TEMPLATES = Path(__file__).parent
+RELOAD_SECONDS = 15
 
 
-def write_page(run: RunDir, report: Report, records: Mapping[str, StageRecord]) -> Path:
+@dataclass(frozen=True)
+class Running:
+    """What a run is doing while its page is written.
+
+    Attributes:
+        stage: the stage that runs.
+        number: its place among the stages of the run, from 1.
+        stages: number of stages.
+    """
+
+    stage: str
+    number: int
+    stages: int
+
+
+def write_page(
+    run: RunDir,
+    report: Report,
+    records: Mapping[str, StageRecord],
+    *,
+    running: Running | None = None,
+) -> Path:
     """Write ``report.html`` and return its path.
 
     Args:
         run: where it is written.
         report: what it shows.
         records: of the stages with a result in the report.
+        running: what the run does now; the page reloads itself then. None: it is done.
     """
-    page = _environment(TEMPLATES, (verification_headings, verification_cells))
+    config: Config | None = None
+    if run.config_path.is_file():
+        config = load_config(run.config_path, declared=run.stages)
     sections = []
     for name, record in records.items():
         section = run.stages[name].report_section
@@ -40,8 +77,26 @@ def write_page(run: RunDir, report: Report, records: Mapping[str, StageRecord]) 
             environment = _environment(section.template_folder or TEMPLATES, section.filters)
             template = environment.get_template(section.template)
             sections.append(Markup(template.render(record=record, report=report)))
-    text = page.get_template("page.html.j2").render(
+    text = render(
+        "page.html.j2",
+        (verification_headings, verification_cells),
+        title=report.name,
         report=report,
+        running=running,
+        reload_seconds=RELOAD_SECONDS if running else 0,
+        written=datetime.now(UTC),
+        summary=summarise(report, records),
+        found=found_section(
+            run,
+            records,
+            images=config is None or config.report.images,
+            seed=report.seed,
+        ),
+        cuts=cut_charts(report.iterations),
+        trainings=training_curves(run),
+        files=made_files(run.path, report, records),
+        settings=settings_of(config) if config is not None else [],
+        command=command_line(),
         columns=[*accuracy_columns(report.task), *further_columns()],
         verified=[row for row in report.rows if row.model.metrics.verification],
         footnotes=footnotes(run, report, records),
@@ -51,6 +106,17 @@ def write_page(run: RunDir, report: Report, records: Mapping[str, StageRecord]) 
     # The name of a folder may not be valid text; it is shown with escapes.
     write_bytes(path, text.encode(errors="backslashreplace"))
     return path
+
+
+def render(template: str, filters: Sequence[Callable[..., object]], **values: object) -> str:
+    """Return a whole page made of one of the program's templates.
+
+    Args:
+        template: its file name.
+        filters: functions that it uses, by their names.
+        **values: what it shows.
+    """
+    return _environment(TEMPLATES, filters).get_template(template).render(**values)
 
 
 def _environment(folder: Path, filters: Sequence[Callable[..., object]]) -> Environment:

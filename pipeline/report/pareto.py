@@ -1,16 +1,16 @@
 """The chart of accuracy against latency: the coordinates of everything on it."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipeline.report.axes import axis_around
+from pipeline.report.label_places import Box, LabelPlace, place_labels
 from pipeline.stage_results import BenchmarkRow
 from reid_edge.metrics.results import Distance
 
 WIDTH, HEIGHT = 720, 360
 LEFT, RIGHT, TOP, BOTTOM = 56, 24, 16, 44
-# Steps between the marks of a logarithmic axis.
-STEPS = (1, 2, 5)
+MARGIN = 0.3  # of the axis of latencies
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:
@@ -39,7 +39,7 @@ class Point:
         latency_ms: what ``x`` shows.
         mAP: what ``y`` shows, in per cent.
         best: no other file beats it in both.
-        anchor: on which side of the point its name ends or starts.
+        label: where its name is written; None if there is no room.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Point:
     latency_ms: float
     mAP: float  # noqa: N815 - the field's name for it
     best: bool
-    anchor: str
+    label: LabelPlace | None
 
 
 @dataclass(frozen=True)
@@ -91,22 +91,41 @@ def pareto_chart(rows: Sequence[BenchmarkRow], distance: Distance) -> Chart:
         rows: of the benchmark.
         distance: that the accuracy is shown for.
     """
-    points = [
-        (row.timings[0].median_ms, 100 * row.metrics.ranking[distance].mean_average_precision)
-        for row in rows
-    ]
-    latencies, accuracies = [x for x, _ in points], [y for _, y in points]
-    margin = max(1.0, 0.15 * (max(accuracies) - min(accuracies)))
-    across = min(latencies) / 1.3, max(latencies) * 1.3
-    up = min(accuracies) - margin, max(accuracies) + margin
+    return chart_of(
+        [
+            (
+                row.name,
+                row.timings[0].median_ms,
+                100 * row.metrics.ranking[distance].mean_average_precision,
+            )
+            for row in rows
+        ],
+        batch=rows[0].timings[0].batch,
+        threads=rows[0].timings[0].threads,
+    )
+
+
+def chart_of(files: Sequence[tuple[str, float, float]], *, batch: int, threads: int) -> Chart:
+    """Return where points, their names, front and axes are.
+
+    Args:
+        files: name, latency in ms and mAP in per cent.
+        batch: images in a call.
+        threads: of a call.
+    """
+    points = [(latency, accuracy) for _, latency, accuracy in files]
+    across = axis_around(
+        [x for x, _ in points], LEFT, WIDTH - RIGHT, logarithmic=True, margin=MARGIN
+    )
+    up = axis_around([y for _, y in points], HEIGHT - BOTTOM, TOP, margin=0.15, least=1.0)
     best = front(points)
-    powers = range(math.floor(math.log10(across[0])), math.ceil(math.log10(across[1])) + 1)
-    times = [step * 10.0**power for power in powers for step in STEPS]
-    # Three to seven round values for the axis up.
-    power = 10.0 ** math.floor(math.log10(up[1] - up[0]))
-    steps = (power / 5, power / 2, power, 2 * power)
-    step = next(step for step in steps if (up[1] - up[0]) / step <= 7)
-    shares = range(math.ceil(up[0] / step), math.floor(up[1] / step) + 1)
+    places = [(across.place(x), up.place(y)) for x, y in points]
+    labels = place_labels(
+        places,
+        [name for name, *_ in files],
+        Box(LEFT, 0, WIDTH, HEIGHT - BOTTOM),
+        line=[places[i] for i in best],
+    )
     return Chart(
         width=WIDTH,
         height=HEIGHT,
@@ -114,36 +133,23 @@ def pareto_chart(rows: Sequence[BenchmarkRow], distance: Distance) -> Chart:
         right=WIDTH - RIGHT,
         top=TOP,
         bottom=HEIGHT - BOTTOM,
-        batch=rows[0].timings[0].batch,
-        threads=rows[0].timings[0].threads,
-        latency_marks=tuple(
-            (_x(value, across), f"{value:g}") for value in times if across[0] <= value <= across[1]
-        ),
-        accuracy_marks=tuple(
-            (_y(value, up), f"{value:g}") for value in (round(n * step, 6) for n in shares)
-        ),
+        batch=batch,
+        threads=threads,
+        latency_marks=across.marks(),
+        accuracy_marks=up.marks(),
         points=tuple(
             Point(
-                name=row.name,
-                x=_x(x, across),
-                y=_y(y, up),
-                latency_ms=x,
-                mAP=y,
+                name=name,
+                x=place[0],
+                y=place[1],
+                latency_ms=latency,
+                mAP=accuracy,
                 best=index in best,
-                # Text is on the side where there is room.
-                anchor="end" if _x(x, across) > WIDTH / 2 else "start",
+                label=label,
             )
-            for index, (row, (x, y)) in enumerate(zip(rows, points, strict=True))
+            for index, ((name, latency, accuracy), place, label) in enumerate(
+                zip(files, places, labels, strict=True)
+            )
         ),
-        front=tuple((_x(points[i][0], across), _y(points[i][1], up)) for i in best),
+        front=tuple(places[i] for i in best),
     )
-
-
-def _x(value: float, axis: tuple[float, float]) -> float:
-    share = math.log(value / axis[0]) / math.log(axis[1] / axis[0])
-    return round(LEFT + share * (WIDTH - LEFT - RIGHT), 1)
-
-
-def _y(value: float, axis: tuple[float, float]) -> float:
-    share = (value - axis[0]) / (axis[1] - axis[0])
-    return round(HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM), 1)

@@ -1,4 +1,4 @@
-"""Sections ``evaluation`` and ``latency``: how models are compared and timed."""
+"""Sections ``evaluation``, ``latency`` and ``report``: how models are compared, timed and shown."""
 
 from typing import Literal
 
@@ -26,3 +26,13 @@ class LatencySettings(Settings):
 
     rounds: int = Field(30, ge=2, description="timed calls of each model, in turn")
     threads: int = Field(1, ge=1, description="threads of each call")
+
+
+class ReportSettings(Settings):
+    """The page."""
+
+    images: bool = Field(
+        True,
+        description="whether report.html has small copies of test images with what each query "
+        "finds; false for a page that is passed on without images of persons",
+    )

@@ -87,6 +87,7 @@ def cut_to_target(
         iteration = Iteration(context, cutter or cut, number, len(plans), widths, source, groups)
         if not iteration.is_finished():
             run_iteration(iteration, state or _initial_state(context, source))
+            context.progress()
         note = why_back(iteration)
         if note:
             state = state or _initial_state(context, source)

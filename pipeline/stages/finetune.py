@@ -29,6 +29,7 @@ def run(context: StageContext[FinetuneStage]) -> StageResult:
     """Train, evaluate, write ``checkpoint.pt`` and ``metrics.json``."""
     import torch
 
+    from pipeline.found_images import FOUND
     from pipeline.stage_accuracy import evaluate_stage
     from pipeline.stages.common import finish_model, train_model
     from pipeline.stages.iteration import read_kept
@@ -46,7 +47,8 @@ def run(context: StageContext[FinetuneStage]) -> StageResult:
         hints = hint_channels(model, example, read_kept(kept)) if kept.exists() else {}
         teacher = Teacher(full_width, context.settings.distillation, hints)
     train_model(context, model, context.settings, teacher=teacher)
-    return finish_model(context, model, info.architecture, evaluate_stage(model, context))
+    metrics = evaluate_stage(model, context, found=context.folder / FOUND)
+    return finish_model(context, model, info.architecture, metrics)
 
 
 FINETUNE: Stage[FinetuneStage] = Stage(

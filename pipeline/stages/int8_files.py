@@ -13,6 +13,7 @@ from pipeline.calibration import (
 )
 from pipeline.context import StageContext
 from pipeline.exporters import model_metadata
+from pipeline.found_images import FOUND
 from pipeline.run_dir import CALIBRATION_FILE, INT8_FILE, METRICS
 from pipeline.stage_accuracy import evaluate_stage
 from pipeline.stage_results import (
@@ -80,6 +81,7 @@ def make_int8(context: StageContext[QuantizeStage]) -> QuantizeResult:
             # As where training diverges; static int8 is kept.
             logger.warning("quantize: int8_qat.pt is of no use: %s", error)
             (context.folder / "int8_qat.pt").unlink()
+            (context.folder / f"qat-{FOUND}").unlink(missing_ok=True)
     variants = {name: variant for name, (_, variant) in files.items()}
     kept, decision = _choose(context, variants)
     report, chosen = files[kept]
@@ -100,6 +102,12 @@ def make_int8(context: StageContext[QuantizeStage]) -> QuantizeResult:
         budget=choice.budget,
         training=training,
     )
+    for variant in variants:
+        found = context.folder / f"{variant}-{FOUND}"
+        if variant == kept:
+            found.replace(context.folder / FOUND)
+        else:
+            found.unlink()
     write_metrics(context.folder / METRICS, chosen.metrics)
     write_bytes(context.folder / REPORT, quantization.to_json())
     write_bytes(context.folder / CALIBRATION_FILE, images.to_json())
@@ -137,7 +145,8 @@ def _write(
     logger.info("quantize: %s: %s", name, _summary(report))
     loaded, _ = load_torchscript(path, settings.engine)
     with quantized_engine(settings.engine):
-        metrics = evaluate_stage(loaded, context, device="cpu")
+        found = context.folder / f"{variant}-{FOUND}"
+        metrics = evaluate_stage(loaded, context, device="cpu", found=found)
     agreement = reference.agreement(loaded, settings.engine) if reference else None
     return report, Int8Variant(file=name, metrics=metrics, agreement=agreement)
 

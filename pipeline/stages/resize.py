@@ -29,12 +29,14 @@ class ResizeStage(TrainingSettings):
 
 def run(context: StageContext[ResizeStage]) -> StageResult:
     """Train, evaluate, write ``checkpoint.pt`` and ``metrics.json``."""
+    from pipeline.found_images import FOUND
     from pipeline.stage_accuracy import evaluate_stage
     from pipeline.stages.common import finish_model, train_model
 
     model, info = context.load_parent()
     train_model(context, model, context.settings)
-    return finish_model(context, model, info.architecture, evaluate_stage(model, context))
+    metrics = evaluate_stage(model, context, found=context.folder / FOUND)
+    return finish_model(context, model, info.architecture, metrics)
 
 
 RESIZE: Stage[ResizeStage] = Stage(

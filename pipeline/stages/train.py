@@ -45,6 +45,7 @@ def run(context: StageContext[TrainStage]) -> StageResult:
     """Train, evaluate, write ``checkpoint.pt`` and ``metrics.json``."""
     import torch
 
+    from pipeline.found_images import FOUND
     from pipeline.stage_accuracy import evaluate_stage
     from pipeline.stages.common import finish_model, train_model
     from pipeline.start_weights import load_start, log_start
@@ -60,7 +61,7 @@ def run(context: StageContext[TrainStage]) -> StageResult:
     )
     log_start(load_start(model, context.settings))
     train_model(context, model, context.settings)
-    metrics = evaluate_stage(model, context)
+    metrics = evaluate_stage(model, context, found=context.folder / FOUND)
     return finish_model(context, model, model_settings.architecture, metrics)
 
 

@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from pipeline.command import main
+from pipeline.found_images import read_found_images
 from pipeline.report.contents import collect
+from pipeline.report.live_page import live_page
 from pipeline.report.page import write_page
 from pipeline.run_dir import RunDir
 from pipeline.settings_io import load_config
@@ -21,6 +23,7 @@ from reid_edge.core.io import hash_file
 from reid_edge.inference.backends.torchscript_runtime import load_torchscript
 from reid_edge.models import build_model
 from reid_edge.models.checkpoint import load_checkpoint
+from tests.pipeline.pages import parse_page
 
 pytestmark = pytest.mark.medium
 
@@ -168,7 +171,94 @@ def test_the_report_command(finished: Path, capsys: pytest.CaptureFixture[str]) 
 def test_the_page_holds_every_layer_of_every_iteration(finished: Path) -> None:
     page = (finished / "report.html").read_text()
     assert page.count("<td>conv4.1.conv2d.3.conv2</td>") == 2
-    assert not re.search(r"(src|href)=", page)  # it needs nothing but itself
+    assert not re.search(r"(src|href)=(?!\"#)", page)  # it needs nothing but itself
+    assert "url(" not in page.replace("url(data:image/jpeg;base64,", "")
+    assert "@import" not in page
+    assert len(page.encode()) < 4e6
+
+
+def test_the_page_has_every_section_and_is_well_formed(finished: Path) -> None:
+    page = parse_page((finished / "report.html").read_text())
+    assert page.unclosed == []
+    assert len(page.ids) == len(set(page.ids))
+    assert set(page.links) <= set(page.ids)
+    assert {"stages", "found", "cuts", "trainings", "measurements", "files", "settings"} <= {
+        *page.ids
+    }
+    assert not page.reloads
+    assert "OSNet x0.5" in page.text
+    assert "OSNet x0.25 int8" in page.text
+    assert "times smaller" in page.text
+    assert "reid_edge.Embedder('" in page.text
+    assert "prune.reconstruction_images" in page.text
+    assert page.unnamed == []
+
+
+def test_the_page_shows_what_each_query_finds(finished: Path) -> None:
+    page = (finished / "report.html").read_text()
+    for stage in ("train", "finetune", "quantize"):
+        found = read_found_images(finished / stage)
+        assert found is not None
+        for query in found.queries:
+            asked = found.images[query.query]
+            for place in query.nearest:
+                image = found.images[place]
+                assert (image.person, image.camera) != (asked.person, asked.camera)
+        genuine, impostor = sum(found.genuine), sum(found.impostor)
+        metrics = json.loads((finished / stage / "metrics.json").read_text())
+        assert (genuine, impostor) == (metrics["pairs"]["genuine"], metrics["pairs"]["impostor"])
+        assert f"({stage})" in page
+    assert "background-image:url(data:image/jpeg;base64," in page
+    assert 'class="thumb hit p' in page
+    assert 'class="thumb miss p' in page
+
+
+def test_a_page_without_images_has_none(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    before = {stage: (folder / stage / "stage.json").read_bytes() for stage in NAMES}
+    assert main(["--run", str(folder), "report.images=false"]) == 0
+    assert before == {stage: (folder / stage / "stage.json").read_bytes() for stage in NAMES}
+    page = (folder / "report.html").read_text()
+    assert "data:image" not in page
+    assert "report.images is false" in page
+    assert "cosine similarity of pairs" in page  # the scores stay
+
+
+def test_a_page_of_a_run_that_goes_on_reloads_itself(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    run = RunDir(folder)
+    config = load_config(run.config_path)
+
+    def interrupted() -> None:
+        with live_page(config, run) as progress:
+            progress("prune")
+            page = parse_page((folder / "report.html").read_text())
+            assert page.reloads
+            assert "Running: prune, stage 2 of 4" in page.text
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    page = parse_page((folder / "report.html").read_text())
+    assert not page.reloads
+    assert "Running" not in page.text
+
+
+def test_a_page_that_cannot_be_written_does_not_stop_the_run(
+    finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in ("config.yaml", *NAMES):
+        (folder / name).symlink_to(finished / name)
+    (folder / "report.html").mkdir()
+    (folder / "report.html" / "file").touch()
+    run = RunDir(folder)
+    with live_page(load_config(run.config_path), run) as progress:
+        progress("train")
+    assert "the page cannot be written" in caplog.text
 
 
 def test_a_page_names_a_folder_whose_name_is_no_text(finished: Path, tmp_path: Path) -> None:

@@ -1,0 +1,268 @@
+"""The first screen of the page: from what to what, how much smaller and faster, at which cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.report.contents import Report, ReportRow
+from pipeline.report.text import size
+from pipeline.stage_results import BenchmarkResult, BenchmarkRow, StageRecord
+from reid_edge.metrics.results import Distance, Evaluation
+
+# Points of accuracy that a file may lose to the last model and still be the one of the headline.
+TOLERATED_LOSS = 0.01
+SMALL_LOSS, LARGE_LOSS = 0.01, 0.03  # of the whole run, for the verdict
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A value of a stage, as a bar beside those of the other stages.
+
+    Attributes:
+        text: the value in words; "-" where there is none.
+        share: of the largest value, in per cent.
+    """
+
+    text: str
+    share: float
+
+
+@dataclass(frozen=True)
+class StageBars:
+    """A row of the picture of all stages.
+
+    Attributes:
+        stage: its name.
+        model: name of its model.
+        accuracy: its bar of accuracy.
+        size: its bar of the file size.
+        latency: its bar of the latency.
+    """
+
+    stage: str
+    model: str
+    accuracy: Bar
+    size: Bar
+    latency: Bar
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the first screen says.
+
+    Attributes:
+        before: name of the first model.
+        after: name of the last model.
+        smaller: how many times smaller, such as "7.9"; empty if it is not known.
+        size: both sizes and the file, in words.
+        faster: how many times faster; empty if it is not known.
+        speed: both latencies, the file, batch and threads, in words.
+        cost: points of accuracy lost, such as "0.8"; empty if nothing is compared.
+        accuracy: both values, in words.
+        measure: "mAP" or "EER".
+        gained: whether accuracy was gained.
+        verdict: one sentence.
+        rating: "good", "fair", "poor", or "open" while nothing can be said.
+        measured_on: machine and choice of the file, in words.
+        bars: of all stages.
+    """
+
+    before: str
+    after: str
+    smaller: str
+    size: str
+    faster: str
+    speed: str
+    cost: str
+    accuracy: str
+    measure: str
+    gained: bool
+    verdict: str
+    rating: Literal["good", "fair", "poor", "open"]
+    measured_on: str
+    bars: tuple[StageBars, ...]
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    """What is compared of two files."""
+
+    name: str
+    bytes: int
+    accuracy: float | None
+    milliseconds: float | None
+    conditions: str
+
+
+def summarise(report: Report, records: Mapping[str, StageRecord]) -> Summary | None:
+    """Return what the first screen says, or None while there is no model.
+
+    The headline compares the full-width model with the fastest file that loses at most one point
+    to the last model, among those of the stage ``benchmark``; without that stage, with the last
+    model.
+
+    Args:
+        report: of the run.
+        records: of the stages with a result in the report.
+    """
+    if not report.rows:
+        return None
+    first, last = report.rows[0], report.rows[-1]
+    measure = "EER" if report.task == "face" else "mAP"
+    benchmark = records["benchmark"].result_as(BenchmarkResult) if "benchmark" in records else None
+    rows = benchmark.benchmark.rows if benchmark is not None else ()
+    if rows and rows[0].timings:
+        before, after = _of_file(rows[0], report), _of_file(_best(rows, report, last), report)
+        assert benchmark is not None, "it has rows"
+        cpu = benchmark.benchmark.machine.cpu
+        measured_on = (
+            f"Measured on {cpu}. The file is the fastest of the benchmark that loses at most "
+            f"{100 * TOLERATED_LOSS:.0f} point of {measure} to the last model."
+        )
+    else:
+        before, after = _of_row(first, report), _of_row(last, report)
+        cpu = report.latency.machine.cpu if report.latency is not None else ""
+        measured_on = f"Measured on {cpu}." if cpu else ""
+    smaller = before.bytes / after.bytes if after.bytes and len(report.rows) > 1 else None
+    faster = None
+    if before.milliseconds and after.milliseconds and before.name != after.name:
+        faster = before.milliseconds / after.milliseconds
+    lost = None
+    if before.accuracy is not None and after.accuracy is not None and before.name != after.name:
+        # Rounded as it is shown, so that words and number agree.
+        lost = round(before.accuracy - after.accuracy, 3)
+        if measure == "EER":  # a lower one is better
+            lost = -lost
+    verdict, rating = _verdict(report, smaller, faster, lost, measure)
+    return Summary(
+        before=_model_name(first.model.name),
+        after=_model_name(last.model.name),
+        smaller=f"{smaller:.1f}" if smaller else "",
+        size=f"{size(before.bytes)} → {size(after.bytes)} ({after.name})",
+        faster=f"{faster:.1f}" if faster else "",
+        speed=(
+            f"{before.milliseconds:.1f} ms ({before.name}) → {after.milliseconds:.1f} ms "
+            f"({after.name}), {after.conditions}"
+            if before.milliseconds and after.milliseconds
+            else ""
+        ),
+        cost=f"{abs(100 * lost):.1f}" if lost is not None else "",
+        accuracy=(
+            f"{before.accuracy:.1%} → {after.accuracy:.1%}"
+            if before.accuracy is not None and after.accuracy is not None
+            else ""
+        ),
+        measure=measure,
+        gained=lost is not None and lost < 0,
+        verdict=verdict,
+        rating=rating,
+        measured_on=measured_on,
+        bars=_bars(report),
+    )
+
+
+def accuracy_of(metrics: Evaluation, task: str, distance: Distance) -> float | None:
+    """Return the measure of the headline: mAP, or the equal error rate of faces."""
+    if task == "face":
+        return None if metrics.verification is None else metrics.verification.equal_error_rate
+    return metrics.ranking[distance].mean_average_precision
+
+
+def _distance(report: Report) -> Distance:
+    return "cosine" if report.distance == "cosine" else "euclidean"
+
+
+def _of_file(row: BenchmarkRow, report: Report) -> _Numbers:
+    timing = row.timings[0]
+    threads = "1 thread" if timing.threads == 1 else f"{timing.threads} threads"
+    return _Numbers(
+        row.name, row.bytes, accuracy_of(row.metrics, report.task, _distance(report)),
+        timing.median_ms, f"batch {timing.batch}, {threads}",
+    )  # fmt: skip
+
+
+def _of_row(row: ReportRow, report: Report) -> _Numbers:
+    threads = report.latency.threads if report.latency is not None else 1
+    return _Numbers(
+        row.model.file, row.model.bytes,
+        accuracy_of(row.model.metrics, report.task, _distance(report)),
+        row.latency.median_ms if row.latency is not None else None,
+        f"batch 1, {'1 thread' if threads == 1 else f'{threads} threads'}",
+    )  # fmt: skip
+
+
+def _best(rows: tuple[BenchmarkRow, ...], report: Report, last: ReportRow) -> BenchmarkRow:
+    """Return the fastest file that is nearly as accurate as the last model."""
+    distance = _distance(report)
+    sign = -1 if report.task == "face" else 1
+
+    def quality(metrics: Evaluation) -> float:
+        value = accuracy_of(metrics, report.task, distance)
+        return sign * value if value is not None else -1.0
+
+    least = quality(last.model.metrics) - TOLERATED_LOSS
+    good = [row for row in rows[1:] if row.timings and quality(row.metrics) >= least]
+    return min(good or rows, key=lambda row: row.timings[0].median_ms)
+
+
+def _verdict(
+    report: Report, smaller: float | None, faster: float | None, lost: float | None, measure: str
+) -> tuple[str, Literal["good", "fair", "poor", "open"]]:
+    """Return one sentence on the run, and how good that is."""
+    if lost is None or smaller is None:
+        return "Only one model so far: nothing to compare yet.", "open"
+    gains = [f"{smaller:.1f} times smaller"]
+    if faster is not None:
+        gains.append(f"{faster:.1f} times faster")
+    points = f"{100 * abs(lost):.1f} points of {measure}"
+    text = f"{' and '.join(gains)}, {'at a cost of' if lost >= 0 else 'and better by'} {points}"
+    rejected = sum(bool(file.problems) for r in report.results.values() for file in r.files)
+    stale = [row.stage for row in report.rows if row.stale]
+    if faster is not None and faster < 1:
+        return f"{text}: not faster on this machine.", "poor"
+    if lost > LARGE_LOSS:
+        return f"{text}: a high price; train longer, or cut in more steps.", "poor"
+    if rejected or stale:
+        reason = (
+            f"{rejected} file(s) are outside their limits"
+            if rejected
+            else f"{', '.join(stale)} no longer fit the settings"
+        )
+        return f"{text}, but {reason}.", "fair"
+    if lost > SMALL_LOSS:
+        return f"{text}: a fair price.", "fair"
+    return f"{text}: a good trade.", "good"
+
+
+def _model_name(name: str) -> str:
+    """Return the name of an architecture as papers write it."""
+    if name.startswith("osnet_x"):
+        width, *rest = name.removeprefix("osnet_x").split(" ")
+        return " ".join([f"OSNet x{width.replace('_', '.')}", *rest])
+    return name
+
+
+def _bars(report: Report) -> tuple[StageBars, ...]:
+    accuracies = [
+        accuracy_of(row.model.metrics, report.task, _distance(report)) for row in report.rows
+    ]
+    best = max((value for value in accuracies if value is not None), default=1.0) or 1.0
+    largest = max(row.model.bytes for row in report.rows) or 1
+    times = [row.latency.median_ms if row.latency else None for row in report.rows]
+    slowest = max((time for time in times if time is not None), default=1.0) or 1.0
+    return tuple(
+        StageBars(
+            stage=row.stage,
+            model=_model_name(row.model.name),
+            accuracy=_bar(value, best, f"{value or 0:.1%}"),
+            size=_bar(row.model.bytes, largest, size(row.model.bytes)),
+            latency=_bar(time, slowest, f"{time or 0:.1f} ms"),
+        )
+        for row, value, time in zip(report.rows, accuracies, times, strict=True)
+    )
+
+
+def _bar(value: float | None, largest: float, text: str) -> Bar:
+    return Bar("-", 0.0) if value is None else Bar(text, round(100 * value / largest, 1))

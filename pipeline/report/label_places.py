@@ -39,6 +39,13 @@ class Box:
             and other.top < self.bottom
         )
 
+    def distance(self, point: tuple[float, float]) -> float:
+        """Return how far a point is from the nearest edge, in pixels; 0 inside."""
+        x, y = point
+        across = max(self.left - x, 0, x - self.right)
+        down = max(self.top - y, 0, y - self.bottom)
+        return math.hypot(across, down)
+
     def inside(self, other: Box) -> bool:
         """Return whether nothing of this one is outside the other."""
         return (
@@ -86,8 +93,13 @@ def place_labels(
             across, down = x + (to_x - x) * step / steps, y + (to_y - y) * step / steps
             taken.append(Box(across - 2, down - 2, across + 2, down + 2))
     places: list[LabelPlace | None] = []
-    for (x, y), name in zip(points, names, strict=True):
-        place = _nearest_free(x, y, CHARACTER * len(name), area, taken)
+    for number, (point, name) in enumerate(zip(points, names, strict=True)):
+        others = [other for index, other in enumerate(points) if index != number]
+        width = CHARACTER * len(name)
+        # A name must not seem to be that of another point, or it gets a line to its own.
+        place = _nearest_free(point, width, area, taken, others)
+        if place is None:
+            place = _nearest_free(point, width, area, taken, [])
         places.append(place)
         if place is not None:
             taken.append(place.box)
@@ -95,8 +107,13 @@ def place_labels(
 
 
 def _nearest_free(
-    x: float, y: float, width: float, area: Box, taken: Sequence[Box]
+    point: tuple[float, float],
+    width: float,
+    area: Box,
+    taken: Sequence[Box],
+    others: Sequence[tuple[float, float]],
 ) -> LabelPlace | None:
+    x, y = point
     for distance in DISTANCES:
         for number in range(DIRECTIONS):
             # Right, left, then in between: a name at the side of its point reads best.
@@ -105,7 +122,11 @@ def _nearest_free(
             middle = y + distance * down
             start = x + distance * across - (width if across < 0 else 0)
             box = Box(start, middle - LINE / 2, start + width, middle + LINE / 2)
-            if box.inside(area) and not any(box.overlaps(other) for other in taken):
-                end = (round(min(max(x, box.left), box.right), 1), round(middle, 1))
-                return LabelPlace(box, end if distance > LEADER else None)
+            if not box.inside(area) or any(box.overlaps(other) for other in taken):
+                continue
+            beside = distance <= LEADER
+            if beside and any(box.distance(other) < 2 * box.distance(point) for other in others):
+                continue
+            end = (round(min(max(x, box.left), box.right), 1), round(middle, 1))
+            return LabelPlace(box, None if beside else end)
     return None

@@ -39,6 +39,16 @@ def test_names_of_near_points_are_all_written() -> None:
     assert any(label is not None and label.leader is not None for label in labels)
 
 
+def test_a_name_beside_a_point_is_that_points() -> None:
+    points = [(400.0, 100.0), (490.0, 100.0), (380.0, 118.0)]
+    labels = place_labels(points, ["export/float.pt", "finetune/checkpoint.pt", "int8.pt"], AREA)
+    for number, label in enumerate(labels):
+        assert label is not None
+        if label.leader is None:
+            distances = [label.box.distance(point) for point in points]
+            assert min(distances) == distances[number]
+
+
 def test_a_name_without_room_is_left_out() -> None:
     assert place_labels([(10, 10)], ["x" * 200], AREA) == [None]
 

@@ -35,24 +35,21 @@ def main(arguments: Sequence[str], prog: str = "reid-edge compare") -> int:
 
     def command() -> None:
         check_extra(prog)
-        from rich.console import Console
-        from rich.markup import escape
-
         from pipeline.report.comparison import compare_runs, read_runs, write_comparison
-        from pipeline.report.text import make_table
+        from reid_edge.core.tables import FittingTable, output_console
 
         comparison = compare_runs(read_runs(options.runs))
         write_comparison(options.output, comparison)
-        console = Console()
+        console = output_console()
         title = f"{comparison.measure}, size of the file, latency"
-        names = [escape(name) for name in comparison.names]
         for heading, first, lines in (
             (title, "stage", comparison.stages),
             ("Settings that differ", "setting", comparison.settings),
         ):
-            rows = [(line.name, *(escape(value) for value in line.values)) for line in lines]
+            rows = [(line.name, *line.values) for line in lines]
+            headings = [first, *comparison.names]
             if rows:
-                console.print(make_table(heading, [first, *names], rows, wrap=True))
+                console.print(FittingTable(heading, headings, rows, breaking=comparison.names))
         for line in (*comparison.notes, f"page: {options.output}"):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 

@@ -38,6 +38,7 @@ OTHER_COMMANDS = {
     "benchmark": (
         "pipeline.benchmark_command",
         "time model files here, or pack them for a device and read its result",
+    ),
     "compare": (
         "pipeline.compare_command",
         "show several runs side by side, as a table and as a page",

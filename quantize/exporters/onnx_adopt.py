@@ -90,7 +90,7 @@ def adopt_onnx(
         rename_tensors(graph, {_EMBEDDING: ONNX_OUTPUT})
     else:
         add_unit_length(model, _EMBEDDING)
-    free = own_batch is None or _takes_any_batch(model, own_batch)
+    free = own_batch is None or takes_any_batch(model, own_batch)
     if not free and batch not in (None, own_batch):
         raise QuantizeError(
             f"{path}: the network holds a batch of {own_batch}, so that it cannot take {batch}; "
@@ -164,8 +164,13 @@ def _embeddings(model: onnx.ModelProto, path: Path, batch: int | None) -> Any:
     return found
 
 
-def _takes_any_batch(model: onnx.ModelProto, own: int) -> bool:
-    """Whether a network with a fixed batch gives the same embeddings in another batch."""
+def takes_any_batch(model: onnx.ModelProto, own: int) -> bool:
+    """Return whether a network with a fixed batch gives the same embeddings in another batch.
+
+    Args:
+        model: with this program's names; it takes images as float32 or as pixels, uint8.
+        own: its batch.
+    """
     import numpy as np
     import onnx
 
@@ -192,8 +197,12 @@ def _run(model: onnx.ModelProto, outputs: list[str], batch: int) -> list[Any]:
     from quantize.exporters.onnx_float import onnx_session
 
     (images,) = network_inputs(model.graph)
-    sides = [dim.dim_value for dim in images.type.tensor_type.shape.dim][2:]
-    given = np.random.default_rng(0).standard_normal((batch, 3, *sides), np.float32)
+    tensor = images.type.tensor_type
+    shape = (batch, 3, *(dim.dim_value for dim in tensor.shape.dim[2:]))
+    generator = np.random.default_rng(0)
+    given: Any = generator.standard_normal(shape, np.float32)
+    if tensor.elem_type == onnx.TensorProto.UINT8:
+        given = generator.integers(0, 256, shape, np.uint8)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "network.onnx"
         onnx.save_model(model, file)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from quantize.exporters.onnx_adopt import takes_any_batch
 from quantize.exporters.onnx_edits import keep_used_opsets, set_batch
 from quantize.exporters.onnx_float import (
     onnx_session,
@@ -80,9 +81,9 @@ def quantize_onnx(
         progress: called before each batch with the number of batches seen so far.
 
     Raises:
-        QuantizeError: no calibration images, a float file that cannot be read, images of
-            another size than its input, an activation that hardly varies over them, or an int8
-            file that ONNX Runtime cannot run.
+        QuantizeError: no calibration images, a float file that cannot be read or holds another
+            batch, images of another size than its input, an activation that hardly varies over
+            them, or an int8 file that ONNX Runtime cannot run.
     """
     import onnx
     import torch
@@ -102,14 +103,22 @@ def quantize_onnx(
     model = read_onnx(float_file)
     _check_calibration(calibration, onnx_session(float_file), float_file)
     own = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value
-    if batch is not None:
+    # A network may hold its batch inside, where other ones mix the images: a Reshape to (2, D).
+    held = bool(own) and (batch is None or not takes_any_batch(model, own))
+    if held and batch not in (None, own):
+        raise QuantizeError(f"{float_file}: holds a batch of {own}, so that it cannot take {batch}")
+    if batch is not None and not held:
         set_batch(model, None)  # for calibration
-    elif own:
+    if held:
         images = torch.cat(list(calibration))
         calibration = torch.split(images[: max(len(images) // own, 1) * own], own)
     with tempfile.TemporaryDirectory() as folder, hints_silenced():
         prepared, int8 = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
-        quant_pre_process(model, str(prepared), skip_symbolic_shape=True)
+        # Given as a file: from a model in memory all constants are taken out, and ONNX Runtime then
+        # lacks those that operators of set 18 and later take their axes from.
+        given = Path(folder) / "float.onnx"
+        onnx.save_model(model, given)
+        quant_pre_process(str(given), str(prepared), skip_symbolic_shape=True)
         pooled = onnx.load_model(prepared)
         if not symmetric and pooling_as_convolution(pooled):
             onnx.save_model(pooled, prepared)

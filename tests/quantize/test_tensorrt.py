@@ -30,7 +30,7 @@ def test_all_is_signed_with_zero_points_of_zero(symmetric_file: Path) -> None:
         assert not numpy_helper.to_array(zero).any()
     # TensorRT reads no int32 biases.
     assert TensorProto.INT32 not in {tensor.data_type for tensor in weights.values()}
-    assert int8_convolutions(symmetric_file) == (187, 187)
+    assert int8_convolutions(symmetric_file) == (97, 97)
     kinds = {node.op_type for node in model.graph.node}
     assert {"AveragePool", "GlobalAveragePool", "Relu"} <= kinds
 

@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import tempfile
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -19,7 +20,7 @@ from pipeline.export_dimensions import Smaller, make_smaller
 from pipeline.export_images import CALIBRATION, Halves, calibration_batches, halve
 from pipeline.export_model import ExportModel, ModelChoice, load_export_model
 from pipeline.export_table import dimensions_table, export_table
-from pipeline.file_parity import Judge, write_files, write_for_trackers
+from pipeline.file_parity import Judge, replaced_files, write_files, write_for_trackers
 from pipeline.stage_results import ExportedModel, FileResult, Parities
 from quantize.exporters import EXPORTERS
 from quantize.parity import ParityLimits, spread
@@ -76,7 +77,10 @@ def export_files(options: argparse.Namespace) -> int:
             # Who names no format wants those that can be made.
             skipped += [_left_out(one, NEEDS_MODEL) for one in exporters if one.needs_model]
             exporters = [one for one in exporters if not one.needs_model]
-        make_folder(folder)  # before the minutes that embedding may take
+        # Before the minutes that embedding may take.
+        named = make_source(model, halves, options, None)
+        check_kept(options.model, replaced_files(exporters, named, folder, options.batch))
+        make_folder(folder)
         logger.info("export: embedding %d images with the model", len(halves.judging))
         reference = embed_judging(model, halves, options)
         smaller = (
@@ -139,6 +143,20 @@ def _left_out(exporter: Exporter, reason: str) -> FileResult:
     """Return the row of a format that is not made, and was not asked for by its name."""
     name = exporter.name
     return FileResult(name=name, bytes=0, int8=exporter.int8, exporter=name, note=reason)
+
+
+def check_kept(model_file: Path, replaced: Iterable[Path]) -> None:
+    """Check that the model's own file is not among those that an export replaces.
+
+    Raises:
+        DataError: it is.
+    """
+    for path in replaced:
+        if path.resolve() == model_file.resolve():
+            raise DataError(
+                f"{model_file}: would be replaced by a file of the export; name another folder "
+                "with --output"
+            )
 
 
 def make_folder(folder: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -135,16 +135,15 @@ def write_files(
     rows = []
     made: dict[int | None, dict[str, Path]] = {}
     for exporter in exporters:
-        sizes: Sequence[int | None] = batches if exporter.batching != "any" else ()
-        sizes = sizes or ((1,) if exporter.batching == "fixed" else (None,))
         siblings: dict[int, Path] = {}
-        for batch in sizes:
-            # Files of other batches, where there is none of this one.
-            files = {name: path for found in made.values() for name, path in found.items()}
+        for batch in _batches_of(exporter, batches):
+            # What takes any batch can be made of a file of each; others only of their own batch.
+            others = list(made.values()) if batch is None else []
+            files = [*others, made.get(None, {}), made.get(batch, {})]
             given = replace(
                 source,
                 batch=batch,
-                files={**files, **made.get(None, {}), **made.get(batch, {})},
+                files={name: path for found in files for name, path in found.items()},
                 siblings=dict(siblings),
                 settings=settings_of(exporter),
             )
@@ -155,6 +154,28 @@ def write_files(
                     siblings[batch] = folder / row.name
             rows.append(row)
     return rows
+
+
+def _batches_of(exporter: Exporter, batches: Sequence[int]) -> Sequence[int | None]:
+    if exporter.batching == "any":
+        return (None,)
+    return batches or ((1,) if exporter.batching == "fixed" else (None,))
+
+
+def replaced_files(
+    exporters: Iterable[Exporter], source: ExportSource, folder: Path, batches: Sequence[int] = ()
+) -> Iterator[Path]:
+    """Yield the files that ``write_files`` with these arguments removes or replaces."""
+    for exporter in exporters:
+        for batch in _batches_of(exporter, batches):
+            path = folder / exporter.file_name(replace(source, batch=batch))
+            yield from _old_files(path)
+
+
+def _old_files(path: Path) -> Iterator[Path]:
+    """Yield the parts of a file of an earlier export, and those that it has when rejected."""
+    for old in (path, path.with_name(REJECTED + path.name)):
+        yield from model_file_parts(old)
 
 
 def write_for_trackers(folder: Path, rows: Iterable[FileResult]) -> None:
@@ -178,9 +199,8 @@ def write_checked(
         name=path.name, bytes=0, int8=exporter.int8, timed=exporter.timed, exporter=exporter.name,
         meant_for=exporter.meant_for, batch=source.batch,
     )  # fmt: skip
-    for old in (path, path.with_name(REJECTED + path.name)):
-        for part in model_file_parts(old):
-            part.unlink(missing_ok=True)
+    for old in _old_files(path):
+        old.unlink(missing_ok=True)
     logger.info("export: writing %s", path.name)
     try:
         if source.pixels is not None and not exporter.takes_pixels:

@@ -81,11 +81,13 @@ def write_tracker_files(
         The files.
 
     Raises:
-        ReidError: the file cannot be loaded, the package onnx is missing, or the threshold is no
-            cosine similarity.
+        ReidError: the file cannot be loaded or is one of those that are replaced, the package onnx
+            is missing, or the threshold is no cosine similarity.
     """
     if threshold is not None and not -1 <= threshold <= 1:
         raise ModelError(f"threshold {threshold:g}: a cosine similarity is between -1 and 1")
+    if model.resolve() in [(folder / name).resolve() for name in FILES]:
+        raise ModelError(f"{model}: would be replaced by a file of this name; give another folder")
     _remove(folder)
     loaded = load_embedder(model)
     embedder = Embedder(loaded)

@@ -33,10 +33,15 @@ OF_CHECKPOINT = ("--architecture", "resnet18_x0_5", "--input-size", "64x32")
 
 
 class Foreign(nn.Module):
-    """A network that this program knows nothing of."""
+    """A network that this program knows nothing of.
 
-    def __init__(self) -> None:
+    Args:
+        batch: that a Reshape in it holds; images of other batches are mixed.
+    """
+
+    def __init__(self, batch: int | None = None) -> None:
         super().__init__()
+        self.batch = batch
         torch.manual_seed(0)
         self.body = nn.Sequential(
             nn.Conv2d(3, 16, 5, 4, 2), nn.ReLU(), nn.Conv2d(16, 24, 3, 2, 1), nn.ReLU()
@@ -45,6 +50,9 @@ class Foreign(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         pooled = nn.functional.adaptive_avg_pool2d(self.body(x), (4, 2))
+        if self.batch is not None:
+            folded = pooled.reshape(self.batch, 24, -1).mean(2)
+            return self.fc(folded.repeat_interleave(8, 1))  # type: ignore[no-any-return]
         return self.fc(pooled.flatten(1))  # type: ignore[no-any-return]
 
 
@@ -143,6 +151,47 @@ def test_files_for_fixed_batches_take_any_number_by_their_reader(
     assert rows[checkpoint]["batch"] is None
     one, four = (onnx.load(output / name).graph for name in files[2:])
     assert one.initializer == four.initializer
+
+
+def test_files_of_newer_operator_sets_become_int8(
+    foreign_onnx: Path, tiny_market: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--format", "onnx_int8", "--opset", "18")
+    assert run(foreign_onnx, tiny_market, tmp_path / "files", *options) == 0
+    assert rows_of(tmp_path / "files")["int8.onnx"]["parity"]["mean_cosine"] > 0.99
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_network_that_holds_its_batch_is_calibrated_in_that_batch(
+    tiny_market: Path, tmp_path: Path
+) -> None:
+    model, output = tmp_path / "two.onnx", tmp_path / "files"
+    torch.onnx.export(
+        Foreign(batch=2).eval(), (torch.zeros(2, 3, 64, 32),), str(model), dynamo=False
+    )
+    assert run(model, tiny_market, output, "--format", "onnx_int8", "--batch", "1,2") == 2
+    rows = rows_of(output)
+    (problem,) = rows["float_b1.onnx"]["problems"]
+    assert "the network holds a batch of 2, so that it cannot take 1" in problem
+    # It is not made of the file for a batch of 2.
+    (problem,) = rows["int8_b1.onnx"]["problems"]
+    assert problem == "there is no file of the exporter onnx to make it from"
+    assert rows["int8_b2.onnx"]["problems"] == []
+    assert rows["int8_b2.onnx"]["parity"]["mean_cosine"] > 0.99
+
+
+@pytest.mark.parametrize("name", ["float.onnx", "rejected-int8.onnx"])
+def test_the_model_itself_is_never_replaced(
+    name: str, foreign_onnx: Path, tiny_market: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    model = tmp_path / name
+    shutil.copy(foreign_onnx, model)
+    assert run(model, tiny_market, tmp_path, "--format", "onnx_int8") == 2
+    message = f"{model}: would be replaced by a file of the export; name another folder with "
+    assert f"error: {message}--output" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert hash_file(model) == hash_file(foreign_onnx)
 
 
 @pytest.mark.parametrize("order", ["uint8-rgb", "uint8-bgr"])
@@ -412,5 +461,5 @@ def test_all_formats_name_those_whose_package_is_missing(
     found, skipped = choose_exporters("all")
     names = [exporter.name for exporter in found]
     assert {"onnx", "onnx_int8", "executorch"} <= set(names)
-    assert [row.name for row in skipped][:2] == ["openvino", "openvino_int8"]
+    assert [row.name for row in skipped][:2] == ["openvino", "openvino_bf16"]
     assert "needs the package openvino: pip install" in skipped[0].note

@@ -65,7 +65,7 @@ class Interruption:
 
     def end(self) -> int:
         """Tell the user once, kill the processes that were started, return the exit code."""
-        if threading.current_thread() is threading.main_thread():
+        if self._number and threading.current_thread() is threading.main_thread():
             # Python gives handled signals back to the system when it ends: the same signal once
             # more would then decide the exit code.
             for number in SIGNALS:

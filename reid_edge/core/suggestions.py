@@ -89,6 +89,8 @@ MEANINGS: Mapping[str, tuple[str, ...]] = {
 }
 # A name is meant if so many of its letters are there in their order.
 LIKENESS = 0.6
+# One letter of two makes half of a short name.
+SHORT, LIKENESS_OF_SHORT = 3, 0.5
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str | None:
@@ -115,15 +117,16 @@ def nearest_name(name: str, known: Iterable[str]) -> str | None:
         meant = [one for one in names if one.rpartition(".")[2] == word]
         if meant:
             return max(meant, key=by_section)
+    least = LIKENESS_OF_SHORT if len(leaf) < SHORT else LIKENESS
     alike = {}
     for one in names:
         word = one.rpartition(".")[2]
         is_part = leaf in word.split("_")
-        alike[one] = max(_likeness(leaf, word), LIKENESS if is_part else 0.0)
+        alike[one] = max(_likeness(leaf, word), least if is_part else 0.0)
     near = [
         one
         for one, likeness in alike.items()
-        if likeness >= LIKENESS and (not section or by_section(one) >= LIKENESS)
+        if likeness >= least and (not section or by_section(one) >= LIKENESS)
     ]
     return max(near, key=lambda one: (by_section(one), alike[one]), default=None)
 

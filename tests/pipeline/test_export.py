@@ -332,7 +332,9 @@ def test_what_is_wrong_with_the_settings(run: Path, capsys: pytest.CaptureFixtur
     assert "openvino_int8 is made of onnx_int8: put onnx_int8 in" in capsys.readouterr().err
     assert main(["--run", str(run), "export.files=[tflite]"]) == 2
     error = capsys.readouterr().err
-    assert "export.files.0: unknown file format 'tflite': known are torchscript, " in error
+    assert (
+        "export.files.0: unknown file format 'tflite': did you mean 'litert'? known are " in error
+    )
     assert main(["--run", str(run), "export.files=[onxx]"]) == 2
     assert "unknown file format 'onxx': did you mean 'onnx'? known are" in capsys.readouterr().err
 

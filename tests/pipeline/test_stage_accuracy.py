@@ -173,7 +173,7 @@ def test_rates_are_shown_with_their_thresholds() -> None:
     ]
     table = verification_table(report(UNVERIFIED, ROW))
     assert table is not None
-    assert table.row_count == 1
+    assert len(table.rows) == 1
     assert verification_table(report(UNVERIFIED)) is None
 
 

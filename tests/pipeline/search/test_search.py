@@ -159,7 +159,7 @@ def test_the_plan_is_what_the_best_trial_scored(task: Task, tmp_path: Path) -> N
     assert plan.macs <= task.settings.macs
     cost = model_cost(compact_model(task, plan.widths), torch.zeros(1, 3, 64, 32))
     assert (plan.macs, plan.parameters) == (cost.macs, cost.parameters)
-    assert outcome.table.row_count == 4
+    assert len(outcome.table.rows) == 4
 
 
 def test_a_search_that_is_running_is_not_set_aside(

@@ -20,7 +20,7 @@ from quantize.exporters.onnx_float import read_onnx, with_metadata
 from quantize.exporters.onnx_tail import cut_unit_length
 from reid_edge.core.errors import QuantizeError
 from reid_edge.core.io import written_whole
-from reid_edge.core.model_file import BUNDLED_MODEL, ModelMetadata
+from reid_edge.core.model_file import BUNDLED_MODEL, ONNX_OUTPUT, ModelMetadata
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,6 +38,9 @@ def static_model(onnx_file: Path, batch: int, metadata: Mapping[str, str]) -> by
     model = read_onnx(onnx_file)
     set_batch(model, batch)
     cut_unit_length(model)
+    for node in model.graph.node:
+        if ONNX_OUTPUT in node.output and not node.name:
+            node.name = ONNX_OUTPUT  # scripts call the last node by its name
     return with_metadata(model.SerializeToString(), metadata)
 
 

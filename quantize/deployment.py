@@ -112,6 +112,7 @@ class ComparedFile:
         int8: whether it is int8.
         parity: the comparison; None where the file could not be loaded or run.
         problems: the limits that the file exceeds, a few words each; empty if there are none.
+        note: why the file was not compared, where no machine of this kind runs it; else empty.
     """
 
     exporter: str
@@ -120,6 +121,7 @@ class ComparedFile:
     int8: bool
     parity: Parity | None
     problems: tuple[str, ...]
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ class ExportResult:
                     f"{parity.batch_difference:.0e}",
                 )
             )
-            fits = "; ".join(file.problems) or "yes"
+            fits = "; ".join(file.problems) or file.note or "yes"
             rows.append((file.path.name, f"{file.bytes / 1e6:.2f} MB", *measured, fits))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         return "\n".join(
@@ -221,7 +223,8 @@ def export(
     files = []
     for exporter in chosen:
         own = exporter.settings() if exporter.settings else None
-        given = replace(source, files=dict(made), settings=own)
+        fixed = 1 if exporter.batching == "fixed" else None
+        given = replace(source, files=dict(made), settings=own, batch=fixed)
         path = folder / exporter.file_name(given)
         try:
             exporter.write(given, path)
@@ -247,6 +250,10 @@ def _check(
 
     from quantize.parity import batch_difference, compare, violations
 
+    size = sum(part.stat().st_size for part in model_file_parts(path))
+    if exporter.unchecked:
+        note = f"not checked: {exporter.unchecked}"
+        return ComparedFile(exporter.name, path, size, exporter.int8, None, (), note)
     parity, problems = None, []
     try:
         loaded = load_model_file(path, backend=exporter.backend)
@@ -263,7 +270,6 @@ def _check(
         problems = violations(parity, limits)
     except ReidError as error:
         problems = [str(error)]
-    size = sum(part.stat().st_size for part in model_file_parts(path))
     return ComparedFile(exporter.name, path, size, exporter.int8, parity, tuple(problems))
 
 

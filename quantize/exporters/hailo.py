@@ -5,6 +5,7 @@ file, checked here with ONNX Runtime, and images (N, H, W, 3) of 0 to 255; the m
 normalisation on the device.
 """
 
+import json
 from pathlib import Path
 
 from quantize.compiler_bundle import (
@@ -33,7 +34,7 @@ runner.translate_onnx_model(
     "model.onnx",
     "reid",
     start_node_names=["{input}"],
-    end_node_names=["{last}"],
+    end_node_names=[{last}],
     net_input_shapes={{"{input}": {shape}}},
 )
 runner.load_model_script("model.alls")
@@ -57,7 +58,9 @@ def write_file(source: ExportSource, path: Path) -> None:
         for node in onnx.load_model_from_string(model).graph.node
         if ONNX_OUTPUT in node.output
     )
-    script = _COMPILE.format(input=ONNX_INPUT, last=last, shape=[batch, *source.example.shape[1:]])
+    # As a literal: a foreign file may have any text as the name of a node.
+    shape = [batch, *source.example.shape[1:]]
+    script = _COMPILE.format(input=ONNX_INPUT, last=json.dumps(last), shape=shape)
     files = {
         "calibration.npy": as_npy(calibration_images(calibration.batches, metadata)),
         "model.alls": f"normalization1 = normalization({mean}, {std})\n".encode(),

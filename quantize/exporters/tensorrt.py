@@ -26,6 +26,7 @@ def write_file(source: ExportSource, path: Path) -> None:
         percentile=settings.percentile,
         symmetric=True,
         metadata=source.int8_metadata(calibration).to_strings(),
+        batch=source.batch or 1,
     )
     logger.info("export: %s: %d of %d convolutions are int8", path.name, *int8_convolutions(path))
 

@@ -1,5 +1,6 @@
 """Archives for compilers that are not run here: what is in them, and the ONNX file among it."""
 
+import ast
 import io
 import zipfile
 from dataclasses import replace
@@ -50,6 +51,23 @@ def archives(source: ExportSource, tmp_path_factory: pytest.TempPathFactory) -> 
         made[exporter.name] = folder / exporter.file_name(source)
         exporter.write(source, made[exporter.name])
     return made
+
+
+def test_the_name_of_a_node_is_no_code(
+    source: ExportSource, osnet_onnx: Path, tmp_path: Path
+) -> None:
+    model = onnx.load(osnet_onnx)
+    name = 'a"] + [b'
+    for node in model.graph.node:
+        node.name = name
+    onnx.save_model(model, tmp_path / "named.onnx")
+    files = {"onnx": tmp_path / "named.onnx"}
+    HAILO.write(replace(source, files=files), tmp_path / "hailo.zip")
+    with zipfile.ZipFile(tmp_path / "hailo.zip") as archive:
+        script = ast.parse(archive.read("compile.py"))
+    keywords = [node for node in ast.walk(script) if isinstance(node, ast.keyword)]
+    (names,) = [each.value for each in keywords if each.arg == "end_node_names"]
+    assert ast.literal_eval(names) == [name]
 
 
 @pytest.mark.parametrize("name", ["hailo", "rknn"])

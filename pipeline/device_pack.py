@@ -6,11 +6,14 @@ import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reid_edge.core.errors import ModelError, PipelineError
 from reid_edge.core.io import write_json, written_aside
+from reid_edge.core.model_file import FLOAT_INPUT
 
 SCRIPT = "device_timing.py"
 # Kinds of files that the script has readers for.
@@ -49,7 +52,7 @@ def write_pack(
         ReidError: a file cannot be packed, loaded or run, or the folder cannot be written.
     """
     from reid_edge.core.backends import model_file_parts, recognise
-    from reid_edge.inference.embedder import load_embedder
+    from reid_edge.inference.embedder import embed_batch, load_embedder
 
     if folder.is_dir() and any(folder.iterdir()):
         raise PipelineError(f"{folder}: is not empty; name a new folder")
@@ -68,11 +71,15 @@ def write_pack(
             logger.info("embedding %d images with %s", IMAGES, path)
             embedder = load_embedder(path, input_size=input_size)
             height, width = embedder.space.input_size
+            generator, shape = np.random.default_rng(0), (IMAGES, 3, height, width)
+            noise: NDArray[Any] = generator.standard_normal(shape).astype(np.float32)
             images = f"images_{height}x{width}.npy"
-            noise = np.random.default_rng(0).standard_normal((IMAGES, 3, height, width))
-            np.save(draft / images, noise.astype(np.float32))
+            if embedder.space.input_form != FLOAT_INPUT:
+                noise = generator.integers(0, 256, shape, np.uint8)
+                images = f"pixels_{height}x{width}.npy"
+            np.save(draft / images, noise)
             embeddings = f"{path.name}.embeddings.npy"
-            np.save(draft / embeddings, embedder.embed(noise.astype(np.float32)))
+            np.save(draft / embeddings, embed_batch(embedder, noise))
             for part in model_file_parts(path):
                 if part.is_file():
                     shutil.copyfile(part, draft / part.name)

@@ -3,14 +3,18 @@
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
+from onnxruntime.transformers.float16 import convert_float_to_float16
 from torch import nn
 
 from quantize.exporters.onnx_float import save_onnx
 from reid_edge.cli.main import main
+from reid_edge.core.exporter import PixelInput
 from reid_edge.core.io import hash_file
 
 pytestmark = pytest.mark.medium
@@ -76,6 +80,44 @@ def test_a_pack_is_timed_without_this_program(
     printed = capsys.readouterr().out
     assert "1.00000" in printed
     assert ": three.onnx: failed: " in printed
+
+
+def test_files_of_other_inputs_are_timed_by_the_script(files: list[Path], tmp_path: Path) -> None:
+    """Pixels in uint8, and images in half precision, which ONNX Runtime does not cast."""
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    pixels = PixelInput((0.5, 0.4, 0.3), (0.2, 0.2, 0.2), reverse=False)
+    noted = {"input_form": "uint8-rgb", "input_size": "[16, 8]"}
+    save_onnx(model, torch.zeros(1, 3, 16, 8), tmp_path / "pixels.onnx", noted, pixels=pixels)
+    with warnings.catch_warnings(action="ignore"):  # the bound of the length becomes 0
+        half = convert_float_to_float16(onnx.load(files[0]), keep_io_types=False)
+    onnx.save_model(half, tmp_path / "half.onnx")
+    pack = tmp_path / "pack"
+    both = [str(tmp_path / name) for name in ("pixels.onnx", "half.onnx")]
+    command = ["benchmark", *both, "--pack", str(pack), "--rounds", "2", "--batches", "1"]
+    assert main([*command, "--threads", "1,2", "--input-size", "16x8"]) == 0
+    subprocess.run([sys.executable, "device_timing.py"], cwd=pack, check=True)
+    rows = json.loads((pack / "result.json").read_text())["files"]
+    assert [row.get("problem") for row in rows] == [None, None]
+    assert all(row["lowest_cosine"] > 0.9999 for row in rows)
+    assert [len(row["timings"]) for row in rows] == [2, 2]
+
+
+def test_the_worst_of_all_numbers_of_threads_is_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from quantize import device_timing
+
+    (tmp_path / "a.onnx").write_bytes(b"a")
+    entry = {"name": "a.onnx", "kind": "onnx"}
+    pack = {"files": [entry], "threads": [1, 2], "rounds": 2}
+    (tmp_path / "pack.json").write_text(json.dumps(pack))
+    found = {1: {"lowest_cosine": 1.0, "peak_bytes": 5}, 2: {"lowest_cosine": 0.5, "peak_bytes": 9}}
+    monkeypatch.setattr(device_timing, "__file__", str(tmp_path / "device_timing.py"))
+    monkeypatch.setattr(sys, "argv", ["device_timing.py"])
+    monkeypatch.setattr(device_timing, "time_apart", lambda *given: dict(found[given[-1]]))
+    assert device_timing.main() == 0
+    (row,) = json.loads((tmp_path / "result.json").read_text())["files"]
+    assert (row["lowest_cosine"], row["peak_bytes"]) == (0.5, 9)
 
 
 def test_the_script_imports_nothing_of_this_program_and_is_old_python() -> None:

@@ -24,7 +24,10 @@ from reid_edge.core.model_file import FLOAT_INPUT, Embeddings, Images
 from reid_edge.inference.embedder import (
     Embedder,
     EmbeddingSpace,
+    check_embeddings,
+    embed_batch,
     load_embedder,
+    point_one_way,
     prepare_image,
     unit_vectors,
 )
@@ -78,6 +81,12 @@ def examine(options: argparse.Namespace) -> int:
         space = model.embedder.space
         file = load_embedder(options.file, input_size=space.input_size)
         expected = _embed(model.embedder, images, space)
+        check_embeddings(expected, model.embedder.path)
+        if point_one_way(expected):
+            raise DataError(
+                f"{options.images}: the model gives one embedding for all {len(images)} images; "
+                "name a folder with images of different persons"
+            )
         found = _embed(file, images, file.space)
         if found.shape != expected.shape:
             raise QuantizeError(
@@ -86,6 +95,9 @@ def examine(options: argparse.Namespace) -> int:
             )
         cosines = _cosines(found, expected)
         lines = [f"cosine to the model: lowest {cosines.min():.4f}, mean {cosines.mean():.4f}"]
+        finite = np.isfinite(found).all(1)
+        if not finite.all():
+            lines.append(f"{(~finite).sum()} of {len(found)} embeddings are not finite")
         lines += _about_batch(file, images)
         layers: list[Layer] = []
         if recognise(options.file).name == "onnx":
@@ -95,7 +107,7 @@ def examine(options: argparse.Namespace) -> int:
             )
             layers = walk(_float_onnx(model, Path(scratch)), options.file, prepared, theirs)
         metadata = load_model_file(options.file).metadata
-        is_int8 = bool(metadata.calibration_digest or metadata.engine)
+        is_int8 = bool(metadata.calibration_digest or metadata.engine or metadata.variant)
         is_int8 = is_int8 or any(layer.quantized for layer in layers)
         mean, lowest = INT8_AGREES if is_int8 else FLOAT_AGREES
         agrees = bool(cosines.mean() >= mean and cosines.min() >= lowest)
@@ -112,7 +124,7 @@ def _embed(
     prepared: Images = np.stack([prepare_image(image, space) for image in images])
     if scale != 1:
         prepared = prepared * np.float32(scale)
-    return unit_vectors(embedder.embed(prepared))
+    return unit_vectors(embed_batch(embedder, prepared))
 
 
 def _cosines(found: Embeddings, expected: Embeddings) -> Embeddings:
@@ -172,7 +184,8 @@ def _about_layers(layers: list[Layer], is_int8: bool) -> Iterator[str]:
         yield "layers: not compared, the file does not let them be seen or is of another structure"
         return
     limit = 0.2 if is_int8 else 1e-3
-    first = next((layer for layer in layers if layer.error > limit), None)
+    # An error that is no number is one too.
+    first = next((layer for layer in layers if not layer.error <= limit), None)
     if first is None:
         worst = max(layers, key=lambda layer: layer.error)
         yield (

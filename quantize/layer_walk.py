@@ -73,8 +73,9 @@ def walk(
     pairs = _matched(first, second)
     ranges = _dequantized(second)
     wanted = [(mine, ranges.get(theirs, theirs)) for mine, theirs, _ in pairs]
-    (given,) = network_inputs(second.graph)
-    batch = given.type.tensor_type.shape.dim[0].dim_value or len(images)
+    inputs = [value for model in (second, first) for value in network_inputs(model.graph)]
+    fixed = [value.type.tensor_type.shape.dim[0].dim_value for value in inputs]
+    batch = next(filter(None, fixed), len(images))
     # They are repeated until a fixed batch is full.
     images, others = (
         np.resize(each, (batch, *each.shape[1:]))

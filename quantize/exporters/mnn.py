@@ -22,6 +22,8 @@ _UUID_LENGTH = len(str(uuid.UUID(int=0)))
 def save_mnn(onnx_file: Path, path: Path, *, weight_bits: int | None = None) -> None:
     """Write an ONNX file for MNN, with the same names, metadata and batch.
 
+    A file with rounded weights does not get the threshold of the float one.
+
     Args:
         onnx_file: float.
         path: where to write; its folder exists. An existing file is replaced in one step.
@@ -32,6 +34,9 @@ def save_mnn(onnx_file: Path, path: Path, *, weight_bits: int | None = None) -> 
     """
     tools = import_package("_tools", extra="mnn", needed_by=path, error=QuantizeError)
     metadata = read_onnx_metadata(onnx_file)
+    if weight_bits is not None:
+        metadata.pop("threshold", None)  # that of the float file
+        metadata["variant"] = "weights"
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "model.mnn"
         options = ["--bizCode", json.dumps(metadata, sort_keys=True)]

@@ -70,7 +70,8 @@ class ModelMetadata:
         threshold: cosine similarity at the equal error rate of a float file, if it was measured.
         calibration_digest: of the images that an int8 file's ranges are from, or empty.
         engine: PyTorch's int8 engine that a TorchScript file was made for, or None.
-        variant: "static" or "qat" for an int8 TorchScript file of the stage quantize, or empty.
+        variant: "static" or "qat" for an int8 TorchScript file of the stage quantize, "weights" for
+            a file whose weights alone are int8, or empty.
         input_form: one of ``INPUT_FORMS``; the colour order is that of the form, and mean and std
             are in the graph.
         notes: what else its maker noted, by key.

@@ -7,6 +7,7 @@ import onnx
 import pytest
 import torch
 from onnx import numpy_helper
+from PIL import Image
 from torch import Tensor, nn
 
 from quantize.exporters.onnx_float import save_onnx, with_metadata
@@ -74,6 +75,31 @@ def test_a_good_file_agrees(
     assert "cosine to the model: lowest 1.0000, mean 1.0000" in text
     assert "layers: 5 compared, none differs by more than 0.001 of its length" in text
     assert text.endswith("the file agrees\n")
+
+
+def test_images_that_are_all_alike_tell_nothing(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = tmp_path / "alike"
+    images.mkdir()
+    for number in range(3):
+        Image.new("RGB", (32, 64), (90, 120, 60)).save(images / f"{number}.png")
+    assert main(["doctor", str(model), str(model), "--images", str(images)]) == 2
+    message = f"error: {images}: the model gives one embedding for all 3 images; name a folder"
+    assert message in capsys.readouterr().err
+
+
+def test_the_first_layer_that_is_not_finite_is_named(
+    model: Path, tiny_market: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = onnx.load(model)
+    (bias,) = [each for each in damaged.graph.initializer if list(each.dims) == [20]]
+    bias.CopyFrom(numpy_helper.from_array(np.full(20, np.nan, np.float32), bias.name))
+    onnx.save_model(damaged, tmp_path / "damaged.onnx")
+    text = lines_of(capsys, model, tmp_path / "damaged.onnx", tiny_market, 1)
+    assert "8 of 8 embeddings are not finite" in text
+    (layer,) = [node for node in damaged.graph.node if bias.name in node.input]
+    assert f"that differs is {layer.output[0]} (Gemm), by nan of its length" in text
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import pytest
 from torch import Tensor
 
 from quantize.exporters.mnn import save_mnn
-from reid_edge.core.backends import recognise
+from quantize.exporters.onnx_float import read_onnx_metadata, with_metadata
+from reid_edge.core.backends import load_model_file, recognise
 from reid_edge.core.errors import CheckpointError, QuantizeError
 from reid_edge.inference.embedder import load_embedder
 
@@ -45,6 +46,18 @@ def test_int8_weights(mnn_file: Path, osnet_onnx: Path, images: Tensor, tmp_path
     )
     assert not np.allclose(found, exact, atol=1e-5)
     assert (found * exact).sum(1).min() > 0.99
+
+
+def test_rounded_weights_have_no_threshold_of_the_float_file(
+    osnet_onnx: Path, tmp_path: Path
+) -> None:
+    metadata = {**read_onnx_metadata(osnet_onnx), "threshold": "0.5"}
+    noted = tmp_path / "noted.onnx"
+    noted.write_bytes(with_metadata(osnet_onnx.read_bytes(), metadata))
+    for bits, threshold, variant in ((None, 0.5, ""), (8, None, "weights")):
+        save_mnn(noted, tmp_path / "made.mnn", weight_bits=bits)
+        found = load_model_file(tmp_path / "made.mnn").metadata
+        assert (found.threshold, found.variant) == (threshold, variant)
 
 
 def test_the_same_file_gives_the_same_bytes(

@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _write_tracker_files(models: list[Embedder], result: MotEvaluation, output: Path) -> int:
-    """Write configuration files of trackers for ONNX files; return how many models have them."""
+    """Write configuration files of trackers for ONNX files; return how many models got them."""
     from reid_edge.core.backends import recognise
     from reid_edge.core.packages import missing_packages
     from reid_edge.tracking.tracker_files import TRACKERS, write_tracker_files
@@ -80,6 +80,7 @@ def _write_tracker_files(models: list[Embedder], result: MotEvaluation, output: 
     files = [model.path for model in models]
     if missing_packages(("onnx",)):
         return 0
+    written = 0
     names = ", ".join(sequence.name for sequence in result.sequences)
     for path, measured in zip(files, result.models, strict=True):
         if recognise(path).name == "onnx":
@@ -90,9 +91,10 @@ def _write_tracker_files(models: list[Embedder], result: MotEvaluation, output: 
             source = f"best IDF1 on {names}" if tried > 1 else "--threshold"
             try:
                 write_tracker_files(path, output / TRACKERS / stem, measured.threshold, source)
+                written += 1
             except ReidError as error:  # the result has been shown by now
                 _log.warning("no files for trackers: %s", error)
-    return sum(recognise(path).name == "onnx" for path in files)
+    return written
 
 
 def _show(console: Console, result: MotEvaluation, *, chosen: bool) -> None:

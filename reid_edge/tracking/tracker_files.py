@@ -17,6 +17,7 @@ DeepStream development guide.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Sequence
@@ -60,7 +61,8 @@ class _Subject:
     def comment(self) -> str:
         if self.threshold is None:
             return NO_THRESHOLD
-        return f"Cosine similarity {self.threshold:.4f}: {self.source}"
+        # One line, whatever is noted as the source: the rest of it would be read as keys.
+        return " ".join(f"Cosine similarity {self.threshold:.4f}: {self.source}".split())
 
 
 def write_tracker_files(
@@ -221,7 +223,7 @@ def _boxmot_reid(subject: _Subject) -> str:
 # BoxMOT: boxmot track --tracker botsort --reid {BOXMOT_REID} --tracker-config {BOXMOT_BOTSORT}
 backend: onnx
 artifact:
-  path: "{Path(path).as_posix()}"  # from this file
+  path: {json.dumps(Path(path).as_posix(), ensure_ascii=False)}  # from this file
   sha256: {hash_file(subject.model)}
 device: cpu
 precision: fp32

@@ -137,12 +137,26 @@ def test_an_int8_file_is_not_for_deepstream(tmp_path: Path) -> None:
     )
 
 
+def test_names_and_sources_are_no_keys(tmp_path: Path) -> None:
+    model = save_model(tmp_path / 'a"b: c.onnx')
+    write_tracker_files(model, tmp_path / "out", 0.5, "here\nwith_reid: False")
+    reid = yaml.safe_load((tmp_path / "out" / "boxmot-reid.yaml").read_text())
+    assert reid["artifact"]["path"] == '../a"b: c.onnx'
+    ultralytics = (tmp_path / "out" / "ultralytics-botsort.yaml").read_text()
+    assert "# Cosine similarity 0.5000: here with_reid: False\n" in ultralytics
+    assert yaml.safe_load(ultralytics)["with_reid"] is True
+
+
 def test_what_is_refused(tmp_path: Path) -> None:
     model = save_colour_model(tmp_path / "m.onnx")
     with pytest.raises(ModelError, match=r"threshold 1\.5: a cosine similarity is between"):
         write_tracker_files(model, tmp_path, 1.5)
     with pytest.raises(CheckpointError, match=r"none\.onnx: no such file"):
         write_tracker_files(tmp_path / "none.onnx", tmp_path)
+    made = save_model(tmp_path / "normalising.onnx")
+    with pytest.raises(ModelError, match=r"normalising\.onnx: would be replaced by a file of this"):
+        write_tracker_files(made, tmp_path)
+    assert made.is_file()
 
 
 def test_files_beside_an_export(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 
 from pipeline.command import check_extra
@@ -128,6 +129,8 @@ def parse_arguments(arguments: Sequence[str], prog: str) -> argparse.Namespace:
     for name in ("whiten", "data"):
         if getattr(options, name) and options.dims is None:
             parser.error(f"--{name}: goes with --dims alone")
+    if options.name and not options.data:
+        parser.error("--name: goes with --data alone")
     return options
 
 
@@ -148,7 +151,10 @@ def _opset(text: str) -> int:
 
 
 def _cosine(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
     if not -1 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text}: a cosine is between -1 and 1")
+        raise argparse.ArgumentTypeError(f"{text}: a cosine is a number between -1 and 1")
     return value

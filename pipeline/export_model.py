@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from reid_edge.core.backends import recognise
 from reid_edge.core.errors import ModelError, QuantizeError
 from reid_edge.core.model_file import Colours, LoadedModel, LoadOptions, ModelMetadata
-from reid_edge.inference.embedder import Embedder, load_embedder
+from reid_edge.inference.embedder import Embedder, embed_batch, load_embedder
 
 if TYPE_CHECKING:
     from torch import nn
@@ -106,6 +108,8 @@ def load_export_model(choice: ModelChoice, scratch: Path) -> ExportModel:
 
         check_network(onnx.load_model(path, load_external_data=False), path)
         return ExportModel(embedder, None, path, metadata)
+    # What it does not take is said in one line here, and by the conversion in a page.
+    embed_batch(embedder, np.zeros((1, 3, *space.input_size), np.float32))
     file = scratch / f"{path.stem}.onnx"
     _trace_torchscript(path, space.input_size, file)
     return ExportModel(embedder, None, file, metadata)

@@ -7,6 +7,7 @@ labels; the stage adds its accuracy by ``Judge.measure``.
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -31,10 +32,12 @@ from quantize.parity import (
 from reid_edge.core.backends import model_file_parts
 from reid_edge.core.errors import ModelError, NotBuiltError, QuantizeError, ReidError, reason_of
 from reid_edge.core.exporter import CalibrationBatches, Exporter, ExportSource
+from reid_edge.core.io import remove_unfinished
 from reid_edge.core.model_file import Backend, Embeddings, Images
 from reid_edge.inference.embedder import (
     Embedder,
     EmbeddingSpace,
+    embed_batch,
     embed_files,
     load_embedder,
     prepare_image,
@@ -201,6 +204,9 @@ def write_checked(
     )  # fmt: skip
     for old in _old_files(path):
         old.unlink(missing_ok=True)
+    if exporter.folder_suffix:
+        old = path.with_name(f"{REJECTED}{path.stem}{exporter.folder_suffix}")
+        shutil.rmtree(old, ignore_errors=True)
     logger.info("export: writing %s", path.name)
     try:
         if source.pixels is not None and not exporter.takes_pixels:
@@ -211,16 +217,34 @@ def write_checked(
     except NotBuiltError as notice:
         logger.warning("export: %s", notice)
         return row.model_copy(update={"timed": False, "note": str(notice)})
-    except ReidError as error:
-        return row.model_copy(update={"problems": (str(error),)})
     except MemoryError:
         raise
-    except Exception as error:  # a library's; the other files go on
-        logger.debug("%s cannot be written", path, exc_info=error)
-        return row.model_copy(update={"problems": (f"cannot be written: {reason_of(error)}",)})
+    except Exception as error:  # a library's too; the other files go on
+        # Some of its parts may be there, under names that look whole.
+        for part in model_file_parts(path):
+            part.unlink(missing_ok=True)
+            remove_unfinished(part)
+        _reject_folder(exporter, path)
+        return row.model_copy(update={"problems": (_problem(error, "cannot be written"),)})
     row = check_file(path, judge, row, exporter)
-    kept = reject(path) if row.problems else path
+    kept = path
+    if row.problems:
+        kept = reject(path)
+        _reject_folder(exporter, path)
     return row.model_copy(update={"path": f"{path_prefix}{kept.name}"})
+
+
+def _problem(error: Exception, what: str) -> str:
+    """Return an error as a problem of a file, in one line."""
+    logger.debug("a file %s", what, exc_info=error)
+    return str(error) if isinstance(error, ReidError) else f"{what}: {reason_of(error)}"
+
+
+def _reject_folder(exporter: Exporter, path: Path) -> None:
+    """Rename the folder that goes with a file that cannot be used, if there is one."""
+    folder = path.with_name(f"{path.stem}{exporter.folder_suffix}")
+    if exporter.folder_suffix and folder.is_dir():
+        folder.rename(folder.with_name(REJECTED + folder.name))
 
 
 def _write(exporter: Exporter, source: ExportSource, path: Path) -> None:
@@ -284,8 +308,10 @@ def check_file(
             parity = compare_among(
                 judge.reference, embeddings, batch_difference=found.batch_difference
             )
-    except ReidError as error:
-        return row.model_copy(update={"problems": (str(error),)})
+    except MemoryError:
+        raise
+    except Exception as error:  # a runtime's too; the other files go on
+        return row.model_copy(update={"problems": (_problem(error, "cannot be run"),)})
     limits = judge.int8_limits if row.int8 else judge.float_limits
     problems = tuple(violations(parity, limits))
     row = row.model_copy(
@@ -312,7 +338,8 @@ def embed_file(
     embeddings = embed_files(embedder, images, batch_size=judge.batch_size, workers=judge.workers)
     first = np.stack([prepare_image(image, embedder.space) for image in images[: max(BATCH_SIZES)]])
     difference = batch_difference(
-        lambda batch: torch.from_numpy(embedder.embed(batch.numpy())), torch.from_numpy(first)
+        lambda batch: torch.from_numpy(embed_batch(embedder, batch.numpy())),
+        torch.from_numpy(first),
     )
     return EmbeddedFile(
         embedder.space,
@@ -331,7 +358,7 @@ def _median_ms(embedder: Embedder, images: Images, batch: int, calls: int) -> fl
     times = []
     for number in range(2 + calls):
         start = time.perf_counter_ns()
-        embedder.embed(given)
+        embed_batch(embedder, given)
         if number >= 2:
             times.append((time.perf_counter_ns() - start) / 1e6)
     return median(times)
@@ -354,9 +381,7 @@ def accuracy_loss(model: Evaluation, file: Evaluation, task: str) -> float:
 
 def reject(path: Path) -> Path:
     """Rename a file that failed, so that nobody uses it by mistake; return its new path."""
-    kept, *_ = [
-        part.replace(part.with_name(REJECTED + part.name))
-        for part in model_file_parts(path)
-        if part.is_file()
-    ]
-    return kept
+    for part in model_file_parts(path):
+        if part.is_file():
+            part.replace(part.with_name(REJECTED + part.name))
+    return path.with_name(REJECTED + path.name)

@@ -29,6 +29,7 @@ def run_apart(function: Callable[..., T], *arguments: Any, time_limit_s: float) 
     """Call a function in a new process and return what it returns.
 
     The process and those that it starts form a group of their own, which ends with this process.
+    Their temporary files lie in a folder that is removed, also where they are stopped.
 
     Args:
         function: of a module; it and its arguments and its result can be pickled.
@@ -42,7 +43,8 @@ def run_apart(function: Callable[..., T], *arguments: Any, time_limit_s: float) 
     context = multiprocessing.get_context("spawn")
     answers, theirs = context.Pipe(duplex=False)
     waits, alive = context.Pipe(duplex=False)
-    with tempfile.TemporaryDirectory() as folder:
+    # A process that is being stopped may still write there.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         printed = Path(folder) / "printed"
         process = context.Process(
             target=_serve, args=(theirs, waits, str(printed), function, arguments), daemon=True
@@ -106,6 +108,7 @@ def _serve(
         os.killpg(0, signal.SIGKILL)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
+    tempfile.tempdir = os.environ["TMPDIR"] = str(Path(printed).parent)
     output = os.open(printed, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(output, stream)

@@ -104,4 +104,5 @@ C = Exporter(
     int8=True,
     meant_for="Linux on x86-64 and ARM (C compiler)",
     needs_model=False,
+    folder_suffix="_c",
 )

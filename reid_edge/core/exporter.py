@@ -178,6 +178,8 @@ class Exporter:
         time_limit_s: seconds that such a process may take.
         unchecked: why the file cannot be run on any machine of this kind, so that its embeddings
             are not compared; empty where a backend runs it.
+        folder_suffix: a folder is written beside the file; this is what its name has behind the
+            file's stem, such as "_c" for ``model_c`` beside ``model.so``. Empty: there is none.
     """
 
     name: str
@@ -201,6 +203,7 @@ class Exporter:
     own_process: bool = False
     time_limit_s: float = 900
     unchecked: str = ""
+    folder_suffix: str = ""
 
     def file_name(self, source: ExportSource) -> str:
         """Return the name of the file; that of a fixed batch is in it, as in ``float_b4.onnx``."""

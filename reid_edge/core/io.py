@@ -1,5 +1,6 @@
 """Writing whole files and folders, or none."""
 
+import glob
 import hashlib
 import io
 import json
@@ -48,6 +49,12 @@ def written_whole(path: Path, error: type[ReidError]) -> Iterator[IO[bytes]]:
     except OSError as failure:
         raise error(f"{path}: cannot be written: {failure.strerror}") from failure
     finally:
+        aside.unlink(missing_ok=True)
+
+
+def remove_unfinished(path: Path) -> None:
+    """Remove what `written_whole` has left of a file because its process was killed."""
+    for aside in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         aside.unlink(missing_ok=True)
 
 

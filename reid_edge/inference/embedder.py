@@ -268,7 +268,7 @@ def embed_files(
         done += len(batch)
         if progress is not None:
             progress(done, len(files))
-    embeddings = check_embeddings(np.concatenate(parts))
+    embeddings = check_embeddings(np.concatenate(parts), embedder.path)
     if first is not None and len(embeddings) > 1:
         check_distinct(embedder, embeddings, first)
     return embeddings
@@ -336,32 +336,43 @@ def prepare_pixels(image: NDArray[np.uint8], space: EmbeddingSpace) -> Images:
     return normalise_array(np.ascontiguousarray(ordered), space.mean, space.std)
 
 
-def check_finite(embeddings: Embeddings) -> Embeddings:
+def check_finite(embeddings: Embeddings, path: Path | None = None) -> Embeddings:
     """Return embeddings (N, D) as they are.
+
+    Args:
+        embeddings: what a model gave.
+        path: of the model's file, for the message.
 
     Raises:
         ModelError: one is not finite.
     """
     finite = np.isfinite(embeddings).all(1)
     if not finite.all():
+        where = "" if path is None else f"{path}: "
         raise ModelError(
-            f"{int((~finite).sum())} of {len(embeddings)} embeddings are not finite: the training "
-            "diverged or the checkpoint is damaged; try a lower learning rate"
+            f"{where}{int((~finite).sum())} of {len(embeddings)} embeddings are not finite: the "
+            "training diverged or the checkpoint is damaged; try a lower learning rate"
         )
     return embeddings
 
 
-def check_embeddings(embeddings: Embeddings) -> Embeddings:
+def check_embeddings(embeddings: Embeddings, path: Path | None = None) -> Embeddings:
     """Return embeddings (N, D) as they are.
+
+    Args:
+        embeddings: what a model gave.
+        path: of the model's file, for the message.
 
     Raises:
         ModelError: one is not finite, or is of length zero, so that it has no cosine similarity.
     """
-    zeros = ~check_finite(embeddings).any(1)
+    zeros = ~check_finite(embeddings, path).any(1)
     if zeros.any():
+        where = "" if path is None else f"{path}: "
         raise ModelError(
-            f"{int(zeros.sum())} of {len(embeddings)} embeddings are zero in all dimensions, which "
-            "are similar to nothing: the training diverged or the model's file is damaged"
+            f"{where}{int(zeros.sum())} of {len(embeddings)} embeddings are zero in all "
+            "dimensions, which are similar to nothing: the training diverged or the model's file "
+            "is damaged"
         )
     return embeddings
 

@@ -110,7 +110,7 @@ class Embedder:
         for start in range(0, len(seen), self.batch_size):
             batch = [self._prepare(crop) for _, crop in seen[start : start + self.batch_size]]
             parts.append(embed_batch(self.model, np.stack(batch)))
-        found = unit_vectors(check_finite(np.concatenate(parts)))
+        found = unit_vectors(check_finite(np.concatenate(parts), self.model.path))
         self._dimensions = found.shape[1]
         features = np.zeros((len(crops), found.shape[1]), dtype=np.float32)
         features[[place for place, _ in seen]] = found

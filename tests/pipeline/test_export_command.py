@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import shutil
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -286,6 +288,39 @@ def test_a_torchscript_file_becomes_onnx(
     assert rows_of(output)["float.onnx"]["parity"]["lowest_cosine"] > 0.99999
 
 
+def test_a_torchscript_file_of_another_input_is_one_line(
+    tiny_market: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class ChannelsLast(Foreign):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x.permute(0, 3, 1, 2))
+
+    path = tmp_path / "last.pt"
+    torch.jit.save(torch.jit.trace(ChannelsLast().eval(), torch.zeros(1, 64, 32, 3)), path)
+    options = ("--format", "onnx", "--input-size", "64x32")
+    assert run(path, tiny_market, tmp_path / "x", *options) == 2
+    message = "last.pt: the model fails on images of 64x32; it may be made for another input size"
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_files_for_compilers_have_one_batch_and_named_nodes(
+    foreign_onnx: Path, tiny_market: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "files"
+    run(foreign_onnx, tiny_market, output, "--format", "tensorrt_int8,hailo", "--dims", "8")
+    rows = rows_of(output)
+    model = onnx.load(output / rows["tensorrt_int8_b1.onnx"]["path"])
+    (images,) = model.graph.input
+    assert [side.dim_value for side in images.type.tensor_type.shape.dim] == [1, 3, 64, 32]
+    with zipfile.ZipFile(output / rows["hailo_b1.zip"]["path"]) as archive:
+        script = archive.read("compile.py").decode()
+        network = onnx.load_model_from_string(archive.read("model.onnx"))
+    names = {node.name for node in network.graph.node}
+    (last,) = re.findall(r'end_node_names=\["(.*)"\]', script)
+    assert last
+    assert last in names
+
+
 def test_a_checkpoint_gets_formats_that_are_made_of_pytorch_models(
     checkpoint: Path, tiny_market: Path, tmp_path: Path
 ) -> None:
@@ -345,6 +380,44 @@ def _crash(source: ExportSource, path: Path) -> None:
 def _copy(source: ExportSource, path: Path) -> None:
     assert len(source.draw_calibration().batches[0]) > 1
     shutil.copy(source.file("onnx"), path)
+
+
+def _write_half(source: ExportSource, path: Path) -> None:
+    del source
+    path.write_bytes(b"half of it")
+    path.with_name(f".{path.name}.1.tmp").write_bytes(b"the rest")
+    raise KeyError("layer 7")
+
+
+def _with_folder(source: ExportSource, path: Path) -> None:
+    model = onnx.load(source.file("onnx"))
+    (weight,) = [each for each in model.graph.initializer if len(each.dims) == 2]
+    other = np.random.default_rng(0).standard_normal(weight.dims).astype(np.float32)
+    weight.CopyFrom(onnx.numpy_helper.from_array(other, weight.name))
+    onnx.save_model(model, path)
+    path.with_name(f"{path.stem}_more").mkdir()
+    (path.with_name(f"{path.stem}_more") / "weights").write_bytes(b"of it")
+
+
+def test_nothing_that_looks_usable_is_left_of_a_file_that_is_not(
+    foreign_onnx: Path, tiny_market: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_onnx = {"made_of": ("onnx",), "needs_model": False}
+    for one in (
+        Exporter("half", "one that fails on its way", "a.onnx", _write_half, **of_onnx),  # type: ignore[arg-type]
+        Exporter(
+            "folder", "a file and a folder", "b.onnx", _with_folder, int8=True,
+            folder_suffix="_more", **of_onnx,  # type: ignore[arg-type]
+        ),
+    ):  # fmt: skip
+        monkeypatch.setitem(EXPORTERS._entries, one.name, one)
+    output = tmp_path / "files"
+    for _ in range(2):  # the second time, what was rejected is replaced
+        assert run(foreign_onnx, tiny_market, output, "--format", "half,folder") == 2
+        assert rows_of(output)["a.onnx"]["problems"] == ["cannot be written: KeyError: 'layer 7'"]
+        assert sorted(path.name for path in output.iterdir()) == [
+            "float.onnx", "parity.json", "rejected-b.onnx", "rejected-b_more", "trackers",
+        ]  # fmt: skip
 
 
 def test_a_converter_that_crashes_stops_no_other(

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -53,6 +54,17 @@ def test_a_crash_is_one_line_with_what_was_printed_last() -> None:
     message = r"^its process crashed \(SIGSEGV\); it printed last: layer 7 is not supported$"
     with pytest.raises(QuantizeError, match=message):
         run_apart(crash, time_limit_s=LONG_S)
+
+
+def leave_a_file(noted: Path) -> None:
+    noted.write_text(tempfile.mkdtemp())
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_temporary_files_of_what_crashes_are_removed(tmp_path: Path) -> None:
+    with pytest.raises(QuantizeError, match=r"^its process crashed \(SIGKILL\)$"):
+        run_apart(leave_a_file, tmp_path / "noted", time_limit_s=LONG_S)
+    assert not Path((tmp_path / "noted").read_text()).exists()
 
 
 def test_what_hangs_is_stopped_with_all_that_it_started(tmp_path: Path) -> None:

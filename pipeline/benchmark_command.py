@@ -97,6 +97,8 @@ def parse_arguments(arguments: Sequence[str], prog: str) -> argparse.Namespace:
         parser.error("give model files, or --read with results of devices")
     if options.read and (options.pack or options.json):
         parser.error("--read shows results; it takes neither --pack nor --json")
+    if options.pack and options.json:
+        parser.error("--pack measures nothing here; it does not take --json")
     if options.rounds < 2:
         parser.error(f"--rounds {options.rounds}: 2 or more")
     return options
@@ -114,6 +116,7 @@ def measure(options: argparse.Namespace) -> None:
 
     Raises:
         ReidError: a file cannot be loaded or run.
+        OSError: there is no place for ``--json``.
     """
     from pipeline.device_results import DeviceFile, DeviceResult, DeviceTiming, show_table
     from quantize.machine import machine_description, usable_cores
@@ -123,6 +126,8 @@ def measure(options: argparse.Namespace) -> None:
     from reid_edge.inference.embedder import load_embedder
 
     size = parse_input_size(options.input_size)
+    if options.json is not None:
+        options.json.parent.mkdir(parents=True, exist_ok=True)  # before the minutes of timing
     if len(set(options.files)) < len(options.files):
         raise PipelineError("a file is named twice; name each once")
     same = len({path.name for path in options.files}) < len(options.files)

@@ -140,6 +140,7 @@ def test_the_script_imports_nothing_of_this_program_and_is_old_python() -> None:
         ([], "give model files, or --read with results of devices"),
         (["a.onnx", "--read", "b.json"], "give model files, or --read with results of devices"),
         (["--read", "a.json", "--pack", "b"], "--read shows results"),
+        (["a.onnx", "--pack", "b", "--json", "c"], "--pack measures nothing here"),
         (["a.onnx", "--rounds", "1"], "--rounds 1: 2 or more"),
         (["a.onnx", "--batches", "0"], "expected numbers from 1 up such as 1,16, found '0'"),
     ],
@@ -169,6 +170,10 @@ def test_files_that_do_not_fit(
             "result.json: not a result of device_timing.py",
         ),
         ([str(tmp_path / "absent.onnx")], "absent.onnx: no such file"),
+        (
+            [one, "--json", str(tmp_path / "result.json" / "x.json")],
+            "result.json: File exists; make room",
+        ),
         ([one, one], "a file is named twice; name each once"),
         ([one, one, "--pack", str(tmp_path / "p")], "two files have the same name; rename one"),
         ([one, "--pack", str(tmp_path / "full")], "full: is not empty; name a new folder"),

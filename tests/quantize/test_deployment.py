@@ -119,6 +119,19 @@ def test_a_file_that_differs_is_named(model: nn.Module, images: Tensor, tmp_path
     assert export(model, images, tmp_path, [wrong], float_limits=lenient).problems == []
 
 
+def test_formats_of_one_batch_and_those_that_are_not_run_here(
+    model: nn.Module, images: Tensor, tmp_path: Path
+) -> None:
+    onnx = EXPORTERS.load("onnx")
+    fixed = replace(onnx, batching="fixed")
+    unseen = replace(onnx, name="unseen", file="c.onnx", unchecked="it runs on a phone")
+    result = export(model, images, tmp_path, [fixed, unseen])
+    assert result.problems == []
+    assert [file.path.name for file in result.files] == ["float_b1.onnx", "c.onnx"]
+    assert [file.parity is None for file in result.files] == [False, True]
+    assert str(result).splitlines()[-1].endswith("not checked: it runs on a phone")
+
+
 def test_what_export_refuses(model: nn.Module, images: Tensor, tmp_path: Path) -> None:
     with pytest.raises(QuantizeError, match="unknown file format 'onxx': did you mean 'onnx'"):
         export(model, images, tmp_path, ["onxx"])

@@ -7,6 +7,7 @@ file when a training resumes.)
 
 import csv
 import io
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from reid_edge.training.validation import METRIC
 
 CSV_FILE = "metrics.csv"
 TENSORBOARD_FOLDER = "tensorboard"
+
+logger = logging.getLogger(__name__)
 
 
 class MetricLog(Callback):
@@ -85,8 +88,12 @@ class CsvRows:
         """Append a row to those of earlier epochs; rows of this and later epochs are dropped."""
         rows: list[dict[str, Any]] = []
         if self._path.exists():
-            with self._path.open(newline="", encoding="utf-8") as file:
-                rows = [old for old in csv.DictReader(file) if int(old["epoch"]) < epoch]
+            try:
+                with self._path.open(newline="", encoding="utf-8") as file:
+                    rows = [old for old in csv.DictReader(file) if int(old["epoch"]) < epoch]
+            except (ValueError, TypeError, KeyError, csv.Error):
+                # Nothing is made from this file: a training must not end because of it.
+                logger.warning("%s: damaged; it begins again with epoch %d", self._path, epoch)
         rows.append({"epoch": epoch, **row})
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, list(dict.fromkeys(name for r in rows for name in r)))

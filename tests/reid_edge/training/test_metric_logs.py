@@ -39,6 +39,14 @@ def test_rows_of_epochs_that_are_done_again_are_dropped(tmp_path: Path) -> None:
     assert [row["loss"] for row in read_csv(path)] == ["7"]
 
 
+@pytest.mark.parametrize("damaged", [b"", b"epo\xff\xfe", b"epoch,loss\none,2\n", b"loss\n1\n"])
+def test_a_damaged_file_begins_again(tmp_path: Path, damaged: bytes) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_bytes(damaged)
+    CsvRows(path).write(3, {"loss": 0.5})
+    assert read_csv(path) == [{"epoch": "3", "loss": "0.5"}]
+
+
 def test_a_log_that_is_torn_down_leaves_nothing_open(tmp_path: Path) -> None:
     threads = threading.active_count()
     log = MetricLog(tmp_path, ("csv", "tensorboard"))

@@ -9,8 +9,9 @@ its images have fixed colours and no values on hover.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from math import isfinite
 
 from markupsafe import Markup, escape
 
@@ -72,7 +73,7 @@ def chart(
 
     Args:
         title: what it shows, in words, for a reader that does not see it.
-        series: one colour each; empty ones are left out.
+        series: one colour each; values that are no number, and empty series, are left out.
         across: what the horizontal axis is.
         up: what the vertical axis is.
         categories: names of the places 0, 1, ... across; none: numbers.
@@ -81,7 +82,10 @@ def chart(
         limits: vertical lines, as place across and words.
         height: in pixels.
     """
-    drawn = [one for one in series if one.values]
+    finite = [
+        replace(one, values=[value for value in one.values if isfinite(value.y)]) for one in series
+    ]
+    drawn = [one for one in finite if one.values]
     if not drawn:
         return Markup("")
     values = [value for one in drawn for value in one.values]

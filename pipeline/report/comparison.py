@@ -11,7 +11,7 @@ from pipeline.report.contents import Report, ReportRow, collect
 from pipeline.report.page import render
 from pipeline.report.pareto import Chart, chart_of
 from pipeline.report.run_facts import settings_of
-from pipeline.report.summary import accuracy_of
+from pipeline.report.stage_bars import accuracy_of, shown_distance
 from pipeline.report.text import size
 from pipeline.run_dir import RunDir
 from pipeline.settings_io import load_config
@@ -166,9 +166,7 @@ def _stage_text(report: Report, stage: str) -> str:
 
 
 def _row_values(report: Report, row: ReportRow) -> list[str]:
-    value = accuracy_of(
-        row.model.metrics, report.task, "cosine" if report.distance == "cosine" else "euclidean"
-    )
+    value = accuracy_of(row.model.metrics, report.task, shown_distance(report))
     parts = [f"{value:.1%}" if value is not None else "-", size(row.model.bytes)]
     if row.latency is not None:
         parts.append(f"{row.latency.median_ms:.1f} ms")
@@ -180,15 +178,12 @@ def _chart(runs: Sequence[ComparedRun]) -> Chart | None:
     if not timed:
         return None
     timing = timed[0][1].timings[0]
-    distance = runs[0].report.distance
+    distance = shown_distance(runs[0].report)
     files = [
         (
             f"{run.name}: {row.name}",
             row.timings[0].median_ms,
-            100
-            * row.metrics.ranking[
-                "cosine" if distance == "cosine" else "euclidean"
-            ].mean_average_precision,
+            100 * row.metrics.ranking[distance].mean_average_precision,
         )
         for run, row in timed
         # Other batches and threads are no fair comparison.

@@ -11,9 +11,10 @@ from pipeline.config import Config
 from pipeline.report.contents import collect
 from pipeline.report.page import Running, write_page
 from pipeline.run_dir import RunDir
+from reid_edge.core.errors import reason_of
 
-# A page takes about half a second to write, so that short stages share one.
-SECONDS_BETWEEN = 5.0
+# A page takes about a second to write: short stages share one, and epochs do not wait for it.
+BETWEEN_STAGES, BETWEEN_EPOCHS = 5.0, 30.0  # seconds
 
 logger = logging.getLogger(__name__)
 
@@ -31,23 +32,26 @@ def live_page(config: Config, run: RunDir) -> Iterator[Callable[[str], None]]:
         that cannot be written does not stop the run.
     """
     last: float | None = None
+    shown = ""
 
     def write(running: Running | None) -> None:
         try:
             report = collect(config, run)
             records = {n: record for n, record in run.records().items() if n in report.results}
             write_page(run, report, records, running=running)
-        except OSError as error:
-            logger.warning("%s: the page cannot be written (%s)", run.path, error.strerror)
+        except Exception as error:
+            # Hours of training must not end because of a page.
+            logger.warning("%s: the page cannot be written (%s)", run.path, reason_of(error))
 
     def progress(stage: str) -> None:
-        nonlocal last
+        nonlocal last, shown
         now = time.monotonic()
-        if last is None or now - last > SECONDS_BETWEEN:
+        wait = BETWEEN_EPOCHS if stage == shown else BETWEEN_STAGES
+        if last is None or now - last > wait:
             stages = config.stages
             number = 1 + stages.index(stage) if stage in stages else 1
             write(Running(stage, number, len(stages)))
-            last = now
+            last, shown = time.monotonic(), stage
 
     try:
         yield progress

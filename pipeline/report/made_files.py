@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline.report.accuracy import percent
 from pipeline.report.benchmark_section import threads_text
 from pipeline.report.contents import Report
-from pipeline.report.summary import accuracy_of
+from pipeline.report.stage_bars import accuracy_of, shown_distance
 from pipeline.report.text import size
 from pipeline.stage_results import BenchmarkResult, BenchmarkRow, StageRecord
 from reid_edge.core.backends import recognise
@@ -59,12 +59,11 @@ def made_files(run: Path, report: Report, records: Mapping[str, StageRecord]) ->
     if "benchmark" in records:
         rows = records["benchmark"].result_as(BenchmarkResult).benchmark.rows
         timed = {row.name: row for row in rows}
-    distance = "cosine" if report.distance == "cosine" else "euclidean"
 
     def accuracy(metrics: Evaluation | None) -> str:
         if metrics is None:
             return "-"
-        return percent(accuracy_of(metrics, report.task, distance))  # type: ignore[arg-type]
+        return percent(accuracy_of(metrics, report.task, shown_distance(report)))
 
     found: dict[str, MadeFile] = {}
     latencies = {row.stage: row.latency for row in report.rows}

@@ -77,6 +77,18 @@ const written = document.querySelector("time[data-running]");
 if (written) {
   const minutes = Math.floor((Date.now() - Date.parse(written.dateTime)) / 60000);
   if (minutes >= 1) written.textContent += ` (${minutes} min ago)`;
+  // What was opened stays open when the page reloads itself.
+  const parts = [...document.querySelectorAll("details")];
+  const names = parts.map((part) => part.querySelector("summary").textContent.split(",")[0]);
+  let known = {};
+  try { known = JSON.parse(sessionStorage.getItem(location.pathname)) || {}; } catch { /* not allowed */ }
+  parts.forEach((part, place) => {
+    if (names[place] in known) part.open = known[names[place]];
+    part.addEventListener("toggle", () => {
+      known[names[place]] = part.open;
+      try { sessionStorage.setItem(location.pathname, JSON.stringify(known)); } catch { /* not allowed */ }
+    });
+  });
 }
 // Closed details are not printed.
 addEventListener("beforeprint", () => { for (const part of document.querySelectorAll("details")) part.open = true; });

@@ -7,45 +7,20 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.report.contents import Report, ReportRow
+from pipeline.report.stage_bars import (
+    StageBars,
+    accuracy_of,
+    model_name,
+    shown_distance,
+    stage_bars,
+)
 from pipeline.report.text import size
 from pipeline.stage_results import BenchmarkResult, BenchmarkRow, StageRecord
-from reid_edge.metrics.results import Distance, Evaluation
+from reid_edge.metrics.results import Evaluation
 
 # Points of accuracy that a file may lose to the last model and still be the one of the headline.
 TOLERATED_LOSS = 0.01
 SMALL_LOSS, LARGE_LOSS = 0.01, 0.03  # of the whole run, for the verdict
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A value of a stage, as a bar beside those of the other stages.
-
-    Attributes:
-        text: the value in words; "-" where there is none.
-        share: of the largest value, in per cent.
-    """
-
-    text: str
-    share: float
-
-
-@dataclass(frozen=True)
-class StageBars:
-    """A row of the picture of all stages.
-
-    Attributes:
-        stage: its name.
-        model: name of its model.
-        accuracy: its bar of accuracy.
-        size: its bar of the file size.
-        latency: its bar of the latency.
-    """
-
-    stage: str
-    model: str
-    accuracy: Bar
-    size: Bar
-    latency: Bar
 
 
 @dataclass(frozen=True)
@@ -119,7 +94,8 @@ def summarise(report: Report, records: Mapping[str, StageRecord]) -> Summary | N
         cpu = benchmark.benchmark.machine.cpu
         measured_on = (
             f"Measured on {cpu}. The file is the fastest of the benchmark that loses at most "
-            f"{100 * TOLERATED_LOSS:.0f} point of {measure} to the last model."
+            f"{100 * TOLERATED_LOSS:.0f} point of {measure} to the last model. It is compared with "
+            f"{rows[0].name}, meant for {rows[0].meant_for}."
         )
     else:
         before, after = _of_row(first, report), _of_row(last, report)
@@ -137,8 +113,8 @@ def summarise(report: Report, records: Mapping[str, StageRecord]) -> Summary | N
             lost = -lost
     verdict, rating = _verdict(report, smaller, faster, lost, measure)
     return Summary(
-        before=_model_name(first.model.name),
-        after=_model_name(last.model.name),
+        before=model_name(first.model.name),
+        after=model_name(last.model.name),
         smaller=f"{smaller:.1f}" if smaller else "",
         size=f"{size(before.bytes)} → {size(after.bytes)} ({after.name})",
         faster=f"{faster:.1f}" if faster else "",
@@ -159,26 +135,15 @@ def summarise(report: Report, records: Mapping[str, StageRecord]) -> Summary | N
         verdict=verdict,
         rating=rating,
         measured_on=measured_on,
-        bars=_bars(report),
+        bars=stage_bars(report),
     )
-
-
-def accuracy_of(metrics: Evaluation, task: str, distance: Distance) -> float | None:
-    """Return the measure of the headline: mAP, or the equal error rate of faces."""
-    if task == "face":
-        return None if metrics.verification is None else metrics.verification.equal_error_rate
-    return metrics.ranking[distance].mean_average_precision
-
-
-def _distance(report: Report) -> Distance:
-    return "cosine" if report.distance == "cosine" else "euclidean"
 
 
 def _of_file(row: BenchmarkRow, report: Report) -> _Numbers:
     timing = row.timings[0]
     threads = "1 thread" if timing.threads == 1 else f"{timing.threads} threads"
     return _Numbers(
-        row.name, row.bytes, accuracy_of(row.metrics, report.task, _distance(report)),
+        row.name, row.bytes, accuracy_of(row.metrics, report.task, shown_distance(report)),
         timing.median_ms, f"batch {timing.batch}, {threads}",
     )  # fmt: skip
 
@@ -187,7 +152,7 @@ def _of_row(row: ReportRow, report: Report) -> _Numbers:
     threads = report.latency.threads if report.latency is not None else 1
     return _Numbers(
         row.model.file, row.model.bytes,
-        accuracy_of(row.model.metrics, report.task, _distance(report)),
+        accuracy_of(row.model.metrics, report.task, shown_distance(report)),
         row.latency.median_ms if row.latency is not None else None,
         f"batch 1, {'1 thread' if threads == 1 else f'{threads} threads'}",
     )  # fmt: skip
@@ -195,7 +160,7 @@ def _of_row(row: ReportRow, report: Report) -> _Numbers:
 
 def _best(rows: tuple[BenchmarkRow, ...], report: Report, last: ReportRow) -> BenchmarkRow:
     """Return the fastest file that is nearly as accurate as the last model."""
-    distance = _distance(report)
+    distance = shown_distance(report)
     sign = -1 if report.task == "face" else 1
 
     def quality(metrics: Evaluation) -> float:
@@ -217,7 +182,8 @@ def _verdict(
     if faster is not None:
         gains.append(f"{faster:.1f} times faster")
     points = f"{100 * abs(lost):.1f} points of {measure}"
-    text = f"{' and '.join(gains)}, {'at a cost of' if lost >= 0 else 'and better by'} {points}"
+    cost = f"at a cost of {points}" if lost > 0 else f"and better by {points}"
+    text = f"{' and '.join(gains)}, {cost if lost else f'at no cost in {measure}'}"
     rejected = sum(bool(file.problems) for r in report.results.values() for file in r.files)
     stale = [row.stage for row in report.rows if row.stale]
     if faster is not None and faster < 1:
@@ -234,35 +200,3 @@ def _verdict(
     if lost > SMALL_LOSS:
         return f"{text}: a fair price.", "fair"
     return f"{text}: a good trade.", "good"
-
-
-def _model_name(name: str) -> str:
-    """Return the name of an architecture as papers write it."""
-    if name.startswith("osnet_x"):
-        width, *rest = name.removeprefix("osnet_x").split(" ")
-        return " ".join([f"OSNet x{width.replace('_', '.')}", *rest])
-    return name
-
-
-def _bars(report: Report) -> tuple[StageBars, ...]:
-    accuracies = [
-        accuracy_of(row.model.metrics, report.task, _distance(report)) for row in report.rows
-    ]
-    best = max((value for value in accuracies if value is not None), default=1.0) or 1.0
-    largest = max(row.model.bytes for row in report.rows) or 1
-    times = [row.latency.median_ms if row.latency else None for row in report.rows]
-    slowest = max((time for time in times if time is not None), default=1.0) or 1.0
-    return tuple(
-        StageBars(
-            stage=row.stage,
-            model=_model_name(row.model.name),
-            accuracy=_bar(value, best, f"{value or 0:.1%}"),
-            size=_bar(row.model.bytes, largest, size(row.model.bytes)),
-            latency=_bar(time, slowest, f"{time or 0:.1f} ms"),
-        )
-        for row, value, time in zip(report.rows, accuracies, times, strict=True)
-    )
-
-
-def _bar(value: float | None, largest: float, text: str) -> Bar:
-    return Bar("-", 0.0) if value is None else Bar(text, round(100 * value / largest, 1))

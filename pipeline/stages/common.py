@@ -42,7 +42,9 @@ def train_model(
         label: names the training in the log, by default the stage's name.
         purpose: distinguishes this training from others of the stage.
     """
-    from reid_edge.training.fit import fit  # Lightning takes seconds to import
+    # Lightning takes seconds to import.
+    from reid_edge.training.after_epoch import AfterEpoch
+    from reid_edge.training.fit import fit
 
     config = context.config
     height, width = context.input_size
@@ -69,6 +71,8 @@ def train_model(
             accelerator=context.device,
             devices=config.devices,
             workers=config.data.workers,
+            # Several processes cannot be sent the function, and would all write the page.
+            callbacks=[AfterEpoch(context.progress)] if config.devices == 1 else [],
         ),
     )
 

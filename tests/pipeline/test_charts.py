@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 
 from pipeline.report.axes import axis_around
 from pipeline.report.charts import Series, Value, chart, heat_map
+from pipeline.report.int8_section import int8_error_chart
 from pipeline.report.label_places import POINT, Box, place_labels
 from pipeline.report.training_curves import training_curves
 from pipeline.run_dir import RunDir
+from quantize.measurements import LayerSensitivity, Sensitivity
 from tests.pipeline.pages import parse_page
 
 AREA = Box(0, 0, 640, 320)
@@ -72,7 +74,7 @@ def test_an_axis_shows_all_values_and_marks_some(values: list[float], logarithmi
 
 
 def test_a_chart_escapes_names_and_has_every_value() -> None:
-    values = [Value(1, 0.5, "a < b"), Value(2, 0.0, "zero")]
+    values = [Value(1, 0.5, "a < b"), Value(2, 0.0, "zero"), Value(3, float("nan"), "none")]
     drawn = chart("x & y", [Series("<b>", values), Series("none", [])], across="a", up="b")
     assert drawn.count("<title>") == 2
     assert "a &lt; b" in drawn
@@ -110,6 +112,16 @@ def test_curves_are_drawn_of_whole_and_half_written_trainings(tmp_path: Path) ->
     assert "epoch 2" not in train.losses  # it is no number
     assert "epoch 2: 0.4" in train.accuracy
     assert "learning rate, epoch 2: 0.05" in train.rates
+
+
+def test_the_error_of_int8_is_drawn_by_layer() -> None:
+    layers = tuple(
+        LayerSensitivity(f"conv{n}", 1, 10, 100, alone=n / 1000, saved=n / 2000) for n in (3, 2, 1)
+    )
+    drawn = int8_error_chart(Sensitivity(0.01, 0.001, 0.001, layers))
+    assert "conv3, only this layer int8: 3.000" in drawn
+    assert "conv1, saved by float: 0.500" in drawn
+    assert int8_error_chart(Sensitivity(0.01, 0.001, 0.001, ())) == ""
 
 
 def test_words_can_be_read_on_every_background() -> None:

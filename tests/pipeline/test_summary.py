@@ -86,6 +86,7 @@ def test_of_the_benchmark_the_fastest_accurate_file_is_compared() -> None:
     assert (said.smaller, said.faster, said.cost) == ("10.0", "20.0", "1.5")
     assert "(export/int8.onnx), batch 1, 2 threads" in said.speed
     assert "A CPU" in said.measured_on
+    assert said.measured_on.endswith("compared with train/checkpoint.pt, meant for any.")
     assert said.rating == "fair"
 
 
@@ -99,6 +100,7 @@ def test_what_is_not_good_is_said() -> None:
         (report(TRAIN, slow), "poor", "not faster on this machine"),
         (report(TRAIN, poor), "poor", "a high price"),
         (report(TRAIN, better), "good", "better by 2.0 points of mAP"),
+        (report(TRAIN, row("finetune", "n", 0.80, 2_000_000, 20.0)), "good", "no cost in mAP"),
         (report(TRAIN, stale), "fair", "finetune no longer fit the settings"),
         (report(TRAIN, FINETUNE, export=rejected), "fair", "1 file(s) are outside their limits"),
     ):

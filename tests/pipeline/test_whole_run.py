@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from pipeline.command import main
+from pipeline.engine import run_stages
 from pipeline.found_images import read_found_images
 from pipeline.report.contents import collect
 from pipeline.report.live_page import live_page
@@ -244,6 +245,17 @@ def test_a_page_of_a_run_that_goes_on_reloads_itself(finished: Path, tmp_path: P
     page = parse_page((folder / "report.html").read_text())
     assert not page.reloads
     assert "Running" not in page.text
+
+
+def test_stages_and_epochs_are_told_of_as_they_go_on(repeated: Path) -> None:
+    run, told = RunDir(repeated), list[str]()
+    with run.locked():
+        run_stages(load_config(run.config_path), run, restart_from="finetune", progress=told.append)
+    assert told == [
+        "finetune",
+        "finetune",
+        "quantize",
+    ]  # it begins, its epoch ends, the next begins
 
 
 def test_a_page_that_cannot_be_written_does_not_stop_the_run(

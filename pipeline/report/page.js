@@ -72,6 +72,18 @@ for (const button of document.querySelectorAll(".copy")) {
     setTimeout(() => { button.textContent = "Copy"; }, 1500);
   });
 }
+// The page of a run that goes on reloads itself. A reader can stop that, as WCAG 2.2.1 asks for.
+const seconds = Number(document.body.dataset.reload || 0);
+if (seconds) {
+  const again = () => setTimeout(() => location.reload(), 1000 * seconds);
+  let timer = again();
+  const pause = document.getElementById("pause");
+  pause.addEventListener("click", () => {
+    clearTimeout(timer);
+    timer = pause.textContent === "Pause" ? 0 : again();
+    pause.textContent = timer ? "Pause" : "Reload again";
+  });
+}
 // How old the page is: a run that was killed cannot say so itself.
 const written = document.querySelector("time[data-running]");
 if (written) {

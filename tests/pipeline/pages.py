@@ -30,7 +30,7 @@ class _Parser(HTMLParser):
             self.page.ids.append(str(found["id"]))
         if tag == "a":
             self.page.links.append(str(found["href"]).removeprefix("#"))
-        if tag == "meta" and found.get("http-equiv") == "refresh":
+        if tag == "body" and found.get("data-reload"):
             self.page.reloads = True
         if found.get("role") == "img" and not found.get("aria-label"):
             self.page.unnamed.append(tag)

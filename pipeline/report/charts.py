@@ -2,7 +2,7 @@
 
 The colours are variables of the page's style sheet, so that a chart follows light and dark, and
 every value is in a ``<title>``, which the page shows on hover. A library that draws on the server
-(Vega-Lite through ``vl-convert-python``) ships a JavaScript engine of about 30 MB for that, and
+(Vega-Lite through ``vl-convert-python``) ships a JavaScript engine of 33 MB for that, and
 its images have fixed colours and no values on hover.
 """
 

@@ -247,17 +247,6 @@ def test_a_page_of_a_run_that_goes_on_reloads_itself(finished: Path, tmp_path: P
     assert "Running" not in page.text
 
 
-def test_stages_and_epochs_are_told_of_as_they_go_on(repeated: Path) -> None:
-    run, told = RunDir(repeated), list[str]()
-    with run.locked():
-        run_stages(load_config(run.config_path), run, restart_from="finetune", progress=told.append)
-    assert told == [
-        "finetune",
-        "finetune",
-        "quantize",
-    ]  # it begins, its epoch ends, the next begins
-
-
 def test_a_page_that_cannot_be_written_does_not_stop_the_run(
     finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -412,3 +401,14 @@ def test_a_file_that_was_changed_is_made_again(repeated: Path) -> None:
     assert main(["--run", str(repeated)]) == 0
     assert (repeated / "quantize" / "stage.json").stat().st_mtime_ns != made["quantize"]
     assert RunDir(repeated).record("quantize") is not None
+
+
+def test_stages_and_epochs_are_told_of_as_they_go_on(repeated: Path) -> None:
+    run, told = RunDir(repeated), list[str]()
+    with run.locked():
+        run_stages(load_config(run.config_path), run, restart_from="finetune", progress=told.append)
+    assert told == [
+        "finetune",
+        "finetune",
+        "quantize",
+    ]  # it begins, its epoch ends, the next begins

@@ -117,17 +117,14 @@ def nearest_name(name: str, known: Iterable[str]) -> str | None:
         meant = [one for one in names if one.rpartition(".")[2] == word]
         if meant:
             return max(meant, key=by_section)
-    least = LIKENESS_OF_SHORT if len(leaf) < SHORT else LIKENESS
     alike = {}
+    near = []
     for one in names:
         word = one.rpartition(".")[2]
-        is_part = leaf in word.split("_")
-        alike[one] = max(_likeness(leaf, word), least if is_part else 0.0)
-    near = [
-        one
-        for one, likeness in alike.items()
-        if likeness >= least and (not section or by_section(one) >= LIKENESS)
-    ]
+        least = LIKENESS_OF_SHORT if max(len(leaf), len(word)) < SHORT else LIKENESS
+        alike[one] = max(_likeness(leaf, word), least if leaf in word.split("_") else 0.0)
+        if alike[one] >= least and (not section or by_section(one) >= LIKENESS):
+            near.append(one)
     return max(near, key=lambda one: (by_section(one), alike[one]), default=None)
 
 

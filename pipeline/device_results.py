@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import ConfigDict, ValidationError
-from rich.console import Console
+from pydantic import ConfigDict, Field, ValidationError
 
 from pipeline.report.text import size
 from pipeline.stage_results import Result
 from reid_edge.core.errors import PipelineError
+from reid_edge.core.tables import FittingTable, output_console
 
 
 class DeviceTiming(Result):
@@ -58,11 +58,37 @@ class DeviceFile(Result):
     timings: tuple[DeviceTiming, ...] = ()
 
 
+class DeviceMachine(Result):
+    """The machine that files were timed on; what it does not tell is "?" or empty.
+
+    Attributes:
+        name: of the board or the host.
+        cpu: name of the processor.
+        architecture: of the processor, such as "aarch64".
+        system: operating system and its version.
+        python: version of Python.
+        cores: number of cores.
+        flags: instructions for int8 kernels that the processor has.
+        packages: versions of the runtimes, by package.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    name: str = "?"
+    cpu: str = "?"
+    architecture: str = "?"
+    system: str = "?"
+    python: str = "?"
+    cores: int | None = None
+    flags: tuple[str, ...] = ()
+    packages: dict[str, str] = Field(default_factory=dict)
+
+
 class DeviceResult(Result):
     """Latencies of model files on a machine (``result.json``).
 
     Attributes:
-        machine: processor, instructions, system and versions, by name.
+        machine: processor, instructions, system and versions.
         rounds: timed calls of each file.
         files: in the order of the pack.
         format: version of this layout.
@@ -70,7 +96,7 @@ class DeviceResult(Result):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    machine: dict[str, Any]
+    machine: DeviceMachine
     rounds: int
     files: tuple[DeviceFile, ...]
     format: Literal[1] = 1
@@ -98,10 +124,10 @@ def show_table(results: Sequence[DeviceResult]) -> None:
     """Print a row for each file and machine, and a line for each machine."""
     columns = sorted({(t.threads, t.batch) for r in results for f in r.files for t in f.timings})
     headings = [f"b{batch} t{threads}" for threads, batch in columns]
-    rows = [("machine", "file", "memory", "cosine", *headings)]
-    problems = []
+    rows: list[tuple[str, ...]] = []
+    lines = []
     for result in results:
-        machine = str(result.machine.get("name", "?"))
+        machine = result.machine.name
         for file in result.files:
             times = {(t.threads, t.batch): f"{t.median_ms:.1f}" for t in file.timings}
             memory = "-" if file.peak_bytes is None else size(file.peak_bytes)
@@ -110,13 +136,7 @@ def show_table(results: Sequence[DeviceResult]) -> None:
                 (machine, file.name, memory, cosine, *(times.get(key, "-") for key in columns))
             )
             if file.problem:
-                problems.append(f"{machine}: {file.name}: {file.problem}")
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-    lines += problems
+                lines.append(f"{machine}: {file.name}: {file.problem}")
     lines.append(
         "b1 t2: milliseconds of a call of 1 image on 2 threads, the median; memory: the peak, "
         "without the interpreter; cosine: the lowest to the embeddings of the machine that packed "
@@ -124,9 +144,20 @@ def show_table(results: Sequence[DeviceResult]) -> None:
     )
     for result in results:
         about = result.machine
+        cores = "?" if about.cores is None else about.cores
         lines.append(
-            f"{about.get('name', '?')}: {about.get('cpu', '?')}, {about.get('cores', '?')} cores, "
-            f"{about.get('architecture', '?')}, {' '.join(about.get('flags', []))}; "
-            f"{result.rounds} rounds"
+            f"{about.name}: {about.cpu}, {cores} cores, {about.architecture}, "
+            f"{' '.join(about.flags)}; {result.rounds} rounds"
         )
-    Console(soft_wrap=True, highlight=False).print("\n".join(lines), markup=False)
+    console = output_console()
+    console.print(
+        FittingTable(
+            "",
+            ["machine", "file", "memory", "cosine", *headings],
+            rows,
+            left=2,
+            drop=["memory", "cosine"],
+        )
+    )
+    for line in lines:
+        console.print(line, markup=False, highlight=False)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from pipeline.command import check_extra
 from reid_edge.cli.guard import Guard, Parser, path_argument
+from reid_edge.cli.model_options import add_reading_options
 
 GUARD = Guard(packages=("pipeline", "reid_edge", "quantize"))
 IMAGES = 8
@@ -51,15 +52,5 @@ def parse_arguments(arguments: Sequence[str], prog: str) -> argparse.Namespace:
         "--images", type=path_argument, required=True, metavar="FOLDER",
         help=f"images of persons, at any depth; {IMAGES} of them are taken",
     )  # fmt: skip
-    parser.add_argument("--architecture", metavar="NAME", help="architecture of the checkpoint")
-    parser.add_argument(
-        "--input-size", metavar="HxW", help="input size (default: the model's own, or 256x128)"
-    )
-    parser.add_argument(
-        "--weights-key", metavar="KEY", help="which weights to take of a checkpoint with several"
-    )
-    for name, meaning in (("mean", "mean"), ("std", "standard deviation")):
-        parser.add_argument(
-            f"--{name}", metavar="R,G,B", help=f"{meaning} of each colour that the model takes"
-        )
+    add_reading_options(parser)
     return parser.parse_args(arguments)

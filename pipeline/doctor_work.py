@@ -16,7 +16,6 @@ from pipeline.export_images import find_images
 from pipeline.export_model import ExportModel, ModelChoice, load_export_model
 from quantize.exporters.onnx_float import write_file
 from quantize.layer_walk import Layer, walk
-from reid_edge.cli.model_options import parse_colours, parse_input_size
 from reid_edge.core.backends import load_model_file, recognise
 from reid_edge.core.errors import DataError, QuantizeError, ReidError
 from reid_edge.core.exporter import CalibrationBatches, ExportSource
@@ -65,14 +64,7 @@ def examine(options: argparse.Namespace) -> int:
     Raises:
         ReidError: the model, the file or the images cannot be used.
     """
-    choice = ModelChoice(
-        options.model,
-        options.architecture,
-        parse_input_size(options.input_size),
-        parse_colours("--mean", options.mean),
-        parse_colours("--std", options.std),
-        options.weights_key,
-    )
+    choice = ModelChoice.of(options)
     images = find_images(options.images)[:IMAGES]
     if len(images) < 2:
         raise DataError(f"{options.images}: has {len(images)} images; expected 2 or more")

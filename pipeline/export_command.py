@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from pipeline.command import check_extra
 from reid_edge.cli.guard import Guard, Parser, path_argument
+from reid_edge.cli.model_options import add_reading_options
 from reid_edge.core.model_file import FLOAT_INPUT, INPUT_FORMS
 
 DEFAULT_FORMATS = "torchscript,onnx,onnx_int8"
@@ -68,23 +69,7 @@ def parse_arguments(arguments: Sequence[str], prog: str) -> argparse.Namespace:
         "--output", type=path_argument, metavar="FOLDER",
         help="where to write (default: <name of MODEL>-export)",
     )  # fmt: skip
-    model = parser.add_argument_group("model")
-    model.add_argument(
-        "--architecture", metavar="NAME",
-        help="architecture of another program's checkpoint (default: as in the file's name)",
-    )  # fmt: skip
-    model.add_argument(
-        "--input-size", metavar="HxW", help="input size (default: the file's own, or 256x128)"
-    )
-    model.add_argument(
-        "--weights-key", metavar="KEY",
-        help="which weights to take of another program's checkpoint that holds several",
-    )  # fmt: skip
-    for name, meaning in (("mean", "mean"), ("std", "standard deviation")):
-        model.add_argument(
-            f"--{name}", metavar="R,G,B",
-            help=f"{meaning} of each colour in [0, 1] (default: the file's own, or ImageNet's)",
-        )  # fmt: skip
+    add_reading_options(parser.add_argument_group("model"))
     form = parser.add_argument_group("form of the files")
     form.add_argument(
         "--batch", type=_batches, default=(), metavar="N,N",

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from reid_edge.cli.model_options import parse_colours, parse_input_size
 from reid_edge.core.backends import recognise
 from reid_edge.core.errors import ModelError, QuantizeError
 from reid_edge.core.model_file import Colours, LoadedModel, LoadOptions, ModelMetadata
 from reid_edge.inference.embedder import Embedder, embed_batch, load_embedder
 
 if TYPE_CHECKING:
+    import argparse
+
     from torch import nn
 
 
@@ -36,6 +39,22 @@ class ModelChoice:
     mean: Colours | None = None
     std: Colours | None = None
     weights_key: str | None = None
+
+    @classmethod
+    def of(cls, options: argparse.Namespace) -> ModelChoice:
+        """Return what the options name: ``model``, and those of `add_reading_options`.
+
+        Raises:
+            ModelError: an input size or a colour cannot be read.
+        """
+        return cls(
+            options.model,
+            options.architecture,
+            parse_input_size(options.input_size),
+            parse_colours("--mean", options.mean),
+            parse_colours("--std", options.std),
+            options.weights_key,
+        )
 
 
 @dataclass(frozen=True)

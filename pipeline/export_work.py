@@ -26,7 +26,6 @@ from quantize.exporters import EXPORTERS
 from quantize.parity import ParityLimits, spread
 from quantize.projection import with_projection
 from reid_edge.cli.guard import EXIT_BAD_INPUT, say
-from reid_edge.cli.model_options import parse_colours, parse_input_size
 from reid_edge.core.errors import DataError, PipelineError, QuantizeError
 from reid_edge.core.exporter import (
     NEEDS_MODEL,
@@ -63,14 +62,7 @@ def export_files(options: argparse.Namespace) -> int:
     exporters, skipped = choose_exporters(options.format or DEFAULT_FORMATS)
     folder = options.output or Path(f"{options.model.stem}-export")
     halves = halve(options.images)
-    choice = ModelChoice(
-        options.model,
-        options.architecture,
-        parse_input_size(options.input_size),
-        parse_colours("--mean", options.mean),
-        parse_colours("--std", options.std),
-        options.weights_key,
-    )
+    choice = ModelChoice.of(options)
     with tempfile.TemporaryDirectory() as scratch:
         model = load_export_model(choice, Path(scratch))
         if model.module is None and options.format in (None, ALL):

@@ -31,6 +31,25 @@ def add_model_options(parser: argparse.ArgumentParser, *, several: bool = False)
         help="checkpoint, TorchScript, ONNX or ExecuTorch file, or the .xml of an OpenVINO file "
         f"(default: the environment variable {WEIGHTS_VARIABLE})",
     )  # fmt: skip
+    add_reading_options(group)
+    group.add_argument(
+        "--flip",
+        action="store_true",
+        help="average the embeddings of each image and its mirror image",
+    )
+    group.add_argument(
+        "--device", choices=DEVICES, default="auto",
+        help="device of a checkpoint (default: auto, the GPU if there is one); exported files run "
+        "on the CPU",
+    )  # fmt: skip
+
+
+def add_reading_options(group: argparse._ActionsContainer) -> None:
+    """Add the options that say how a model file is read.
+
+    Args:
+        group: a parser, or a group of one.
+    """
     group.add_argument(
         "--architecture", metavar="NAME",
         help="architecture of another program's checkpoint (default: as in the file's name)",
@@ -44,21 +63,11 @@ def add_model_options(parser: argparse.ArgumentParser, *, several: bool = False)
         help="which weights to take of another program's checkpoint that holds several, such as "
         "state_dict_ema (default: the usual one, which is named where there are others)",
     )  # fmt: skip
-    for name, meaning in (("mean", "mean"), ("std", "standard deviation")):
+    for name in ("mean", "std"):
         group.add_argument(
             f"--{name}", metavar="R,G,B",
-            help=f"{meaning} of each colour in [0, 1] (default: the file's own, or ImageNet's)",
+            help=f"{name} of each colour in [0, 1] (default: the file's own, or ImageNet's)",
         )  # fmt: skip
-    group.add_argument(
-        "--flip",
-        action="store_true",
-        help="average the embeddings of each image and its mirror image",
-    )
-    group.add_argument(
-        "--device", choices=DEVICES, default="auto",
-        help="device of a checkpoint (default: auto, the GPU if there is one); exported files run "
-        "on the CPU",
-    )  # fmt: skip
 
 
 def add_loading_options(parser: argparse.ArgumentParser) -> None:

@@ -25,19 +25,27 @@ _FORBIDDEN = frozenset(("print", "fork", "awaitable"))
 # PyTorch reads it as code; to Python it is a comment.
 _TYPE_COMMENT = re.compile(r"#\s*type:")
 _OPERATOR = re.compile(r"(\w+)::(\w+)")
+# What the number of rounds of a loop may be computed from: sizes, and small numbers.
+_SIZES = frozenset(("len", "size", "dim"))
+_ARITHMETIC = frozenset(("add", "sub", "floordiv", "min", "max"))
+MOST_ROUNDS = 10_000
 
 
 class _NotAllowedError(Exception):
     """Its message is what the file uses and may not."""
 
 
-def check_torchscript(path: Path) -> None:
+def check_torchscript(path: Path) -> bool:
     """Check that loading and running a TorchScript file computes, and does nothing else.
 
-    Time and memory have no limit: a file may loop for ever.
+    Time and memory have no limit.
 
     Args:
         path: a ZIP archive of ``torch.jit.save`` or ``_save_for_lite_interpreter``.
+
+    Returns:
+        Whether it may run for ever: it has a loop that is counted neither by a list, nor by a size
+        or a small number.
 
     Raises:
         CheckpointError: its code uses an operator that is not allowed or cannot be parsed,
@@ -45,6 +53,7 @@ def check_torchscript(path: Path) -> None:
     """
     import torch
 
+    may_be_endless = False
     try:
         reader = torch._C.PyTorchFileReader(str(path))
         names = reader.get_all_records()
@@ -56,7 +65,7 @@ def check_torchscript(path: Path) -> None:
                 continue
             if reader.get_record_size(name) > LARGEST_RECORD:
                 raise _NotAllowedError(f"{name} of more than {LARGEST_RECORD >> 20} MiB")
-            _check_record(name.lower(), reader.get_record(name))
+            may_be_endless |= _check_record(name.lower(), reader.get_record(name))
     except _NotAllowedError as error:
         raise CheckpointError(
             f"{path}: not loaded, it uses {error}, which no model needs and which may do more than "
@@ -68,19 +77,24 @@ def check_torchscript(path: Path) -> None:
         raise CheckpointError(
             f"{path}: not a readable TorchScript file (damaged, or of a newer PyTorch)"
         ) from error
+    return may_be_endless
 
 
-def _check_record(name: str, content: bytes) -> None:
+def _check_record(name: str, content: bytes) -> bool:
+    """Check one record; return whether its code has a loop without a count."""
     if name.endswith(".py"):
         text = content.decode()
         if _TYPE_COMMENT.search(text):
             raise _NotAllowedError("a comment with a type")
-        _Code().visit(ast.parse(text))
-    elif name.endswith(".debug_pkl"):  # where each line is from: no objects
+        code = _Code()
+        code.visit(ast.parse(text))
+        return code.may_be_endless
+    if name.endswith(".debug_pkl"):  # where each line is from: no objects
         if b"torch.classes" in content:
             raise _NotAllowedError("an object among line numbers")
     else:
         _check_pickle(content, has_operators=name == "bytecode.pkl")
+    return False
 
 
 def _check_pickle(content: bytes, *, has_operators: bool) -> None:
@@ -111,6 +125,19 @@ def _check_own_class(names: list[str]) -> None:
 
 class _Code(ast.NodeVisitor):
     """Goes through the code of a file, and stops at the first name that is not allowed."""
+
+    def __init__(self) -> None:
+        self.may_be_endless = False
+
+    def visit_While(self, node: ast.While) -> None:
+        self.may_be_endless = True
+        self.generic_visit(node)
+
+    def visit_For(self, node: ast.For) -> None:
+        match node.iter:
+            case ast.Call(func=ast.Name("range"), args=bounds):
+                self.may_be_endless |= not all(_is_small(bound) for bound in bounds)
+        self.generic_visit(node)
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
         inner: ast.expr = node
@@ -155,3 +182,13 @@ class _Code(ast.NodeVisitor):
                 f"aten::{name}"
             ):
                 raise _NotAllowedError(f"aten::{name}")
+
+
+def _is_small(bound: ast.expr) -> bool:
+    """Return whether a number of rounds is a small number, a size or computed from these."""
+    match bound:
+        case ast.Constant(int(number)):
+            return number <= MOST_ROUNDS
+        case ast.Call(func=ast.Attribute(ast.Name("torch"), name), args=parts):
+            return name in _SIZES or (name in _ARITHMETIC and all(map(_is_small, parts)))
+    return False

@@ -21,6 +21,7 @@ from reid_edge.core.model_file import (
     archive_names,
 )
 from reid_edge.inference.backends.torchscript_check import check_torchscript
+from reid_edge.inference.backends.torchscript_trial import try_in_own_process
 
 if TYPE_CHECKING:
     import torch
@@ -75,7 +76,7 @@ def load_torchscript(
     Raises:
         CheckpointError: the file is missing, cut short, not TorchScript, has damaged metadata, or
             an entry of it differs from its checksum, or it uses an operator that may do more than
-            compute.
+            compute, or a loop that does not end.
         ModelError: the engine is not supported on this machine.
     """
     import torch
@@ -95,7 +96,8 @@ def load_torchscript(
     if made_for and engine and uses_reduced_range(engine) and not uses_reduced_range(made_for):
         message = "%s was made for %s: on %s, sums may overflow and embeddings be wrong"
         _log.warning(message, path, made_for, engine)
-    check_torchscript(path)
+    if check_torchscript(path):
+        try_in_own_process(path, metadata)
     with quantized_engine(engine), warnings.catch_warnings():
         # PyTorch announces that TorchScript is deprecated; the user of a file can do nothing.
         warnings.simplefilter("ignore")

@@ -5,6 +5,7 @@ import pickle
 import warnings
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import torchvision
 from torch import Tensor, nn
 
 from reid_edge.core.errors import CheckpointError
+from reid_edge.inference.backends import torchscript_runtime, torchscript_trial
 from reid_edge.inference.backends.torchscript_check import check_torchscript
 from reid_edge.inference.embedder import load_embedder
 
@@ -115,6 +117,45 @@ def test_what_touches_the_world(
 def test_harmless_lines(file_with: Callable[[str], Path]) -> None:
     check_torchscript(file_with("y = torch.relu_(torch.zeros([1]))"))
     check_torchscript(file_with('torch.warn(path.replace("a", "b"), 2)'))
+
+
+@pytest.mark.parametrize(
+    ("loop", "may_be_endless"),
+    [
+        ("for i in range(3):", False),
+        ("for i in range(torch.len([1, 2])):", False),
+        ("for i in range(torch.sub(torch.len([1, 2]), 1)):", False),
+        ("for i in range(torch.floordiv(torch.dim(torch.zeros([1])), 1)):", False),
+        ("for i in range(9223372036854775807):", True),
+        ("for i in range(torch.mul(100000, 100000)):", True),
+        ("for i in range(torch.add(n, 1)):", True),
+        ("while True:", True),
+    ],
+)
+def test_loops_without_a_count_are_seen(
+    file_with: Callable[[str], Path], loop: str, may_be_endless: bool
+) -> None:
+    path = file_with(f"n = 1\n    {loop}\n      y = 1")
+    assert check_torchscript(path) is may_be_endless
+
+
+def test_a_loop_that_does_not_end(
+    file_with: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = partial(torchscript_trial.try_in_own_process, limit_s=6)
+    monkeypatch.setattr(torchscript_runtime, "try_in_own_process", trial)
+    path = file_with('self.mark = "a"\n    while torch.len(self.mark) > 0:\n      self.mark = "b"')
+    with pytest.raises(CheckpointError) as error:
+        load_embedder(path)
+    assert str(error.value) == (
+        f"{path}: not loaded, it has a loop that did not end within 6 seconds; export the model "
+        "with torch.jit.trace, or give its checkpoint"
+    )
+
+
+def test_a_loop_that_ends(file_with: Callable[[str], Path]) -> None:
+    path = file_with("for i in range(torch.mul(2, 2)):\n      y = 1")
+    assert torchscript_runtime.load_torchscript(path)[0](torch.zeros(1, 3, 2, 2)).shape == (1, 3)
 
 
 def test_objects_in_the_pickle(file_with: Callable[[str], Path], tmp_path: Path) -> None:

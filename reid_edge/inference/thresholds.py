@@ -4,8 +4,10 @@ It is stored beside the model file as ``<file>.threshold.json``. It is valid for
 with the architecture, input size, colours and flip averaging that it was measured with.
 """
 
+import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from reid_edge.inference.embedder import Embedder, EmbeddingSpace
 from reid_edge.metrics.results import VerificationResult
 
 EQUAL_ERROR = "eer"
+# A digit that flipped would be another threshold without a word.
+CONTENT_HASH = "content_sha256"
 HOW_TO_MAKE_ONE = "measure one with: reid-edge evaluate ... --store-threshold 1e-3"
 
 
@@ -98,8 +102,9 @@ def store_threshold(embedder: Embedder, threshold: StoredThreshold) -> Path:
         DataError: it cannot be written.
     """
     path = threshold_path(embedder.path)
+    content = {**asdict(threshold), "model": embedder.space.to_dict()}
     try:
-        write_json(path, {**asdict(threshold), "model": embedder.space.to_dict()})
+        write_json(path, {**content, CONTENT_HASH: _hash(content)})
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror})") from error
     return path
@@ -117,6 +122,9 @@ def read_threshold(embedder: Embedder) -> StoredThreshold:
         raise ModelError(no_threshold(embedder.path))
     try:
         content = dict(json.loads(path.read_bytes()))
+        # Files of earlier versions have none.
+        if content.pop(CONTENT_HASH, None) not in (None, _hash(content)):
+            raise ValueError("another content")
         space = EmbeddingSpace.from_dict(content.pop("model"))
         stored = StoredThreshold(**content)
         if not -1 <= stored.threshold <= 1:
@@ -128,3 +136,7 @@ def read_threshold(embedder: Embedder) -> StoredThreshold:
     if difference is not None:
         raise ModelError(f"{path}: was measured with {difference}; {HOW_TO_MAKE_ONE}")
     return stored
+
+
+def _hash(content: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

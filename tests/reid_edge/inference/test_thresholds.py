@@ -43,6 +43,13 @@ def embedder(checkpoint_file: Path, tmp_path: Path) -> Embedder:
     return load_embedder(Path(shutil.copy(checkpoint_file, tmp_path / "model.pt")))
 
 
+def without_hash(path: Path) -> str:
+    """Return what a version before the hash would have written."""
+    content = json.loads(path.read_text())
+    del content["content_sha256"]
+    return json.dumps(content)
+
+
 def test_stored_and_read(embedder: Embedder) -> None:
     path = store_threshold(embedder, THRESHOLD)
     assert path.name == "model.pt.threshold.json"
@@ -87,9 +94,25 @@ def test_of_an_earlier_version(embedder: Embedder) -> None:
         read_threshold(embedder)
 
 
+def test_every_changed_digit_is_seen(embedder: Embedder) -> None:
+    path = store_threshold(embedder, THRESHOLD)
+    content = path.read_text()
+    for place, character in enumerate(content):
+        if character.isdigit():
+            path.write_text(content[:place] + str(9 - int(character)) + content[place + 1 :])
+            with pytest.raises(ModelError, match="damaged, or of an earlier version; measure one"):
+                read_threshold(embedder)
+
+
+def test_without_a_hash_it_is_read_as_before(embedder: Embedder) -> None:
+    path = store_threshold(embedder, THRESHOLD)
+    path.write_text(without_hash(path))
+    assert read_threshold(embedder) == THRESHOLD
+
+
 def test_damaged_number(embedder: Embedder) -> None:
     path = store_threshold(embedder, THRESHOLD)
-    whole = path.read_text()
+    whole = without_hash(path)
     for number in ("NaN", '"high"', "1.5", "-2", "1e400", "1" + 400 * "0", "null", "[]"):
         path.write_text(whole.replace("0.625", number))
         with pytest.raises(ModelError, match=r"damaged.*; measure one with"):
@@ -98,7 +121,7 @@ def test_damaged_number(embedder: Embedder) -> None:
 
 def test_damaged_target(embedder: Embedder) -> None:
     path = store_threshold(embedder, THRESHOLD)
-    whole = path.read_text()
+    whole = without_hash(path)
     for target in ("null", "[]", "2", '"often"', "1" + 400 * "0", "[" * 100_000):
         path.write_text(whole.replace("0.001", target))
         with pytest.raises(

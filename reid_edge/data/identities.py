@@ -1,5 +1,7 @@
 """The identities and cameras of data sets: merged, stood in for, and set apart for a test."""
 
+import functools
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -45,9 +47,11 @@ def merge_training(training: Sequence[ReidData], test: ReidData) -> ReidData:
         test: its query and gallery are taken, as they are; it may be one of ``training``.
 
     Raises:
-        DataError: there is nothing to train on.
+        DataError: there is nothing to train on, or an image is in two of the sets: it would be of
+            two persons.
     """
     tested = (*test.query, *test.gallery)
+    _check_disjoint(training, tested)
     person = 1 + max((image.person for image in tested), default=0)
     camera = 1 + max((image.camera for image in tested), default=0)
     merged: list[Sample] = []
@@ -63,6 +67,22 @@ def merge_training(training: Sequence[ReidData], test: ReidData) -> ReidData:
     if not merged:
         raise DataError("none of the data sets to merge has images to train on")
     return replace(test, train=tuple(merged))
+
+
+def _check_disjoint(training: Sequence[ReidData], tested: Sequence[Sample]) -> None:
+    """Refuse an image that two data sets train on, or that one trains on and another tests."""
+    real = functools.cache(os.path.realpath)
+    seen: dict[tuple[str, str], str] = {
+        (real(image.path.parent), image.path.name): "tested on" for image in tested
+    }
+    for data in training:
+        for place in {(real(image.path.parent), image.path.name) for image in data.train}:
+            if place in seen:
+                raise DataError(
+                    f"{os.path.join(*place)}: would be trained on as a new person, and is "
+                    f"{seen[place]} as well; name each folder of images once"
+                )
+            seen[place] = "trained on"
 
 
 def split_by_identity(data: ReidData, share: float, seed: int) -> ReidData:

@@ -1,5 +1,7 @@
 """Merged training sets, and identities set apart."""
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,19 @@ def test_no_number_means_two_people(sets: list[Labels], tested: Labels) -> None:
         assert len(pairs) == len({old for old, _ in pairs}) == len({new for _, new in pairs})
     used = {p.person for p in (*merged.query, *merged.gallery)}
     assert not used & {p.person for p in merged.train}
+
+
+def test_an_image_of_two_sets_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "market").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "market")
+    market, again = (training_set(str(tmp_path / name), [(2, 1)]) for name in ("market", "link"))
+    test = ReidData(Path("t"), (), images("q", [(2, 1)]), images("g", [(2, 2)]))
+    name = market.train[0].path
+    words = f"{re.escape(str(name))}: would be trained on as a new person, and is"
+    with pytest.raises(DataError, match=f"{words} trained on as well; name each folder of images"):
+        merge_training([market, again], test)
+    with pytest.raises(DataError, match=f"{words} tested on as well; name each folder of images"):
+        merge_training([market], replace(test, gallery=(*test.gallery, *again.train)))
 
 
 def test_nothing_to_merge() -> None:

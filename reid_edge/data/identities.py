@@ -79,7 +79,7 @@ def _check_disjoint(training: Sequence[ReidData], tested: Sequence[Sample]) -> N
         for place in {(real(image.path.parent), image.path.name) for image in data.train}:
             if place in seen:
                 raise DataError(
-                    f"{os.path.join(*place)}: would be trained on as a new person, and is "
+                    f"{Path(*place)}: would be trained on as a new person, and is "
                     f"{seen[place]} as well; name each folder of images once"
                 )
             seen[place] = "trained on"

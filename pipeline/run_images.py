@@ -9,8 +9,10 @@ from pathlib import Path
 from pipeline.config import Config
 from pipeline.run_dir import RunDir
 from reid_edge.cli.progress_bars import progress_bars
+from reid_edge.core.errors import DataError
 from reid_edge.core.io import write_json
 from reid_edge.core.seeding import derive_seed
+from reid_edge.data.held_out import check_enough, hold_out
 from reid_edge.data.identities import merge_training, split_by_identity
 from reid_edge.data.inspection import inspect_data
 from reid_edge.data.schema import NO_CAMERAS, ReidData, check_evaluable, check_trainable
@@ -35,7 +37,7 @@ def read_images(config: Config, run: RunDir) -> tuple[ReidData, str]:
     if config.data.root is None:
         draw_synthetic(config, synthetic_folder(config, run))
     data, digest, stamps = _inspect(config, run)
-    if not data.has_cameras:
+    if not data.has_cameras and data.labels == "persons":
         # Faces have no cameras; for persons a file name may not have been understood.
         level = logging.WARNING if config.evaluation.task == "person" else logging.INFO
         logger.log(level, "%s: %s", data.root, NO_CAMERAS)
@@ -86,16 +88,26 @@ def _inspect(config: Config, run: RunDir) -> tuple[ReidData, str, dict[str, str]
     settings = config.data
     root = settings.root or synthetic_folder(config, run)
     data = read_source(settings.format, root, progress=None, **settings.options)
-    if not data.query:
-        data = split_by_identity(data, settings.test_share, derive_seed(config.seed, "test set"))
+    seed = derive_seed(config.seed, "test set")
+    if data.labels != "persons":
+        data = hold_out(data, settings.test_share, seed)
+    elif not data.query:
+        data = split_by_identity(data, settings.test_share, seed)
     if settings.also_train_on:
         others = [
             read_source(source.format, source.root, progress=None, **source.options)
             for source in settings.also_train_on
         ]
+        without = next((one.root for one in (data, *others) if one.labels != "persons"), None)
+        if without is not None:
+            raise DataError(
+                f"{without}: has no identities, and data.also_train_on merges sets that have some; "
+                "put images without identities into one folder"
+            )
         data = merge_training([data, *others], data)
     check_trainable(data)
-    check_evaluable(data)
+    if data.labels == "persons":
+        check_evaluable(data)
     try:
         known = json.loads((run.path / INSPECTION).read_text())
     except (OSError, ValueError):
@@ -104,6 +116,8 @@ def _inspect(config: Config, run: RunDir) -> tuple[ReidData, str, dict[str, str]
         known = {}
     with progress_bars() as start:
         digest, stamps = inspect_data(data, known=known, progress=start("checking images"))
+    if data.labels != "persons":
+        check_enough(data, len(set(stamps.values())))
     return data, digest, stamps
 
 

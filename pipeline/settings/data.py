@@ -4,6 +4,7 @@ from pydantic import Field
 
 from pipeline.settings.section import FilePath, Settings
 from reid_edge.data.readers import READERS
+from reid_edge.data.schema import Labels
 
 
 class SyntheticImages(Settings):
@@ -48,7 +49,8 @@ class DataSettings(Settings):
         0.2,
         gt=0,
         lt=1,
-        description="share of identities for query and gallery, if the data set has none",
+        description="share of identities for query and gallery, if the data set has none; of a set "
+        "without identities, share of the images, at most 5,000, that models are measured on",
     )
     validation_share: float = Field(
         0.0,
@@ -62,3 +64,12 @@ class DataSettings(Settings):
     width: int = Field(128, ge=16, description="input width in pixels")
     workers: int = Field(2, ge=0, description="processes that load images")
     evaluation_batch: int = Field(64, ge=1, description="images in a batch of the evaluation")
+
+    @property
+    def labels(self) -> Labels:
+        """Return what the layout says of who is in an image.
+
+        Raises:
+            DataError: the layout is not known.
+        """
+        return READERS.load(self.format).labels

@@ -9,7 +9,10 @@ from reid_edge.cli.data_options import add_data_set_option
 from reid_edge.cli.progress_bars import progress_bars
 from reid_edge.cli.reading import read_as
 
-HELP = "check a data set: counts, unreadable images, queries with no match and why"
+HELP = (
+    "check a data set: counts, unreadable images, queries with no match and why; without "
+    "identities: images that are nearly the same, tiny or blurred"
+)
 EXIT_PROBLEMS = 1
 
 
@@ -32,10 +35,12 @@ def run(options: argparse.Namespace) -> int:
         DataError: the folder cannot be read as a data set.
     """
     from reid_edge.data.checking import check_data
+    from reid_edge.data.unlabelled_check import check_unlabelled
 
     with progress_bars() as start:
         data, reading = read_as(options.name, options.folder, start("extracting"))
-        report = check_data(data, start("reading images"))
+        check = check_data if data.labels == "persons" else check_unlabelled
+        report = check(data, start("reading images"))
     console = Console(soft_wrap=True, highlight=False)
     console.print(str(reading), markup=False)
     console.print(report)

@@ -1,4 +1,4 @@
-"""``reid-edge prepare NAME``: a checked data set in the Market-1501 layout."""
+"""``reid-edge prepare``: a checked data set in the Market-1501 layout, or crops of a video."""
 
 import argparse
 from pathlib import Path
@@ -9,10 +9,15 @@ from reid_edge.cli.progress_bars import progress_bars
 from reid_edge.core.errors import DataError
 from reid_edge.data.readers import READERS
 
-HELP = "download or unpack a data set, check its counts, write it in the Market-1501 layout"
+HELP = (
+    "download or unpack a data set, check its counts, write it in the Market-1501 layout; or cut "
+    "the persons out of a video"
+)
 # Drawn, not read: walking pedestrians in the MOTChallenge layout.
 SEQUENCES = "synthetic-mot"
 DRAWN = ("seed", "cameras", "persons", "frames")
+# For crops of a video.
+CUT = ("boxes", "camera", "every")
 READ = ("source", "max_ids", "split", "train_all", "allow_other_counts")
 SPELLED = {"source": "from"}
 
@@ -21,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument(
         "name",
+        nargs="?",
         help=f"data set: {', '.join(READERS)}; or {SEQUENCES}: draw pedestrians who walk past "
         "cameras, in the MOTChallenge layout",
     )
@@ -33,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="target",
         type=Path,
         metavar="FOLDER",
-        help="folder to write (default: data/NAME)",
+        help="folder to write (default: data/NAME, of a video its name)",
     )
     parser.add_argument(
         "--max-ids", type=int, metavar="N", help="keep the first N identities of train and of test"
@@ -53,6 +59,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--allow-other-counts", action="store_true",
         help="only warn if the counts are not the published ones",
     )  # fmt: skip
+    cut = parser.add_argument_group(
+        "crops of a video, for data.format=tracklets or unlabelled (docs/guide/without-labels.md)"
+    )
+    cut.add_argument(
+        "--video", type=Path, metavar="PATH",
+        help="a video, or a folder of frames such as 000001.jpg, in the place of NAME",
+    )  # fmt: skip
+    cut.add_argument(
+        "--boxes", type=Path, metavar="FILE",
+        help="boxes of persons in the MOTChallenge layout: frame,id,left,top,width,height,"
+        "confidence; an id of -1 means that there are no tracks",
+    )  # fmt: skip
+    cut.add_argument("--camera", type=int, metavar="N", help="number of the camera (default: 1)")
+    cut.add_argument(
+        "--every", type=int, metavar="N",
+        help="take every Nth box of a track, without tracks of every Nth frame (default: 1)",
+    )  # fmt: skip
     drawn = parser.add_argument_group(SEQUENCES)
     for name, what in (
         ("seed", "of all that is drawn (default: 0)"),
@@ -70,8 +93,16 @@ def run(options: argparse.Namespace) -> int:
         0.
 
     Raises:
-        DataError: the data set cannot be had, or is not what was published.
+        DataError: the data set cannot be had, or is not what was published. Or a video or its
+            boxes cannot be read.
     """
+    if options.video is not None:
+        return _cut(options)
+    for name in CUT:
+        if getattr(options, name) is not None:
+            raise DataError(f"--{name} is for --video")
+    if options.name is None:
+        raise DataError("give the name of a data set, or a video with --video and --boxes")
     target = options.target or Path("data") / options.name
     draws = options.name == SEQUENCES
     for name in READ if draws else DRAWN:
@@ -101,6 +132,39 @@ def run(options: argparse.Namespace) -> int:
         )
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"{target}: {Counts.of(data)}", markup=False)
+    return 0
+
+
+def _cut(options: argparse.Namespace) -> int:
+    """Cut crops out of a video."""
+    from reid_edge.data.prepare.video_crops import prepare_crops
+
+    for name in ("name", *READ, *DRAWN):
+        given = getattr(options, name)
+        if given is not None and given is not False:
+            shown = given if name == "name" else f"--{SPELLED.get(name, name).replace('_', '-')}"
+            raise DataError(f"{shown} does not go with --video")
+    if options.boxes is None:
+        raise DataError(
+            f"--video {options.video} needs --boxes FILE: the persons are cut out by the boxes of "
+            "a tracker or detector, which this program has none of; write them in the MOTChallenge "
+            "layout (frame,id,left,top,width,height,confidence)"
+        )
+    given = {name: value for name in CUT[1:] if (value := getattr(options, name)) is not None}
+    target = options.target or Path("data") / options.video.stem
+    with progress_bars() as start:
+        made = prepare_crops(
+            options.video, options.boxes, target, **given, progress=start("cutting out")
+        )
+    if made is None:
+        return 0
+    console = Console(soft_wrap=True, highlight=False)
+    tracks = f" of {made.tracks:,} tracks" if made.tracks else ""
+    left_out = f"; {made.left_out:,} boxes left out, hardly in a frame" if made.left_out else ""
+    console.print(
+        f"{target}: {made.crops:,} images{tracks}, for data.format={made.data_format}{left_out}",
+        markup=False,
+    )
     return 0
 
 

@@ -146,17 +146,15 @@ class DataReport:
                 table.add_row(str(camera), *(f"{number:,}" for number in counts))
             parts.append(table)
         parts += [Text(line) for line in self._notes()]
-        parts += _listing(
-            "cannot be read", (f"{u.path}: {u.reason}" for u in self.unreadable), None
-        )
-        parts += _listing(
+        parts += listing("cannot be read", (f"{u.path}: {u.reason}" for u in self.unreadable), None)
+        parts += listing(
             "test images that are training images too",
             (f"{test} is {train}" for train, test in self.duplicates),
         )
-        parts += _listing(
+        parts += listing(
             "identities in both training and test set", map(str, self.shared_identities)
         )
-        parts += _listing("queries without a match, left out", map(str, self.unmatched))
+        parts += listing("queries without a match, left out", map(str, self.unmatched))
         parts += [Text(f"problem: {sentence}", style="bold red") for sentence in self.problems()]
         if not self.problems():
             parts.append(Text("no problems found", style="green"))
@@ -189,7 +187,7 @@ class DataReport:
         return notes
 
 
-def _listing(title: str, lines: Iterable[str], limit: int | None = LISTED) -> Sequence[Text]:
+def listing(title: str, lines: Iterable[str], limit: int | None = LISTED) -> Sequence[Text]:
     """Show a title and the first lines below it, or nothing where there are none."""
     found = list(lines)
     if not found:

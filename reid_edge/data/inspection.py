@@ -46,6 +46,8 @@ def inspect_data(
     ]
     if data.protocol != "market1501" or not data.has_cameras:
         table.append([data.protocol, data.has_cameras])  # the same images, evaluated otherwise
+    if data.labels != "persons":
+        table.append([data.labels, [image.frame for image in images]])
     return sha256(json.dumps(table).encode()).hexdigest(), digests
 
 

@@ -154,6 +154,19 @@ def holds_images(folder: Path) -> bool:
     return False
 
 
+def images_within(folder: Path) -> list[Path]:
+    """List the images in a folder at any depth by path, as `inner_folders` leaves folders out."""
+    found = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = filter(_is_data, folders)
+        found += [
+            Path(place, name)
+            for name in names
+            if _is_data(name) and name.lower().endswith(IMAGE_SUFFIXES)
+        ]
+    return sorted(found)
+
+
 def images_of(folder: Path, whose: str, hint: str) -> list[Path]:
     """List the images in somebody's folder by name.
 

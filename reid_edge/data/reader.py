@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from reid_edge.data.schema import Counts, ReidData
+from reid_edge.data.schema import Counts, Labels, ReidData
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,7 @@ class Reader:
         options: the other keyword arguments of ``read``, with their default values.
         counts: what whole copies hold; empty where nothing is known.
         kaggle: the name of a copy at Kaggle, "owner/name", where there is one.
+        labels: what it says of who is in an image, see :class:`reid_edge.data.schema.ReidData`.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Reader:
     options: Mapping[str, object] = field(default_factory=dict)
     counts: tuple[Counts, ...] = ()
     kaggle: str = ""
+    labels: Labels = "persons"
 
     def looks_like(self, folder: Path) -> bool:
         """Tell whether something is in a folder that only this data set's folder has."""

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 # How a data set is evaluated, see `reid_edge.metrics.evaluate_ranking`.
 Protocol = Literal["market1501", "single_gallery_shot"]
 PROTOCOLS: tuple[str, ...] = get_args(Protocol)
+# What `Sample.person` is a number of.
+Labels = Literal["persons", "tracks", "none"]
 # The note on a set whose `ReidData.has_cameras` is false.
 NO_CAMERAS = "no cameras: images of the same camera are not dropped"
 
@@ -25,13 +27,16 @@ class Sample:
 
     Attributes:
         path: the file.
-        person: identity as the data set numbers it.
+        person: identity as the data set numbers it; without identities the track of one camera, or
+            0, see `ReidData.labels`.
         camera: camera as the data set numbers it.
+        frame: number of the frame that it was cut out of, where that is known.
     """
 
     path: Path
     person: int
     camera: int
+    frame: int | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,9 @@ class ReidData:
             :func:`reid_edge.data.identities.stand_in_cameras`).
         junk: how many images of junk (person -1) were found and left out.
         notes: what may be a mistake in how persons and cameras are written.
+        labels: what the persons of the images are: "persons"; "tracks", of which several may be of
+            one person; or "none", when all are 0. Without persons, ``query`` has the images that
+            are set apart for measuring, and ``gallery`` is empty.
     """
 
     root: Path
@@ -59,6 +67,7 @@ class ReidData:
     has_cameras: bool = True
     junk: int = 0
     notes: tuple[str, ...] = ()
+    labels: Labels = "persons"
 
     def images(self) -> list[Sample]:
         """Return the images of all three splits."""
@@ -138,8 +147,14 @@ def check_evaluable(data: ReidData) -> None:
     """Check that the Market-1501 protocol leaves at least one query with a match.
 
     Raises:
-        DataError: query or gallery is empty, or no query has a match from another camera.
+        DataError: query or gallery is empty, or no query has a match from another camera. Or the
+            images have no identities.
     """
+    if data.labels != "persons":
+        raise DataError(
+            f"{data.root}: the images have no identities, so that no accuracy can be measured; a "
+            "run measures without labels (docs/guide/without-labels.md)"
+        )
     for name, split in (("query", data.query), ("gallery", data.gallery)):
         if not split:
             raise DataError(

@@ -59,7 +59,10 @@ class BoxesOfFrames:
 
     def above(self, least_score: float) -> BoxesOfFrames:
         """Return the boxes with this score or a higher one."""
-        kept = self.scores >= least_score
+        return self.chosen(self.scores >= least_score)
+
+    def chosen(self, kept: NDArray[np.bool_]) -> BoxesOfFrames:
+        """Return the boxes for which ``kept`` (N,) is true."""
         return BoxesOfFrames(
             self.frames[kept],
             self.boxes[kept],
@@ -118,8 +121,8 @@ def read_sequence(folder: Path) -> MotSequence:
         DataError: a file is missing or not in the layout, or no box counts.
     """
     info = _read_info(folder / INFO)
-    detections = _read_boxes(folder / DETECTIONS, info.length, COLUMNS)
-    truth = _read_boxes(folder / TRUTH, info.length, TRUTH_COLUMNS)
+    detections = read_boxes(folder / DETECTIONS, info.length, COLUMNS)
+    truth = read_boxes(folder / TRUTH, info.length, TRUTH_COLUMNS)
     if (truth.identities < 0).any():
         raise DataError(f"{folder / TRUTH}: a box has no identity; expected 0 or higher")
     pairs = np.stack([truth.frames, truth.identities])
@@ -177,8 +180,17 @@ def _read_info(path: Path) -> _Info:
     return info
 
 
-def _read_boxes(path: Path, length: int, columns: str) -> BoxesOfFrames:
-    """Read a text file with a box on each line, and sort the boxes by frame."""
+def read_boxes(path: Path, length: int, columns: str) -> BoxesOfFrames:
+    """Read a text file with a box on each line, and sort the boxes by frame.
+
+    Args:
+        path: of the file.
+        length: highest number of a frame.
+        columns: what every line begins with.
+
+    Raises:
+        DataError: it cannot be read, a line is no box, or there is none.
+    """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:

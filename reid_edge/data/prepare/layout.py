@@ -90,6 +90,11 @@ def prepare(
         check_replaceable(target)
     with _obtained(reader, source, target, start) as (folder, ours):
         data = read_source(reader, folder, progress=start("extracting"), **request.options)
+        if data.labels != "persons":
+            raise DataError(
+                f"{data.root}: read as {reader.name}, images have no identities to write; a run "
+                f"takes the folder as it is: data.root={data.root} data.format={reader.name}"
+            )
         found = Counts.of(data)
         _check_counts(reader, found, allow_other_counts)
         if max_ids is not None:

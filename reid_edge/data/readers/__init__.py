@@ -25,6 +25,8 @@ READERS: Registry[Reader] = Registry(
         "msmt17": f"{_HERE}.msmt17:MSMT17",
         "casia-webface": f"{_HERE}.casia_webface:CASIA_WEBFACE",
         "csv": f"{_HERE}.csv_list:CSV",
+        "unlabelled": f"{_HERE}.unlabelled:UNLABELLED",
+        "tracklets": f"{_HERE}.unlabelled:TRACKLETS",
         "folders": f"{_HERE}.identity_folders:FOLDERS",
     },
     error=DataError,

@@ -38,6 +38,10 @@ def check_choices(config: Config) -> None:
             f"data.format: {config.data.format} is the layout of a folder, and no folder is given; "
             "give data.root=FOLDER"
         )
+    if config.data.labels != "persons":
+        raise PipelineError(
+            f"data.format: images of {config.data.format} have no identities, which stages need"
+        )
     for stage in requested(config):
         missing = missing_packages(stage.packages)
         if missing:

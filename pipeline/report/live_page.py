@@ -35,6 +35,8 @@ def live_page(config: Config, run: RunDir) -> Iterator[Callable[[str], None]]:
     shown = ""
 
     def write(running: Running | None) -> None:
+        if not run.config_path.is_file():
+            return  # The folder was removed: with a page alone in it, no run could begin there.
         try:
             report = collect(config, run)
             records = {n: record for n, record in run.records().items() if n in report.results}

@@ -262,6 +262,13 @@ def test_a_page_that_cannot_be_written_does_not_stop_the_run(
     assert "the page cannot be written" in caplog.text
 
 
+def test_a_removed_folder_is_not_made_again_for_a_page(finished: Path, tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "run")
+    with live_page(load_config(finished / "config.yaml"), run) as progress:
+        progress("train")
+    assert not run.path.exists()
+
+
 def test_a_page_names_a_folder_whose_name_is_no_text(finished: Path, tmp_path: Path) -> None:
     config = load_config(finished / "config.yaml")
     report = collect(config, RunDir(finished)).model_copy(update={"images": "/data/J\udcf6rg"})

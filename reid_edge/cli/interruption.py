@@ -3,10 +3,12 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -16,6 +18,13 @@ SAME_SECONDS = 2.0
 GRACE_SECONDS = 8.0
 # How much later a signal to the group may reach this process than another one of the group.
 LATE_SECONDS = 0.3
+SPAWNED = "--multiprocessing-fork"
+
+if sys.orig_argv[-1:] == [SPAWNED]:
+    # A process that multiprocessing starts imports the command before anything else. Ctrl-C reaches
+    # it as well, and would print where it is: the process that started it tells the user, and ends
+    # it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class Interruption:
@@ -74,6 +83,9 @@ class Interruption:
             self._say()
         for child in multiprocessing.active_children():
             child.kill()
+        for process in _other_children():
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
         return 128 + (self._number or signal.SIGINT)
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
@@ -91,3 +103,23 @@ class Interruption:
         overdue.daemon = True
         overdue.start()
         raise KeyboardInterrupt
+
+
+def _other_children() -> list[int]:
+    """Return the processes that this one started, those that are only half started, too (Linux).
+
+    Nothing in Python knows the process whose start an interruption broke off. The tracker that
+    multiprocessing cleans up with ends by itself.
+    """
+    children = []
+    for thread in Path("/proc/self/task").glob("*/children"):
+        with suppress(OSError):
+            children += [int(child) for child in thread.read_text().split()]
+    return [child for child in children if not _is_tracker(child)]
+
+
+def _is_tracker(process: int) -> bool:
+    try:
+        return b"resource_tracker" in Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return True  # it has ended

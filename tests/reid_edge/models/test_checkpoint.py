@@ -19,6 +19,8 @@ from reid_edge.models.checkpoint import describe, load_checkpoint, read_torch_fi
 from reid_edge.models.custom_widths import apply_widths, match_normalisation, widths_of
 from reid_edge.models.pretrained import load_pretrained
 
+pytestmark = pytest.mark.usefixtures("short_networks")
+
 SIZE = (64, 32)
 
 
@@ -33,10 +35,10 @@ class Payload:
 
 
 def narrowed() -> nn.Module:
-    """OSNet x0.25 whose embedding layer reads 100 channels of conv5."""
-    model = build_model("osnet_x0_25", num_classes=4)
-    apply_widths(model, {"conv5.conv": [128, 100], "fc.0": [100, 512]})
-    match_normalisation(model, {"conv5.bn.weight": torch.ones(100)})
+    """A network whose embedding layer reads 20 channels of its last convolution."""
+    model = build_model("small_net", num_classes=4)
+    apply_widths(model, {"conv4": [32, 20], "embedding.0": [20, 32]})
+    match_normalisation(model, {"bn4.weight": torch.ones(20)})
     return model.eval()
 
 
@@ -61,8 +63,8 @@ def test_a_stock_model_comes_back(tmp_path: Path) -> None:
 
 def test_widths_of_its_own_come_back(tmp_path: Path) -> None:
     model = narrowed()
-    info = describe(model, "osnet_x0_25", input_size=SIZE)
-    assert info.widths == {"conv5.conv": [128, 100], "fc.0": [100, 512]}
+    info = describe(model, "small_net", input_size=SIZE)
+    assert info.widths == {"conv4": [32, 20], "embedding.0": [20, 32]}
     save_checkpoint(tmp_path / "m.pt", model, info)
     loaded, _ = load_checkpoint(tmp_path / "m.pt")
     assert widths_of(loaded) == widths_of(model)
@@ -71,13 +73,13 @@ def test_widths_of_its_own_come_back(tmp_path: Path) -> None:
 
 
 def test_a_stock_checkpoint_is_a_plain_state_dictionary(tmp_path: Path) -> None:
-    model = build_model("osnet_x0_25", num_classes=4)
-    info = describe(model, "osnet_x0_25", input_size=SIZE)
+    model = build_model("small_net", num_classes=4)
+    info = describe(model, "small_net", input_size=SIZE)
     save_checkpoint(tmp_path / "m.pt", model, info)
     content = torch.load(tmp_path / "m.pt", weights_only=True)
     assert content["format_version"] == 2
     assert content["colour_order"] == "RGB"
-    build_model("osnet_x0_25", num_classes=4).load_state_dict(content["state_dict"], strict=True)
+    build_model("small_net", num_classes=4).load_state_dict(content["state_dict"], strict=True)
 
 
 @pytest.mark.parametrize("protocol", [2, 4])
@@ -159,8 +161,8 @@ def test_foreign_and_newer_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_former_key_is_refused_with_the_new_one(tmp_path: Path) -> None:
-    model = build_model("osnet_x0_25", num_classes=4)
-    save_checkpoint(tmp_path / "m.pt", model, describe(model, "osnet_x0_25", input_size=SIZE))
+    model = build_model("small_net", num_classes=4)
+    save_checkpoint(tmp_path / "m.pt", model, describe(model, "small_net", input_size=SIZE))
     content = torch.load(tmp_path / "m.pt", weights_only=True)
     content["deviation"] = content.pop("std")
     torch.save({**content, "format_version": 1}, tmp_path / "m.pt")
@@ -171,9 +173,7 @@ def test_a_former_key_is_refused_with_the_new_one(tmp_path: Path) -> None:
         "run the stage that wrote the file again, or give it as train.pretrained"
     )
     # The second way works: weights are taken whatever the format is.
-    assert (
-        load_pretrained(build_model("osnet_x0_25", num_classes=4), tmp_path / "m.pt").dropped == ()
-    )
+    assert load_pretrained(build_model("small_net", num_classes=4), tmp_path / "m.pt").dropped == ()
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_a_former_key_is_refused_with_the_new_one(tmp_path: Path) -> None:
         {"input_size": 64},
         {"num_classes": "four"},
         {"widths": 5},
-        {"widths": {"fc.0": 5}},
+        {"widths": {"embedding.0": 5}},
         {"state_dict": 5},
         {"unknown": 1},
         {"metrics": {"mAP": "good"}},
@@ -205,8 +205,8 @@ def test_a_former_key_is_refused_with_the_new_one(tmp_path: Path) -> None:
     ],
 )
 def test_damaged_content(tmp_path: Path, damage: dict[str, object]) -> None:
-    model = build_model("osnet_x0_25", num_classes=4)
-    save_checkpoint(tmp_path / "m.pt", model, describe(model, "osnet_x0_25", input_size=SIZE))
+    model = build_model("small_net", num_classes=4)
+    save_checkpoint(tmp_path / "m.pt", model, describe(model, "small_net", input_size=SIZE))
     content = torch.load(tmp_path / "m.pt", weights_only=True)
     torch.save({**content, **damage}, tmp_path / "m.pt")
     with pytest.raises(CheckpointError, match=r"m\.pt: damaged checkpoint .*; write it again") as e:
@@ -236,44 +236,46 @@ FLAWS: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], str]] = {
 @pytest.mark.parametrize("flaw", FLAWS)
 def test_tensors_that_cannot_be_weights(tmp_path: Path, flaw: str) -> None:
     change, message = FLAWS[flaw]
-    model = build_model("osnet_x0_25", num_classes=4)
-    save_checkpoint(tmp_path / "m.pt", model, describe(model, "osnet_x0_25", input_size=SIZE))
+    model = build_model("small_net", num_classes=4)
+    save_checkpoint(tmp_path / "m.pt", model, describe(model, "small_net", input_size=SIZE))
     content = torch.load(tmp_path / "m.pt", weights_only=True)
-    name = "conv5.conv.weight"
+    name = "conv4.weight"
     content["state_dict"][name] = change(content["state_dict"][name])
     torch.save(content, tmp_path / "m.pt")
     with pytest.raises(CheckpointError, match=f"m.pt: damaged checkpoint .*'{name}' {message}"):
         load_checkpoint(tmp_path / "m.pt")
-    torch.save(content["state_dict"], tmp_path / "osnet_x0_25.pt")
-    with pytest.raises(CheckpointError, match=f"osnet_x0_25.pt: '{name}' {message}"):
-        load_pretrained(build_model("osnet_x0_25"), tmp_path / "osnet_x0_25.pt")
+    torch.save(content["state_dict"], tmp_path / "small_net.pt")
+    with pytest.raises(CheckpointError, match=f"small_net.pt: '{name}' {message}"):
+        load_pretrained(build_model("small_net"), tmp_path / "small_net.pt")
 
 
 def test_weights_that_are_all_zero(tmp_path: Path) -> None:
-    model = build_model("osnet_x0_25", num_classes=4)
+    model = build_model("small_net", num_classes=4)
     for parameter in model.parameters():
         nn.init.zeros_(parameter)
-    save_checkpoint(tmp_path / "m.pt", model, describe(model, "osnet_x0_25", input_size=SIZE))
+    save_checkpoint(tmp_path / "m.pt", model, describe(model, "small_net", input_size=SIZE))
     with pytest.raises(CheckpointError, match=r"damaged checkpoint .*the weights of all layers"):
         load_checkpoint(tmp_path / "m.pt")
     torch.save(model.state_dict(), tmp_path / "w.pt")
     with pytest.raises(CheckpointError, match=r"w\.pt: the weights of all layers are zero"):
-        load_pretrained(build_model("osnet_x0_25"), tmp_path / "w.pt")
+        load_pretrained(build_model("small_net"), tmp_path / "w.pt")
 
 
 def test_half_precision_is_taken(tmp_path: Path) -> None:
-    state = build_model("osnet_x0_25").half().state_dict()
+    state = build_model("small_net").half().state_dict()
     torch.save(state, tmp_path / "w.pt")
-    model = build_model("osnet_x0_25")
+    model = build_model("small_net")
     load_pretrained(model, tmp_path / "w.pt")
-    assert torch.equal(model.state_dict()["fc.0.weight"], state["fc.0.weight"].float())
+    assert torch.equal(
+        model.state_dict()["embedding.0.weight"], state["embedding.0.weight"].float()
+    )
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def written(short_networks: None, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     path = tmp_path_factory.mktemp("own") / "m.pt"
-    model = build_model("osnet_x0_25", num_classes=4)
-    save_checkpoint(path, model, describe(model, "osnet_x0_25", input_size=SIZE))
+    model = build_model("small_net", num_classes=4)
+    save_checkpoint(path, model, describe(model, "small_net", input_size=SIZE))
     return path.read_bytes()
 
 
@@ -305,7 +307,7 @@ def test_one_without_a_hash_is_checked_by_its_entries(tmp_path: Path, written: b
     torch.save(content, tmp_path / "older.pt")
     load_checkpoint(tmp_path / "older.pt")
     older = (tmp_path / "older.pt").read_bytes()
-    value = content["state_dict"]["conv5.conv.weight"].numpy().tobytes()
+    value = content["state_dict"]["conv4.weight"].numpy().tobytes()
     changed = bytearray(older)
     changed[older.index(value)] ^= 1
     (tmp_path / "older.pt").write_bytes(changed)
@@ -316,14 +318,20 @@ def test_one_without_a_hash_is_checked_by_its_entries(tmp_path: Path, written: b
 @pytest.mark.parametrize(
     ("widths", "message"),
     [
-        ({"fc.0": [0, 512]}, r"widths of 'fc.0' must be two positive numbers, not \[0, 512\]"),
-        ({"fc.0": [512]}, r"widths of 'fc.0' must be two positive numbers, not \[512\]"),
+        (
+            {"embedding.0": [0, 32]},
+            r"widths of 'embedding.0' must be two positive numbers, not \[0, 32\]",
+        ),
+        (
+            {"embedding.0": [32]},
+            r"widths of 'embedding.0' must be two positive numbers, not \[32\]",
+        ),
         ({"odd": [7, 8]}, r"widths \[7, 8\] of 'odd' do not fit its 2 groups"),
-        ({"fc": [1, 1]}, "widths name 'fc', which is no layer of the architecture"),
+        ({"embedding": [1, 1]}, "widths name 'embedding', which is no layer of the architecture"),
     ],
 )
 def test_impossible_widths(widths: dict[str, list[int]], message: str) -> None:
-    model = build_model("osnet_x0_25", num_classes=4)
+    model = build_model("small_net", num_classes=4)
     model.add_module("odd", nn.Conv2d(8, 8, 1, groups=2))
     with pytest.raises(CheckpointError, match=message):
         apply_widths(model, widths)
@@ -331,11 +339,11 @@ def test_impossible_widths(widths: dict[str, list[int]], message: str) -> None:
 
 def test_widths_that_lie_are_refused(tmp_path: Path) -> None:
     model = narrowed()
-    info = describe(model, "osnet_x0_25", input_size=SIZE)
+    info = describe(model, "small_net", input_size=SIZE)
     wrong = copy.deepcopy(info)
-    wrong.widths["fc.0"] = [90, 512]
+    wrong.widths["embedding.0"] = [10, 32]
     save_checkpoint(tmp_path / "m.pt", model, wrong)
-    with pytest.raises(CheckpointError, match="weights do not fit osnet_x0_25"):
+    with pytest.raises(CheckpointError, match="weights do not fit small_net"):
         load_checkpoint(tmp_path / "m.pt")
     wrong.widths["nowhere"] = [1, 1]
     save_checkpoint(tmp_path / "m.pt", model, wrong)

@@ -12,12 +12,14 @@ from reid_edge.inference.embedder import load_embedder
 from reid_edge.models import build_model
 from reid_edge.models.pretrained import load_pretrained
 
-NAME = "osnet_x0_25"
+pytestmark = pytest.mark.usefixtures("short_networks")
+
+NAME = "small_net"
 State = dict[str, Tensor]
 
 
 @pytest.fixture(scope="module")
-def state() -> State:
+def state(short_networks: None) -> State:
     torch.manual_seed(1)
     return dict(build_model(NAME, num_classes=3).state_dict())
 
@@ -62,7 +64,7 @@ def test_modules_that_hold_the_model(
     content = named(state, prefix)
     found, said = loaded(tmp_path / "w.pth", content if key is None else {key: content})
     assert same(found, state)
-    assert said.startswith("w.pth: 567 tensors taken, 0 dropped, 0 missing")
+    assert said.startswith("w.pth: 28 tensors taken, 0 dropped, 0 missing")
 
 
 @pytest.mark.parametrize("key", ["net", "model", "model_state_dict", "weights", "module", "ema"])
@@ -114,7 +116,7 @@ def test_what_a_lightning_module_has_beside_the_model(tmp_path: Path, state: Sta
     path = tmp_path / f"{NAME}.ckpt"
     found, said = loaded(path, {"state_dict": named(state, "model.") | beside, "epoch": 1})
     assert same(found, state)
-    assert "567 tensors taken, 5 (center_loss.centers, " in said
+    assert "28 tensors taken, 5 (center_loss.centers, " in said
     assert load_embedder(path).space.architecture == NAME
 
 

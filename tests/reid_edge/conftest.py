@@ -43,11 +43,11 @@ def market(tmp_path: Path, paint: Paint) -> Path:
     return tmp_path / "market"
 
 
-@pytest.fixture(scope="session")
-def checkpoint_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module")
+def checkpoint_file(short_networks: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of a small, untrained model for images of 64 x 32; leave its folder alone."""
     torch.manual_seed(0)
-    model = build_model("osnet_x0_25", num_classes=4)
+    model = build_model("small_net", num_classes=4)
     path = tmp_path_factory.mktemp("models") / "small.pt"
-    save_checkpoint(path, model, describe(model, "osnet_x0_25", input_size=(64, 32)))
+    save_checkpoint(path, model, describe(model, "small_net", input_size=(64, 32)))
     return path

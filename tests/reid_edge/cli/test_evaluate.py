@@ -38,7 +38,7 @@ def test_tables(
     monkeypatch.setenv("COLUMNS", "120")
     code, out, err = run(capsys, "--weights", weights, "--data", tiny_market)
     assert (code, err) == (0, "")
-    assert f"{weights}: osnet_x0_25, checkpoint, 64x32\n" in out
+    assert f"{weights}: small_net, checkpoint, 64x32\n" in out
     assert f"{tiny_market}: read as market1501\n" in out
     for text in ("protocol market1501", "mAP", "mINP", "rank-20", "euclidean", "EER", "FAR 0.1 "):
         assert text in out

@@ -238,7 +238,7 @@ def test_the_architecture_of_the_index(
     # As another program keeps them: neither the file nor its name says the architecture.
     torch.save(torch.load(weights, weights_only=True)["state_dict"], weights)
     gallery = ("--gallery-dir", tiny_market / "query", "--input-size", "64x32")
-    run(capsys, "enrol", *gallery, "--weights", weights, "--architecture", "osnet_x0_25")
+    run(capsys, "enrol", *gallery, "--weights", weights, "--architecture", "small_net")
     code, _, _ = run(capsys, "identify", "--query", images[0], "--threshold", 0)
     assert code == 0
 

@@ -28,7 +28,7 @@ def script(
 
 def test_the_documented_program(script: Path, capsys: pytest.CaptureFixture[str]) -> None:
     left = runpy.run_path(str(script))
-    assert left["embeddings"].shape == (5, 512)
+    assert left["embeddings"].shape == (5, 32)
     assert np.allclose(left["similarities"].diagonal(), 1)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 5

@@ -63,7 +63,7 @@ def test_own_checkpoint(checkpoint_file: Path, images: list[Path]) -> None:
     embedder = load_embedder(checkpoint_file)
     assert embedder.space.input_size == (64, 32)
     assert embedder.space.colour_order == "RGB"
-    assert embedder.description == "osnet_x0_25, checkpoint"
+    assert embedder.description == "small_net, checkpoint"
     assert embedder.space.file_hash == hash_file(checkpoint_file)
     model, _ = load_checkpoint(checkpoint_file)
     batch = torch.stack([torch.from_numpy(load_image(path, 64, 32)) for path in images])
@@ -126,7 +126,7 @@ def test_foreign_checkpoint_by_its_name(
     checkpoint_file: Path, tmp_path: Path, images: list[Path]
 ) -> None:
     state = read_torch_file(checkpoint_file)["state_dict"]
-    path = tmp_path / "osnet_x0_25_msmt17.pt"
+    path = tmp_path / "small_net_msmt17.pt"
     torch.save({"state_dict": {f"module.{name}": t for name, t in state.items()}}, path)
     embedder = load_embedder(path, input_size=(64, 32))
     expected = embed_files(load_embedder(checkpoint_file), images)
@@ -138,22 +138,22 @@ def test_foreign_checkpoint_by_option(checkpoint_file: Path, tmp_path: Path) -> 
     state = read_torch_file(checkpoint_file)["state_dict"]
     path = tmp_path / "weights.pth"
     torch.save({name: t for name, t in state.items() if "classifier" not in name}, path)
-    assert load_embedder(path, architecture="osnet_x0_25").description == "osnet_x0_25, checkpoint"
+    assert load_embedder(path, architecture="small_net").description == "small_net, checkpoint"
     with pytest.raises(CheckpointError, match="the start of its name says which archit"):
         load_embedder(path)
     with pytest.raises(ModelError, match="unknown architecture 'osnet'"):
         load_embedder(path, architecture="osnet")
     with pytest.raises(CheckpointError, match="does not fit the model"):
         load_embedder(path, architecture="osnet_x1_0")
-    with pytest.raises(CheckpointError, match="is of osnet_x0_25, not of osnet_x1_0"):
+    with pytest.raises(CheckpointError, match="is of small_net, not of osnet_x1_0"):
         load_embedder(checkpoint_file, architecture="osnet_x1_0")
 
 
 def test_random_embedding_layer_is_refused(checkpoint_file: Path, tmp_path: Path) -> None:
     state = read_torch_file(checkpoint_file)["state_dict"]
-    path = tmp_path / "osnet_x0_25.pth"
-    torch.save({name: t for name, t in state.items() if not name.startswith("fc.")}, path)
-    with pytest.raises(CheckpointError, match=r"fc\.\d\.\w+' .*"):
+    path = tmp_path / "small_net.pth"
+    torch.save({name: t for name, t in state.items() if not name.startswith("embedding.")}, path)
+    with pytest.raises(CheckpointError, match=r"embedding\.\d\.\w+' .*"):
         load_embedder(path)
 
 
@@ -292,7 +292,7 @@ def test_torchscript(checkpoint_file: Path, tmp_path: Path, images: list[Path]) 
     embedder = load_embedder(save_script(tmp_path / "traced.pt", model, metadata))
     assert (embedder.space.input_size, embedder.description) == (
         (64, 32),
-        "osnet_x0_25, TorchScript",
+        "small_net, TorchScript",
     )
     expected = embed_files(load_embedder(checkpoint_file), images)
     assert np.allclose(embed_files(embedder, images), expected, atol=1e-5)

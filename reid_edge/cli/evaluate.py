@@ -147,8 +147,7 @@ def _reason(result: Evaluation) -> str:
 
 def _show(console: Console, embedder: Embedder, reading: Reading, result: Evaluation) -> None:
     """Print what was evaluated, a table of the ranking and one of the verification."""
-    from rich.table import Table
-
+    from reid_edge.core.tables import FittingTable
     from reid_edge.data.schema import NO_CAMERAS
 
     height, width = embedder.space.input_size
@@ -167,9 +166,8 @@ def _show(console: Console, embedder: Embedder, reading: Reading, result: Evalua
     for line in lines:
         console.print(line, markup=False)
 
-    ranking = Table("ranking, %")
-    for heading in ("mAP", "mINP", *(f"rank-{rank}" for rank in first.cumulative_matching)):
-        ranking.add_column(heading, justify="right")
+    ranks = [f"rank-{rank}" for rank in first.cumulative_matching]
+    ranking = []
     rows = [(str(name), measured) for name, measured in result.ranking.items()]
     rows += [(f"{name}, re-ranked", measured) for name, measured in result.re_ranked.items()]
     for name, measured in rows:
@@ -178,30 +176,33 @@ def _show(console: Console, embedder: Embedder, reading: Reading, result: Evalua
             measured.mean_inverse_negative_penalty,
             *measured.cumulative_matching.values(),
         )
-        ranking.add_row(name, *(f"{100 * value:.2f}" for value in values))
-    console.print(ranking)
+        ranking.append([name, *(f"{100 * value:.2f}" for value in values)])
+    headings = ["ranking, %", "mAP", "mINP", *ranks]
+    console.print(FittingTable("", headings, ranking, drop=[*ranks[:0:-1], "mINP"]))
 
     measures = result.verification
     if measures is None:
         console.print(f"no verification: {_reason(result)}", markup=False)
         return
-    verification = Table(
-        caption=f"{measures.genuine_pairs:,} genuine and {measures.impostor_pairs:,} impostor "
-        f"pairs {result.pairs.which}, cosine",
-        caption_justify="left",
-    )
-    for heading in ("verification", "%", "threshold"):
-        verification.add_column(heading, justify="left" if heading == "verification" else "right")
-    verification.add_row(
-        "EER", f"{100 * measures.equal_error_rate:.2f}", f"{measures.equal_error_threshold:.4f}"
-    )
+    verification = [
+        ("EER", f"{100 * measures.equal_error_rate:.2f}", f"{measures.equal_error_threshold:.4f}")
+    ]
     for point in measures.operating_points:
         name = f"TAR@FAR {point.target:g}"
         if point.threshold is None or point.true_accept_rate is None:
-            verification.add_row(name, "-", point.reason)
+            verification.append((name, "-", point.reason))
         else:
             rate = f"{100 * point.true_accept_rate:.2f}"
-            verification.add_row(name, rate, f"{point.threshold:.4f}")
-    console.print(verification)
+            verification.append((name, rate, f"{point.threshold:.4f}"))
+    console.print(
+        FittingTable(
+            "",
+            ["verification", "%", "threshold"],
+            verification,
+            breaking=["threshold"],
+            caption=f"{measures.genuine_pairs:,} genuine and {measures.impostor_pairs:,} impostor "
+            f"pairs {result.pairs.which}, cosine",
+        )
+    )
     if result.pairs.sampled:
         console.print(f"impostor pairs: a sample of {result.pairs.impostor:,}", markup=False)

@@ -105,7 +105,7 @@ def _show(console: Console, result: MotEvaluation, *, chosen: bool) -> None:
         result: what was measured.
         chosen: the thresholds are those with the highest IDF1.
     """
-    from rich.table import Table
+    from reid_edge.core.tables import FittingTable
 
     rows = [result.control, *result.models]
     frames = sum(sequence.frames for sequence in result.sequences)
@@ -115,41 +115,49 @@ def _show(console: Console, result: MotEvaluation, *, chosen: bool) -> None:
         f"detections, {result.control.scores.identities} identities",
         markup=False,
     )
-    scores = Table(
-        caption="threshold: lowest cosine similarity at which a track that was lost takes a "
-        f"detection{'; the one with the highest IDF1 on these sequences' if chosen else ''}",
-        caption_justify="left",
-    )
-    for heading in (
-        "association", "threshold", "IDF1", "HOTA", "AssA", "DetA", "MOTA", "switches", "tracks",
-    ):  # fmt: skip
-        scores.add_column(heading, justify="left" if heading == "association" else "right")
+    scores = []
     for row in rows:
         measured = row.scores
         shares = (
             measured.idf1, measured.hota, measured.association_accuracy,
             measured.detection_accuracy, measured.mota,
         )  # fmt: skip
-        scores.add_row(
-            row.model,
-            "-" if row.threshold is None else f"{row.threshold:.2f}",
-            *(f"{100 * share:.2f}" for share in shares),
-            str(measured.identity_switches),
-            str(measured.tracks),
+        scores.append(
+            [
+                row.model,
+                "-" if row.threshold is None else f"{row.threshold:.2f}",
+                *(f"{100 * share:.2f}" for share in shares),
+                str(measured.identity_switches),
+                str(measured.tracks),
+            ]
         )
-    console.print(scores)
-    gaps = Table(
-        caption="share of persons, %, whose most similar detection so many frames later is their "
-        "own; persons: in both frames",
-        caption_justify="left",
+    best = "; the one with the highest IDF1 on these sequences" if chosen else ""
+    console.print(
+        FittingTable(
+            "",
+            ["association", "threshold", "IDF1", "HOTA", "AssA", "DetA", "MOTA", "switches",
+             "tracks"],
+            scores,
+            drop=["tracks", "DetA", "AssA", "MOTA"],
+            breaking=["association"],
+            caption="threshold: lowest cosine similarity at which a track that was lost takes a "
+            f"detection{best}",
+        )
+    )  # fmt: skip
+    points = result.control.gaps
+    console.print(
+        FittingTable(
+            "",
+            ["found again after", *(f"{point.gap}" for point in points)],
+            [
+                ["persons", *(f"{point.persons:,}" for point in points)],
+                *([row.model, *_shares(row)] for row in rows),
+            ],
+            breaking=["found again after"],
+            caption="share of persons, %, whose most similar detection so many frames later is "
+            "their own; persons: in both frames",
+        )
     )
-    gaps.add_column("found again after")
-    for point in result.control.gaps:
-        gaps.add_column(f"{point.gap}", justify="right")
-    gaps.add_row("persons", *(f"{point.persons:,}" for point in result.control.gaps))
-    for row in rows:
-        gaps.add_row(row.model, *_shares(row))
-    console.print(gaps)
 
 
 def _shares(row: ModelTracking) -> list[str]:

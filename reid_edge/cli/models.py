@@ -3,10 +3,8 @@
 import argparse
 import gc
 
-from rich.console import Console
-
 HELP = "list the architectures with their parameters, operations, input and embedding"
-HEADINGS = ("parameters", "MACs", "input", "embedding")
+HEADINGS = ("architecture", "parameters", "MACs", "input", "embedding")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,28 +29,26 @@ def run(options: argparse.Namespace) -> int:
     # Where architectures are built, looking for garbage among them takes a quarter of the time.
     collects = gc.isenabled()
     gc.disable()
-    from rich.table import Table
-
+    from reid_edge.core.tables import FittingTable, output_console
     from reid_edge.models.complexity import counted_complexity, measure_complexity
     from reid_edge.models.registry import ARCHITECTURES
 
     counted = counted_complexity(options.height, options.width)
-    table = Table()
-    table.add_column("architecture")
-    for heading in HEADINGS:
-        table.add_column(heading, justify="right")
+    rows = []
     try:
         for name in ARCHITECTURES:
             found = counted.get(name) or measure_complexity(name, options.height, options.width)
-            table.add_row(
-                name,
-                f"{found.parameters:,}",
-                f"{found.macs / 1e6:,.1f} M",
-                f"{options.height} x {options.width}",
-                str(found.embedding_dim),
+            rows.append(
+                (
+                    name,
+                    f"{found.parameters:,}",
+                    f"{found.macs / 1e6:,.1f} M",
+                    f"{options.height} x {options.width}",
+                    str(found.embedding_dim),
+                )
             )
     finally:
         if collects:
             gc.enable()
-    Console().print(table)
+    output_console().print(FittingTable("", HEADINGS, rows, drop=["input"]))
     return 0

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Self
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
+from reid_edge.core.tables import FittingTable
 from reid_edge.data.schema import NO_CAMERAS
 
 LISTED = 10
@@ -129,22 +129,21 @@ class DataReport:
 
     def __rich__(self) -> RenderableType:
         """Show the report as tables and lists."""
-        table = Table(title=Text(str(self.root)), title_justify="left")
-        for heading in ("split", "images", "identities", "cameras"):
-            table.add_column(heading, justify="left" if heading == "split" else "right")
-        for split in self.splits:
-            numbers = (split.images, split.identities, split.cameras)
-            table.add_row(split.name, *(f"{number:,}" for number in numbers))
-        parts: list[RenderableType] = [table]
+        rows = [
+            (split.name, f"{split.images:,}", f"{split.identities:,}", f"{split.cameras:,}")
+            for split in self.splits
+        ]
+        headings = ("split", "images", "identities", "cameras")
+        parts: list[RenderableType] = [FittingTable(str(self.root), headings, rows)]
         if len(self.identities_by_camera) > MOST_CAMERAS:
             parts.append(Text(f"{len(self.identities_by_camera):,} cameras, too many to list"))
         else:
-            table = Table(title="identities by camera", title_justify="left")
-            for heading in ("camera", "train", "query", "gallery"):
-                table.add_column(heading, justify="right")
-            for camera, counts in self.identities_by_camera.items():
-                table.add_row(str(camera), *(f"{number:,}" for number in counts))
-            parts.append(table)
+            rows = [
+                (str(camera), f"{train:,}", f"{query:,}", f"{gallery:,}")
+                for camera, (train, query, gallery) in self.identities_by_camera.items()
+            ]
+            headings = ("camera", "train", "query", "gallery")
+            parts.append(FittingTable("identities by camera", headings, rows, left=0))
         parts += [Text(line) for line in self._notes()]
         parts += listing("cannot be read", (f"{u.path}: {u.reason}" for u in self.unreadable), None)
         parts += listing(

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -29,8 +30,8 @@ def test_models(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
     code, out, err = run(capsys, "models")
     assert (code, err) == (0, "")
     assert all(name in out for name in ARCHITECTURES)
-    row = next(line for line in out.splitlines() if "osnet_x0_5 " in line)
-    assert [cell.strip() for cell in row.split("│")[1:-1]] == [
+    row = next(line for line in out.splitlines() if line.startswith("osnet_x0_5 "))
+    assert re.split(r" {2,}", row) == [
         "osnet_x0_5",
         "630,034",
         "272.9 M",

@@ -53,7 +53,7 @@ def main(arguments: Sequence[str], prog: str = "reid-edge benchmark") -> int:
         else:
             measure(options)
 
-    return GUARD.run(command)
+    return GUARD.run(command, options)
 
 
 def parse_arguments(arguments: Sequence[str], prog: str) -> argparse.Namespace:
@@ -92,6 +92,7 @@ def parse_arguments(arguments: Sequence[str], prog: str) -> argparse.Namespace:
         help="show result.json of devices, beside each other",
     )  # fmt: skip
     parser.add_argument("--json", type=path_argument, metavar="FILE", help="write the result too")
+    parser.add_log_options()
     options = parser.parse_args(arguments)
     if bool(options.read) == bool(options.files):
         parser.error("give model files, or --read with results of devices")

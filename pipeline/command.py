@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING
 from pipeline.shipped_configs import find_config
 from pipeline.stages import STAGES
 from reid_edge.cli.guard import Guard, Parser, path_argument
-from reid_edge.core.errors import PipelineError
+from reid_edge.cli.progress_bars import progress_bars
+from reid_edge.core.errors import PipelineError, reason_of
 from reid_edge.core.packages import how_to_install, missing_packages
 
 # What is slow to import is imported when the command runs: --help and a typing error come at once.
 if TYPE_CHECKING:
     from pipeline.config import Config
+    from pipeline.plan import Plan
     from pipeline.run_dir import RunDir
+    from reid_edge.data.schema import ReidData
 
 GUARD = Guard(
     packages=("pipeline", "reid_edge", "prune", "quantize"),
@@ -70,14 +73,42 @@ def main(arguments: Sequence[str], prog: str = "run_pipeline.py") -> int:
             return
         from pipeline.engine import run_stages
         from pipeline.report.live_page import live_page
+        from pipeline.run_clock import RunClock
+        from pipeline.run_log import log_file
+        from pipeline.time_estimate import estimate_times
 
         run.create()
-        with run.locked():
-            with live_page(config, run) as progress:
-                run_stages(config, run, restart_from=options.restart, progress=progress)
+        clock = RunClock()
+
+        def planned(plan: Plan, data: ReidData, data_hash: str) -> None:
+            try:
+                estimates = estimate_times(config, run, plan, data, data_hash)
+                clock.plan({stage: estimate.seconds for stage, estimate in estimates.items()})
+            except Exception as error:
+                # Hours of training must not end because of an estimate.
+                logger.warning("the time left cannot be estimated (%s)", reason_of(error))
+
+        with run.locked(), log_file(run.path, GUARD.packages, [prog, *arguments]):
+            with (
+                progress_bars(clock.headline, quiet=options.quiet) as work,
+                live_page(config, run) as show,
+            ):
+
+                def progress(stage: str) -> None:
+                    clock.at(stage)
+                    show(stage)
+
+                run_stages(
+                    config,
+                    run,
+                    restart_from=options.restart,
+                    progress=progress,
+                    planned=planned,
+                    work=work,
+                )
             finish_run(config, run)
 
-    return run_guarded(command)
+    return run_guarded(command, options)
 
 
 def parse_arguments(arguments: Sequence[str], prog: str) -> argparse.Namespace:
@@ -99,6 +130,7 @@ def parse_arguments(arguments: Sequence[str], prog: str) -> argparse.Namespace:
     parser.add_argument(
         "--layers", action="store_true", help="with --plan and --report: every layer, too"
     )
+    parser.add_log_options()
     parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="settings")
     return parser.parse_intermixed_args(arguments)
 

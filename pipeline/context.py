@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from pipeline.config import Config
 from pipeline.stage_results import StageRecord
 from reid_edge.core.devices import choose_device
+from reid_edge.core.progress import StartProgress, no_progress
 from reid_edge.core.seeding import derive_seed
 from reid_edge.data.schema import ReidData, Sample, choose_over_cameras
 
@@ -43,6 +44,7 @@ class StageContext(Generic[S_co]):
         validation: identities apart from those to train on, if there are any.
         made: records of the earlier stages that fit the settings, by stage.
         progress: is to be called when the stage has left something for the page of the run.
+        work: begins a piece of work, and returns what reports on it to the display of the run.
     """
 
     stage: str
@@ -57,6 +59,7 @@ class StageContext(Generic[S_co]):
     validation: ReidData | None = None
     made: Mapping[str, StageRecord] = field(default_factory=dict)
     progress: Callable[[], None] = lambda: None
+    work: StartProgress = no_progress
 
     @property
     def device(self) -> str:

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str], prog: str = "reid-edge doctor") -> int:
 
         return examine(options)
 
-    return GUARD.run(command)
+    return GUARD.run(command, options)
 
 
 def parse_arguments(arguments: Sequence[str], prog: str) -> argparse.Namespace:
@@ -53,4 +53,5 @@ def parse_arguments(arguments: Sequence[str], prog: str) -> argparse.Namespace:
         help=f"images of persons, at any depth; {IMAGES} of them are taken",
     )  # fmt: skip
     add_reading_options(parser)
+    parser.add_log_options()
     return parser.parse_args(arguments)

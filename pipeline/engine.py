@@ -30,6 +30,7 @@ from pipeline.run_dir import CHECKPOINT, RunDir
 from pipeline.run_images import read_images, split_validation
 from pipeline.settings_io import write_config
 from pipeline.stage_results import StageRecord
+from reid_edge.core.progress import StartProgress, no_progress
 from reid_edge.data.schema import ReidData
 
 logger = logging.getLogger(__name__)
@@ -41,6 +42,8 @@ def run_stages(
     *,
     restart_from: str | None = None,
     progress: Callable[[str], None] = lambda _: None,
+    planned: Callable[[Plan, ReidData, str], None] = lambda *_: None,
+    work: StartProgress = no_progress,
 ) -> Plan:
     """Run the stages of a plan; reuse those that are finished and still fit.
 
@@ -52,6 +55,8 @@ def run_stages(
         restart_from: run this stage and those after it again.
         progress: is called with the name of the stage that runs, when a stage begins and when it
             has left something to show.
+        planned: is called with the plan, the images and their hash before the first stage begins.
+        work: begins a piece of work, such as an evaluation, and returns what it reports to.
 
     Returns:
         The plan that was carried out.
@@ -64,7 +69,7 @@ def run_stages(
 
         torch.set_num_threads(config.threads)
     check_settings(config)
-    whole, data_hash = read_images(config, run)
+    whole, data_hash = read_images(config, run, work)
     data, validation = split_validation(config, whole)
     plan = checked_plan(config, run, data, data_hash, restart_from)
     # Written after all checks, so that a refused command leaves the run as it was.
@@ -76,13 +81,14 @@ def run_stages(
         logger.info("%s: %s (%s)", step.stage, step.action, step.reason)
     for stage, reason in plan.stale.items():
         logger.warning("%s: stale and not asked for (%s)", stage, reason)
+    planned(plan, data, data_hash)
     for step in plan.steps:
         if step.action != "reuse":
             # Results that do not fit the settings are not passed on.
             earlier = {stage.name for stage in config.declared.before(step.stage)} - set(plan.stale)
             made = {name: record for name, record in run.records().items() if name in earlier}
             progress(step.stage)
-            _run_stage(config, run, step, data, validation, data_hash, made, progress)
+            _run_stage(config, run, step, data, validation, data_hash, made, progress, work)
     run.mark_restart(None)
     return plan
 
@@ -103,6 +109,7 @@ def _run_stage(
     data_hash: str,
     made: Mapping[str, StageRecord],
     progress: Callable[[str], None],
+    work: StartProgress,
 ) -> None:
     stage, folder = config.declared[step.stage], run.stage_dir(step.stage)
     inputs = stage_inputs(
@@ -137,6 +144,7 @@ def _run_stage(
         validation=validation,
         made=made,
         progress=partial(progress, stage.name),
+        work=work,
     )
     logger.info("%s: started", stage.name)
     started = time.perf_counter()

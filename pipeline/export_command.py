@@ -41,7 +41,7 @@ def main(arguments: Sequence[str], prog: str = "reid-edge export") -> int:
 
         return export_files(options)
 
-    return GUARD.run(command)
+    return GUARD.run(command, options)
 
 
 def parse_arguments(arguments: Sequence[str], prog: str) -> argparse.Namespace:
@@ -110,6 +110,7 @@ def parse_arguments(arguments: Sequence[str], prog: str) -> argparse.Namespace:
             f"--{name}", type=_cosine, default=default, metavar="X",
             help=f"{meaning} (default: {default})",
         )  # fmt: skip
+    parser.add_log_options()
     options = parser.parse_args(arguments)
     for name in ("whiten", "data"):
         if getattr(options, name) and options.dims is None:

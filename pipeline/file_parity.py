@@ -34,6 +34,7 @@ from reid_edge.core.errors import ModelError, NotBuiltError, QuantizeError, Reid
 from reid_edge.core.exporter import CalibrationBatches, Exporter, ExportSource
 from reid_edge.core.io import remove_unfinished
 from reid_edge.core.model_file import Backend, Embeddings, Images
+from reid_edge.core.progress import StartProgress, no_progress
 from reid_edge.inference.embedder import (
     Embedder,
     EmbeddingSpace,
@@ -88,6 +89,7 @@ class Judge:
         timed_calls: of each file, with as many images as it takes, or one; 0: none.
         measure: adds to the result of a file what labels tell, from a file's embeddings and the
             embedder that they are of (which cannot embed any more).
+        work: begins a piece of work that is shown.
     """
 
     queries: Sequence[Path]
@@ -101,6 +103,7 @@ class Judge:
     workers: int = 0
     timed_calls: int = 0
     measure: Callable[[Embedder, Tensor, FileResult], FileResult] | None = None
+    work: StartProgress = no_progress
 
     @property
     def images(self) -> list[Path]:
@@ -291,7 +294,7 @@ def check_file(
     try:
         if exporter is not None and exporter.own_process:
             # A function of this process, such as ``measure``, cannot be sent to another one.
-            sent = replace(judge, measure=None, reference=torch.empty(0))
+            sent = replace(judge, measure=None, work=no_progress, reference=torch.empty(0))
             limit = exporter.time_limit_s
             found = run_apart(embed_file, path, sent, backend, row.batch, time_limit_s=limit)
         else:
@@ -335,7 +338,13 @@ def embed_file(
         path, architecture=judge.architecture, input_size=judge.input_size, backend=backend
     )
     images = judge.images
-    embeddings = embed_files(embedder, images, batch_size=judge.batch_size, workers=judge.workers)
+    embeddings = embed_files(
+        embedder,
+        images,
+        batch_size=judge.batch_size,
+        workers=judge.workers,
+        progress=judge.work(f"checking {path.name}"),
+    )
     first = np.stack([prepare_image(image, embedder.space) for image in images[: max(BATCH_SIZES)]])
     difference = batch_difference(
         lambda batch: torch.from_numpy(embed_batch(embedder, batch.numpy())),

@@ -48,6 +48,7 @@ def make_judge(
             [*queries, *gallery],
             batch_size=settings.evaluation_batch,
             workers=settings.workers,
+            progress=context.work(f"{context.stage}: measuring images with the model"),
         )
     )
 
@@ -83,6 +84,7 @@ def make_judge(
         batch_size=settings.evaluation_batch,
         workers=settings.workers,
         measure=measure,
+        work=context.work,
     )
     return judge, model
 

@@ -10,6 +10,7 @@ from pipeline.run_dir import RunDir
 from pipeline.settings_io import load_config
 from pipeline.shipped_configs import find_config
 from pipeline.stages import default_stages
+from reid_edge.cli.progress_bars import progress_bars
 from reid_edge.core.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -71,8 +72,8 @@ def run_pipeline(
     folder = RunDir(Path(run) if run is not None else Path("runs") / chosen.name, chosen.declared)
     folder.create()
     with folder.locked():
-        with live_page(chosen, folder) as progress:
-            run_stages(chosen, folder, restart_from=restart_from, progress=progress)
+        with progress_bars() as work, live_page(chosen, folder) as progress:
+            run_stages(chosen, folder, restart_from=restart_from, progress=progress, work=work)
         return write_results(chosen, folder)
 
 

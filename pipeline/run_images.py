@@ -8,9 +8,9 @@ from pathlib import Path
 
 from pipeline.config import Config
 from pipeline.run_dir import RunDir
-from reid_edge.cli.progress_bars import progress_bars
 from reid_edge.core.errors import DataError
 from reid_edge.core.io import write_json
+from reid_edge.core.progress import StartProgress, no_progress
 from reid_edge.core.seeding import derive_seed
 from reid_edge.data.held_out import check_enough, hold_out
 from reid_edge.data.identities import merge_training, split_by_identity
@@ -25,8 +25,15 @@ INSPECTION = "inspection.json"
 NOT_DRAWN = "not drawn yet"
 
 
-def read_images(config: Config, run: RunDir) -> tuple[ReidData, str]:
+def read_images(
+    config: Config, run: RunDir, work: StartProgress = no_progress
+) -> tuple[ReidData, str]:
     """Read the images (draw them first if needed), check that each is whole, and hash them.
+
+    Args:
+        config: of the run.
+        run: its folder.
+        work: begins a piece of work that is shown.
 
     Returns:
         The data, and its hash.
@@ -35,8 +42,8 @@ def read_images(config: Config, run: RunDir) -> tuple[ReidData, str]:
         DataError: the folder, a name or an image is not as it has to be.
     """
     if config.data.root is None:
-        draw_synthetic(config, synthetic_folder(config, run))
-    data, digest, stamps = _inspect(config, run)
+        draw_synthetic(config, synthetic_folder(config, run), work)
+    data, digest, stamps = _inspect(config, run, work)
     if not data.has_cameras and data.labels == "persons":
         # Faces have no cameras; for persons a file name may not have been understood.
         level = logging.WARNING if config.evaluation.task == "person" else logging.INFO
@@ -63,8 +70,15 @@ def split_validation(config: Config, data: ReidData) -> tuple[ReidData, ReidData
     return replace(data, train=apart.train), apart
 
 
-def read_existing_images(config: Config, run: RunDir) -> tuple[ReidData | None, str]:
+def read_existing_images(
+    config: Config, run: RunDir, work: StartProgress = no_progress
+) -> tuple[ReidData | None, str]:
     """Read the images as they are now, and write nothing.
+
+    Args:
+        config: of the run.
+        run: its folder.
+        work: begins a piece of work that is shown.
 
     Returns:
         The data, and its hash; no data if the program has not drawn it yet.
@@ -74,7 +88,7 @@ def read_existing_images(config: Config, run: RunDir) -> tuple[ReidData | None, 
     """
     if config.data.root is None and not synthetic_folder(config, run).exists():
         return None, NOT_DRAWN
-    return _inspect(config, run)[:2]
+    return _inspect(config, run, work)[:2]
 
 
 def synthetic_folder(config: Config, run: RunDir) -> Path:
@@ -83,7 +97,9 @@ def synthetic_folder(config: Config, run: RunDir) -> Path:
     return run.path / f"images-{sha256(settings.encode()).hexdigest()[:8]}"
 
 
-def _inspect(config: Config, run: RunDir) -> tuple[ReidData, str, dict[str, str]]:
+def _inspect(
+    config: Config, run: RunDir, work: StartProgress
+) -> tuple[ReidData, str, dict[str, str]]:
     """Read the images and check each; return them, their hash, and what the next check reuses."""
     settings = config.data
     root = settings.root or synthetic_folder(config, run)
@@ -114,25 +130,23 @@ def _inspect(config: Config, run: RunDir) -> tuple[ReidData, str, dict[str, str]
         known = {}
     if not isinstance(known, dict):
         known = {}
-    with progress_bars() as start:
-        digest, stamps = inspect_data(data, known=known, progress=start("checking images"))
+    digest, stamps = inspect_data(data, known=known, progress=work("checking images"))
     if data.labels != "persons":
         check_enough(data, len(set(stamps.values())))
     return data, digest, stamps
 
 
-def draw_synthetic(config: Config, folder: Path) -> None:
+def draw_synthetic(config: Config, folder: Path, work: StartProgress) -> None:
     """Draw synthetic pedestrians, unless they are there already."""
     settings = config.data.synthetic
-    with progress_bars() as start:
-        write_synthetic_market1501(
-            folder,
-            SyntheticSettings(
-                seed=settings.seed,
-                train_identities=settings.train_identities,
-                test_identities=settings.test_identities,
-                cameras=settings.cameras,
-                images_per_camera=settings.images_per_camera,
-            ),
-            progress=start("drawing pedestrians"),
-        )
+    write_synthetic_market1501(
+        folder,
+        SyntheticSettings(
+            seed=settings.seed,
+            train_identities=settings.train_identities,
+            test_identities=settings.test_identities,
+            cameras=settings.cameras,
+            images_per_camera=settings.images_per_camera,
+        ),
+        progress=work("drawing pedestrians"),
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,10 @@ from reid_edge.inference.features import Embed, embed_images
 from reid_edge.metrics.results import Evaluation
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from pipeline.context import StageContext
+    from reid_edge.data.schema import Sample
 
 
 def evaluate_stage(
@@ -19,6 +23,7 @@ def evaluate_stage(
     context: StageContext[Any],
     *,
     device: str | None = None,
+    title: str | None = None,
     may_collapse: bool = False,
     found: Path | None = None,
 ) -> Evaluation:
@@ -28,6 +33,7 @@ def evaluate_stage(
         model: from images (N, 3, H, W) to embeddings (N, D).
         context: which images, at which size.
         device: where the model runs; by default where the stage trains.
+        title: of this work on the display; by default the stage's name.
         may_collapse: measure even if all persons have the same embedding.
         found: where to write what each query finds, for the images of the page; none: nowhere.
 
@@ -36,8 +42,11 @@ def evaluate_stage(
     """
     height, width = context.input_size
     settings = context.config.data
-    query, gallery = (
-        embed_images(
+    count = len(context.data.query) + len(context.data.gallery)
+    report = context.work(f"{title or context.stage}: measuring images")
+
+    def embed(images: Sequence[Sample], before: int) -> Tensor:
+        return embed_images(
             model,
             images,
             height=height,
@@ -45,9 +54,11 @@ def evaluate_stage(
             batch_size=settings.evaluation_batch,
             workers=settings.workers,
             device=device or context.device,
+            progress=lambda done, _: report(before + done, count),
         )
-        for images in (context.data.query, context.data.gallery)
-    )
+
+    query = embed(context.data.query, 0)
+    gallery = embed(context.data.gallery, len(context.data.query))
     evaluation = evaluate_embeddings(
         query,
         gallery,

@@ -23,6 +23,7 @@ from prune.supported import check_on_cpu
 from prune.tracing import normalised_layers, trace
 from reid_edge.core.cost import conv_and_linear_layers
 from reid_edge.core.errors import PruneError, reason_of
+from reid_edge.core.library_warnings import log_warnings
 from reid_edge.core.modes import evaluating
 
 Masks = dict[str, dict[str, Tensor]]
@@ -58,7 +59,7 @@ def _quiet_and_seeded() -> Iterator[None]:
             contextlib.redirect_stdout(sink),
             warnings.catch_warnings(),
         ):
-            warnings.simplefilter("ignore")
+            log_warnings()
             torch.manual_seed(0)
             import nni.compression  # noqa: F401 - importing resets the logger's level
 

@@ -27,6 +27,7 @@ from prune.supported import check_on_cpu
 from prune.tracing import shift_absorbers, trace
 from reid_edge.core.errors import PruneError
 from reid_edge.core.modes import evaluating
+from reid_edge.core.progress import Progress
 
 CHECKED = 2  # images on which a trace is compared with its model
 
@@ -53,6 +54,7 @@ def reconstruct(
     images: Tensor,
     *,
     ridge: float = RIDGE,
+    progress: Progress | None = None,
 ) -> dict[str, LayerFit]:
     """Solve the weights of every convolution and linear layer of a compact model again, in place.
 
@@ -69,6 +71,7 @@ def reconstruct(
         images: inputs (N, 3, H, W); 96 to 512 are enough.
         ridge: weight of the pull towards the present weights, as a share of the mean diagonal of
             the normal equations.
+        progress: called with (layers done, layers in all).
 
     Returns:
         The fit of every layer that was solved, in the order of the forward pass.
@@ -99,7 +102,8 @@ def reconstruct(
                     f"{difference:.1e}; does its forward pass change a tensor in place (+=, relu_) "
                     "that it reads again under another name?"
                 )
-            for name in walk.layer_order():
+            order = walk.layer_order()
+            for number, name in enumerate(order, start=1):
                 calls, layer = walk.calls(name), compact.get_submodule(name)
                 inputs = [walk.compact_input(call) for call in calls]
                 outputs = [walk.full_output(call) for call in calls]
@@ -113,6 +117,8 @@ def reconstruct(
                     )
                 fits[name] = _solve_layer(layer, shifts.get(name), compact, inputs, targets, ridge)
                 walk.changed(name)
+                if progress is not None:
+                    progress(number, len(order))
         return fits
 
 

@@ -1,10 +1,13 @@
-"""Silence notices of other libraries that are meant for their developers."""
+"""Keep notices of other libraries that are meant for their developers from the terminal."""
 
 import io
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+
+from reid_edge.core.library_warnings import log_warnings, logger
 
 # The FX quantizer and TorchScript are deprecated, but QNNPACK still needs them.
 _NOTICES = (
@@ -24,19 +27,29 @@ def torch_notices_silenced() -> Iterator[None]:
     from torch.jit._trace import TracerWarning
 
     with warnings.catch_warnings():
-        for message in _NOTICES:
-            warnings.filterwarnings("ignore", message=message)
-        warnings.filterwarnings("ignore", category=TracerWarning)
+        log_warnings(
+            lambda text, category, _: (
+                issubclass(category, TracerWarning)
+                or any(re.match(notice, text) for notice in _NOTICES)
+            )
+        )
         yield
 
 
 @contextmanager
 def hints_silenced() -> Iterator[None]:
-    """Silence what a library prints and logs, errors excepted."""
+    """Silence what a library prints, warns of and logs, errors excepted.
+
+    What it prints and warns of is in the log file of a run.
+    """
     former = logging.root.manager.disable
-    with redirect_stdout(io.StringIO()):
-        logging.disable(logging.WARNING)
-        try:
+    printed, held = io.StringIO(), list[str]()
+    try:
+        with redirect_stdout(printed), warnings.catch_warnings():
+            log_warnings(log=held.append)
+            logging.disable(logging.WARNING)
             yield
-        finally:
-            logging.disable(former)
+    finally:
+        logging.disable(former)
+        for line in (*held, *printed.getvalue().splitlines()):
+            logger.debug("%s", line)

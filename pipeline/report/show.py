@@ -10,11 +10,19 @@ from pipeline.preflight import check_settings, checked_plan, requested
 from pipeline.report.accuracy import verification_table
 from pipeline.report.contents import Report, collect, iteration_reports, write_report
 from pipeline.report.page import REPORT_PAGE, write_page
-from pipeline.report.tables import closing_table, footnotes, plan_table
+from pipeline.report.tables import (
+    closing_table,
+    footnotes,
+    image_counts,
+    plan_table,
+    time_lines,
+)
 from pipeline.run_dir import RunDir
 from pipeline.run_images import read_existing_images, split_validation
 from pipeline.settings_io import load_config
 from pipeline.stage_results import StageRecord
+from pipeline.time_estimate import estimate_times
+from reid_edge.cli.progress_bars import progress_bars
 from reid_edge.core.tables import output_console
 
 
@@ -33,13 +41,18 @@ def show_plan(
     """
     run.check()
     check_settings(config)
-    data, data_hash = read_existing_images(config, run)
+    with progress_bars() as work:
+        data, data_hash = read_existing_images(config, run, work)
     trained_on = split_validation(config, data)[0] if data is not None else None
     plan = checked_plan(config, run, trained_on, data_hash, restart_from)
     details = [item for stage in requested(config) for item in stage.show_plan(config, run, plan)]
     shown = [item for item in details if layers or isinstance(item, str)]
-    for item in (plan_table(plan), *shown):
-        output_console().print(item, highlight=False)
+    estimates = {}
+    if trained_on is not None and plan.to_run:
+        estimates = estimate_times(config, run, plan, trained_on, data_hash)
+    lines = [] if trained_on is None else [image_counts(trained_on)]
+    for item in (plan_table(plan, estimates), *lines, *shown, *time_lines(estimates)):
+        output_console().print(item, markup=False, highlight=False)
 
 
 def write_results(config: Config, run: RunDir) -> Report:

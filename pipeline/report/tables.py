@@ -6,9 +6,12 @@ from pipeline.plan import Plan
 from pipeline.report.accuracy import accuracy_columns, describe_accuracy, percent
 from pipeline.report.contents import Report
 from pipeline.report.text import size
+from pipeline.run_clock import duration
 from pipeline.run_dir import RunDir
 from pipeline.stage_results import StageRecord
+from pipeline.time_estimate import Estimate
 from reid_edge.core.tables import FittingTable
+from reid_edge.data.schema import ReidData, count_persons
 
 
 def closing_table(report: Report) -> FittingTable:
@@ -59,11 +62,40 @@ def footnotes(run: RunDir, report: Report, records: Mapping[str, StageRecord]) -
     return lines
 
 
-def plan_table(plan: Plan) -> FittingTable:
-    """Return what would run."""
+def plan_table(plan: Plan, estimates: Mapping[str, Estimate]) -> FittingTable:
+    """Return what would run, and about how long it takes."""
     rows: list[tuple[str, ...]] = [
-        (step.stage, step.action, step.reason, step.parent or "") for step in plan.steps
+        (
+            step.stage,
+            step.action,
+            step.reason,
+            step.parent or "",
+            duration(estimates[step.stage].seconds) if step.stage in estimates else "-",
+        )
+        for step in plan.steps
     ]
-    rows += [(stage, "stale, not asked for", reason, "") for stage, reason in plan.stale.items()]
-    headings = ["stage", "action", "why", "starts from"]
+    rows += [
+        (stage, "stale, not asked for", reason, "", "-") for stage, reason in plan.stale.items()
+    ]
+    headings = ["stage", "action", "why", "starts from", "about"]
     return FittingTable("Plan", headings, rows, left=4, drop=["starts from"], breaking=["why"])
+
+
+def image_counts(data: ReidData) -> str:
+    """Return the line on the images of a plan."""
+    return (
+        f"{len(data.train):,} training images of {count_persons(data.train):,} identities, "
+        f"{len(data.query):,} queries, {len(data.gallery):,} gallery images"
+    )
+
+
+def time_lines(estimates: Mapping[str, Estimate]) -> list[str]:
+    """Return the line on how long a command takes, with where the numbers come from."""
+    if not estimates:
+        return []
+    total = sum(estimate.seconds for estimate in estimates.values())
+    sources: dict[str, list[str]] = {}
+    for stage, estimate in estimates.items():
+        sources.setdefault(estimate.source, []).append(stage)
+    by = "; ".join(f"{', '.join(stages)}: {source}" for source, stages in sources.items())
+    return [f"all of it takes about {duration(total)} ({by})"]

@@ -29,6 +29,7 @@ def main(arguments: Sequence[str], prog: str = "python -m pipeline.search") -> i
     )
     parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="settings")
     parser.set_defaults(stages=None)
+    parser.add_log_options()
     options = parser.parse_intermixed_args(arguments)
 
     def search() -> None:
@@ -38,4 +39,4 @@ def main(arguments: Sequence[str], prog: str = "python -m pipeline.search") -> i
 
         search_widths(config, run)
 
-    return run_guarded(search)
+    return run_guarded(search, options)

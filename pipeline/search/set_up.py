@@ -27,6 +27,7 @@ from prune.criteria import find_criterion
 from prune.nni_backend import find_groups
 from prune.search.space import Patterns
 from prune.width_options import width_options
+from reid_edge.cli.progress_bars import progress_bars
 from reid_edge.core.cost import model_cost
 from reid_edge.core.errors import PipelineError
 from reid_edge.core.io import write_json
@@ -76,7 +77,8 @@ def set_up_search(config: Config, run: RunDir) -> Search:
             "it first (--stages train)"
         )
     checkpoint = run.stage_dir("train") / CHECKPOINT
-    whole, data_hash = read_images(config, run)
+    with progress_bars() as work:
+        whole, data_hash = read_images(config, run, work)
     # The validation identities judge epochs and budgets later, so the search does not use them.
     data, _ = split_validation(config, whole)
     model, info = load_checkpoint(checkpoint)

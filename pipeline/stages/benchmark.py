@@ -92,6 +92,7 @@ def _evaluate(context: StageContext[BenchmarkStage], file: ModelFile) -> Evaluat
             context.data,
             batch_size=settings.evaluation_batch,
             workers=settings.workers,
+            start_progress=lambda title, *_, **__: context.work(f"{file.name}: {title}"),
         ).result
     model, _ = load_torchscript(file.path, file.engine)
     with quantized_engine(file.engine):

@@ -43,10 +43,10 @@ def train_model(
         purpose: distinguishes this training from others of the stage.
     """
     # Lightning takes seconds to import.
-    from reid_edge.training.after_epoch import AfterEpoch
+    from reid_edge.training.after_epoch import AfterEpoch, ShowBatches
     from reid_edge.training.fit import fit
 
-    config = context.config
+    config, name = context.config, label or context.stage
     height, width = context.input_size
     validation = None
     if context.validation is not None:
@@ -64,15 +64,17 @@ def train_model(
             width=width,
             seed=context.seed("draws", *purpose),
             folder=folder or context.folder,
-            label=label or context.stage,
+            label=name,
             validation=validation,
             teacher=teacher,
             log=config.log,
             accelerator=context.device,
             devices=config.devices,
             workers=config.data.workers,
-            # Several processes cannot be sent the function, and would all write the page.
-            callbacks=[AfterEpoch(context.progress)] if config.devices == 1 else [],
+            # Several processes cannot be sent the functions, and would all write the page.
+            callbacks=[AfterEpoch(context.progress), ShowBatches(name, context.work)]
+            if config.devices == 1
+            else [],
         ),
     )
 

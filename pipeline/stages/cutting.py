@@ -146,7 +146,7 @@ def _initial_state(context: StageContext[C], source: nn.Module) -> State:
 def planned_widths(
     config: Config, run: RunDir, plan: Plan, stage: Stage[C]
 ) -> Sequence[RenderableType]:
-    """Return the planned channels by iteration, or a line if they need a trained model."""
+    """Return the predicted cost and the channels by iteration, or that they need weights."""
     settings, source = config.of(stage), full_width_model(config)
     written = run.stage_dir(stage.name) / PLAN
     if not depends_on_weights(settings):
@@ -157,7 +157,13 @@ def planned_widths(
         final = {**layer_widths(source), **read_plan(written).widths}
     else:
         return [WIDTHS_UNKNOWN.format(stage=stage.name)]
-    return [widths_table(schedule(settings, source, final))]
+    costs = CostModel(source, torch.zeros(1, 3, config.data.height, config.data.width))
+    full, compact = costs.cost({}), costs.cost(final)
+    line = (
+        f"{stage.name}: {full.parameters:,} -> {compact.parameters:,} parameters, "
+        f"{full.macs / 1e6:.1f} M -> {compact.macs / 1e6:.1f} M MACs"
+    )
+    return [line, widths_table(schedule(settings, source, final))]
 
 
 def widths_table(widths: Sequence[dict[str, int]]) -> RenderableType:

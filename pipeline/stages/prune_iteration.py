@@ -132,7 +132,13 @@ def _reconstruct(
         with _timed(seconds, "reconstruction"):
             batches = context.training_batches(settings.reconstruction_images, "reconstruct")
             # The target is the model before this cut: its BatchNorm statistics still fit.
-            fits = reconstruct(model, state.model.cpu(), result.kept, torch.cat(batches))
+            fits = reconstruct(
+                model,
+                state.model.cpu(),
+                result.kept,
+                torch.cat(batches),
+                progress=context.work(f"{iteration.label}: reconstruction"),
+            )
         accuracy["after_reconstruction"] = _accuracy(iteration, model)
     if settings.recalibration_images:
         with _timed(seconds, "recalibration"):
@@ -147,7 +153,8 @@ def _reconstruct(
 def _accuracy(iteration: Iteration, model: nn.Module) -> dict[str, float]:
     context = iteration.context
     accuracy = headline(
-        evaluate_stage(model, context, may_collapse=True), context.config.evaluation.distance
+        evaluate_stage(model, context, may_collapse=True, title=iteration.label),
+        context.config.evaluation.distance,
     )
     model.cpu()
     return accuracy

@@ -24,6 +24,7 @@ from reid_edge.core.checksums import write_checked
 from reid_edge.core.errors import DivergenceError
 from reid_edge.data.schema import Sample
 from reid_edge.models.checkpoint import read_torch_file
+from reid_edge.training.after_epoch import ShowBatches
 from reid_edge.training.distillation import Teacher
 from reid_edge.training.fit import fit
 from reid_edge.training.fit_config import FitConfig
@@ -178,7 +179,11 @@ def train_qat(
         folder=context.folder,
         label=context.stage,
         teacher=Teacher(model, settings.qat.distillation),
-        callbacks=[FreezeStatistics(student, settings.qat), best],
+        callbacks=[
+            FreezeStatistics(student, settings.qat),
+            best,
+            ShowBatches(context.stage, context.work),
+        ],
         log=context.config.log,
         accelerator=context.device,
         workers=context.config.data.workers,

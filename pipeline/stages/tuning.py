@@ -70,7 +70,7 @@ def tune_within_budget(iteration: Iteration, start: str, before: float) -> tuple
                 purpose=(iteration.number, "again", number) if number else (iteration.number,),
             )
             # Finetune may still mend a model that gives the same embedding for everybody.
-            metrics = evaluate_stage(model, context, may_collapse=True)
+            metrics = evaluate_stage(model, context, may_collapse=True, title=iteration.label)
             if not last:
                 iteration.save(made.name, model)
                 write_metrics(measured, metrics)
@@ -93,7 +93,10 @@ def judge(iteration: Iteration, model: nn.Module, metrics: Evaluation) -> float:
     context = iteration.context
     if context.validation is not None and judges_apart(iteration):
         metrics = evaluate_stage(
-            model, replace(context, data=context.validation), may_collapse=True
+            model,
+            replace(context, data=context.validation),
+            may_collapse=True,
+            title=iteration.label,
         )
         model.cpu()
     return headline(metrics, context.config.evaluation.distance)["mAP"]

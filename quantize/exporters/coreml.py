@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import logging
 import tempfile
-import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,7 +43,7 @@ def save_coreml(model: nn.Module, example: Tensor, path: Path, metadata: Mapping
     from quantize.fold import UnitLength, folded_copy
 
     logging.getLogger("coremltools").setLevel(logging.ERROR)
-    with hints_silenced(), warnings.catch_warnings(action="ignore"):
+    with hints_silenced():
         tools = import_package(
             "coremltools", extra="coreml", needed_by="Core ML packages", error=QuantizeError
         )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import json
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -158,7 +157,7 @@ def _any_batch() -> Iterator[None]:
 def _export_errors() -> Iterator[None]:
     """Raise what fails in an export as one line, and silence the hints for developers."""
     try:
-        with hints_silenced(), warnings.catch_warnings(action="ignore"):
+        with hints_silenced():
             yield
     except QuantizeError:
         raise

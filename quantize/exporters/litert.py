@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,7 +102,7 @@ def _converted(network: nn.Module, example: Tensor) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.tflite"
         try:
-            with hints_silenced(), warnings.catch_warnings(action="ignore"):
+            with hints_silenced():
                 litert_torch.convert(channels_last, (images,)).export(str(file))
         except Exception as error:  # what the converter raises has no common base
             reason = " ".join(str(error).partition("\n")[0].split())[:300]

@@ -4,7 +4,6 @@ Images and embeddings stay float32, and the division by the length is computed i
 precision, its bound of 1e-12 is zero, and a sum of squares may overflow.
 """
 
-import warnings
 from pathlib import Path
 
 from quantize.exporters.onnx_float import onnx_session, read_onnx
@@ -32,7 +31,7 @@ def save_float16(float_file: Path, path: Path) -> None:
     is_unit_length = cut_unit_length(model)
     try:
         # A weight below the smallest number in half precision is rounded, with a warning each.
-        with hints_silenced(), warnings.catch_warnings(action="ignore"):
+        with hints_silenced():
             half = convert_float_to_float16(model, keep_io_types=True)
         OnnxModel.graph_topological_sort(half.graph)
     except Exception as error:  # what the converter raises has no common base

@@ -190,7 +190,7 @@ def _show(console: Console, embedder: Embedder, reading: Reading, result: Evalua
     for point in measures.operating_points:
         name = f"TAR@FAR {point.target:g}"
         if point.threshold is None or point.true_accept_rate is None:
-            verification.append((name, "-", point.reason))
+            verification.append((name, "-", point.reason or ""))
         else:
             rate = f"{100 * point.true_accept_rate:.2f}"
             verification.append((name, rate, f"{point.threshold:.4f}"))

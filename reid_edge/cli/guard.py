@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from reid_edge.cli.interruption import Interruption
+from reid_edge.cli.log_lines import LogLines
 from reid_edge.core.errors import DataError, ReidError, one_line
 from reid_edge.core.io import allow_any_file_name
 from reid_edge.core.openmp import limit_spinning
@@ -20,7 +21,7 @@ from reid_edge.data.paths import expand_home
 
 EXIT_BAD_INPUT = 2
 EXIT_BROKEN_PIPE = 141  # as a program ends that SIGPIPE killed
-LOG_WIDTH = 160
+LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
 class Parser(argparse.ArgumentParser):
@@ -38,6 +39,18 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, **{"allow_abbrev": False} | kwargs)
         self._settings = settings
         self._words: list[str] = []
+
+    def add_log_options(self) -> None:
+        """Add the options that say how much of the log the terminal shows."""
+        either = self.add_mutually_exclusive_group()
+        either.add_argument(
+            "--quiet", action="store_true",
+            help="print nothing but warnings and errors while it works, and no progress",
+        )  # fmt: skip
+        either.add_argument(
+            "--log-level", choices=LOG_LEVELS, default="info", metavar="LEVEL",
+            help=f"which lines of the log to print: {', '.join(LOG_LEVELS)} (default: info)",
+        )  # fmt: skip
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse a command line, and remember it for an error."""
@@ -91,37 +104,6 @@ def say(line: str) -> None:
     sys.stderr.write(f"{line}\n")
 
 
-class LogLines(logging.Handler):
-    """Writes log lines to standard error; rich is imported for the first of them.
-
-    Args:
-        timestamps: begin lines with the time.
-    """
-
-    def __init__(self, *, timestamps: bool) -> None:
-        super().__init__()
-        self._timestamps = timestamps
-        self._writer: logging.Handler | None = None
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write a line."""
-        if self._writer is None:
-            from rich.console import Console
-            from rich.logging import RichHandler
-
-            console = Console(file=sys.stderr)
-            if not console.is_terminal:
-                console = Console(file=sys.stderr, width=max(console.width, LOG_WIDTH))
-            self._writer = RichHandler(
-                console=console,
-                show_path=False,
-                show_time=self._timestamps,
-                omit_repeated_times=False,
-                markup=False,
-            )
-        self._writer.emit(record)
-
-
 @dataclass(frozen=True)
 class Guard:
     """Runs what a command does, and turns what goes wrong into one line and an exit code.
@@ -144,8 +126,14 @@ class Guard:
     process_hint: str = "give it more memory"
     worker_hint: str = "--workers 0"
 
-    def run(self, action: Callable[[], int | None]) -> int:
+    def run(
+        self, action: Callable[[], int | None], options: argparse.Namespace | None = None
+    ) -> int:
         """Run an action.
+
+        Args:
+            action: does the work; an error of it becomes one line.
+            options: those of ``Parser.add_log_options`` among others; None: the defaults.
 
         Returns:
             The exit code: the action's own (0 if it returns none), 2 for bad input and for what
@@ -154,7 +142,7 @@ class Guard:
         """
         limit_spinning()  # before the action imports PyTorch
         allow_any_file_name()
-        self._set_up_logging()
+        self._set_up_logging(log_level(options))
         interruption = Interruption(lambda: say(self.interrupted))
         try:
             with interruption.listening():
@@ -180,11 +168,11 @@ class Guard:
             return EXIT_BAD_INPUT
         return code
 
-    def _set_up_logging(self) -> None:
-        handler = LogLines(timestamps=self.timestamps)
+    def _set_up_logging(self, level: int) -> None:
+        handler = LogLines(timestamps=self.timestamps, level=level)
         for name in self.packages:
             package = logging.getLogger(name)
-            package.setLevel(logging.INFO)
+            package.setLevel(level)
             package.handlers = [handler]
             package.propagate = False
 
@@ -234,6 +222,13 @@ class Guard:
                 f"small; give more of it (docker run --shm-size=2g), or {self.worker_hint}"
             )
         return None
+
+
+def log_level(options: argparse.Namespace | None) -> int:
+    """Return the lowest level of log lines that options ask for."""
+    if getattr(options, "quiet", False):
+        return logging.WARNING
+    return logging.getLevelNamesMapping()[getattr(options, "log_level", "info").upper()]
 
 
 def is_about_processes(error: Exception) -> bool:

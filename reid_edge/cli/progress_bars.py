@@ -1,35 +1,116 @@
-"""Progress on the terminal, on standard error, so that output can be piped."""
+"""Progress on standard error, so that output can be piped: bars on a terminal, lines elsewhere."""
 
+from __future__ import annotations
+
+import logging
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
-from rich.console import Console
+from reid_edge.cli.log_lines import LogLines
+from reid_edge.core.progress import Progress, StartProgress, count_of, no_progress
 
-from reid_edge.core.progress import Progress as Report
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SECONDS_BETWEEN_LINES = 30.0
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def progress_bars() -> Iterator[Callable[[str], Report]]:
-    """Give a function from the title of a piece of work to what reports (done, total) of it."""
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+def progress_bars(
+    headline: Callable[[], str] | None = None, *, quiet: bool = False
+) -> Iterator[StartProgress]:
+    """Give a function that begins a piece of work and returns what reports (done, total) of it.
+
+    On a terminal, all pieces that go on are shown as bars with the time left, below the lines of
+    the log. Elsewhere a piece that takes long gets a line of the log every half minute.
+
+    Args:
+        headline: returns a line to show above the bars; it is called several times a second.
+        quiet: show nothing.
+    """
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if quiet:
+        yield no_progress
+    elif console.is_terminal:
+        with _bars(console, headline) as start:
+            yield start
+    else:
+        yield progress_lines
+
+
+def progress_lines(
+    title: str, count: Callable[[int, int], str] = count_of, /, *, lines: bool = True
+) -> Progress:
+    """Begin a piece of work that writes a line of the log every half minute."""
+    if not lines:
+        return no_progress(title)
+    started = last = time.monotonic()
+
+    def report(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if not 0 < done < total or now - last < SECONDS_BETWEEN_LINES:
+            return
+        last = now
+        left = (now - started) / done * (total - done)
+        logger.info("%s: %s, %.0f s left", title, count(done, total), left)
+
+    return report
+
+
+@contextmanager
+def _bars(console: Console, headline: Callable[[], str] | None) -> Iterator[StartProgress]:
+    from rich.console import RenderableType
+    from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+    from rich.text import Text
+
+    class BarsBelowLine(Bars):
+        def get_renderables(self) -> Iterator[RenderableType]:
+            if headline is not None:
+                yield Text(headline(), no_wrap=True, overflow="ellipsis")
+            yield self.make_tasks_table([task for task in self.tasks if task.visible])
 
     columns = (
-        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(),
+        TextColumn("{task.description}"), BarColumn(bar_width=20),
+        TextColumn("{task.fields[count]}"), TimeRemainingColumn(compact=True),
     )  # fmt: skip
-    console = Console(stderr=True)
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bars:
+    # Other streams are left alone: a forked process that writes to one must not wait for the
+    # thread that draws.
+    bars = BarsBelowLine(
+        *columns, console=console, transient=True, refresh_per_second=4,
+        redirect_stdout=False, redirect_stderr=False,
+    )  # fmt: skip
 
-        def start(title: str) -> Report:
+    def start(
+        title: str, count: Callable[[int, int], str] = count_of, /, *, lines: bool = True
+    ) -> Progress:
+        del lines
+        task: TaskID | None = None
+
+        def report(done: int, total: int) -> None:
+            nonlocal task
             # Not shown before it is first heard of: not every piece of work is needed.
-            task = bars.add_task(title, total=None, visible=False)
-            return lambda done, total: bars.update(task, completed=done, total=total, visible=True)
+            if done < total:
+                shown = count(done, total)
+                if task is None:
+                    task = bars.add_task(title, completed=done, total=total, count=shown)
+                else:
+                    bars.update(task, completed=done, total=total, count=shown)
+            elif task is not None:
+                bars.remove_task(task)
+                task = None
 
+        return report
+
+    handlers = [h for h in logging.getLogger("reid_edge").handlers if isinstance(h, LogLines)]
+    with bars, ExitStack() as above:
+        for handler in handlers:
+            above.enter_context(handler.above(console))
         yield start

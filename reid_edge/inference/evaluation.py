@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from reid_edge.core.errors import DataError, ModelError
 from reid_edge.core.io import write_bytes
-from reid_edge.core.progress import Progress
+from reid_edge.core.progress import StartProgress
 from reid_edge.data.schema import Protocol, ReidData, check_evaluable, label_tensors
 from reid_edge.inference.embedder import (
     Embedder,
@@ -49,8 +49,6 @@ from reid_edge.metrics.verification import TARGETS, RocCurve, evaluate_verificat
 
 CURVE_RANKS = range(1, 51)
 METRICS, ROC, CMC, QUERIES = "metrics.json", "roc.csv", "cmc.csv", "queries.csv"
-
-StartProgress = Callable[[str], Progress]
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from reid_edge.core.model_file import Embed as ArrayEmbed
 from reid_edge.core.model_file import Embeddings, Images
+from reid_edge.core.progress import Progress
 from reid_edge.data.schema import Sample
 from reid_edge.inference.embedder import EmbeddingSpace, check_embeddings, load_batches
 
@@ -80,6 +81,7 @@ def embed_images(
     batch_size: int = 64,
     workers: int = 0,
     device: torch.device | str = "cpu",
+    progress: Progress | None = None,
 ) -> Tensor:
     """Load images and return their embeddings (N, D) in order, on the CPU.
 
@@ -93,6 +95,7 @@ def embed_images(
         batch_size: images that go through the model together.
         workers: threads that decode images ahead of the model; 0 decodes them in this thread.
         device: where a module runs.
+        progress: called with (images done, images in all).
 
     Raises:
         DataError: an image cannot be read.
@@ -101,5 +104,10 @@ def embed_images(
     embed = embed_on(model, device)
     space = EmbeddingSpace(file_hash="", input_size=(height, width))
     paths: list[Path] = [image.path for image in images]
-    parts = [embed(batch) for batch in load_batches(space, paths, batch_size, workers)]
+    parts, done = [], 0
+    for batch in load_batches(space, paths, batch_size, workers):
+        parts.append(embed(batch))
+        done += len(batch)
+        if progress is not None:
+            progress(done, len(paths))
     return torch.from_numpy(check_embeddings(np.concatenate(parts)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 from reid_edge.core.errors import DataError
 from reid_edge.core.io import write_bytes
 from reid_edge.core.model_file import Embeddings
-from reid_edge.core.progress import Progress
+from reid_edge.core.progress import Progress, StartProgress, no_progress
 from reid_edge.data.decoding import read_image
 from reid_edge.inference.frames import Embedder
 from reid_edge.metrics.results import Result
@@ -119,7 +119,7 @@ def evaluate_mot(
     min_confidence: float | None = None,
     thresholds: Sequence[float] = THRESHOLDS,
     settings: AssociationSettings | None = None,
-    start_progress: Callable[[str], Progress] | None = None,
+    start_progress: StartProgress | None = None,
 ) -> Tracked:
     """Track persons with each model, and by overlap alone, and measure the tracks.
 
@@ -136,7 +136,7 @@ def evaluate_mot(
         ReidError: TrackEval is not installed, an image cannot be read, a model fails, or a sequence
             has no detection of that confidence.
     """
-    start = start_progress or (lambda _title: lambda _done, _total: None)
+    start = start_progress or no_progress
     if min_confidence is not None:
         sequences = [
             replace(sequence, detections=sequence.detections.above(min_confidence))

@@ -22,6 +22,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from reid_edge.core.errors import worker_errors_as_own
+from reid_edge.core.library_warnings import is_of, log_warnings
 from reid_edge.training.launchers import check_launcher
 from reid_edge.training.settings import TrainingSettings
 
@@ -125,18 +126,17 @@ class _Forward(logging.Handler):
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Suppress Lightning's messages about itself and its advice to use more workers."""
+    """Keep Lightning's messages about itself and its advice from the terminal."""
     with warnings.catch_warnings():
         hush_lightning()
         yield
 
 
 def hush_lightning() -> None:
-    """Suppress them for the rest of the process."""
+    """Do so for the rest of the process, or to the end of ``warnings.catch_warnings()``."""
     for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    for module in ("lightning", "torch"):
-        warnings.filterwarnings("ignore", module=module)
+    log_warnings(is_of("lightning", "torch"))
 
 
 @contextmanager

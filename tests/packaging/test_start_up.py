@@ -13,7 +13,7 @@ SLOW = (
     "torch", "torchvision", "lightning", "nni", "onnx", "onnxruntime", "faiss", "scipy", "sklearn",
     "pandas", "numpy", "h5py", "jinja2", "PIL", "rich.table",
 )  # fmt: skip
-# rich makes a table of a log line, so settings that cause one are given.
+# Settings that cause a line of the log, which must not import rich.
 FACE = ("--config", "face")
 NO_LOSSES = ("train.losses.cross_entropy=0", "train.losses.triplet=0", "train.losses.circle=0")
 RUN = """

@@ -88,7 +88,7 @@ def test_a_named_file_that_changed_makes_stale_what_was_made_from_it(
 
 def test_a_reason_with_brackets_is_shown_as_it_is() -> None:
     step = Step("train", "run", "runs/x[lr=0.1]/train/checkpoint.pt is missing", None, {})
-    table = plan_table(Plan((step,), {"prune": "runs/x[lr=0.1] changed"}))
+    table = plan_table(Plan((step,), {"prune": "runs/x[lr=0.1] changed"}), {})
     console = Console(width=150)
     with console.capture() as captured:
         console.print(table)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from reid_edge.core.archive import ARCHIVE_HEAD, find_damage
 from reid_edge.core.errors import CheckpointError, ModelError
 from reid_edge.core.int8_engine import quantized_engine, uses_reduced_range
+from reid_edge.core.library_warnings import log_warnings
 from reid_edge.core.model_file import (
     TORCHSCRIPT_METADATA,
     Backend,
@@ -100,7 +101,7 @@ def load_torchscript(
         try_in_own_process(path, metadata)
     with quantized_engine(engine), warnings.catch_warnings():
         # PyTorch announces that TorchScript is deprecated; the user of a file can do nothing.
-        warnings.simplefilter("ignore")
+        log_warnings()
         try:
             module = torch.jit.load(str(path), map_location="cpu").eval()  # type: ignore[no-untyped-call]
         except Exception as error:  # damage shows as almost any exception

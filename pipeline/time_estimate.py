@@ -1,0 +1,215 @@
+"""How long stages will take: as in an earlier run on the same images, or from a measurement."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from pipeline.config import Config
+from pipeline.plan import Plan, Step
+from pipeline.run_dir import SUPERSEDED, RunDir
+from pipeline.settings.cut_sections import PruneStage
+from pipeline.stage import AnyStage
+from pipeline.stage_results import StageRecord
+from pipeline.stages.export import ExportStage
+from reid_edge.core.devices import choose_device
+from reid_edge.data.schema import ReidData
+
+TIMED_IMAGES = 16
+# Evaluations within a cut: before it (the first), after each of its steps, and after the tuning.
+EVALUATIONS_OF_A_CUT = 4
+# Half of the widths are about a third of the operations, and of the time.
+COMPACT_SHARE = 0.35
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """How long a stage takes.
+
+    Attributes:
+        seconds: about.
+        source: where the number comes from, in words.
+    """
+
+    seconds: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a stage does, as far as its time depends on settings and images.
+
+    Attributes:
+        trained: images that go through training steps, each counted once an epoch.
+        evaluated: images that are embedded.
+        compact: whether most of it is done by the compact model.
+    """
+
+    trained: float
+    evaluated: float
+    compact: bool
+
+    def seconds(self, training: float, evaluating: float) -> float:
+        """Return the time, given the seconds of an image at full width."""
+        share = COMPACT_SHARE if self.compact else 1.0
+        return share * (self.trained * training + self.evaluated * evaluating)
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds of one image through the full-width model: a training step, and an embedding."""
+
+    training: float
+    evaluating: float
+
+
+def estimate_times(
+    config: Config, run: RunDir, plan: Plan, data: ReidData, data_hash: str
+) -> dict[str, Estimate]:
+    """Estimate the seconds of the stages that will run, in their order.
+
+    Of an earlier run of a stage on the same images, here or in a folder beside the run, the time
+    is taken; where other settings make more or less work of it, in proportion. Otherwise a
+    training step and an embedding of the full-width model are measured, which takes seconds;
+    loading images, and what a stage does beside training and measuring, is not in that number.
+
+    Args:
+        config: all settings.
+        run: the run's folder; it is only read.
+        plan: of the command.
+        data: the images, without the validation identities.
+        data_hash: of the images.
+    """
+    measured: Speed | None = None
+    estimates = {}
+    after_cut = False
+    for step in plan.steps:
+        stage = config.declared[step.stage]
+        after_cut = after_cut or stage.cuts
+        if step.action == "reuse":
+            continue
+        work = stage_work(config, stage, data, after_cut=after_cut)
+        found = _as_before(config, run, step, work, data, data_hash, after_cut=after_cut)
+        if found is None:
+            if measured is None:
+                measured = measure_speed(config)
+            seconds = work.seconds(measured.training, measured.evaluating)
+            found = Estimate(seconds, "measured now, without loading images")
+        estimates[step.stage] = found
+    return estimates
+
+
+def stage_work(config: Config, stage: AnyStage, data: ReidData, *, after_cut: bool) -> Work:
+    """Return what a stage does.
+
+    Args:
+        config: all settings.
+        stage: its declaration.
+        data: the images.
+        after_cut: a stage that cuts is at or before it in this command.
+    """
+    settings: object = config.of(stage)
+    cuts = settings.iterations if isinstance(settings, PruneStage) else 1
+    tests = len(data.query) + len(data.gallery)
+    trained = sum(
+        training.settings.epochs * len(data.train) for training in stage.all_trainings(config)
+    )
+    evaluations = EVALUATIONS_OF_A_CUT * cuts + 1 if stage.cuts else 1
+    if isinstance(settings, ExportStage):  # each file is compared on all images
+        evaluations = 1 + len(settings.files)
+    return Work(float(trained * cuts), float(evaluations * tests), after_cut)
+
+
+def _as_before(
+    config: Config,
+    run: RunDir,
+    step: Step,
+    work: Work,
+    data: ReidData,
+    data_hash: str,
+    *,
+    after_cut: bool,
+) -> Estimate | None:
+    """Return the time of the newest earlier run of a stage that can be compared, or None."""
+    stage = config.declared[step.stage]
+    for path in _earlier(run, step.stage):
+        record = _read(path)
+        if record is None or record.resumed or record.inputs.get("data") != data_hash:
+            continue
+        if any(record.settings.get(key) != step.settings.get(key) for key in ("model", "devices")):
+            continue
+        try:
+            section = stage.settings.model_validate(record.settings.get(stage.name, {}))
+        except ValidationError:  # of another version of the program
+            continue
+        then = stage_work(
+            config.model_copy(update={stage.name: section}), stage, data, after_cut=after_cut
+        )
+        size, now = record.settings.get("data"), step.settings.get("data")
+        pixels = [
+            int(one["height"]) * int(one["width"])  # type: ignore[arg-type]
+            for one in (now, size)
+            if isinstance(one, dict)
+        ]
+        # A training step is about three times an embedding.
+        before = 3 * then.trained + then.evaluated
+        ratio = (3 * work.trained + work.evaluated) / before if before else 1.0
+        ratio *= pixels[0] / pixels[1] if len(pixels) == 2 else 1.0
+        return Estimate(record.seconds * ratio, f"as {path.parent}")
+    return None
+
+
+def _earlier(run: RunDir, stage: str) -> Sequence[Path]:
+    """Return the records of a stage here and in the folders beside the run, the newest first."""
+    here = run.path.resolve()
+    patterns = (f"*/{stage}/stage.json", f"*/{SUPERSEDED}/{stage}-*/stage.json")
+    found = [path for pattern in patterns for path in here.parent.glob(pattern)]
+    return sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+
+
+def _read(path: Path) -> StageRecord | None:
+    try:
+        # What the stage returned is not needed, and its class may not be known.
+        return StageRecord.model_validate({**json.loads(path.read_bytes()), "result": {}})
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def measure_speed(config: Config) -> Speed:
+    """Time a training step and an embedding of the full-width model, in seconds an image."""
+    import torch
+
+    from reid_edge.models.registry import build_model
+
+    device, settings = choose_device(config.device), config.data
+    with torch.random.fork_rng():
+        model = build_model(config.model.architecture, num_classes=TIMED_IMAGES).to(device)
+        images = torch.rand(TIMED_IMAGES, 3, settings.height, settings.width, device=device)
+        images = images.contiguous(memory_format=torch.channels_last)
+        model.to(memory_format=torch.channels_last)
+
+        def embed() -> None:
+            with torch.inference_mode():
+                model(images)
+
+        def train() -> None:
+            logits, embeddings = model(images)
+            (logits.square().mean() + embeddings.square().mean()).backward()
+
+        seconds = []
+        for call, mode in ((train, True), (embed, False)):
+            model.train(mode)
+            taken = []
+            for _ in range(2):  # the first call is slower
+                begun = time.perf_counter()
+                call()
+                if device == "cuda":
+                    torch.cuda.synchronize()
+                taken.append(time.perf_counter() - begun)
+            seconds.append(min(taken) / TIMED_IMAGES)
+    return Speed(*seconds)

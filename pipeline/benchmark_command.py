@@ -119,6 +119,7 @@ def measure(options: argparse.Namespace) -> None:
         ReidError: a file cannot be loaded or run.
         OSError: there is no place for ``--json``.
     """
+    from pipeline.device_pack import cost_entries
     from pipeline.device_results import DeviceFile, DeviceResult, DeviceTiming, show_table
     from quantize.machine import machine_description, usable_cores
     from quantize.timing import Model, measure_side_by_side
@@ -166,6 +167,7 @@ def measure(options: argparse.Namespace) -> None:
                 bytes=sum(part.stat().st_size for part in parts),
                 peak_bytes=found.peak_bytes,
                 timings=tuple(timings),
+                **cost_entries(path, kinds[names[path]]),
             )
         )
     result = DeviceResult(

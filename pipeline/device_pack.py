@@ -90,6 +90,7 @@ def write_pack(
                     "images": images,
                     "embeddings": embeddings,
                     "batch": fixed_batch(path, kind),
+                    **cost_entries(path, kind),
                 }
             )
         pack = {"format": 1, "batches": list(batches), "rounds": rounds, "files": entries}
@@ -101,6 +102,14 @@ def write_pack(
         (draft / "run.sh").write_text(_RUN)
         (draft / "run.sh").chmod(0o755)
     logger.info("written: %s; copy it to the device and run run.sh there", folder)
+
+
+def cost_entries(path: Path, kind: str) -> dict[str, Any]:
+    """Return what a result says of the operations of a file: of ONNX files, all there is."""
+    from quantize.onnx_macs import onnx_cost
+
+    cost = onnx_cost(path) if kind == "onnx" else None
+    return {} if cost is None else {"macs": cost.macs, "int8": cost.int8}
 
 
 def fixed_batch(path: Path, kind: str) -> int | None:

@@ -40,6 +40,8 @@ class DeviceFile(Result):
         kind: name of its backend.
         sha256: of its content.
         bytes: of all its parts; None where the device does not tell.
+        macs: multiply-accumulates for one image; None where they are not known.
+        int8: whether activations are quantized in it, where that is known.
         peak_bytes: largest memory with the model, beyond that of the interpreter.
         load_ms: time to load the file and embed the first images.
         lowest_cosine: of the device's embeddings to those of the machine that packed the file.
@@ -51,6 +53,8 @@ class DeviceFile(Result):
     kind: str
     sha256: str
     bytes: int | None = None
+    macs: int | None = None
+    int8: bool = False
     peak_bytes: int | None = None
     load_ms: float | None = None
     lowest_cosine: float | None = None

@@ -48,7 +48,7 @@ def load_config(
     """
     kind = config_class(declared)
     content = _read(path, kind, seen=())
-    for override in overrides:
+    for override in _whole_words(overrides):
         key, equals, text = override.partition("=")
         if not equals or not key:
             raise PipelineError(f"{override!r} is no setting; expected key.path=value")
@@ -62,7 +62,7 @@ def load_config(
         except (yaml.YAMLError, ValueError) as error:
             shown = text if len(text) <= 80 else f"{text[:80]}..."
             raise PipelineError(
-                f"{key}: cannot read the value {shown!r}; quote it as YAML"
+                f"{key}: cannot read the value {shown!r}; quote it as YAML: '{key}=...'"
             ) from error
         _set(content, key, value)
     for key, value in (values or {}).items():
@@ -76,6 +76,27 @@ def load_config(
         return kind.model_validate(content)
     except ValidationError as error:
         raise PipelineError(_explain(error, path, kind)) from error
+
+
+def _whole_words(overrides: Sequence[str]) -> Iterator[str]:
+    """Yield overrides; a value in braces that the shell has cut at its blanks is put together."""
+    waiting = list(overrides)
+    while waiting:
+        word = waiting.pop(0)
+        following = 0
+        whole = word
+        while _open_braces(whole) > 0 and following < len(waiting):
+            whole += f" {waiting[following]}"
+            following += 1
+        if following and _open_braces(whole) == 0:
+            del waiting[:following]
+            yield whole
+        else:
+            yield word
+
+
+def _open_braces(text: str) -> int:
+    return sum(text.count(one) for one in "{[") - sum(text.count(one) for one in "}]")
 
 
 def _apply_transfer_learning(content: dict[str, Any], kind: type[Config]) -> None:

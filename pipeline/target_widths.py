@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from pipeline.config import Config
+from pipeline.runtime_latency import check_runtime, latency_of, measured_latency
 from pipeline.settings.cut_sections import C, CutStage, stock_target
-from pipeline.settings.target import WidthBudget
+from pipeline.settings.target import RUNTIMES, WidthBudget
 from pipeline.stage import Stage
 from prune.budgets import removal_losses, widths_for_latency, within_limit
 from prune.costs import output_layers
@@ -110,7 +111,7 @@ def final_widths(
         torch.zeros(2, 3, *TRACE_SIZE),
         cost_example=torch.zeros(1, 3, config.data.height, config.data.width),
         untouched=settings.untouched,
-        multiple=settings.multiple,
+        multiple=_multiple(settings),
         groups=groups,
     )
     target = settings.target
@@ -135,6 +136,8 @@ def check_reachable(config: Config, stage: Stage[C]) -> None:
     checked = config
     find_criterion(settings.criterion)  # one of an installed package may not import
     if settings.measures_latency:
+        if isinstance(settings.target, WidthBudget) and settings.target.latency_ms is not None:
+            check_runtime(settings.target)
         # Measuring takes long; the other settings are checked without it.
         settings = settings.model_copy(update={"target": WidthBudget(macs=1.0)})
         checked = config.model_copy(update={stage.name: settings})
@@ -223,14 +226,48 @@ def _within(
         return within_limit(free, budget.parameters, lambda cost: cost.parameters, losses)
     if budget.macs is not None:
         return within_limit(free, budget.macs, lambda cost: cost.macs, losses)
-    assert budget.latency is not None
     groups: Groups = [unit.layers for unit in free.units if len(unit.layers) > 1]
-    widths, _ = widths_for_latency(
-        budget.latency,
-        at=lambda share: within_limit(free, share, lambda cost: cost.macs, losses),
-        latency=lambda widths: latency_share(source, widths, config, groups),
+
+    def at(share: float) -> dict[str, int]:
+        return within_limit(free, share, lambda cost: cost.macs, losses)
+
+    if budget.latency is not None:
+        widths, _ = widths_for_latency(
+            budget.latency,
+            at=at,
+            latency=lambda widths: latency_share(source, widths, config, groups),
+        )
+        return widths
+    assert budget.latency_ms is not None, "one of the four is given"
+    size = (config.data.height, config.data.width)
+    latency = latency_of(
+        budget,
+        macs=lambda widths: free.costs.cost(widths).macs,
+        measure=lambda widths: measured_latency(
+            source, widths, budget, size=size, groups=groups, trace_size=TRACE_SIZE
+        ),
+    )
+    full = latency({})
+    if full <= budget.latency_ms:
+        raise PruneError(
+            f"prune.target.latency_ms: the full-width model takes {full:.2f} ms as "
+            f"{budget.runtime} already, which is within {budget.latency_ms:g}; lower it"
+        )
+    widths, found = widths_for_latency(
+        budget.latency_ms, at=at, latency=latency, unit=f"ms as {budget.runtime}"
+    )
+    logger.info(
+        "latency as %s: %.2f ms at full width, %.2f ms at these widths", budget.runtime, full, found
     )
     return widths
+
+
+def _multiple(settings: CutStage) -> int:
+    """Return what widths are multiples of: the setting, or what a runtime is fast with."""
+    target = settings.target
+    if settings.multiple == 1 and isinstance(target, WidthBudget) and target.runtime is not None:
+        return RUNTIMES[target.runtime].multiple
+    return settings.multiple
 
 
 def latency_share(source: nn.Module, widths: Widths, config: Config, groups: Groups) -> float:

@@ -203,6 +203,7 @@ def widths_for_latency(
     *,
     at: Callable[[float], dict[str, int]],
     latency: Callable[[Widths], float],
+    unit: str = "of the full-width model's latency",
 ) -> tuple[dict[str, int], float]:
     """Find the widths with the most operations whose measured latency is within a limit.
 
@@ -210,9 +211,10 @@ def widths_for_latency(
     bisection; each probe is built and timed.
 
     Args:
-        limit: largest latency, as a share of the full-width model's.
+        limit: largest latency, in the unit.
         at: the widths for a share of the full-width model's operations.
-        latency: measured at some widths, as a share of the full-width model's.
+        latency: measured at some widths, in the unit.
+        unit: of the limit and of what is measured, in words.
 
     Returns:
         The widths, and what was measured for them.
@@ -239,7 +241,5 @@ def widths_for_latency(
             high = middle
     if best is None:
         reason = f"the fastest probe took {min(seen):.2f}; raise the budget" if seen else refusal
-        raise PruneError(
-            f"no widths within {limit:.2f} of the full-width model's latency were found: {reason}"
-        )
+        raise PruneError(f"no widths within {limit:.2f} {unit} were found: {reason}")
     return best

@@ -331,6 +331,7 @@ def main() -> int:
             "sha256": digest,
             "timings": [],
         }
+        row.update((key, entry[key]) for key in ("macs", "int8") if key in entry)
         for threads in pack["threads"] or sorted({1, os.cpu_count() or 1}):
             say(f"{entry['name']}, {threads} thread(s)")
             found = time_apart(folder, entry, threads)

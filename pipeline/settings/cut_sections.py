@@ -65,7 +65,8 @@ class PruneStage(CutSettings):
         "osnet_x0_5",
         description="target widths: an architecture (`osnet_x0_5`), a share of the channels "
         "(`0.6`), a budget (`{macs: 0.3}`, or `parameters`, or `latency`; a value up to 1 is a "
-        "share of the full-width model's; with `widths: by_loss` or `uniform`), or a plan file "
+        "share of the full-width model's; with `widths: by_loss` or `uniform`), milliseconds in a "
+        "runtime (`{latency_ms: 2.0, runtime: onnx_int8, threads: 1}`), or a plan file "
         "(`plan.json`)",
     )
     ratios: dict[str, Share] = Field(
@@ -79,7 +80,8 @@ class PruneStage(CutSettings):
     multiple: int = Field(
         1,
         ge=1,
-        description="widths are multiples of this number, if the target is a share or a budget",
+        description="widths are multiples of this number, if the target is a share or a budget; "
+        "with latency_ms, 1 means the multiple that the runtime is fast with",
     )
     iterations: int = Field(3, ge=1, description="K, number of cuts")
     schedule: Schedule = Field(
@@ -101,8 +103,21 @@ class PruneStage(CutSettings):
 
     @property
     def measures_latency(self) -> bool:
-        """Return whether latency on this machine decides about the widths."""
+        """Return whether latency decides about the widths."""
+        target = self.target
+        return self.measures_latency_share or (
+            isinstance(target, WidthBudget) and target.latency_ms is not None
+        )
+
+    @property
+    def measures_latency_share(self) -> bool:
+        """Return whether the latency in eager PyTorch on this machine decides about the widths."""
         return isinstance(self.target, WidthBudget) and self.target.latency is not None
+
+    @property
+    def table_path(self) -> Path | None:
+        """Return the file of latencies on a device that the target names, if it names one."""
+        return self.target.table if isinstance(self.target, WidthBudget) else None
 
     @property
     def plan_path(self) -> Path | None:

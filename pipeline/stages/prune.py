@@ -33,9 +33,12 @@ def prune_stage(cutter: Cutter | None = None, *, version: str = "") -> Stage[Pru
     def counted(config: Config) -> JsonDict:
         settings = config.of(stage)
         own = settings.model_dump(mode="json")
+        # Files count by their content, see ``files``.
         if settings.plan_path is not None:
-            own["target"] = "a plan file"  # which counts by its content, see ``files``
-        if settings.measures_latency:
+            own["target"] = "a plan file"
+        if settings.table_path is not None:
+            own["target"]["table"] = "a table"
+        if settings.measures_latency_share:
             return {"latency": {"threads": config.latency.threads}, "prune": own}
         return {"prune": own}
 
@@ -54,11 +57,14 @@ def prune_stage(cutter: Cutter | None = None, *, version: str = "") -> Stage[Pru
         default=True,
         counted=counted,
         chooses_by_accuracy=lambda settings: settings.accuracy_budget is not None,
-        files=lambda settings: (
-            []
-            if settings.plan_path is None
-            else [NamedFile(PLAN_INPUT, "prune.target", settings.plan_path)]
-        ),
+        files=lambda settings: [
+            NamedFile(name, key, path)
+            for name, key, path in (
+                (PLAN_INPUT, "prune.target", settings.plan_path),
+                ("latency table", "prune.target.table", settings.table_path),
+            )
+            if path is not None
+        ],
         unused=unused,
     )
     return stage

@@ -1,0 +1,205 @@
+"""The latency of a network at some widths as a file of a runtime: timed here, or on a device."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from pipeline.device_results import DeviceResult, read_result
+from pipeline.settings.target import RUNTIMES, WidthBudget
+from prune.layer_widths import Widths
+from prune.surgery import cut
+from quantize.exporters import EXPORTERS
+from quantize.exporters.onnx_int8 import OnnxInt8Settings
+from quantize.timing import Model, measure_side_by_side
+from quantize.worker import Call
+from reid_edge.core.errors import PipelineError, QuantizeError
+from reid_edge.core.exporter import (
+    CalibrationBatches,
+    Exporter,
+    ExportSource,
+    check_packages,
+    in_order,
+    with_what_they_are_made_of,
+)
+from reid_edge.core.model_file import ModelMetadata
+
+ROUNDS = 30
+# Latency does not depend on the values, so files are calibrated on noise.
+NOISE_IMAGES = 8
+
+logger = logging.getLogger(__name__)
+
+
+def check_runtime(budget: WidthBudget) -> None:
+    """Check that a latency in milliseconds can be found, before anything runs.
+
+    Raises:
+        PipelineError: a package or a compiler is missing, or the table does not tell.
+    """
+    assert budget.runtime is not None, "checked with the settings"
+    if budget.table is not None:
+        read_table(budget.table, budget.runtime, budget.threads)
+        return
+    try:
+        check_packages(_exporters(budget.runtime))
+    except QuantizeError as error:
+        raise PipelineError(f"prune.target: {error}") from error
+    if budget.runtime == "c":
+        from quantize.c_engine.toolchain import find_compiler
+
+        if find_compiler() is None:
+            raise PipelineError(
+                "prune.target: the runtime c needs a C compiler (cc, gcc or clang) to be timed "
+                "here; install one, or choose onnx_int8"
+            )
+
+
+def measured_latency(
+    source: nn.Module,
+    widths: Widths,
+    budget: WidthBudget,
+    *,
+    size: tuple[int, int],
+    groups: list[tuple[str, ...]],
+    trace_size: tuple[int, int],
+) -> float:
+    """Cut a model, write it for a runtime, and return the milliseconds of an image on this machine.
+
+    Args:
+        source: at full width; it is not changed.
+        widths: to cut it to; empty: it is measured as it is.
+        budget: names the runtime and the number of threads.
+        size: (height, width) of the image.
+        groups: layers whose channels go together.
+        trace_size: (height, width) at which the cut is made.
+    """
+    compact = source.cpu()
+    if widths:
+        example = torch.randn(2, 3, *trace_size, generator=torch.Generator().manual_seed(0))
+        compact = cut(source, widths, example=example, check_input=example, groups=groups).model
+    with tempfile.TemporaryDirectory(prefix="reid-edge-") as folder:
+        path = write_for(compact.eval(), budget, size, Path(folder))
+        timings = measure_side_by_side(
+            {path.name: Model(partial(_open, path), (3, *size))},
+            batches=(1,),
+            threads=(budget.threads,),
+            rounds=ROUNDS,
+        )[path.name].timings
+    milliseconds = timings[0].median_ms
+    logger.info("a probe takes %.2f ms as %s", milliseconds, budget.runtime)
+    return milliseconds
+
+
+def write_for(model: nn.Module, budget: WidthBudget, size: tuple[int, int], folder: Path) -> Path:
+    """Write a model as a file of a runtime, calibrated on noise; return the path.
+
+    Raises:
+        QuantizeError: it cannot be written.
+    """
+    assert budget.runtime is not None, "checked with the settings"
+    noise = torch.randn(NOISE_IMAGES, 3, *size, generator=torch.Generator().manual_seed(0))
+    given = ExportSource(
+        model,
+        torch.zeros(1, 3, *size),
+        ModelMetadata(input_size=size),
+        lambda: CalibrationBatches([noise]),
+    )
+    path = folder
+    for exporter in _exporters(budget.runtime):
+        settings = OnnxInt8Settings(calibration="minmax") if exporter.settings else None
+        path = folder / exporter.file_name(given)
+        exporter.write(replace(given, settings=settings), path)
+        given = replace(given, files={**given.files, exporter.name: path})
+    return path
+
+
+def _exporters(runtime: str) -> list[Exporter]:
+    return in_order(with_what_they_are_made_of([runtime], EXPORTERS.load).values())
+
+
+def _open(path: Path) -> Call:
+    """Load a file, in another process; the number of threads is set there."""
+    from reid_edge.core.backends import load_model_file
+
+    loaded = load_model_file(path)
+    return lambda images: loaded.embed(images.numpy())
+
+
+@dataclass(frozen=True)
+class LatencyTable:
+    """Milliseconds by multiply-accumulates, of files of one runtime on a device.
+
+    Attributes:
+        points: (multiply-accumulates, milliseconds), by the first.
+    """
+
+    points: Sequence[tuple[int, float]]
+
+    def at(self, macs: int) -> float:
+        """Return the milliseconds at a number of operations, on the line between two files.
+
+        Beyond the smallest and the largest file the nearest line goes on.
+        """
+        later = next((i for i, (size, _) in enumerate(self.points) if size >= macs), None)
+        place = min(max(len(self.points) - 1 if later is None else later, 1), len(self.points) - 1)
+        (low, fast), (high, slow) = self.points[place - 1], self.points[place]
+        return fast + (slow - fast) * (macs - low) / (high - low)
+
+
+def read_table(path: Path, runtime: str, threads: int) -> LatencyTable:
+    """Read the latencies of a runtime out of the result of a device.
+
+    Args:
+        path: ``result.json``, see ``reid-edge benchmark --pack``.
+        runtime: name of an exporter of ONNX files.
+        threads: of a call; the batch is 1.
+
+    Raises:
+        PipelineError: there are not two files of this runtime and number of threads whose
+            operations are known and differ.
+    """
+    result: DeviceResult = read_result(path)
+    kind, int8 = RUNTIMES[runtime].kind, runtime != "onnx"
+    found = {
+        file.macs: timing.median_ms
+        for file in result.files
+        for timing in file.timings
+        if file.macs is not None
+        and (file.kind, file.int8) == (kind, int8)
+        and (timing.batch, timing.threads) == (1, threads)
+    }
+    if len(found) < 2:
+        raise PipelineError(
+            f"{path}: {len(found)} file(s) of {runtime} with a known number of operations were "
+            f"timed with batch 1 on {threads} thread(s), and a table has two or more, of "
+            "different widths; pack the ONNX files of several, such as osnet_x1_0, osnet_x0_5 and "
+            "osnet_x0_25 (reid-edge benchmark FILES --pack FOLDER)"
+        )
+    return LatencyTable(sorted(found.items()))
+
+
+def latency_of(
+    budget: WidthBudget,
+    macs: Callable[[Widths], int],
+    measure: Callable[[Widths], float],
+) -> Callable[[Widths], float]:
+    """Return what gives the milliseconds at some widths, from a table or by measuring.
+
+    Args:
+        budget: names the runtime, and the table if there is one.
+        macs: multiply-accumulates at some widths.
+        measure: milliseconds at some widths on this machine.
+    """
+    if budget.table is None:
+        return measure
+    assert budget.runtime is not None, "checked with the settings"
+    table = read_table(budget.table, budget.runtime, budget.threads)
+    return lambda widths: table.at(macs(widths))

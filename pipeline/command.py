@@ -66,7 +66,7 @@ def main(arguments: Sequence[str], prog: str = "run_pipeline.py") -> int:
         from pipeline.preflight import check_choices
 
         check_choices(config)
-        from pipeline.report.show import finish_run, show_plan
+        from pipeline.report.show import finish_run, report_text, show_plan
 
         if options.plan:
             show_plan(config, run, restart_from=options.restart, layers=options.layers)
@@ -76,6 +76,7 @@ def main(arguments: Sequence[str], prog: str = "run_pipeline.py") -> int:
         from pipeline.run_clock import RunClock
         from pipeline.run_log import log_file
         from pipeline.time_estimate import estimate_times
+        from pipeline.trackers import tracking
 
         run.create()
         clock = RunClock()
@@ -88,7 +89,11 @@ def main(arguments: Sequence[str], prog: str = "run_pipeline.py") -> int:
                 # Hours of training must not end because of an estimate.
                 logger.warning("the time left cannot be estimated (%s)", reason_of(error))
 
-        with run.locked(), log_file(run.path, GUARD.packages, [prog, *arguments]):
+        with (
+            run.locked(),
+            log_file(run.path, GUARD.packages, [prog, *arguments]),
+            tracking(config, run) as tracked,
+        ):
             with (
                 progress_bars(clock.headline, quiet=options.quiet) as work,
                 live_page(config, run) as show,
@@ -97,6 +102,7 @@ def main(arguments: Sequence[str], prog: str = "run_pipeline.py") -> int:
                 def progress(stage: str) -> None:
                     clock.at(stage)
                     show(stage)
+                    tracked.epochs()
 
                 run_stages(
                     config,
@@ -106,7 +112,8 @@ def main(arguments: Sequence[str], prog: str = "run_pipeline.py") -> int:
                     planned=planned,
                     work=work,
                 )
-            finish_run(config, run)
+            report = finish_run(config, run)
+            tracked.results(report, report_text(run, report))
 
     return run_guarded(command, options)
 

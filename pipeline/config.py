@@ -17,6 +17,7 @@ from pipeline.stage import AnyStage, Stage, Stages
 from reid_edge.training.settings import MetricFormat
 
 S = TypeVar("S", bound=BaseModel)
+LogFormat = Literal["csv", "tensorboard", "mlflow", "wandb"]
 
 
 class Config(Settings):
@@ -39,7 +40,7 @@ class Config(Settings):
         "takes its own batches of P x K images; quantize.qat uses one",
     )
     log: Annotated[
-        tuple[MetricFormat, ...],
+        tuple[LogFormat, ...],
         BeforeValidator(
             lambda value: (
                 [part.strip() for part in value.split(",")] if isinstance(value, str) else value
@@ -48,7 +49,8 @@ class Config(Settings):
     ] = Field(
         ("csv",),
         description="files with the losses, rates and mAP of every epoch, in the folder of the "
-        "training: csv (metrics.csv), tensorboard, or both (csv,tensorboard)",
+        "training: csv (metrics.csv), tensorboard, or both (csv,tensorboard); trackers that are "
+        "sent these numbers and, at the end, tables, page and files: mlflow, wandb",
     )
     threads: int | None = Field(None, ge=1, description="CPU threads; none: all cores")
     data: DataSettings = DataSettings()
@@ -59,6 +61,14 @@ class Config(Settings):
     search: SearchSettings = SearchSettings()
     # Read as what it sets, so that a run has each setting once.
     transfer_learning: TransferLearningSettings = Field(TransferLearningSettings(), exclude=True)
+
+    @property
+    def metric_files(self) -> tuple[MetricFormat, ...]:
+        """Return the files of numbers that trainings write; trackers are sent those of csv."""
+        files: list[MetricFormat] = [name for name in ("csv", "tensorboard") if name in self.log]
+        if "csv" not in files and len(files) < len(self.log):
+            files.insert(0, "csv")
+        return tuple(files)
 
     def of(self, stage: Stage[S]) -> S:
         """Return the section of a stage."""

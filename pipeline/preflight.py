@@ -10,6 +10,7 @@ from pipeline.config import Config
 from pipeline.plan import Plan, make_plan
 from pipeline.run_dir import RunDir
 from pipeline.stage import AnyStage
+from pipeline.trackers import check_trackers
 from reid_edge.core.devices import choose_device
 from reid_edge.core.errors import PipelineError, TrainingError
 from reid_edge.core.packages import how_to_install, missing_packages
@@ -42,6 +43,7 @@ def check_choices(config: Config) -> None:
         raise PipelineError(
             f"data.format: images of {config.data.format} have no identities, which stages need"
         )
+    check_trackers(config.log)
     for stage in requested(config):
         missing = missing_packages(stage.packages)
         if missing:

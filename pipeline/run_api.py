@@ -60,7 +60,8 @@ def run_pipeline(
     """
     from pipeline.engine import run_stages
     from pipeline.report.live_page import live_page
-    from pipeline.report.show import write_results
+    from pipeline.report.show import report_text, write_results
+    from pipeline.trackers import tracking
 
     path = find_config(Path(config))
     chosen = load_config(
@@ -71,10 +72,17 @@ def run_pipeline(
     )
     folder = RunDir(Path(run) if run is not None else Path("runs") / chosen.name, chosen.declared)
     folder.create()
-    with folder.locked():
-        with progress_bars() as work, live_page(chosen, folder) as progress:
+    with folder.locked(), tracking(chosen, folder) as tracked:
+        with progress_bars() as work, live_page(chosen, folder) as show:
+
+            def progress(stage: str) -> None:
+                show(stage)
+                tracked.epochs()
+
             run_stages(chosen, folder, restart_from=restart_from, progress=progress, work=work)
-        return write_results(chosen, folder)
+        report = write_results(chosen, folder)
+        tracked.results(report, report_text(folder, report))
+        return report
 
 
 def read_run(run: str | Path, *, extra_stages: Iterable[AnyStage] = ()) -> Report:

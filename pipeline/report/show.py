@@ -1,5 +1,6 @@
 """What the commands print."""
 
+import io
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -64,13 +65,21 @@ def write_results(config: Config, run: RunDir) -> Report:
     return report
 
 
-def finish_run(config: Config, run: RunDir) -> None:
-    """Measure latency, write the report and the page, print the closing table."""
+def finish_run(config: Config, run: RunDir) -> Report:
+    """Measure latency, write report and page, print the closing table; return the report."""
     report = write_results(config, run)
     console = output_console()
     _print_report(console, run, report)
     _print_path(console, f"run: {run.path}")
     _print_path(console, f"page: {run.path / REPORT_PAGE}")
+    return report
+
+
+def report_text(run: RunDir, report: Report) -> str:
+    """Return the tables of a run as plain text."""
+    text = io.StringIO()
+    _print_report(Console(file=text, soft_wrap=True), run, report)
+    return text.getvalue()
 
 
 def show_report(run: RunDir, overrides: Sequence[str] = (), *, layers: bool = False) -> None:

@@ -67,7 +67,7 @@ def train_model(
             label=name,
             validation=validation,
             teacher=teacher,
-            log=config.log,
+            log=config.metric_files,
             accelerator=context.device,
             devices=config.devices,
             workers=config.data.workers,

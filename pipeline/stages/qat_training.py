@@ -184,7 +184,7 @@ def train_qat(
             best,
             ShowBatches(context.stage, context.work),
         ],
-        log=context.config.log,
+        log=context.config.metric_files,
         accelerator=context.device,
         workers=context.config.data.workers,
     )

@@ -18,7 +18,6 @@ from quantize.count import ASKED_FOR
 from quantize.measurements import Agreement, BudgetStep, QuantizationReport, Sensitivity
 from quantize.sensitivity import measure_sensitivity, steps_to_budget
 from quantize.static import convert_calibrated
-from reid_edge.cli.progress_bars import progress_bars
 
 SCAN_IMAGES = 64
 
@@ -70,13 +69,12 @@ def choose_float_layers(
     ranked: list[str] = []
     if settings.scan or (budget is not None and measure(()).mean_cosine_error > budget):
         images = torch.cat(reference.batches)[:SCAN_IMAGES]
-        with progress_bars() as start:
-            scan = measure_sensitivity(
-                model,
-                calibrated,
-                [images],
-                progress=start("rounding layers one at a time"),
-            )
+        scan = measure_sensitivity(
+            model,
+            calibrated,
+            [images],
+            progress=context.work("quantize: rounding layers one at a time"),
+        )
         ranked = [cost.layer for cost in scan.layers if cost.saved > 0]
     if budget is None:
         return FloatChoice(calibrated, scan)

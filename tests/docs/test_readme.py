@@ -61,23 +61,29 @@ def detections() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield random.integers(0, 256, (90, 80, 3), dtype=np.uint8), boxes
 
 
-def test_every_block_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    tracker, pipeline, int8 = BLOCKS
-    left: dict[str, Any] = {"detections": detections, "small": SMALL}
+def run(code: str, left: dict[str, Any]) -> dict[str, Any]:
+    """Run code; return what it leaves."""
+    exec(compile(code, str(README), "exec"), left)
+    return left
 
-    def run(code: str) -> None:
-        exec(compile(code, str(README), "exec"), left)
 
-    run(tracker.replace("runs/mine/export", "runs/files"))
+def test_a_loop_over_frames(folder: Path) -> None:
+    tracker, _, _ = BLOCKS
+    left = run(tracker.replace("runs/mine/export", "runs/files"), {"detections": detections})
     assert left["known"].shape == (4, DIMENSIONS)
     assert np.allclose(np.linalg.norm(left["known"], axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_run_and_its_int8_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, pipeline, int8 = BLOCKS
     given = 'settings={"data.root": str(folder)}'
     assert given in pipeline
-    run(pipeline.replace(given, f"{given} | small"))
+    run(pipeline.replace(given, f"{given} | small"), {"small": SMALL})
     first, second = map(float, capsys.readouterr().out.split())
     assert 0 <= first <= 1
     assert second == pytest.approx(first, abs=0.05)
     size = "height, width = 256, 128"
     assert size in int8
-    run(int8.replace(size, "height, width = 64, 32"))
+    left = run(int8.replace(size, "height, width = 64, 32"), {})
     assert left["embeddings"].shape == (1, DIMENSIONS)

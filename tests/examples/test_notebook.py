@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "examples" / "images_to_file.ipynb"
-pytestmark = [pytest.mark.medium, pytest.mark.usefixtures("short_networks")]
+pytestmark = pytest.mark.usefixtures("short_networks")
 SMALL = {
     "threads": 1,
     "data.workers": 0,
@@ -24,7 +24,10 @@ SMALL = {
     "prune.tuning.epochs": 0,
     "export.calibration_images": 8,
     # A network that has learnt nothing may change much in int8.
-    "export.parity": {"int8_cosine": -1, "int8_lowest_cosine": -1, "loss": 1, "spread": 0},
+    "export.parity.int8_cosine": -1,
+    "export.parity.int8_lowest_cosine": -1,
+    "export.parity.loss": 1,
+    "export.parity.spread": 0,
     "latency.rounds": 2,
     **{
         f"{training}.{key}": value
@@ -56,6 +59,7 @@ def test_it_is_stored_without_results() -> None:
             assert (cell["outputs"], cell["execution_count"]) == ([], None)
 
 
+@pytest.mark.slow
 def test_it_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,14 +11,15 @@ from prune.layer_widths import layer_widths
 from prune.plans import linear_plan
 from prune.surgery import cut
 from reid_edge.models import build_model
+from tests.networks import SHORT_OSNET_X0_5, SHORT_OSNET_X0_25
 
 pytestmark = pytest.mark.medium
 
 
 def test_the_stages_of_osnet() -> None:
     torch.manual_seed(0)
-    full = build_model("osnet_x0_5").eval()
-    (widths,) = linear_plan(layer_widths(full), layer_widths(build_model("osnet_x0_25")), 1)
+    full = build_model(SHORT_OSNET_X0_5).eval()
+    (widths,) = linear_plan(layer_widths(full), layer_widths(build_model(SHORT_OSNET_X0_25)), 1)
     example = torch.randn(2, 3, 64, 32)
     result = cut(full, widths, example=example, check_input=example)
     hints = hint_channels(result.model, example, result.kept)

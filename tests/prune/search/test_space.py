@@ -15,13 +15,14 @@ from prune.width_options import WidthOptions, width_options
 from reid_edge.core.cost import model_cost
 from reid_edge.core.errors import PruneError
 from reid_edge.models.registry import build_model
+from tests.networks import SHORT_OSNET_X0_5, SHORT_OSNET_X0_25
 
 EXAMPLE, COST_EXAMPLE = torch.zeros(2, 3, 64, 32), torch.zeros(1, 3, 64, 32)
 
 PATTERNS = {
     "conv1": ("conv1.conv",),
-    "conv2": ("conv2.?.conv3.conv", "conv2.?.downsample.conv", "conv2.2.0.conv"),
-    "conv3": ("conv3.?.conv3.conv", "conv3.?.downsample.conv", "conv3.2.0.conv"),
+    "conv2": ("conv2.?.conv3.conv", "conv2.?.downsample.conv", "conv2.?.0.conv"),
+    "conv3": ("conv3.?.conv3.conv", "conv3.?.downsample.conv", "conv3.?.0.conv"),
     "conv4": ("conv4.?.conv3.conv", "conv4.?.downsample.conv"),
     "conv5": ("conv5.conv",),
     "hidden": ("conv[234].?.conv1.conv", "conv[234].?.conv2*", "conv[234].?.gate.*"),
@@ -30,12 +31,12 @@ PATTERNS = {
 
 @pytest.fixture(scope="module")
 def half_free() -> WidthOptions:
-    return width_options(build_model("osnet_x0_5"), EXAMPLE, cost_example=COST_EXAMPLE)
+    return width_options(build_model(SHORT_OSNET_X0_5), EXAMPLE, cost_example=COST_EXAMPLE)
 
 
 @pytest.fixture(scope="module")
 def quarter() -> nn.Module:
-    return build_model("osnet_x0_25")
+    return build_model(SHORT_OSNET_X0_25)
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from reid_edge.models.architecture import CLASSIFIER, Architecture
 from reid_edge.models.checkpoint_info import CheckpointInfo, parse_info
 from reid_edge.models.custom_widths import apply_widths, differing_widths, match_normalisation
 from reid_edge.models.registry import build_model
+from reid_edge.models.shapes import build_shapes
 from reid_edge.models.tensor_checks import find_flaw
 
 
@@ -43,7 +44,7 @@ def describe(
         ModelError: the architecture is not known.
     """
     num_classes, embedding_dim = model.get_submodule(CLASSIFIER).weight.shape  # type: ignore[misc]
-    stock = build_model(architecture, num_classes=num_classes, embedding_dim=embedding_dim)
+    stock = build_shapes(architecture, num_classes=num_classes, embedding_dim=embedding_dim)
     return CheckpointInfo(
         architecture=architecture if isinstance(architecture, str) else architecture.name,
         num_classes=int(num_classes),

@@ -25,17 +25,25 @@ class _SkipInitialisation(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def build_shapes(architecture: str | Architecture) -> nn.Module:
+def build_shapes(
+    architecture: str | Architecture, *, num_classes: int = 1, embedding_dim: int | None = None
+) -> nn.Module:
     """Build an architecture in evaluation mode without initialising its weights.
 
     Their values are whatever the memory holds, and no random number is drawn. This takes a fraction
     of the time of drawing weights. (On the device ``meta`` PyTorch imports its compiler first.)
 
+    Args:
+        architecture: a registered name, or a declaration.
+        num_classes: identities of the classifier.
+        embedding_dim: size of the embedding; None: the architecture's own.
+
     Raises:
         ModelError: the name is not known.
     """
     with _SkipInitialisation():
-        return build_model(architecture).eval()
+        model = build_model(architecture, num_classes=num_classes, embedding_dim=embedding_dim)
+    return model.eval()
 
 
 class _SkipInstanceNorm(TorchFunctionMode):

@@ -13,6 +13,7 @@ from reid_edge.core.errors import ModelError, PipelineError
 from reid_edge.models import ARCHITECTURES, build_model
 from reid_edge.models.checkpoint import describe, load_checkpoint, save_checkpoint
 from reid_edge.models.complexity import measure_complexity
+from reid_edge.models.shapes import build_shapes
 from tests.reid_edge.models.toy_architecture import TOY
 
 
@@ -27,7 +28,7 @@ def registered_toy() -> Iterator[None]:
 def test_a_declaration_agrees_with_the_model(name: str) -> None:
     declared = ARCHITECTURES.load(name)
     assert declared.name == name
-    assert build_model(name).embedding_dim == declared.embedding_dim
+    assert build_shapes(name).embedding_dim == declared.embedding_dim
     for other in (declared.bnneck, declared.stride_2, declared.fastreid):
         assert other is None or ARCHITECTURES.load(other).family == declared.family
 

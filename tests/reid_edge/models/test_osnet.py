@@ -5,6 +5,7 @@ import torch
 
 from reid_edge.core.errors import ModelError
 from reid_edge.models import ARCHITECTURES, build_model
+from reid_edge.models.shapes import build_shapes
 
 # torchreid's names and shapes, one of each kind, for x1.0.
 SHAPES = {
@@ -34,7 +35,7 @@ def test_names_and_shapes() -> None:
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_outputs(name: str) -> None:
-    model = build_model(name, num_classes=6, embedding_dim=32)
+    model = build_shapes(name, num_classes=6, embedding_dim=32)
     images = torch.randn(2, 3, 64, 32)
     logits, embeddings = model.train()(images)
     assert logits.shape == (2, 6)

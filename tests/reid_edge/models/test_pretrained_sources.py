@@ -1,5 +1,6 @@
 """Files of other programs: what is taken from each, and what is said of the rest."""
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -8,12 +9,13 @@ import torchvision
 from torch import Tensor, nn
 
 from reid_edge.core.errors import CheckpointError
-from reid_edge.models import build_model
 from reid_edge.models.pretrained import architecture_from_name, load_pretrained
+from tests.networks import built
 
 State = dict[str, Tensor]
 
 
+@cache
 def torchvision_state(name: str) -> State:
     torch.manual_seed(1)
     return dict(getattr(torchvision.models, name)(weights=None).state_dict())
@@ -42,7 +44,7 @@ def fastreid_state(layer: int | None = None, classes: int = 4) -> State:
 def test_imagenet_weights_are_a_backbone(tmp_path: Path, name: str) -> None:
     state = torchvision_state(name.removesuffix("_bnneck"))
     torch.save(state, tmp_path / "w.pth")
-    model = build_model(name, num_classes=4, embedding_dim=64)
+    model = built(name, num_classes=4, embedding_dim=64)
     report = load_pretrained(model, tmp_path / "w.pth")
     assert report.dropped == ("fc.bias", "fc.weight")
     assert report.incompatibilities == ()
@@ -62,7 +64,7 @@ def test_layumi(tmp_path: Path) -> None:
         "classifier.classifier.0.weight": torch.randn(751, 512),
     }
     torch.save(state, tmp_path / "net_last.pth")
-    model = build_model("resnet50", num_classes=751)
+    model = built("resnet50", num_classes=751)
     report = load_pretrained(model, tmp_path / "net_last.pth")
     assert report.dropped == (
         "classifier.add_block.0.bias", "classifier.add_block.0.weight",
@@ -83,7 +85,7 @@ def test_fastreid_with_its_neck(tmp_path: Path, prefix: str) -> None:
     state = fastreid_state()
     content = {"model": {prefix + name: value for name, value in state.items()}, "iteration": 1}
     torch.save(content, tmp_path / "model_best.pth")
-    model = build_model("resnet50_bnneck", num_classes=4)
+    model = built("resnet50_bnneck", num_classes=4)
     report = load_pretrained(model, tmp_path / "model_best.pth")
     assert (report.dropped, report.missing) == (("pixel_mean", "pixel_std"), ())
     own = model.state_dict()
@@ -94,7 +96,7 @@ def test_fastreid_with_its_neck(tmp_path: Path, prefix: str) -> None:
 def test_fastreid_with_a_reduction(tmp_path: Path) -> None:
     state = fastreid_state(layer=64)
     torch.save({"model": state}, tmp_path / "model_best.pth")
-    model = build_model("resnet50_bnneck", num_classes=9, embedding_dim=64)
+    model = built("resnet50_bnneck", num_classes=9, embedding_dim=64)
     report = load_pretrained(model, tmp_path / "model_best.pth")
     assert report.missing == ("classifier.weight",)
     weight = model.state_dict()["embedding.0.weight"]
@@ -103,7 +105,7 @@ def test_fastreid_with_a_reduction(tmp_path: Path) -> None:
 
 def test_fastreid_without_a_neck_here(tmp_path: Path) -> None:
     torch.save({"model": fastreid_state()}, tmp_path / "model_best.pth")
-    report = load_pretrained(build_model("resnet50", num_classes=4), tmp_path / "model_best.pth")
+    report = load_pretrained(built("resnet50", num_classes=4), tmp_path / "model_best.pth")
     assert "bottleneck.weight" in report.dropped
     assert [incompatibility.partition(" ")[0] for incompatibility in report.incompatibilities] == [
         "'bottleneck.bias'", "FastReID's",
@@ -112,25 +114,25 @@ def test_fastreid_without_a_neck_here(tmp_path: Path) -> None:
 
 
 def test_fastreid_osnet_has_no_embedding_layer(tmp_path: Path) -> None:
-    own = build_model("osnet_x0_25").state_dict()
+    own = built("osnet_x0_25").state_dict()
     state = {f"backbone.{name}": value for name, value in own.items()
              if not name.startswith(("fc.", "classifier."))}  # fmt: skip
     torch.save({"model": state}, tmp_path / "w.pth")
-    report = load_pretrained(build_model("osnet_x0_25"), tmp_path / "w.pth")
+    report = load_pretrained(built("osnet_x0_25"), tmp_path / "w.pth")
     assert {name.split(".")[0] for name in report.missing} == {"classifier", "fc"}
 
 
 def test_a_head_in_part_is_refused(tmp_path: Path) -> None:
-    state = build_model("resnet18_bnneck").state_dict()
+    state = built("resnet18_bnneck").state_dict()
     del state["bottleneck.running_mean"]
     torch.save(state, tmp_path / "w.pth")
     with pytest.raises(CheckpointError, match=r"'bottleneck.running_mean' of the model is not in"):
-        load_pretrained(build_model("resnet18_bnneck"), tmp_path / "w.pth")
+        load_pretrained(built("resnet18_bnneck"), tmp_path / "w.pth")
 
 
 def test_an_embedding_layer_of_another_size_is_refused(tmp_path: Path) -> None:
-    torch.save(build_model("resnet18", embedding_dim=64).state_dict(), tmp_path / "w.pth")
-    model = build_model("resnet18", embedding_dim=32)
+    torch.save(built("resnet18", embedding_dim=64).state_dict(), tmp_path / "w.pth")
+    model = built("resnet18", embedding_dim=32)
     with pytest.raises(CheckpointError, match=r"'embedding.0.weight' has shape \(64, 512\)"):
         load_pretrained(model, tmp_path / "w.pth")
 
@@ -140,14 +142,14 @@ def test_another_backbone_is_refused(tmp_path: Path) -> None:
     state["backbone.layer1.0.bn1.IN.weight"] = state.pop("backbone.layer1.0.bn1.weight")
     torch.save({"model": state}, tmp_path / "w.pth")
     with pytest.raises(CheckpointError, match=r"'layer1.0.bn1.IN.weight' is in the file but not"):
-        load_pretrained(build_model("resnet50_bnneck"), tmp_path / "w.pth")
+        load_pretrained(built("resnet50_bnneck"), tmp_path / "w.pth")
 
 
 def test_two_tensors_of_one_name_are_refused(tmp_path: Path) -> None:
     state = {"conv1.weight": torch.zeros(1), "model.conv1.weight": torch.zeros(1)}
     torch.save(state, tmp_path / "w.pth")
     with pytest.raises(CheckpointError, match=r"holds 'conv1.weight' twice"):
-        load_pretrained(build_model("resnet18"), tmp_path / "w.pth")
+        load_pretrained(built("resnet18"), tmp_path / "w.pth")
 
 
 @pytest.mark.parametrize(

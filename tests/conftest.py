@@ -15,8 +15,7 @@ from reid_edge.data.synthetic import (
     write_synthetic_market1501,
     write_synthetic_mot,
 )
-from reid_edge.models.registry import build_model
-from tests.networks import small_networks
+from tests.networks import built, small_networks
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -101,7 +100,7 @@ def fastreid_file() -> Callable[..., Path]:
             f"heads.bottleneck.0.{name.removeprefix('bottleneck.')}"
             if name.startswith("bottleneck.")
             else f"backbone.{name}": value
-            for name, value in build_model("resnet18_fastreid").state_dict().items()
+            for name, value in built("resnet18_fastreid").state_dict().items()
             if not name.startswith("classifier.")
         }
         torch.save({"model": {**state, **tensors}}, path)

@@ -11,8 +11,8 @@ from torch import Tensor
 from pipeline.stages.train import TrainStage
 from pipeline.start_weights import load_start, log_start
 from reid_edge.core.errors import CheckpointError
-from reid_edge.models import build_model
 from reid_edge.models.checkpoint import describe, save_checkpoint
+from tests.networks import built
 
 State = dict[str, Tensor]
 HALVES = torch.full((1, 3, 1, 1), 127.5)
@@ -20,12 +20,12 @@ HALVES = torch.full((1, 3, 1, 1), 127.5)
 
 def torchreids(path: Path) -> Path:
     """torchreid's plain ResNet-18, whose pooled features are the embedding."""
-    torch.save({"state_dict": build_model("resnet18_last_stride_2").state_dict()}, path)
+    torch.save({"state_dict": built("resnet18_last_stride_2").state_dict()}, path)
     return path
 
 
 def layumis(path: Path) -> Path:
-    state = {f"model.{n}": t for n, t in build_model("resnet18_last_stride_2").state_dict().items()}
+    state = {f"model.{n}": t for n, t in built("resnet18_last_stride_2").state_dict().items()}
     block = {"classifier.add_block.0.weight": torch.randn(64, 512)}
     torch.save({n: t for n, t in state.items() if "classifier" not in n} | block, path)
     return path
@@ -44,7 +44,7 @@ def start(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> 
     def load(
         architecture: str, path: Path, epochs: int, embedding_dim: int | None = None
     ) -> list[str]:
-        model = build_model(architecture, num_classes=3, embedding_dim=embedding_dim)
+        model = built(architecture, num_classes=3, embedding_dim=embedding_dim)
         caplog.clear()
         with caplog.at_level(logging.INFO, "pipeline.start_weights"):
             log_start(load_start(model, TrainStage(epochs=epochs, pretrained=path)))
@@ -120,12 +120,12 @@ def test_an_embedding_that_is_not_built(tmp_path: Path, start: Start, refused: R
     line = refused("resnet18_last_stride_2", path)
     assert "'classifier.add_block.0.weight' is part of the embedding there and is not bu" in line
     assert len(start("resnet18_last_stride_2", path, 1)) == 1
-    torch.save(build_model("resnet18_bnneck").state_dict(), path)
+    torch.save(built("resnet18_bnneck").state_dict(), path)
     assert "'bottleneck.bias' is part of the embedding there" in refused("resnet18", path)
 
 
 def test_our_own_of_another_stride(tmp_path: Path, start: Start, refused: Refused) -> None:
-    model, path = build_model("resnet18"), tmp_path / "checkpoint.pt"
+    model, path = built("resnet18"), tmp_path / "checkpoint.pt"
     save_checkpoint(path, model, describe(model, "resnet18", input_size=(64, 32)))
     line = refused("resnet18_last_stride_2", path)
     assert (
@@ -136,7 +136,7 @@ def test_our_own_of_another_stride(tmp_path: Path, start: Start, refused: Refuse
 
 
 def test_random_weights_are_named(caplog: pytest.LogCaptureFixture) -> None:
-    assert load_start(build_model("osnet_x0_25"), TrainStage(epochs=0)) is None
+    assert load_start(built("osnet_x0_25"), TrainStage(epochs=0)) is None
     with caplog.at_level(logging.INFO, "pipeline.start_weights"):
         log_start(None)
     assert [record.message for record in caplog.records] == [

@@ -5,7 +5,7 @@ from torchvision.models import mobilenet_v2
 from prune.costs import CostModel, output_layers
 from prune.layer_widths import layer_widths
 from reid_edge.core.cost import model_cost
-from reid_edge.models.registry import build_model
+from reid_edge.models.shapes import build_shapes
 
 EXAMPLE = torch.zeros(1, 3, 64, 32)
 
@@ -22,8 +22,8 @@ EXAMPLE = torch.zeros(1, 3, 64, 32)
     ],
 )
 def test_costs_are_those_of_the_built_model(source: str, target: str) -> None:
-    narrow = build_model(target, num_classes=5)
-    costs = CostModel(build_model(source, num_classes=5).eval(), EXAMPLE)
+    narrow = build_shapes(target, num_classes=5)
+    costs = CostModel(build_shapes(source, num_classes=5).eval(), EXAMPLE)
     assert costs.cost(layer_widths(narrow)) == model_cost(narrow, EXAMPLE)
 
 
@@ -38,4 +38,4 @@ def test_costs_of_a_network_that_is_not_of_this_project() -> None:
 
 
 def test_the_embedding_is_the_output() -> None:
-    assert output_layers(build_model("osnet_x0_25", num_classes=5).eval()) == {"fc.0"}
+    assert output_layers(build_shapes("osnet_x0_25", num_classes=5).eval()) == {"fc.0"}

@@ -26,7 +26,7 @@ from reid_edge.inference.embedder import embed_files, load_embedder
 from reid_edge.inference.features import on_arrays
 from reid_edge.models.checkpoint import load_checkpoint, read_torch_file
 from reid_edge.models.pretrained import load_pretrained
-from reid_edge.models.registry import build_model
+from tests.networks import built
 
 pytestmark = pytest.mark.medium
 
@@ -159,14 +159,14 @@ def test_random_embedding_layer_is_refused(checkpoint_file: Path, tmp_path: Path
 
 def test_plain_resnets_last_stride_has_to_be_said(tmp_path: Path) -> None:
     path = tmp_path / "resnet18_market.pth.tar-60"
-    torch.save({"state_dict": build_model("resnet18_last_stride_2").state_dict()}, path)
+    torch.save({"state_dict": built("resnet18_last_stride_2").state_dict()}, path)
     with pytest.raises(
         CheckpointError,
         match=r"last stride of its resnet18, .* give --architecture resnet18 \(stride 1\) or "
         r"resnet18_last_stride_2 \(torchreid's\)",
     ):
         load_embedder(path)
-    torch.save(build_model("resnet18_bnneck").state_dict(), tmp_path / "resnet18_own.pt")
+    torch.save(built("resnet18_bnneck").state_dict(), tmp_path / "resnet18_own.pt")
     with pytest.raises(CheckpointError, match=r"a BNNeck, .* give --architecture resnet18_bnneck"):
         load_embedder(tmp_path / "resnet18_own.pt")
     images = torch.rand(1, 3, 64, 32).numpy()
@@ -211,7 +211,7 @@ def test_fastreids_first_pooling(
     images = torch.randn(2, 3, *size)
     expected = theirs(images.contiguous(memory_format=torch.channels_last))
     assert np.allclose(embedder.embed(images.numpy()), expected, rtol=1e-4, atol=1e-4)
-    padded = build_model("resnet18_bnneck").eval()
+    padded = built("resnet18_bnneck").eval()
     load_pretrained(padded, path)
     assert not torch.allclose(padded(images), expected, atol=0.1)
 
@@ -223,7 +223,7 @@ def test_fastreids_file_as_another_resnet(
     for name in ("resnet18_bnneck", "resnet18"):
         with pytest.raises(CheckpointError, match=r"padding; give --architecture resnet18_fastr"):
             load_embedder(path, architecture=name)
-    torch.save(build_model("resnet18_bnneck").state_dict(), tmp_path / "own.pth")
+    torch.save(built("resnet18_bnneck").state_dict(), tmp_path / "own.pth")
     with pytest.raises(CheckpointError, match=r"own\.pth: it is not FastReID's, whose first pool"):
         load_embedder(tmp_path / "own.pth", architecture="resnet18_fastreid")
 
@@ -264,7 +264,7 @@ def test_an_embedding_layer_that_is_not_built_is_refused(tmp_path: Path, layer: 
     path, name = tmp_path / "net_last.pth", "resnet18_last_stride_2"
     backbone = {
         f"model.{name}": value
-        for name, value in build_model(name).state_dict().items()
+        for name, value in built(name).state_dict().items()
         if not name.startswith("classifier.")
     }
     # What torchvision's ResNet has behind its features is in layumi's files, and of no use there.

@@ -127,14 +127,14 @@ def test_all_of_them_in_one_run(at_names: Path, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def stage_config(tiny_market: Path, tmp_path: Path) -> Path:
+def stage_config(short_networks: None, tiny_market: Path, tmp_path: Path) -> Path:
     """A configuration of a run with the stage of the example."""
     path = tmp_path / "config.yaml"
     path.write_text(
         "stages: [train, small_weights]\n"
         "threads: 1\n"
         f"data: {{root: {tiny_market}, height: 32, width: 16, workers: 0}}\n"
-        "model: {architecture: osnet_x0_25, embedding_dim: 16}\n"
+        "model: {architecture: small_net, embedding_dim: 16}\n"
         "train: {epochs: 0}\n"
         "small_weights: {below: 0.01}\n"
     )

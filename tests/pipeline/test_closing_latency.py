@@ -14,7 +14,7 @@ from reid_edge.models import build_model
 from reid_edge.models.checkpoint import describe, save_checkpoint
 from tests.pipeline.records import make_model, make_record
 
-pytestmark = pytest.mark.medium
+pytestmark = [pytest.mark.medium, pytest.mark.usefixtures("short_networks")]
 
 Config = config_class()
 
@@ -36,8 +36,8 @@ def run(tmp_path: Path) -> RunDir:
     """A run whose only stage made a model, timed already."""
     folder = RunDir(tmp_path)
     folder.stage_dir("train").mkdir()
-    model = build_model("osnet_x0_25", num_classes=2).eval()
-    about = describe(model, "osnet_x0_25", input_size=(32, 16))
+    model = build_model("small_net", num_classes=2).eval()
+    about = describe(model, "small_net", input_size=(32, 16))
     save_checkpoint(tmp_path / "train" / "checkpoint.pt", model, about)
     folder.finish(make_record("train", input_size=(32, 16), result=result_with("train")))
     measure_run(CONFIG, folder)

@@ -20,8 +20,8 @@ def test_a_stage_ends_with_its_best_epoch_and_leaves_the_last(
     folder = tmp_path / "run"
     code, _, error = command(
         "--run", str(folder), "--stages", "train", "data.validation_share=0.25",
-        "train.identities_per_batch=2", "train.patience=1", "model.architecture=osnet_x0_25",
-        "prune.target=osnet_x0_25",
+        "train.identities_per_batch=2", "train.patience=1", "model.architecture=small_net",
+        "prune.target=small_net",
     )  # fmt: skip
     assert code == 0, error
     assert error.count("on the validation identities") == 2

@@ -34,7 +34,7 @@ CONFIG = """
 name: files
 threads: 1
 data: {{root: {root}, height: 64, width: 32, workers: 0}}
-model: {{architecture: short_osnet_x0_25, embedding_dim: 32}}
+model: {{architecture: small_net, embedding_dim: 32}}
 train: {{epochs: 1, identities_per_batch: 4, images_per_identity: 3}}
 quantize: {{calibration_images: 8, observer: minmax}}
 export:
@@ -84,7 +84,7 @@ def test_metadata_and_thresholds(run: Path) -> None:
     thresholds = {row["name"]: row["threshold"] for row in rows}
     metadata = read_onnx_metadata(run / "export" / "float.onnx")
     assert metadata["parent_hash"] == hash_file(run / "train" / "checkpoint.pt")
-    assert metadata["architecture"] == "short_osnet_x0_25"
+    assert metadata["architecture"] == "small_net"
     assert json.loads(metadata["threshold"]) == pytest.approx(thresholds["float.onnx"], abs=1e-4)
     assert load_torchscript(run / "export" / "float.pt")[1].threshold == json.loads(
         metadata["threshold"]
@@ -194,12 +194,12 @@ def _of_another_model(source: ExportSource, path: Path) -> None:
 
 
 def _constant(source: ExportSource, path: Path) -> None:
-    torch.nn.init.zeros_(source.model.get_submodule("fc.0").weight)  # type: ignore[arg-type]
+    torch.nn.init.zeros_(source.model.get_submodule("embedding.0").weight)  # type: ignore[arg-type]
     save_onnx(source.model, source.example, path, source.metadata.to_strings())
 
 
 def _nearly_constant(source: ExportSource, path: Path) -> None:
-    source.model.get_submodule("fc.0").weight.data.mul_(0.05)  # type: ignore[operator, union-attr]
+    source.model.get_submodule("embedding.0").weight.data.mul_(0.05)  # type: ignore[operator, union-attr]
     save_onnx(source.model, source.example, path, source.metadata.to_strings())
 
 
@@ -237,9 +237,7 @@ def test_what_other_programs_cannot_build_is_refused_at_once(
     share_models(run, tmp_path)
     assert main(["--run", str(tmp_path), "--stages", "export", "export.files=[boxmot]"]) == 2
     error = capsys.readouterr().err
-    assert (
-        "export.files: torchreid and BoxMOT do not build short_osnet_x0_25 with 32 dimen" in error
-    )
+    assert "export.files: torchreid and BoxMOT do not build small_net with 32 dimen" in error
     assert not (tmp_path / "export").exists()
 
 

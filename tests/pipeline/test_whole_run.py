@@ -58,10 +58,12 @@ def make_run(folder: Path, images: Path, architecture: str, target: str, iterati
 
 
 @pytest.fixture(scope="module")
-def finished(tiny_market: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(
+    short_networks: None, tiny_market: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """The folder of a finished run, which tests leave as it is."""
     folder = tmp_path_factory.mktemp("whole")
-    return make_run(folder, tiny_market, "osnet_x0_5", "osnet_x0_25", iterations=2)
+    return make_run(folder, tiny_market, "short_osnet_x0_5", "short_osnet_x0_25", iterations=2)
 
 
 @pytest.fixture(scope="module")
@@ -84,17 +86,17 @@ def records(run: Path) -> dict[str, dict[str, object]]:
 
 def test_the_last_model_is_a_stock_one(finished: Path) -> None:
     model, info = load_checkpoint(finished / "finetune" / "checkpoint.pt")
-    assert info.architecture == "osnet_x0_25"
+    assert info.architecture == "short_osnet_x0_25"
     assert info.widths == {}
     assert layer_widths(model) == layer_widths(
-        build_model("osnet_x0_25", num_classes=8, embedding_dim=32)
+        build_model("short_osnet_x0_25", num_classes=8, embedding_dim=32)
     )
     assert info.parent_hash == hash_file(finished / "prune" / "checkpoint.pt")
 
 
 def test_a_checkpoint_between_iterations_has_widths_of_its_own(finished: Path) -> None:
     model, info = load_checkpoint(finished / "prune" / "iteration_1" / "checkpoint.pt")
-    assert info.architecture == "osnet_x0_5"
+    assert info.architecture == "short_osnet_x0_5"
     assert info.widths["conv1.conv"] == [3, 24]
     assert layer_widths(model)["conv5.conv"] == 192
 
@@ -110,11 +112,11 @@ def test_the_int8_file_runs_and_says_what_it_is(finished: Path) -> None:
     assert calibration["images"] == len(calibration["files"]) == 8
     assert metadata.calibration_digest == report["calibration_digest"] == calibration["digest"]
     report = report["report"]
-    assert report["convolutions"] == 151
+    assert report["convolutions"] == 79
     assert (
         report["int8_convolutions"]
         + len([layer for layer in report["left_in_float"] if layer["kind"] == "Conv2d"])
-        == 151
+        == 79
     )
 
 
@@ -140,7 +142,7 @@ def test_the_report_of_an_iteration(finished: Path) -> None:
             "after_tuning",
         ]  # fmt: skip
         assert report["masked_compact_difference"] <= 1e-4
-        assert len(report["layers"]) == 152
+        assert len(report["layers"]) == 80
         for layer in report["layers"]:
             assert layer["channels_kept"] == layer["channels_planned"] <= layer["channels_before"]
     assert report["parameters_after"] == sum(
@@ -157,7 +159,7 @@ def test_the_report_command(finished: Path, capsys: pytest.CaptureFixture[str]) 
     text = capsys.readouterr().out
     assert "Iteration 1 of 2" in text
     assert "Iteration 2 of 2" in text
-    assert "conv4.1.conv2d.3.conv2" not in text
+    assert "conv4.0.conv2d.3.conv2" not in text
     assert "Run whole" in text
     assert "cosine distance" in text
     assert main(["--run", str(finished), "--report", "evaluation.distance=euclidean"]) == 0
@@ -166,12 +168,12 @@ def test_the_report_command(finished: Path, capsys: pytest.CaptureFixture[str]) 
     # Another view changes nothing in the run.
     assert "stale" not in text
     assert main(["--run", str(finished), "--report", "--layers"]) == 0
-    assert capsys.readouterr().out.count("conv4.1.conv2d.3.conv2") == 2
+    assert capsys.readouterr().out.count("conv4.0.conv2d.3.conv2") == 2
 
 
 def test_the_page_holds_every_layer_of_every_iteration(finished: Path) -> None:
     page = (finished / "report.html").read_text()
-    assert page.count("<td>conv4.1.conv2d.3.conv2</td>") == 2
+    assert page.count("<td>conv4.0.conv2d.3.conv2</td>") == 2
     assert not re.search(r"(src|href)=(?!\"#)", page)  # it needs nothing but itself
     assert "url(" not in page.replace("url(data:image/jpeg;base64,", "")
     assert "@import" not in page
@@ -187,8 +189,8 @@ def test_the_page_has_every_section_and_is_well_formed(finished: Path) -> None:
         *page.ids
     }
     assert not page.reloads
-    assert "OSNet x0.5" in page.text
-    assert "OSNet x0.25 int8" in page.text
+    assert "short_osnet_x0_5" in page.text
+    assert "short_osnet_x0_25 int8" in page.text
     assert "times smaller" in page.text
     assert "reid_edge.Embedder('" in page.text
     assert "prune.reconstruction_images" in page.text

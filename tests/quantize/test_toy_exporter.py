@@ -17,13 +17,13 @@ from reid_edge.core.errors import CheckpointError, QuantizeError
 from reid_edge.inference.embedder import load_embedder
 from tests.quantize import toy_format
 
-pytestmark = pytest.mark.medium
+pytestmark = [pytest.mark.medium, pytest.mark.usefixtures("short_networks")]
 
 CONFIG = """
 name: toy
 threads: 1
 data: {{root: {root}, height: 64, width: 32, workers: 0}}
-model: {{architecture: osnet_x0_25, embedding_dim: 32}}
+model: {{architecture: small_net, embedding_dim: 32}}
 train: {{epochs: 0}}
 export: {{files: [toy], options: {{toy: {{factor: 2}}}}}}
 benchmark: {{rounds: 2, batches: [1], threads: [1]}}
@@ -91,7 +91,7 @@ def test_a_run_exports_and_times_it(
     assert (row["name"], row["exporter"], row["problems"]) == ("model.toy", "toy", [])
     assert row["parity"]["lowest_cosine"] > 0.9999
     metadata = load_model_file(tmp_path / "run" / "export" / "model.toy").metadata
-    assert (metadata.architecture, metadata.notes) == ("osnet_x0_25", {"factor": "2.0"})
+    assert (metadata.architecture, metadata.notes) == ("small_net", {"factor": "2.0"})
     rows = json.loads((tmp_path / "run" / "benchmark" / "benchmark.json").read_text())["rows"]
     assert (rows[1]["name"], rows[1]["meant_for"]) == ("export/model.toy", "toys")
     capsys.readouterr()

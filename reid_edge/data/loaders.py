@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from reid_edge.data.augmentation import AugmentationSettings
 from reid_edge.data.decoding import IMAGENET_MEAN, IMAGENET_STD, load_image
+from reid_edge.data.sampling import EpochSampler
 from reid_edge.data.schema import Sample, relabel
 from reid_edge.data.transforms import TrainTransform, normalise
 from reid_edge.data.worker_limits import make_loader
@@ -81,9 +82,6 @@ def training_loader(
     Raises:
         TrainingError: the training set is too small for the batch.
     """
-    # It imports SciPy and scikit-learn, which takes seconds and which evaluation does not need.
-    from reid_edge.data.sampling import EpochSampler
-
     sampler = EpochSampler(
         relabel(images),
         identities_per_batch=identities_per_batch,

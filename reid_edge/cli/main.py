@@ -47,6 +47,10 @@ OTHER_COMMANDS = {
         "pipeline.search.search_command",
         "search the widths of a compact model under a limit of operations",
     ),
+    "sweep": (
+        "pipeline.sweep.sweep_command",
+        "run a configuration several times with other settings, on one machine or many",
+    ),
 }
 
 

@@ -18,6 +18,9 @@ SECONDS_BETWEEN_LINES = 30.0
 
 logger = logging.getLogger(__name__)
 
+# Steps in which a bar grows.
+STEPS = 1000
+
 
 @contextmanager
 def progress_bars(
@@ -93,16 +96,20 @@ def _bars(console: Console, headline: Callable[[], str] | None) -> Iterator[Star
     ) -> Progress:
         del lines
         task: TaskID | None = None
+        shown = 0
 
         def report(done: int, total: int) -> None:
-            nonlocal task
+            nonlocal task, shown
             # Not shown before it is first heard of: not every piece of work is needed.
             if done < total:
-                shown = count(done, total)
+                # An update takes some ten microseconds, more than much of what is counted.
+                if task is not None and 0 <= done - shown < total // STEPS:
+                    return
+                shown, text = done, count(done, total)
                 if task is None:
-                    task = bars.add_task(title, completed=done, total=total, count=shown)
+                    task = bars.add_task(title, completed=done, total=total, count=text)
                 else:
-                    bars.update(task, completed=done, total=total, count=shown)
+                    bars.update(task, completed=done, total=total, count=text)
             elif task is not None:
                 bars.remove_task(task)
                 task = None

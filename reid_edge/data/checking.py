@@ -1,9 +1,7 @@
 """Checking a data set: what is in it, and what would go wrong with it."""
 
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 
 from reid_edge.core.errors import DataError
@@ -15,17 +13,19 @@ from reid_edge.data.check_report import (
     UnmatchedQuery,
     UnreadableImage,
 )
-from reid_edge.data.decoding import read_image
+from reid_edge.data.decoding import check_image
+from reid_edge.data.paths import path_order
 from reid_edge.data.schema import ReidData, count_persons
+from reid_edge.data.thread_map import map_in_threads
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Looked:
     """What reading one image showed: size (width, height) and hash, or why it cannot be read."""
 
     path: Path
     size: tuple[int, int] = (0, 0)
-    digest: str = ""
+    digest: bytes = b""
     reason: str = ""
 
 
@@ -51,10 +51,10 @@ def check_data(data: ReidData, progress: Progress | None = None) -> DataReport:
         for _, images in splits
     ]
     # By content, the first training image that has it.
-    learned: dict[str, Path] = {}
+    learned: dict[bytes, Path] = {}
     for image in data.train:
         learned.setdefault(looked[image.path].digest, image.path)
-    tested = sorted({image.path for image in (*data.query, *data.gallery)})
+    tested = sorted({image.path for image in (*data.query, *data.gallery)}, key=path_order)
     return DataReport(
         root=data.root,
         splits=tuple(
@@ -95,21 +95,20 @@ def _look_at_all(data: ReidData, progress: Progress | None) -> dict[Path, Looked
 
     def look(path: Path) -> Looked:
         try:
-            size = read_image(path).size
-            return Looked(path, size, sha256(path.read_bytes()).hexdigest())
+            found = check_image(path)
+            return Looked(path, found.size, found.digest)
         except DataError as error:
             return Looked(path, reason=str(error).removeprefix(f"{path}: "))
         except OSError as error:
             return Looked(path, reason=" ".join(str(error).split()))
 
     # An image may be in two splits, as in CUHK03's classic protocol.
-    paths = sorted({image.path for image in data.images()})
+    paths = sorted({image.path for image in data.images()}, key=path_order)
     looked = {}
-    with ThreadPoolExecutor() as pool:
-        for done, found in enumerate(pool.map(look, paths), start=1):
-            looked[found.path] = found
-            if progress is not None:
-                progress(done, len(paths))
+    for done, found in enumerate(map_in_threads(look, paths), start=1):
+        looked[found.path] = found
+        if progress is not None:
+            progress(done, len(paths))
     return looked
 
 

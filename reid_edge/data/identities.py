@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from reid_edge.core.errors import DataError
-from reid_edge.data.schema import ReidData, Sample, relabel
+from reid_edge.data.paths import path_order
+from reid_edge.data.schema import ReidData, Sample, relabel, sort_images
 
 
 def stand_in_cameras(images: Iterable[tuple[int, Path]]) -> dict[Path, int]:
@@ -31,7 +32,7 @@ def stand_in_cameras(images: Iterable[tuple[int, Path]]) -> dict[Path, int]:
     return {
         path: camera
         for paths in by_person.values()
-        for camera, path in enumerate(sorted(paths), start=1)
+        for camera, path in enumerate(sorted(paths, key=path_order), start=1)
     }
 
 
@@ -110,7 +111,7 @@ def split_by_identity(data: ReidData, share: float, seed: int) -> ReidData:
     if not 0 < share < 1:
         raise DataError(f"the share of identities must be between 0 and 1, not {share}")
     by_person: dict[int, list[Sample]] = {}
-    for image in sorted(data.train):
+    for image in sort_images(data.train):
         by_person.setdefault(image.person, []).append(image)
     persons = sorted(by_person)
     if len(persons) < 2:
@@ -149,5 +150,5 @@ def split_by_identity(data: ReidData, share: float, seed: int) -> ReidData:
         data,
         train=tuple(image for image in data.train if image.person not in chosen),
         query=tuple(sorted(query)),
-        gallery=tuple(sorted(image for image in apart if image not in queries)),
+        gallery=tuple(sort_images(image for image in apart if image not in queries)),
     )

@@ -1,14 +1,15 @@
 """Reading every image once before a run: is it whole, and what is the hash of the data set?"""
 
 import json
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
 from reid_edge.core.errors import DataError
 from reid_edge.core.progress import Progress
-from reid_edge.data.decoding import load_image
+from reid_edge.data.decoding import check_image
 from reid_edge.data.schema import ReidData
+from reid_edge.data.thread_map import map_in_threads
 
 
 def inspect_data(
@@ -33,22 +34,38 @@ def inspect_data(
     images = data.images()
     known = known or {}
     digests: dict[str, str] = {}
-    content: dict[Path, str] = {}
-    with ThreadPoolExecutor() as pool:
-        found = pool.map(lambda image: _inspect(image.path, known), images)
-        for done, (image, (stamp, digest)) in enumerate(zip(images, found, strict=True), start=1):
-            digests[stamp] = content[image.path] = digest
-            if progress is not None:
-                progress(done, len(images))
-    table: list[object] = [
-        [[image.path.name, image.person, image.camera, content[image.path]] for image in split]
-        for split in (data.train, data.query, data.gallery)
-    ]
+    in_order: list[str] = []
+    for stamp, digest in map_in_threads(lambda image: _inspect(image.path, known), images):
+        digests[stamp] = digest
+        in_order.append(digest)
+        if progress is not None:
+            progress(len(in_order), len(images))
+    return _hash_of(data, in_order), digests
+
+
+def _hash_of(data: ReidData, digests: Sequence[str]) -> str:
+    """Hash names and labels with the contents, which are in the order of ``data.images()``.
+
+    It is the hash of one JSON list, row by row: the text of a million images is not in memory.
+    """
+    total, following = sha256(), iter(digests)
+    splits = (("[[", data.train), (", [", data.query), (", [", data.gallery))
+    for start, split in splits:
+        total.update(start.encode())
+        separator = ""
+        for image in split:
+            row = [image.path.name, image.person, image.camera, next(following)]
+            total.update((separator + json.dumps(row)).encode())
+            separator = ", "
+        total.update(b"]")
     if data.protocol != "market1501" or not data.has_cameras:
-        table.append([data.protocol, data.has_cameras])  # the same images, evaluated otherwise
+        # the same images, evaluated otherwise
+        total.update((", " + json.dumps([data.protocol, data.has_cameras])).encode())
     if data.labels != "persons":
-        table.append([data.labels, [image.frame for image in images]])
-    return sha256(json.dumps(table).encode()).hexdigest(), digests
+        frames = [image.frame for image in data.images()]
+        total.update((", " + json.dumps([data.labels, frames])).encode())
+    total.update(b"]")
+    return total.hexdigest()
 
 
 def _inspect(path: Path, known: dict[str, str]) -> tuple[str, str]:
@@ -58,7 +75,5 @@ def _inspect(path: Path, known: dict[str, str]) -> tuple[str, str]:
     except OSError as error:
         raise DataError(f"{path}: no such image") from error
     stamp = f"{path}\t{status.st_size}\t{status.st_mtime_ns}"
-    if stamp in known:
-        return stamp, known[stamp]
-    load_image(path, 8, 8)
-    return stamp, sha256(path.read_bytes()).hexdigest()
+    digest = known.get(stamp)
+    return stamp, check_image(path).digest.hex() if digest is None else digest

@@ -84,6 +84,51 @@ def image_inside(root: Path, text: str, where: str) -> Path:
     return path
 
 
+class ImageFinder:
+    """Finds the images that a data file names, as `image_inside` does, with one look at each.
+
+    A folder is resolved once for all images in it.
+
+    Args:
+        root: the folder of the data set, already resolved.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        # By folder as it is written, "a/b/" say: the folder, and where it is without links.
+        self._folders: dict[str, tuple[Path, str] | None] = {}
+
+    def find(self, text: str, where: str) -> Path:
+        """Return what `image_inside` returns, and raise what it raises."""
+        cut = text.replace("\\", "/").rfind("/") + 1
+        written, name = text[:cut], text[cut:]
+        if written not in self._folders:
+            self._folders[written] = self._resolve(written, where)
+        folder = self._folders[written]
+        if folder is not None and name not in ("", ".", "..") and not _DRIVE.match(name):
+            path, real = folder
+            try:
+                if stat.S_ISREG(os.lstat(f"{real}{os.sep}{name}").st_mode):
+                    return path / name
+            except (OSError, ValueError):
+                pass  # below it is said what is wrong
+        return image_inside(self._root, text, where)
+
+    def _resolve(self, written: str, where: str) -> tuple[Path, str] | None:
+        """Return a folder and the same without links; None if it leads out or is not there."""
+        try:
+            path = self._root / relative_path(written, where) if written else self._root
+            real = path.resolve(strict=True)
+        except (DataError, OSError, RuntimeError, ValueError):
+            return None
+        return (path, str(real)) if real.is_relative_to(self._root) else None
+
+
+def path_order(path: Path) -> str:
+    """Return what sorts paths as they sort themselves, folder by folder, in less time."""
+    return os.path.normcase(path).replace(os.sep, "\0")
+
+
 def expand_home(path: Path) -> Path:
     """Expand a leading ``~`` or ``~user``.
 
@@ -194,8 +239,9 @@ def _is_data(name: str) -> bool:
 def list_images(folder: Path, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> list[Path]:
     """List a folder's images by name, without hidden files."""
     known = tuple(suffixes)
-    return sorted(
+    found = (
         path
         for path in folder.iterdir()
         if path.suffix.lower() in known and not path.name.startswith(".")
     )
+    return sorted(found, key=path_order)

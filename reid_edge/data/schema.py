@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from reid_edge.core.errors import DataError
+from reid_edge.data.paths import path_order
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,7 +22,7 @@ Labels = Literal["persons", "tracks", "none"]
 NO_CAMERAS = "no cameras: images of the same camera are not dropped"
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, order=True, slots=True)
 class Sample:
     """One image of one person.
 
@@ -37,6 +38,14 @@ class Sample:
     person: int
     camera: int
     frame: int | None = None
+
+
+def sort_images(images: Iterable[Sample]) -> list[Sample]:
+    """Sort images as `sorted` does, in less time."""
+    return sorted(
+        images,
+        key=lambda image: (path_order(image.path), image.person, image.camera, image.frame or 0),
+    )
 
 
 @dataclass(frozen=True)
@@ -190,7 +199,7 @@ def choose_over_cameras(images: Sequence[Sample], count: int, seed: int) -> list
 
     generator = np.random.default_rng(seed)
     by_camera: dict[int, list[Sample]] = {}
-    for image in sorted(images):
+    for image in sort_images(images):
         by_camera.setdefault(image.camera, []).append(image)
     queues = [
         [members[i] for i in generator.permutation(len(members))]

@@ -4,14 +4,15 @@ import csv
 import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from reid_edge.core.errors import DataError
 from reid_edge.data.identities import stand_in_cameras
 from reid_edge.data.names import clean_name, is_junk, is_missing, notes_on_names, number_names
-from reid_edge.data.paths import check_regular, expand_home, image_inside
+from reid_edge.data.paths import ImageFinder, check_regular, expand_home, path_order
 from reid_edge.data.reader import Reader
-from reid_edge.data.schema import ReidData, Sample
+from reid_edge.data.schema import ReidData, Sample, sort_images
 
 SPLITS = ("train", "query", "gallery")
 PATH, PERSON, CAMERA = "img_path", "person_id", "camera_id"
@@ -24,14 +25,20 @@ CAMERA_LIKENESS = 0.75
 DELIMITERS = ",;\t"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """A line of a list: the image, its person and camera as they are written, and where."""
 
     path: Path
     person: str
     camera: str
-    where: str
+    file: Path
+    line: int
+
+    @property
+    def where(self) -> str:
+        """Say which line it is."""
+        return f"{self.file} line {self.line}"
 
 
 def read_csv_lists(root: Path) -> ReidData:
@@ -59,31 +66,37 @@ def read_csv_lists(root: Path) -> ReidData:
     files = _find_files(root)
     base = next(iter(files.values())).parent.resolve()
     read = {split: list(_read_rows(file, base)) for split, file in files.items()}
-    rows = {
-        split: [row for row in found if not is_junk(row.person)] for split, found in read.items()
-    }
+    junk = cache(is_junk)
+    rows = {split: [row for row in found if not junk(row.person)] for split, found in read.items()}
     everything = [row for found in rows.values() for row in found]
     persons = number_names(row.person for row in everything)
     numbers = number_names(row.camera for row in everything if row.camera)
-    known: dict[Path, Row] = {}
+    known: dict[str, Row] = {}
     for row in everything:
-        other = known.setdefault(row.path, row)
+        other = known.setdefault(path_order(row.path), row)
         if persons[other.person] != persons[row.person] or (
             numbers.get(other.camera) != numbers.get(row.camera)
         ):
             raise DataError(
                 f"{row.where}: {row.path.name} has another person or camera than in {other.where}"
             )
+    del known
     bare = [row for row in everything if not row.camera]
     if bare and len(bare) < len(everything):
         raise DataError(f"{bare[0].where}: no {CAMERA}, but other lines have one; give all or none")
+    stand_in: dict[Path, int] = {}
     if bare:
-        cameras = stand_in_cameras((persons[row.person], row.path) for row in everything)
-    else:
-        cameras = {row.path: numbers[row.camera] for row in everything}
+        stand_in = stand_in_cameras((persons[row.person], row.path) for row in everything)
     splits = {
         split: tuple(
-            sorted(Sample(row.path, persons[row.person], cameras[row.path]) for row in found)
+            sort_images(
+                Sample(
+                    row.path,
+                    persons[row.person],
+                    stand_in[row.path] if bare else numbers[row.camera],
+                )
+                for row in found
+            )
         )
         for split, found in rows.items()
     }
@@ -123,7 +136,9 @@ def _find_files(root: Path) -> dict[str, Path]:
 def _read_rows(file: Path, base: Path) -> Iterator[Row]:
     """Yield the lines of a file."""
     check_regular(file)
-    seen: dict[Path, int] = {}
+    images, seen = ImageFinder(base), dict[str, int]()
+    # A list of a million lines names few persons and cameras, each many times.
+    clean, missing = cache(clean_name), cache(is_missing)
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
             first = stream.readline()
@@ -131,8 +146,10 @@ def _read_rows(file: Path, base: Path) -> Iterator[Row]:
             delimiter = max(DELIMITERS, key=first.count)
             lines = csv.reader(stream, delimiter=delimiter, skipinitialspace=True)
             names = _read_columns(file, next(lines, []))
+            last = lines.line_num
             for line in lines:
-                where = f"{file} line {lines.line_num}"
+                start, last = last + 1, lines.line_num
+                where = f"{file} line {last}"
                 cells = [cell.strip() for cell in line]
                 if not any(cells):
                     continue
@@ -143,25 +160,22 @@ def _read_rows(file: Path, base: Path) -> Iterator[Row]:
                     )
                 values = dict(zip(names, cells, strict=False))
                 text = values.get(PATH, "")
-                person, camera = (clean_name(values.get(name, "")) for name in (PERSON, CAMERA))
-                if any("\n" in cell or "\r" in cell for cell in (text, person, camera)):
+                person, camera = clean(values.get(PERSON, "")), clean(values.get(CAMERA, ""))
+                if last > start and any(
+                    "\n" in cell or "\r" in cell for cell in (text, person, camera)
+                ):
                     raise DataError(f"{where}: a line break in a cell; is a quotation mark open?")
-                if not text or is_missing(person):
+                if not text or missing(person):
                     empty = not (text and person)
                     raise DataError(
                         f"{where}: {PERSON if text else PATH} is "
                         + ("empty" if empty else f"{person!r}, a missing value; name the person")
                     )
-                row = Row(
-                    image_inside(base, text, where),
-                    person,
-                    "" if is_missing(camera) else camera,
-                    where,
-                )
-                if row.path in seen:
-                    raise DataError(f"{row.where}: the image is in line {seen[row.path]} already")
-                seen[row.path] = lines.line_num
-                yield row
+                path = images.find(text, where)
+                before = seen.setdefault(path_order(path), last)
+                if before != last:
+                    raise DataError(f"{where}: the image is in line {before} already")
+                yield Row(path, person, "" if missing(camera) else camera, file, last)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{file}: cannot be read as CSV in UTF-8 ({error})") from error
     if not seen:

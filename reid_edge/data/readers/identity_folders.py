@@ -14,7 +14,7 @@ from reid_edge.data.names import (
 )
 from reid_edge.data.paths import existing_folder, holds_images, images_of, inner_folders
 from reid_edge.data.reader import Reader
-from reid_edge.data.schema import ReidData, Sample
+from reid_edge.data.schema import ReidData, Sample, sort_images
 
 TRAIN, TRAIN_ALL, VALIDATION, QUERY, GALLERY = "train", "train_all", "val", "query", "gallery"
 # The last is made by layumi's Person_reID too, and not read here.
@@ -76,7 +76,9 @@ def read_identity_folders(root: Path, *, train_all: bool = False) -> ReidData:
         )
     cameras = named or stand_in_cameras((persons[name], path) for name, path in everything)
     splits = {
-        split: tuple(sorted(Sample(path, persons[name], cameras[path]) for name, path in members))
+        split: tuple(
+            sort_images(Sample(path, persons[name], cameras[path]) for name, path in members)
+        )
         for split, members in found.items()
     }
     train, query, gallery = (splits.get(split, ()) for split in (TRAIN, QUERY, GALLERY))

@@ -1,10 +1,13 @@
 """Decoding, sizes, colours, and files that are not whole."""
 
 import os
+import re
 import socket
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from zlib import crc32
 
@@ -18,6 +21,7 @@ from reid_edge.core.errors import DataError
 from reid_edge.data.decoding import (
     IMAGENET_MEAN,
     IMAGENET_STD,
+    check_image,
     load_image,
     normalise_array,
     read_image,
@@ -241,3 +245,48 @@ def test_images_and_folders_are_read_without_torch() -> None:
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert found.stdout.strip() == "[]"
+
+
+def outcome(read: Callable[[Path], tuple[int, int]], path: Path) -> tuple[int, int] | str:
+    try:
+        return read(path)
+    except DataError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "progressive", "PNG", "GIF", "CMYK", "16 bits"])
+def test_a_check_accepts_and_refuses_what_reading_does(tmp_path: Path, kind: str) -> None:
+    modes = {"GIF": "P", "CMYK": "CMYK", "16 bits": "I;16"}
+    formats = {"progressive": "JPEG", "CMYK": "JPEG", "16 bits": "PNG"}
+    image = Image.effect_noise((24, 40), 60).convert("RGB")
+    image = Image.new(modes[kind], (24, 40)) if kind in modes else image
+    path = tmp_path / "a.jpg"
+    image.save(path, formats.get(kind, kind), progressive=kind == "progressive")
+    content = path.read_bytes()
+    step = max(1, len(content) // 40)
+    for end in (*range(1, len(content), step), len(content) - 1, len(content)):
+        path.write_bytes(content[:end])
+        expected = outcome(lambda path: read_image(path).size, path)
+        assert outcome(lambda path: check_image(path).size, path) == expected
+    if kind == "16 bits":
+        assert "16-bit and float images cannot be used" in str(expected)
+    else:
+        assert expected == (24, 40)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_check_sees_the_size_that_is_read(tmp_path: Path, orientation: int) -> None:
+    image = Image.new("RGB", (24, 40))
+    image.getexif()[0x0112] = orientation
+    image.save(tmp_path / "a.jpg", exif=image.getexif())
+    found = check_image(tmp_path / "a.jpg")
+    assert found.size == read_image(tmp_path / "a.jpg").size
+    assert found.digest == sha256((tmp_path / "a.jpg").read_bytes()).digest()
+
+
+def test_a_check_names_what_is_no_file(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "gone.jpg"):
+        with pytest.raises(DataError) as expected:
+            read_image(path)
+        with pytest.raises(DataError, match=re.escape(str(expected.value))):
+            check_image(path)

@@ -1,8 +1,10 @@
 """The hash of a set is that of its names and contents, in any folder."""
 
+import json
 import os
 import shutil
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from reid_edge.core.errors import DataError
 from reid_edge.data.inspection import inspect_data
 from reid_edge.data.readers.market1501 import read_market1501
+from reid_edge.data.schema import ReidData
 
 
 @pytest.fixture
@@ -54,7 +57,7 @@ def test_known_images_are_not_read_again(copied: Path, monkeypatch: pytest.Monke
     def refuse(*_: object) -> None:
         raise AssertionError("was read again")
 
-    monkeypatch.setattr("reid_edge.data.inspection.load_image", refuse)
+    monkeypatch.setattr("reid_edge.data.inspection.check_image", refuse)
     assert inspect_data(read_market1501(copied), known=known) == (first, known)
 
 
@@ -82,3 +85,19 @@ def test_a_tab_in_a_name(copied: Path) -> None:
     first, _ = inspect_data(read_market1501(copied))
     moved = copied.rename(copied.with_name("a\tb"))
     assert inspect_data(read_market1501(moved))[0] == first
+
+
+def naive_hash(data: ReidData) -> str:
+    table: list[object] = [
+        [[i.path.name, i.person, i.camera, sha256(i.path.read_bytes()).hexdigest()] for i in split]
+        for split in (data.train, data.query, data.gallery)
+    ]
+    if data.protocol != "market1501" or not data.has_cameras:
+        table.append([data.protocol, data.has_cameras])
+    return sha256(json.dumps(table).encode()).hexdigest()
+
+
+def test_the_hash_is_that_of_one_json_text(tiny_market: Path) -> None:
+    data = read_market1501(tiny_market)
+    for each in (data, replace(data, has_cameras=False), replace(data, train=(), query=())):
+        assert inspect_data(each)[0] == naive_hash(each)

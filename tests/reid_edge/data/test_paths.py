@@ -1,6 +1,7 @@
 """Paths from data files: nothing leads out of the folder."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,12 @@ from hypothesis import strategies as st
 
 from reid_edge.core.errors import DataError
 from reid_edge.data.paths import (
+    ImageFinder,
     expand_home,
     find_base,
     image_inside,
     list_images,
+    path_order,
     relative_path,
 )
 
@@ -71,6 +74,42 @@ def test_a_link_within_the_folder(tmp_path: Path) -> None:
     (tmp_path / "b.jpg").touch()
     (tmp_path / "a.jpg").symlink_to(tmp_path / "b.jpg")
     assert image_inside(tmp_path, "a.jpg", "list") == tmp_path / "a.jpg"
+
+
+@pytest.fixture(scope="module")
+def linked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with images, and links of every kind."""
+    root = tmp_path_factory.mktemp("linked").resolve() / "root"
+    (root / "a" / "b").mkdir(parents=True)
+    (root.parent / "out").mkdir()
+    for path in ("a/a", "a/b/b", "ab", "../out/a"):
+        (root / path).touch()
+    (root / "b").symlink_to(root / "a")
+    (root / "bb").symlink_to(root.parent / "out")
+    (root / "a" / "aa").symlink_to(root / "ab")
+    (root / "a" / "bb").symlink_to(root.parent / "out" / "a")
+    (root / "aa").symlink_to(root / "aa")
+    return root
+
+
+@given(st.lists(st.text(alphabet="ab./\\", max_size=7), min_size=1, max_size=8))
+def test_a_finder_finds_and_refuses_the_same(linked: Path, texts: list[str]) -> None:
+    def result(find: Callable[[], Path]) -> Path | str:
+        try:
+            return find()
+        except DataError as error:
+            return str(error)
+
+    finder = ImageFinder(linked)
+    for text in [*texts, "a/a", "b/b/b", "bb/a", "a/aa", "a/bb", "aa", "/ab", "a/b", "C:a", "a/\0"]:
+        expected = result(lambda text=text: image_inside(linked, text, "list"))  # type: ignore[misc]
+        assert result(lambda text=text: finder.find(text, "list")) == expected  # type: ignore[misc]
+
+
+@given(st.lists(st.text(alphabet="aB./!é", max_size=8)))
+def test_the_order_of_paths(texts: list[str]) -> None:
+    paths = [Path("/set", text.lstrip("/")) for text in texts]
+    assert sorted(paths, key=path_order) == sorted(paths)
 
 
 def test_the_base_is_found_in_its_wrapping(tmp_path: Path) -> None:

@@ -31,13 +31,14 @@ CALIBRATION_FILE = "calibration.json"
 KEPT = "kept.json"
 PLAN = "plan.json"
 SUPERSEDED = "superseded"
+IMAGE_CACHE = "image_cache"
 LOCK = "lock"
 RESTART_FILE = "restart.json"
 # How the files and folders are called that are renamed when they are complete.
 HALF_WRITTEN = ("*.partial", ".*.tmp", ".*.unfinished")
 MODEL_SUFFIXES = (".pt", ".onnx", ".xml", ".bin", ".pte", ".tar")
 # Names in the run's folder that no stage may have.
-RESERVED = (SUPERSEDED, LOCK, "search")
+RESERVED = (SUPERSEDED, LOCK, "search", IMAGE_CACHE)
 
 logger = logging.getLogger(__name__)
 

@@ -63,6 +63,11 @@ class DataSettings(Settings):
     height: int = Field(256, ge=16, description="input height in pixels")
     width: int = Field(128, ge=16, description="input width in pixels")
     workers: int = Field(2, ge=0, description="processes that load images")
+    cache: bool = Field(
+        False,
+        description="decode each training image once into a file in the run's folder (height x "
+        "width x 3 bytes an image), which all epochs and stages read; results stay the same",
+    )
     evaluation_batch: int = Field(64, ge=1, description="images in a batch of the evaluation")
 
     @property

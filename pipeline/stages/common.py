@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from pipeline.context import StageContext
-from pipeline.run_dir import CHECKPOINT, LAST_MODEL, METRICS
+from pipeline.run_dir import CHECKPOINT, IMAGE_CACHE, LAST_MODEL, METRICS
 from pipeline.stage_results import ModelResult, StageResult, headline
 from reid_edge.core.cost import model_cost
 from reid_edge.core.io import write_bytes
@@ -71,6 +71,7 @@ def train_model(
             accelerator=context.device,
             devices=config.devices,
             workers=config.data.workers,
+            cache=context.folder.parent / IMAGE_CACHE if config.data.cache else None,
             # Several processes cannot be sent the functions, and would all write the page.
             callbacks=[AfterEpoch(context.progress), ShowBatches(name, context.work)]
             if config.devices == 1

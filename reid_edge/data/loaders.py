@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from reid_edge.data.augmentation import AugmentationSettings
 from reid_edge.data.decoding import IMAGENET_MEAN, IMAGENET_STD, load_image
+from reid_edge.data.image_cache import ImageCache
 from reid_edge.data.sampling import EpochSampler
 from reid_edge.data.schema import Sample, relabel
 from reid_edge.data.transforms import TrainTransform, normalise
@@ -26,8 +27,11 @@ class TrainingImages(Dataset[tuple[Tensor, int]]):
         augmentation: AugmentationSettings,
         height: int,
         width: int,
+        cache: Path | None = None,
     ) -> None:
         self._images = list(images)
+        paths = [image.path for image in images]
+        self._cache = None if cache is None else ImageCache(cache, paths, height, width)
         self._classes = relabel(images)
         self._size = height, width
         self._transform = TrainTransform(augmentation, height, width)
@@ -41,8 +45,11 @@ class TrainingImages(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
         index, seed = key
-        image = torch.from_numpy(load_image(self._images[index].path, *self._size))
-        return self._transform(image, seed), self._classes[index]
+        if self._cache is None:
+            pixels = load_image(self._images[index].path, *self._size)
+        else:
+            pixels = self._cache.load(index)
+        return self._transform(torch.from_numpy(pixels), seed), self._classes[index]
 
 
 class EvaluationImages(Dataset[Tensor]):
@@ -71,13 +78,15 @@ def training_loader(
     seed: int,
     workers: int,
     replicas: int = 1,
+    cache: Path | None = None,
 ) -> DataLoader[tuple[Tensor, int]]:
     """Make a loader of P x K batches: images (B, 3, H, W) and classes (B,).
 
     The batches are a function of the images, the settings, the seed and the epoch; the number of
     workers does not change them. There are fewer workers where shared memory or file handles do
     not allow them, see :mod:`reid_edge.data.worker_limits`. Each of ``replicas`` processes has its
-    own batches of the epoch.
+    own batches of the epoch. With a folder ``cache`` decoded images are kept there, which changes
+    no batch, see :mod:`reid_edge.data.image_cache`.
 
     Raises:
         TrainingError: the training set is too small for the batch.
@@ -90,7 +99,7 @@ def training_loader(
         replicas=replicas,
     )
     return make_loader(
-        TrainingImages(images, augmentation, height, width),
+        TrainingImages(images, augmentation, height, width, cache),
         batch_size=identities_per_batch * images_per_identity,
         image_bytes=BYTES_OF_PIXEL * height * width,
         workers=workers,

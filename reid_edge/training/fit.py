@@ -65,6 +65,7 @@ def fit(model: nn.Module, config: FitConfig) -> None:
         seed=config.seed,
         workers=config.workers,
         replicas=config.devices,
+        cache=config.cache,
     )
     module = ReidModule(
         model, settings, steps_per_epoch=len(loader), teacher=teacher, validation=validation

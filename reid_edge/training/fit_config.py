@@ -40,6 +40,8 @@ class FitConfig:
         devices: GPUs, or processes on the CPU, that share the batches of an epoch; the gradient of
             a step is the mean of theirs.
         workers: processes that load images; their number does not change the result.
+        cache: folder of decoded images; None: they are decoded in every epoch. It does not change
+            the result.
     """
 
     images: Sequence[Sample]
@@ -56,3 +58,4 @@ class FitConfig:
     accelerator: str = "auto"
     devices: int = 1
     workers: int = 0
+    cache: Path | None = None

@@ -28,7 +28,11 @@ RESHAPINGS = ("view", "reshape", "unflatten", "flatten", "expand", "repeat")
 
 @torch.no_grad()
 def check_cut(
-    model: nn.Module, widths: Widths, groups: Sequence[Sequence[str]], example: Tensor
+    model: nn.Module,
+    widths: Widths,
+    groups: Sequence[Sequence[str]],
+    example: Tensor,
+    graph: fx.GraphModule | None = None,
 ) -> None:
     """Check that all operators between the layers support a cut.
 
@@ -37,6 +41,7 @@ def check_cut(
         widths: planned output channels by layer.
         groups: layers whose channels go together.
         example: input (2, 3, H, W), small is fine.
+        graph: the trace of the model; None: it is traced here.
 
     Raises:
         PruneError: an operator mixes the channels of a cut layer (a mean over channels, a channel
@@ -54,8 +59,8 @@ def check_cut(
             lost = torch.zeros(now[members[0]], dtype=torch.bool)
             lost[torch.randperm(len(lost), generator=generator)[:count]] = True
             removed |= dict.fromkeys(members, lost)
-    graph = trace(model)
-    run = _DryRun(graph, removed, normalised_layers(model))
+    graph = trace(model) if graph is None else graph
+    run = _DryRun(graph, removed, normalised_layers(model, graph.graph))
     for node in graph.graph.nodes:
         run.step(node, example)
 

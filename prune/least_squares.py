@@ -162,7 +162,8 @@ def _rows(
     # The rows are in the order of torch.nn.functional.unfold, which would first copy the inputs
     # once for every tap.
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-    padded = F.pad(value, layer._reversed_padding_repeated_twice, mode=mode)
+    margins = layer._reversed_padding_repeated_twice
+    padded = F.pad(value, margins, mode=mode) if any(margins) else value
     width = padded.shape[3]
     corners = chosen // columns * layer.stride[0] * width + chosen % columns * layer.stride[1]
     offsets = [
@@ -171,9 +172,17 @@ def _rows(
         for column in range(layer.kernel_size[1])
     ]
     indices = torch.stack([corners + offset for offset in offsets])
-    found = padded.flatten(2)[:, :, indices.flatten()]
-    rows = found.reshape(len(value), value.shape[1] * len(offsets), len(chosen))
-    return _by_group(rows, layer.groups), _by_group(target.flatten(2)[:, :, chosen], layer.groups)
+    rows = _at(padded, indices.flatten())
+    rows = rows.reshape(len(value), value.shape[1] * len(offsets), len(chosen))
+    return _by_group(rows, layer.groups), _by_group(_at(target, chosen), layer.groups)
+
+
+def _at(values: Tensor, places: Tensor) -> Tensor:
+    """Return values (N, C, H, W) at places of their maps: (N, C, places)."""
+    count, channels = values.shape[:2]
+    # Of a matrix PyTorch selects columns five times as fast as of three dimensions.
+    maps = values.reshape(count * channels, -1)
+    return maps.index_select(1, places).reshape(count, channels, -1)
 
 
 def choose_places(places: int, count: int) -> Tensor:

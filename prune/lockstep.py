@@ -29,14 +29,28 @@ class _Walker:
         self._computed -= missing
         for needed in sorted(missing, key=self._position.__getitem__):
             env[needed] = self._interpreter.run_node(needed)
-            self._computed.add(needed)
-            for source in needed.all_input_nodes:
-                # The images stay, because values are computed from them again.
-                if source is not self._placeholder and self._computed.issuperset(source.users):
-                    del env[source]
+            self._note(needed)
         result = env[node]
         assert isinstance(result, Tensor)
         return result
+
+    def put(self, node: fx.Node, value: Tensor) -> None:
+        """Take a value that was computed elsewhere from the node's present inputs.
+
+        It is not taken if an input has been dropped, because the value may then be of another one.
+        """
+        env = self._interpreter.env
+        if all(source in env for source in node.all_input_nodes):
+            env[node] = value
+            self._note(node)
+
+    def _note(self, node: fx.Node) -> None:
+        """Mark a node as computed, and drop the inputs that no other node needs."""
+        self._computed.add(node)
+        for source in node.all_input_nodes:
+            # The images stay, because values are computed from them again.
+            if source is not self._placeholder and self._computed.issuperset(source.users):
+                del self._interpreter.env[source]
 
     def forget(self, nodes: Iterable[fx.Node]) -> None:
         """Drop the values of nodes and of all that depends on them."""
@@ -88,9 +102,17 @@ class Lockstep:
         """Return the output of the same call in the full-width network."""
         return self._full.value(self._full.node(call.name))
 
-    def changed(self, layer: str) -> None:
-        """Drop the former outputs of a changed layer and all values that depend on them."""
+    def changed(self, layer: str, outputs: Sequence[Tensor] = ()) -> None:
+        """Drop the former outputs of a changed layer and all values that depend on them.
+
+        Args:
+            layer: its name.
+            outputs: what the changed layer gives for the inputs of its calls, in their order, if
+                that is known; else it is computed when it is needed.
+        """
         self._compact.forget(self._calls[layer])
+        for call, output in zip(self._calls[layer], outputs, strict=False):
+            self._compact.put(call, output)
 
 
 def layer_calls(graph: fx.GraphModule) -> dict[str, list[fx.Node]]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from prune.layer_widths import Widths, layer_widths
 from prune.readers import shared_inputs
@@ -139,6 +139,7 @@ def mask_channels(
     check_input: Tensor,
     widths: Widths,
     scores: Mapping[str, Tensor],
+    graph: fx.Graph | None = None,
 ) -> Masked:
     """Mask the channels with the lowest scores until every layer has its planned width.
 
@@ -151,11 +152,12 @@ def mask_channels(
         check_input: an input (N, 3, H, W) on which the masked model's output is recorded.
         widths: planned output channels by layer; layers that are not named stay as they are.
         scores: of every channel (C,), by layer that is cut; equal within a group.
+        graph: the trace of the model; None: it is traced here.
 
     Raises:
         PruneError: the masks keep another number of channels than planned.
     """
-    configs = _pruning_config(model, widths)
+    configs = _pruning_config(model, widths, graph)
     with evaluating(model):
         with _quiet_and_seeded():
             from nni.compression.base.setting import PruningSetting
@@ -198,17 +200,22 @@ def mask_channels(
     return Masked(masks, kept, output)
 
 
-def _pruning_config(model: nn.Module, widths: Widths) -> list[dict[str, Any]]:
+def _pruning_config(
+    model: nn.Module, widths: Widths, graph: fx.Graph | None
+) -> list[dict[str, Any]]:
     """Return NNI's configuration: the share to remove of each layer, and the outputs to mask."""
     now = layer_widths(model)
-    configs: list[dict[str, Any]] = []
     cut = [name for name in now if widths.get(name, now[name]) < now[name]]
+    # NNI takes milliseconds for each configuration, however many layers it names.
+    by_ratio: dict[float, list[str]] = defaultdict(list)
     for name in cut:
         # NNI removes int(n * ratio) channels. Half a channel more makes sure that rounding does not
         # remove one channel too few.
-        ratio = (now[name] - widths[name] + 0.5) / now[name]
-        configs.append({"op_names": [name], "sparse_ratio": min(ratio, 1 - 1e-9)})
-    for normalisation, owner in normalised_layers(model).items():
+        by_ratio[min((now[name] - widths[name] + 0.5) / now[name], 1 - 1e-9)].append(name)
+    configs: list[dict[str, Any]] = [
+        {"op_names": names, "sparse_ratio": ratio} for ratio, names in by_ratio.items()
+    ]
+    for normalisation, owner in normalised_layers(model, graph).items():
         if owner in cut:
             follows = {
                 "align": {"module_name": owner, "target_name": "weight", "dims": [0]},
@@ -226,7 +233,10 @@ def _pruning_config(model: nn.Module, widths: Widths) -> list[dict[str, Any]]:
 
 
 def remove_masked(
-    model: nn.Module, masks: Mapping[str, Mapping[str, Tensor]], example: Tensor
+    model: nn.Module,
+    masks: Mapping[str, Mapping[str, Tensor]],
+    example: Tensor,
+    graph: fx.GraphModule | None = None,
 ) -> None:
     """Remove the masked channels from a model, in place, with NNI's ``ModelSpeedup``.
 
@@ -235,6 +245,7 @@ def remove_masked(
         masks: what :func:`mask_channels` found.
         example: an input (N, 3, H, W). The surgery's cost grows with its size, its result does
             not depend on it: a small one is best.
+        graph: the trace of the model, which shares its modules; None: it is traced here.
 
     Raises:
         PruneError: NNI cannot take this model apart; the message names the layer if NNI does.
@@ -243,11 +254,19 @@ def remove_masked(
     silent.setLevel(logging.CRITICAL)
     plain = {name: dict(targets) for name, targets in masks.items()}
     # The surgery uses gradients to find values that nothing depends on.
-    with _replaced_under_all_names(model), _quiet_and_seeded(), torch.enable_grad():
+    with (
+        _replaced_under_all_names(model),
+        _quiet_and_seeded(),
+        _without_statistics(),
+        torch.enable_grad(),
+    ):
         from nni.compression.speedup import ModelSpeedup
+        from nni.compression.speedup.replacement import replace_module
+        from nni.compression.speedup.replacer import DefaultReplacer
 
-        # Both changes are for layers of one channel, such as the hidden one of x0.25's gates.
-        class OneChannelSpeedup(ModelSpeedup):  # type: ignore[misc]
+        class Speedup(ModelSpeedup):  # type: ignore[misc]
+            # The next two changes are for layers of one channel, such as the hidden one of x0.25's
+            # gates.
             def tensor_propagate_check(self, obj: Tensor) -> bool:
                 # NNI expects more values than images here, so it ignores a single channel.
                 batch: int = self.batch_size
@@ -258,20 +277,81 @@ def remove_masked(
                 # neighbours. Our masks have no conflicts: groups share masks, widths are checked.
                 return
 
+            def speedup_model(self) -> nn.Module:
+                # NNI's own, without the file in which it keeps the weights that it overwrites.
+                weights = {n: value.clone() for n, value in self.graph_module.state_dict().items()}
+                training = self.graph_module.training
+                self.graph_module.train(False)
+                self.initialize_propagate(self.dummy_input)
+                self.propagate_originally()
+                self.initialize_update_sparsity()
+                self.update_direct_sparsity()
+                self.update_indirect_sparsity()
+                self.graph_module.load_state_dict(weights)
+                self.graph_module.train(training)
+                self.replace_compressed_modules()
+                bound: nn.Module = self.bound_model
+                return bound
+
         try:
             # NNI's own tracer does not run on torch >= 2.1, so the graph is always given.
-            OneChannelSpeedup(
+            speedup = Speedup(
                 model,
                 example,
                 plain,
                 batch_size=SURGERY_BATCH,
-                graph_module=trace(model),
+                graph_module=trace(model) if graph is None else graph,
                 logger=silent,
-            ).speedup_model()
+            )
+            # A customised replacer would come before NNI's, which replaces every module again.
+            speedup.replacers = [DefaultReplacer({**replace_module, "Conv2d": _replace_conv})]
+            speedup.speedup_model()
         except PruneError:
             raise
         except Exception as error:  # NNI's own, such as EmptyLayerError, have no common base
             raise PruneError(f"NNI's surgery failed: {reason_of(error)}") from error
+
+
+@contextlib.contextmanager
+def _without_statistics() -> Iterator[None]:
+    """Leave out the sparsities that NNI computes for its log lines, which are silenced."""
+    from nni.compression.speedup import model_speedup
+
+    former = model_speedup.sparsity_stats
+    model_speedup.sparsity_stats = lambda _: ""
+    try:
+        yield
+    finally:
+        model_speedup.sparsity_stats = former
+
+
+def _replace_conv(layer: nn.Module, masks: Any) -> nn.Module:
+    """Replace a convolution as NNI does; a depthwise one in one step, not channel by channel."""
+    from nni.compression.speedup.replacement import convert_to_coarse_mask, replace_conv2d
+
+    assert isinstance(layer, nn.Conv2d)
+    inputs, output, _ = masks
+    _, kept = convert_to_coarse_mask(output, 1)
+    if not layer.in_channels == layer.out_channels == layer.groups > 1 or not torch.equal(
+        convert_to_coarse_mask(inputs[0], 1)[1], kept
+    ):
+        made: nn.Module = replace_conv2d(layer, masks)
+        return made
+    narrow = nn.Conv2d(
+        len(kept),
+        len(kept),
+        layer.kernel_size,  # type: ignore[arg-type]
+        stride=layer.stride,  # type: ignore[arg-type]
+        padding=layer.padding,  # type: ignore[arg-type]
+        dilation=layer.dilation,  # type: ignore[arg-type]
+        groups=len(kept),
+        bias=layer.bias is not None,
+        padding_mode=layer.padding_mode,
+    )
+    narrow.weight.copy_(layer.weight[kept])
+    if narrow.bias is not None and layer.bias is not None:
+        narrow.bias.copy_(layer.bias[kept])
+    return narrow
 
 
 @contextlib.contextmanager

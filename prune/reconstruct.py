@@ -110,16 +110,23 @@ def reconstruct(
                 targets = [
                     out.index_select(channel_dimension(layer), kept[name]) for out in outputs
                 ]
-                if not all(out.isfinite().all() for out in [*inputs, *targets]):
+                if not all(_is_finite(out) for out in [*inputs, *targets]):
                     raise PruneError(
                         f"{name}: its inputs or outputs are not finite on the images; the model's "
                         "weights are damaged, or its training diverged"
                     )
-                fits[name] = _solve_layer(layer, shifts.get(name), compact, inputs, targets, ridge)
-                walk.changed(name)
+                fits[name], now = _solve_layer(
+                    layer, shifts.get(name), compact, inputs, targets, ridge
+                )
+                walk.changed(name, now)
                 if progress is not None:
                     progress(number, len(order))
         return fits
+
+
+def _is_finite(values: Tensor) -> bool:
+    """Tell whether all values are finite; their sum is computed ten times as fast."""
+    return bool(values.sum().isfinite()) or bool(values.isfinite().all())
 
 
 def _solve_layer(
@@ -129,10 +136,12 @@ def _solve_layer(
     inputs: list[Tensor],
     targets: list[Tensor],
     ridge: float,
-) -> LayerFit:
+) -> tuple[LayerFit, list[Tensor]]:
+    """Solve a layer in place; return its fit, and its outputs for the inputs."""
     assert isinstance(layer, nn.Conv2d | nn.Linear)
     energy = sum(float(target.pow(2).sum()) for target in targets) or 1.0
-    before = _squared_error(layer, inputs, targets)
+    former = [layer(value) for value in inputs]
+    before = _squared_error(layer, former, targets)
     weight, bias = layer.weight.clone(), None if layer.bias is None else layer.bias.clone()
     solved, shift = solve(
         layer, inputs, targets, ridge=ridge, shiftable=bias is not None or absorber is not None
@@ -140,26 +149,24 @@ def _solve_layer(
     layer.weight.copy_(solved)
     if layer.bias is not None:
         layer.bias.copy_(shift)
-        after = _squared_error(layer, inputs, targets)
-    else:
-        after = _squared_error(layer, inputs, targets, shift)
+    solved_outputs = [layer(value) for value in inputs]
+    after = _squared_error(layer, solved_outputs, targets, shift if layer.bias is None else None)
     if not after <= before:
         layer.weight.copy_(weight)
         if layer.bias is not None and bias is not None:
             layer.bias.copy_(bias)
-        return LayerFit(before / energy, before / energy)
+        return LayerFit(before / energy, before / energy), former
     if layer.bias is None and absorber is not None:
         # A BatchNorm mean that is lower by the shift has the same effect as the shift.
         compact.get_submodule(absorber).running_mean.sub_(shift)  # type: ignore[operator]
-    return LayerFit(before / energy, after / energy)
+    return LayerFit(before / energy, after / energy), solved_outputs
 
 
 def _squared_error(
-    layer: nn.Module, inputs: list[Tensor], targets: list[Tensor], shift: Tensor | None = None
+    layer: nn.Module, outputs: list[Tensor], targets: list[Tensor], shift: Tensor | None = None
 ) -> float:
     total = 0.0
-    for value, target in zip(inputs, targets, strict=True):
-        output = layer(value)
+    for output, target in zip(outputs, targets, strict=True):
         if shift is not None:
             output = output + (shift if isinstance(layer, nn.Linear) else shift.view(1, -1, 1, 1))
         total += float(F.mse_loss(output, target, reduction="sum"))

@@ -27,7 +27,7 @@ MIXING_OPERATORS = (
 DIVIDING_OPERATORS = ("chunk", "split", "tensor_split")
 
 
-def check_supported(model: nn.Module, widths: Widths) -> None:
+def check_supported(model: nn.Module, widths: Widths) -> fx.Graph:
     """Check that the layers of a plan can be cut, and that their readers can be narrowed.
 
     Unsupported modules may stay in the model if no cut channels reach them.
@@ -35,6 +35,9 @@ def check_supported(model: nn.Module, widths: Widths) -> None:
     Args:
         model: the model to prune.
         widths: planned output channels by layer.
+
+    Returns:
+        The trace of the model, see :func:`prune.tracing.trace`.
 
     Raises:
         PruneError: a planned layer does not exist, is of an unsupported kind, or is the model's
@@ -91,6 +94,7 @@ def check_supported(model: nn.Module, widths: Widths) -> None:
                 f"{obstacle}, so the channels of {touched!r} cannot be cut; leave the layer "
                 "untouched"
             )
+    return graph
 
 
 def _obstacle(

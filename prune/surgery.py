@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from prune.criteria import find_criterion
 from prune.criteria.criterion import Criterion, ScoreRequest, ScoringData, score_channels
@@ -71,7 +71,7 @@ def cut(
     """
     criterion = find_criterion(criterion)
     clock = _Clock()
-    check_supported(model, widths)
+    traced = check_supported(model, widths)
     try:
         source = copy.deepcopy(model).cpu().eval()
     except Exception as error:  # a module may raise anything
@@ -79,6 +79,7 @@ def cut(
             f"{type(model).__name__} cannot be copied ({reason_of(error)}); weights that are "
             "computed, as those of weight_norm are, have to be made plain parameters first"
         ) from error
+    graph = fx.GraphModule(source, traced)
     example, check_input = example.cpu(), check_input.cpu()
     # All names of a parameter, because the surgery replaces a module under one name only.
     parameters = model.named_parameters(remove_duplicate=False)
@@ -89,17 +90,22 @@ def cut(
     check_one_width(groups, now, widths)
     whole = [members for members in groups if is_of_one_width(members, now)]
     check_groups({**now, **widths}, whole)
-    check_cut(source, widths, whole, example)
+    check_cut(source, widths, whole, example, graph)
     clock.stop("groups")
     layers = tuple(name for name in now if widths.get(name, now[name]) < now[name])
     request = ScoreRequest(source, layers, widths, groups, seed, data)
     scores = fuse_scores(score_channels(criterion, request), groups)
     clock.stop("scores")
     masked = mask_channels(
-        source, example=example, check_input=check_input, widths=widths, scores=scores
+        source,
+        example=example,
+        check_input=check_input,
+        widths=widths,
+        scores=scores,
+        graph=graph.graph,
     )
     clock.stop("masks")
-    remove_masked(source, masked.masks, example)
+    remove_masked(source, masked.masks, example, graph)
     clock.stop("surgery")
     difference = check_compact(
         model,

@@ -24,8 +24,9 @@ def trace(model: nn.Module) -> fx.GraphModule:
         PruneError: the model's forward pass depends on data, so it has no single graph, or needs
             more than one input.
     """
+    modules = dict(model.named_modules(remove_duplicate=False))
     with evaluating(model):
-        graph = trace_one_input(
+        return trace_one_input(
             model,
             error=PruneError,
             needed_by="pruning needs a forward pass of one input",
@@ -33,19 +34,21 @@ def trace(model: nn.Module) -> fx.GraphModule:
                 f"{type(model).__name__} cannot be traced by torch.fx ({reason_of(error)}): "
                 "pruning needs a forward pass without branches or loops that depend on its input"
             ),
+            change=lambda graph: read_what_was_written(graph, modules),
         )
-    read_what_was_written(graph.graph, dict(graph.named_modules()))
-    graph.recompile()
-    return graph
 
 
-def normalised_layers(model: nn.Module) -> dict[str, str]:
+def normalised_layers(model: nn.Module, graph: fx.Graph | None = None) -> dict[str, str]:
     """Return, for every normalisation layer, a layer whose output channels are its channels.
 
     For a BatchNorm behind a convolution that is the convolution; for a normalisation behind a
     residual sum it is one of the summed layers.
+
+    Args:
+        model: any module that ``torch.fx`` traces.
+        graph: of :func:`trace`, of the model or a copy; None: it is traced here.
     """
-    graph = trace(model).graph
+    graph = trace(model).graph if graph is None else graph
     modules = dict(model.named_modules())
     owners: dict[str, str] = {}
     for node in graph.nodes:

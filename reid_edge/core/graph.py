@@ -15,6 +15,7 @@ def trace_one_input(
     error: type[ReidError],
     needed_by: str,
     explain: Callable[[Exception], str],
+    change: Callable[[fx.Graph], None] = lambda _: None,
 ) -> fx.GraphModule:
     """Trace a model with its first argument as the only input.
 
@@ -26,6 +27,7 @@ def trace_one_input(
         error: class of the errors.
         needed_by: end of the message for a model that needs a second input: who needs one input.
         explain: makes the message for a forward pass that cannot be traced from what it raised.
+        change: changes the graph before it is compiled.
 
     Raises:
         ReidError: of class ``error``: the model needs more than one input, or its forward pass
@@ -34,6 +36,7 @@ def trace_one_input(
     tracer = _OneInputTracer(error, needed_by)
     try:
         graph = tracer.trace(model)
+        change(graph)
         return fx.GraphModule(tracer.root, graph, type(model).__name__)
     except error:
         raise

@@ -27,6 +27,11 @@ IVF_IMAGES_PER_LIST = 39
 IVF_MINIMUM_LISTS = 8
 IVF_MINIMUM_IMAGES = IVF_IMAGES_PER_LIST * IVF_MINIMUM_LISTS
 IVF_SEARCHED_SHARE = 4
+# Among a million images the search of 64 of 2048 lists takes milliseconds; more lists take minutes
+# of k-means and make it no faster.
+IVF_MOST_LISTS = 2048
+IVF_MOST_SEARCHED_LISTS = 64
+IVF_TRAINING_IMAGES_PER_LIST = 64
 
 _CLASSES: dict[IndexKind, type[faiss.Index]] = {
     "flat": faiss.IndexFlatIP,
@@ -55,9 +60,10 @@ def make_index(kind: IndexKind, embeddings: Embeddings) -> faiss.Index:
     elif kind == "hnsw":
         index = faiss.IndexHNSWFlat(dimensions, HNSW_NEIGHBOURS, faiss.METRIC_INNER_PRODUCT)
     else:
-        lists = min(int(4 * count**0.5), count // IVF_IMAGES_PER_LIST)
+        lists = min(int(4 * count**0.5), count // IVF_IMAGES_PER_LIST, IVF_MOST_LISTS)
         cells = faiss.IndexFlatIP(dimensions)
         index = faiss.IndexIVFFlat(cells, dimensions, lists, faiss.METRIC_INNER_PRODUCT)
+        index.cp.max_points_per_centroid = IVF_TRAINING_IMAGES_PER_LIST
         index.train(vectors)
     index.add(vectors)
     return _tuned(index)
@@ -108,12 +114,15 @@ def search(
     return np.take_along_axis(similarities, order, 1), np.take_along_axis(places, order, 1)
 
 
-def index_to_bytes(index: faiss.Index) -> bytes:
+def index_to_bytes(index: faiss.Index) -> memoryview:
     """Return an index in FAISS's own format."""
-    return faiss.serialize_index(index).tobytes()
+    content: npt.NDArray[np.uint8] = faiss.serialize_index(index)
+    return content.data
 
 
-def index_from_bytes(content: bytes, kind: IndexKind, dimensions: int, count: int) -> faiss.Index:
+def index_from_bytes(
+    content: bytes | memoryview, kind: IndexKind, dimensions: int, count: int
+) -> faiss.Index:
     """Read an index of FAISS's own format.
 
     FAISS trusts what it reads: check the hash of the file before.
@@ -157,5 +166,6 @@ def _tuned(index: faiss.Index) -> faiss.Index:
     if isinstance(index, faiss.IndexHNSW):
         index.hnsw.efSearch = HNSW_SEARCH_DEPTH
     elif isinstance(index, faiss.IndexIVF):
-        index.nprobe = max(IVF_MINIMUM_LISTS, index.nlist // IVF_SEARCHED_SHARE)
+        share = min(index.nlist // IVF_SEARCHED_SHARE, IVF_MOST_SEARCHED_LISTS)
+        index.nprobe = max(IVF_MINIMUM_LISTS, share)
     return index

@@ -19,11 +19,14 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 import faiss
+import numpy as np
+import numpy.typing as npt
 
 from reid_edge.core.errors import DataError
 from reid_edge.core.io import sync_folder, write_bytes, write_json
@@ -45,9 +48,10 @@ GENERATION = re.compile(r"generation-(\d{6,})")
 FORMAT_VERSION = 2
 
 Read = TypeVar("Read")
+IntegerVector = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """An enrolled image.
 
@@ -81,6 +85,13 @@ class Gallery:
     entries: tuple[Entry, ...] = ()
     index: faiss.Index | None = None
     generation: int = 0
+
+    @cached_property
+    def person_numbers(self) -> tuple[IntegerVector, int]:
+        """The number of each entry's person (entries,), and the number of persons."""
+        numbers: dict[str, int] = {}
+        each = (numbers.setdefault(entry.person, len(numbers)) for entry in self.entries)
+        return np.fromiter(each, dtype=np.int64, count=len(self.entries)), len(numbers)
 
 
 def append(gallery: Gallery, entries: Sequence[Entry], embeddings: Embeddings) -> Gallery:
@@ -254,11 +265,15 @@ def _space_of(generation: Path, model: Mapping[str, Any]) -> EmbeddingSpace:
         raise DataError(f"{generation / MODEL}: damaged; enrol again") from error
 
 
-def _write_generation(path: Path, gallery: Gallery, index: bytes) -> None:
+def _write_generation(path: Path, gallery: Gallery, index: memoryview) -> None:
     """Write the files of a generation into its new folder."""
     path.mkdir()
     # In ASCII, since a file name need not be UTF-8.
-    entries = json.dumps([asdict(entry) for entry in gallery.entries]).encode()
+    written = (
+        json.dumps({"person": one.person, "file": one.file, "content_hash": one.content_hash})
+        for one in gallery.entries
+    )
+    entries = f"[{', '.join(written)}]".encode()
     for name, content in ((INDEX, index), (ENTRIES, entries)):
         write_bytes(path / name, content)
     write_json(

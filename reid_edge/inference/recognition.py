@@ -108,10 +108,9 @@ def identify(
     index, entries = gallery.index, gallery.entries
     if index is None or embeddings.shape[1] != index.d:
         raise DataError("the embeddings do not belong to this gallery")
-    numbers: dict[str, int] = {}
-    persons = np.array([numbers.setdefault(entry.person, len(numbers)) for entry in entries])
+    persons, enrolled = gallery.person_numbers
     # There are not more persons; asking for more would search all images.
-    count = min(count, len(numbers))
+    count = min(count, enrolled)
     found: list[tuple[Candidate, ...]] = [()] * len(embeddings)
     # Search more and more images until there are enough persons, or no more images.
     wanting, depth = list(range(len(embeddings))), count

@@ -160,9 +160,11 @@ def make_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.
     rate, decay = settings.learning_rate, settings.weight_decay
     head_rate = settings.head_learning_rate or rate
     groups: Any = [{"params": backbone}, {"params": head, "lr": head_rate}]
+    # Without the argument PyTorch chooses between its other two ways.
+    fused: Any = {"fused": True} if settings.fused_optimizer else {}
     if settings.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=rate, momentum=0.9, weight_decay=decay)
+        return torch.optim.SGD(groups, lr=rate, momentum=0.9, weight_decay=decay, **fused)
     if settings.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=rate, weight_decay=decay)
+        return torch.optim.AdamW(groups, lr=rate, weight_decay=decay, **fused)
     amsgrad = settings.optimizer == "amsgrad"
-    return torch.optim.Adam(groups, lr=rate, weight_decay=decay, amsgrad=amsgrad)
+    return torch.optim.Adam(groups, lr=rate, weight_decay=decay, amsgrad=amsgrad, **fused)

@@ -3,7 +3,15 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from reid_edge.data.augmentation import AugmentationSettings
 
@@ -78,6 +86,11 @@ class TrainingSettings(BaseModel):
     optimizer: Literal["adamw", "adam", "amsgrad", "sgd"] = Field(
         "adamw", description="adamw, adam, amsgrad (Adam with amsgrad) or sgd (momentum 0.9)"
     )
+    fused_optimizer: bool = Field(
+        False,
+        description="update all weights in one kernel instead of tensor by tensor; faster, and the "
+        "last bits differ",
+    )
     learning_rate: float = Field(3.5e-4, gt=0, description="peak learning rate")
     head_learning_rate: float | None = Field(
         None,
@@ -141,6 +154,14 @@ class TrainingSettings(BaseModel):
             if isinstance(value, Mapping) and isinstance(field.default, BaseModel):
                 refined[name] = {**field.default.model_dump(), **value}
         return refined
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out settings of later versions at their defaults: finished stages stay valid."""
+        content: dict[str, Any] = dump(self)
+        if not self.fused_optimizer:
+            content.pop("fused_optimizer", None)
+        return content
 
     @field_validator("milestones")
     @classmethod

@@ -31,7 +31,7 @@ NNI = "nni.txt"
 ADDITIONS = (
     "requirements-dev.txt", "requirements-docs.txt", "requirements-executorch.txt",
     "requirements-openvino.txt", "requirements-tracking.txt", "requirements-ncnn.txt",
-    "requirements-mnn.txt", "requirements-litert.txt",
+    "requirements-mnn.txt", "requirements-litert.txt", "requirements-sweep.txt",
 )  # fmt: skip
 TOOLS = "requirements-tools.txt"
 NO_WHEEL = ("antlr4-python3-runtime",)  # one Python file that ExecuTorch's requirements need

@@ -48,22 +48,7 @@ def load_config(
     """
     kind = config_class(declared)
     content = _read(path, kind, seen=())
-    for override in _whole_words(overrides):
-        key, equals, text = override.partition("=")
-        if not equals or not key:
-            raise PipelineError(f"{override!r} is no setting; expected key.path=value")
-        _check_key(key, kind)
-        if not text.strip():
-            raise PipelineError(f"{key}: no value behind '='; write null to mean none")
-        try:
-            value = parse_yaml(text)
-        except PipelineError as error:
-            raise PipelineError(f"{key}: {error}") from error
-        except (yaml.YAMLError, ValueError) as error:
-            shown = text if len(text) <= 80 else f"{text[:80]}..."
-            raise PipelineError(
-                f"{key}: cannot read the value {shown!r}; quote it as YAML: '{key}=...'"
-            ) from error
+    for key, value in parse_overrides(overrides, kind).items():
         _set(content, key, value)
     for key, value in (values or {}).items():
         _check_key(key, kind)
@@ -97,6 +82,37 @@ def _whole_words(overrides: Sequence[str]) -> Iterator[str]:
 
 def _open_braces(text: str) -> int:
     return sum(text.count(one) for one in "{[") - sum(text.count(one) for one in "}]")
+
+
+def parse_overrides(overrides: Sequence[str], kind: type[Config] | None = None) -> dict[str, Any]:
+    """Read ``key.path=value`` overrides, whose values are YAML; the last one of a key counts.
+
+    Args:
+        overrides: as they are written on a command line.
+        kind: the settings that there are; by default those with the registered stages.
+
+    Raises:
+        PipelineError: a key is unknown, or a value cannot be read.
+    """
+    kind = config_class() if kind is None else kind
+    found: dict[str, Any] = {}
+    for override in _whole_words(overrides):
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise PipelineError(f"{override!r} is no setting; expected key.path=value")
+        _check_key(key, kind)
+        if not text.strip():
+            raise PipelineError(f"{key}: no value behind '='; write null to mean none")
+        try:
+            found[key] = parse_yaml(text)
+        except PipelineError as error:
+            raise PipelineError(f"{key}: {error}") from error
+        except (yaml.YAMLError, ValueError) as error:
+            shown = text if len(text) <= 80 else f"{text[:80]}..."
+            raise PipelineError(
+                f"{key}: cannot read the value {shown!r}; quote it as YAML: '{key}=...'"
+            ) from error
+    return found
 
 
 def _apply_transfer_learning(content: dict[str, Any], kind: type[Config]) -> None:

@@ -24,7 +24,17 @@ LOCKED_IN = {
     "requirements-tools.txt": ["requirements-tools.txt"],
 } | {
     f"requirements-{extra}.txt": ["torch.txt", "requirements.txt", f"requirements-{extra}.txt"]
-    for extra in ("dev", "docs", "executorch", "openvino", "tracking", "ncnn", "mnn", "litert")
+    for extra in (
+        "dev",
+        "docs",
+        "executorch",
+        "openvino",
+        "tracking",
+        "sweep",
+        "ncnn",
+        "mnn",
+        "litert",
+    )
 }
 ENTRY = re.compile(
     r"^[a-z0-9.-]+==[a-z0-9.]+(?: ; [a-z0-9_ .<>=!'()]+)? \\\n"

@@ -44,6 +44,7 @@ def ranges(*extras: str) -> dict[str, Requirement]:
         ("requirements-openvino.txt", ("openvino",)),
         ("requirements-executorch.txt", ("executorch",)),
         ("requirements-tracking.txt", ("tracking",)),
+        ("requirements-sweep.txt", ("sweep",)),
         ("requirements-ncnn.txt", ("ncnn",)),
         ("requirements-mnn.txt", ("mnn",)),
         ("requirements-litert.txt", ("litert",)),

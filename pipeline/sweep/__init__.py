@@ -1,0 +1,1 @@
+"""Several runs as one study: settings are varied, and workers take the next trial."""

@@ -99,6 +99,9 @@ def query_and_gallery(
 
 def refuse_non_finite(name: str, features: Tensor) -> None:
     """Raise DataError if a row of features (images, dimensions) has a value that is not finite."""
+    # A sum takes a tenth of the time; it is not finite if a value is not, and seldom otherwise.
+    if all(bool(rows.sum().isfinite()) for rows in torch.split(features, _ROWS_AT_A_TIME)):
+        return
     finite = torch.cat(
         [torch.isfinite(rows).all(1) for rows in torch.split(features, _ROWS_AT_A_TIME)]
     )

@@ -425,3 +425,31 @@ def test_a_failed_save_leaves_the_last_checkpoint(
     with pytest.raises(OSError, match="disk full"):
         AtomicCheckpointIO().save_checkpoint({"epoch": 2}, path)
     assert torch.load(path, weights_only=True) == {"epoch": 1}
+
+
+def test_cached_images_train_the_same_bits(tiny_data: ReidData, tmp_path: Path) -> None:
+    models = []
+    for name, cache in (("plain", None), ("cached", tmp_path / "cache")):
+        models.append(make_model())
+        fit(models[-1], config(tiny_data.train, SETTINGS, tmp_path / name, cache=cache))
+    assert same(*models)
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+@pytest.mark.parametrize("kind", ["adamw", "amsgrad", "sgd"])
+def test_a_fused_optimizer_learns_the_same(tiny_data: ReidData, tmp_path: Path, kind: str) -> None:
+    models = []
+    for fused in (False, True):
+        changes = {"optimizer": kind, "fused_optimizer": fused, "epochs": 1}
+        settings = SETTINGS.model_copy(update=changes)
+        models.append(make_model())
+        fit(models[-1], config(tiny_data.train, settings, tmp_path / str(fused)))
+    states = [model.state_dict() for model in models]
+    for name, value in states[0].items():
+        torch.testing.assert_close(states[1][name], value, rtol=1e-3, atol=1e-5)
+
+
+def test_a_later_setting_at_its_default_is_not_written() -> None:
+    assert "fused_optimizer" not in TrainingSettings().model_dump()
+    changed = TrainingSettings(fused_optimizer=True)
+    assert TrainingSettings.model_validate(changed.model_dump(mode="json")) == changed

@@ -1,6 +1,7 @@
 """Every architecture goes to half its width and is mended, not OSNet alone."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,21 @@ from prune.plans import linear_plan
 from prune.reconstruct import reconstruct
 from prune.surgery import compose_kept, cut
 from reid_edge.models import build_model
+from reid_edge.models.architecture import Architecture
 from reid_edge.models.checkpoint import describe, load_checkpoint, save_checkpoint
+from reid_edge.models.resnet import ResNet
 
 pytestmark = pytest.mark.medium
 
 Randomise = Callable[[nn.Module], None]
 SIZE = (64, 32)
+RESNET50_X0_25 = Architecture(
+    name="resnet50_x0_25",
+    family="resnet",
+    description="ResNet-50 at a quarter of its width",
+    build=partial(ResNet, 50, width=0.25),
+    embedding_dim=2048,
+)
 
 
 def cut_twice(full: nn.Module, target: dict[str, int]) -> tuple[nn.Module, dict[str, Tensor]]:
@@ -57,21 +67,21 @@ def check_reconstruction(compact: nn.Module, full: nn.Module, kept: dict[str, Te
             {"conv1": 32, "layer1": 32, "layer2": 64, "layer3": 128, "layer4": 256},
         ),
         (
-            "resnet50", "resnet50_x0_5", None,
-            {"conv1": 32, "layer1": 128, "layer2": 256, "layer3": 512, "layer4": 2048},
+            "resnet50_x0_5", RESNET50_X0_25, None,
+            {"conv1": 16, "layer1": 64, "layer2": 128, "layer3": 256, "layer4": 2048},
         ),
         (
-            "osnet_ain_x1_0", "osnet_ain_x0_5", None,
+            "osnet_ain_x0_5", "osnet_ain_x0_25", None,
             {
-                "conv1": 32, "conv2": 128, "pool2": 128, "conv3": 192, "pool3": 192,
-                "conv4": 256, "conv5": 256,
+                "conv1": 16, "conv2": 64, "pool2": 64, "conv3": 96, "pool3": 96,
+                "conv4": 128, "conv5": 128,
             },
         ),
     ],
 )  # fmt: skip
 def test_half_width_is_the_stock_architecture(
     source: str,
-    target: str,
+    target: str | Architecture,
     embedding_dim: int | None,
     stages: dict[str, int],
     randomise_normalisation: Randomise,
@@ -111,7 +121,7 @@ def test_a_first_pooling_without_padding_stays(
 
 def test_half_of_a_mobilenet(randomise_normalisation: Randomise) -> None:
     torch.manual_seed(0)
-    full = mobilenet_v2(weights=None, num_classes=10).eval()
+    full = mobilenet_v2(weights=None, num_classes=10, width_mult=0.5).eval()
     randomise_normalisation(full)
     target = {
         name: width if name == "classifier.1" else width // 2

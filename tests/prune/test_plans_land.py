@@ -16,6 +16,8 @@ from prune.nni_backend import find_groups
 from prune.plans import linear_plan
 from prune.surgery import cut
 from reid_edge.models import ARCHITECTURES, build_model
+from reid_edge.models.architecture import Architecture
+from tests.networks import SHORT_OSNET_X0_25
 
 pytestmark = pytest.mark.medium
 
@@ -82,20 +84,31 @@ def test_plans_of_stock_targets(source: str, target: str, iterations: int) -> No
         assert all(1 <= later[name] <= earlier[name] for name in before)
 
 
+@pytest.fixture
+def small_groups(small_net: nn.Module) -> Groups:
+    return find_groups(small_net, torch.zeros(EXAMPLE))
+
+
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(data=st.data())
 def test_random_plans_of_a_small_network(
-    small_net: nn.Module, randomise_normalisation: Callable[[nn.Module], None], data: st.DataObject
+    small_net: nn.Module,
+    small_groups: Groups,
+    randomise_normalisation: Callable[[nn.Module], None],
+    data: st.DataObject,
 ) -> None:
     randomise_normalisation(small_net)
-    groups = find_groups(small_net, torch.zeros(EXAMPLE))
+    groups = small_groups
     target = draw_target(data.draw, small_net, groups)
     iterations = data.draw(st.integers(1, 8))
     cut_to(small_net, linear_plan(layer_widths(small_net), target, iterations), groups)
 
 
 def random_osnet_plan(
-    draw: Draw, name: str, randomise_normalisation: Callable[[nn.Module], None], iterations: int
+    draw: Draw,
+    name: str | Architecture,
+    randomise_normalisation: Callable[[nn.Module], None],
+    iterations: int,
 ) -> None:
     torch.manual_seed(0)
     model = build_model(name, embedding_dim=32).eval()
@@ -110,7 +123,7 @@ def random_osnet_plan(
 def test_random_plans_of_an_osnet(
     randomise_normalisation: Callable[[nn.Module], None], data: st.DataObject
 ) -> None:
-    random_osnet_plan(data.draw, "osnet_x0_25", randomise_normalisation, iterations=2)
+    random_osnet_plan(data.draw, SHORT_OSNET_X0_25, randomise_normalisation, iterations=2)
 
 
 @pytest.mark.slow

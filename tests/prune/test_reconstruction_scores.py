@@ -17,6 +17,7 @@ from prune.surgery import cut
 from prune.width_options import Unit, WidthOptions
 from reid_edge.core.errors import PruneError
 from reid_edge.models import build_model
+from reid_edge.models.resnet import ResNet
 from tests.networks import SHORT_OSNET_X0_5, SHORT_OSNET_X0_25
 
 pytestmark = pytest.mark.medium
@@ -217,8 +218,10 @@ def test_other_models_land_at_their_widths(name: str) -> None:
             for layer, width in layer_widths(model).items()
         }
     else:
-        model = build_model("resnet18_bnneck", embedding_dim=64).eval()
-        widths = layer_widths(build_model("resnet18_bnneck_x0_5", embedding_dim=64))
+        model, narrow = (
+            ResNet(18, embedding_dim=64, bnneck=True, width=width).eval() for width in (0.5, 0.25)
+        )
+        widths = layer_widths(narrow)
     images = torch.randn(4, 3, 32, 32)
     groups = find_groups(model, images[:2])
     scores = reconstruction_scores(model, images, widths=widths, groups=groups)

@@ -36,7 +36,7 @@ def run_cut(
 @pytest.mark.parametrize(
     ("source", "target", "found_again"),
     [
-        ("osnet_x1_0", "osnet_x0_5", False),
+        ("osnet_x0_5", "osnet_x0_25", False),
         (SHORT_OSNET_IBN_X0_5, SHORT_OSNET_IBN_X0_25, False),
         (SHORT_OSNET_X0_5, SHORT_OSNET_X0_25, True),
     ],

@@ -15,6 +15,7 @@ from prune.surgery import cut
 from prune.tracing import trace
 from reid_edge.core.cost import conv_and_linear_layers
 from reid_edge.models import build_model
+from tests.networks import SHORT_OSNET_X0_25
 
 pytestmark = pytest.mark.medium
 
@@ -97,7 +98,10 @@ def half_cut(
 
 
 def half_of_osnet() -> tuple[nn.Module, dict[str, int]]:
-    model = build_model("osnet_x0_25", embedding_dim=32).eval()
+    model = build_model(SHORT_OSNET_X0_25, embedding_dim=32).eval()
+    for name, bias in model.named_parameters():
+        if name.endswith("gate.fc1.bias"):
+            nn.init.constant_(bias, 0.5)  # random weights may silence its one hidden channel
     widths = layer_widths(model)
     whole = ("fc.0", "classifier")
     return model, {n: w if n in whole else max(1, w // 2) for n, w in widths.items()}
@@ -109,7 +113,9 @@ def half_of_resnet() -> tuple[nn.Module, dict[str, int]]:
 
 
 def half_of_mobilenet() -> tuple[nn.Module, dict[str, int]]:
-    model = mobilenet_v2(weights=None, num_classes=10).eval()
+    model = mobilenet_v2(
+        num_classes=10, inverted_residual_setting=[[1, 16, 1, 1], [6, 24, 2, 2], [6, 32, 2, 2]]
+    ).eval()
     widths = layer_widths(model)
     return model, {n: w if n == "classifier.1" else w // 2 for n, w in widths.items()}
 

@@ -10,7 +10,7 @@ from quantize.exporters.onnx_float import onnx_session, read_onnx, read_onnx_met
 from quantize.exporters.onnx_int8 import Calibration, int8_convolutions, quantize_onnx
 from reid_edge.core.errors import QuantizeError
 from reid_edge.core.model_file import ONNX_INPUT
-from reid_edge.models import build_model
+from reid_edge.models.resnet import ResNet
 
 pytestmark = pytest.mark.medium
 
@@ -71,7 +71,7 @@ def test_a_first_pooling_without_padding(images: Tensor, tmp_path: Path) -> None
     torch.manual_seed(0)
     # FastReID's; at an odd size its last window reaches over the edge.
     odd = torch.nn.functional.pad(images, (0, 2, 0, 2))
-    model = build_model("resnet18_fastreid", embedding_dim=64).train()
+    model = ResNet(18, embedding_dim=64, width=0.25, bnneck=True, padded_stem=False).train()
     with torch.no_grad():
         for _ in range(3):
             model(odd)

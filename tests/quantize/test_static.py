@@ -13,6 +13,7 @@ from quantize.static import quantize_static
 from reid_edge.core.errors import QuantizeError
 from reid_edge.core.int8_engine import Engine, quantized_engine, supported_engines
 from reid_edge.models import build_model
+from tests.networks import SHORT_OSNET_IBN_X0_5
 
 pytestmark = [
     pytest.mark.medium,
@@ -211,6 +212,6 @@ def test_a_model_without_finite_outputs_is_refused(images: Tensor, value: float)
 
 def test_instance_norm_variant(images: Tensor) -> None:
     torch.manual_seed(0)
-    model = build_model("osnet_ibn_x0_5").eval()
+    model = build_model(SHORT_OSNET_IBN_X0_5).eval()
     int8 = quantize_static(model, [images[:4]], MINMAX)
     assert _cosine(model, int8, images[:4]) > 0.98

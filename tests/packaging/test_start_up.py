@@ -8,6 +8,8 @@ import pytest
 
 from reid_edge.cli.main import COMMANDS
 
+pytestmark = pytest.mark.medium
+
 ROOT = Path(__file__).resolve().parents[2]
 SLOW = (
     "torch", "torchvision", "lightning", "nni", "onnx", "onnxruntime", "faiss", "scipy", "sklearn",

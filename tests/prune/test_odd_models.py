@@ -16,6 +16,8 @@ from prune.surgery import Cut, cut
 from reid_edge.core.cost import model_cost
 from reid_edge.core.errors import PruneError
 
+pytestmark = pytest.mark.medium
+
 Randomise = Callable[[nn.Module], None]
 
 

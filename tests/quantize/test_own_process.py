@@ -13,6 +13,8 @@ import pytest
 from quantize.own_process import run_apart
 from reid_edge.core.errors import DataError, QuantizeError
 
+pytestmark = pytest.mark.medium
+
 LONG_S = 60.0
 
 

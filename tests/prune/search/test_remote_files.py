@@ -20,9 +20,13 @@ NODE = NNI / "node"
 SERVER = Path(__file__).with_name("ssh_server.js")
 PRELOAD = Path(prune.search.__path__[0]) / "preload.js"
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("ssh") is None or shutil.which("ssh-keygen") is None, reason="needs an SSH client"
-)
+pytestmark = [
+    pytest.mark.medium,
+    pytest.mark.skipif(
+        shutil.which("ssh") is None or shutil.which("ssh-keygen") is None,
+        reason="needs an SSH client",
+    ),
+]
 
 # What NNI does first on another machine, by its own code.
 UPLOAD = """

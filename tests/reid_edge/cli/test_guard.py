@@ -12,6 +12,8 @@ import pytest
 from reid_edge.cli.guard import Guard, Parser, path_argument
 from reid_edge.core.errors import DataError
 
+pytestmark = pytest.mark.medium
+
 ROOT = Path(__file__).resolve().parents[3]
 PRINTS = """
 import sys

@@ -19,6 +19,8 @@ from reid_edge.data.loaders import evaluation_loader, training_loader
 from reid_edge.data.readers.market1501 import read_market1501
 from reid_edge.data.worker_limits import PipedLoader, fit_workers, free_shared_memory
 
+pytestmark = pytest.mark.medium
+
 PLAIN, PIPES, ALONE = "DataLoader 2", "PipedLoader 2", "DataLoader 0"
 # Of Linux: sched.h and sys/mount.h.
 NEW_MOUNTS, NEW_USER, READ_ONLY, RECURSIVE, PRIVATE = 0x20000, 0x10000000, 1, 0x4000, 1 << 18

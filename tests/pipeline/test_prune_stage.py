@@ -41,17 +41,17 @@ def context(
     randomise_normalisation: Callable[[nn.Module], None],
 ) -> MakeContext:
     torch.manual_seed(0)
-    model = build_model("short_osnet_x0_25", num_classes=8, embedding_dim=32)
+    model = build_model("small_net", num_classes=8, embedding_dim=32)
     randomise_normalisation(model)
     parent = tmp_path / "parent.pt"
-    save_checkpoint(parent, model, describe(model, "short_osnet_x0_25", input_size=(64, 32)))
+    save_checkpoint(parent, model, describe(model, "small_net", input_size=(64, 32)))
 
     def make(settings: dict[str, Any], validation_share: float = 0.0) -> StageContext:
         data = {"root": str(tiny_data.root), "height": 64, "width": 32, "workers": 0}
         config = Config.model_validate(
             {
                 "data": {**data, "validation_share": validation_share},
-                "model": {"architecture": "short_osnet_x0_25", "embedding_dim": 32},
+                "model": {"architecture": "small_net", "embedding_dim": 32},
                 "prune": {**ONE_UNTUNED_CUT, **settings},
             }
         )

@@ -132,7 +132,7 @@ FROZEN = {
         (make_model, {"optimizer": "sgd"}, 0),
         (make_model, FROZEN, 0),
         (make_model, FROZEN | {"frozen_epochs": 1, "optimizer": "amsgrad", "ema_decay": 0.9}, 0),
-        (make_osnet, {"ema_decay": 0.9}, 0),
+        (make_model, {"ema_decay": 0.9}, 0),
     ],
 )
 def test_an_interrupted_training_resumes_to_the_same_bits(

@@ -64,9 +64,11 @@ def trained(
 
 
 @pytest.fixture(scope="module")
-def few_layers(tiny_market: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def few_layers(
+    short_networks: None, tiny_market: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """A run of a network that is traced in a fraction of the time."""
-    return train(tmp_path_factory.mktemp("few"), tiny_market, "resnet18", "resnet18_x0_5")
+    return train(tmp_path_factory.mktemp("few"), tiny_market, "small_net", "small_net_x0_5")
 
 
 @pytest.fixture
@@ -174,16 +176,16 @@ def test_a_search_that_is_running_is_not_set_aside(
 
 
 def test_a_limit_of_another_family_is_refused(
-    tiny_market: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    short_networks: None, tiny_market: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = tmp_path / "tiny.yaml"
-    content = CONFIG.format(root=tiny_market, architecture="resnet18_bnneck", target="osnet_x0_25")
+    content = CONFIG.format(root=tiny_market, architecture="small_net", target="osnet_x0_25")
     config.write_text(content)
     arguments = ["--config", str(config), "--run", str(tmp_path / "run")]
-    assert run_pipeline([*arguments, "--stages", "train", "prune.target=resnet18_bnneck"]) == 0
+    assert run_pipeline([*arguments, "--stages", "train", "prune.target=small_net"]) == 0
     capsys.readouterr()
     assert main(["--run", str(tmp_path / "run"), "prune.target=osnet_x0_25"]) == 2
-    assert "osnet_x0_25 is no narrower resnet18_bnneck" in " ".join(capsys.readouterr().err.split())
+    assert "osnet_x0_25 is no narrower small_net" in " ".join(capsys.readouterr().err.split())
 
 
 def test_the_same_settings_go_on_and_others_set_aside(run: RunDir) -> None:

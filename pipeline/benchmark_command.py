@@ -5,17 +5,11 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Sequence
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pipeline.command import check_extra
 from reid_edge.cli.guard import Guard, Parser, path_argument
 from reid_edge.cli.model_options import parse_input_size
 from reid_edge.core.errors import PipelineError
-
-if TYPE_CHECKING:
-    from quantize.worker import Call
 
 GUARD = Guard(
     packages=("pipeline", "reid_edge", "quantize"),
@@ -91,6 +85,10 @@ def parse_arguments(arguments: Sequence[str], prog: str) -> argparse.Namespace:
         "--read", type=path_argument, nargs="+", metavar="FILE",
         help="show result.json of devices, beside each other",
     )  # fmt: skip
+    parser.add_argument(
+        "--run", type=path_argument, metavar="FOLDER",
+        help="with --read: keep the results in this run, whose report.html then shows them",
+    )  # fmt: skip
     parser.add_argument("--json", type=path_argument, metavar="FILE", help="write the result too")
     parser.add_log_options()
     options = parser.parse_args(arguments)
@@ -98,6 +96,8 @@ def parse_arguments(arguments: Sequence[str], prog: str) -> argparse.Namespace:
         parser.error("give model files, or --read with results of devices")
     if options.read and (options.pack or options.json):
         parser.error("--read shows results; it takes neither --pack nor --json")
+    if options.run and not options.read:
+        parser.error("--run: goes with --read alone")
     if options.pack and options.json:
         parser.error("--pack measures nothing here; it does not take --json")
     if options.rounds < 2:
@@ -119,84 +119,39 @@ def measure(options: argparse.Namespace) -> None:
         ReidError: a file cannot be loaded or run.
         OSError: there is no place for ``--json``.
     """
-    from pipeline.device_pack import cost_entries
-    from pipeline.device_results import DeviceFile, DeviceResult, DeviceTiming, show_table
-    from quantize.machine import machine_description, usable_cores
-    from quantize.timing import Model, measure_side_by_side
-    from reid_edge.core.backends import model_file_parts, recognise
-    from reid_edge.core.io import hash_file, write_bytes
-    from reid_edge.inference.embedder import load_embedder
+    from pipeline.device_results import show_table
+    from pipeline.file_timing import time_files
+    from reid_edge.core.io import write_bytes
 
-    size = parse_input_size(options.input_size)
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)  # before the minutes of timing
-    if len(set(options.files)) < len(options.files):
-        raise PipelineError("a file is named twice; name each once")
-    same = len({path.name for path in options.files}) < len(options.files)
-    names = {path: str(path) if same else path.name for path in options.files}
-    models, kinds = {}, {}
-    for path in options.files:
-        # A file that cannot be loaded ends the command before anything is timed.
-        embedder = load_embedder(path, input_size=size)
-        kinds[names[path]] = recognise(path).name
-        models[names[path]] = Model(partial(_open, path), (3, *embedder.space.input_size))
-    measured = measure_side_by_side(
-        models,
+    result = time_files(
+        options.files,
         batches=options.batches,
-        threads=options.threads or sorted({1, usable_cores()}),
+        threads=options.threads,
         rounds=options.rounds,
-        progress=logger.info,
+        input_size=parse_input_size(options.input_size),
     )
-    machine = machine_description()
-    rows = []
-    for path in options.files:
-        found = measured[names[path]]
-        timings = [
-            DeviceTiming(
-                batch=t.batch, threads=t.threads, median_ms=t.median_ms,
-                lower_quartile_ms=t.lower_quartile_ms, upper_quartile_ms=t.upper_quartile_ms,
-            )
-            for t in found.timings
-        ]  # fmt: skip
-        parts = [part for part in model_file_parts(path) if part.is_file()]
-        rows.append(
-            DeviceFile(
-                name=names[path],
-                kind=kinds[names[path]],
-                sha256=hash_file(path),
-                bytes=sum(part.stat().st_size for part in parts),
-                peak_bytes=found.peak_bytes,
-                timings=tuple(timings),
-                **cost_entries(path, kinds[names[path]]),
-            )
-        )
-    result = DeviceResult(
-        machine={
-            "name": "this machine", "cpu": machine.cpu, "architecture": machine.architecture,
-            "cores": machine.cores, "flags": list(machine.flags),
-        },
-        rounds=options.rounds,
-        files=tuple(rows),
-    )  # fmt: skip
     show_table([result])
     if options.json is not None:
         write_bytes(options.json, result.to_json())
 
 
-def _open(path: Path) -> Call:
-    """Load a file, in another process; the number of threads is set there."""
-    from reid_edge.core.backends import load_model_file
-
-    loaded = load_model_file(path)
-    return lambda images: loaded.embed(images.numpy())
-
-
 def show_results(options: argparse.Namespace) -> None:
-    """Print results of devices beside each other.
+    """Print results of devices beside each other; with ``--run``, keep them in a run's report.
 
     Raises:
-        PipelineError: a file is not such a result.
+        PipelineError: a file is not such a result, or there is no such run.
     """
-    from pipeline.device_results import read_result, show_table
+    from pipeline.device_results import keep_results, read_result, show_table
+    from pipeline.report.show import write_page_again
+    from pipeline.run_dir import RunDir
 
-    show_table([read_result(path) for path in options.read])
+    results = [read_result(path) for path in options.read]
+    if options.run is not None:
+        run = RunDir(options.run)
+        if not run.config_path.is_file():
+            raise PipelineError(f"{options.run}: holds no run; name its folder with --run")
+        keep_results(options.read, results, run.path)
+        logger.info("written: %s", write_page_again(run))
+    show_table(results)

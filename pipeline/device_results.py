@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -10,8 +12,14 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from pipeline.report.text import size
 from pipeline.stage_results import Result
-from reid_edge.core.errors import PipelineError
+from reid_edge.core.errors import PipelineError, one_line
+from reid_edge.core.io import write_bytes
 from reid_edge.core.tables import FittingTable, output_console
+
+# Folder of a run with the results of devices.
+DEVICES = "devices"
+
+logger = logging.getLogger(__name__)
 
 
 class DeviceTiming(Result):
@@ -124,10 +132,24 @@ def read_result(path: Path) -> DeviceResult:
         ) from error
 
 
-def show_table(results: Sequence[DeviceResult]) -> None:
-    """Print a row for each file and machine, and a line for each machine."""
+@dataclass(frozen=True)
+class DeviceTable:
+    """Results of devices beside each other.
+
+    Attributes:
+        headings: of the columns.
+        rows: one for each machine and file.
+        lines: what is to be said below them.
+    """
+
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    lines: tuple[str, ...]
+
+
+def device_table(results: Sequence[DeviceResult]) -> DeviceTable:
+    """Return a row for each file and machine, and a line for each machine."""
     columns = sorted({(t.threads, t.batch) for r in results for f in r.files for t in f.timings})
-    headings = [f"b{batch} t{threads}" for threads, batch in columns]
     rows: list[tuple[str, ...]] = []
     lines = []
     for result in results:
@@ -153,15 +175,46 @@ def show_table(results: Sequence[DeviceResult]) -> None:
             f"{about.name}: {about.cpu}, {cores} cores, {about.architecture}, "
             f"{' '.join(about.flags)}; {result.rounds} rounds"
         )
-    console = output_console()
+    times = (f"b{batch} t{threads}" for threads, batch in columns)
+    headings = ("machine", "file", "memory", "cosine", *times)
+    return DeviceTable(headings, tuple(rows), tuple(lines))
+
+
+def show_table(results: Sequence[DeviceResult]) -> None:
+    """Print the table of results and the lines below it."""
+    table, console = device_table(results), output_console()
     console.print(
-        FittingTable(
-            "",
-            ["machine", "file", "memory", "cosine", *headings],
-            rows,
-            left=2,
-            drop=["memory", "cosine"],
-        )
+        FittingTable("", list(table.headings), list(table.rows), left=2, drop=["memory", "cosine"])
     )
-    for line in lines:
+    for line in table.lines:
         console.print(line, markup=False, highlight=False)
+
+
+def keep_results(paths: Sequence[Path], results: Sequence[DeviceResult], run: Path) -> None:
+    """Copy results of devices into a run's folder, from where its page shows them.
+
+    Args:
+        paths: that the results are from; a result of the same file name is replaced.
+        results: one for each path.
+        run: the folder.
+
+    Raises:
+        PipelineError: two files have the same name.
+        OSError: the folder cannot be written to.
+    """
+    if len({path.stem for path in paths}) < len(paths):
+        raise PipelineError("two results have the same file name; rename one")
+    (run / DEVICES).mkdir(exist_ok=True)
+    for path, result in zip(paths, results, strict=True):
+        write_bytes(run / DEVICES / f"{path.stem}.json", result.to_json())
+
+
+def kept_results(run: Path) -> list[DeviceResult]:
+    """Return the results of devices in a run's folder; what cannot be read is left out."""
+    found = []
+    for path in sorted((run / DEVICES).glob("*.json")):
+        try:
+            found.append(read_result(path))
+        except PipelineError as error:
+            logger.warning("%s; the report leaves it out", one_line(error))
+    return found

@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.config import Config
+from pipeline.device_results import device_table, kept_results
 from pipeline.report.accuracy import (
     accuracy_columns,
     further_columns,
@@ -77,6 +78,7 @@ def write_page(
             environment = _environment(section.template_folder or TEMPLATES, section.filters)
             template = environment.get_template(section.template)
             sections.append(Markup(template.render(record=record, report=report)))
+    timed = kept_results(run.path)
     text = render(
         "page.html.j2",
         (verification_headings, verification_cells),
@@ -101,6 +103,7 @@ def write_page(
         verified=[row for row in report.rows if row.model.metrics.verification],
         footnotes=footnotes(run, report, records),
         sections=sections,
+        devices=device_table(timed) if timed else None,
     )
     path = run.path / REPORT_PAGE
     # The name of a folder may not be valid text; it is shown with escapes.

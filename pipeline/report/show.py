@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 
@@ -63,6 +64,12 @@ def write_results(config: Config, run: RunDir) -> Report:
     write_report(run, report)
     write_page(run, report, _shown_records(run, report))
     return report
+
+
+def write_page_again(run: RunDir) -> Path:
+    """Write the page of a run anew from what its folder holds; return its path."""
+    report = collect(load_config(run.config_path, declared=run.stages), run)
+    return write_page(run, report, _shown_records(run, report))
 
 
 def finish_run(config: Config, run: RunDir) -> Report:

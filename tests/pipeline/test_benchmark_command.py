@@ -163,6 +163,8 @@ def test_files_that_do_not_fit(
     checkpoint = tmp_path / "model.pth"
     torch.save({"conv.weight": torch.ones(1)}, checkpoint)
     one = str(files[0])
+    here = tmp_path / "here.json"
+    here.write_text('{"machine": {}, "rounds": 2, "files": []}')
     for arguments, message in (
         (["--read", str(tmp_path / "absent.json")], r"absent.json: cannot be read (No such file"),
         (
@@ -175,6 +177,7 @@ def test_files_that_do_not_fit(
             "result.json: File exists; make room",
         ),
         ([one, one], "a file is named twice; name each once"),
+        (["--read", str(here), "--run", str(tmp_path)], "holds no run; name its folder with --run"),
         ([one, one, "--pack", str(tmp_path / "p")], "two files have the same name; rename one"),
         ([one, "--pack", str(tmp_path / "full")], "full: is not empty; name a new folder"),
         ([str(checkpoint), "--pack", str(tmp_path / "p")], "model.pth: a file of the kind 'check"),

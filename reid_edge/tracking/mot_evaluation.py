@@ -137,16 +137,7 @@ def evaluate_mot(
             has no detection of that confidence.
     """
     start = start_progress or no_progress
-    if min_confidence is not None:
-        sequences = [
-            replace(sequence, detections=sequence.detections.above(min_confidence))
-            for sequence in sequences
-        ]
-    for sequence in sequences:
-        if not len(sequence.detections):
-            raise DataError(
-                f"{sequence.folder}: no detection of confidence {min_confidence:g} or above"
-            )
+    sequences = _above(sequences, min_confidence)
     scorer = TrackScorer(sequences)
     detections = [sequence.detections for sequence in sequences]
     identities = [identities_of(each, each.detections) for each in sequences]
@@ -164,48 +155,95 @@ def evaluate_mot(
     for embedder in embedders:
         name = str(embedder.model.path)
         embeddings = embed_detections(sequences, embedder, start(f"embedding {name}"))
-        progress = start(f"tracking {name}")
-        points: list[ThresholdPoint] = []
-        best: list[Integers] = []
-        for threshold in thresholds:
-            found = [
-                associate(boxes, features, threshold, settings)
-                for boxes, features in zip(detections, embeddings, strict=True)
-            ]
-            idf1 = scorer.idf1(found)
-            # Of equal ones the highest: it gives a person to another's track least often.
-            if idf1 >= max((point.idf1 for point in points), default=0):
-                best, chosen = found, threshold
-            points.append(ThresholdPoint(threshold=threshold, idf1=idf1))
-            progress(len(points), len(thresholds))
-        tracks[name] = best
-        scores, by_sequence = scorer.score(best)
+        best = _best_tracks(
+            scorer, detections, embeddings, thresholds, settings, start(f"tracking {name}")
+        )
+        tracks[name] = best.tracks
+        scores, by_sequence = scorer.score(best.tracks)
         models.append(
             ModelTracking(
                 model=name,
-                threshold=chosen,
+                threshold=best.threshold,
                 scores=scores,
                 by_sequence=by_sequence,
-                thresholds=tuple(points),
+                thresholds=best.points,
                 gaps=tuple(gap_curve(detections, identities, embeddings)),
             )
         )
     result = MotEvaluation(
         root=str(root),
-        sequences=tuple(
-            SequenceCounts(
-                name=each.name,
-                frames=each.length,
-                frame_rate=each.frame_rate,
-                detections=len(each.detections),
-            )
-            for each in sequences
-        ),
+        sequences=tuple(_counts(sequence) for sequence in sequences),
         min_confidence=min_confidence,
         control=control,
         models=tuple(models),
     )
     return Tracked(result, tracks, detections)
+
+
+def _above(sequences: Sequence[MotSequence], confidence: float | None) -> Sequence[MotSequence]:
+    """Return sequences with the detections of a confidence or above; None: with all.
+
+    Raises:
+        DataError: a sequence has none.
+    """
+    if confidence is None:
+        return sequences
+    found = [
+        replace(sequence, detections=sequence.detections.above(confidence))
+        for sequence in sequences
+    ]
+    for sequence in found:
+        if not len(sequence.detections):
+            raise DataError(
+                f"{sequence.folder}: no detection of confidence {confidence:g} or above"
+            )
+    return found
+
+
+@dataclass(frozen=True)
+class _BestTracks:
+    """The tracks with the highest IDF1, their threshold, and IDF1 with every threshold."""
+
+    tracks: list[Integers]
+    threshold: float
+    points: tuple[ThresholdPoint, ...]
+
+
+def _best_tracks(
+    scorer: TrackScorer,
+    detections: Sequence[BoxesOfFrames],
+    embeddings: Sequence[Embeddings],
+    thresholds: Sequence[float],
+    settings: AssociationSettings | None,
+    progress: Progress,
+) -> _BestTracks:
+    """Track with each threshold; of equal ones the highest is the best.
+
+    That one gives a person to another's track least often.
+    """
+    points: list[ThresholdPoint] = []
+    best: list[Integers] = []
+    chosen = thresholds[0]
+    for threshold in thresholds:
+        found = [
+            associate(boxes, features, threshold, settings)
+            for boxes, features in zip(detections, embeddings, strict=True)
+        ]
+        idf1 = scorer.idf1(found)
+        if idf1 >= max((point.idf1 for point in points), default=0):
+            best, chosen = found, threshold
+        points.append(ThresholdPoint(threshold=threshold, idf1=idf1))
+        progress(len(points), len(thresholds))
+    return _BestTracks(best, chosen, tuple(points))
+
+
+def _counts(sequence: MotSequence) -> SequenceCounts:
+    return SequenceCounts(
+        name=sequence.name,
+        frames=sequence.length,
+        frame_rate=sequence.frame_rate,
+        detections=len(sequence.detections),
+    )
 
 
 def embed_detections(

@@ -24,15 +24,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from reid_edge.core.errors import ModelError, QuantizeError, ReidError
+from reid_edge.core.errors import ModelError, ReidError
 from reid_edge.core.io import hash_file, write_bytes
-from reid_edge.core.model_file import IMAGENET_MEAN, IMAGENET_STD, ModelMetadata
-from reid_edge.core.packages import import_package
+from reid_edge.core.model_file import IMAGENET_MEAN, IMAGENET_STD
 from reid_edge.inference.embedder import EmbeddingSpace, load_embedder
 from reid_edge.inference.frames import Embedder
 from reid_edge.inference.thresholds import read_threshold, threshold_path
+from reid_edge.tracking.normalising_file import write_normalising
 
 NORMALISING = "normalising.onnx"
 BOXMOT_REID, BOXMOT_BOTSORT = "boxmot-reid.yaml", "boxmot-botsort.yaml"
@@ -40,8 +38,6 @@ ULTRALYTICS, DEEPSTREAM = "ultralytics-botsort.yaml", "deepstream-tracker.yml"
 FILES = (NORMALISING, BOXMOT_REID, BOXMOT_BOTSORT, ULTRALYTICS, DEEPSTREAM)
 # Folder beside an export that they are in.
 TRACKERS = "trackers"
-# ONNX Runtime adds up in another order where the graph has another first node.
-TOLERANCE = 1e-4
 NO_THRESHOLD = "The tracker's default: no threshold of this model has been measured"
 
 _log = logging.getLogger(__name__)
@@ -143,77 +139,6 @@ def _remove(folder: Path) -> None:
     """Remove what was written before: not every model has every file."""
     for name in FILES:
         (folder / name).unlink(missing_ok=True)
-
-
-@dataclass(frozen=True)
-class _Contents:
-    """What an ONNX file says: its fixed batch, the threshold in its metadata, if it is int8."""
-
-    batch: int | None
-    threshold: float | None
-    quantized: bool
-
-
-def write_normalising(embedder: Embedder, path: Path) -> _Contents:
-    """Write an ONNX file of a model that takes RGB in [0, 1] and normalises it itself.
-
-    Raises:
-        QuantizeError: the package onnx is missing, the model takes no float images, or the file
-            does not give the same embeddings.
-    """
-    onnx = import_package(
-        "onnx", extra="compress", needed_by=embedder.model.path, error=QuantizeError
-    )
-    source, space = embedder.model.path, embedder.model.space
-    try:
-        model = onnx.load_model(source)
-    except Exception as error:  # protobuf's errors have no common base
-        raise QuantizeError(f"{source}: not an ONNX file, or cut short") from error
-    graph = model.graph
-    tensors = {tensor.name for tensor in graph.initializer}
-    (images,) = (value for value in graph.input if value.name not in tensors)
-    tensor = images.type.tensor_type
-    kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
-    if not np.issubdtype(kind, np.floating):
-        raise QuantizeError(f"{source}: takes images of {kind}; trackers give it float images")
-    last, nodes = images.name, []
-    steps: list[tuple[str, np.ndarray, dict[str, int]]] = []
-    if space.colour_order == "BGR":
-        steps.append(("Gather", np.array([2, 1, 0], dtype=np.int64), {"axis": 1}))
-    for operator, colours in (("Sub", space.mean), ("Div", space.std)):
-        steps.append((operator, np.array(colours, dtype=kind).reshape(1, 3, 1, 1), {}))
-    for operator, values, attributes in steps:
-        constant, output = f"reid_edge/{operator}/constant", f"reid_edge/{operator}/output"
-        graph.initializer.append(onnx.numpy_helper.from_array(values, constant))
-        nodes.append(
-            onnx.helper.make_node(
-                operator, [last, constant], [output], f"reid_edge/{operator}", **attributes
-            )
-        )
-        last = output
-    for node in graph.node:
-        for place, name in enumerate(node.input):
-            if name == images.name:
-                node.input[place] = last
-    for node in reversed(nodes):
-        graph.node.insert(0, node)
-    own = {entry.key: entry.value for entry in model.metadata_props}
-    own |= {"mean": "[0.0, 0.0, 0.0]", "std": "[1.0, 1.0, 1.0]", "colour_order": "RGB"}
-    own |= {"input_size": str(list(space.input_size)), "architecture": space.architecture}
-    onnx.helper.set_model_props(model, dict(sorted(own.items())))
-    write_bytes(path, model.SerializeToString(deterministic=True))
-
-    frame = np.random.default_rng(0).integers(0, 256, (96, 48, 3), dtype=np.uint8)
-    boxes = [[0, 0, 48, 96], [8, 4, 40, 60]]
-    difference = float(np.abs(Embedder(path)(frame, boxes) - embedder(frame, boxes)).max())
-    if not difference <= TOLERANCE:
-        path.unlink()
-        raise QuantizeError(
-            f"{path}: its embeddings differ by {difference:.1e} from those of {source}; not written"
-        )
-    noted = ModelMetadata.from_strings(own, source).threshold
-    quantized = any("QuantizeLinear" in node.op_type for node in graph.node)
-    return _Contents(tensor.shape.dim[0].dim_value or None, noted, quantized)
 
 
 def _boxmot_reid(subject: _Subject) -> str:

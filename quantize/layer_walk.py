@@ -37,6 +37,9 @@ class Layer:
         error: length of the difference of both outputs, as a share of the float one's length.
         outside: share of the float values outside the range of the other ones; 0 if not quantized.
         quantized: whether the output is int8 in the other file.
+        border: share of the squared difference that is in the outermost pixels; 0 for vectors.
+        shared: how many times as large as its own the float range of another layer is that has the
+            same int8 range; 1 if there is none, or if it is not quantized.
     """
 
     name: str
@@ -44,6 +47,8 @@ class Layer:
     error: float
     outside: float
     quantized: bool
+    border: float = 0.0
+    shared: float = 1.0
 
 
 def walk(
@@ -83,8 +88,16 @@ def walk(
     )
     exact = _outputs(first, [mine for mine, _ in wanted], images)
     found = _outputs(second, [theirs for _, theirs in wanted], others)
+    scales = _scales(second)
+    extents = [float(np.ptp(one)) for one in exact]
+    widest: dict[object, float] = {}
+    for (_, theirs, _), extent in zip(pairs, extents, strict=True):
+        if theirs in scales:
+            widest[scales[theirs]] = max(extent, widest.get(scales[theirs], 0.0))
     layers = []
-    for (mine, theirs, operator), one, two in zip(pairs, exact, found, strict=True):
+    for (mine, theirs, operator), one, two, extent in zip(
+        pairs, exact, found, extents, strict=True
+    ):
         if one.shape != two.shape:
             return []
         quantized = theirs in ranges
@@ -92,8 +105,41 @@ def walk(
         length = max(float(np.linalg.norm(one.ravel())), 1e-12)
         step = 1e-6 * float(np.abs(one).max())
         outside = ((one > two.max() + step) | (one < two.min() - step)).mean() if quantized else 0.0
-        layers.append(Layer(mine, operator, float(difference) / length, float(outside), quantized))
+        layers.append(
+            Layer(
+                name=mine,
+                operator=operator,
+                error=float(difference) / length,
+                outside=float(outside),
+                quantized=quantized,
+                border=_border_share(one - two),
+                shared=widest[scales[theirs]] / max(extent, 1e-12) if theirs in scales else 1.0,
+            )
+        )
     return layers
+
+
+def _border_share(difference: NDArray[Any]) -> float:
+    """Return the share of a squared difference (N, C, H, W) that is in the outermost pixels."""
+    if difference.ndim != 4 or min(difference.shape[2:]) < 3:
+        return 0.0
+    squares = difference.astype(float) ** 2
+    whole = float(squares.sum())
+    return 1 - float(squares[:, :, 1:-1, 1:-1].sum()) / whole if whole > 0 else 0.0
+
+
+def _scales(model: onnx.ModelProto) -> dict[str, tuple[float, int]]:
+    """Return scale and zero point of each tensor that is rounded to int8 with one of each."""
+    from onnx import numpy_helper
+
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    found = {}
+    for node in model.graph.node:
+        if node.op_type == "QuantizeLinear" and all(name in stored for name in node.input[1:3]):
+            scale, *zero = (numpy_helper.to_array(stored[name]) for name in node.input[1:3])
+            if scale.size == 1:
+                found[node.input[0]] = float(scale.item()), int(zero[0].item()) if zero else 0
+    return found
 
 
 def _layers(model: onnx.ModelProto, operators: Sequence[str]) -> list[tuple[str, str]]:

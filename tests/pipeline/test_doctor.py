@@ -152,6 +152,83 @@ def test_saturation_is_seen_in_an_int8_file(model: Path, tmp_path: Path) -> None
     assert layers[0].outside > 0.01
 
 
+def test_another_padding_is_seen(
+    model: Path, tiny_market: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moved = onnx.load(model)
+    second = [node for node in moved.graph.node if node.op_type == "Conv"][1]
+    (pads,) = [entry for entry in second.attribute if entry.name == "pads"]
+    # The images are padded with ones of the first layer's output, in place of zeros.
+    source, pads.ints[:] = second.input[0], [0, 0, 0, 0]
+    amounts = numpy_helper.from_array(np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64), "amounts")
+    value = numpy_helper.from_array(np.array(5, np.float32), "value")
+    moved.graph.initializer.extend([amounts, value])
+    place = list(moved.graph.node).index(second)
+    moved.graph.node.insert(
+        place, onnx.helper.make_node("Pad", [source, "amounts", "value"], ["padded"], name="pad")
+    )
+    second.input[0] = "padded"
+    onnx.save(moved, tmp_path / "padded.onnx")
+    text = lines_of(capsys, model, tmp_path / "padded.onnx", tiny_market, 1)
+    assert "padding: 100% of that difference is in the outermost pixels; the layer, or" in text
+
+
+def test_a_file_for_images_of_another_size(
+    tiny_market: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = []
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 8, 5, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    for name, size in (("large", (64, 32)), ("small", (40, 20))):
+        files.append(tmp_path / f"{name}.onnx")
+        save_onnx(network, torch.zeros(1, 3, *size), files[-1], {"input_size": str(list(size))})
+    text = lines_of(capsys, files[0], files[1], tiny_market, 1)
+    assert "resize: the file takes 40x20, the model 64x32" in text
+
+
+class TwoStreams(nn.Module):
+    """Two streams whose numbers differ a hundred times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem = nn.Conv2d(3, 8, 3, 2, 1)
+        self.one, self.two = nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3)
+        self.two.weight.data *= 0.01
+        self.two.bias.data *= 0.01  # type: ignore[union-attr]
+        self.fc = nn.Linear(16, 12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.stem(x))
+        one, two = self.one(x).mean((2, 3)), self.two(x).mean((2, 3))
+        return self.fc(torch.cat([one, 100 * two], 1))  # type: ignore[no-any-return]
+
+
+def test_a_range_that_two_layers_share_is_seen(
+    tiny_market: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = write(TwoStreams(), tmp_path / "streams.onnx")
+    images = torch.randn(8, 3, 64, 32, generator=torch.Generator().manual_seed(1))
+    quantize_onnx(model, [images], tmp_path / "int8.onnx", method="minmax")
+    shared = onnx.load(tmp_path / "int8.onnx")
+    first, second = (
+        next(
+            node
+            for node in shared.graph.node
+            if node.op_type == "QuantizeLinear" and f"/{name}/Conv" in node.input[0]
+        )
+        for name in ("one", "two")
+    )
+    for node in shared.graph.node:
+        for place, name in enumerate(node.input):
+            if name in second.input[1:]:
+                node.input[place] = first.input[list(second.input).index(name)]
+    onnx.save(shared, tmp_path / "shared.onnx")
+    text = lines_of(capsys, model, tmp_path / "shared.onnx", tiny_market, 1)
+    assert "shared observer: 1 layers have the int8 range of another one whose numbers are" in text
+    assert "/two/Conv_output_0 (Conv) it is " in text
+
+
 def test_a_clipping_that_int8_leaves_out_is_no_difference(tmp_path: Path) -> None:
     network = nn.Sequential(
         nn.Conv2d(3, 8, 3), nn.ReLU6(), nn.Conv2d(8, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()

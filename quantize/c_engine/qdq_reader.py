@@ -72,6 +72,12 @@ class _Reader:
         }
         self.scales: dict[str, tuple[NDArray[Any], NDArray[Any], NDArray[Any]]] = {}
         self.values: dict[str, Value] = {}
+        self.readers: dict[str, list[onnx.NodeProto]] = {}
+        for node in self.model.graph.node:
+            if node.op_type == "Constant" and "value" in (found := _attributes(node)):
+                self.constants[node.output[0]] = numpy_helper.to_array(found["value"])
+            for name in node.input:
+                self.readers.setdefault(name, []).append(node)
         # Results that no QuantizeLinear has rounded yet.
         self.unrounded: set[str] = set()
         self.lengths: dict[str, Value] = {}
@@ -98,7 +104,14 @@ class _Reader:
         return Network(image, self.operations, output, unit_length, metadata)
 
     def _image(self) -> Value:
+        from onnx import TensorProto
+
         inputs = [each for each in self.model.graph.input if each.name not in self.constants]
+        if inputs[0].type.tensor_type.elem_type != TensorProto.FLOAT:
+            raise QuantizeError(
+                f"{self.path}: its input {inputs[0].name!r} is of pixels, and the engine "
+                "normalises images itself; export without --input"
+            )
         shape = [side.dim_value for side in inputs[0].type.tensor_type.shape.dim]
         if len(inputs) != 1 or len(shape) != 4 or shape[1] != 3 or not shape[2] or not shape[3]:
             raise QuantizeError(f"{self.path}: its input is not images (N, 3, H, W) of one size")
@@ -129,6 +142,9 @@ class _Reader:
 
     def _read_quantizelinear(self, node: onnx.NodeProto) -> None:
         scale, zero = (self.constants.get(name) for name in node.input[1:3])
+        if node.input[0] in self.constants and scale is not None and zero is not None:
+            self._quantize_constant(node, scale, zero)
+            return
         if scale is None or zero is None or zero.dtype != np.uint8 or scale.size != 1:
             raise self._refusal(node, "activations have to be uint8 with one scale")
         quantization = Quantization(float(scale.reshape(-1)[0]), int(zero.reshape(-1)[0]))
@@ -142,6 +158,19 @@ class _Reader:
             self.operations.append(Elementwise(node.name, value, other, "Identity", lambda x: x))
             value = other
         self.values[node.output[0]] = value
+
+    def _quantize_constant(
+        self, node: onnx.NodeProto, scale: NDArray[Any], zero: NDArray[Any]
+    ) -> None:
+        """Round stored weights, which a file of quantization-aware training holds as floats."""
+        values = self.constants[node.input[0]]
+        axis, limits = _attributes(node).get("axis", 1) % values.ndim, np.iinfo(zero.dtype)
+        shape = [-1 if place == axis else 1 for place in range(values.ndim)]
+        by, start = (
+            each.reshape(shape) if each.size > 1 else each.reshape(()) for each in (scale, zero)
+        )
+        rounded = np.round(values / by) + start
+        self.constants[node.output[0]] = np.clip(rounded, limits.min, limits.max).astype(zero.dtype)
 
     def _read_dequantizelinear(self, node: onnx.NodeProto) -> None:
         source, *parameters = node.input
@@ -262,6 +291,10 @@ class _Reader:
         y = self._result(node, x.channels, 1, 1)
         self.operations.append(GlobalPooling(node.name, x, y))
 
+    def _read_constant(self, node: onnx.NodeProto) -> None:
+        if node.output[0] not in self.constants:
+            raise self._refusal(node, "only constants that are tensors are supported")
+
     def _read_identity(self, node: onnx.NodeProto) -> None:
         source, target = node.input[0], node.output[0]
         if source in self.values:
@@ -345,6 +378,30 @@ class _Reader:
         alpha = _attributes(node).get("alpha", 0.01)
         self._function(node, lambda x: np.where(x < 0, alpha * x, x))
 
+    def _read_relu(self, node: onnx.NodeProto) -> None:
+        if not self._is_left_to_rounding(node, 0, np.inf):
+            self._function(node, FUNCTIONS["Relu"])
+
+    def _is_left_to_rounding(self, node: onnx.NodeProto, low: float, high: float) -> bool:
+        """Take a clipping of what is not rounded yet as done, if the range of int8 does it anyway.
+
+        Files of quantization-aware training have it between a layer and its rounding.
+        """
+        source, output = node.input[0], node.output[0]
+        readers = self.readers.get(output, [])
+        if source not in self.unrounded or len(self.readers[source]) > 1 or len(readers) != 1:
+            return False
+        (reader,) = readers
+        numbers = [self.constants.get(name) for name in reader.input[1:3]]
+        if reader.op_type != "QuantizeLinear" or any(each is None for each in numbers):
+            return False
+        scale, zero = (float(np.asarray(each).reshape(-1)[0]) for each in numbers)
+        if -zero * scale < low - scale / 2 or (255 - zero) * scale > high + scale / 2:
+            return False
+        self.values[output] = self.values[source]
+        self.unrounded.add(output)
+        return True
+
     def _read_clip(self, node: onnx.NodeProto) -> None:
         if node.input[0] in self.lengths:
             self.lengths[node.output[0]] = self.lengths[node.input[0]]
@@ -353,6 +410,8 @@ class _Reader:
             float(self.constants[name]) if name else limit
             for name, limit in zip((*node.input[1:], "", "")[:2], (-np.inf, np.inf), strict=True)
         )
+        if self._is_left_to_rounding(node, low, high):
+            return
         self._function(node, lambda x: np.clip(x, low, high))
 
     def _function(self, node: onnx.NodeProto, function: Callable[[Reals], Reals]) -> None:

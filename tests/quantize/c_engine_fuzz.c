@@ -40,9 +40,14 @@ static void embed_odd_sizes(const uint8_t *weights, size_t size, const char *ker
     static const size_t sizes[][2] = {{REID_HEIGHT, REID_WIDTH}, {1, 1}, {3, 200}, {301, 2},
         {2 * REID_HEIGHT + 1, 2 * REID_WIDTH - 1}, {31 * REID_HEIGHT, 31}, {17, 32 * REID_WIDTH}};
     reid_model *model;
-    int error = reid_create(weights, size, kernels, &model);
-    if (error == REID_NO_KERNELS)
+    /* In place, in a block of their own size, so that a step behind them is seen. */
+    uint8_t *block = aligned_alloc(64, size);
+    memcpy(block, weights, size);
+    int error = reid_create_in_place(block, size, kernels, &model);
+    if (error == REID_NO_KERNELS) {
+        free(block);
         return;
+    }
     expect(error == REID_OK, "weights as they were written are right");
     float *out = malloc(sizeof(float) * REID_SIZE * 2);
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
@@ -68,6 +73,7 @@ static void embed_odd_sizes(const uint8_t *weights, size_t size, const char *ker
     free(floats);
     free(out);
     reid_destroy(model);
+    free(block);
 }
 
 int main(int count, char **arguments)
@@ -84,6 +90,9 @@ int main(int count, char **arguments)
     fclose(file);
     expect(error_of(weights, size) == REID_OK, "weights as they were written are right");
     expect(reid_create(NULL, size, NULL, NULL) == REID_BAD_ARGUMENT, "no place for the model");
+    reid_model *none = (reid_model *)&seed;
+    expect(reid_create_in_place(weights + 1, size, NULL, &none) == REID_BAD_ARGUMENT && !none,
+        "weights that are not aligned are refused");
     for (int i = 0, inputs = atoi(arguments[1]); i < inputs; i++) {
         uint32_t place = draw((uint32_t)size);
         uint8_t former = weights[place];

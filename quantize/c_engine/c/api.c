@@ -1,4 +1,4 @@
-/* The three functions of the header. */
+/* The functions of the header. */
 
 static const kernel_set *find_kernels(const char *name)
 {
@@ -10,39 +10,64 @@ static const kernel_set *find_kernels(const char *name)
     return NULL;
 }
 
-int reid_create(const void *weights, size_t size, const char *kernels, reid_model **model)
+static int check_weights(const void *weights, size_t size)
 {
     uint8_t digest[32];
-    if (!model)
-        return REID_BAD_ARGUMENT;
-    *model = NULL;
     if (!weights)
         return REID_BAD_ARGUMENT;
     if (size != WEIGHTS_SIZE)
         return REID_BAD_WEIGHTS;
     sha256(weights, size, digest);
-    if (memcmp(digest, WEIGHTS_SHA256, sizeof digest))
-        return REID_BAD_WEIGHTS;
+    return memcmp(digest, WEIGHTS_SHA256, sizeof digest) ? REID_BAD_WEIGHTS : REID_OK;
+}
+
+/* Memory for the planes, and for a copy of the weights if they are to be copied. */
+static int create(
+    const void *weights, size_t size, const char *kernels, int copied, reid_model **model)
+{
+    if (!model)
+        return REID_BAD_ARGUMENT;
+    *model = NULL;
+    int error = check_weights(weights, size);
+    if (error)
+        return error;
     const kernel_set *found = find_kernels(kernels);
     if (!found)
         return REID_NO_KERNELS;
+    size_t kept = copied ? rounded_up(WEIGHTS_SIZE) : 0;
     reid_model *made = malloc(sizeof *made);
-    uint8_t *memory = malloc(64 + rounded_up(WEIGHTS_SIZE) + ARENA_SIZE);
+    uint8_t *memory = malloc(64 + kept + ARENA_SIZE);
     if (!made || !memory) {
         free(made);
         free(memory);
         return REID_NO_MEMORY;
     }
     uint8_t *aligned = memory + (64 - (uintptr_t)memory % 64) % 64;
-    memcpy(aligned, weights, size);
+    if (copied)
+        memcpy(aligned, weights, size);
     made->kernels = found;
-    made->weights = aligned;
-    made->arena = aligned + rounded_up(WEIGHTS_SIZE);
+    made->weights = copied ? aligned : weights;
+    made->arena = aligned + kept;
     made->memory = memory;
     /* Kernels read whole blocks, also where nothing has been written yet. */
     memset(made->arena, 0, ARENA_SIZE);
     *model = made;
     return REID_OK;
+}
+
+int reid_create(const void *weights, size_t size, const char *kernels, reid_model **model)
+{
+    return create(weights, size, kernels, 1, model);
+}
+
+int reid_create_in_place(
+    const void *weights, size_t size, const char *kernels, reid_model **model)
+{
+    if (model)
+        *model = NULL;
+    if ((uintptr_t)weights % 64)
+        return REID_BAD_ARGUMENT;
+    return create(weights, size, kernels, 0, model);
 }
 
 int reid_embed(reid_model *model, reid_format format, const void *images, size_t count,

@@ -36,6 +36,11 @@ typedef enum {
    NULL takes the fastest ones of the processor. */
 int reid_create(const void *weights, size_t size, const char *kernels, reid_model **model);
 
+/* The same without a copy: the weights are used where they are, such as in a file that is mapped
+   into memory. They begin at a multiple of 64 bytes, and stay there as long as the model. */
+int reid_create_in_place(
+    const void *weights, size_t size, const char *kernels, reid_model **model);
+
 /* Embed a batch of images into floats (count, REID_SIZE). Allocates nothing and takes no lock; a
    model is used by one thread at a time, so threads create one model each. */
 int reid_embed(reid_model *model, reid_format format, const void *images, size_t count,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import mmap
 import platform
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -108,7 +109,10 @@ def load(path: Path, options: LoadOptions, kernels: str | None = None) -> Loaded
 def _create(library: Any, path: Path, weights: int, size: Any, kernels: str | None) -> Any:
     model = ctypes.c_void_p()
     name = None if kernels is None else kernels.encode()
-    error = library.reid_create(ctypes.c_void_p(weights), size, name, ctypes.byref(model))
+    # The library stays loaded with the weights in it. Older ones have the other function alone.
+    in_place = hasattr(library, "reid_create_in_place")
+    create = library.reid_create_in_place if in_place else library.reid_create
+    error = create(ctypes.c_void_p(weights), size, name, ctypes.byref(model))
     if error == 2:
         raise CheckpointError(f"{path}: {_ERRORS[2]}")
     if error:
@@ -124,15 +128,17 @@ def _destroy(library: Any, models: list[Any]) -> None:
 def _read_metadata(path: Path) -> dict[str, Any]:
     """Read the metadata off the file; none of its code runs before it is known to be ours."""
     try:
-        content = path.read_bytes()
+        # Mapped and not read: the file is as large as the weights.
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
+            start = whole.find(MARKER)
+            machine = int.from_bytes(whole[_MACHINE_PLACE : _MACHINE_PLACE + 2], "little")
+            text = b"" if start < 0 else whole[start + len(MARKER) : whole.find(b"\0", start)]
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
-    _, found, rest = content.partition(MARKER)
-    if not found:
+    if start < 0:
         raise CheckpointError(
             f"{path}: a library or program that is no model; give one that the exporter c built"
         )
-    machine = int.from_bytes(content[_MACHINE_PLACE : _MACHINE_PLACE + 2], "little")
     own = platform.machine()
     if _MACHINES.get(own) != machine:
         built = next((name for name, number in _MACHINES.items() if number == machine), "another")
@@ -140,7 +146,7 @@ def _read_metadata(path: Path) -> dict[str, Any]:
             f"{path}: built for {built}, this machine is {own}; run make in its source's folder"
         )
     try:
-        return dict(json.loads(rest.partition(b"\0")[0]))
+        return dict(json.loads(text))
     except (ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: damaged metadata; export the model again") from error
 

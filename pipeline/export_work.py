@@ -13,14 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from pipeline.export_command import ALL, DEFAULT_FORMATS
 from pipeline.export_dimensions import Smaller, make_smaller
 from pipeline.export_images import CALIBRATION, Halves, calibration_batches, halve
+from pipeline.export_input import file_input
 from pipeline.export_model import ExportModel, ModelChoice, load_export_model
 from pipeline.export_table import dimensions_table, export_table
-from pipeline.file_parity import Judge, replaced_files, write_files, write_for_trackers
+from pipeline.file_parity import replaced_files, write_files, write_for_trackers
+from pipeline.judging import Judge
 from pipeline.stage_results import ExportedModel, FileResult, Parities
 from quantize.exporters import EXPORTERS
 from quantize.parity import ParityLimits, spread
@@ -32,13 +35,11 @@ from reid_edge.core.exporter import (
     CalibrationBatches,
     Exporter,
     ExportSource,
-    PixelInput,
     check_packages,
     in_order,
     with_what_they_are_made_of,
 )
 from reid_edge.core.io import write_bytes
-from reid_edge.core.model_file import FLOAT_INPUT
 from reid_edge.inference.embedder import SAME_DIRECTION, embed_files
 
 if TYPE_CHECKING:
@@ -87,16 +88,20 @@ def export_files(options: argparse.Namespace) -> int:
             settings_of=_default_settings,
         )
     write_for_trackers(folder, rows)
+    left = _left_over(folder, rows)
     rows += skipped
     parities = Parities(
         files=tuple(rows),
         model=describe(model, reference, halves, options),
         dimensions=() if smaller is None else smaller.costs,
+        left_over=left,
     )
     write_bytes(folder / PARITY_FILE, parities.to_json())
     if smaller is not None:
         print(f"{dimensions_table(smaller.costs)}\n")  # noqa: T201
     print(f"{export_table(rows)}\n\nthe files and {PARITY_FILE} are in {folder}")  # noqa: T201
+    if left:
+        print(f"of an earlier export, and not made again: {', '.join(left)}")  # noqa: T201
     failed = [row for row in rows if row.problems]
     if failed:
         others = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
@@ -129,6 +134,20 @@ def choose_exporters(text: str) -> tuple[list[Exporter], list[FileResult]]:
         except QuantizeError as error:
             rows.append(_left_out(exporter, str(error)))
     return in_order(installed.values()), rows
+
+
+def _left_over(folder: Path, rows: Iterable[FileResult]) -> tuple[str, ...]:
+    """Return files that an earlier export wrote into the folder, and this one has not.
+
+    They may be of another model. They stay: an export of one format after the other is usual.
+    """
+    try:
+        former = Parities.model_validate_json((folder / PARITY_FILE).read_bytes())
+    except (OSError, ValidationError):
+        return ()
+    made = {row.path for row in rows}
+    names = dict.fromkeys((*former.left_over, *(row.path for row in former.files)))
+    return tuple(name for name in names if name and name not in made and (folder / name).is_file())
 
 
 def _left_out(exporter: Exporter, reason: str) -> FileResult:
@@ -201,35 +220,26 @@ def make_source(
     model: ExportModel, halves: Halves, options: argparse.Namespace, smaller: Smaller | None
 ) -> ExportSource:
     """Return what the files are made from."""
-    space, metadata, pixels = model.embedder.space, model.metadata, None
-    if options.input != FLOAT_INPUT:
-        order = "BGR" if options.input == "uint8-bgr" else "RGB"
-        reverse = order != metadata.colour_order
-        mean, std = (
-            values[::-1] if reverse else values for values in (metadata.mean, metadata.std)
-        )
-        pixels = PixelInput(mean, std, reverse)
-        form = {"colour_order": order, "mean": mean, "std": std, "input_form": options.input}
-        metadata, space = replace(metadata, **form), replace(space, **form)
+    given = file_input(options.input, model.metadata, model.embedder.space)
 
     @cache
     def draw() -> CalibrationBatches:
-        return calibration_batches(halves, space)
+        return calibration_batches(halves, given.space)
 
-    module = model.module
+    module, metadata = model.module, given.metadata
     if smaller is not None:
         metadata = replace(metadata, notes={"dimensions": str(options.dims)})
         if module is not None:
             module = with_projection(module, smaller.projection)
     return ExportSource(
         module,
-        torch.zeros(1, 3, *space.input_size),
+        torch.zeros(1, 3, *given.space.input_size),
         metadata,
         draw,
         dataset=options.images.resolve().name,
         onnx_file=model.onnx_file,
         opset=options.opset,
-        pixels=pixels,
+        pixels=given.pixels,
         projection=None if smaller is None else smaller.projection,
     )
 

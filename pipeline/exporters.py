@@ -11,15 +11,23 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from pipeline.calibration import describe_images, draw_calibration
-from pipeline.context import StageContext
+from pipeline.context import BATCH, StageContext
+from pipeline.export_input import file_input
 from pipeline.run_dir import CALIBRATION_FILE
 from pipeline.stages.export import IN_SECTION, INT8_OF_QUANTIZE, ExportStage
 from quantize.exporters import EXPORTERS
 from reid_edge.core import exporter as declarations
 from reid_edge.core.errors import PipelineError, QuantizeError
-from reid_edge.core.exporter import CalibrationBatches, Described, Exporter, ExportSource
+from reid_edge.core.exporter import (
+    CalibrationBatches,
+    Described,
+    Exporter,
+    ExportSource,
+    Projection,
+)
 from reid_edge.core.io import write_bytes
-from reid_edge.core.model_file import ModelMetadata
+from reid_edge.core.model_file import FLOAT_INPUT, ModelMetadata
+from reid_edge.inference.embedder import EmbeddingSpace, load_batches
 
 if TYPE_CHECKING:
     from torch import nn
@@ -77,6 +85,30 @@ def check_options(section: ExportStage) -> None:
         settings_of(exporter, section)
 
 
+def check_form(section: ExportStage) -> None:
+    """Check that every requested file format can have the input and the dimensions asked for.
+
+    Raises:
+        PipelineError: one cannot.
+    """
+    for exporter in exporters(section.files):
+        if section.input != FLOAT_INPUT and not exporter.takes_pixels:
+            raise PipelineError(
+                f"export.input: {exporter.name} takes normalised images alone; leave it out of "
+                "export.files"
+            )
+        if section.dims is not None and not exporter.carries_widths:
+            raise PipelineError(
+                f"export.dims: {exporter.name} takes published architectures alone; leave it out "
+                "of export.files"
+            )
+    if section.dims is not None and INT8_OF_QUANTIZE in section.files:
+        raise PipelineError(
+            f"export.dims: {INT8_OF_QUANTIZE} is the file of the stage quantize, with the whole "
+            "embedding; leave it out of export.files"
+        )
+
+
 def check_published_widths(files: Sequence[str], key: str) -> None:
     """Check that every requested file format can carry custom widths.
 
@@ -112,6 +144,8 @@ def export_source(
     model: nn.Module,
     info: CheckpointInfo,
     threshold: float | None,
+    space: EmbeddingSpace,
+    projection: Projection | None,
 ) -> ExportSource:
     """Return what the files of the stage ``export`` are made from.
 
@@ -122,24 +156,43 @@ def export_source(
         model: the float model, in evaluation mode.
         info: what its checkpoint says.
         threshold: its EER threshold, if one could be measured.
+        space: how images are prepared for the model.
+        projection: of its embeddings to smaller ones, or None.
     """
+    settings = context.settings
+    metadata = replace(model_metadata(context, info), threshold=threshold)
+    given = file_input(settings.input, metadata, space)
 
     @cache
     def draw() -> CalibrationBatches:
-        count = context.settings.calibration_images
-        drawn = draw_calibration(context, count, 0).calibration
+        drawn = draw_calibration(context, settings.calibration_images, 0).calibration
         described = describe_images(drawn, context.data.root)
         write_bytes(context.folder / CALIBRATION_FILE, described.to_json())
         logger.info("export: int8 files are calibrated on %d images", len(drawn))
-        return CalibrationBatches(context.batches(drawn), described.digest)
+        if given.pixels is None:
+            return CalibrationBatches(context.batches(drawn), described.digest)
+        import torch
 
+        paths = [image.path for image in drawn]
+        pixels = [torch.from_numpy(each) for each in load_batches(given.space, paths, BATCH)]
+        return CalibrationBatches(pixels, described.digest)
+
+    metadata = given.metadata
+    if projection is not None:
+        from quantize.projection import with_projection
+
+        model = with_projection(model, projection)
+        metadata = replace(metadata, notes={"dimensions": str(settings.dims)})
     return ExportSource(
         model,
         context.example(),
-        replace(model_metadata(context, info), threshold=threshold),
+        metadata,
         draw,
         dataset=context.data.root.resolve().name,
         accuracy=info.metrics,
+        opset=settings.opset,
+        pixels=given.pixels,
+        projection=projection,
     )
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import Tensor
 
 from pipeline.context import StageContext
-from pipeline.file_parity import Judge, accuracy_loss
+from pipeline.judging import Judge, accuracy_loss
 from pipeline.stage_results import FileResult
 from pipeline.stages.export import ExportStage
 from quantize.parity import ParityLimits
 from reid_edge.core.errors import ModelError
-from reid_edge.inference.embedder import Embedder, embed_files, load_embedder
+from reid_edge.inference.embedder import Embedder, embed_files
 from reid_edge.inference.evaluation import evaluate_embeddings
 from reid_edge.inference.thresholds import (
     EQUAL_ERROR,
@@ -24,33 +22,40 @@ from reid_edge.inference.thresholds import (
 from reid_edge.metrics.results import Evaluation
 
 
+def embed_labelled(embedder: Embedder, context: StageContext[ExportStage]) -> Tensor:
+    """Return a model's embeddings (N, D) of the queries and then of the gallery.
+
+    Raises:
+        ReidError: the model fails, or does not give embeddings.
+    """
+    data, settings = context.data, context.config.data
+    images = [image.path for image in (*data.query, *data.gallery)]
+    found = embed_files(
+        embedder,
+        images,
+        batch_size=settings.evaluation_batch,
+        workers=settings.workers,
+        progress=context.work(f"{context.stage}: measuring images with the model"),
+    )
+    return torch.from_numpy(found)
+
+
 def make_judge(
-    path: Path, context: StageContext[ExportStage], architecture: str
+    reference: Tensor, context: StageContext[ExportStage], architecture: str
 ) -> tuple[Judge, Evaluation]:
-    """Embed query and gallery with the model; return what judges its files, and its accuracy.
+    """Return what judges the files of a run by its query and gallery, and the model's accuracy.
 
     A file that keeps to all limits gets its own EER threshold stored beside it. A threshold for a
     false accept rate that was stored with the same file stays.
 
     Args:
-        path: of the model's checkpoint.
+        reference: the embeddings (N, D) that the files are to give, of the queries and then of the
+            gallery.
         context: of the stage.
         architecture: of the model.
-
-    Raises:
-        ReidError: the model cannot be loaded, fails, or does not give embeddings.
     """
     data, settings, limits = context.data, context.config.data, context.settings.parity
     queries, gallery = ([image.path for image in part] for part in (data.query, data.gallery))
-    reference = torch.from_numpy(
-        embed_files(
-            load_embedder(path, architecture=architecture, input_size=context.input_size),
-            [*queries, *gallery],
-            batch_size=settings.evaluation_batch,
-            workers=settings.workers,
-            progress=context.work(f"{context.stage}: measuring images with the model"),
-        )
-    )
 
     def accuracy(embeddings: Tensor) -> Evaluation:
         query, others = embeddings[: len(queries)], embeddings[len(queries) :]

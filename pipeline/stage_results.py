@@ -80,7 +80,7 @@ class FileResult(Result):
         exporter: name of the exporter that wrote it.
         meant_for: machine that the file is made for.
         parity: comparison of its embeddings with the model's; None if it could not be compared.
-        loss: loss of accuracy, see ``pipeline.file_parity.accuracy_loss``.
+        loss: loss of accuracy, see ``pipeline.judging.accuracy_loss``.
         metrics: accuracy of the file on query and gallery.
         threshold: cosine similarity that is stored beside the file.
         batch: images in a call; None: any number.
@@ -169,12 +169,14 @@ class Parities(Result):
         files: those that were made or checked, in order.
         model: what the command ``export`` made them of; None in a run.
         dimensions: what smaller embeddings cost, where one was asked for.
+        left_over: files of earlier exports in the same folder, that this one has not made again.
         schema_version: version of this layout.
     """
 
     files: tuple[FileResult, ...]
     model: ExportedModel | None = None
     dimensions: tuple[DimensionCost, ...] = ()
+    left_over: tuple[str, ...] = ()
     schema_version: Literal[2] = SCHEMA_VERSION
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -11,10 +11,12 @@ from pipeline.run_dir import INT8_FILE
 from pipeline.settings.section import Settings, registered
 from pipeline.stage import Stage
 from quantize.exporters import EXPORTERS
+from quantize.exporters.onnx_float import OPSETS
 from quantize.exporters.onnx_int8 import Calibration
 from reid_edge.core.errors import ModelError, PipelineError
 from reid_edge.core.exporter import in_order
 from reid_edge.core.io import write_bytes
+from reid_edge.core.model_file import FLOAT_INPUT
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -34,6 +36,7 @@ INT8_OF_QUANTIZE = "torchscript_int8"
 IN_SECTION = ("onnx_int8",)
 
 
+Batch = Annotated[int, Field(ge=1, le=1024)]
 FileName = Annotated[str, AfterValidator(lambda name: registered(name, EXPORTERS))]
 
 
@@ -86,6 +89,26 @@ class ExportStage(Settings):
     reduce_range: bool = Field(
         False, description="7-bit weights in onnx_int8, for x86 processors without VNNI"
     )
+    batch: tuple[Batch, ...] = Field(
+        (), description="images in a call, with a file for each number; none: any number"
+    )
+    input: Literal["float", "uint8-rgb", "uint8-bgr"] = Field(
+        FLOAT_INPUT,
+        description="what files take: float, normalised images, or pixels of 0 to 255 (uint8-rgb, "
+        "uint8-bgr), which they normalise themselves",
+    )
+    dims: int | None = Field(
+        None, ge=1, description="dimensions of the embedding, by a PCA; none: the model's"
+    )
+    whiten: bool = Field(
+        False, description="with dims: give all directions of the embedding the same variance"
+    )
+    opset: int | None = Field(
+        None,
+        ge=OPSETS[0],
+        le=OPSETS[-1],
+        description="operator set of ONNX files; none: the oldest that has all layers",
+    )
     options: dict[FileName, dict[str, Any]] | None = Field(
         None, description="settings of exporters of installed packages, by name; none: defaults"
     )
@@ -96,6 +119,12 @@ class ExportStage(Settings):
         in_order(EXPORTERS.load(name) for name in EXPORTERS if name in self.files)
         return self
 
+    @model_validator(mode="after")
+    def _whitening_goes_with_dimensions(self) -> Self:
+        if self.whiten and self.dims is None:
+            raise ValueError("whiten goes with dims alone; give export.dims")
+        return self
+
 
 def run(context: StageContext[ExportStage]) -> StageResult:
     """Write the files, compare each with the model, and write ``parity.json``.
@@ -104,23 +133,35 @@ def run(context: StageContext[ExportStage]) -> StageResult:
         PipelineError: a file does not agree with the model; it is kept as ``rejected-...``.
     """
     from pipeline.dependencies import PARENT_INPUT
+    from pipeline.export_dimensions import smaller_of_run
     from pipeline.exporters import check_model, export_source, exporters, settings_of
-    from pipeline.file_parity import check_file, write_files, write_for_trackers
-    from pipeline.labelled_parity import make_judge
+    from pipeline.file_parity import write_files, write_for_trackers
+    from pipeline.judging import check_file
+    from pipeline.labelled_parity import embed_labelled, make_judge
     from pipeline.stage_results import FileResult, Parities, StageResult
+    from reid_edge.inference.embedder import load_embedder
 
     assert context.parent is not None, "export was planned without a parent"
-    settings = context.settings
+    settings, smaller = context.settings, None
     model, info = context.load_parent()
     check_model(settings.files, info)
-    judge, metrics = make_judge(context.parent, context, info.architecture)
+    embedder = load_embedder(
+        context.parent, architecture=info.architecture, input_size=context.input_size
+    )
+    reference = embed_labelled(embedder, context)
+    if settings.dims is not None:
+        smaller = smaller_of_run(embedder, reference, context, settings.dims)
+        reference = smaller.reference
+    judge, metrics = make_judge(reference, context, info.architecture)
     verification = metrics.verification
     threshold = None if verification is None else verification.equal_error_threshold
+    projection = None if smaller is None else smaller.projection
     rows = write_files(
         exporters(settings.files),
-        export_source(context, model, info, threshold),
+        export_source(context, model, info, threshold, embedder.space, projection),
         judge,
         context.folder,
+        batches=sorted(set(settings.batch)),
         settings_of=lambda exporter: settings_of(exporter, settings),
         path_prefix=f"{context.stage}/",
     )
@@ -138,7 +179,8 @@ def run(context: StageContext[ExportStage]) -> StageResult:
         else:
             row = FileResult(name=name, bytes=0, int8=True, exporter=INT8_OF_QUANTIZE)
             rows.append(check_file(path, judge, row))
-    write_bytes(context.folder / PARITY_FILE, Parities(files=tuple(rows)).to_json())
+    parities = Parities(files=tuple(rows), dimensions=() if smaller is None else smaller.costs)
+    write_bytes(context.folder / PARITY_FILE, parities.to_json())
     failed = [row for row in rows if row.problems]
     if failed:
         first, others = failed[0], len(failed) - 1
@@ -154,6 +196,7 @@ def run(context: StageContext[ExportStage]) -> StageResult:
 def _check(config: Config) -> None:
     """Check packages, options, and that other programs can build the model, by the settings."""
     from pipeline.exporters import (
+        check_form,
         check_model,
         check_options,
         check_packages,
@@ -165,6 +208,7 @@ def _check(config: Config) -> None:
     settings, cutting = config.of(EXPORT), cutting_stage(config)
     check_packages(settings.files)
     check_options(settings)
+    check_form(settings)
     architecture: str | None = config.model.architecture
     if cutting is not None:
         architecture = config.declared[cutting].architecture(config)

@@ -38,6 +38,13 @@ PARTS = ("sha256.c", *KERNEL_PARTS, "layers.c", "images.c", "api.c")
 SOURCE, HEADER, WEIGHTS = "model.c", "model.h", "model.weights"
 TEST_IMAGES = 5
 LOWEST_COSINE = 0.9
+# What the folder of an engine has: what is written here, and what its Makefile builds.
+_WRITTEN = (
+    SOURCE, HEADER, WEIGHTS, "library.c", "metadata.h", "metadata.json", "Makefile", "test.c",
+    "test.images", "test.expected",
+)  # fmt: skip
+_BUILT = ("model.o", "model.so", "model_test", "test.bits")
+_AUTHOR, _BEGINNING = "Written by reid-edge", 1000
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,18 @@ def write_folder(program: Program, metadata: ModelMetadata, test: SampleData, fo
     for name, content in contents.items():
         with written_whole(folder / name, QuantizeError) as file:
             file.write(content.encode() if isinstance(content, str) else content)
+
+
+def is_engine_folder(folder: Path) -> bool:
+    """Return whether a folder is one that ``write_folder`` wrote, with nothing else in it."""
+    try:
+        names = {entry.name for entry in folder.iterdir() if not entry.is_dir()}
+        beginning = (folder / SOURCE).read_bytes()[:_BEGINNING]
+        entries = sum(1 for _ in folder.iterdir())
+    except OSError:
+        return False
+    own = names <= {*_WRITTEN, *_BUILT} and len(names) == entries
+    return own and _AUTHOR.encode() in beginning and not folder.is_symlink()
 
 
 def source_text(
@@ -133,7 +152,7 @@ def source_text(
     head = (
         f"/* {architecture} in int8, {program.image[0]} x {program.image[1]}: "
         f"{program.macs / 1e6:.0f} million multiply-accumulates an image.\n"
-        "   Written by reid-edge; the layers are below, the kernels behind them. */\n"
+        f"   {_AUTHOR}; the layers are below, the kernels behind them. */\n"
         "#define _GNU_SOURCE\n"
         f'#include "{HEADER}"\n'
     )

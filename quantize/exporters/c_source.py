@@ -11,7 +11,7 @@ import numpy as np
 
 from quantize.c_engine.lowering import lower
 from quantize.c_engine.qdq_reader import read_network
-from quantize.c_engine.source import TEST_IMAGES, SampleData, write_folder
+from quantize.c_engine.source import TEST_IMAGES, SampleData, is_engine_folder, write_folder
 from quantize.c_engine.toolchain import build, find_compiler
 from reid_edge.core.backends import load_model_file
 from reid_edge.core.errors import NotBuiltError, QuantizeError
@@ -89,7 +89,14 @@ def write_file(source: ExportSource, path: Path) -> None:
     batches = source.draw_calibration().batches
     if not batches:
         raise QuantizeError("no calibration images: the test program needs some")
-    shutil.rmtree(path.with_name(f"{path.stem}_c"), ignore_errors=True)
+    folder = path.with_name(f"{path.stem}_c")
+    if folder.is_symlink() or folder.exists():
+        if not is_engine_folder(folder):
+            raise QuantizeError(
+                f"{folder}: is not a folder that this export wrote, or has other files in it; move "
+                "it away, or choose another folder"
+            )
+        shutil.rmtree(folder)
     write_engine(
         source.file("onnx_int8"), torch.cat([batch[:TEST_IMAGES] for batch in batches]), path
     )
@@ -105,4 +112,5 @@ C = Exporter(
     meant_for="Linux on x86-64 and ARM (C compiler)",
     needs_model=False,
     folder_suffix="_c",
+    owns_folder=is_engine_folder,
 )

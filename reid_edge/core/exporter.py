@@ -180,6 +180,8 @@ class Exporter:
             are not compared; empty where a backend runs it.
         folder_suffix: a folder is written beside the file; this is what its name has behind the
             file's stem, such as "_c" for ``model_c`` beside ``model.so``. Empty: there is none.
+        owns_folder: whether this exporter has written such a folder, with nothing else in it.
+            Others are neither replaced nor renamed. None: every folder of that name is its own.
     """
 
     name: str
@@ -204,6 +206,7 @@ class Exporter:
     time_limit_s: float = 900
     unchecked: str = ""
     folder_suffix: str = ""
+    owns_folder: Callable[[Path], bool] | None = None
 
     def file_name(self, source: ExportSource) -> str:
         """Return the name of the file; that of a fixed batch is in it, as in ``float_b4.onnx``."""

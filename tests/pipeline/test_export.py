@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -14,9 +15,14 @@ import yaml
 
 from pipeline.command import main
 from pipeline.exporters import check_packages
-from pipeline.file_parity import accuracy_loss, reject
+from pipeline.file_parity import reject
+from pipeline.judging import accuracy_loss
+from pipeline.report.show import write_page_again
+from pipeline.run_dir import RunDir
+from quantize.c_engine.toolchain import find_compiler
 from quantize.exporters import EXPORTERS
 from quantize.exporters.onnx_float import read_onnx_metadata, save_onnx
+from reid_edge.cli.main import main as cli
 from reid_edge.core.errors import PipelineError
 from reid_edge.core.exporter import ExportSource
 from reid_edge.core.io import hash_file
@@ -129,6 +135,32 @@ def test_the_report_shows_every_file(run: Path, capsys: pytest.CaptureFixture[st
     for name in ("float.pt", "float.onnx", "int8.onnx", "quantize/int8.pt"):
         assert name in text
         assert f"<tr><td>{name}</td>" in page
+
+
+def test_the_report_shows_what_a_device_measured(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    share_models(run, tmp_path)
+    timing = {
+        "batch": 1, "threads": 2, "median_ms": 7.25, "lower_quartile_ms": 7, "upper_quartile_ms": 8
+    }  # fmt: skip
+    file = {"name": "int8.onnx", "kind": "onnx", "sha256": "", "timings": [timing]}
+    result = {"machine": {"name": "Jetson <Nano>", "cores": 4}, "rounds": 9, "files": [file]}
+    (tmp_path / "jetson.json").write_text(json.dumps(result))
+    command = ["benchmark", "--read", str(tmp_path / "jetson.json"), "--run", str(tmp_path)]
+    assert cli(command) == 0
+    assert "Jetson <Nano>" in capsys.readouterr().out
+    page = (tmp_path / "report.html").read_text()
+    assert "<h2>On devices</h2>" in page
+    assert '<td class="left">Jetson &lt;Nano&gt;</td><td class="left">int8.onnx</td>' in page
+    assert "<th>b1 t2</th>" in page
+    assert "<td>7.2</td>" in page
+    # What is no result any more is left out of the page, and named.
+    (tmp_path / "devices" / "jetson.json").write_text("{")
+    assert cli(["benchmark", "--read", str(tmp_path / "jetson.json")]) == 0
+    write_page_again(RunDir(tmp_path))
+    assert "On devices" not in (tmp_path / "report.html").read_text()
+    assert "not a result of device_timing.py" in capsys.readouterr().err
 
 
 def test_all_is_reused_until_the_int8_file_is_made_again(
@@ -269,6 +301,71 @@ def test_openvino_files_are_checked_and_timed_like_the_others(run: Path, tmp_pat
     assert timed["machine"]["openvino"]
     parts = (tmp_path / "export" / f"float{suffix}" for suffix in (".xml", ".bin"))
     assert sizes["export/float.xml"] == sum(part.stat().st_size for part in parts)
+
+
+@pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
+def test_the_c_engine_is_checked_and_timed_like_the_others(run: Path, tmp_path: Path) -> None:
+    rows = export_and_time(run, tmp_path, "onnx,onnx_int8,c")
+    assert list(rows) == ["float.onnx", "int8.onnx", "model.so"]
+    assert rows["model.so"]["problems"] == []
+    embedder = load_embedder(tmp_path / "export" / "model.so")
+    assert embedder.space.input_size == (64, 32)
+    assert read_threshold(embedder).threshold == rows["model.so"]["threshold"]
+    record = json.loads((tmp_path / "export" / "stage.json").read_text())
+    assert "model.so" in record["outputs"]
+    timed = json.loads((tmp_path / "benchmark" / "benchmark.json").read_text())
+    (row,) = [row for row in timed["rows"] if row["name"] == "export/model.so"]
+    assert row["kind"] == "c"
+    assert row["timings"][0]["median_ms"] > 0
+    assert "<td>export/model.so</td>" in (tmp_path / "report.html").read_text()
+
+
+def test_files_of_another_form(run: Path, tmp_path: Path) -> None:
+    """Fixed batches that take pixels and give fewer dimensions, of an operator set."""
+    share_models(run, tmp_path)
+    settings = ("files=[onnx,onnx_int8]", "batch=[2,1]", "input=uint8-bgr", "dims=8", "opset=15")
+    command = ["--run", str(tmp_path), "--stages", "export", *(f"export.{s}" for s in settings)]
+    assert main(command) == 0
+    found = json.loads((tmp_path / "export" / "parity.json").read_text())
+    assert [(row["name"], row["batch"]) for row in found["files"]] == [
+        ("float_b1.onnx", 1), ("float_b2.onnx", 2), ("int8_b1.onnx", 1), ("int8_b2.onnx", 2),
+    ]  # fmt: skip
+    assert [cost["dimensions"] for cost in found["dimensions"]] == [32, 8]
+    assert found["dimensions"][1]["mean_average_precision"] > 0
+    model = onnx.load(tmp_path / "export" / "float_b2.onnx")
+    assert model.opset_import[0].version == 15
+    session = onnxruntime.InferenceSession(tmp_path / "export" / "float_b2.onnx")
+    (embeddings,) = session.run(None, {"input": np.zeros((2, 3, 64, 32), np.uint8)})
+    assert embeddings.shape == (2, 8)
+    space = load_embedder(tmp_path / "export" / "int8_b1.onnx").space
+    assert (space.input_form, space.colour_order) == ("uint8-bgr", "BGR")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (("input=uint8-rgb", "files=[boxmot]"), "export.input: boxmot takes normalised images al"),
+        (
+            ("dims=8",),
+            "export.dims: torchscript_int8 is the file of the stage quantize, with the w",
+        ),
+        (("dims=8", "files=[boxmot]"), "export.dims: boxmot takes published architectures alone"),
+        (
+            ("dims=32", "files=[onnx]"),
+            "export.dims 32: the embedding has 32 dimensions; expected 1",
+        ),
+        (("whiten=true",), "whiten goes with dims alone; give export.dims"),
+        (("opset=9",), "export.opset: input should be greater than or equal to 13"),
+    ],
+)
+def test_a_form_that_files_cannot_have(
+    run: Path, tmp_path: Path, settings: tuple[str, ...], message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    share_models(run, tmp_path)
+    given = [f"export.{setting}" for setting in settings]
+    assert main(["--run", str(tmp_path), "--stages", "export", *given]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.slow

@@ -127,6 +127,12 @@ def test_a_foreign_onnx_file_gets_the_formats_that_onnx_can_become(
     metadata = {e.key: e.value for e in onnx.load(output / "int8.onnx").metadata_props}
     assert metadata["parent_hash"] == hash_file(foreign_onnx)
     assert metadata["calibration_digest"] == about["calibration_digest"]
+    # What is not made again stays, also for a third export, and is named.
+    for _ in range(2):
+        assert run(foreign_onnx, tiny_market, output, "--format", "onnx") == 0
+        said = capsys.readouterr().out
+        assert "of an earlier export, and not made again: int8.onnx" in said
+        assert (output / "int8.onnx").is_file()
 
 
 def test_files_for_fixed_batches_take_any_number_by_their_reader(

@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from quantize.c_engine.lowering import lower
 from quantize.c_engine.qdq_reader import read_network
-from quantize.c_engine.source import SampleData, write_folder
+from quantize.c_engine.source import SampleData, is_engine_folder, write_folder
 from quantize.c_engine.toolchain import build, find_compiler
 from quantize.deployment import export
 from quantize.exporters.c_source import write_engine
@@ -377,6 +378,27 @@ def test_without_a_compiler_the_folder_is_written(
     )
     assert not (tmp_path / "model.so").exists()
     assert ".kind = EMBEDDING" in (tmp_path / "model_c" / "model.c").read_text()
+
+
+def test_a_folder_that_is_not_the_exports_own_is_refused(exported: Path, tmp_path: Path) -> None:
+    images = torch.randn(5, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    mine, formats = tmp_path / "model_c", ["onnx", "onnx_int8", "c"]
+    message = r"model_c: is not a folder that this export wrote, or has other files in it; move it"
+    mine.mkdir()
+    (mine / "model.c").write_text("int main(void) { return 0; }\n")
+    with pytest.raises(QuantizeError, match=message):
+        export(Flat().eval(), images, tmp_path, formats)
+    shutil.rmtree(mine)
+    shutil.copytree(exported / "model_c", mine)
+    assert is_engine_folder(mine)
+    (mine / "notes.txt").write_text("mine")
+    with pytest.raises(QuantizeError, match=message):
+        export(Flat().eval(), images, tmp_path, formats)
+    assert (mine / "notes.txt").read_text() == "mine"
+    assert (mine / "model.c").read_bytes() == (exported / "model_c" / "model.c").read_bytes()
+    shutil.rmtree(mine)
+    mine.symlink_to(exported / "model_c")
+    assert not is_engine_folder(mine)
 
 
 def test_a_compiler_that_fails_is_quoted(exported: Path, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from quantize.exporters.onnx_float import (
     read_onnx_metadata,
     with_metadata,
 )
+from quantize.exporters.onnx_refine import name_layers, refine
 from quantize.exporters.onnx_tail import unit_length_nodes
 from quantize.quiet import hints_silenced
 from reid_edge.core.errors import QuantizeError
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     import onnx
     from torch import Tensor
 
+# Images that weights are rounded and biases corrected on; they go through the network in one piece.
+REFINED_ON = 32
 Calibration = Literal["percentile", "minmax", "entropy"]
 
 logger = logging.getLogger(__name__)
@@ -58,6 +61,7 @@ def quantize_onnx(
     per_channel: bool = True,
     reduce_range: bool = False,
     symmetric: bool = False,
+    refined: bool = True,
     metadata: Mapping[str, str] | None = None,
     batch: int | None = None,
     progress: Callable[[int], None] | None = None,
@@ -76,6 +80,8 @@ def quantize_onnx(
             in 16 bits, which saturate.
         symmetric: activations int8 with zero points of 0 in place of uint8, biases in float, and
             pooling as it is, as TensorRT takes it.
+        refined: round weights and correct biases on some of the images, see ``onnx_refine``; it
+            takes as long as a few hundred images take, and changes no latency.
         metadata: written into the file; by default the float file's.
         batch: images in a call of the file; None: as the float file has it.
         progress: called before each batch with the number of batches seen so far.
@@ -120,8 +126,10 @@ def quantize_onnx(
         onnx.save_model(model, given)
         quant_pre_process(str(given), str(prepared), skip_symbolic_shape=True)
         pooled = onnx.load_model(prepared)
-        if not symmetric and pooling_as_convolution(pooled):
-            onnx.save_model(pooled, prepared)
+        if not symmetric:
+            pooling_as_convolution(pooled)
+        name_layers(pooled)
+        onnx.save_model(pooled, prepared)
         # In int8 the bound of the length would become one of its steps.
         excluded = [node.name for node in unit_length_nodes(pooled)] if symmetric else []
         try:
@@ -154,6 +162,9 @@ def quantize_onnx(
                 "takes the range as it is"
             ) from error
         quantized = onnx.load_model(int8)
+        if refined:
+            images = torch.cat(list(calibration))[: own if held else REFINED_ON]
+            refine(pooled, quantized, images, largest=64 if reduce_range else 127)
     keep_used_opsets(quantized)
     if batch is not None:
         set_batch(quantized, batch)

@@ -43,6 +43,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "entropy": {"method": "entropy"},
     "percentile 99.999, 7-bit weights": {"reduce_range": True},
     "percentile 99.999, per tensor": {"per_channel": False},
+    "percentile 99.999, not refined": {"refined": False},
 }
 
 

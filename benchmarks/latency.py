@@ -5,8 +5,8 @@
 
 Weights are random: latency does not depend on them. Every file is a process of its own, all are
 called in turns on one thread. The C engine is timed with each of its kernels that the processor
-has, OpenVINO where it is installed. ``--profile`` prints what each kind of operator costs in ONNX
-Runtime, inflated by the measuring.
+has; OpenVINO, NCNN, MNN, LiteRT and ExecuTorch where they are installed. ``--profile`` prints what
+each kind of operator costs in ONNX Runtime, inflated by the measuring.
 """
 
 import argparse
@@ -38,6 +38,7 @@ from torch import Tensor, nn
 from benchmarks.command import at_least, make_parser
 from benchmarks.latency_variants import one_gate_call, stem_on_blocks, streams_side_by_side
 from pipeline.command import run_guarded
+from quantize.exporters import EXPORTERS
 from quantize.exporters.c_source import write_engine
 from quantize.exporters.onnx_float import onnx_session, read_onnx, save_onnx
 from quantize.exporters.onnx_int8 import quantize_onnx
@@ -45,8 +46,10 @@ from quantize.machine import machine_description
 from quantize.measurements import Measurement
 from quantize.timing import Model, measure_side_by_side
 from quantize.worker import Call, Open
-from reid_edge.core.errors import ModelError
-from reid_edge.core.model_file import ONNX_INPUT, LoadOptions
+from reid_edge.core.backends import load_model_file
+from reid_edge.core.errors import ModelError, ReidError
+from reid_edge.core.exporter import CalibrationBatches, ExportSource
+from reid_edge.core.model_file import ONNX_INPUT, LoadOptions, ModelMetadata
 from reid_edge.core.packages import missing_packages
 from reid_edge.inference.backends import c_library
 from reid_edge.models import build_model
@@ -59,6 +62,9 @@ WIDTHS_OF_8 = (32, 160, 224, 288)
 PROFILED_CALLS = 50
 # Of the C engine; those that the processor has are timed.
 KERNELS = ("avx2", "avx_vnni", "avx512_vnni", "amx", "neon_dotprod", "neon_i8mm")
+
+# Other runtimes' formats of the float file and of int8, timed where their packages are.
+PEERS = {"float": ("ncnn", "mnn", "litert", "executorch"), "int8": ("litert_int8",)}
 
 Write = Callable[[Path], None]
 
@@ -226,6 +232,25 @@ def open_engine(path: Path, kernels: str) -> Call:
     return lambda batch: embed(batch.numpy())
 
 
+def peer_source(files: dict[str, Path], batch: int | None) -> ExportSource:
+    """Return what the files of other runtimes are made from, for calls of so many images."""
+    made = {"onnx": files["float"]} if "float" in files else {}
+    return ExportSource(
+        narrow(),
+        torch.zeros(1, 3, *SIZE),
+        ModelMetadata(input_size=SIZE),
+        lambda: CalibrationBatches([images()]),
+        files=made,
+        batch=batch,
+    )
+
+
+def open_peer(path: Path) -> Call:
+    """Open a file of another runtime on one thread."""
+    embed = load_model_file(path, LoadOptions(threads=1)).embed
+    return lambda batch: embed(batch.numpy())
+
+
 def peers(folder: Path, files: dict[str, Path], console: Console) -> dict[str, Open]:
     """Return what else runs the float and the int8 file of x0.5 here, by name."""
     found: dict[str, Open] = {}
@@ -233,6 +258,21 @@ def peers(folder: Path, files: dict[str, Path], console: Console) -> dict[str, O
         for precision in ("f32", "bf16"):
             name = f"float, OpenVINO, {precision}"
             found[name] = partial(open_openvino, files["float"], precision)
+    for kind, names in PEERS.items():
+        for name in names if kind in files else ():
+            exporter = EXPORTERS.load(name)
+            if missing_packages(exporter.packages):
+                continue
+            console.print(f"writing {name}", style="dim", highlight=False)
+            source = peer_source(files, 1 if exporter.batching == "fixed" else None)
+            path = folder / exporter.file_name(source)
+            try:
+                exporter.write(source, path)
+                open_peer(path)
+            except ReidError as error:
+                console.print(f"{name} is left out: {error}", markup=False, highlight=False)
+            else:
+                found[f"{kind}, {name}"] = partial(open_peer, path)
     if "int8" in files:
         if not missing_packages(("openvino",)):
             found["int8, OpenVINO"] = partial(open_openvino, files["int8"], "f32")

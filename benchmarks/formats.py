@@ -194,7 +194,7 @@ def with_statistics(model: nn.Module, images: Tensor) -> nn.Module:
             module.momentum = None  # the mean over all batches
             module.reset_running_stats()
     model.train()
-    for batch in images.split(16):
+    for batch in torch.split(images, 16):
         model(batch)
     return model.eval()
 

@@ -175,8 +175,8 @@ def device_table(results: Sequence[DeviceResult]) -> DeviceTable:
             f"{about.name}: {about.cpu}, {cores} cores, {about.architecture}, "
             f"{' '.join(about.flags)}; {result.rounds} rounds"
         )
-    times = (f"b{batch} t{threads}" for threads, batch in columns)
-    headings = ("machine", "file", "memory", "cosine", *times)
+    timed = (f"b{batch} t{threads}" for threads, batch in columns)
+    headings = ("machine", "file", "memory", "cosine", *timed)
     return DeviceTable(headings, tuple(rows), tuple(lines))
 
 

@@ -40,7 +40,8 @@ def file_input(form: str, metadata: ModelMetadata, space: EmbeddingSpace) -> Fil
     order = "BGR" if form == "uint8-bgr" else "RGB"
     reverse = order != metadata.colour_order
     mean, std = (values[::-1] if reverse else values for values in (metadata.mean, metadata.std))
-    changes = {"colour_order": order, "mean": mean, "std": std, "input_form": form}
     return FileInput(
-        PixelInput(mean, std, reverse), replace(metadata, **changes), replace(space, **changes)
+        PixelInput(mean, std, reverse),
+        replace(metadata, colour_order=order, mean=mean, std=std, input_form=form),
+        replace(space, colour_order=order, mean=mean, std=std, input_form=form),
     )

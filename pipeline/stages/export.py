@@ -16,7 +16,6 @@ from quantize.exporters.onnx_int8 import Calibration
 from reid_edge.core.errors import ModelError, PipelineError
 from reid_edge.core.exporter import in_order
 from reid_edge.core.io import write_bytes
-from reid_edge.core.model_file import FLOAT_INPUT
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -93,7 +92,7 @@ class ExportStage(Settings):
         (), description="images in a call, with a file for each number; none: any number"
     )
     input: Literal["float", "uint8-rgb", "uint8-bgr"] = Field(
-        FLOAT_INPUT,
+        "float",
         description="what files take: float, normalised images, or pixels of 0 to 255 (uint8-rgb, "
         "uint8-bgr), which they normalise themselves",
     )

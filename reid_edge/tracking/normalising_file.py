@@ -75,6 +75,7 @@ def write_normalising(embedder: Embedder, path: Path) -> FileContents:
 def _input_of(model: onnx.ModelProto) -> onnx.ValueInfoProto:
     """Return the images' input; old files list their weights among the inputs."""
     weights = {tensor.name for tensor in model.graph.initializer}
+    images: onnx.ValueInfoProto
     (images,) = (value for value in model.graph.input if value.name not in weights)
     return images
 
@@ -90,7 +91,7 @@ def _normalise(model: onnx.ModelProto, images: str, kind: Any, space: EmbeddingS
     """
     from onnx import helper, numpy_helper
 
-    steps: list[tuple[str, np.ndarray, dict[str, int]]] = []
+    steps: list[tuple[str, np.ndarray, dict[str, Any]]] = []
     if space.colour_order == "BGR":
         steps.append(("Gather", np.array([2, 1, 0], dtype=np.int64), {"axis": 1}))
     for operator, colours in (("Sub", space.mean), ("Div", space.std)):

@@ -28,18 +28,21 @@ from quantize.exporters.onnx_float import onnx_session, save_onnx
 from quantize.exporters.onnx_int8 import quantize_onnx
 from quantize.parity import compare
 from quantize.timing import Candidate, measure_latency
+from reid_edge.core.backends import load_model_file
+from reid_edge.core.errors import PipelineError
 from reid_edge.core.model_file import ONNX_INPUT
 from reid_edge.data.loaders import stack_images
 from reid_edge.data.readers.market1501 import read_market1501
 from reid_edge.data.schema import ReidData, Sample, choose_over_cameras, label_tensors
+from reid_edge.inference.embedder import load_embedder
 from reid_edge.metrics import evaluate_ranking
-from reid_edge.models.checkpoint import load_checkpoint
 
 BATCH = 64
 ROWS: dict[str, dict[str, Any]] = {
     "percentile 99.999": {},
     "percentile 99.99": {"percentile": 99.99},
     "min-max": {"method": "minmax"},
+    "min-max, not refined": {"method": "minmax", "refined": False},
     "entropy": {"method": "entropy"},
     "percentile 99.999, 7-bit weights": {"reduce_range": True},
     "percentile 99.999, per tensor": {"per_channel": False},
@@ -51,9 +54,11 @@ def main(options: argparse.Namespace) -> None:
     """Make the files, measure each, print the table."""
     if options.nncf:
         import_nncf()
-    model, info = load_checkpoint(options.model)
+    model = load_model_file(options.model).module
+    if model is None:
+        raise PipelineError(f"{options.model}: is no checkpoint; give one")
     data = read_market1501(options.data)
-    size = info.input_size
+    size = load_embedder(options.model).space.input_size
     images = {
         name: stack(getattr(data, name), size).split(BATCH)  # type: ignore[no-untyped-call]
         for name in ("query", "gallery")
@@ -64,6 +69,8 @@ def main(options: argparse.Namespace) -> None:
         files = {"float": Path(folder) / "float.onnx"}
         save_onnx(model, torch.zeros(1, 3, *size), files["float"], {})
         for number, (name, choices) in enumerate(ROWS.items()):
+            if options.only and name not in options.only:
+                continue
             files[name] = Path(folder) / f"{number}.onnx"
             quantize_onnx(files["float"], calibration, files[name], **choices)
         for preset in PRESETS if options.nncf else ():
@@ -79,11 +86,12 @@ def main(options: argparse.Namespace) -> None:
 def parse_options() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__)
-    parser.add_argument("--model", type=Path, required=True, help="a checkpoint of a run")
+    parser.add_argument("--model", type=Path, required=True, help="a checkpoint of any program")
     parser.add_argument("--data", type=Path, required=True, help="in the Market-1501 layout")
     parser.add_argument("--images", type=at_least(1), default=256, help="to calibrate on")
     parser.add_argument("--rounds", type=at_least(2), default=200, help="timed calls of each file")
     parser.add_argument("--seed", type=int, default=0, help="of the draw of these images")
+    parser.add_argument("--only", action="append", choices=list(ROWS), help="rows; repeat it")
     parser.add_argument("--nncf", action="store_true", help="NNCF's int8 files as well")
     return parser.parse_args()
 

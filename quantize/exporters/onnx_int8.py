@@ -161,10 +161,15 @@ def quantize_onnx(
                 "is no histogram of it; is the model trained? If so, export.calibration=minmax "
                 "takes the range as it is"
             ) from error
-        quantized = onnx.load_model(int8)
-        if refined:
-            images = torch.cat(list(calibration))[: own if held else REFINED_ON]
+        content = int8.read_bytes()
+    quantized = onnx.load_model_from_string(content)
+    if refined:
+        images = torch.cat(list(calibration))[: own if held else REFINED_ON]
+        try:
             refine(pooled, quantized, images, largest=64 if reduce_range else 127)
+        except QuantizeError as error:  # a node that needs what is around it, such as If
+            logger.warning("%s: weights are rounded to the nearest: %s", path.name, error)
+            quantized = onnx.load_model_from_string(content)
     keep_used_opsets(quantized)
     if batch is not None:
         set_batch(quantized, batch)

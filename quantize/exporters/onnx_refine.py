@@ -175,7 +175,10 @@ def rounded_weights(
     products[np.diag_indices_from(products)] += _DAMPING * float(power.mean()) + dead
     # Inputs that count most come first: the others can take back their errors.
     order = np.argsort(-power)
-    upper = np.linalg.cholesky(np.linalg.inv(products[np.ix_(order, order)])).T
+    try:
+        upper = np.linalg.cholesky(np.linalg.inv(products[np.ix_(order, order)])).T
+    except np.linalg.LinAlgError:  # inputs that are alike to the last bit
+        return None
     left, steps = flat[:, order].copy(), np.where(scale > 0, scale, 1).astype(np.float64)
     rounded = np.zeros_like(left)
     for place in range(left.shape[1]):

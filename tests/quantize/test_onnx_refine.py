@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import helper
+from onnx import helper, numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -14,7 +14,7 @@ from quantize.exporters.onnx_float import onnx_session, save_onnx
 from quantize.exporters.onnx_int8 import quantize_onnx
 from quantize.exporters.onnx_refine import name_layers, rounded_weights
 from quantize.exporters.onnx_walk import Step, walk_nodes
-from reid_edge.core.model_file import ONNX_INPUT
+from reid_edge.core.model_file import ONNX_INPUT, ONNX_OUTPUT
 
 pytestmark = pytest.mark.medium
 
@@ -110,3 +110,43 @@ def test_layers_without_names_get_their_own() -> None:
     names = [node.name for node in model.graph.node]
     assert len(set(names[:3])) == 3
     assert all(names[:3])
+
+
+def test_a_node_that_cannot_run_alone_leaves_the_nearest_weights(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    generator = np.random.default_rng(0)
+    weights = {
+        "w": generator.standard_normal((4, 3, 3, 3)).astype(np.float32),
+        "one": np.ones((), np.float32),
+    }
+    vector = helper.make_tensor_value_info("chosen", onnx.TensorProto.FLOAT, None)
+    branches = {
+        f"{name}_branch": helper.make_graph(
+            [helper.make_node(operator, ["convolved"], ["chosen"])], name, [], [vector]
+        )
+        for name, operator in (("then", "Relu"), ("else", "Identity"))
+    }
+    nodes = [
+        helper.make_node("Conv", [ONNX_INPUT, "w"], ["convolved"], "conv"),
+        helper.make_node("ReduceMax", [ONNX_INPUT], ["most"], "most", keepdims=0),
+        helper.make_node("Less", ["most", "one"], ["is_dark"], "less"),
+        helper.make_node("If", ["is_dark"], ["branch"], "if", **branches),
+        helper.make_node("GlobalAveragePool", ["branch"], ["mean"], "mean"),
+        helper.make_node("Flatten", ["mean"], [ONNX_OUTPUT], "flat"),
+    ]
+    shapes = ((ONNX_INPUT, ["batch", 3, 8, 8]), (ONNX_OUTPUT, ["batch", 4]))
+    ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, s) for name, s in shapes]
+    graph = helper.make_graph(
+        nodes, "g", ends[:1], ends[1:],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7)
+    onnx.save(model, tmp_path / "float.onnx")
+    quantize_onnx(
+        tmp_path / "float.onnx", [torch.randn(4, 3, 8, 8)], tmp_path / "int8.onnx", method="minmax"
+    )
+    assert "int8.onnx: weights are rounded to the nearest: ONNX Runtime cannot run 'if'" in (
+        caplog.text
+    )
+    assert onnx_session(tmp_path / "int8.onnx").get_outputs()[0].name == ONNX_OUTPUT

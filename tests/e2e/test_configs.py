@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from torchvision.models import resnet18
 
 from pipeline.command import main
 from pipeline.run_dir import RunDir
@@ -42,7 +41,11 @@ HALF = [
 def overrides(short_networks: None, tiny_market: Path, tmp_path: Path) -> dict[str, list[str]]:
     """What each configuration needs beyond being made small."""
     torch.save(build_model("short_osnet_x0_5").state_dict(), tmp_path / "weights.pth")
-    torch.save(resnet18().state_dict(), tmp_path / "resnet18.pth")
+    # As torchvision's weights: a classifier of ImageNet, named "fc", behind the backbone.
+    resnet = build_model("narrow_resnet18", num_classes=1000).state_dict()
+    imagenet = {name.replace("classifier.", "fc."): value for name, value in resnet.items()}
+    torch.save(imagenet, tmp_path / "resnet18.pth")
+    shutil.copytree(tiny_market, tmp_path / "duke")
     (tmp_path / "cuhk01" / "campus").mkdir(parents=True)
     for image in sorted((tiny_market / "bounding_box_train").iterdir()):
         person, _, name = image.name.partition("_c")
@@ -64,7 +67,8 @@ def overrides(short_networks: None, tiny_market: Path, tmp_path: Path) -> dict[s
         ],
         "resnet18_lpcv": [
             f"data.root={tiny_market}", f"train.pretrained={tmp_path}/resnet18.pth",
-            f"data.also_train_on=[{{root: {tiny_market}}}, {{root: {tmp_path}/cuhk01, "
+            "model.architecture=narrow_resnet18", "prune.target=narrow_resnet18_x0_5",
+            f"data.also_train_on=[{{root: {tmp_path}/duke}}, {{root: {tmp_path}/cuhk01, "
             "format: cuhk01, options: {train_all: true}}]",
         ],
         "reid": [

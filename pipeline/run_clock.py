@@ -39,9 +39,7 @@ class RunClock:
         if self._stage is not None:
             self._took[self._stage] = now - self._stage_begun
         self._stage, self._stage_begun = stage, now
-        left = self.left()
-        rest = "" if left is None else f", about {duration(left)} left"
-        logger.info("%s%s", self._where(), rest)
+        logger.info("%s%s", self._where(), self._rest())
 
     def left(self) -> float | None:
         """Return about how many seconds the run still takes; None: nothing is known."""
@@ -61,9 +59,13 @@ class RunClock:
         passed = duration(self._now() - self._begun)
         if self._stage is None:
             return f"getting ready, {passed} so far"
+        return f"{self._where()}, {passed} so far{self._rest()}"
+
+    def _rest(self) -> str:
         left = self.left()
-        rest = "" if left is None else f", about {duration(left)} left"
-        return f"{self._where()}, {passed} so far{rest}"
+        if left is None:
+            return ""
+        return f", about {duration(left)} left" if left >= 1 else ", longer than estimated"
 
     def _where(self) -> str:
         names = list(self._estimates)

@@ -6,7 +6,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from reid_edge.core.library_warnings import log_warnings
@@ -66,4 +66,5 @@ def log_file(folder: Path, packages: Sequence[str], command: Sequence[str]) -> I
             one.removeHandler(handler)
         for one, level in zip(own, levels, strict=True):
             one.setLevel(level)
-        handler.close()
+        with suppress(OSError):  # the disk may be full
+            handler.close()

@@ -37,7 +37,11 @@ def test_stages_that_took_longer_lengthen_those_that_are_left(
     hands.seconds = 500
     assert clock.left() == 4 * 200 + 100
     assert clock.headline() == "stage 2 of 3: prune, 8 min so far, about 15 min left"
-    assert caplog.messages == [
+    hands.seconds = 9000
+    clock.at("finetune")
+    hands.seconds = 99999
+    assert clock.headline().endswith("finetune, 27 h 47 min so far, longer than estimated")
+    assert caplog.messages[:2] == [
         "stage 1 of 3: train, about 6 min left", "stage 2 of 3: prune, about 17 min left",
     ]  # fmt: skip
 

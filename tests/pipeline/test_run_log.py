@@ -51,3 +51,11 @@ def test_a_file_that_cannot_be_written_ends_nothing(
     with log_file(tmp_path, PACKAGES, ["run"]):
         logger.warning("it goes on")
     assert f"{tmp_path / LOG_FILE}: there is no log file (Is a directory)" in caplog.text
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_ends_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / LOG_FILE).symlink_to("/dev/full")
+    with log_file(tmp_path, PACKAGES, ["run"]):
+        logger.warning("it goes on")
+    assert "Traceback" not in capsys.readouterr().err

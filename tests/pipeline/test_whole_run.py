@@ -101,6 +101,15 @@ def test_a_checkpoint_between_iterations_has_widths_of_its_own(finished: Path) -
     assert layer_widths(model)["conv5.conv"] == 192
 
 
+def test_the_log_file_has_every_line(finished: Path) -> None:
+    text = (finished / "run.log").read_text()
+    assert "DEBUG pipeline.run_log: command: run_pipeline.py --config " in text
+    for number, stage in enumerate(NAMES, start=1):
+        assert f"INFO pipeline.run_clock: stage {number} of 4: {stage}, " in text
+        assert f"INFO pipeline.engine: {stage}: started" in text
+    assert "DEBUG reid_edge.libraries: " in text  # deprecations of PyTorch's quantizer
+
+
 def test_the_int8_file_runs_and_says_what_it_is(finished: Path) -> None:
     module, metadata = load_torchscript(finished / "quantize" / "int8.pt")
     torch.backends.quantized.engine = "qnnpack"

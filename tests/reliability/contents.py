@@ -8,7 +8,7 @@ from typing import Any
 
 # Wall times, and whether a stage was resumed, differ; everything else is a function of settings.
 TIMES = {"seconds", "resumed", "latency", "measured"}
-# The lock and its owner's process number; tables with latencies, which are measured.
+# The lock and its owner's process number; tables with latencies, which are measured; the log.
 NOT_COMPARED = {
     "lock",
     "lock.owner",
@@ -16,6 +16,7 @@ NOT_COMPARED = {
     "latency.json",
     "report.json",
     "report.html",
+    "run.log",
 }
 
 

@@ -85,7 +85,7 @@ class FittingTable:
         from rich.cells import cell_len
 
         return [
-            max(map(cell_len, column))
+            max(cell_len(line) for text in column for line in text.splitlines() or [""])
             for column in zip(self.headings, *self._all_rows(), strict=True)
         ]
 
@@ -112,9 +112,14 @@ class FittingTable:
     def _plain(self) -> str:
         from rich.cells import cell_len
 
-        widths = self._widths()
+        # A row is one line, also where a cell has several on a terminal.
+        rows = [
+            [", ".join(text.splitlines()) for text in row]
+            for row in (self.headings, *self._all_rows())
+        ]
+        widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
         lines = [self.title] if self.title else []
-        for row in (self.headings, *self._all_rows()):
+        for row in rows:
             cells = []
             for index, text in enumerate(row):
                 blank = " " * (widths[index] - cell_len(text))

@@ -56,3 +56,18 @@ def test_a_pipe_gets_every_column_in_plain_lines(capsys: pytest.CaptureFixture[s
     assert lines[5] == "below"
     assert all(line == line.rstrip() for line in lines)
     assert len({len(line) for line in lines[1:5]}) == 1  # columns are aligned
+
+
+def test_a_cell_of_two_lines_is_one_in_a_pipe() -> None:
+    table = FittingTable("", ["file", "latency"], [["a", "2.0 ms\n4 x"], ["b", "9.0 ms"]])
+    text = io.StringIO()
+    Console(file=text, soft_wrap=True).print(table)
+    assert text.getvalue().splitlines() == [
+        "file      latency",
+        "a     2.0 ms, 4 x",
+        "b          9.0 ms",
+    ]
+    text = io.StringIO()
+    Console(file=text, width=20, force_terminal=True, color_system=None).print(table)
+    assert "│ a    │  2.0 ms │" in text.getvalue()
+    assert "│      │     4 x │" in text.getvalue()

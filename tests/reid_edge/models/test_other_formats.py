@@ -4,6 +4,7 @@ The real programs load them where they are installed: ``pip install torchreid==0
 ``pip install boxmot==25.0.0`` to run all of these.
 """
 
+import re
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from reid_edge.core.model_file import ModelMetadata, boxmot_name
 from reid_edge.inference.embedder import load_embedder
 from reid_edge.models import build_model
 from reid_edge.models.boxmot_files import BOXMOT, save_boxmot
-from reid_edge.models.checkpoint import describe
+from reid_edge.models.checkpoint import describe, save_checkpoint
 from reid_edge.models.checkpoint_info import CheckpointInfo
 from reid_edge.models.torchreid_files import TORCHREID, save_torchreid
 
@@ -149,3 +150,21 @@ def test_narrow_ains_are_written_for_both(name: str, tmp_path: Path) -> None:
 def test_names_as_boxmot_reads_them() -> None:
     assert boxmot_name("osnet_x0_5", "Market-1501-v15") == "osnet_x0_5_market1501v15"
     assert boxmot_name("osnet_x0_5", "...") == "osnet_x0_5_own"
+
+
+def test_the_documented_code_for_torchreid_at_another_embedding_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images: torch.Tensor
+) -> None:
+    pytest.importorskip("torchreid.reid.models", exc_type=ImportError)
+    page = Path(__file__).resolve().parents[3] / "docs" / "guide" / "export.md"
+    blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    (code,) = (block for block in blocks if "torchreid" in block)
+    torch.manual_seed(0)
+    ours = build_model("osnet_x0_5", num_classes=7, embedding_dim=64).eval()
+    path = tmp_path / "runs" / "osnet_x0_5" / "finetune" / "checkpoint.pt"
+    path.parent.mkdir(parents=True)
+    save_checkpoint(path, ours, describe(ours, "osnet_x0_5", input_size=(64, 32)))
+    monkeypatch.chdir(tmp_path)
+    left = {"images": images}
+    exec(compile(code, str(page), "exec"), left)
+    assert torch.allclose(left["embeddings"], ours(images), atol=1e-5)

@@ -29,6 +29,7 @@ from quantize.exporters import EXPORTERS
 from quantize.parity import ParityLimits, spread
 from quantize.projection import with_projection
 from reid_edge.cli.guard import EXIT_BAD_INPUT, say
+from reid_edge.cli.progress_bars import progress_bars
 from reid_edge.core.errors import DataError, PipelineError, QuantizeError
 from reid_edge.core.exporter import (
     NEEDS_MODEL,
@@ -40,6 +41,7 @@ from reid_edge.core.exporter import (
     with_what_they_are_made_of,
 )
 from reid_edge.core.io import write_bytes
+from reid_edge.core.progress import StartProgress
 from reid_edge.inference.embedder import SAME_DIRECTION, embed_files
 
 if TYPE_CHECKING:
@@ -64,7 +66,7 @@ def export_files(options: argparse.Namespace) -> int:
     folder = options.output or Path(f"{options.model.stem}-export")
     halves = halve(options.images)
     choice = ModelChoice.of(options)
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, progress_bars(quiet=options.quiet) as work:
         model = load_export_model(choice, Path(scratch))
         if model.module is None and options.format in (None, ALL):
             # Who names no format wants those that can be made.
@@ -75,14 +77,15 @@ def export_files(options: argparse.Namespace) -> int:
         check_kept(options.model, replaced_files(exporters, named, folder, options.batch))
         make_folder(folder)
         logger.info("export: embedding %d images with the model", len(halves.judging))
-        reference = embed_judging(model, halves, options)
+        reference = embed_judging(model, halves, options, work)
         smaller = (
             make_smaller(model, reference, halves, options) if options.dims is not None else None
         )
+        expected = reference if smaller is None else smaller.reference
         rows = write_files(
             exporters,
             make_source(model, halves, options, smaller),
-            make_judge(model, reference if smaller is None else smaller.reference, halves, options),
+            replace(make_judge(model, expected, halves, options), work=work),
             folder,
             batches=options.batch,
             settings_of=_default_settings,
@@ -184,14 +187,17 @@ def make_folder(folder: Path) -> None:
         raise DataError(f"{folder}: cannot be written to; choose another --output")
 
 
-def embed_judging(model: ExportModel, halves: Halves, options: argparse.Namespace) -> Tensor:
+def embed_judging(
+    model: ExportModel, halves: Halves, options: argparse.Namespace, work: StartProgress
+) -> Tensor:
     """Embed the judging images with the model itself; return its embeddings (N, D).
 
     Raises:
         DataError: an image cannot be read, or all images are alike.
         ModelError: the model fails, or does not give embeddings.
     """
-    reference = torch.from_numpy(embed_files(model.embedder, halves.judging))
+    report = work("embedding images with the model")
+    reference = torch.from_numpy(embed_files(model.embedder, halves.judging, progress=report))
     if spread(reference) <= SAME_DIRECTION:
         raise DataError(
             f"{options.images}: its images are all alike, the model gives one embedding for all; "

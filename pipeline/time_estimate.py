@@ -99,7 +99,7 @@ def estimate_times(
             if measured is None:
                 measured = measure_speed(config)
             seconds = work.seconds(measured.training, measured.evaluating)
-            found = Estimate(seconds, "measured now, without loading images")
+            found = Estimate(seconds, "measured now: training and evaluation alone")
         estimates[step.stage] = found
     return estimates
 

@@ -12,7 +12,7 @@ from pipeline.config import config_class
 from pipeline.dependencies import stage_inputs, stage_settings
 from pipeline.device_pack import cost_entries
 from pipeline.runtime_latency import LatencyTable, check_runtime, read_table, write_for
-from pipeline.settings.target import RUNTIMES, WidthBudget
+from pipeline.settings.target import RUNTIMES, RuntimeName, WidthBudget
 from pipeline.settings_io import load_config
 from pipeline.stages.prune import PRUNE
 from pipeline.target_widths import (
@@ -24,7 +24,7 @@ from pipeline.target_widths import (
 )
 from prune.costs import CostModel
 from prune.nni_backend import find_groups
-from quantize.onnx_macs import OnnxCost, onnx_cost
+from quantize.onnx_macs import onnx_cost
 from reid_edge.core.cost import model_cost
 from reid_edge.core.errors import PipelineError, PruneError
 from reid_edge.models.registry import build_model
@@ -39,18 +39,6 @@ SIZE = (64, 32)
 def groups(short_networks: None) -> Groups:
     model = build_model("short_osnet_x0_5", num_classes=2, embedding_dim=32)
     return find_groups(model.eval(), torch.zeros(2, 3, *TRACE_SIZE))
-
-
-@pytest.fixture(scope="module")
-def files(short_networks: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Files of an untrained network: float and int8."""
-    torch.manual_seed(0)
-    model = build_model("short_osnet_x0_5", num_classes=2, embedding_dim=32).eval()
-    found = {}
-    for runtime in ("onnx", "onnx_int8"):
-        budget = WidthBudget(latency_ms=1, runtime=runtime)
-        found[runtime] = write_for(model, budget, SIZE, tmp_path_factory.mktemp(runtime))
-    return found
 
 
 @pytest.fixture
@@ -76,15 +64,21 @@ def table_file(folder: Path, *points: tuple[int, float], threads: int = 1, **fil
     return path
 
 
-def test_operations_of_onnx_files_are_those_of_the_model(files: dict[str, Path]) -> None:
+@pytest.mark.parametrize("runtime", ["onnx", pytest.param("onnx_int8", marks=pytest.mark.slow)])
+def test_operations_of_onnx_files_are_those_of_the_model(
+    runtime: RuntimeName, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
     model = build_model("short_osnet_x0_5", num_classes=2, embedding_dim=32).eval()
     expected = model_cost(model, torch.zeros(1, 3, *SIZE)).macs
-    found = {runtime: onnx_cost(path) for runtime, path in files.items()}
-    assert found["onnx"] == OnnxCost(expected, int8=False)
+    path = write_for(model, WidthBudget(latency_ms=1, runtime=runtime), SIZE, tmp_path)
+    cost = onnx_cost(path)
+    assert cost is not None
+    assert cost.int8 == (runtime == "onnx_int8")
     # In int8 files pooling is a convolution.
-    assert found["onnx_int8"] == OnnxCost(pytest.approx(expected, rel=0.01), int8=True)  # type: ignore[arg-type]
-    assert cost_entries(files["onnx"], "onnx") == {"macs": expected, "int8": False}
-    assert cost_entries(files["onnx"], "litert") == {}
+    assert cost.macs == pytest.approx(expected, rel=0.01 if cost.int8 else 0)
+    assert cost_entries(path, "onnx") == {"macs": cost.macs, "int8": cost.int8}
+    assert cost_entries(path, "litert") == {}
 
 
 def test_a_table_is_a_line_through_its_files() -> None:
@@ -141,6 +135,7 @@ def test_a_table_counts_by_its_content(settings: Callable[..., Config], tmp_path
     assert changed == {"latency table"}
 
 
+@pytest.mark.slow  # a process loads every runtime
 def test_widths_are_measured_as_a_file_of_the_runtime(
     settings: Callable[..., Config], groups: Groups, monkeypatch: pytest.MonkeyPatch
 ) -> None:

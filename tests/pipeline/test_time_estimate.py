@@ -53,7 +53,7 @@ def test_an_earlier_run_beside_this_one_tells(tiny_data: ReidData, tmp_path: Pat
     assert found["train"].seconds == pytest.approx(100 * (2 * once + tests) / (once + tests))
     assert found["train"].source == f"as {tmp_path.resolve()}/old/train"
     assert found["prune"].source == found["finetune"].source == (
-        "measured now, without loading images"
+        "measured now: training and evaluation alone"
     )  # fmt: skip
     assert found["prune"].seconds > 0
 

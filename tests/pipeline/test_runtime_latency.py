@@ -37,13 +37,14 @@ SIZE = (64, 32)
 
 @pytest.fixture(scope="module")
 def groups(short_networks: None) -> Groups:
-    model = build_model("short_osnet_x0_5", num_classes=2, embedding_dim=32)
+    model = build_model("small_net", num_classes=2)
     return find_groups(model.eval(), torch.zeros(2, 3, *TRACE_SIZE))
 
 
 @pytest.fixture
 def settings(tiny_config: Path) -> Callable[..., Config]:
-    return lambda *overrides: load_config(tiny_config, overrides)
+    small = ("model.architecture=small_net", "prune.target=0.5")
+    return lambda *overrides: load_config(tiny_config, (*small, *overrides))
 
 
 def table_file(folder: Path, *points: tuple[int, float], threads: int = 1, **file: object) -> Path:
@@ -64,12 +65,18 @@ def table_file(folder: Path, *points: tuple[int, float], threads: int = 1, **fil
     return path
 
 
-@pytest.mark.parametrize("runtime", ["onnx", pytest.param("onnx_int8", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("runtime", "network"),
+    [
+        ("onnx", "small_net"),
+        pytest.param("onnx_int8", "short_osnet_x0_5", marks=pytest.mark.slow),
+    ],
+)
 def test_operations_of_onnx_files_are_those_of_the_model(
-    runtime: RuntimeName, tmp_path: Path
+    runtime: RuntimeName, network: str, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
-    model = build_model("short_osnet_x0_5", num_classes=2, embedding_dim=32).eval()
+    model = build_model(network, num_classes=2, embedding_dim=32).eval()
     expected = model_cost(model, torch.zeros(1, 3, *SIZE)).macs
     path = write_for(model, WidthBudget(latency_ms=1, runtime=runtime), SIZE, tmp_path)
     cost = onnx_cost(path)
@@ -110,9 +117,9 @@ def test_widths_within_the_milliseconds_of_a_device(
     check_reachable(config, PRUNE)
     widths = final_widths(config, PRUNE, source, groups=groups)
     # 3 ms is on the line between a quarter and all of the operations, at 5 eighths of them.
-    assert 0.5 < costs.cost(widths).macs / full <= 0.625
-    eighths = [width % 8 == 0 for name, width in widths.items() if name in costs.layers]
-    assert sum(eighths) > 0.8 * len(eighths)
+    assert 0.4 < costs.cost(widths).macs / full <= 0.625
+    assert all(widths[name] % 8 == 0 for name in costs.layers)
+    assert any(widths[name] % 16 for name in costs.layers)
     already = settings(f"prune.target={{latency_ms: 5, runtime: onnx, table: {path}}}")
     with pytest.raises(PruneError, match=r"takes 4.00 ms as onnx already, which is within 5"):
         final_widths(already, PRUNE, source, groups=groups)
@@ -167,9 +174,9 @@ def test_runtimes_say_which_widths_they_are_fast_with(
     full = CostModel(source, torch.zeros(1, 3, *SIZE)).cost({}).macs
     path = table_file(tmp_path, (full, 4.0), (full // 4, 1.0))
     target = f"prune.target={{latency_ms: 3.0, runtime: onnx, table: {path}}}"
-    config = settings(target, "prune.multiple=32")
+    config = settings(target, "prune.multiple=16")
     widths = final_widths(config, PRUNE, source, groups=groups)
-    assert widths["conv5.conv"] % 32 == 0
+    assert all(width % 16 == 0 for name, width in widths.items() if name.startswith("conv"))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,7 @@ from reid_edge.cli.guard import Guard, Parser, path_argument
 from reid_edge.cli.progress_bars import progress_bars
 from reid_edge.core.errors import PipelineError, reason_of
 from reid_edge.core.packages import how_to_install, missing_packages
+from reid_edge.training.launchers import is_first_here
 
 # What is slow to import is imported when the command runs: --help and a typing error come at once.
 if TYPE_CHECKING:
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from pipeline.plan import Plan
     from pipeline.run_dir import RunDir
     from reid_edge.data.schema import ReidData
+    from reid_edge.training.world import World
 
 GUARD = Guard(
     packages=("pipeline", "reid_edge", "prune", "quantize"),
@@ -48,74 +52,104 @@ def main(arguments: Sequence[str], prog: str = "run_pipeline.py") -> int:
         prog: what the command is called.
     """
     options = parse_arguments(arguments, prog)
+    first = is_first_here()
 
-    def command() -> None:
+    def command() -> int:
         check_extra(prog)
+        if (options.report or options.plan) and not first:
+            return 0
         if options.report:
             run = run_to_report(options)
             from pipeline.report.show import show_report
 
             show_report(run, options.overrides, layers=options.layers)
-            return
+            return 0
         config, run = resolve(options)
         if options.restart is not None and options.restart not in STAGES:
             raise PipelineError(
                 f"--from {options.restart}: unknown stage; stages are {', '.join(STAGES)}"
             )
-        run.check()
-        from pipeline.preflight import check_choices
+        from pipeline.ranks import launch_of, run_ranks
 
-        check_choices(config)
-        from pipeline.report.show import finish_run, report_text, show_plan
-
+        work = partial(_run_or_plan, options, [prog, *arguments], config, run)
         if options.plan:
-            show_plan(config, run, restart_from=options.restart, layers=options.layers)
-            return
-        from pipeline.engine import run_stages
-        from pipeline.report.live_page import live_page
-        from pipeline.run_clock import RunClock
-        from pipeline.run_log import log_file
-        from pipeline.time_estimate import estimate_times
-        from pipeline.trackers import tracking
+            work(None)
+            return 0
+        return run_ranks(launch_of(config), config, run, work)
 
-        run.create()
-        clock = RunClock()
+    # What fails on every process of a machine alike is shown once.
+    return run_guarded(command, options) if first else replace(GUARD, silent=True).run(command)
 
-        def planned(plan: Plan, data: ReidData, data_hash: str) -> None:
-            try:
-                estimates = estimate_times(config, run, plan, data, data_hash)
-                clock.plan({stage: estimate.seconds for stage, estimate in estimates.items()})
-            except Exception as error:
-                # Hours of training must not end because of an estimate.
-                logger.warning("the time left cannot be estimated (%s)", reason_of(error))
 
+def _run_or_plan(
+    options: argparse.Namespace,
+    words: Sequence[str],
+    config: Config,
+    run: RunDir,
+    world: World | None,
+) -> None:
+    """Show the plan, or run the stages.
+
+    Args:
+        options: of the command.
+        words: its command line.
+        config: all settings.
+        run: the run's folder.
+        world: the processes that train together, if another program started them.
+    """
+    run.check()
+    from pipeline.preflight import check_choices
+
+    check_choices(config)
+    from pipeline.report.show import finish_run, report_text, show_plan
+
+    if options.plan:
+        show_plan(config, run, restart_from=options.restart, layers=options.layers)
+        return
+    from pipeline.engine import run_stages
+    from pipeline.report.live_page import live_page
+    from pipeline.run_clock import RunClock
+    from pipeline.run_log import log_file
+    from pipeline.time_estimate import estimate_times
+    from pipeline.trackers import tracking
+
+    run.create()
+    clock = RunClock()
+
+    def planned(plan: Plan, data: ReidData, data_hash: str) -> None:
+        try:
+            estimates = estimate_times(config, run, plan, data, data_hash)
+            clock.plan({stage: estimate.seconds for stage, estimate in estimates.items()})
+        except Exception as error:
+            # Hours of training must not end because of an estimate.
+            logger.warning("the time left cannot be estimated (%s)", reason_of(error))
+
+    with (
+        run.locked(),
+        log_file(run.path, GUARD.packages, list(words)),
+        tracking(config, run) as tracked,
+    ):
         with (
-            run.locked(),
-            log_file(run.path, GUARD.packages, [prog, *arguments]),
-            tracking(config, run) as tracked,
+            progress_bars(clock.headline, quiet=options.quiet) as work,
+            live_page(config, run) as show,
         ):
-            with (
-                progress_bars(clock.headline, quiet=options.quiet) as work,
-                live_page(config, run) as show,
-            ):
 
-                def progress(stage: str) -> None:
-                    clock.at(stage)
-                    show(stage)
-                    tracked.epochs()
+            def progress(stage: str) -> None:
+                clock.at(stage)
+                show(stage)
+                tracked.epochs()
 
-                run_stages(
-                    config,
-                    run,
-                    restart_from=options.restart,
-                    progress=progress,
-                    planned=planned,
-                    work=work,
-                )
-            report = finish_run(config, run)
-            tracked.results(report, report_text(run, report))
-
-    return run_guarded(command, options)
+            run_stages(
+                config,
+                run,
+                restart_from=options.restart,
+                progress=progress,
+                planned=planned,
+                work=work,
+                world=world,
+            )
+        report = finish_run(config, run)
+        tracked.results(report, report_text(run, report))
 
 
 def parse_arguments(arguments: Sequence[str], prog: str) -> argparse.Namespace:

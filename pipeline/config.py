@@ -14,7 +14,7 @@ from pipeline.settings.search import SearchSettings
 from pipeline.settings.section import Settings
 from pipeline.settings.transfer_learning import TransferLearningSettings
 from pipeline.stage import AnyStage, Stage, Stages
-from reid_edge.training.settings import MetricFormat
+from reid_edge.training.settings import DdpSettings, MetricFormat, Strategy
 
 S = TypeVar("S", bound=BaseModel)
 LogFormat = Literal["csv", "tensorboard", "mlflow", "wandb"]
@@ -36,9 +36,22 @@ class Config(Settings):
     devices: int = Field(
         1,
         ge=1,
-        description="number of GPUs, or of processes on the CPU, that train at once (DDP); each "
-        "takes its own batches of P x K images; quantize.qat uses one",
+        description="number of GPUs, or of processes on the CPU, of a machine that train at once "
+        "(DDP); each takes its own batches of P x K images; quantize.qat uses one",
     )
+    num_nodes: int = Field(
+        1,
+        ge=1,
+        description="number of machines that train together; torchrun, srun or Kubeflow starts the "
+        "command once for each device of each",
+    )
+    strategy: Strategy = Field(
+        "auto",
+        description="how several processes train: ddp, ddp_find_unused_parameters_true (for layers "
+        "that get no gradient), or auto, the second one where layers are frozen or the classifier "
+        "has no loss",
+    )
+    ddp: DdpSettings = DdpSettings()
     log: Annotated[
         tuple[LogFormat, ...],
         BeforeValidator(
@@ -69,6 +82,11 @@ class Config(Settings):
         if "csv" not in files and len(files) < len(self.log):
             files.insert(0, "csv")
         return tuple(files)
+
+    @property
+    def ranks(self) -> int:
+        """Return how many processes train together."""
+        return self.devices * self.num_nodes
 
     def of(self, stage: Stage[S]) -> S:
         """Return the section of a stage."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from reid_edge.models.checkpoint_info import CheckpointInfo
+    from reid_edge.training.world import World
 
 S_co = TypeVar("S_co", bound=BaseModel, covariant=True)
 
@@ -45,6 +46,8 @@ class StageContext(Generic[S_co]):
         made: records of the earlier stages that fit the settings, by stage.
         progress: is to be called when the stage has left something for the page of the run.
         work: begins a piece of work, and returns what reports on it to the display of the run.
+        world: the processes that train together, if another program started them; this is the first
+            of them.
     """
 
     stage: str
@@ -60,6 +63,7 @@ class StageContext(Generic[S_co]):
     made: Mapping[str, StageRecord] = field(default_factory=dict)
     progress: Callable[[], None] = lambda: None
     work: StartProgress = no_progress
+    world: World | None = None
 
     @property
     def device(self) -> str:

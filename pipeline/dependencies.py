@@ -33,11 +33,15 @@ def stage_settings(config: Config, stage: AnyStage) -> JsonDict:
     judged: JsonDict = {}
     if config.data.validation_share or stage.shows_accuracy or stage.chooses_by_accuracy(own):
         judged["distance"] = config.evaluation.distance
+    together: JsonDict = {
+        name: value
+        for name, value in config.ddp.model_dump(mode="json").items()
+        if value != type(config.ddp).model_fields[name].default
+    }
     if stage.shows_accuracy:
         judged["task"] = config.evaluation.task
     return {
         "seed": config.seed,
-        "devices": config.devices,
         "data": {
             "height": config.data.height,
             "width": config.data.width,
@@ -45,6 +49,9 @@ def stage_settings(config: Config, stage: AnyStage) -> JsonDict:
         },
         "model": config.model.model_dump(mode="json"),
         **({"evaluation": judged} if judged else {}),
+        # How many processes train does not count: a run of eight GPUs is continued on a laptop.
+        # What else matters for several counts where it is not the default.
+        **({"ddp": together} if together else {}),
         **sections,
         **({"version": stage.version} if stage.version else {}),
     }
@@ -119,7 +126,9 @@ def what_changed(
     record: StageRecord, settings: Mapping[str, JsonValue], inputs: Mapping[str, str]
 ) -> str | None:
     """Say which settings and inputs differ from those that a stage was made with, or None."""
-    changes = describe_changes(record.settings, settings)
+    # Runs of earlier versions recorded the number of devices among the settings.
+    former = {name: value for name, value in record.settings.items() if name != "devices"}
+    changes = describe_changes(former, settings)
     if changes:
         return "; ".join(changes)
     changed = [name for name in inputs if inputs[name] != record.inputs.get(name)]

@@ -1,10 +1,13 @@
 """The engine: it plans, runs or reuses stages, and knows them only by their declarations."""
 
+from __future__ import annotations
+
 import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from pipeline.config import Config
 from pipeline.context import StageContext
@@ -33,6 +36,10 @@ from pipeline.stage_results import StageRecord
 from reid_edge.core.progress import StartProgress, no_progress
 from reid_edge.data.schema import ReidData
 
+if TYPE_CHECKING:
+    from pipeline.stage import AnyStage
+    from reid_edge.training.world import World
+
 logger = logging.getLogger(__name__)
 
 
@@ -44,6 +51,7 @@ def run_stages(
     progress: Callable[[str], None] = lambda _: None,
     planned: Callable[[Plan, ReidData, str], None] = lambda *_: None,
     work: StartProgress = no_progress,
+    world: World | None = None,
 ) -> Plan:
     """Run the stages of a plan; reuse those that are finished and still fit.
 
@@ -57,6 +65,8 @@ def run_stages(
             has left something to show.
         planned: is called with the plan, the images and their hash before the first stage begins.
         work: begins a piece of work, such as an evaluation, and returns what it reports to.
+        world: the processes that train together, if another program started them; this is the first
+            of them.
 
     Returns:
         The plan that was carried out.
@@ -88,7 +98,7 @@ def run_stages(
             earlier = {stage.name for stage in config.declared.before(step.stage)} - set(plan.stale)
             made = {name: record for name, record in run.records().items() if name in earlier}
             progress(step.stage)
-            _run_stage(config, run, step, data, validation, data_hash, made, progress, work)
+            _run_stage(config, run, step, data, validation, data_hash, made, progress, work, world)
     run.mark_restart(None)
     return plan
 
@@ -110,6 +120,7 @@ def _run_stage(
     made: Mapping[str, StageRecord],
     progress: Callable[[str], None],
     work: StartProgress,
+    world: World | None,
 ) -> None:
     stage, folder = config.declared[step.stage], run.stage_dir(step.stage)
     inputs = stage_inputs(
@@ -145,6 +156,7 @@ def _run_stage(
         made=made,
         progress=partial(progress, stage.name),
         work=work,
+        world=world,
     )
     logger.info("%s: started", stage.name)
     started = time.perf_counter()
@@ -164,7 +176,15 @@ def _run_stage(
             input_size=input_size,
             result=result,
             resumed=resumed,
+            ranks=trained_by(config, stage),
         )
     )
     run.remove_leftovers()
     logger.info("%s: done in %.0f s", stage.name, seconds)
+
+
+def trained_by(config: Config, stage: AnyStage) -> int:
+    """Return how many processes a stage trains in."""
+    trainings = [one for one in stage.all_trainings(config) if one.settings.epochs]
+    alone = all(one.devices == 1 for one in trainings)
+    return 1 if alone else config.ranks

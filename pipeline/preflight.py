@@ -15,7 +15,7 @@ from reid_edge.core.devices import choose_device
 from reid_edge.core.errors import PipelineError, TrainingError
 from reid_edge.core.packages import how_to_install, missing_packages
 from reid_edge.data.schema import ReidData, relabel
-from reid_edge.training.launchers import check_launcher
+from reid_edge.training.launchers import find_launch
 
 if TYPE_CHECKING:
     from torch import nn
@@ -54,7 +54,7 @@ def check_choices(config: Config) -> None:
         for training in stage.all_trainings(config):
             settings = training.settings
             if settings.epochs:
-                check_launcher(training.devices or config.devices)
+                find_launch(config.devices, config.num_nodes)
             if settings.epochs and not (
                 any(training.distillation_weights.values()) or settings.losses.total_weight
             ):
@@ -209,7 +209,7 @@ def check_batches(config: Config, data: ReidData) -> None:
                 identities_per_batch=settings.identities_per_batch,
                 images_per_identity=settings.images_per_identity,
                 seed=0,
-                replicas=config.devices if training.devices is None else training.devices,
+                replicas=config.ranks if training.devices is None else training.devices,
             )
         except TrainingError as error:
             raise PipelineError(f"{training.key}: {error}") from error

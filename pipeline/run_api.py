@@ -16,6 +16,7 @@ from reid_edge.core.errors import PipelineError
 if TYPE_CHECKING:
     from pipeline.report.contents import Report
     from pipeline.stage import AnyStage, Stages
+    from reid_edge.training.world import World
 
 
 def run_pipeline(
@@ -29,7 +30,9 @@ def run_pipeline(
 ) -> Report:
     """Run stages as ``run_pipeline.py`` does: what is finished and still fits is reused.
 
-    An interrupted run is resumed by the same call, and ends with the same bits.
+    An interrupted run is resumed by the same call, and ends with the same bits. Where torchrun,
+    srun or Kubeflow starts several processes of a program, the first one works and returns; the
+    others help it, and end here.
 
     Args:
         config: YAML file with settings, or the name of a configuration of the program, such as
@@ -59,6 +62,7 @@ def run_pipeline(
         >>> report.rows[-1].accuracy["mAP"]
     """
     from pipeline.engine import run_stages
+    from pipeline.ranks import launch_of, run_ranks
     from pipeline.report.live_page import live_page
     from pipeline.report.show import report_text, write_results
     from pipeline.trackers import tracking
@@ -71,18 +75,33 @@ def run_pipeline(
         values=settings or {},
     )
     folder = RunDir(Path(run) if run is not None else Path("runs") / chosen.name, chosen.declared)
-    folder.create()
-    with folder.locked(), tracking(chosen, folder) as tracked:
-        with progress_bars() as work, live_page(chosen, folder) as show:
+    reports = []
 
-            def progress(stage: str) -> None:
-                show(stage)
-                tracked.epochs()
+    def carry_out(world: World | None) -> None:
+        folder.create()
+        with folder.locked(), tracking(chosen, folder) as tracked:
+            with progress_bars() as work, live_page(chosen, folder) as show:
 
-            run_stages(chosen, folder, restart_from=restart_from, progress=progress, work=work)
-        report = write_results(chosen, folder)
-        tracked.results(report, report_text(folder, report))
-        return report
+                def progress(stage: str) -> None:
+                    show(stage)
+                    tracked.epochs()
+
+                run_stages(
+                    chosen,
+                    folder,
+                    restart_from=restart_from,
+                    progress=progress,
+                    work=work,
+                    world=world,
+                )
+            report = write_results(chosen, folder)
+            tracked.results(report, report_text(folder, report))
+            reports.append(report)
+
+    code = run_ranks(launch_of(chosen), chosen, folder, carry_out)
+    if not reports:
+        raise SystemExit(code)
+    return reports[0]
 
 
 def read_run(run: str | Path, *, extra_stages: Iterable[AnyStage] = ()) -> Report:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from torch import nn
 
 from pipeline.found_images import write_found_images
 from reid_edge.inference.evaluation import evaluate_embeddings
@@ -44,9 +47,12 @@ def evaluate_stage(
     settings = context.config.data
     count = len(context.data.query) + len(context.data.gallery)
     report = context.work(f"{title or context.stage}: measuring images")
+    # The other processes can build a model of an architecture, and no other function.
+    known = device is None and isinstance(getattr(model, "classifier", None), nn.Module)
+    run = embed_images if context.world is None or not known else _embed_together(context)
 
     def embed(images: Sequence[Sample], before: int) -> Tensor:
-        return embed_images(
+        return run(
             model,
             images,
             height=height,
@@ -69,3 +75,11 @@ def evaluate_stage(
     if found is not None:
         write_found_images(found, context.data, evaluation)
     return evaluation.result
+
+
+def _embed_together(context: StageContext[Any]) -> Callable[..., Tensor]:
+    """Return the function that shares a model's images out over the processes of a run."""
+    from reid_edge.training.shared_embedding import embed_together
+
+    assert context.world is not None, "asked for with several processes alone"
+    return partial(embed_together, context.world, context.config.model.architecture)

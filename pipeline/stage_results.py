@@ -399,6 +399,8 @@ class StageRecord(Result):
         input_size: (height, width) of its model.
         result: what the stage returned.
         resumed: whether the stage was interrupted and resumed.
+        ranks: how many processes trained together; another number makes no stage stale, and other
+            bits.
         schema_version: version of this layout.
     """
 
@@ -413,6 +415,7 @@ class StageRecord(Result):
     input_size: tuple[int, int]
     result: SerializeAsAny[StageResult] = StageResult()
     resumed: bool = False
+    ranks: int = 1
     schema_version: Literal[2] = SCHEMA_VERSION
 
     def result_as(self, kind: type[R]) -> R:

@@ -49,6 +49,12 @@ def footnotes(run: RunDir, report: Report, records: Mapping[str, StageRecord]) -
     lines = [describe_accuracy(report)]
     lines += [f"{row.stage} is stale: {row.stale}" for row in report.rows if row.stale]
     lines += [result.note for result in report.results.values() if result.note]
+    for ranks in sorted({record.ranks for record in records.values()} - {1}):
+        together = ", ".join(name for name, record in records.items() if record.ranks == ranks)
+        lines.append(
+            f"{together} trained in {ranks} processes; another number makes no stage stale, and "
+            "would have given other bits"
+        )
     if any(row.resumed for row in report.rows):
         lines.append("*: since the last interruption")
     if report.latency is not None:

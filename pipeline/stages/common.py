@@ -70,11 +70,17 @@ def train_model(
             log=config.metric_files,
             accelerator=context.device,
             devices=config.devices,
+            num_nodes=config.num_nodes,
+            strategy=config.strategy,
+            ddp=config.ddp,
+            world=context.world,
+            architecture=config.model.architecture,
             workers=config.data.workers,
             cache=context.folder.parent / IMAGE_CACHE if config.data.cache else None,
-            # Several processes cannot be sent the functions, and would all write the page.
+            # Processes that this one starts cannot be sent the functions, and would all write the
+            # page.
             callbacks=[AfterEpoch(context.progress), ShowBatches(name, context.work)]
-            if config.devices == 1
+            if config.devices == 1 or context.world is not None
             else [],
         ),
     )

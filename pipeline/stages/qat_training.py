@@ -187,6 +187,7 @@ def train_qat(
         log=context.config.metric_files,
         accelerator=context.device,
         workers=context.config.data.workers,
+        world=context.world,
     )
     try:
         fit(student, config)

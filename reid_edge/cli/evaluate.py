@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,11 +15,15 @@ from reid_edge.cli.data_options import add_data_set_option
 from reid_edge.cli.model_options import add_loading_options, add_model_options, load_chosen_model
 from reid_edge.cli.progress_bars import progress_bars
 from reid_edge.cli.reading import Reading, read_as
+from reid_edge.core.devices import choose_device
 from reid_edge.core.errors import DataError, ModelError
+from reid_edge.training.launchers import as_started
 
 if TYPE_CHECKING:
+    from reid_edge.core.model_file import Embeddings
     from reid_edge.inference.embedder import Embedder
     from reid_edge.metrics.results import Evaluation
+    from reid_edge.training.world import World
 
 HELP = (
     "measure a model file on a data set: CMC, mAP, mINP, EER, TAR@FAR, with thresholds; or in a "
@@ -89,6 +95,21 @@ def run(options: argparse.Namespace) -> int:
         if getattr(options, name) is not None:
             raise DataError(f"--{name.replace('_', '-')} is for --mot")
     require_torch()
+    launch = as_started()
+    if launch is None:
+        return _evaluate(options, None)
+    from reid_edge.training.world import EXIT_OTHER_RANK, OtherRankError, joined
+
+    try:
+        with joined(launch, choose_device(options.device)) as world:
+            return _evaluate(options, world)
+    except OtherRankError:
+        return EXIT_OTHER_RANK
+
+
+def _evaluate(options: argparse.Namespace, world: World | None) -> int:
+    """Evaluate in this process, or in all ranks of a launcher; rank zero prints the result."""
+    from reid_edge.inference.embedder import embed_files
     from reid_edge.inference.evaluation import evaluate, write_evaluation
     from reid_edge.inference.thresholds import choose_threshold, parse_target, store_threshold
     from reid_edge.metrics.results import EvaluatedData
@@ -99,9 +120,21 @@ def run(options: argparse.Namespace) -> int:
         data, reading = read_as(
             options.name, options.data, start("extracting"), split=options.split
         )
+        embed: Callable[..., Embeddings] = embed_files
+        if world is not None:
+            from reid_edge.training.shared_embedding import embed_files_together
+
+            embed = partial(embed_files_together, world)
+        if world is not None and world.rank > 0:
+            for images in (data.query, data.gallery):
+                paths = [image.path for image in images]
+                embed(embedder, paths, batch_size=options.batch_size, workers=options.workers)
+            world.receive()  # rank zero has ended
+            return 0
         evaluation = evaluate(
             embedder,
             data,
+            embed=embed,
             protocol=options.protocol,
             re_ranking=options.re_rank,
             extra_targets=[target] if isinstance(target, float) else [],

@@ -116,6 +116,7 @@ class Guard:
         memory_hint: what to do when memory is used up.
         process_hint: what to do when one of the training processes is killed.
         worker_hint: what to do when a process that loads images is killed.
+        silent: print no errors; another process prints the same ones.
     """
 
     packages: tuple[str, ...] = ("reid_edge",)
@@ -125,6 +126,7 @@ class Guard:
     memory_hint: str = "lower --batch-size"
     process_hint: str = "give it more memory"
     worker_hint: str = "--workers 0"
+    silent: bool = False
 
     def run(
         self, action: Callable[[], int | None], options: argparse.Namespace | None = None
@@ -143,7 +145,7 @@ class Guard:
         limit_spinning()  # before the action imports PyTorch
         allow_any_file_name()
         self._set_up_logging(log_level(options))
-        interruption = Interruption(lambda: say(self.interrupted))
+        interruption = Interruption(lambda: None if self.silent else say(self.interrupted))
         try:
             with interruption.listening():
                 code = action() or 0
@@ -164,7 +166,8 @@ class Guard:
             line = self._describe(error)
             if line is None:
                 raise
-            say(f"error: {line}")
+            if not self.silent:
+                say(f"error: {line}")
             return EXIT_BAD_INPUT
         return code
 

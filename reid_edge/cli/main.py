@@ -10,9 +10,10 @@ from types import ModuleType
 from typing import cast
 
 from reid_edge import __version__
-from reid_edge.cli import check, enrol, evaluate, identify, models, prepare, verify
+from reid_edge.cli import check, embed, enrol, evaluate, identify, models, prepare, verify
 from reid_edge.cli.guard import Guard, Parser
 from reid_edge.data.paths import expand_home
+from reid_edge.training.launchers import is_first_here
 
 COMMANDS: dict[str, ModuleType] = {
     "models": models,
@@ -20,6 +21,7 @@ COMMANDS: dict[str, ModuleType] = {
     "check": check,
     "evaluate": evaluate,
     "verify": verify,
+    "embed": embed,
     "enrol": enrol,
     "identify": identify,
 }
@@ -80,7 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = COMMANDS[options.command].run(options)
         return code
 
-    return Guard().run(run_command)
+    # What fails on every process of a machine alike is shown once.
+    return Guard(silent=not is_first_here()).run(run_command)
 
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:

@@ -1,11 +1,11 @@
 """Loaders for training and for evaluation."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from reid_edge.data.augmentation import AugmentationSettings
 from reid_edge.data.decoding import IMAGENET_MEAN, IMAGENET_STD, load_image
@@ -13,7 +13,7 @@ from reid_edge.data.image_cache import ImageCache
 from reid_edge.data.sampling import EpochSampler
 from reid_edge.data.schema import Sample, relabel
 from reid_edge.data.transforms import TrainTransform, normalise
-from reid_edge.data.worker_limits import make_loader
+from reid_edge.data.worker_limits import fit_workers, make_loader
 
 BYTES_OF_PIXEL = 3 * 4  # float32
 
@@ -79,14 +79,16 @@ def training_loader(
     workers: int,
     replicas: int = 1,
     cache: Path | None = None,
+    replicas_here: int | None = None,
 ) -> DataLoader[tuple[Tensor, int]]:
     """Make a loader of P x K batches: images (B, 3, H, W) and classes (B,).
 
     The batches are a function of the images, the settings, the seed and the epoch; the number of
     workers does not change them. There are fewer workers where shared memory or file handles do
     not allow them, see :mod:`reid_edge.data.worker_limits`. Each of ``replicas`` processes has its
-    own batches of the epoch. With a folder ``cache`` decoded images are kept there, which changes
-    no batch, see :mod:`reid_edge.data.image_cache`.
+    own batches of the epoch; ``replicas_here`` of them, by default all, are on this machine. With a
+    folder ``cache`` decoded images are kept there, which changes no batch, see
+    :mod:`reid_edge.data.image_cache`.
 
     Raises:
         TrainingError: the training set is too small for the batch.
@@ -103,23 +105,65 @@ def training_loader(
         batch_size=identities_per_batch * images_per_identity,
         image_bytes=BYTES_OF_PIXEL * height * width,
         workers=workers,
-        replicas=replicas,
+        replicas=replicas if replicas_here is None else replicas_here,
         persistent=True,
         sampler=sampler,
         drop_last=True,
     )
 
 
+class EveryBatch(Sampler[list[int]]):
+    """Every ``replicas``-th batch of indices in order, beginning with that of this process's rank.
+
+    Args:
+        images: number of images.
+        batch_size: images in a batch.
+        replicas: processes that share the batches.
+    """
+
+    def __init__(self, images: int, batch_size: int, replicas: int) -> None:
+        self._batches = [
+            list(range(start, min(start + batch_size, images)))
+            for start in range(0, images, batch_size)
+        ]
+        self._replicas = replicas
+
+    def _own(self) -> list[list[int]]:
+        distributed = self._replicas > 1 and torch.distributed.is_initialized()
+        rank = torch.distributed.get_rank() if distributed else 0
+        # Lightning leaves out the validation of a process without a batch; the others would wait.
+        return self._batches[rank :: self._replicas] or self._batches[:1]
+
+    def __len__(self) -> int:
+        return len(self._own())
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self._own())
+
+
 def evaluation_loader(
-    images: Sequence[Sample], *, height: int, width: int, batch_size: int, workers: int
+    images: Sequence[Sample],
+    *,
+    height: int,
+    width: int,
+    batch_size: int,
+    workers: int,
+    replicas: int = 1,
 ) -> DataLoader[Tensor]:
-    """Make a loader of batches (B, 3, H, W) in the order of the images."""
-    return make_loader(
-        EvaluationImages(images, height, width),
-        batch_size=batch_size,
-        image_bytes=BYTES_OF_PIXEL * height * width,
-        workers=workers,
-    )
+    """Make a loader of batches (B, 3, H, W) in the order of the images.
+
+    Each of ``replicas`` processes has every so many of the batches.
+    """
+    dataset = EvaluationImages(images, height, width)
+    image_bytes = BYTES_OF_PIXEL * height * width
+    if replicas > 1:
+        found = fit_workers(workers, batch_size * image_bytes, replicas)
+        return DataLoader(
+            dataset,
+            batch_sampler=EveryBatch(len(images), batch_size, replicas),
+            num_workers=0 if found.through_pipes else found.count,
+        )
+    return make_loader(dataset, batch_size=batch_size, image_bytes=image_bytes, workers=workers)
 
 
 def stack_images(images: Sequence[Sample], *, height: int, width: int) -> Tensor:

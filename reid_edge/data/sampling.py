@@ -1,7 +1,6 @@
 """P x K batches whose draw depends on the seed and the epoch alone."""
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
 
 import numpy as np
 import torch
@@ -19,7 +18,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
     `draw_batches`). Two things are added. It is a function of (seed, epoch), so that an interrupted
     training draws the same after a restart. And several processes share the batches of an epoch:
     each draws the whole epoch and takes every ``replicas``-th batch, beginning with its own rank,
-    so that no batch is seen twice.
+    so that no batch is seen twice. Where there are enough identities, the batches of a step are
+    drawn as one batch of all processes and shared out, so that they have no identity in common.
 
     Args:
         classes: class of every image.
@@ -65,6 +65,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self._images_per_identity = images_per_identity
         self._seed = seed
         self._replicas = replicas
+        # Batches that are drawn as one.
+        self._joint = replicas if identities >= identities_per_batch * replicas else 1
         self._epoch = 0
         self._batches = len(classes) // batch // replicas
 
@@ -77,15 +79,21 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return self._batches * self._identities_per_batch * self._images_per_identity
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        seed = derive_seed(self._seed, "epoch", self._epoch)
         distributed = self._replicas > 1 and torch.distributed.is_initialized()
-        rank = torch.distributed.get_rank() if distributed else 0
-        drawn = draw_batches(
-            self._classes, self._identities_per_batch, self._images_per_identity, seed
-        )
-        for number, batch in enumerate(islice(drawn, self._batches * self._replicas)):
+        return self.of_rank(torch.distributed.get_rank() if distributed else 0)
+
+    def of_rank(self, rank: int) -> Iterator[tuple[int, int]]:
+        """Return what a process draws in the epoch."""
+        seed = derive_seed(self._seed, "epoch", self._epoch)
+        identities, images = self._identities_per_batch, self._images_per_identity
+        size, joint = identities * images, self._joint
+        drawn = draw_batches(self._classes, joint * identities, images, seed)
+        for number in range(self._batches * self._replicas):
+            if number % joint == 0:
+                together = next(drawn)
             if number % self._replicas == rank:
-                for position, index in enumerate(batch, start=number * len(batch)):
+                own = together[number % joint * size :][:size]
+                for position, index in enumerate(own, start=number * size):
                     yield index, derive_seed(seed, position)
 
 

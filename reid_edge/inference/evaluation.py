@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from reid_edge.core.errors import DataError, ModelError
 from reid_edge.core.io import write_bytes
+from reid_edge.core.model_file import Embeddings
 from reid_edge.core.progress import StartProgress
 from reid_edge.data.schema import Protocol, ReidData, check_evaluable, label_tensors
 from reid_edge.inference.embedder import (
@@ -79,6 +80,7 @@ def evaluate(
     batch_size: int = 32,
     workers: int = 0,
     start_progress: StartProgress | None = None,
+    embed: Callable[..., Embeddings] = embed_files,
 ) -> DetailedEvaluation:
     """Embed the queries and the gallery of a data set and measure the embeddings.
 
@@ -92,6 +94,7 @@ def evaluate(
         batch_size: images that go through the model together.
         workers: see `embed_files`.
         start_progress: from the title of a piece of work to the function that reports on it.
+        embed: embeds the images, with the arguments of `embed_files`.
 
     Raises:
         DataError: no query has a match, an option is unknown, or an image cannot be read.
@@ -102,7 +105,7 @@ def evaluate(
     check_options(RANKS, protocol or data.protocol)
     query, gallery = (
         torch.from_numpy(
-            embed_files(
+            embed(
                 embedder,
                 [image.path for image in images],
                 batch_size=batch_size,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.hooks import RemovableHandle
 
+from reid_edge.training.gathering import ALONE, Together
 from reid_edge.training.settings import DistillationSettings
 
 
@@ -57,19 +58,23 @@ class OutputRecorder:
         self.outputs.clear()
 
 
-def relative_squared_error(value: Tensor, target: Tensor) -> Tensor:
-    """Return ||value - target||^2 / ||target||^2 over the whole batch."""
+def relative_squared_error(value: Tensor, target: Tensor, together: Together = ALONE) -> Tensor:
+    """Return ||value - target||^2 / ||target||^2 over the whole batch.
+
+    The mean of what the ranks return is that of the batches of all.
+    """
     value, target = value.float(), target.float()
-    return (value - target).pow(2).sum() / target.pow(2).sum().clamp_min(1e-12)
+    norm = together.mean(target.pow(2).sum())
+    return (value - target).pow(2).sum() / norm.clamp_min(1e-12)
 
 
-def similarity_error(embeddings: Tensor, target: Tensor) -> Tensor:
+def similarity_error(embeddings: Tensor, target: Tensor, together: Together = ALONE) -> Tensor:
     """Return the mean squared error of the batch's cosine similarity matrix (B, B).
 
     Tung and Mori, "Similarity-Preserving Knowledge Distillation", ICCV 2019, with cosines.
     """
-    student = F.normalize(embeddings.float(), dim=1)
-    teacher = F.normalize(target.float(), dim=1)
+    student = F.normalize(together.rows(embeddings.float()), dim=1)
+    teacher = F.normalize(together.rows(target.float()), dim=1)
     # Autocast would compute the product in half precision.
     with torch.autocast(embeddings.device.type, enabled=False):
         return F.mse_loss(student @ student.T, teacher @ teacher.T)
@@ -82,17 +87,22 @@ def distillation_terms(
     teacher_embeddings: Tensor,
     logits: Tensor | None = None,
     teacher_logits: Tensor | None = None,
+    together: Together = ALONE,
 ) -> dict[str, Tensor]:
-    """Return the weighted terms on embeddings (B, D) and logits (B, num_classes) by name."""
+    """Return the weighted terms on embeddings (B, D) and logits (B, num_classes) by name.
+
+    ``together`` are the ranks whose batches count as one.
+    """
     terms: dict[str, Tensor] = {}
     if settings.embedding:
-        error = relative_squared_error(embeddings, teacher_embeddings)
+        error = relative_squared_error(embeddings, teacher_embeddings, together)
         terms["embedding"] = settings.embedding * error
     if settings.cosine:
         cosine = F.cosine_similarity(embeddings.float(), teacher_embeddings.float()).mean()
         terms["cosine"] = settings.cosine * (1 - cosine)
     if settings.similarity:
-        terms["similarity"] = settings.similarity * similarity_error(embeddings, teacher_embeddings)
+        error = similarity_error(embeddings, teacher_embeddings, together)
+        terms["similarity"] = settings.similarity * error
     if settings.logits and logits is not None and teacher_logits is not None:
         divergence = F.kl_div(
             logits.float().log_softmax(1),
@@ -109,6 +119,7 @@ def hint_terms(
     hints: Mapping[str, Tensor | None],
     outputs: Mapping[str, Tensor],
     teacher_outputs: Mapping[str, Tensor],
+    together: Together = ALONE,
 ) -> dict[str, Tensor]:
     """Return the weighted relative squared error of every hinted output at the kept channels.
 
@@ -117,13 +128,15 @@ def hint_terms(
         hints: kept channels (C_student,) by module name, or None for all.
         outputs: of the student's modules, (B, C_student, ...).
         teacher_outputs: of the teacher's modules, (B, C_teacher, ...).
+        together: ranks whose batches count as one.
     """
     terms: dict[str, Tensor] = {}
     for name, kept in hints.items():
         target = teacher_outputs[name]
         if kept is not None:
             target = target.index_select(1, kept.to(target.device))
-        terms[f"hint/{name}"] = weight * relative_squared_error(outputs[name], target)
+        error = relative_squared_error(outputs[name], target, together)
+        terms[f"hint/{name}"] = weight * error
     return terms
 
 

@@ -103,6 +103,9 @@ class StopAtDivergence(Callback):
                 statistic for statistic in statistics if statistic is not None
             )
             stacked = torch.stack([value.detach().float() for value in values.values()])
+            if trainer.world_size > 1:
+                # What is not finite on one rank ends all of them in the same step.
+                torch.distributed.all_reduce(stacked)
             host = stacked.to("cpu", non_blocking=True)
         event = None
         if stacked.is_cuda:
@@ -132,8 +135,11 @@ class StopAtDivergence(Callback):
         loader: Any = trainer.train_dataloader
         loader.sampler.set_epoch(step.epoch)
         first = step.index * loader.batch_size
-        drawn = islice(loader.sampler, first, first + loader.batch_size)
-        files = tuple(str(loader.dataset.path_of(key)) for key, _ in drawn)
+        drawn = (
+            islice(loader.sampler.of_rank(rank), first, first + loader.batch_size)
+            for rank in range(trainer.world_size)
+        )
+        files = tuple(str(loader.dataset.path_of(key)) for part in drawn for key, _ in part)
         rates = tuple(
             float(rate) for config in trainer.lr_scheduler_configs for rate in
             getattr(config.scheduler, "base_lrs", ())

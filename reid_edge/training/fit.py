@@ -2,24 +2,34 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from torch import nn
+from lightning.pytorch.strategies import Strategy
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from reid_edge.core.errors import TrainingError, worker_errors_as_own
 from reid_edge.data.loaders import training_loader
+from reid_edge.data.sampling import EpochSampler
+from reid_edge.data.schema import relabel
 from reid_edge.training.averaging import average_weights
 from reid_edge.training.checkpoint_io import AtomicCheckpointIO, KeepBest
 from reid_edge.training.divergence import StopAtDivergence
 from reid_edge.training.epoch_log import EpochLog
 from reid_edge.training.fit_config import FitConfig
 from reid_edge.training.fit_state import BEST, LAST, load_weights, read_progress
+from reid_edge.training.gathering import Together
+from reid_edge.training.jobs import send_fit
 from reid_edge.training.layers import FreezeLayers, match_layers
 from reid_edge.training.metric_logs import MetricLog
 from reid_edge.training.module import ReidModule
-from reid_edge.training.processes import make_strategy, one_log, quiet_lightning
+from reid_edge.training.processes import Processes, finds_unused, one_log, quiet_lightning
+from reid_edge.training.schedule import scale_learning_rates
+from reid_edge.training.sync_batchnorm import SyncBatchNorm
 from reid_edge.training.validation import METRIC
 
 logger = logging.getLogger(__name__)
@@ -55,7 +65,92 @@ def fit(model: nn.Module, config: FitConfig) -> None:
             f"{config.label}: nothing to learn from, every loss that applies has weight 0; give "
             "losses.cross_entropy or distillation.embedding a weight"
         )
-    loader = training_loader(
+    if config.num_nodes > 1 and config.world is None:
+        raise TrainingError(
+            f"{config.label}: {config.num_nodes} machines train together only where another "
+            "program starts the processes, such as torchrun or srun"
+        )
+    last = config.folder / LAST
+    # Before other processes are sent a training that cannot be.
+    sampler = EpochSampler(
+        relabel(config.images),
+        identities_per_batch=settings.identities_per_batch,
+        images_per_identity=settings.images_per_identity,
+        seed=config.seed,
+        replicas=config.ranks,
+    )
+    batch = settings.identities_per_batch * settings.images_per_identity
+    progress = read_progress(config.folder, len(sampler) // batch)
+    if progress.epochs:
+        logger.info("%s: resuming after epoch %d (%s)", config.label, progress.epochs, last)
+        if progress.ranks not in (0, config.ranks):
+            logger.warning(
+                "%s: %d processes train on where %d did; the weights will not have the bits of an "
+                "uninterrupted training",
+                config.label, config.ranks, progress.ranks,
+            )  # fmt: skip
+    if not progress.stopped:
+        if config.world is not None and config.ranks > 1:
+            send_fit(config.world, model, config, epochs_done=progress.epochs)
+        fit_rank(model, config, epochs_done=progress.epochs)
+    for used in (model, *(() if teacher is None else (teacher.model,))):
+        used.cpu().to(memory_format=torch.contiguous_format)
+    load_weights(model, last if validation is None else config.folder / BEST)
+
+
+def fit_rank(model: nn.Module, config: FitConfig, *, epochs_done: int) -> None:
+    """Train a model in place, on every process that trains together with this one.
+
+    Args:
+        model: returns (logits, embeddings) in training mode.
+        config: the same on all processes, except for the folder.
+        epochs_done: epochs after which the training resumes from the state in the folder.
+    """
+    settings, teacher, validation = config.settings, config.teacher, config.validation
+    rule = config.ddp.learning_rate_rule
+    if config.ranks > 1 and rule != "none":
+        settings = scale_learning_rates(settings, rule, config.ranks)
+        logger.info(
+            "%s: learning rate %g, of %d processes (%s)",
+            config.label, settings.learning_rate, config.ranks, rule,
+        )  # fmt: skip
+    loader = _training_loader(config)
+    if epochs_done:
+        # Lightning starts the loader's workers before it gives the sampler the epoch.
+        loader.sampler.set_epoch(epochs_done)  # type: ignore[attr-defined]
+    module = ReidModule(
+        model,
+        settings,
+        steps_per_epoch=len(loader),
+        teacher=teacher,
+        validation=validation,
+        together=Together(config.ranks if config.ddp.gather_embeddings else 1),
+        ranks=config.ranks,
+    )
+    model.train()  # Lightning does not change the mode
+    model.to(memory_format=torch.channels_last)
+    validation_loader = validation and validation.loader(
+        height=config.height, width=config.width, workers=config.workers, replicas=config.ranks
+    )
+    own = 1 if config.world is not None else config.devices
+    with (
+        quiet_lightning(),
+        worker_errors_as_own(),
+        one_log(own, config.folder) as processes,
+    ):
+        callbacks = [*processes.callbacks, *_make_callbacks(model, config)]
+        _make_trainer(config, callbacks, processes).fit(
+            module,
+            loader,
+            validation_loader,
+            ckpt_path=str(config.folder / LAST) if epochs_done else None,
+            weights_only=True,
+        )
+
+
+def _training_loader(config: FitConfig) -> DataLoader[tuple[Tensor, int]]:
+    settings = config.settings
+    return training_loader(
         config.images,
         augmentation=settings.augmentation,
         height=config.height,
@@ -64,42 +159,10 @@ def fit(model: nn.Module, config: FitConfig) -> None:
         images_per_identity=settings.images_per_identity,
         seed=config.seed,
         workers=config.workers,
-        replicas=config.devices,
+        replicas=config.ranks,
+        replicas_here=config.devices,
         cache=config.cache,
     )
-    module = ReidModule(
-        model, settings, steps_per_epoch=len(loader), teacher=teacher, validation=validation
-    )
-    model.train()  # Lightning does not change the mode
-    model.to(memory_format=torch.channels_last)
-
-    last = config.folder / LAST
-    progress = read_progress(config.folder, len(loader))
-    if progress.epochs:
-        logger.info("%s: resuming after epoch %d (%s)", config.label, progress.epochs, last)
-        # Lightning starts the loader's workers before it gives the sampler the epoch.
-        loader.sampler.set_epoch(progress.epochs)  # type: ignore[attr-defined]
-    if not progress.stopped:
-        callbacks = _make_callbacks(model, config)
-        validation_loader = validation and validation.loader(
-            height=config.height, width=config.width, workers=config.workers
-        )
-        with (
-            quiet_lightning(),
-            worker_errors_as_own(),
-            one_log(config.devices, config.folder) as inheritance,
-        ):
-            _make_trainer(config, [*inheritance, *callbacks]).fit(
-                module,
-                loader,
-                validation_loader,
-                ckpt_path=str(last) if progress.epochs else None,
-                weights_only=True,
-            )
-
-    for used in (model, *(() if teacher is None else (teacher.model,))):
-        used.cpu().to(memory_format=torch.contiguous_format)
-    load_weights(model, last if validation is None else config.folder / BEST)
 
 
 def _make_callbacks(model: nn.Module, config: FitConfig) -> list[Callback]:
@@ -144,18 +207,31 @@ def _make_callbacks(model: nn.Module, config: FitConfig) -> list[Callback]:
     return callbacks
 
 
-def _make_trainer(config: FitConfig, callbacks: list[Callback]) -> lightning.Trainer:
-    settings = config.settings
+def _make_trainer(
+    config: FitConfig, callbacks: list[Callback], processes: Processes
+) -> lightning.Trainer:
+    settings, world = config.settings, config.world
+    plugins: list[Any] = [AtomicCheckpointIO()]
+    strategy: Strategy | str = "auto"
+    if config.ranks > 1:
+        strategy = processes.strategy(finds_unused(config))
+        if config.ddp.sync_batchnorm:
+            plugins.append(SyncBatchNorm())
+    if world is not None:
+        # One process trains alone where the others wait, whatever the launcher says of them.
+        together = config.ranks > 1
+        plugins.append(world.launch.cluster_environment() if together else LightningEnvironment())
     return lightning.Trainer(
         accelerator=config.accelerator,
         devices=config.devices,
-        strategy=make_strategy(settings) if config.devices > 1 else "auto",
+        num_nodes=config.num_nodes,
+        strategy=strategy,
         max_epochs=settings.epochs,
         check_val_every_n_epoch=min(settings.validate_every, settings.epochs),
         precision=settings.precision,
         gradient_clip_val=settings.gradient_clip or None,
         callbacks=callbacks,
-        plugins=[AtomicCheckpointIO()],
+        plugins=plugins,
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -12,6 +12,8 @@ from reid_edge.models.checkpoint import read_torch_file
 LAST = "last.ckpt"
 BEST = "best.ckpt"
 SUFFIX = ".ckpt"
+# Key of a state: how many processes have trained together.
+RANKS = "ranks"
 
 logger = logging.getLogger(__name__)
 
@@ -23,10 +25,12 @@ class Progress:
     Attributes:
         epochs: number of whole epochs that are done.
         stopped: whether validation did not improve for as many epochs as the patience allows.
+        ranks: how many processes trained together; 0: not known.
     """
 
     epochs: int = 0
     stopped: bool = False
+    ranks: int = 0
 
 
 def read_progress(folder: Path, steps_per_epoch: int) -> Progress:
@@ -43,10 +47,13 @@ def read_progress(folder: Path, steps_per_epoch: int) -> Progress:
         forget_files(state)
         return Progress()
     content = read_torch_file(folder / LAST)
+    ranks = int(content.get(RANKS, 0))
     return Progress(
         # Lightning writes the file at the end of an epoch and still counts it as the current one.
-        epochs=int(content["global_step"]) // steps_per_epoch,
+        # Steps say how many there were only if all epochs had as many.
+        epochs=content["epoch"] + 1 if ranks else int(content["global_step"]) // steps_per_epoch,
         stopped=any(state.get("stopped_epoch") for state in content["callbacks"].values()),
+        ranks=ranks,
     )
 
 

@@ -6,6 +6,7 @@ from pytorch_metric_learning.losses import CircleLoss, TripletMarginLoss
 from pytorch_metric_learning.miners import BatchHardMiner
 from torch import Tensor, nn
 
+from reid_edge.training.gathering import ALONE, Together
 from reid_edge.training.settings import LossSettings
 
 
@@ -19,10 +20,15 @@ class SupervisedLoss(nn.Module):
 
     Sun et al., "Circle Loss: A Unified Perspective of Pair Similarity Optimization", CVPR 2020,
     on all pairs of the batch, by their cosine.
+
+    Args:
+        settings: weights and margins.
+        together: ranks whose embeddings the triplet and circle losses compare.
     """
 
-    def __init__(self, settings: LossSettings) -> None:
+    def __init__(self, settings: LossSettings, together: Together = ALONE) -> None:
         super().__init__()
+        self._together = together
         distance = LpDistance(normalize_embeddings=settings.triplet_normalised)
         self._settings = settings
         self._cross_entropy = nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
@@ -42,13 +48,16 @@ class SupervisedLoss(nn.Module):
         if self._settings.cross_entropy:
             value = self._cross_entropy(logits.float(), classes)
             terms["cross_entropy"] = self._settings.cross_entropy * value
+        if self._settings.triplet or self._settings.circle:
+            with torch.autocast(embeddings.device.type, enabled=False):
+                full = self._together.rows(embeddings.float())
+                classes = self._together.rows(classes)
         if self._settings.triplet:
             with torch.autocast(embeddings.device.type, enabled=False):
-                full = embeddings.float()
                 value = self._triplet(full, classes, self._miner(full, classes))
             terms["triplet"] = self._settings.triplet * value
         if self._settings.circle:
             with torch.autocast(embeddings.device.type, enabled=False):
-                value = self._circle(embeddings.float(), classes)
+                value = self._circle(full, classes)
             terms["circle"] = self._settings.circle * value
         return terms

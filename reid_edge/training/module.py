@@ -16,6 +16,8 @@ from reid_edge.training.distillation import (
     hint_terms,
     run_teacher,
 )
+from reid_edge.training.fit_state import RANKS
+from reid_edge.training.gathering import ALONE, Together
 from reid_edge.training.layers import split_head
 from reid_edge.training.losses import SupervisedLoss
 from reid_edge.training.schedule import Schedule, warmup_cosine, warmup_step
@@ -32,6 +34,8 @@ class ReidModule(lightning.LightningModule):
         steps_per_epoch: batches in an epoch, for the schedule.
         teacher: the model to imitate, if any.
         validation: the images of the validation loader, if there is one.
+        together: ranks whose batches count as one in losses that compare embeddings.
+        ranks: processes that train together.
     """
 
     def __init__(
@@ -42,12 +46,17 @@ class ReidModule(lightning.LightningModule):
         steps_per_epoch: int,
         teacher: Teacher | None = None,
         validation: Validation | None = None,
+        together: Together = ALONE,
+        ranks: int = 1,
     ) -> None:
         super().__init__()
         self.model = model
         self._settings = settings
         self._steps_per_epoch = steps_per_epoch
-        self._loss = SupervisedLoss(settings.losses)
+        self._together = together
+        self._ranks = ranks
+        self._other_steps = False
+        self._loss = SupervisedLoss(settings.losses, together)
         # In a tuple, so that the teacher is neither trained nor saved with the student.
         self._teacher = (teacher,) if teacher is not None else ()
         self._validation = validation
@@ -62,6 +71,22 @@ class ReidModule(lightning.LightningModule):
         for config in self.trainer.lr_scheduler_configs:
             apply_learning_rates(config.scheduler, self._settings)
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say how many processes have trained together."""
+        checkpoint[RANKS] = self._ranks
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Note whether the epochs so far had another number of steps."""
+        self._other_steps = checkpoint.get(RANKS, self._ranks) != self._ranks
+
+    def on_train_epoch_start(self) -> None:
+        """Put the schedule where this epoch begins, if those before had another number of steps."""
+        if self._other_steps:
+            self._other_steps = False
+            step = self.trainer.current_epoch * self._steps_per_epoch
+            for config in self.trainer.lr_scheduler_configs:
+                move_schedule(config.scheduler, step)
+
     def training_step(self, batch: tuple[Tensor, Tensor], _batch_index: int) -> Tensor:
         """Return the sum of all terms for images (B, 3, H, W) and classes (B,)."""
         images, classes = batch
@@ -74,6 +99,12 @@ class ReidModule(lightning.LightningModule):
             self.log(name, value, on_step=False, on_epoch=True, sync_dist=True)
         return loss
 
+    def on_validation_epoch_start(self) -> None:
+        """Give all ranks the BatchNorm statistics of rank zero, which are those that are kept."""
+        if self._ranks > 1:
+            for buffer in self.model.buffers():
+                torch.distributed.broadcast(buffer, 0)
+
     def validation_step(self, images: Tensor, _batch_index: int) -> None:
         """Embed images (B, 3, H, W) in full precision, as the later evaluation does."""
         with torch.autocast(images.device.type, enabled=False):
@@ -83,9 +114,11 @@ class ReidModule(lightning.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the mAP of the validation identities."""
         assert self._validation is not None, "Lightning validates only where there is a loader"
-        embeddings = torch.cat(self._embeddings)
-        check_finite(embeddings.numpy())
+        embeddings = torch.cat(self._embeddings) if self._embeddings else torch.empty(0, 0)
         self._embeddings.clear()
+        if self._ranks > 1:
+            embeddings = self._validation.collect(embeddings, self._ranks, self.device)
+        check_finite(embeddings.numpy())
         self.log(METRIC, self._validation.mean_average_precision(embeddings))
 
     def _terms(self, images: Tensor, classes: Tensor) -> dict[str, Tensor]:
@@ -110,10 +143,15 @@ class ReidModule(lightning.LightningModule):
                 teacher_embeddings=teacher_embeddings,
                 logits=logits,
                 teacher_logits=teacher_logits,
+                together=self._together,
             )
             hints = {name: teacher.hints[name] for name in names}
             terms |= hint_terms(
-                teacher.settings.hints, hints, student_outputs.outputs, teacher_outputs.outputs
+                teacher.settings.hints,
+                hints,
+                student_outputs.outputs,
+                teacher_outputs.outputs,
+                self._together,
             )
             return terms
         finally:
@@ -152,6 +190,18 @@ def apply_learning_rates(schedule: Any, settings: TrainingSettings) -> None:
         schedule.optimizer.param_groups, rates, schedule.lr_lambdas, strict=True
     ):
         group["initial_lr"], group["lr"] = rate, rate * factor(schedule.last_epoch)
+
+
+def move_schedule(schedule: Any, step: int) -> None:
+    """Put a schedule, and the rates of its optimiser, at a step."""
+    schedule.last_epoch = step
+    rates = [
+        base * factor(step)
+        for base, factor in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
+    ]
+    for group, rate in zip(schedule.optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    schedule._last_lr = rates
 
 
 def make_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:

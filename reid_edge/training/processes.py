@@ -7,8 +7,9 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from logging.handlers import QueueHandler, QueueListener
 from multiprocessing import reduction
 from multiprocessing.queues import Queue
@@ -19,23 +20,88 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import DDPStrategy
+from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 from torch.multiprocessing.spawn import ProcessRaisedException
 
-from reid_edge.core.errors import worker_errors_as_own
+from reid_edge.core.errors import TrainingError, worker_errors_as_own
 from reid_edge.core.library_warnings import is_of, log_warnings
+from reid_edge.training.fit_config import FitConfig
 from reid_edge.training.launchers import check_launcher
-from reid_edge.training.settings import TrainingSettings
+from reid_edge.training.signs_of_life import Heartbeat, Lost, Watch
+from reid_edge.training.world import JOIN, LOOPBACK, choose_interface, serve_store
 
 PACKAGE = __name__.partition(".")[0]
 PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
-def make_strategy(settings: TrainingSettings) -> DDPStrategy:
-    """Return Lightning's strategy: a process for each device, gradients averaged at each step."""
-    # DDP waits for parameters without a gradient (frozen ones, a classifier without a loss) unless
-    # it searches for them, which takes time.
-    unused = settings.frozen_epochs > 0 or settings.losses.cross_entropy == 0
-    return DDPStrategy(start_method="spawn", find_unused_parameters=unused)
+def finds_unused(config: FitConfig) -> bool:
+    """Return whether DDP searches for parameters without a gradient, which takes time.
+
+    Otherwise it waits for them: for frozen ones, and for a classifier without a loss.
+    """
+    settings = config.settings
+    if config.strategy == "auto":
+        return settings.frozen_epochs > 0 or settings.losses.cross_entropy == 0
+    return config.strategy == "ddp_find_unused_parameters_true"
+
+
+class OneMachineDDP(DDPStrategy):
+    """Lightning's strategy, with a store that listens on the loopback interface alone.
+
+    Args:
+        port: of the store, which the process holds that starts the others.
+        options: of Lightning's strategy.
+    """
+
+    def __init__(self, port: int, **options: Any) -> None:
+        super().__init__(start_method="spawn", **options)
+        self._port = port
+        self._heartbeat: Heartbeat | None = None
+
+    def setup_distributed(self) -> None:
+        """Join the other processes, and give signs of life."""
+        choose_interface(None)
+        store = TCPStore(LOOPBACK, self._port, is_master=False)
+        self._heartbeat = Heartbeat(store.clone(), self.local_rank)
+        self._heartbeat.start()
+        # Lightning takes the group that is there.
+        torch.distributed.init_process_group(
+            self._get_process_group_backend(),
+            store=PrefixStore("group", store),
+            rank=self.local_rank,
+            world_size=self.num_processes,
+            timeout=JOIN,
+        )
+        super().setup_distributed()
+
+    def teardown(self) -> None:
+        """End as it should."""
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
+        super().teardown()
+
+
+@dataclass(frozen=True)
+class Processes:
+    """How several processes train together.
+
+    Attributes:
+        callbacks: that the trainer needs.
+        port: of the store of processes that this one starts; none: they are there already.
+    """
+
+    callbacks: Sequence[Callback] = ()
+    port: int | None = None
+
+    def strategy(self, find_unused: bool) -> DDPStrategy:
+        """Return Lightning's strategy: gradients are averaged at each step.
+
+        Args:
+            find_unused: search for parameters without a gradient.
+        """
+        if self.port is None:
+            return DDPStrategy(find_unused_parameters=find_unused, timeout=JOIN)
+        return OneMachineDDP(self.port, find_unused_parameters=find_unused)
 
 
 class InheritSettings(Callback):
@@ -140,30 +206,50 @@ def hush_lightning() -> None:
 
 
 @contextmanager
-def one_log(devices: int, folder: Path) -> Iterator[list[Callback]]:
+def one_log(devices: int, folder: Path) -> Iterator[Processes]:
     """Log here what the first of several processes logs, and raise their errors here.
+
+    A process that hangs is ended, and the others with it.
 
     Args:
         devices: processes; with one there is nothing to do.
         folder: where the state is written.
 
     Yields:
-        Callbacks that the trainer needs.
+        What the trainer needs.
 
     Raises:
-        TrainingError: another program starts the processes, see :func:`check_launcher`.
+        TrainingError: another program starts the processes, see :func:`check_launcher`; or one
+            hangs.
         ReidError: the error that a process ended with.
     """
     if devices == 1:
-        yield []
+        yield Processes()
         return
     check_launcher(devices)
     records: Queue[logging.LogRecord] = multiprocessing.get_context("spawn").Queue()
     listener = QueueListener(records, _Forward())
     listener.start()
+    store = serve_store()
+    lost: list[Lost] = []
+
+    def end_lost(found: Lost | None) -> None:
+        """End it, which ends the others."""
+        if found is not None:
+            lost.append(found)
+            with suppress(ProcessLookupError):
+                os.kill(found.process, signal.SIGKILL)
+
+    watch = Watch(store.clone(), devices, end_lost)
+    watch.start()
     try:
         with worker_errors_as_own(ProcessRaisedException):
-            yield [InheritSettings(devices, records, folder)]
+            yield Processes([InheritSettings(devices, records, folder)], store.port)
+    except Exception as error:
+        if lost:
+            raise TrainingError(str(lost[0])) from error
+        raise
     finally:
+        watch.stop()
         listener.stop()
         records.close()

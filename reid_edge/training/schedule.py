@@ -4,6 +4,8 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 
+from reid_edge.training.settings import LearningRateRule, TrainingSettings
+
 Schedule = Callable[[int], float]
 
 
@@ -40,6 +42,24 @@ def warmup_step(*, warmup_steps: int, milestones: Sequence[int], gamma: float) -
         return gamma ** bisect_right(milestones, step)
 
     return factor
+
+
+def scale_learning_rates(
+    settings: TrainingSettings, rule: LearningRateRule, ranks: int
+) -> TrainingSettings:
+    """Return settings with the peak rates for as many processes.
+
+    Goyal et al., "Accurate, Large Minibatch SGD", 2017, for "linear"; Krizhevsky, "One weird trick
+    for parallelizing convolutional neural networks", 2014, for "sqrt".
+    """
+    factor = {"none": 1.0, "linear": float(ranks), "sqrt": math.sqrt(ranks)}[rule]
+    head = settings.head_learning_rate
+    return settings.model_copy(
+        update={
+            "learning_rate": settings.learning_rate * factor,
+            "head_learning_rate": None if head is None else head * factor,
+        }
+    )
 
 
 def _rise(step: int, warmup: int) -> float:

@@ -16,6 +16,8 @@ from pydantic import (
 from reid_edge.data.augmentation import AugmentationSettings
 
 MetricFormat = Literal["csv", "tensorboard"]
+LearningRateRule = Literal["none", "linear", "sqrt"]
+Strategy = Literal["auto", "ddp", "ddp_find_unused_parameters_true"]
 
 
 class LossSettings(BaseModel):
@@ -72,6 +74,28 @@ class DistillationSettings(BaseModel):
         1.0,
         ge=0,
         description="weight of the hints: stage outputs at the kept channels, if these are known",
+    )
+
+
+class DdpSettings(BaseModel):
+    """What matters where several processes train together (DDP)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    gather_embeddings: bool = Field(
+        True,
+        description="triplet and circle losses, and the teacher's terms, see the embeddings of all "
+        "processes: the update is that of one process with all their images",
+    )
+    sync_batchnorm: bool = Field(
+        False,
+        description="BatchNorm statistics of all processes' images; false: each process normalises "
+        "by its own, and those of the first are kept",
+    )
+    learning_rate_rule: LearningRateRule = Field(
+        "none",
+        description="peak learning rates as they are (none), times the number of processes "
+        "(linear), or times its square root (sqrt)",
     )
 
 

@@ -7,7 +7,7 @@ import torch
 
 from reid_edge.core.errors import TrainingError
 from reid_edge.data.augmentation import AugmentationSettings
-from reid_edge.data.loaders import evaluation_loader, training_loader
+from reid_edge.data.loaders import EveryBatch, evaluation_loader, training_loader
 from reid_edge.data.sampling import EpochSampler
 from reid_edge.data.schema import ReidData, choose_over_cameras, relabel
 
@@ -114,3 +114,36 @@ def test_an_epoch_does_not_depend_on_those_before_it(tiny_data: ReidData) -> Non
         last = list(samplers[0])
     samplers[1].set_epoch(2)
     assert list(samplers[1]) == last
+
+
+@pytest.mark.parametrize(("identities", "apart"), [(4, True), (5, False)])
+def test_ranks_share_no_identity_in_a_step_where_there_are_enough(
+    tiny_data: ReidData, identities: int, apart: bool
+) -> None:
+    classes = relabel(tiny_data.train)  # eight identities
+    sampler = EpochSampler(
+        classes, identities_per_batch=identities, images_per_identity=2, seed=0, replicas=2
+    )
+    steps = [
+        [list(sampler.of_rank(rank))[start : start + 2 * identities] for rank in (0, 1)]
+        for start in range(0, len(sampler), 2 * identities)
+    ]
+    drawn = [[{classes[index] for index, _ in batch} for batch in step] for step in steps]
+    assert len(steps) == len(classes) // (2 * identities) // 2
+    assert all(len(found) == identities for step in drawn for found in step)
+    assert all(first.isdisjoint(second) for first, second in drawn) == apart
+    # No image has the seed of another one.
+    seeds = [seed for step in steps for batch in step for _, seed in batch]
+    assert len(set(seeds)) == len(seeds)
+
+
+def test_every_batch_of_an_evaluation_is_some_rank_s(tiny_data: ReidData) -> None:
+    batches = EveryBatch(7, 3, 2)
+    assert [*batches] == [[0, 1, 2], [6]]  # rank 0; there is no process group
+    loader = evaluation_loader(
+        tiny_data.gallery, height=32, width=16, batch_size=3, workers=0, replicas=2
+    )
+    alone = evaluation_loader(tiny_data.gallery, height=32, width=16, batch_size=3, workers=0)
+    whole = list(alone)[::2]
+    assert len(loader) == len(whole)
+    assert all(torch.equal(*pair) for pair in zip(loader, whole, strict=True))

@@ -110,22 +110,25 @@ def trained(tiny_market: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
-def test_the_ranks_share_out_the_epoch_of_one_process(tiny_data: ReidData, trained: Path) -> None:
+def test_the_ranks_share_out_the_epoch_of_one_process_with_a_batch_of_both(
+    tiny_data: ReidData, trained: Path
+) -> None:
     loader = training_loader(
         tiny_data.train,
         augmentation=AugmentationSettings(flip=0.5, crop_padding=2),
         height=32,
         width=16,
-        identities_per_batch=4,
+        identities_per_batch=8,
         images_per_identity=3,
         seed=5,
         workers=0,
     )
     for epoch in range(2):
         loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
-        alone = [images for images, _ in loader]
+        alone = [batch for images, _ in loader for batch in images.chunk(2)]
         seen = [read(trained / "whole", rank, epoch)["seen"] for rank in (0, 1)]
         assert [len(batches) for batches in seen] == [2, 2]
+        assert len(alone) == 4
         for number, batch in enumerate(alone):
             drawn_in, found = seen[number % 2][number // 2]
             assert drawn_in == epoch

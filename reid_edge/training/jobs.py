@@ -1,0 +1,235 @@
+"""What rank zero sends the other ranks: a training, or images to embed.
+
+The content is JSON and tensors, which ``torch.load(weights_only=True)`` reads; models are
+checkpoints of this program.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from reid_edge.core.io import write_bytes
+from reid_edge.data.schema import Protocol, ReidData, Sample
+from reid_edge.metrics import Distance
+from reid_edge.models.checkpoint import describe, load_checkpoint, save_checkpoint
+from reid_edge.training.distillation import Teacher
+from reid_edge.training.fit_config import FitConfig
+from reid_edge.training.fit_state import LAST
+from reid_edge.training.settings import (
+    DdpSettings,
+    DistillationSettings,
+    Strategy,
+    TrainingSettings,
+)
+from reid_edge.training.validation import Validation
+from reid_edge.training.world import World
+
+# (path, person, camera)
+Row = tuple[str, int, int]
+
+
+class _Job(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ValidationJob(_Job):
+    """See :class:`reid_edge.training.validation.Validation`."""
+
+    query: tuple[Row, ...]
+    gallery: tuple[Row, ...]
+    protocol: Protocol
+    has_cameras: bool
+    distance: Distance
+    batch_size: int
+
+
+class FitJob(_Job):
+    """A training; see :class:`reid_edge.training.fit_config.FitConfig`."""
+
+    images: tuple[Row, ...]
+    settings: TrainingSettings
+    ddp: DdpSettings
+    height: int
+    width: int
+    seed: int
+    label: str
+    validation: ValidationJob | None
+    distillation: DistillationSettings | None
+    hints: tuple[str, ...]
+    accelerator: str
+    strategy: Strategy
+    devices: int
+    num_nodes: int
+    workers: int
+    threads: int
+    epochs_done: int
+
+
+class EmbedJob(_Job):
+    """Images to embed."""
+
+    images: tuple[str, ...]
+    height: int
+    width: int
+    batch_size: int
+    workers: int
+    device: str
+
+
+def send_fit(world: World, model: nn.Module, config: FitConfig, *, epochs_done: int) -> None:
+    """Send a training to the other ranks.
+
+    Args:
+        world: the ranks.
+        model: that is trained; of the architecture that the configuration names.
+        config: of the training.
+        epochs_done: epochs after which it resumes from the state in ``config.folder``.
+    """
+    validation, teacher = config.validation, config.teacher
+    job = FitJob(
+        images=_rows(config.images),
+        # Without what a stage adds to these settings.
+        settings=TrainingSettings(
+            **{name: getattr(config.settings, name) for name in TrainingSettings.model_fields}
+        ),
+        ddp=config.ddp,
+        height=config.height,
+        width=config.width,
+        seed=config.seed,
+        label=config.label,
+        validation=None
+        if validation is None
+        else ValidationJob(
+            query=_rows(validation.data.query),
+            gallery=_rows(validation.data.gallery),
+            protocol=validation.data.protocol,
+            has_cameras=validation.data.has_cameras,
+            distance=validation.distance,
+            batch_size=validation.batch_size,
+        ),
+        distillation=None if teacher is None else teacher.settings,
+        hints=() if teacher is None else tuple(teacher.hints),
+        accelerator=config.accelerator,
+        strategy=config.strategy,
+        devices=config.devices,
+        num_nodes=config.num_nodes,
+        workers=config.workers,
+        threads=torch.get_num_threads(),
+        epochs_done=epochs_done,
+    )
+    size = config.height, config.width
+    content: dict[str, Any] = {"model": _model_bytes(model, config.architecture, size)}
+    if teacher is not None:
+        content["teacher"] = _model_bytes(teacher.model, config.architecture, size)
+        content["hints"] = list(teacher.hints.values())
+    if epochs_done:
+        content["state"] = _as_tensor((config.folder / LAST).read_bytes())
+    world.send(_pack("fit", job, content))
+
+
+def read_fit(
+    content: dict[str, Any], world: World, folder: Path
+) -> tuple[nn.Module, FitConfig, int]:
+    """Read what :func:`send_fit` sent; the state to resume from is written into a folder.
+
+    Returns:
+        The model, the configuration, and the epochs after which the training resumes.
+    """
+    job = FitJob.model_validate_json(content["job"])
+    teacher = None
+    if job.distillation is not None:
+        hints: dict[str, Tensor | None] = dict(zip(job.hints, content["hints"], strict=True))
+        teacher = Teacher(_model(content["teacher"]), job.distillation, hints)
+    validation = None
+    if (given := job.validation) is not None:
+        data = ReidData(
+            Path(),
+            (),
+            _samples(given.query, world),
+            _samples(given.gallery, world),
+            given.protocol,
+            given.has_cameras,
+        )
+        validation = Validation(data, given.distance, given.batch_size)
+    if "state" in content:
+        write_bytes(folder / LAST, content["state"].numpy().tobytes())
+    torch.set_num_threads(job.threads)
+    config = FitConfig(
+        images=_samples(job.images, world),
+        settings=job.settings,
+        ddp=job.ddp,
+        height=job.height,
+        width=job.width,
+        seed=job.seed,
+        folder=folder,
+        label=job.label,
+        validation=validation,
+        teacher=teacher,
+        accelerator=job.accelerator,
+        strategy=job.strategy,
+        devices=job.devices,
+        num_nodes=job.num_nodes,
+        workers=job.workers,
+        world=world,
+    )
+    return _model(content["model"]), config, job.epochs_done
+
+
+def send_embed(world: World, model: nn.Module, architecture: str, job: EmbedJob) -> None:
+    """Send images to embed to the other ranks, with the model of an architecture that does it."""
+    model_bytes = _model_bytes(model, architecture, (job.height, job.width))
+    world.send(_pack("embed", job, {"model": model_bytes}))
+
+
+def read_embed(content: dict[str, Any]) -> tuple[nn.Module, EmbedJob]:
+    """Read what :func:`send_embed` sent."""
+    return _model(content["model"]), EmbedJob.model_validate_json(content["job"])
+
+
+def unpack(content: bytes) -> dict[str, Any]:
+    """Read what rank zero sent; ``kind`` says what it is."""
+    loaded: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
+    return loaded
+
+
+def _pack(kind: str, job: _Job, content: dict[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    torch.save({"kind": kind, "job": json.dumps(job.model_dump(mode="json")), **content}, buffer)
+    return buffer.getvalue()
+
+
+def _as_tensor(content: bytes) -> Tensor:
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8)
+
+
+def _model_bytes(model: nn.Module, architecture: str, input_size: tuple[int, int]) -> Tensor:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "model.pt"
+        save_checkpoint(path, model, describe(model, architecture, input_size=input_size))
+        return _as_tensor(path.read_bytes())
+
+
+def _model(content: Tensor) -> nn.Module:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "model.pt"
+        write_bytes(path, content.numpy().tobytes())
+        return load_checkpoint(path)[0]
+
+
+def _rows(images: Sequence[Sample]) -> tuple[Row, ...]:
+    return tuple((str(image.path), image.person, image.camera) for image in images)
+
+
+def _samples(rows: Sequence[Row], world: World) -> tuple[Sample, ...]:
+    return tuple(
+        Sample(world.local_path(Path(path)), person, camera) for path, person, camera in rows
+    )

@@ -1,0 +1,43 @@
+"""What the ranks other than zero do: train and embed with rank zero, until there is no more."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from reid_edge.training.jobs import read_embed, read_fit, unpack
+from reid_edge.training.world import END, World
+
+
+def serve(world: World, prepare: Callable[[], None] = lambda: None) -> None:
+    """Do what rank zero sends until it has ended.
+
+    Args:
+        world: the ranks.
+        prepare: is called before the first of it, such as to make images that are not there.
+
+    Raises:
+        ReidError: an image cannot be read, or a training fails; rank zero shows it.
+    """
+    # Rank zero logs what all do.
+    logging.getLogger(__name__.partition(".")[0]).setLevel(logging.ERROR)
+    prepared = False
+    while (content := world.receive()) != END:
+        if not prepared:
+            prepare()
+            prepared = True
+        job = unpack(content)
+        if job["kind"] == "fit":
+            from reid_edge.training.fit import fit_rank  # Lightning takes seconds to import
+
+            # Nothing is written there but the state of rank zero that all resume from.
+            with TemporaryDirectory() as folder:
+                model, config, epochs_done = read_fit(job, world, Path(folder))
+                fit_rank(model, config, epochs_done=epochs_done)
+        else:
+            from reid_edge.training.shared_embedding import embed_share
+
+            model, embed_job = read_embed(job)
+            embed_share(world, model, embed_job)

@@ -13,7 +13,7 @@ else
 TORCH = $(LOCKED) -r locks/torch.txt
 endif
 
-.PHONY: help demo test test-fast test-slow fuzz reliability test-arm lint format bench docs wheel lock audit clean
+.PHONY: help demo test test-fast test-slow test-ranks test-hosts fuzz reliability test-arm lint format bench docs wheel lock audit clean
 
 help:
 	@echo "make demo       the whole pipeline on synthetic images, a few minutes"
@@ -22,6 +22,8 @@ help:
 	@echo "make reliability  200 kills, broken disks and damaged files over all stages; KILLS=20 runs fewer"
 	@echo "make fuzz       5000 damaged or odd inputs of every kind; INPUTS=500 runs fewer"
 	@echo "make test-slow  the tests that take more than a minute"
+	@echo "make test-ranks the runs that torchrun, Slurm and Kubeflow start, and how they end"
+	@echo "make test-hosts machines that train together, as network namespaces (root)"
 	@echo "make test-arm   int8 files on an emulated ARM machine, which it sets up in .arm/ (docs/results/arm.md)"
 	@echo "make lint       ruff and mypy"
 	@echo "make bench      ranking beside its peers"
@@ -69,7 +71,7 @@ test: .venv/installed-dev
 
 test-fast: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
-	  -m "not slow and not arm and not medium"
+	  -m "not slow and not arm and not hosts and not medium"
 
 KILLS ?= 200
 INPUTS ?= 5000
@@ -82,6 +84,12 @@ fuzz: .venv/installed-dev
 
 test-slow: .venv/installed-dev
 	$(BIN)/python -m pytest -m slow
+
+test-ranks: .venv/installed-dev
+	$(BIN)/python -m pytest -m "slow or not slow" tests/ranks/test_two_ranks.py tests/ranks/test_launched_runs.py
+
+test-hosts: .venv/installed-dev
+	$(BIN)/python -m pytest -m hosts tests/ranks/test_hosts.py
 
 test-arm: .venv/installed-dev
 	benchmarks/arm/prepare.sh $(BIN)/python

@@ -82,10 +82,11 @@ def draw_missing(config: Config, run: RunDir) -> None:
     """Draw synthetic images that this rank cannot see, once on each machine."""
     from pipeline.run_images import draw_synthetic, synthetic_folder
     from reid_edge.core.lock import locked
+    from reid_edge.core.progress import no_progress
 
     folder = synthetic_folder(config, run)
     if config.data.root is not None or folder.exists():
         return
     run.path.mkdir(parents=True, exist_ok=True)
     with locked(run.path / "images.lock"):
-        draw_synthetic(config, folder)
+        draw_synthetic(config, folder, no_progress)

@@ -31,7 +31,7 @@ finetune: {{epochs: 1, identities_per_batch: 3, images_per_identity: 2}}
 quantize: {{calibration_images: 8, observer: minmax}}
 latency: {{rounds: 2}}
 """  # noqa: E501
-LONG = "train.epochs=400"
+LONG = "train.epochs=60"
 
 
 def write_config(path: Path, root: Path, *, identities: int = 3, share: float = 0.25) -> Path:

@@ -106,7 +106,7 @@ def test_a_rank_that_is_killed_or_hangs_ends_all_and_the_run_resumes(
     line = f"error: rank 1 of 2 (process {victim} on "
     assert started.error().count(line) == 1
     assert "killed or hangs, so all ranks end; the same command resumes" in started.error()
-    assert "Traceback" not in started.error().partition("torch.distributed.elastic")[0]
+    assert started.error().count("Traceback") == 1  # torchrun's own
     state = torch.load(tmp_path / "run" / "train" / "last.ckpt", weights_only=True)
     left = state["epoch"] + 1
     # With one process the epochs have twice as many steps; the schedule goes on where it is.

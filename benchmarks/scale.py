@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from rich.table import Table
 
 from benchmarks.command import at_least, make_parser
 from pipeline.command import run_guarded
+from reid_edge.data.schema import Sample
 from reid_edge.data.synthetic import SyntheticSettings, write_synthetic_market1501
 from reid_edge.inference.embedded_folder import embed_folder, walk_images
 from reid_edge.inference.embedder import load_embedder
@@ -69,9 +71,24 @@ def main(options: argparse.Namespace) -> None:
         rate = f"{row.count / row.processor:,.0f} {row.unit}"
         table.add_row(row.what, f"{row.wall:.2f} s", f"{row.processor:.2f} s", rate)
     Console().print(table)
+    Console().print(f"an image in the list of a data set takes {image_bytes():.0f} bytes")
     for name in ("osnet_x1_0", "osnet_x0_5"):
         count = sum(p.numel() for p in build_model(name).parameters())
         Console().print(f"{name}: {count:,} parameters, a gradient of {4 * count / 1e6:.1f} MB")
+
+
+def image_bytes(images: int = 100_000) -> float:
+    """Return the memory that an image takes in the list of a data set."""
+    tracemalloc.start()
+    samples = [
+        Sample(
+            Path("/data/images/train") / f"{n // 20:07}" / f"c{n % 6}_{n:08}.jpg", n // 20, n % 6
+        )
+        for n in range(images)
+    ]
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return size / len(samples)
 
 
 def timed(what: str, count: int, unit: str, work: Callable[[], object]) -> Row:

@@ -25,8 +25,7 @@ _FORBIDDEN = frozenset(("print", "fork", "awaitable"))
 # PyTorch reads it as code; to Python it is a comment.
 _TYPE_COMMENT = re.compile(r"#\s*type:")
 _OPERATOR = re.compile(r"(\w+)::(\w+)")
-# What the number of rounds of a loop may be computed from: sizes, and small numbers.
-_SIZES = frozenset(("len", "size", "dim"))
+# What the number of rounds of a loop may be computed with.
 _ARITHMETIC = frozenset(("add", "sub", "floordiv", "min", "max"))
 MOST_ROUNDS = 10_000
 
@@ -44,8 +43,8 @@ def check_torchscript(path: Path) -> bool:
         path: a ZIP archive of ``torch.jit.save`` or ``_save_for_lite_interpreter``.
 
     Returns:
-        Whether it may run for ever: it has a loop that is counted neither by a list, nor by a size
-        or a small number.
+        Whether it may run for ever: it has a loop that is counted neither by a list nor by a small
+        number, or one within another.
 
     Raises:
         CheckpointError: its code uses an operator that is not allowed or cannot be parsed,
@@ -128,6 +127,17 @@ class _Code(ast.NodeVisitor):
 
     def __init__(self) -> None:
         self.may_be_endless = False
+        self._lists: frozenset[str] = frozenset()
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        self._lists = frozenset(
+            argument.arg
+            for argument in node.args.args
+            if isinstance(argument.annotation, ast.Subscript)
+            and isinstance(argument.annotation.value, ast.Name)
+            and argument.annotation.value.id == "List"
+        )
+        self.generic_visit(node)
 
     def visit_While(self, node: ast.While) -> None:
         self.may_be_endless = True
@@ -136,7 +146,13 @@ class _Code(ast.NodeVisitor):
     def visit_For(self, node: ast.For) -> None:
         match node.iter:
             case ast.Call(func=ast.Name("range"), args=bounds):
-                self.may_be_endless |= not all(_is_small(bound) for bound in bounds)
+                self.may_be_endless |= not all(self._is_small(bound) for bound in bounds)
+        inner = [part for statement in node.body for part in ast.walk(statement)]
+        # A function of the file may have a loop of its own.
+        self.may_be_endless |= any(
+            isinstance(part, ast.For) or (isinstance(part, ast.Call) and not _is_operator(part))
+            for part in inner
+        )
         self.generic_visit(node)
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
@@ -183,12 +199,30 @@ class _Code(ast.NodeVisitor):
             ):
                 raise _NotAllowedError(f"aten::{name}")
 
+    def _is_small(self, bound: ast.expr) -> bool:
+        """Return whether a number of rounds is small, or the length of a list that is in memory.
 
-def _is_small(bound: ast.expr) -> bool:
-    """Return whether a number of rounds is a small number, a size or computed from these."""
-    match bound:
-        case ast.Constant(int(number)):
-            return number <= MOST_ROUNDS
-        case ast.Call(func=ast.Attribute(ast.Name("torch"), name), args=parts):
-            return name in _SIZES or (name in _ARITHMETIC and all(map(_is_small, parts)))
-    return False
+        Sizes of tensors are not: an expanded one has any size.
+        """
+        match bound:
+            case ast.Constant(int(number)):
+                return number <= MOST_ROUNDS
+            case ast.Call(func=ast.Attribute(ast.Name("torch"), "len"), args=[ast.List()]):
+                return True
+            case ast.Call(func=ast.Attribute(ast.Name("torch"), "len"), args=[ast.Name(name)]):
+                return name in self._lists
+            case ast.Call(func=ast.Attribute(ast.Name("torch"), "dim")):
+                return True
+            case ast.Call(func=ast.Attribute(ast.Name("torch"), name), args=parts):
+                return name in _ARITHMETIC and all(map(self._is_small, parts))
+        return False
+
+
+def _is_operator(call: ast.Call) -> bool:
+    """Return whether a call is of an operator or a conversion, not of a function of the file."""
+    function: ast.expr = call.func
+    if isinstance(function, ast.Name):
+        return True
+    while isinstance(function, ast.Attribute):
+        function = function.value
+    return isinstance(function, ast.Name) and function.id in ("torch", "ops")

@@ -1,10 +1,11 @@
 # reid-edge on the CPU, with the versions and hashes of locks/:
 #   docker build -t reid-edge .
-#   docker run --rm -v "$PWD/runs:/work/runs" reid-edge run --config quickstart
+#   mkdir -p runs
+#   docker run --rm --user "$(id -u)" -v "$PWD/runs:/work/runs" reid-edge run --config quickstart
 FROM python:3.12-slim-bookworm AS build
 WORKDIR /build
 COPY requirements.txt ./
-COPY locks/requirements.txt locks/nni.txt locks/install_nni.py locks/
+COPY locks/requirements.txt locks/requirements-dev.txt locks/nni.txt locks/install_nni.py locks/
 RUN python -m venv /opt/reid-edge
 ENV PATH=/opt/reid-edge/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 # The CPU wheels are those of PyTorch's index, in the version that requirements.txt pins; the hashes
@@ -19,7 +20,12 @@ COPY pipeline pipeline
 COPY prune prune
 COPY quantize quantize
 COPY configs configs
-RUN python -m pip install --no-deps .
+# Also what builds the wheel comes from the lock, and stays in this stage.
+RUN python -m venv /opt/build \
+ && /opt/build/bin/python -m pip install --no-deps --require-hashes -r locks/requirements-dev.txt \
+ && PYTHONPATH=/opt/reid-edge/lib/python3.12/site-packages \
+    /opt/build/bin/python -m pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
+ && python -m pip install --no-deps dist/*.whl
 
 FROM python:3.12-slim-bookworm
 # The compiler is for files of the C engine (export.files=[c]).

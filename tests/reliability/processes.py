@@ -61,12 +61,18 @@ class Ended:
 def import_everything() -> None:
     """Import what the stages import, so that a forked process need not."""
     import lightning.pytorch  # noqa: F401
+    import nni.compression.pruning
+    import nni.compression.speedup  # noqa: F401
     import onnx  # noqa: F401
-    import onnxruntime  # noqa: F401
+    import onnxruntime.quantization  # noqa: F401
     import torch.ao.quantization.quantize_fx  # noqa: F401
     import torchvision.transforms.v2  # noqa: F401
 
-    import prune.nni_backend  # noqa: F401
+    import pipeline.engine
+    import pipeline.report.show
+    import pipeline.stages.cutting
+    import pipeline.stages.int8_files  # noqa: F401
+    import reid_edge.training.fit  # noqa: F401
 
 
 def start(

@@ -222,7 +222,12 @@ class RunTracking:
             for row in rows:
                 epoch = int(row.pop("epoch"))
                 if epoch > noted.get(str(where), 0):
-                    values = {f"{where}/{key}": float(text) for key, text in row.items() if text}
+                    # MLflow's folders cannot hold both ``loss`` and ``loss/triplet``.
+                    values = {
+                        f"{where}/{key.replace('/', '.')}": float(text)
+                        for key, text in row.items()
+                        if text
+                    }
                     tracker.log_metrics(values, step=epoch)
                     noted[str(where)] = epoch
         write_json(self._path, state)

@@ -19,7 +19,7 @@ from reid_edge.core.errors import PipelineError
 from tests.pipeline.test_stage_accuracy import ROW, report
 
 Config = config_class()
-CSV = "epoch,loss,validation/mAP\n1,2.5,\n2,1.5,0.25\n"
+CSV = "epoch,loss,loss/triplet,validation/mAP\n1,2.5,2,\n2,1.5,1,0.25\n"
 
 
 class Notebook:
@@ -89,7 +89,8 @@ def test_what_is_sent(run: RunDir, notebooks: list[tuple[str | None, Notebook]])
     assert number is None
     assert notebook.settings["train.epochs"] == 7
     assert notebook.numbers[:2] == [
-        (1, {"train/loss": 2.5}), (2, {"train/loss": 1.5, "train/validation/mAP": 0.25}),
+        (1, {"train/loss": 2.5, "train/loss.triplet": 2}),
+        (2, {"train/loss": 1.5, "train/loss.triplet": 1, "train/validation.mAP": 0.25}),
     ]  # fmt: skip
     step, final = notebook.numbers[2]
     assert step is None
@@ -105,7 +106,7 @@ def test_a_resumed_run_goes_on_in_the_tracker_and_sends_what_is_new(
     with tracking(config, run) as sent:
         sent.epochs()
     path = run.path / "train" / "metrics.csv"
-    path.write_text(path.read_text() + "3,0.5,\n")
+    path.write_text(path.read_text() + "3,0.5,,\n")
     with tracking(config, run) as sent:
         sent.epochs()
     (_, _), (number, notebook) = notebooks
@@ -170,19 +171,22 @@ def test_mlflow(run: RunDir, model: object, monkeypatch: pytest.MonkeyPatch) -> 
     assert found.data.params["train.epochs"] == str(config.train.epochs)
     history = client.get_metric_history(found.info.run_id, "train/loss")
     assert [(point.step, point.value) for point in history] == [(1, 2.5), (2, 1.5)]
+    history = client.get_metric_history(found.info.run_id, "train/loss.triplet")
+    assert [(point.step, point.value) for point in history] == [(1, 2), (2, 1)]
     assert found.data.metrics["train/final/rank1"] == 0.75
     files = {one.path for one in client.list_artifacts(found.info.run_id)}
     assert files == {"table.txt", "report.html", "train"}
 
 
 def test_wandb_offline(run: RunDir, model: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("wandb")
+    wandb = pytest.importorskip("wandb")
     monkeypatch.delenv("WANDB_MODE", raising=False)
     monkeypatch.setenv("WANDB_SILENT", "true")
     config = Config.model_validate({"name": "trial", "log": "wandb"})
     with tracking(config, run) as sent:
         sent.epochs()
         sent.results(report(ROW), "the table")
+    wandb.teardown()  # as at the end of the process: the file is complete then
     (folder,) = (run.path / "wandb").glob("offline-run-*")
     (record,) = folder.glob("run-*.wandb")
     content = record.read_bytes()

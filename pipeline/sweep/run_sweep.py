@@ -8,20 +8,26 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from filelock import FileLock
+
 from pipeline.report.comparison import compare_runs, read_runs, write_comparison
 from pipeline.run_api import read_run, run_pipeline
 from pipeline.shipped_configs import find_config
-from pipeline.sweep.study import LOWER_IS_BETTER, SweepStudy, Trial
-from pipeline.sweep.sweep_settings import SweepSettings, Value
-from reid_edge.core.errors import PipelineError, ReidError, one_line
+from pipeline.sweep.study import LOCK, LOWER_IS_BETTER, SweepStudy, Trial
+from pipeline.sweep.sweep_settings import SweepSettings, Value, checked_values, trial_config
+from reid_edge.core.errors import PipelineError, ReidError, one_line, reason_of
 from reid_edge.core.io import write_bytes, write_json
 from reid_edge.core.packages import import_package
 from reid_edge.core.tables import FittingTable, output_console
 
-SETTINGS, TABLE, PAGE = "sweep.json", "trials.json", "comparison.html"
+SETTINGS, BASE, TABLE, PAGE = "sweep.json", "config.json", "trials.json", "comparison.html"
 # Settings that another start of the same sweep may have.
 MAY_CHANGE = {"trials"}
 POLL_SECONDS = 2.0
+BEST_OF_MANY = (
+    "All trials are measured on the same query and gallery, so the best one's figure is too good; "
+    "measure it on other persons."
+)
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +48,9 @@ def run_sweep(sweep: SweepSettings) -> int:
     folder = sweep.folder
     # Before anything is written.
     import_package("optuna", extra="sweep", needed_by="reid-edge sweep", error=PipelineError)
-    _keep_settings(folder, sweep)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / LOCK):
+        _keep_settings(folder, sweep)
     study = SweepStudy(folder, sweep)
     waits = False
     while True:
@@ -57,7 +65,8 @@ def run_sweep(sweep: SweepSettings) -> int:
             logger.info("no trial left; waits for %d of other workers", len(running))
             waits = True
         time.sleep(POLL_SECONDS)
-    return _show(sweep, study.trials())
+    with study.locked():
+        return _show(sweep, study.trials())
 
 
 def run_folder(sweep: SweepSettings, trial: Trial) -> Path:
@@ -71,20 +80,33 @@ def _keep_settings(folder: Path, sweep: SweepSettings) -> None:
     Raises:
         PipelineError: they are others, or the folder holds something else.
     """
-    path = folder / SETTINGS
+    path, base = folder / SETTINGS, folder / BASE
+    # With values that fit each other; they are those of the first start, as the parameters are.
+    resolved = trial_config(sweep, checked_values(sweep)[0]).model_dump_json(indent=2)
     wanted = SweepSettings.model_validate(sweep.model_dump()).model_dump_json(
         indent=2, exclude={"folder"}
     )
     if path.is_file():
-        former = SweepSettings.model_validate_json(path.read_text())
+        try:
+            former = SweepSettings.model_validate_json(path.read_text())
+        except ValueError as error:
+            raise PipelineError(
+                f"{path}: damaged, or of an earlier version; choose another folder"
+            ) from error
         new = SweepSettings.model_validate_json(wanted)
         for name in SweepSettings.model_fields:
             if name not in {*MAY_CHANGE, "folder"} and getattr(former, name) != getattr(new, name):
                 raise PipelineError(
                     f"{folder}: holds a sweep with another {name}; choose another folder"
                 )
-    elif folder.is_dir() and any(folder.iterdir()):
+        if base.is_file() and base.read_text() != resolved:
+            raise PipelineError(
+                f"{sweep.config}: has changed since the first trial of {folder}, and trials of two "
+                "configurations cannot be compared; choose another folder"
+            )
+    elif any(entry.name != LOCK for entry in folder.iterdir()):
         raise PipelineError(f"{folder}: holds files, but no sweep; choose another folder")
+    write_bytes(base, resolved.encode())
     write_bytes(path, f"{wanted}\n".encode())
 
 
@@ -99,9 +121,12 @@ def _run_trial(study: SweepStudy, sweep: SweepSettings, trial: Trial) -> None:
             run=run_folder(sweep, trial),
         )
         measured = _measured(sweep, trial)
-    except ReidError as error:
-        logger.error("trial %d failed: %s", trial.number + 1, one_line(error))
-        study.fail(trial, one_line(error))
+    except Exception as error:
+        # A trial without memory, for one, ends by itself; the others run on.
+        reason = one_line(error) if isinstance(error, ReidError) else reason_of(error)
+        logger.error("trial %d failed: %s", trial.number + 1, reason)
+        logger.debug("trial %d", trial.number + 1, exc_info=error)
+        study.fail(trial, reason)
         return
     study.finish(trial, measured)
     logger.info("trial %d of %d: %s %.4f", trial.number + 1, sweep.count, sweep.measure, measured)
@@ -145,6 +170,8 @@ def _show(sweep: SweepSettings, trials: Sequence[Trial]) -> int:
     ]
     console = output_console()
     console.print(FittingTable("Trials", ["run", sweep.measure, *names], rows, breaking=names))
+    if len(rows) > 1:
+        console.print(BEST_OF_MANY)
     finished = [run_folder(sweep, one) for one in ordered if one.measured is not None]
     if len(finished) > 1:
         page = sweep.folder / PAGE

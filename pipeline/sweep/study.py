@@ -19,7 +19,7 @@ from reid_edge.core.errors import PipelineError
 from reid_edge.core.packages import import_package
 from reid_edge.core.seeding import derive_seed
 
-JOURNAL = "journal.log"
+JOURNAL, LOCK = "journal.log", "study.lock"
 NAME = "sweep"
 LOWER_IS_BETTER = ("EER",)
 # How Optuna calls the state of a trial that nobody has taken.
@@ -65,10 +65,13 @@ class SweepStudy:
         journal = import_package(
             "optuna.storages.journal", extra="sweep", needed_by=folder, error=PipelineError
         )
-        path = str(folder / JOURNAL)
+        path = folder / JOURNAL
         # The other kind of lock, a symbolic link, stays behind when its process is killed.
-        backend = journal.JournalFileBackend(path, lock_obj=_BackendLock(folder / "journal.lock"))
-        with self._locked():
+        backend = journal.JournalFileBackend(
+            str(path), lock_obj=_BackendLock(folder / "journal.lock")
+        )
+        with self.locked():
+            _cut_unfinished_line(path)
             self._study = self._optuna.create_study(
                 storage=self._optuna.storages.JournalStorage(backend),
                 study_name=NAME,
@@ -85,7 +88,7 @@ class SweepStudy:
         """
         with ExitStack() as held:
             taken: Trial | None = None
-            with self._locked():
+            with self.locked():
                 for trial in self.trials():
                     if trial.state == "running" and self._hold(trial.number, held):
                         taken = self._suggest(self._trial(trial.number))
@@ -117,19 +120,19 @@ class SweepStudy:
 
     def finish(self, trial: Trial, measured: float) -> None:
         """Note what a trial measured."""
-        with self._locked():
+        with self.locked():
             self._study.tell(trial.number, measured)
 
     def fail(self, trial: Trial, reason: str) -> None:
         """Note that a trial failed."""
-        with self._locked():
+        with self.locked():
             self._trial(trial.number).set_user_attr("reason", reason)
             self._study.tell(trial.number, state=self._optuna.trial.TrialState.FAIL)
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """Keep other workers out while trials are counted and taken."""
-        with FileLock(self._folder / "study.lock"):
+        with FileLock(self._folder / LOCK):
             yield
 
     def _hold(self, number: int, held: ExitStack) -> bool:
@@ -147,15 +150,18 @@ class SweepStudy:
         waiting = any(one.state.name == WAITING for one in self._study.get_trials(deepcopy=False))
         if sweep.sampler == "grid" and not waiting:
             self._study.enqueue_trial(sweep.grid()[number])
-        # A new sampler for each trial: its draws depend on the finished trials alone.
-        seed = derive_seed(sweep.seed, "sweep", number)
+        self._seed_sampler(number)
+        return self._study.ask()
+
+    def _seed_sampler(self, number: int) -> None:
+        """Take a new sampler for a trial: its draws depend on the finished trials alone."""
+        seed = derive_seed(self._sweep.seed, "sweep", number)
         samplers = self._optuna.samplers
         self._study.sampler = (
             samplers.TPESampler(seed=seed, constant_liar=True)
-            if sweep.sampler == "tpe"
+            if self._sweep.sampler == "tpe"
             else samplers.RandomSampler(seed=seed)
         )
-        return self._study.ask()
 
     def _trial(self, number: int) -> Any:
         frozen = self._study.get_trials(deepcopy=False)[number]
@@ -163,6 +169,7 @@ class SweepStudy:
 
     def _suggest(self, trial: Any) -> Trial:
         """Draw the values of a trial; those that were drawn before a worker died stay."""
+        self._seed_sampler(trial.number)
         values: dict[str, Value] = {}
         for name, choices in self._sweep.parameters.items():
             if not isinstance(choices, Range):
@@ -177,6 +184,16 @@ class SweepStudy:
                     name, choices.low, choices.high, step=choices.step, log=choices.log
                 )
         return Trial(trial.number, "running", values)
+
+
+def _cut_unfinished_line(journal: Path) -> None:
+    """Cut off what a machine that stopped has written of a line: Optuna would refuse the rest."""
+    if journal.is_file():
+        content = journal.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            with journal.open("r+b") as file:
+                file.truncate(whole)
 
 
 class _BackendLock:

@@ -18,6 +18,7 @@ from reid_edge.core.errors import PipelineError
 Value = bool | int | float | str | None
 
 MOST_COMBINATIONS = 10_000
+MOST_CHECKED = 100  # combinations; each takes 0.1 seconds
 
 
 class Range(BaseModel):
@@ -67,7 +68,9 @@ class SweepSettings(BaseModel):
     trials: int | None = Field(
         None, ge=1, description="number of trials; none: with sampler grid all combinations"
     )
-    measure: str = Field("mAP", description="what is compared: mAP, rank1, rank5, rank10 or EER")
+    measure: Literal["mAP", "rank1", "rank5", "rank10", "EER"] = Field(
+        "mAP", description="what is compared, of query and gallery; of EER, less is better"
+    )
     stage: str | None = Field(
         None, description="stage whose model is measured; none: the last one that makes a model"
     )
@@ -146,11 +149,24 @@ def read_sweep(path: Path, given: Mapping[str, Any]) -> SweepSettings:
         key = ".".join(str(part) for part in first["loc"][:2]) or "parameters"
         reason = first["msg"].removeprefix("Value error, ")
         raise PipelineError(f"{path}: {key}: {reason[0].lower()}{reason[1:]}") from error
-    for name, choices in sweep.parameters.items():
-        ends = choices if isinstance(choices, list) else [choices.low, choices.high]
-        for value in ends:
-            trial_config(sweep, {name: value})
+    for values in checked_values(sweep):
+        config = trial_config(sweep, values)
+        if sweep.stage is not None and sweep.stage not in config.stages:
+            stages = ", ".join(config.stages)
+            raise PipelineError(f"{path}: stage: {sweep.stage!r} is none of the stages {stages}")
     return sweep
+
+
+def checked_values(sweep: SweepSettings) -> list[dict[str, Value]]:
+    """Return values that every trial is like: all of a small grid, else every value by itself."""
+    if sweep.sampler == "grid" and sweep.combinations <= MOST_CHECKED:
+        return sweep.grid()
+    ends = {
+        name: choices if isinstance(choices, list) else [choices.low, choices.high]
+        for name, choices in sweep.parameters.items()
+    }
+    first = {name: values[0] for name, values in ends.items()}
+    return [{**first, name: value} for name, values in ends.items() for value in values]
 
 
 def trial_config(sweep: SweepSettings, values: Mapping[str, Value]) -> Any:

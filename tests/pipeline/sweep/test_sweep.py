@@ -62,6 +62,11 @@ def test_the_sweep_that_is_shipped() -> None:
         ("parameters: {seed: [1]}\nsampler: tpe", "sampler tpe needs trials, a number"),
         ("parameters: {seed: [1]}\nsampler: best", "sampler: input should be 'grid', 'random' or"),
         ("parameters: {seed: [1]}\ntrial: 3", "trial: extra inputs are not permitted"),
+        (
+            "parameters: {seed: [1]}\nmeasure: map",
+            "measure: input should be 'mAP', 'rank1', 'rank5'",
+        ),
+        ("parameters: {seed: [1]}\nstage: finetun", "stage: 'finetun' is none of the stages train"),
         ("parameters: [seed]", "parameters: input should be a valid dictionary"),
         ("parameters: {seed: [1]}\nconfig: nowhere", "nowhere: cannot read this configuration"),
         ("parameters: {seed: [1]\n", "cannot be read as YAML"),
@@ -140,6 +145,56 @@ def test_trials_dead_workers_and_the_page(
     write(SWEEP.format(config=config, folder=folder).replace("[0, 1]", "[0, 2]"))
     assert main([str(path)]) == 2
     assert "holds a sweep with another parameters; choose another folder" in capsys.readouterr().err
+
+
+def test_files_of_a_sweep_that_are_damaged_or_changed(
+    tmp_path: Path, write: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("optuna")
+    from pipeline.sweep.study import SweepStudy
+    from pipeline.sweep.sweep_command import main
+
+    config, folder = tmp_path / "tiny.yaml", tmp_path / "sweep"
+    # Every trial fails at once.
+    config.write_text(CONFIG.format(root=tmp_path / "nowhere").replace("short_osnet", "osnet"))
+    path = write(SWEEP.format(config=config, folder=folder))
+    assert main([str(path)]) == 1
+    assert "trial-0003 failed: " in capsys.readouterr().out
+    # A machine stopped while it wrote a line.
+    with (folder / "journal.log").open("a") as file:
+        file.write('{"op_code": 4, "worker')
+    study = SweepStudy(folder, read_sweep(path, {}))
+    assert [one.state for one in study.trials()] == ["fail"] * 4
+    assert main([str(path)]) == 1
+    capsys.readouterr()
+    config.write_text(config.read_text().replace("epochs: 1", "epochs: 2"))
+    assert main([str(path)]) == 2
+    assert "has changed since the first trial of" in capsys.readouterr().err
+    (folder / "sweep.json").write_text("{")
+    assert main([str(path)]) == 2
+    assert "sweep.json: damaged, or of an earlier version; choose" in capsys.readouterr().err
+
+
+def test_a_trial_that_a_dead_worker_drew_in_part(tmp_path: Path) -> None:
+    """The values that were not drawn yet are those that it would have drawn."""
+    pytest.importorskip("optuna")
+    from pipeline.sweep.study import SweepStudy
+
+    ranges = {name: {"low": 1e-4, "high": 1e-1} for name in ("train.learning_rate", "seed")}
+    sweep = SweepSettings.model_validate(
+        {"parameters": ranges, "sampler": "random", "trials": 2, "seed": 3}
+    )
+    values = []
+    for name in ("whole", "broken"):
+        (tmp_path / name).mkdir()
+        study = SweepStudy(tmp_path / name, sweep)
+        if name == "broken":
+            study._ask(0)  # and died
+            study = SweepStudy(tmp_path / name, sweep)
+        with study.take() as trial:
+            assert trial is not None
+            values.append(trial.values)
+    assert values[0] == values[1]
 
 
 def test_proposals_depend_on_the_seed_and_the_results_alone(tmp_path: Path) -> None:

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 
 from pipeline.shipped_configs import find_config
 from pipeline.stages import STAGES
+from pipeline.without_identities import CONFIG
 from reid_edge.cli.guard import Guard, Parser, path_argument
 from reid_edge.cli.progress_bars import progress_bars
 from reid_edge.core.errors import PipelineError, reason_of
 from reid_edge.core.packages import how_to_install, missing_packages
+from reid_edge.data.readers import READERS
 from reid_edge.training.launchers import is_first_here
 
 # What is slow to import is imported when the command runs: --help and a typing error come at once.
@@ -40,6 +42,7 @@ GUARD = Guard(
 )
 run_guarded = GUARD.run
 QUICKSTART = Path("configs/quickstart.yaml")
+WITHOUT_LABELS = Path(CONFIG)
 
 logger = logging.getLogger("pipeline")
 
@@ -157,7 +160,8 @@ def parse_arguments(arguments: Sequence[str], prog: str) -> argparse.Namespace:
     parser = Parser(
         prog=prog,
         description="Make a person re-identification model small and fast, step by step.",
-        epilog="Without --config it runs configs/quickstart.yaml on synthetic images.",
+        epilog="Without --config it runs configs/quickstart.yaml on synthetic images; with "
+        "data.format=unlabelled or tracklets configs/without_labels.yaml.",
         settings=known_settings,
     )
     parser.add_argument("--stages", help=f"comma-separated: {','.join(STAGES)}")
@@ -223,10 +227,11 @@ def resolve(options: argparse.Namespace) -> tuple[Config, RunDir]:
         path = options.run / "config.yaml"
     if path is None and options.run is not None:
         raise PipelineError(f"{options.run}: no run there; give --config FILE to begin one")
+    chosen = path is not None
     if path is None:
-        path = QUICKSTART
+        path = default_config(options.overrides)
     config = load_config(find_config(path), options.overrides, stages)
-    if path is QUICKSTART:
+    if not chosen:
         logger.info("no --config: taking %s", path)
     if config.data.root is None:
         logger.info(
@@ -235,6 +240,15 @@ def resolve(options: argparse.Namespace) -> tuple[Config, RunDir]:
         )
     run = RunDir(options.run if options.run is not None else Path("runs") / config.name)
     return config, run
+
+
+def default_config(overrides: Sequence[str]) -> Path:
+    """Return the configuration of a command that names none: by the layout of the images."""
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key == "data.format" and value in READERS and READERS.load(value).labels != "persons":
+            return WITHOUT_LABELS
+    return QUICKSTART
 
 
 def run_to_report(options: argparse.Namespace) -> RunDir:

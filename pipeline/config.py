@@ -12,6 +12,7 @@ from pipeline.settings.measurement import EvaluationSettings, LatencySettings, R
 from pipeline.settings.model import ModelSettings
 from pipeline.settings.search import SearchSettings
 from pipeline.settings.section import Settings
+from pipeline.settings.teacher import TeacherSettings
 from pipeline.settings.transfer_learning import TransferLearningSettings
 from pipeline.stage import AnyStage, Stage, Stages
 from reid_edge.training.settings import DdpSettings, MetricFormat, Strategy
@@ -68,6 +69,7 @@ class Config(Settings):
     threads: int | None = Field(None, ge=1, description="CPU threads; none: all cores")
     data: DataSettings = DataSettings()
     model: ModelSettings = ModelSettings()
+    teacher: TeacherSettings = TeacherSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     latency: LatencySettings = LatencySettings()
     report: ReportSettings = ReportSettings()

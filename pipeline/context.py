@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from pipeline.config import Config
 from pipeline.stage_results import StageRecord
+from pipeline.teacher_embeddings import TeacherEmbeddings
 from reid_edge.core.devices import choose_device
 from reid_edge.core.progress import StartProgress, no_progress
 from reid_edge.core.seeding import derive_seed
@@ -48,6 +49,7 @@ class StageContext(Generic[S_co]):
         work: begins a piece of work, and returns what reports on it to the display of the run.
         world: the processes that train together, if another program started them; this is the first
             of them.
+        teacher_embeddings: embeddings by the teacher, where there are no identities.
     """
 
     stage: str
@@ -64,6 +66,7 @@ class StageContext(Generic[S_co]):
     progress: Callable[[], None] = lambda: None
     work: StartProgress = no_progress
     world: World | None = None
+    teacher_embeddings: TeacherEmbeddings = field(default_factory=TeacherEmbeddings, compare=False)
 
     @property
     def device(self) -> str:

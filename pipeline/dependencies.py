@@ -14,7 +14,7 @@ from pipeline.run_dir import CHECKPOINT
 from pipeline.stage import AnyStage, JsonDict, Made, Upstream
 from pipeline.stage_results import StageRecord
 from reid_edge.core.errors import PipelineError
-from reid_edge.core.io import hash_file
+from reid_edge.core.io import hash_file, hash_files
 
 PARENT_INPUT = "parent"
 NOT_MADE_YET = "not made yet"
@@ -89,8 +89,10 @@ def stage_inputs(
     above = made.get(parent) if parent is not None else None
     if above is not None:
         inputs[PARENT_INPUT] = above.outputs[CHECKPOINT]
-    if stage.teacher and (teacher := teacher_stage(config, made)) is not None:
+    if stage.takes_teacher(config) and (teacher := teacher_stage(config, made)) is not None:
         inputs["teacher"] = made[teacher].outputs[CHECKPOINT]
+    if stage.takes_teacher(config):
+        inputs |= _teacher_file(config)
     for file in stage.files(config.of(stage)):
         if file.path.is_file():
             inputs[file.name] = hash_file(file.path)
@@ -104,6 +106,18 @@ def stage_inputs(
             )
     inputs |= stage.inputs(Upstream(above, inputs.get(PARENT_INPUT, ""), made))
     return inputs
+
+
+def _teacher_file(config: Config) -> dict[str, str]:
+    """Return the hash of the file that ``teacher.file`` names, if it names one."""
+    path = config.teacher.file
+    if path is None:
+        return {}
+    files = [path, path.with_suffix(".txt")] if path.suffix == ".npy" else [path]
+    for file in files:
+        if not file.is_file():
+            raise PipelineError(f"{file}: no such file; teacher.file names it")
+    return {"teacher.file": hash_files(files)}
 
 
 def teacher_stage(config: Config, made: Mapping[str, object]) -> str | None:

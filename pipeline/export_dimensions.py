@@ -117,7 +117,8 @@ def smaller_of_run(
         return measured.ranking["cosine"].mean_average_precision
 
     whiten = context.settings.whiten
-    return smaller_embedding(torch.from_numpy(fitted), reference, dims, whiten, precision)
+    measured = precision if data.labels == "persons" else None
+    return smaller_embedding(torch.from_numpy(fitted), reference, dims, whiten, measured)
 
 
 def check_dims(dims: int, whole: int, option: str) -> None:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from pipeline.context import StageContext
 from pipeline.judging import Judge, accuracy_loss
+from pipeline.stage_accuracy import compare_with_teacher
 from pipeline.stage_results import FileResult
 from pipeline.stages.export import ExportStage
 from quantize.parity import ParityLimits
@@ -58,6 +59,8 @@ def make_judge(
     queries, gallery = ([image.path for image in part] for part in (data.query, data.gallery))
 
     def accuracy(embeddings: Tensor) -> Evaluation:
+        if data.labels != "persons":
+            return compare_with_teacher(context, embeddings)
         query, others = embeddings[: len(queries)], embeddings[len(queries) :]
         return evaluate_embeddings(query, others, data).result
 
@@ -68,7 +71,8 @@ def make_judge(
         loss = accuracy_loss(model, found, context.config.evaluation.task)
         problems = row.problems
         if not loss <= limits.loss:
-            problems = (*problems, f"accuracy falls by {loss:.4f}, allowed {limits.loss:g}")
+            what = "accuracy" if found.label_free is None else "likeness to the teacher"
+            problems = (*problems, f"{what} falls by {loss:.4f}, allowed {limits.loss:g}")
         threshold = None if problems else _store_threshold(embedder, found, context)
         return row.model_copy(
             update={"problems": problems, "loss": loss, "metrics": found, "threshold": threshold}

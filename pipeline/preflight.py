@@ -11,6 +11,7 @@ from pipeline.plan import Plan, make_plan
 from pipeline.run_dir import RunDir
 from pipeline.stage import AnyStage
 from pipeline.trackers import check_trackers
+from pipeline.without_identities import check_without_identities
 from reid_edge.core.devices import choose_device
 from reid_edge.core.errors import PipelineError, TrainingError
 from reid_edge.core.packages import how_to_install, missing_packages
@@ -31,7 +32,7 @@ def check_choices(config: Config) -> None:
 
     Raises:
         PipelineError: all losses of a training have weight 0, a training stops early without a
-            validation, or a stage misses a package.
+            validation, a stage misses a package, or a setting needs identities and there are none.
         TrainingError: several devices are asked for in a task of Slurm, torchrun or the like.
     """
     if config.data.root is None and config.data.format != DRAWN_FORMAT:
@@ -39,10 +40,13 @@ def check_choices(config: Config) -> None:
             f"data.format: {config.data.format} is the layout of a folder, and no folder is given; "
             "give data.root=FOLDER"
         )
-    if config.data.labels != "persons":
+    if config.ranks > 1 and (config.data.labels != "persons" or config.teacher.file is not None):
         raise PipelineError(
-            f"data.format: images of {config.data.format} have no identities, which stages need"
+            "devices: images without identities and teacher.file are for one process; give "
+            "devices=1"
         )
+    if config.data.labels != "persons":
+        check_without_identities(config, requested(config))
     check_trackers(config.log)
     for stage in requested(config):
         missing = missing_packages(stage.packages)
@@ -194,7 +198,7 @@ def check_batches(config: Config, data: ReidData) -> None:
     Raises:
         PipelineError: there are too few; the message names the setting.
     """
-    from reid_edge.data.sampling import EpochSampler
+    from reid_edge.data.sampling import EpochSampler, check_batch
 
     for stage in requested(config):
         stage.check_data(config, data)
@@ -203,11 +207,15 @@ def check_batches(config: Config, data: ReidData) -> None:
         settings = training.settings
         if settings.epochs == 0:
             continue
+        groups, images = settings.identities_per_batch, settings.images_per_identity
         try:
+            if data.labels != "persons":
+                check_batch(len(classes), groups, images)
+                continue
             EpochSampler(
                 classes,
-                identities_per_batch=settings.identities_per_batch,
-                images_per_identity=settings.images_per_identity,
+                identities_per_batch=groups,
+                images_per_identity=images,
                 seed=0,
                 replicas=config.ranks if training.devices is None else training.devices,
             )

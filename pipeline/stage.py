@@ -165,7 +165,9 @@ class Stage(Generic[S]):
         packages: that it needs besides the requirements, as they are imported.
         extra: that installs these packages.
         hint: how to take a model as it is, for a stage that "makes" one.
-        teacher: its result depends on the full-width model.
+        teacher: its result depends on the full-width model, or by its section whether it does.
+            Where images have no identities, that of every stage does that does not make it.
+        own_labels: it learns from labels that it makes itself, so that it needs no identities.
         input_size: (height, width) of its model, where that is not the parent's.
         architecture: of the model that it leaves, None if the widths are no architecture's; by
             default the model's own.
@@ -199,7 +201,8 @@ class Stage(Generic[S]):
     packages: tuple[str, ...] = ()
     extra: str = ""
     hint: str = ""
-    teacher: bool = False
+    teacher: bool | Callable[[S], bool] = False
+    own_labels: bool = False
     input_size: Callable[[S], tuple[int, int]] | None = None
     architecture: Callable[[Config], str | None] = lambda config: config.model.architecture
     counted: Callable[[Config], JsonDict] | None = None
@@ -219,6 +222,12 @@ class Stage(Generic[S]):
     def leaves_model(self) -> bool:
         """Return whether later stages can start from what it leaves."""
         return self.model != "reads"
+
+    def takes_teacher(self, config: Config) -> bool:
+        """Return whether its result depends on the full-width model."""
+        if config.data.labels != "persons":
+            return self.model != "makes" or config.teacher.file is not None
+        return self.teacher(config.of(self)) if callable(self.teacher) else self.teacher
 
     @property
     def result_class(self) -> type[StageResult]:

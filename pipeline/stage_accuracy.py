@@ -1,4 +1,4 @@
-"""The same query and gallery images after every stage."""
+"""The same images after every stage: query and gallery, or those set apart without identities."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import nn
 from pipeline.found_images import write_found_images
 from reid_edge.inference.evaluation import evaluate_embeddings
 from reid_edge.inference.features import Embed, embed_images
+from reid_edge.inference.label_free_evaluation import evaluate_without_identities
 from reid_edge.metrics.results import Evaluation
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ def evaluate_stage(
 ) -> Evaluation:
     """Rank the gallery for every query, and compare pairs of one person with pairs of two.
 
+    Without identities, the model is compared with the teacher on the images set apart; the
+    full-width model with itself, where it is the teacher.
+
     Args:
         model: from images (N, 3, H, W) to embeddings (N, D).
         context: which images, at which size.
@@ -41,7 +45,9 @@ def evaluate_stage(
         found: where to write what each query finds, for the images of the page; none: nowhere.
 
     Raises:
-        ModelError: all persons have the same embedding.
+        ModelError: all persons have the same embedding. Or, without identities, all images have
+            under the teacher.
+        PipelineError: without identities, there is no teacher.
     """
     height, width = context.input_size
     settings = context.config.data
@@ -64,6 +70,8 @@ def evaluate_stage(
         )
 
     query = embed(context.data.query, 0)
+    if context.data.labels != "persons":
+        return compare_with_teacher(context, query, may_collapse=may_collapse)
     gallery = embed(context.data.gallery, len(context.data.query))
     evaluation = evaluate_embeddings(
         query,
@@ -83,3 +91,27 @@ def _embed_together(context: StageContext[Any]) -> Callable[..., Tensor]:
 
     assert context.world is not None, "asked for with several processes alone"
     return partial(embed_together, context.world, context.config.model.architecture)
+
+
+def compare_with_teacher(
+    context: StageContext[Any], embeddings: Tensor, *, may_collapse: bool = False
+) -> Evaluation:
+    """Compare embeddings of the images set apart with those of the teacher.
+
+    Args:
+        context: of the stage.
+        embeddings: of ``context.data.query``, shape (N, D).
+        may_collapse: see `evaluate_stage`.
+
+    Raises:
+        ModelError: see there.
+        PipelineError: see there.
+    """
+    makes_teacher = (
+        context.config.declared[context.stage].model == "makes"
+        and context.config.teacher.file is None
+    )
+    teacher = (
+        embeddings if makes_teacher else context.teacher_embeddings.of(context, context.data.query)
+    )
+    return evaluate_without_identities(teacher, embeddings, context.data, may_collapse=may_collapse)

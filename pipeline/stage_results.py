@@ -35,14 +35,51 @@ class Result(BaseModel):
         return (self.model_dump_json(indent=2) + "\n").encode()
 
 
+# The measure that stands in the place of mAP where there are no identities, as tables name it:
+# share of the teacher's ten nearest images that are among the model's ten nearest.
+LIKE_TEACHER = "top 10 as teacher"
+
+
 def headline(metrics: Evaluation, distance: Distance) -> dict[str, float]:
-    """Return mAP and CMC 1/5/10 by a distance, and EER where it was measured."""
-    chosen, verification = metrics.ranking[distance], metrics.verification
+    """Return mAP and CMC 1/5/10 by a distance, and EER where it was measured.
+
+    Without identities these are the measures beside the teacher, by cosine similarity; and with
+    tracks the mAP of a track's other half.
+    """
+    verification, free = metrics.verification, metrics.label_free
+    equal_error = {"EER": verification.equal_error_rate} if verification else {}
+    if free is not None:
+        return {
+            LIKE_TEACHER: free.nearest_overlap,
+            "same nearest": free.same_nearest,
+            "rank correlation": free.rank_correlation,
+            **({"cosine": free.mean_cosine} if free.mean_cosine is not None else {}),
+            **({"track mAP": free.tracks.mean_average_precision} if free.tracks else {}),
+            **equal_error,
+        }
+    chosen = metrics.ranking[distance]
     return {
         "mAP": chosen.mean_average_precision,
         **{f"rank{rank}": chosen.cumulative_matching[rank] for rank in (1, 5, 10)},
-        **({"EER": verification.equal_error_rate} if verification else {}),
+        **equal_error,
     }
+
+
+def main_measure(metrics: Evaluation, task: str) -> str:
+    """Return the measure by which models are compared: "mAP", "EER" of faces, or `LIKE_TEACHER`.
+
+    Args:
+        metrics: of a model.
+        task: "person" or "face".
+    """
+    if metrics.label_free is not None:
+        return LIKE_TEACHER
+    return "EER" if task == "face" else "mAP"
+
+
+def main_value(metrics: Evaluation, task: str, distance: Distance) -> float | None:
+    """Return the value of `main_measure`; None where it was not measured."""
+    return headline(metrics, distance).get(main_measure(metrics, task))
 
 
 class ModelResult(Result):

@@ -1,16 +1,17 @@
-"""Which measures of accuracy the tables show, by task."""
+"""Which measures of accuracy the tables show, by task and by what is known of the images."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from pipeline.stage_results import LIKE_TEACHER, headline
 from reid_edge.core.tables import FittingTable
 from reid_edge.data.schema import NO_CAMERAS
 
 if TYPE_CHECKING:
     from pipeline.report.contents import Report, ReportRow
-    from reid_edge.metrics.results import VerificationResult
+    from reid_edge.metrics.results import Distance, Evaluation, VerificationResult
 
     Column = tuple[str, Callable[[ReportRow], float | None]]
 
@@ -21,11 +22,12 @@ PROTOCOLS = {
 }
 
 
-def accuracy_columns(task: str) -> list[Column]:
+def accuracy_columns(task: str, measure: str = "") -> list[Column]:
     """Return heading and value, between 0 and 1 or none, of the accuracy columns.
 
     Args:
         task: "person" or "face".
+        measure: by which models are compared; empty: that of the task.
     """
 
     def true_accept_rate(row: ReportRow) -> float | None:
@@ -34,6 +36,8 @@ def accuracy_columns(task: str) -> list[Column]:
         return next((p.true_accept_rate for p in points if p.target == FALSE_ACCEPT_RATE), None)
 
     first = ("rank-1", _value("rank1"))
+    if measure == LIKE_TEACHER:
+        return [(name, _value(name)) for name in (LIKE_TEACHER, "same nearest")]
     if task == "face":
         return [
             ("EER", _value("EER")),
@@ -43,9 +47,20 @@ def accuracy_columns(task: str) -> list[Column]:
     return [("mAP", _value("mAP")), first]
 
 
-def further_columns() -> list[Column]:
+def further_columns(report: Report) -> list[Column]:
     """Return the columns that only the page has room for."""
+    if report.measure == LIKE_TEACHER:
+        found = {name for row in report.rows for name in row.accuracy}
+        names = [name for name in ("rank correlation", "cosine", "track mAP") if name in found]
+        return [(name, _value(name)) for name in names]
     return [("rank-5", _value("rank5")), ("rank-10", _value("rank10"))]
+
+
+def accuracy_cells(metrics: Evaluation, distance: Distance) -> list[tuple[str, float]]:
+    """Return heading and value of what ranking measures."""
+    ranks = {f"rank{rank}": f"rank-{rank}" for rank in (1, 5, 10)}
+    values = headline(metrics, distance)
+    return [(ranks.get(name, name), value) for name, value in values.items() if name != "EER"]
 
 
 def percent(value: float | None) -> str:
@@ -91,6 +106,19 @@ def verification_cells(result: VerificationResult) -> list[str]:
 def describe_accuracy(report: Report) -> str:
     """Return the line below the closing table: what was measured, on what."""
     on = f"{report.images}, seed {report.seed}"
+    free = next((found for row in report.rows if (found := row.model.metrics.label_free)), None)
+    if free is not None:
+        tracks = ""
+        if free.tracks is not None:
+            tracks = (
+                f"; track mAP: one half of each of {free.tracks.tracks:,} tracks finds the other"
+            )
+        return (
+            "no identities, so no mAP: the values say how like its teacher a model is, "
+            f"and not how well either tells people apart; {LIKE_TEACHER}: share of its ten nearest "
+            f"images that are among the model's ten, of {free.images:,} images set apart{tracks}; "
+            f"{on}"
+        )
     ranking = f"{report.distance} distance, {PROTOCOLS[report.protocol]}"
     if not report.has_cameras:
         ranking += f" ({NO_CAMERAS})"

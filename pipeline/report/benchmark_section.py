@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pipeline.report.accuracy import percent
 from pipeline.report.pareto import Chart, pareto_chart
 from pipeline.report.text import size
 from pipeline.stage import ReportSection
-from pipeline.stage_results import BenchmarkResult, StageRecord
+from pipeline.stage_results import (
+    BenchmarkResult,
+    StageRecord,
+    headline,
+    main_measure,
+    main_value,
+)
 from reid_edge.core.tables import FittingTable
-from reid_edge.metrics.results import Distance
+from reid_edge.metrics.results import Distance, Evaluation
 
 if TYPE_CHECKING:
     from quantize.measurements import Timing
@@ -34,7 +41,7 @@ def benchmark_cells(record: StageRecord) -> list[tuple[str, ...]]:
             row.meant_for,
             size(row.bytes),
             "-" if row.peak_bytes is None else size(row.peak_bytes),
-            f"{row.metrics.ranking[distance].mean_average_precision:.1%}",
+            percent(main_value(row.metrics, "person", distance)),
             *(timing_text(timing) for timing in row.timings),
         )
         for row in record.result_as(BenchmarkResult).benchmark.rows
@@ -45,6 +52,20 @@ def timing_headings(record: StageRecord) -> list[str]:
     """Return what heads the columns of times."""
     first = record.result_as(BenchmarkResult).benchmark.rows[0].timings
     return [f"batch {t.batch}, {threads_text(t.threads)}" for t in first]
+
+
+def accuracy_headings(record: StageRecord) -> list[str]:
+    """Return what heads the columns of accuracy."""
+    first = record.result_as(BenchmarkResult).benchmark.rows[0].metrics
+    measure = main_measure(first, "person")
+    return [measure, "rank-1" if first.label_free is None else "same nearest"]
+
+
+def accuracy_values(metrics: Evaluation, distance: Distance) -> list[float | None]:
+    """Return the values of the columns of accuracy."""
+    values = headline(metrics, distance)
+    second = "rank1" if metrics.label_free is None else "same nearest"
+    return [main_value(metrics, "person", distance), values.get(second)]
 
 
 def threads_text(count: int) -> str:
@@ -100,7 +121,10 @@ BENCHMARK_SECTION = ReportSection(
     tables=lambda record: [
         FittingTable(
             "Benchmark",
-            ["file", "meant for", "size", "peak memory", "mAP", *timing_headings(record)],
+            [
+                "file", "meant for", "size", "peak memory", accuracy_headings(record)[0],
+                *timing_headings(record),
+            ],
             benchmark_cells(record),
             left=2,
             drop=["meant for", "peak memory", *reversed(timing_headings(record)[1:]), "size"],
@@ -109,6 +133,6 @@ BENCHMARK_SECTION = ReportSection(
     ],
     lines=benchmark_lines,
     template="benchmark.html.j2",
-    filters=(benchmark_chart, timing_headings, timing_text, threads_text, benchmark_lines,
-             shown_distance),
+    filters=(accuracy_headings, accuracy_values, benchmark_chart, timing_headings, timing_text,
+             threads_text, benchmark_lines, shown_distance),
 )  # fmt: skip

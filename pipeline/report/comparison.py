@@ -11,11 +11,11 @@ from pipeline.report.contents import Report, ReportRow, collect
 from pipeline.report.page import render
 from pipeline.report.pareto import Chart, chart_of
 from pipeline.report.run_facts import settings_of
-from pipeline.report.stage_bars import accuracy_of, shown_distance
+from pipeline.report.stage_bars import shown_distance
 from pipeline.report.text import size
 from pipeline.run_dir import RunDir
 from pipeline.settings_io import load_config
-from pipeline.stage_results import BenchmarkResult, BenchmarkRow
+from pipeline.stage_results import BenchmarkResult, BenchmarkRow, main_measure, main_value
 from reid_edge.core.errors import PipelineError
 from reid_edge.core.io import write_bytes
 
@@ -61,7 +61,7 @@ class Comparison:
 
     Attributes:
         names: of the runs.
-        measure: "mAP" or "EER".
+        measure: of the first run, see :func:`pipeline.stage_results.main_measure`.
         stages: models by stage: accuracy, size and latency of each run.
         settings: those that differ.
         chart: accuracy against latency of all files; None if no run has a benchmark.
@@ -125,7 +125,7 @@ def compare_runs(runs: Sequence[ComparedRun]) -> Comparison:
     values = {key: tuple(run.settings.get(key, "-") for run in runs) for key in keys}
     return Comparison(
         names=tuple(run.name for run in runs),
-        measure="EER" if runs[0].report.task == "face" else "mAP",
+        measure=runs[0].report.measure,
         stages=tuple(
             ComparedRow(stage, tuple(_stage_text(run.report, stage) for run in runs))
             for stage in stages
@@ -166,7 +166,7 @@ def _stage_text(report: Report, stage: str) -> str:
 
 
 def _row_values(report: Report, row: ReportRow) -> list[str]:
-    value = accuracy_of(row.model.metrics, report.task, shown_distance(report))
+    value = main_value(row.model.metrics, report.task, shown_distance(report))
     parts = [f"{value:.1%}" if value is not None else "-", size(row.model.bytes)]
     if row.latency is not None:
         parts.append(f"{row.latency.median_ms:.1f} ms")
@@ -183,13 +183,14 @@ def _chart(runs: Sequence[ComparedRun]) -> Chart | None:
         (
             f"{run.name}: {row.name}",
             row.timings[0].median_ms,
-            100 * row.metrics.ranking[distance].mean_average_precision,
+            100 * (main_value(row.metrics, "person", distance) or 0),
         )
         for run, row in timed
         # Other batches and threads are no fair comparison.
         if (row.timings[0].batch, row.timings[0].threads) == (timing.batch, timing.threads)
     ]
-    return chart_of(files, batch=timing.batch, threads=timing.threads)
+    measure = main_measure(timed[0][1].metrics, "person")
+    return chart_of(files, measure=measure, batch=timing.batch, threads=timing.threads)
 
 
 def _notes(runs: Sequence[ComparedRun]) -> list[str]:
@@ -198,6 +199,7 @@ def _notes(runs: Sequence[ComparedRun]) -> list[str]:
     if len(images) > 1:
         notes.append(f"accuracy is not comparable: the images differ ({', '.join(sorted(images))})")
     for what, found in (
+        ("the measure", {run.report.measure for run in runs}),
         ("the distance", {run.report.distance for run in runs}),
         ("the protocol", {run.report.protocol for run in runs}),
     ):

@@ -20,6 +20,7 @@ from pipeline.stage_results import (
     Result,
     StageResult,
     headline,
+    main_measure,
 )
 from prune.report import IterationReport, read_report
 from reid_edge.core.errors import PruneError, one_line
@@ -37,7 +38,9 @@ class ReportRow(Result):
         stage: name of the stage.
         model: the model that the stage made.
         input_size: (height, width).
-        accuracy: mAP, rank1, rank5, rank10 and, if it was measured, EER, between 0 and 1.
+        accuracy: mAP, rank1, rank5, rank10 and, if it was measured, EER, between 0 and 1; without
+            identities the measures beside the full-width model, see
+            :func:`pipeline.stage_results.headline`.
         latency: latency of the model at batch 1, if it was measured.
         seconds: wall time of the stage; if ``resumed``, since the last interruption.
         resumed: whether the stage was interrupted and resumed.
@@ -90,6 +93,13 @@ class Report(Result):
     seed: int
     schema_version: Literal[2] = SCHEMA_VERSION
 
+    @property
+    def measure(self) -> str:
+        """Return the measure by which its models are compared."""
+        if not self.rows:
+            return "EER" if self.task == "face" else "mAP"
+        return main_measure(self.rows[0].model.metrics, self.task)
+
 
 def collect(config: Config, run: RunDir, *, shown: Config | None = None) -> Report:
     """Gather what the stages of a run left.
@@ -122,7 +132,8 @@ def collect(config: Config, run: RunDir, *, shown: Config | None = None) -> Repo
         task=config.evaluation.task,
         distance=config.evaluation.distance,
         protocol=next(
-            (one.ranking[config.evaluation.distance].protocol for one in metrics), "market1501"
+            (one.ranking[config.evaluation.distance].protocol for one in metrics if one.ranking),
+            "market1501",
         ),
         has_cameras=all(one.has_cameras for one in metrics),
         images=str(config.data.root) if config.data.root else "synthetic pedestrians",

@@ -5,42 +5,46 @@ from __future__ import annotations
 from pipeline.report.accuracy import percent
 from pipeline.report.text import size
 from pipeline.stage import ReportSection
-from pipeline.stage_results import FileResult, StageRecord
+from pipeline.stage_results import (
+    LIKE_TEACHER,
+    FileResult,
+    StageRecord,
+    headline,
+    main_value,
+)
 from reid_edge.core.tables import FittingTable
 
-FILE_HEADINGS = (
-    "size", "cosine", "lowest", "same nearest", "top 10", "mAP", "rank-1", "EER", "at", "fits",
-)  # fmt: skip
+BESIDE_MODEL = ("size", "cosine", "lowest", "same nearest", "top 10")
 DROPPED_FIRST = ("at", "top 10", "cosine", "EER", "rank-1", "same nearest", "size")
 
 
 def file_cells(file: FileResult) -> list[str]:
-    """Return what the table shows of a file below ``FILE_HEADINGS``, by cosine similarity."""
+    """Return what the table shows of a file below `file_headings`, by cosine similarity."""
     fits = "yes" if not file.problems else "no"
-    if file.parity is None or file.metrics is None:
-        return [size(file.bytes), *["-"] * (len(FILE_HEADINGS) - 2), fits]
-    parity, ranking, verification = (
-        file.parity,
-        file.metrics.ranking["cosine"],
-        file.metrics.verification,
-    )
+    parity, metrics = file.parity, file.metrics
+    if parity is None or metrics is None:
+        return [size(file.bytes), *["-"] * (len(BESIDE_MODEL) + 3), fits]
+    values, verification = headline(metrics, "cosine"), metrics.verification
     return [
         size(file.bytes),
         f"{parity.mean_cosine:.4f}",
         f"{parity.lowest_cosine:.4f}",
         percent(parity.same_nearest),
         percent(parity.nearest_overlap),
-        percent(ranking.mean_average_precision),
-        percent(ranking.cumulative_matching[1]),
+        percent(main_value(metrics, "person", "cosine")),
+        percent(values["rank1" if metrics.label_free is None else "rank correlation"]),
         percent(None if verification is None else verification.equal_error_rate),
         "-" if verification is None else f"{verification.equal_error_threshold:.3f}",
         fits,
     ]
 
 
-def file_headings(_: StageRecord) -> tuple[str, ...]:
+def file_headings(record: StageRecord) -> tuple[str, ...]:
     """Return what heads the columns."""
-    return FILE_HEADINGS
+    measured = (file.metrics for file in record.result.files if file.metrics is not None)
+    free = any(metrics.label_free is not None for metrics in measured)
+    own = (LIKE_TEACHER, "rank correlation") if free else ("mAP", "rank-1")
+    return (*BESIDE_MODEL, *own, "EER", "at", "fits")
 
 
 FILES_SECTION = ReportSection(
@@ -48,10 +52,10 @@ FILES_SECTION = ReportSection(
         [
             FittingTable(
                 "Files beside their model",
-                ["file", *FILE_HEADINGS],
+                ["file", *file_headings(record)],
                 rows,
-                drop=DROPPED_FIRST,
-                breaking=FILE_HEADINGS[-1:],
+                drop=[name for name in DROPPED_FIRST if name in file_headings(record)],
+                breaking=["fits"],
             )
         ]
         if (rows := [(file.name, *file_cells(file)) for file in record.result.files])

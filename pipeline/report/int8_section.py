@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
+from pipeline.report.accuracy import accuracy_cells
 from pipeline.report.charts import Series, Value, chart
 from pipeline.stage import ReportSection
 from pipeline.stage_results import Latencies, QuantizeResult, StageRecord
@@ -63,5 +64,5 @@ def int8_error_chart(scan: Sensitivity) -> Markup:
 
 
 INT8_SECTION = ReportSection(
-    footnotes=_footnotes, template="int8.html.j2", filters=(int8_error_chart,)
+    footnotes=_footnotes, template="int8.html.j2", filters=(int8_error_chart, accuracy_cells)
 )

@@ -9,9 +9,9 @@ from pathlib import Path
 from pipeline.report.accuracy import percent
 from pipeline.report.benchmark_section import threads_text
 from pipeline.report.contents import Report
-from pipeline.report.stage_bars import accuracy_of, shown_distance
+from pipeline.report.stage_bars import shown_distance
 from pipeline.report.text import size
-from pipeline.stage_results import BenchmarkResult, BenchmarkRow, StageRecord
+from pipeline.stage_results import BenchmarkResult, BenchmarkRow, StageRecord, main_value
 from reid_edge.core.backends import recognise
 from reid_edge.core.errors import ReidError
 from reid_edge.metrics.results import Evaluation
@@ -31,7 +31,7 @@ class MadeFile:
         meant_for: machine or program that it is made for.
         size: in words.
         cosine: mean and lowest cosine to its model, in words; "-" if it is a model itself.
-        accuracy: mAP or EER, in words.
+        accuracy: mAP, EER or likeness to the teacher, in words.
         latency: with batch and threads, in words.
         fits: "yes", or the limits that it exceeds.
         snippet: code that loads it; empty if this program does not run it.
@@ -63,7 +63,7 @@ def made_files(run: Path, report: Report, records: Mapping[str, StageRecord]) ->
     def accuracy(metrics: Evaluation | None) -> str:
         if metrics is None:
             return "-"
-        return percent(accuracy_of(metrics, report.task, shown_distance(report)))
+        return percent(main_value(metrics, report.task, shown_distance(report)))
 
     found: dict[str, MadeFile] = {}
     latencies = {row.stage: row.latency for row in report.rows}

@@ -99,7 +99,7 @@ def write_page(
         files=made_files(run.path, report, records),
         settings=settings_of(config) if config is not None else [],
         command=command_line(),
-        columns=[*accuracy_columns(report.task), *further_columns()],
+        columns=[*accuracy_columns(report.task, report.measure), *further_columns(report)],
         verified=[row for row in report.rows if row.model.metrics.verification],
         footnotes=footnotes(run, report, records),
         sections=sections,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pipeline.report.axes import axis_around
 from pipeline.report.label_places import Box, LabelPlace, place_labels
-from pipeline.stage_results import BenchmarkRow
+from pipeline.stage_results import BenchmarkRow, main_measure, main_value
 from reid_edge.metrics.results import Distance
 
 WIDTH, HEIGHT = 720, 360
@@ -37,7 +37,7 @@ class Point:
         x: place across, in pixels.
         y: place down, in pixels.
         latency_ms: what ``x`` shows.
-        mAP: what ``y`` shows, in per cent.
+        accuracy: what ``y`` shows, in per cent.
         best: no other file beats it in both.
         label: where its name is written; None if there is no room.
     """
@@ -46,7 +46,7 @@ class Point:
     x: float
     y: float
     latency_ms: float
-    mAP: float  # noqa: N815 - the field's name for it
+    accuracy: float
     best: bool
     label: LabelPlace | None
 
@@ -62,6 +62,7 @@ class Chart:
         right: edge.
         top: edge.
         bottom: edge.
+        measure: of the accuracy.
         batch: images in a call.
         threads: of a call.
         latency_marks: place and text of each mark of the axis across.
@@ -76,6 +77,7 @@ class Chart:
     right: int
     top: int
     bottom: int
+    measure: str
     batch: int
     threads: int
     latency_marks: tuple[tuple[float, str], ...]
@@ -96,20 +98,24 @@ def pareto_chart(rows: Sequence[BenchmarkRow], distance: Distance) -> Chart:
             (
                 row.name,
                 row.timings[0].median_ms,
-                100 * row.metrics.ranking[distance].mean_average_precision,
+                100 * (main_value(row.metrics, "person", distance) or 0),
             )
             for row in rows
         ],
+        measure=main_measure(rows[0].metrics, "person"),
         batch=rows[0].timings[0].batch,
         threads=rows[0].timings[0].threads,
     )
 
 
-def chart_of(files: Sequence[tuple[str, float, float]], *, batch: int, threads: int) -> Chart:
+def chart_of(
+    files: Sequence[tuple[str, float, float]], *, measure: str, batch: int, threads: int
+) -> Chart:
     """Return where points, their names, front and axes are.
 
     Args:
-        files: name, latency in ms and mAP in per cent.
+        files: name, latency in ms and accuracy in per cent.
+        measure: of the accuracy.
         batch: images in a call.
         threads: of a call.
     """
@@ -133,6 +139,7 @@ def chart_of(files: Sequence[tuple[str, float, float]], *, batch: int, threads: 
         right=WIDTH - RIGHT,
         top=TOP,
         bottom=HEIGHT - BOTTOM,
+        measure=measure,
         batch=batch,
         threads=threads,
         latency_marks=across.marks(),
@@ -143,7 +150,7 @@ def chart_of(files: Sequence[tuple[str, float, float]], *, batch: int, threads: 
                 x=place[0],
                 y=place[1],
                 latency_ms=latency,
-                mAP=accuracy,
+                accuracy=accuracy,
                 best=index in best,
                 label=label,
             )

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from pipeline.report.contents import Report
 from pipeline.report.text import size
-from reid_edge.metrics.results import Distance, Evaluation
+from pipeline.stage_results import main_value
+from reid_edge.metrics.results import Distance
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def model_name(name: str) -> str:
 def stage_bars(report: Report) -> tuple[StageBars, ...]:
     """Return the bars of all stages, in order."""
     accuracies = [
-        accuracy_of(row.model.metrics, report.task, shown_distance(report)) for row in report.rows
+        main_value(row.model.metrics, report.task, shown_distance(report)) for row in report.rows
     ]
     best = max((value for value in accuracies if value is not None), default=1.0) or 1.0
     largest = max(row.model.bytes for row in report.rows) or 1
@@ -72,13 +73,6 @@ def stage_bars(report: Report) -> tuple[StageBars, ...]:
 
 def _bar(value: float | None, largest: float, text: str) -> Bar:
     return Bar("-", 0.0) if value is None else Bar(text, round(100 * value / largest, 1))
-
-
-def accuracy_of(metrics: Evaluation, task: str, distance: Distance) -> float | None:
-    """Return the measure of the headline: mAP, or the equal error rate of faces."""
-    if task == "face":
-        return None if metrics.verification is None else metrics.verification.equal_error_rate
-    return metrics.ranking[distance].mean_average_precision
 
 
 def shown_distance(report: Report) -> Distance:

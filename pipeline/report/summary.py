@@ -9,13 +9,18 @@ from typing import Literal
 from pipeline.report.contents import Report, ReportRow
 from pipeline.report.stage_bars import (
     StageBars,
-    accuracy_of,
     model_name,
     shown_distance,
     stage_bars,
 )
 from pipeline.report.text import size
-from pipeline.stage_results import BenchmarkResult, BenchmarkRow, StageRecord
+from pipeline.stage_results import (
+    LIKE_TEACHER,
+    BenchmarkResult,
+    BenchmarkRow,
+    StageRecord,
+    main_value,
+)
 from reid_edge.metrics.results import Evaluation
 
 # Points of accuracy that a file may lose to the last model and still be the one of the headline.
@@ -36,7 +41,7 @@ class Summary:
         speed: both latencies, the file, batch and threads, in words.
         cost: points of accuracy lost, such as "0.8"; empty if nothing is compared.
         accuracy: both values, in words.
-        measure: "mAP" or "EER".
+        measure: see :func:`pipeline.stage_results.main_measure`.
         gained: whether accuracy was gained.
         verdict: one sentence.
         rating: "good", "fair", "poor", or "open" while nothing can be said.
@@ -85,7 +90,7 @@ def summarise(report: Report, records: Mapping[str, StageRecord]) -> Summary | N
     if not report.rows:
         return None
     first, last = report.rows[0], report.rows[-1]
-    measure = "EER" if report.task == "face" else "mAP"
+    measure = report.measure
     benchmark = records["benchmark"].result_as(BenchmarkResult) if "benchmark" in records else None
     rows = benchmark.benchmark.rows if benchmark is not None else ()
     if rows and rows[0].timings:
@@ -124,7 +129,7 @@ def summarise(report: Report, records: Mapping[str, StageRecord]) -> Summary | N
             if before.milliseconds and after.milliseconds
             else ""
         ),
-        cost=f"{abs(100 * lost):.1f}" if lost is not None else "",
+        cost=f"{abs(100 * lost):.1f}" if lost is not None and measure != LIKE_TEACHER else "",
         accuracy=(
             f"{before.accuracy:.1%} → {after.accuracy:.1%}"
             if before.accuracy is not None and after.accuracy is not None
@@ -143,7 +148,7 @@ def _of_file(row: BenchmarkRow, report: Report) -> _Numbers:
     timing = row.timings[0]
     threads = "1 thread" if timing.threads == 1 else f"{timing.threads} threads"
     return _Numbers(
-        row.name, row.bytes, accuracy_of(row.metrics, report.task, shown_distance(report)),
+        row.name, row.bytes, main_value(row.metrics, report.task, shown_distance(report)),
         timing.median_ms, f"batch {timing.batch}, {threads}",
     )  # fmt: skip
 
@@ -152,7 +157,7 @@ def _of_row(row: ReportRow, report: Report) -> _Numbers:
     threads = report.latency.threads if report.latency is not None else 1
     return _Numbers(
         row.model.file, row.model.bytes,
-        accuracy_of(row.model.metrics, report.task, shown_distance(report)),
+        main_value(row.model.metrics, report.task, shown_distance(report)),
         row.latency.median_ms if row.latency is not None else None,
         f"batch 1, {'1 thread' if threads == 1 else f'{threads} threads'}",
     )  # fmt: skip
@@ -161,10 +166,10 @@ def _of_row(row: ReportRow, report: Report) -> _Numbers:
 def _best(rows: tuple[BenchmarkRow, ...], report: Report, last: ReportRow) -> BenchmarkRow:
     """Return the fastest file that is nearly as accurate as the last model."""
     distance = shown_distance(report)
-    sign = -1 if report.task == "face" else 1
+    sign = -1 if report.measure == "EER" else 1
 
     def quality(metrics: Evaluation) -> float:
-        value = accuracy_of(metrics, report.task, distance)
+        value = main_value(metrics, report.task, distance)
         return sign * value if value is not None else -1.0
 
     least = quality(last.model.metrics) - TOLERATED_LOSS
@@ -183,6 +188,14 @@ def _verdict(
         gains.append(f"{faster:.1f} times faster")
     points = f"{100 * abs(lost):.1f} points of {measure}"
     cost = f"at a cost of {points}" if lost > 0 else f"and better by {points}"
+    if measure == LIKE_TEACHER:
+        found = main_value(report.rows[-1].model.metrics, report.task, shown_distance(report))
+        return (
+            f"{' and '.join(gains)}. Of the ten images that the teacher finds nearest, "
+            f"the last model has {found or 0:.0%} among its own ten. What that is worth in "
+            "accuracy, images without identities cannot say.",
+            "open",
+        )
     text = f"{' and '.join(gains)}, {cost if lost else f'at no cost in {measure}'}"
     rejected = sum(bool(file.problems) for r in report.results.values() for file in r.files)
     stale = [row.stage for row in report.rows if row.stale]

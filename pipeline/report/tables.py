@@ -16,7 +16,7 @@ from reid_edge.data.schema import ReidData, count_persons
 
 def closing_table(report: Report) -> FittingTable:
     """Return one row a stage: size, accuracy, latency."""
-    accuracy = accuracy_columns(report.task)
+    accuracy = accuracy_columns(report.task, report.measure)
     names = [name for name, _ in accuracy]
     return FittingTable(
         f"Run {report.name}",

@@ -182,6 +182,11 @@ def _task_settings(
 
 
 def _images(config: Config, data: ReidData) -> dict[str, Sequence[Sample]]:
+    if data.labels != "persons":
+        raise PipelineError(
+            f"{data.root}: the search scores widths by mAP, and the images have no identities; "
+            "give prune.target an architecture, a share or a budget"
+        )
     search, persons = config.search, count_persons(data.train)
     if search.held_back >= persons:
         raise PipelineError(

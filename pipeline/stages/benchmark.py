@@ -77,16 +77,26 @@ def _evaluate(context: StageContext[BenchmarkStage], file: ModelFile) -> Evaluat
     Of an int8 file, that is its accuracy on another engine than its own: engines round differently,
     and on some processors sums overflow in one of them.
     """
-    from pipeline.stage_accuracy import evaluate_stage
+    import torch
+
+    from pipeline.stage_accuracy import compare_with_teacher, evaluate_stage
     from reid_edge.core.int8_engine import quantized_engine
     from reid_edge.inference.backends.torchscript_runtime import load_torchscript
-    from reid_edge.inference.embedder import load_embedder
+    from reid_edge.inference.embedder import embed_files, load_embedder
     from reid_edge.inference.evaluation import evaluate
 
     logger.info("benchmark: accuracy of %s", file.name)
     if file.engine is None:
         embedder = load_embedder(file.path, input_size=file.input_size)
         settings = context.config.data
+        if context.data.labels != "persons":
+            embeddings = embed_files(
+                embedder,
+                [image.path for image in context.data.query],
+                batch_size=settings.evaluation_batch,
+                workers=settings.workers,
+            )
+            return compare_with_teacher(context, torch.from_numpy(embeddings))
         return evaluate(
             embedder,
             context.data,

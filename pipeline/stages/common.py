@@ -10,6 +10,7 @@ from torch import nn
 from pipeline.context import StageContext
 from pipeline.run_dir import CHECKPOINT, IMAGE_CACHE, LAST_MODEL, METRICS
 from pipeline.stage_results import ModelResult, StageResult, headline
+from pipeline.teacher_embeddings import batch_neighbours
 from reid_edge.core.cost import model_cost
 from reid_edge.core.io import write_bytes
 from reid_edge.metrics.results import Evaluation
@@ -48,6 +49,14 @@ def train_model(
 
     config, name = context.config, label or context.stage
     height, width = context.input_size
+    neighbours = None
+    if settings.epochs:
+        neighbours = batch_neighbours(
+            context,
+            context.data.train,
+            settings.identities_per_batch,
+            settings.images_per_identity,
+        )
     validation = None
     if context.validation is not None:
         validation = Validation(
@@ -76,6 +85,7 @@ def train_model(
             world=context.world,
             architecture=config.model.architecture,
             workers=config.data.workers,
+            neighbours=neighbours,
             cache=context.folder.parent / IMAGE_CACHE if config.data.cache else None,
             # Processes that this one starts cannot be sent the functions, and would all write the
             # page.

@@ -51,7 +51,13 @@ class ParitySettings(Settings):
     int8_lowest_cosine: float = Field(
         0.9, ge=-1, le=1, description="int8 files: lowest cosine of any image to the model"
     )
-    loss: float = Field(0.015, ge=0, le=1, description="largest loss of mAP (with faces, of EER)")
+    loss: float = Field(
+        0.015,
+        ge=0,
+        le=1,
+        description="largest loss of mAP (with faces, of EER; without identities, of the share of "
+        "the full-width model's ten nearest images that are found)",
+    )
     spread: float = Field(
         0.5,
         ge=0,

@@ -34,18 +34,16 @@ def run(context: StageContext[FinetuneStage]) -> StageResult:
     from pipeline.stages.common import finish_model, train_model
     from pipeline.stages.iteration import read_kept
     from pipeline.target_widths import TRACE_SIZE
+    from pipeline.teachers import load_teacher
     from prune.hints import hint_channels
-    from reid_edge.models.checkpoint import load_checkpoint
-    from reid_edge.training.distillation import Teacher
 
     assert context.parent is not None, "finetune was planned without a parent"
     model, info = context.load_parent()
     teacher = None
-    if context.settings.teacher and context.teacher is not None:
-        full_width, _ = load_checkpoint(context.teacher)
+    if context.settings.teacher:
         kept, example = context.parent.parent / KEPT, torch.zeros(1, 3, *TRACE_SIZE)
         hints = hint_channels(model, example, read_kept(kept)) if kept.exists() else {}
-        teacher = Teacher(full_width, context.settings.distillation, hints)
+        teacher = load_teacher(context, context.settings.distillation, hints)
     train_model(context, model, context.settings, teacher=teacher)
     metrics = evaluate_stage(model, context, found=context.folder / FOUND)
     return finish_model(context, model, info.architecture, metrics)

@@ -22,7 +22,8 @@ from pipeline.stage_results import (
     QatTraining,
     Quantization,
     QuantizeResult,
-    headline,
+    main_measure,
+    main_value,
 )
 from pipeline.stages.float_layers import choose_float_layers, warn_of_ignored
 from pipeline.stages.iteration import write_metrics
@@ -104,10 +105,11 @@ def make_int8(context: StageContext[QuantizeStage]) -> QuantizeResult:
     )
     for variant in variants:
         found = context.folder / f"{variant}-{FOUND}"
-        if variant == kept:
+        # Without identities there are no queries that could find anybody.
+        if variant == kept and found.exists():
             found.replace(context.folder / FOUND)
         else:
-            found.unlink()
+            found.unlink(missing_ok=True)
     write_metrics(context.folder / METRICS, chosen.metrics)
     write_bytes(context.folder / REPORT, quantization.to_json())
     write_bytes(context.folder / CALIBRATION_FILE, images.to_json())
@@ -177,15 +179,14 @@ def _choose(
     assert trained.agreement is not None, "training needs images held back"
     assert static.agreement is not None, "training needs images held back"
     better = "better" if kept == "qat" else "not better"
-    scores = [
-        headline(one.metrics, context.config.evaluation.distance)["mAP"]
-        for one in (trained, static)
-    ]
+    distance = context.config.evaluation.distance
+    scores = [main_value(one.metrics, "person", distance) or 0 for one in (trained, static)]
     decision = (
         f"quantization-aware training is {better} than static int8 on "
         f"{static.agreement.images} training images held back (mean 1 - cosine to the "
         f"float model {trained.agreement.mean_cosine_error:.5f} against "
-        f"{static.agreement.mean_cosine_error:.5f}); mAP {scores[0]:.1%} against "
+        f"{static.agreement.mean_cosine_error:.5f}); {main_measure(static.metrics, 'person')} "
+        f"{scores[0]:.1%} against "
         f"{scores[1]:.1%}; int8.pt is {variants[kept].file}"
     )
     logger.log(logging.INFO if kept == "qat" else logging.WARNING, "quantize: %s", decision)

@@ -15,7 +15,7 @@ from torch import nn
 
 from pipeline.run_dir import CHECKPOINT, KEPT, METRICS
 from pipeline.stage_accuracy import evaluate_stage
-from pipeline.stage_results import headline
+from pipeline.stage_results import headline, main_measure
 from pipeline.stages.channel_scores import scoring_data, warn_of_guessing
 from pipeline.stages.iteration import REPORT, Iteration, State, write_kept, write_metrics
 from pipeline.stages.tuning import judge, judges_apart, tune_within_budget
@@ -109,7 +109,7 @@ def _cut_and_reconstruct(iteration: Iteration, state: State) -> None:
         update={
             "accuracy": accuracy,
             "distance": shown.distance,
-            "measure": "EER" if shown.task == "face" else "mAP",
+            "measure": main_measure(state.metrics, shown.task),
             "seconds": seconds,
             "hints": {"before_tuning": _hint_errors(iteration, result.model)},
         }

@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 from pipeline.context import StageContext
 from pipeline.stage_results import QatTraining
 from pipeline.stages.quantize import QatSettings, QuantizeStage
+from pipeline.teacher_embeddings import batch_neighbours
 from quantize.agreement import Reference
 from quantize.calibrate import Calibrated
 from quantize.qat import freeze_batchnorm, freeze_observers, prepare_qat, trained_calibration
@@ -170,8 +171,9 @@ def train_qat(
     best = KeepNearest(student, judge, context.folder / NEAREST, context.stage)
     height, width = context.input_size
     without = set(held_back)
+    images = [image for image in context.data.train if image not in without]
     config = FitConfig(
-        images=[image for image in context.data.train if image not in without],
+        images=images,
         settings=settings.qat,
         height=height,
         width=width,
@@ -179,6 +181,9 @@ def train_qat(
         folder=context.folder,
         label=context.stage,
         teacher=Teacher(model, settings.qat.distillation),
+        neighbours=batch_neighbours(
+            context, images, settings.qat.identities_per_batch, settings.qat.images_per_identity
+        ),
         callbacks=[
             FreezeStatistics(student, settings.qat),
             best,

@@ -52,11 +52,11 @@ def run(context: StageContext[TrainStage]) -> StageResult:
     from reid_edge.data.schema import count_persons
     from reid_edge.models.registry import build_model
 
-    model_settings = context.config.model
+    model_settings, images = context.config.model, context.data.train
     torch.manual_seed(context.seed("weights"))
     model = build_model(
         model_settings.architecture,
-        num_classes=count_persons(context.data.train),
+        num_classes=count_persons(images) if context.data.labels == "persons" else 1,
         embedding_dim=model_settings.embedding_dim,
     )
     log_start(load_start(model, context.settings))

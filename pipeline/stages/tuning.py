@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from pipeline.stage_accuracy import evaluate_stage
-from pipeline.stage_results import headline
+from pipeline.stage_results import main_value
 from pipeline.stages.common import train_model
 from pipeline.stages.iteration import REPORT, Iteration, read_metrics, write_metrics
+from pipeline.teachers import load_teacher
 from prune.report import read_report
 from reid_edge.core.checksums import are_intact, record_checksums
 from reid_edge.metrics.results import Evaluation
@@ -59,7 +60,11 @@ def tune_within_budget(iteration: Iteration, start: str, before: float) -> tuple
             teacher = None
             if settings.teacher:
                 hints = iteration.hints(model)
-                teacher = Teacher(iteration.full_width, settings.distillation, hints)
+                teacher = (
+                    Teacher(iteration.full_width, settings.distillation, hints)
+                    if context.config.teacher.file is None
+                    else load_teacher(context, settings.distillation)
+                )
             train_model(
                 context,
                 model,
@@ -89,7 +94,10 @@ def tune_within_budget(iteration: Iteration, start: str, before: float) -> tuple
 
 
 def judge(iteration: Iteration, model: nn.Module, metrics: Evaluation) -> float:
-    """Return the mAP of a model that is compared with the accuracy budget."""
+    """Return the mAP of a model that is compared with the accuracy budget.
+
+    Without identities, when there is no budget, it is the likeness to the full-width model.
+    """
     context = iteration.context
     if context.validation is not None and judges_apart(iteration):
         metrics = evaluate_stage(
@@ -99,7 +107,9 @@ def judge(iteration: Iteration, model: nn.Module, metrics: Evaluation) -> float:
             title=iteration.label,
         )
         model.cpu()
-    return headline(metrics, context.config.evaluation.distance)["mAP"]
+    value = main_value(metrics, "person", context.config.evaluation.distance)
+    assert value is not None, "ranking is always measured"
+    return value
 
 
 def judges_apart(iteration: Iteration) -> bool:

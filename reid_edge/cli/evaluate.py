@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from reid_edge.cli import evaluate_mot
+from reid_edge.cli import evaluate_mot, evaluate_unlabelled
 from reid_edge.cli.data_options import add_data_set_option
 from reid_edge.cli.model_options import add_loading_options, add_model_options, load_chosen_model
 from reid_edge.cli.progress_bars import progress_bars
@@ -52,6 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--protocol", metavar="NAME",
         help="market1501 or single_gallery_shot (default: the data set's)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--teacher", type=Path, metavar="FILE",
+        help="with --data without identities (--as unlabelled or tracklets): the model that the "
+        "other one is compared with",
     )  # fmt: skip
     parser.add_argument(
         "--re-rank", action="store_true",
@@ -120,6 +125,15 @@ def _evaluate(options: argparse.Namespace, world: World | None) -> int:
         data, reading = read_as(
             options.name, options.data, start("extracting"), split=options.split
         )
+        if data.labels != "persons":
+            if world is not None:
+                raise DataError("images without identities are measured by one process")
+            return evaluate_unlabelled.run(options, embedder, data, reading, start)
+        if options.teacher is not None:
+            raise DataError(
+                f"--teacher is for images without identities, and {data.root} has some; leave it "
+                "out"
+            )
         embed: Callable[..., Embeddings] = embed_files
         if world is not None:
             from reid_edge.training.shared_embedding import embed_files_together

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 # What is for --data alone, by the option's name.
-OTHERS = ("name", "split", "protocol", "re_rank", "store_threshold")
+OTHERS = ("teacher", "name", "split", "protocol", "re_rank", "store_threshold")
 SPELLED = {"name": "as"}
 
 

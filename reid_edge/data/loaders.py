@@ -3,14 +3,16 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from reid_edge.data.augmentation import AugmentationSettings
 from reid_edge.data.decoding import IMAGENET_MEAN, IMAGENET_STD, load_image
 from reid_edge.data.image_cache import ImageCache
-from reid_edge.data.sampling import EpochSampler
+from reid_edge.data.sampling import EpochSampler, NeighbourSampler
 from reid_edge.data.schema import Sample, relabel
 from reid_edge.data.transforms import TrainTransform, normalise
 from reid_edge.data.worker_limits import fit_workers, make_loader
@@ -19,7 +21,7 @@ BYTES_OF_PIXEL = 3 * 4  # float32
 
 
 class TrainingImages(Dataset[tuple[Tensor, int]]):
-    """Augmented images with their class, by (index, seed)."""
+    """Augmented images with their class (by default that of the identity), by (index, seed)."""
 
     def __init__(
         self,
@@ -28,11 +30,12 @@ class TrainingImages(Dataset[tuple[Tensor, int]]):
         height: int,
         width: int,
         cache: Path | None = None,
+        classes: Sequence[int] | None = None,
     ) -> None:
         self._images = list(images)
         paths = [image.path for image in images]
         self._cache = None if cache is None else ImageCache(cache, paths, height, width)
-        self._classes = relabel(images)
+        self._classes = relabel(images) if classes is None else classes
         self._size = height, width
         self._transform = TrainTransform(augmentation, height, width)
 
@@ -80,6 +83,8 @@ def training_loader(
     replicas: int = 1,
     cache: Path | None = None,
     replicas_here: int | None = None,
+    neighbours: NDArray[np.int64] | None = None,
+    places: bool = False,
 ) -> DataLoader[tuple[Tensor, int]]:
     """Make a loader of P x K batches: images (B, 3, H, W) and classes (B,).
 
@@ -90,25 +95,52 @@ def training_loader(
     folder ``cache`` decoded images are kept there, which changes no batch, see
     :mod:`reid_edge.data.image_cache`.
 
+    With ``neighbours`` (N, M), the places of the neighbours of every image, a batch has P images
+    with K - 1 neighbours each, for one process. With ``places``, the places of the images stand for
+    the classes.
+
     Raises:
         TrainingError: the training set is too small for the batch.
     """
-    sampler = EpochSampler(
-        relabel(images),
-        identities_per_batch=identities_per_batch,
-        images_per_identity=images_per_identity,
-        seed=seed,
-        replicas=replicas,
-    )
     return make_loader(
-        TrainingImages(images, augmentation, height, width, cache),
+        TrainingImages(
+            images, augmentation, height, width, cache, range(len(images)) if places else None
+        ),
         batch_size=identities_per_batch * images_per_identity,
         image_bytes=BYTES_OF_PIXEL * height * width,
         workers=workers,
         replicas=replicas if replicas_here is None else replicas_here,
         persistent=True,
-        sampler=sampler,
+        sampler=training_sampler(
+            images, identities_per_batch, images_per_identity, seed, replicas, neighbours
+        ),
         drop_last=True,
+    )
+
+
+def training_sampler(
+    images: Sequence[Sample],
+    groups: int,
+    images_of_group: int,
+    seed: int,
+    replicas: int = 1,
+    neighbours: NDArray[np.int64] | None = None,
+) -> EpochSampler | NeighbourSampler:
+    """Make the sampler of a training loader, see `training_loader`.
+
+    Raises:
+        TrainingError: the training set is too small for the batch.
+    """
+    if neighbours is not None:
+        return NeighbourSampler(
+            neighbours, groups_per_batch=groups, images_per_group=images_of_group, seed=seed
+        )
+    return EpochSampler(
+        relabel(images),
+        identities_per_batch=groups,
+        images_per_identity=images_of_group,
+        seed=seed,
+        replicas=replicas,
     )
 
 

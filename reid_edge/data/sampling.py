@@ -1,4 +1,4 @@
-"""P x K batches whose draw depends on the seed and the epoch alone."""
+"""Batches whose draw depends on the seed and the epoch alone: of identities, or of neighbours."""
 
 from collections.abc import Iterator, Sequence
 
@@ -50,11 +50,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
                 f"identities_per_batch is {identities_per_batch}, but the training set has only "
                 f"{identities} identities; choose at most that many"
             )
-        if len(classes) < batch:
-            raise TrainingError(
-                f"a batch of {identities_per_batch} x {images_per_identity} needs {batch} "
-                f"images, but the training set has only {len(classes)}; choose smaller batches"
-            )
+        check_batch(len(classes), identities_per_batch, images_per_identity)
         if len(classes) // batch < replicas:
             raise TrainingError(
                 f"{replicas} devices take {replicas} batches of {batch} images at once, but the "
@@ -95,6 +91,79 @@ class EpochSampler(Sampler[tuple[int, int]]):
                 own = together[number % joint * size :][:size]
                 for position, index in enumerate(own, start=number * size):
                     yield index, derive_seed(seed, position)
+
+
+def check_batch(images: int, groups: int, images_of_group: int) -> None:
+    """Check that there are enough images for a batch.
+
+    Raises:
+        TrainingError: there are too few.
+    """
+    batch = groups * images_of_group
+    if images < batch:
+        raise TrainingError(
+            f"a batch of {groups} x {images_of_group} needs {batch} "
+            f"images, but the training set has only {images}; choose smaller batches"
+        )
+
+
+class NeighbourSampler(Sampler[tuple[int, int]]):
+    """Draw P images a batch, each with K - 1 of its neighbours: (index, seed of augmentation).
+
+    The draw is a function of (seed, epoch). An epoch draws nearly every image once: an image that
+    was a neighbour of another one before is not drawn by itself, and neighbours that were not drawn
+    yet come first.
+
+    Args:
+        neighbours: places of the neighbours of every image, shape (N, M), M of K - 1 or more.
+        groups_per_batch: P.
+        images_per_group: K.
+        seed: decides every draw, together with the epoch.
+
+    Raises:
+        TrainingError: there are too few images for a batch.
+    """
+
+    def __init__(
+        self,
+        neighbours: NDArray[np.int64],
+        *,
+        groups_per_batch: int,
+        images_per_group: int,
+        seed: int,
+    ) -> None:
+        check_batch(len(neighbours), groups_per_batch, images_per_group)
+        self._neighbours = neighbours
+        self._images_per_group = images_per_group
+        self._seed = seed
+        self._epoch = 0
+        batch = groups_per_batch * images_per_group
+        self._drawn = len(neighbours) // batch * batch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next draw (Lightning calls this)."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        """Return how many images are drawn in an epoch."""
+        return self._drawn
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        seed = derive_seed(self._seed, "epoch", self._epoch)
+        generator = np.random.default_rng(seed)
+        drawn = np.zeros(len(self._neighbours), dtype=bool)
+        found: list[int] = []
+        # Of all groups together, there are as many images as there are in the set, or more.
+        for first in generator.permutation(len(drawn)):
+            if drawn[first]:
+                continue
+            others = generator.permutation(self._neighbours[first])
+            others = others[np.argsort(drawn[others], kind="stable")]
+            group = [int(first), *others[: self._images_per_group - 1].tolist()]
+            drawn[group] = True
+            found += group
+        for position, index in enumerate(found[: self._drawn]):
+            yield index, derive_seed(seed, position)
 
 
 def draw_batches(

@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reid_edge.metrics.distances import cosine_distance, euclidean_distance
+    from reid_edge.metrics.label_free import Tracks, evaluate_label_free
     from reid_edge.metrics.pairs import PairScores, pair_scores, pair_scores_within
     from reid_edge.metrics.ranking import evaluate_ranking
     from reid_edge.metrics.results import (
         DISTANCES,
         Distance,
         Evaluation,
+        LabelFreeResult,
         OperatingPoint,
         RankingResult,
+        TrackResult,
         VerificationResult,
     )
     from reid_edge.metrics.verification import evaluate_verification
@@ -27,12 +30,16 @@ __all__ = [
     "DISTANCES",
     "Distance",
     "Evaluation",
+    "LabelFreeResult",
     "OperatingPoint",
     "PairScores",
     "RankingResult",
+    "TrackResult",
+    "Tracks",
     "VerificationResult",
     "cosine_distance",
     "euclidean_distance",
+    "evaluate_label_free",
     "evaluate_ranking",
     "evaluate_verification",
     "pair_scores",
@@ -41,8 +48,10 @@ __all__ = [
 
 _MODULES = {
     "PairScores": "pairs",
+    "Tracks": "label_free",
     "cosine_distance": "distances",
     "euclidean_distance": "distances",
+    "evaluate_label_free": "label_free",
     "evaluate_ranking": "ranking",
     "evaluate_verification": "verification",
     "pair_scores": "pairs",

@@ -111,6 +111,59 @@ class PairCounts(Result):
         return None if self.impostor else "impostor"
 
 
+class TrackResult(Result):
+    """How well the first half of a track finds its second half among those of all tracks.
+
+    Two tracks may be of one person, and count as different here, for the teacher too.
+
+    Attributes:
+        tracks: number of tracks of two images or more.
+        mean_average_precision: mAP of the student, between 0 and 1.
+        rank1: share of the queries whose nearest image is of their track.
+        teacher_mean_average_precision: mAP of the teacher.
+        teacher_rank1: the same share of the teacher.
+        pairs_seen_at_once: number of pairs of tracks that are of two people for sure.
+    """
+
+    tracks: int
+    mean_average_precision: float
+    rank1: float
+    teacher_mean_average_precision: float
+    teacher_rank1: float
+    pairs_seen_at_once: int
+
+
+class LabelFreeResult(Result):
+    """How like its teacher a model orders images, by cosine similarity; no identity is known.
+
+    With tracks, an image is compared with those of other tracks alone.
+
+    Attributes:
+        images: number of images.
+        mean_cosine: mean cosine of an image's embedding to the teacher's; None if their sizes
+            differ.
+        lowest_cosine: the lowest one, or None.
+        same_nearest: share of the images whose nearest image is that of the teacher.
+        nearest_overlap: share of the teacher's ten nearest images that are among the own ten, the
+            mean.
+        rank_correlation: Spearman's correlation of an image's similarities to the others, the mean.
+        spread: variance of the embeddings at unit length, summed over the dimensions; 0 if all are
+            the same.
+        teacher_spread: the same of the teacher's.
+        tracks: how well a track finds its other half; None without tracks.
+    """
+
+    images: int
+    mean_cosine: float | None
+    lowest_cosine: float | None
+    same_nearest: float
+    nearest_overlap: float
+    rank_correlation: float
+    spread: float
+    teacher_spread: float
+    tracks: TrackResult | None = None
+
+
 class EvaluatedModel(Result):
     """The model file that was evaluated, and how images were brought to it.
 
@@ -162,7 +215,8 @@ class Evaluation(Result):
 
     Attributes:
         schema_version: version of this layout.
-        ranking: ranking of the gallery, by distance ("cosine", "euclidean").
+        ranking: ranking of the gallery, by distance ("cosine", "euclidean"); empty without
+            identities.
         re_ranked: the same after k-reciprocal re-ranking; empty if it was not measured.
         verification: verification by cosine similarity; None if `pairs` has none of one kind.
         pairs: the pairs that verification is measured on.
@@ -171,6 +225,7 @@ class Evaluation(Result):
         gallery_images: number of gallery images.
         model: the evaluated file; None in a stage, which evaluates a model in memory.
         data: the data set; None in a stage, whose data set is in the run's configuration.
+        label_free: what is measured of images without identities; None with them.
     """
 
     schema_version: Literal[1] = 1
@@ -183,6 +238,7 @@ class Evaluation(Result):
     gallery_images: int
     model: EvaluatedModel | None = None
     data: EvaluatedData | None = None
+    label_free: LabelFreeResult | None = None
 
     def to_json(self) -> str:
         """Return the result as the text of a ``metrics.json``; `from_json` reads it."""

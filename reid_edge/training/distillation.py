@@ -22,11 +22,21 @@ class Teacher:
         settings: the weights of the terms.
         hints: names of modules whose outputs are compared, each with the channels of the
             teacher's output that the student still has (C_student,), or None for all.
+        input_size: (height, width) of the teacher's images; None: that of the student's. Images are
+            loaded at the larger size of both, and made smaller for the other one.
+        dimensions: of its embedding, where that may be another size than the student's. Then a
+            linear layer that is trained along, and dropped afterwards, brings the student's
+            embedding to the teacher's size.
+        table: its embeddings (N, D) of the training images as they are, in the place of its outputs
+            of the augmented images; the model is not run then.
     """
 
     model: nn.Module
     settings: DistillationSettings
     hints: Mapping[str, Tensor | None] = field(default_factory=dict)
+    input_size: tuple[int, int] | None = None
+    dimensions: int | None = None
+    table: Tensor | None = None
 
     @property
     def has_terms(self) -> bool:
@@ -56,6 +66,14 @@ class OutputRecorder:
         for handle in self._handles:
             handle.remove()
         self.outputs.clear()
+
+
+def at_size(images: Tensor, size: tuple[int, int] | None) -> Tensor:
+    """Return images (B, 3, H, W) at another size, with an antialiased bilinear filter."""
+    if size is None or tuple(images.shape[-2:]) == size:
+        return images
+    resized = F.interpolate(images.float(), size, mode="bilinear", antialias=True)
+    return resized.contiguous(memory_format=torch.channels_last)
 
 
 def relative_squared_error(value: Tensor, target: Tensor, together: Together = ALONE) -> Tensor:
@@ -88,17 +106,21 @@ def distillation_terms(
     logits: Tensor | None = None,
     teacher_logits: Tensor | None = None,
     together: Together = ALONE,
+    projected: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Return the weighted terms on embeddings (B, D) and logits (B, num_classes) by name.
 
-    ``together`` are the ranks whose batches count as one.
+    ``together`` are the ranks whose batches count as one. Where the teacher's embeddings have
+    another size, ``projected`` (B, D_teacher) are the student's at that size; the similarities of a
+    batch are those of its own embeddings.
     """
+    at_teachers_size = embeddings if projected is None else projected
     terms: dict[str, Tensor] = {}
     if settings.embedding:
-        error = relative_squared_error(embeddings, teacher_embeddings, together)
+        error = relative_squared_error(at_teachers_size, teacher_embeddings, together)
         terms["embedding"] = settings.embedding * error
     if settings.cosine:
-        cosine = F.cosine_similarity(embeddings.float(), teacher_embeddings.float()).mean()
+        cosine = F.cosine_similarity(at_teachers_size.float(), teacher_embeddings.float()).mean()
         terms["cosine"] = settings.cosine * (1 - cosine)
     if settings.similarity:
         error = similarity_error(embeddings, teacher_embeddings, together)

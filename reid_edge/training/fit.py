@@ -13,9 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from reid_edge.core.errors import TrainingError, worker_errors_as_own
-from reid_edge.data.loaders import training_loader
-from reid_edge.data.sampling import EpochSampler
-from reid_edge.data.schema import relabel
+from reid_edge.data.loaders import training_loader, training_sampler
 from reid_edge.training.averaging import average_weights
 from reid_edge.training.checkpoint_io import AtomicCheckpointIO, KeepBest
 from reid_edge.training.divergence import StopAtDivergence
@@ -60,6 +58,11 @@ def fit(model: nn.Module, config: FitConfig) -> None:
     settings, teacher, validation = config.settings, config.teacher, config.validation
     if settings.epochs == 0:
         return
+    if teacher is not None and teacher.table is not None and settings.losses.total_weight:
+        raise TrainingError(
+            f"{config.label}: a table of embeddings and losses of identities do not go together; "
+            "give losses.cross_entropy and losses.triplet weight 0"
+        )
     if not settings.losses.total_weight and not (teacher and teacher.has_terms):
         raise TrainingError(
             f"{config.label}: nothing to learn from, every loss that applies has weight 0; give "
@@ -72,12 +75,13 @@ def fit(model: nn.Module, config: FitConfig) -> None:
         )
     last = config.folder / LAST
     # Before other processes are sent a training that cannot be.
-    sampler = EpochSampler(
-        relabel(config.images),
-        identities_per_batch=settings.identities_per_batch,
-        images_per_identity=settings.images_per_identity,
-        seed=config.seed,
-        replicas=config.ranks,
+    sampler = training_sampler(
+        config.images,
+        settings.identities_per_batch,
+        settings.images_per_identity,
+        config.seed,
+        config.ranks,
+        config.neighbours,
     )
     batch = settings.identities_per_batch * settings.images_per_identity
     progress = read_progress(config.folder, len(sampler) // batch)
@@ -126,6 +130,7 @@ def fit_rank(model: nn.Module, config: FitConfig, *, epochs_done: int) -> None:
         validation=validation,
         together=Together(config.ranks if config.ddp.gather_embeddings else 1),
         ranks=config.ranks,
+        input_size=(config.height, config.width),
     )
     model.train()  # Lightning does not change the mode
     model.to(memory_format=torch.channels_last)
@@ -149,12 +154,17 @@ def fit_rank(model: nn.Module, config: FitConfig, *, epochs_done: int) -> None:
 
 
 def _training_loader(config: FitConfig) -> DataLoader[tuple[Tensor, int]]:
-    settings = config.settings
+    settings, teacher = config.settings, config.teacher
+    height, width = config.height, config.width
+    if teacher is not None and teacher.input_size is not None:
+        height, width = (
+            max(pair) for pair in zip((height, width), teacher.input_size, strict=True)
+        )
     return training_loader(
         config.images,
         augmentation=settings.augmentation,
-        height=config.height,
-        width=config.width,
+        height=height,
+        width=width,
         identities_per_batch=settings.identities_per_batch,
         images_per_identity=settings.images_per_identity,
         seed=config.seed,
@@ -162,6 +172,8 @@ def _training_loader(config: FitConfig) -> DataLoader[tuple[Tensor, int]]:
         replicas=config.ranks,
         replicas_here=config.devices,
         cache=config.cache,
+        neighbours=config.neighbours,
+        places=teacher is not None and teacher.table is not None,
     )
 
 

@@ -13,7 +13,9 @@ from reid_edge.training.settings import DdpSettings, MetricFormat, Strategy, Tra
 DIVERGED = "diverged.json"
 
 if TYPE_CHECKING:  # PyTorch and Lightning take seconds to import
+    import numpy as np
     from lightning.pytorch.callbacks import Callback
+    from numpy.typing import NDArray
 
     from reid_edge.data.schema import Sample
     from reid_edge.training.distillation import Teacher
@@ -51,6 +53,8 @@ class FitConfig:
         workers: processes that load images; their number does not change the result.
         cache: folder of decoded images; None: they are decoded in every epoch. It does not change
             the result.
+        neighbours: places (N, M) of the neighbours of every image, by which batches are drawn, in
+            one process; None: they are drawn by identity.
     """
 
     images: Sequence[Sample]
@@ -73,6 +77,7 @@ class FitConfig:
     architecture: str = ""
     workers: int = 0
     cache: Path | None = None
+    neighbours: NDArray[np.int64] | None = None
 
     @property
     def ranks(self) -> int:

@@ -8,10 +8,11 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from reid_edge.inference.embedder import check_finite
-from reid_edge.models.architecture import NECK
+from reid_edge.models.architecture import CLASSIFIER, NECK
 from reid_edge.training.distillation import (
     OutputRecorder,
     Teacher,
+    at_size,
     distillation_terms,
     hint_terms,
     run_teacher,
@@ -36,6 +37,8 @@ class ReidModule(lightning.LightningModule):
         validation: the images of the validation loader, if there is one.
         together: ranks whose batches count as one in losses that compare embeddings.
         ranks: processes that train together.
+        input_size: (height, width) of the model, where batches may have another one, see
+            `Teacher.input_size`; None: that of the batches.
     """
 
     def __init__(
@@ -48,8 +51,10 @@ class ReidModule(lightning.LightningModule):
         validation: Validation | None = None,
         together: Together = ALONE,
         ranks: int = 1,
+        input_size: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
+        self._input_size = input_size
         self.model = model
         self._settings = settings
         self._steps_per_epoch = steps_per_epoch
@@ -59,6 +64,7 @@ class ReidModule(lightning.LightningModule):
         self._loss = SupervisedLoss(settings.losses, together)
         # In a tuple, so that the teacher is neither trained nor saved with the student.
         self._teacher = (teacher,) if teacher is not None else ()
+        self.projection = make_projection(model, teacher)
         self._validation = validation
         self._embeddings: list[Tensor] = []
         self.terms: dict[str, Tensor] = {}
@@ -127,6 +133,8 @@ class ReidModule(lightning.LightningModule):
             logits, embeddings = self.model(images)
             return self._loss(logits, embeddings, classes)  # type: ignore[no-any-return]
         teacher = self._teacher[0]
+        seen = at_size(images, teacher.input_size)
+        images = at_size(images, self._input_size)
         names = list(teacher.hints) if teacher.settings.hints else []
         # A model with a BNNeck returns the input of the neck in training mode, and its teacher, in
         # evaluation mode, the output of the neck.
@@ -134,12 +142,19 @@ class ReidModule(lightning.LightningModule):
         student_outputs = OutputRecorder(self.model, [*names, *neck])
         teacher_outputs = OutputRecorder(teacher.model, names)
         try:
-            teacher_embeddings, teacher_logits = run_teacher(teacher.model, images)
+            if teacher.table is not None:
+                # The classes are the places of the images then.
+                teacher_embeddings = teacher.table.to(images.device)[classes]
+                teacher_logits = None
+            else:
+                teacher_embeddings, teacher_logits = run_teacher(teacher.model, seen)
             logits, embeddings = self.model(images)
             terms: dict[str, Tensor] = self._loss(logits, embeddings, classes)
+            own = student_outputs.outputs.get(NECK, embeddings)
             terms |= distillation_terms(
                 teacher.settings,
-                embeddings=student_outputs.outputs.get(NECK, embeddings),
+                embeddings=own,
+                projected=None if self.projection is None else self.projection(own),
                 teacher_embeddings=teacher_embeddings,
                 logits=logits,
                 teacher_logits=teacher_logits,
@@ -160,7 +175,7 @@ class ReidModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Make the optimiser and a schedule that steps with every batch."""
-        optimizer = make_optimizer(self.model, self._settings)
+        optimizer = make_optimizer(self.model, self._settings, self.projection)
         schedule = LambdaLR(optimizer, make_schedule(self._settings, self._steps_per_epoch))
         return {
             "optimizer": optimizer,
@@ -204,9 +219,33 @@ def move_schedule(schedule: Any, step: int) -> None:
     schedule._last_lr = rates
 
 
-def make_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
-    """Make the optimiser of the settings; its two groups are the backbone and the head."""
+def make_projection(model: nn.Module, teacher: Teacher | None) -> nn.Linear | None:
+    """Make the layer from a student's embedding to its teacher's size; None if they are the same.
+
+    It begins as a random rotation, always the same one.
+    """
+    classifier = getattr(model, CLASSIFIER, None)
+    if teacher is None or teacher.dimensions is None or not isinstance(classifier, nn.Linear):
+        return None
+    size = classifier.in_features
+    if size == teacher.dimensions:
+        return None
+    projection = nn.Linear(size, teacher.dimensions, bias=False)
+    generator = torch.Generator().manual_seed(0)
+    nn.init.orthogonal_(projection.weight, generator=generator)
+    return projection
+
+
+def make_optimizer(
+    model: nn.Module, settings: TrainingSettings, projection: nn.Module | None = None
+) -> torch.optim.Optimizer:
+    """Make the optimiser of the settings; its two groups are the backbone and the head.
+
+    A projection to the teacher's size learns as the head does.
+    """
     backbone, head = split_head(model)
+    if projection is not None:
+        head = [*head, *projection.parameters()]
     rate, decay = settings.learning_rate, settings.weight_decay
     head_rate = settings.head_learning_rate or rate
     groups: Any = [{"params": backbone}, {"params": head, "lr": head_rate}]

@@ -61,6 +61,9 @@ def overrides(short_networks: None, tiny_market: Path, tmp_path: Path) -> dict[s
         "transfer_x0_5": [
             f"data.root={tiny_market}", f"train.pretrained={tmp_path}/weights.pth",
         ],
+        "without_labels": [
+            f"data.root={tiny_market}", f"train.pretrained={tmp_path}/weights.pth",
+        ],
         "config_transfer_learning": [
             f"data.root={tiny_market}",
             f"transfer_learning.source_checkpoint={tmp_path}/weights.pth",

@@ -2,13 +2,14 @@
 
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 
 from reid_edge.core.errors import TrainingError
 from reid_edge.data.augmentation import AugmentationSettings
 from reid_edge.data.loaders import EveryBatch, evaluation_loader, training_loader
-from reid_edge.data.sampling import EpochSampler
+from reid_edge.data.sampling import EpochSampler, NeighbourSampler
 from reid_edge.data.schema import ReidData, choose_over_cameras, relabel
 
 VARIED = AugmentationSettings(flip=0.5, crop_padding=4, erasing=0.5, colour_jitter=0.2)
@@ -147,3 +148,34 @@ def test_every_batch_of_an_evaluation_is_some_rank_s(tiny_data: ReidData) -> Non
     whole = list(alone)[::2]
     assert len(loader) == len(whole)
     assert all(torch.equal(*pair) for pair in zip(loader, whole, strict=True))
+
+
+def test_neighbours_are_drawn_together() -> None:
+    # Twenty places in a row; the neighbours are the four nearest ones.
+    places = np.arange(20)
+    order = np.argsort(np.abs(places[:, None] - places), axis=1, kind="stable")
+    neighbours = order[:, 1:5]
+
+    def draw(epoch: int) -> list[tuple[int, int]]:
+        sampler = NeighbourSampler(neighbours, groups_per_batch=2, images_per_group=3, seed=1)
+        sampler.set_epoch(epoch)
+        assert len(sampler) == 18
+        return list(sampler)
+
+    drawn = draw(0)
+    images = [index for index, _ in drawn]
+    for start in range(0, 18, 3):
+        first, *others = images[start : start + 3]
+        assert set(others) <= set(neighbours[first])
+        assert len({first, *others}) == 3
+    # Nearly all are drawn in an epoch, each with an augmentation of its own.
+    assert len(set(images)) >= 15
+    assert len({seed for _, seed in drawn}) == 18
+    assert draw(0) == drawn
+    assert draw(1) != drawn
+
+
+def test_too_few_images_for_a_batch_of_neighbours() -> None:
+    neighbours = np.zeros((5, 3), dtype=np.int64)
+    with pytest.raises(TrainingError, match="a batch of 2 x 3 needs 6 images, but the training"):
+        NeighbourSampler(neighbours, groups_per_batch=2, images_per_group=3, seed=1)

@@ -8,6 +8,7 @@ from torch import nn
 
 from reid_edge.training.distillation import (
     OutputRecorder,
+    at_size,
     distillation_terms,
     hint_terms,
     relative_squared_error,
@@ -115,3 +116,16 @@ def test_the_teacher_learns_nothing() -> None:
     assert not embeddings.requires_grad
     assert logits is None
     assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
+
+
+def test_images_at_another_size() -> None:
+    images = torch.rand(2, 3, 16, 8, generator=torch.Generator().manual_seed(0))
+    assert at_size(images, None) is images
+    assert at_size(images, (16, 8)) is images
+    smaller = at_size(images, (8, 4))
+    assert smaller.shape == (2, 3, 8, 4)
+    assert float(smaller.mean()) == pytest.approx(float(images.mean()), abs=0.01)
+    # Antialiased: what alternates from pixel to pixel becomes its mean.
+    stripes = torch.zeros(1, 3, 16, 8)
+    stripes[:, :, ::2] = 1
+    assert float((at_size(stripes, (4, 2)) - 0.5).abs()[:, :, 1:-1].max()) < 0.02

@@ -1,0 +1,155 @@
+"""The teacher of a training: the full-width model, another model file, or a table of embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from reid_edge.core.devices import Device
+from reid_edge.core.errors import CheckpointError, DataError
+from reid_edge.data.schema import Sample
+from reid_edge.inference.embedder import Embedder, load_embedder
+from reid_edge.models.checkpoint import load_checkpoint
+from reid_edge.training.distillation import Teacher
+from reid_edge.training.file_teacher import FileTeacher
+from reid_edge.training.settings import DistillationSettings
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
+    from pipeline.context import StageContext
+
+TABLE_SUFFIX = ".npy"
+
+
+def load_teacher(
+    context: StageContext[Any],
+    settings: DistillationSettings,
+    hints: Mapping[str, Tensor | None] | None = None,
+) -> Teacher | None:
+    """Load what a stage's training learns from.
+
+    Args:
+        context: of the stage.
+        settings: weights of the terms.
+        hints: kept channels, see :class:`reid_edge.training.distillation.Teacher`; only the
+            full-width model has them.
+
+    Returns:
+        None if there is no full-width model, and no other teacher is named.
+
+    Raises:
+        ReidError: the file cannot be read, or a table lacks an image.
+    """
+    path = context.config.teacher.file
+    if path is None:
+        if context.teacher is None:
+            return None
+        model, info = load_checkpoint(context.teacher)
+        return Teacher(model, settings, hints or {}, input_size=info.input_size)
+    without_hints = settings.model_copy(update={"hints": 0.0})
+    if path.suffix == TABLE_SUFFIX:
+        table = read_table(path, context.data.root, context.data.train)
+        return Teacher(nn.Identity(), without_hints, table=table, dimensions=table.shape[1])
+    embedder = load_teacher_file(context.config)
+    model = FileTeacher(embedder)
+    return Teacher(
+        model,
+        without_hints,
+        input_size=embedder.space.input_size,
+        dimensions=model.dimensions,
+    )
+
+
+def load_teacher_file(config: Config, device: Device = "cpu") -> Embedder:
+    """Load the model file that ``teacher.file`` names.
+
+    Raises:
+        ReidError: it cannot be read.
+    """
+    assert config.teacher.file is not None, "the caller has looked"
+    return load_embedder(
+        config.teacher.file, architecture=config.teacher.architecture, device=device
+    )
+
+
+def read_table(path: Path, root: Path, images: Sequence[Sample]) -> Tensor:
+    """Read the embeddings (N, D) of images from a table, in the order of the images.
+
+    Args:
+        path: array of numbers (rows, D), ``.npy``; beside it a ``.txt`` with a name on each line,
+            the path of an image below the data set's folder.
+        root: of the data set.
+        images: whose embeddings are wanted.
+
+    Raises:
+        CheckpointError: the table or its names cannot be read or do not belong together, an
+            embedding is not finite, or an image has none.
+    """
+    names_path = path.with_suffix(".txt")
+    try:
+        # Nothing is unpickled.
+        table = np.load(path, allow_pickle=False)
+        names = names_path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError, EOFError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(
+            f"{path}: cannot be read as a table of embeddings with names in {names_path.name} "
+            f"({reason})"
+        ) from error
+    shape: tuple[int, ...] = getattr(table, "shape", ())
+    if len(shape) != 2 or table.dtype.kind not in "fiu" or len(names) != shape[0]:
+        raise CheckpointError(
+            f"{path}: has shape {shape}, and {names_path.name} {len(names)} lines; expected "
+            "numbers (images, dimensions) and a line for each image"
+        )
+    rows = {name.strip().replace("\\", "/"): row for row, name in enumerate(names)}
+    places = []
+    for image in images:
+        name = (
+            image.path.relative_to(root).as_posix()
+            if image.path.is_relative_to(root)
+            else str(image.path)
+        )
+        if name not in rows:
+            raise CheckpointError(
+                f"{names_path}: does not name {name}; expected the paths of all images below "
+                f"{root}, training images and those set apart"
+            )
+        places.append(rows[name])
+    chosen = torch.from_numpy(np.asarray(table[places], dtype=np.float32))
+    if not torch.isfinite(chosen).all():
+        raise CheckpointError(f"{path}: has embeddings that are not finite")
+    return chosen
+
+
+def teacher_embeddings(context: StageContext[Any], images: Sequence[Sample]) -> Tensor | None:
+    """Return the embeddings (N, D) of images by ``teacher.file``; None if none is named.
+
+    Raises:
+        ReidError: it cannot be read, or an image cannot.
+    """
+    from reid_edge.inference.embedder import embed_files
+
+    path = context.config.teacher.file
+    if path is None:
+        return None
+    if path.suffix == TABLE_SUFFIX:
+        return read_table(path, context.data.root, images)
+    embedder = load_teacher_file(context.config, context.config.device)
+    if not images:
+        raise DataError(f"{context.data.root}: no images to compare with the teacher")
+    settings = context.config.data
+    return torch.from_numpy(
+        embed_files(
+            embedder,
+            [image.path for image in images],
+            batch_size=settings.evaluation_batch,
+            workers=settings.workers,
+            progress=context.work(f"{context.stage}: images through the teacher"),
+        )
+    )

@@ -1,0 +1,167 @@
+"""Other teachers than the full-width model: model files of any kind, and tables of embeddings."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pipeline.teachers import read_table
+from reid_edge.core.errors import CheckpointError, TrainingError
+from reid_edge.data.augmentation import AugmentationSettings
+from reid_edge.data.decoding import IMAGENET_MEAN, IMAGENET_STD
+from reid_edge.data.loaders import stack_images
+from reid_edge.data.schema import ReidData
+from reid_edge.inference.embedder import embed_files, load_embedder
+from reid_edge.metrics import evaluate_label_free
+from reid_edge.models.checkpoint import describe, save_checkpoint
+from reid_edge.models.registry import build_model
+from reid_edge.training.distillation import Teacher
+from reid_edge.training.file_teacher import FileTeacher
+from reid_edge.training.fit import fit
+from reid_edge.training.fit_config import FitConfig
+from reid_edge.training.module import ReidModule, make_projection
+from reid_edge.training.settings import DistillationSettings, TrainingSettings
+from tests.networks import small_networks
+
+SIZE = (64, 32)
+BY_TEACHER = TrainingSettings.model_validate(
+    {
+        "epochs": 2, "identities_per_batch": 4, "images_per_identity": 3, "learning_rate": 3e-3,
+        "losses": {"cross_entropy": 0, "triplet": 0},
+        "augmentation": {"flip": 0, "crop_padding": 0},
+    }
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def networks() -> Iterator[None]:
+    with small_networks():
+        yield
+
+
+@pytest.fixture(scope="module")
+def teacher_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    model = build_model("small_net", num_classes=1, embedding_dim=24)
+    path = tmp_path_factory.mktemp("teacher") / "teacher.pt"
+    save_checkpoint(path, model, describe(model, "small_net", input_size=SIZE))
+    return path
+
+
+def student() -> nn.Module:
+    torch.manual_seed(1)
+    return build_model("small_net_x0_5", num_classes=1, embedding_dim=16)
+
+
+def test_a_file_gives_the_embeddings_that_it_gives_by_itself(
+    teacher_file: Path, tiny_data: ReidData
+) -> None:
+    embedder = load_embedder(teacher_file)
+    teacher = FileTeacher(embedder)
+    assert teacher.dimensions == 24
+    images = list(tiny_data.train[:3])
+    given = teacher(stack_images(images, height=SIZE[0], width=SIZE[1]))
+    expected = embed_files(embedder, [image.path for image in images])
+    torch.testing.assert_close(given, torch.from_numpy(expected), rtol=1e-4, atol=1e-5)
+
+
+def test_colours_are_brought_to_what_the_file_expects(
+    teacher_file: Path, tiny_data: ReidData
+) -> None:
+    embedder = load_embedder(teacher_file, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
+    images = list(tiny_data.train[:3])
+    given = FileTeacher(embedder)(stack_images(images, height=SIZE[0], width=SIZE[1]))
+    expected = embed_files(embedder, [image.path for image in images])
+    torch.testing.assert_close(given, torch.from_numpy(expected), rtol=1e-4, atol=1e-5)
+    assert (embedder.space.mean, embedder.space.std) != (IMAGENET_MEAN, IMAGENET_STD)
+
+
+def test_a_projection_is_trained_along_and_dropped(
+    teacher_file: Path, tiny_data: ReidData, tmp_path: Path
+) -> None:
+    model, module = student(), FileTeacher(load_embedder(teacher_file))
+    teacher = Teacher(module, DistillationSettings(hints=0), dimensions=module.dimensions)
+    projection = make_projection(model, teacher)
+    assert projection is not None
+    assert projection.weight.shape == (24, 16)
+    torch.testing.assert_close(projection.weight.T @ projection.weight, torch.eye(16))
+    assert make_projection(model, Teacher(module, DistillationSettings(), dimensions=16)) is None
+    names = set(model.state_dict())
+
+    def likeness() -> float:
+        images = stack_images(list(tiny_data.train), height=SIZE[0], width=SIZE[1])
+        with torch.no_grad():
+            return evaluate_label_free(module(images), model.eval()(images)).rank_correlation
+
+    before = likeness()
+    config = FitConfig(
+        tiny_data.train, BY_TEACHER, *SIZE, seed=0, folder=tmp_path, label="x", teacher=teacher
+    )
+    fit(model, config)
+    assert set(model.state_dict()) == names
+    assert likeness() > before
+    state = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]
+    assert "projection.weight" in state
+
+
+def test_a_table_stands_for_a_teacher(tiny_data: ReidData, tmp_path: Path) -> None:
+    images = [*tiny_data.train, *tiny_data.query]
+    generator = np.random.default_rng(0)
+    table = generator.normal(size=(len(images), 16)).astype(np.float32)
+    order = generator.permutation(len(images))
+    np.save(tmp_path / "t.npy", table[order])
+    names = [images[row].path.relative_to(tiny_data.root).as_posix() for row in order]
+    (tmp_path / "t.txt").write_text("\n".join(names) + "\n")
+    read = read_table(tmp_path / "t.npy", tiny_data.root, tiny_data.train)
+    np.testing.assert_array_equal(read.numpy(), table[: len(tiny_data.train)])
+    teacher = Teacher(nn.Identity(), DistillationSettings(hints=0), table=read)
+    module = ReidModule(student(), BY_TEACHER, steps_per_epoch=1, teacher=teacher)
+    batch = stack_images(list(tiny_data.train[:4]), height=SIZE[0], width=SIZE[1])
+    module.model.train()
+    terms = module._terms(batch, torch.tensor([2, 0, 1, 3]))
+    _, embeddings = module.model(batch)
+    cosines = torch.cosine_similarity(embeddings, read[[2, 0, 1, 3]])
+    assert float(terms["cosine"].detach()) == pytest.approx(
+        5 * (1 - float(cosines.detach().mean())), rel=1e-3
+    )
+    with pytest.raises(TrainingError, match="a table of embeddings and losses of identities"):
+        fit(
+            student(),
+            FitConfig(
+                tiny_data.train,
+                TrainingSettings(augmentation=AugmentationSettings()),
+                *SIZE, seed=0, folder=tmp_path, label="finetune", teacher=teacher,
+            ),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("table", "names", "message"),
+    [
+        (np.zeros((2, 4)), None, "cannot be read as a table of embeddings with names in t.txt"),
+        (np.zeros((2, 4)), "a\n", r"has shape \(2, 4\), and t.txt 1 lines; expected"),
+        (np.zeros(2), "a\nb\n", "expected numbers"),
+        (np.array([["x"], ["y"]]), "a\nb\n", "expected numbers"),
+        (np.array([[{}], [1]], dtype=object), "a\nb\n", "cannot be read as a table"),
+        (np.zeros((2, 4)), "a\nb\n", "does not name bounding_box_train/"),
+    ],
+)
+def test_what_is_no_table(
+    table: np.ndarray, names: str | None, message: str, tiny_data: ReidData, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "t.npy", table)
+    if names is not None:
+        (tmp_path / "t.txt").write_text(names)
+    with pytest.raises(CheckpointError, match=message):
+        read_table(tmp_path / "t.npy", tiny_data.root, tiny_data.train)
+
+
+def test_an_embedding_that_is_not_finite(tiny_data: ReidData, tmp_path: Path) -> None:
+    np.save(tmp_path / "t.npy", np.full((1, 4), np.nan))
+    first = tiny_data.train[0]
+    (tmp_path / "t.txt").write_text(first.path.relative_to(tiny_data.root).as_posix())
+    with pytest.raises(CheckpointError, match="has embeddings that are not finite"):
+        read_table(tmp_path / "t.npy", tiny_data.root, [first])

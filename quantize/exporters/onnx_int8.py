@@ -165,6 +165,7 @@ def quantize_onnx(
     quantized = onnx.load_model_from_string(content)
     if refined:
         images = torch.cat(list(calibration))[: own if held else REFINED_ON]
+        logger.info("%s: fitting weights and biases on %d images", path.name, len(images))
         try:
             refine(pooled, quantized, images, largest=64 if reduce_range else 127)
         except QuantizeError as error:  # a node that needs what is around it, such as If

@@ -39,7 +39,9 @@ class CostModel:
     """
 
     def __init__(self, model: nn.Module, example: Tensor) -> None:
-        inputs = {name: owners_read(layer, given) for name, layer, given in layer_inputs(model)}
+        graph = trace(model).graph
+        read = layer_inputs(model, graph)
+        inputs = {name: owners_read(layer, given) for name, layer, given in read}
         modules = dict(model.named_modules())
         self._full = layer_widths(model)
         self._layers = {
@@ -55,7 +57,7 @@ class CostModel:
         # (layer whose channels are normalised, number of parameters) of each normalisation.
         self._normalisations = [
             (owner, sum(p.numel() for p in model.get_submodule(name).parameters()))
-            for name, owner in normalised_layers(model).items()
+            for name, owner in normalised_layers(model, graph).items()
         ]
         counted = self._count(self._full).parameters
         # Parameters that do not depend on widths, such as the weight of a PReLU for all channels.

@@ -122,13 +122,17 @@ def shared_inputs(model: nn.Module) -> list[tuple[str, ...]]:
     return ties
 
 
-def layer_inputs(model: nn.Module) -> Iterator[tuple[str, ReadingLayer, list[Segment]]]:
+def layer_inputs(
+    model: nn.Module, graph: fx.Graph | None = None
+) -> Iterator[tuple[str, ReadingLayer, list[Segment]]]:
     """Yield every call of a layer that may read cut channels: its name, itself, and its input.
 
     Args:
         model: any module that ``torch.fx`` traces.
+        graph: of :func:`prune.tracing.trace`; None: the model is traced here.
     """
-    graph, modules = trace(model).graph, dict(model.named_modules())
+    graph = trace(model).graph if graph is None else graph
+    modules = dict(model.named_modules())
     owners = channel_owners(graph, modules)
     for node in graph.nodes:
         layer = modules.get(str(node.target)) if node.op == "call_module" else None

@@ -113,7 +113,9 @@ def identify(
     count = min(count, enrolled)
     found: list[tuple[Candidate, ...]] = [()] * len(embeddings)
     # Search more and more images until there are enough persons, or no more images.
-    wanting, depth = list(range(len(embeddings))), count
+    # The first one is for twice as many images as the persons before the last one have on average.
+    wanting = list(range(len(embeddings)))
+    depth = max(count, (count - 1) * len(entries) // enrolled // 2)
     while wanting:
         depth = min(4 * depth, len(entries))
         rows = max(1, BLOCK_BYTES // (_BYTES_PER_PAIR * depth))

@@ -66,7 +66,8 @@ class DataSettings(Settings):
     cache: bool = Field(
         False,
         description="decode each training image once into a file in the run's folder (height x "
-        "width x 3 bytes an image), which all epochs and stages read; results stay the same",
+        "width x 3 bytes an image), which all epochs and stages but quantize read; results stay "
+        "the same",
     )
     evaluation_batch: int = Field(64, ge=1, description="images in a batch of the evaluation")
 

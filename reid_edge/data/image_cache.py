@@ -9,6 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
 
 from reid_edge.core.errors import DataError
@@ -27,8 +28,8 @@ class ImageCache:
     a killed process or a damaged disk left is decoded again.
 
     Args:
-        folder: where the file is made; its name depends on the size, and on path, size and time of
-            change of every image. Files of former lists in the folder are removed.
+        folder: where the file is made; its name depends on the size, the version of Pillow, and on path,
+            size and time of change of every image. Files of former lists in the folder are removed.
         paths: image files.
         height: rows.
         width: columns.
@@ -70,7 +71,7 @@ class ImageCache:
         """Return what :func:`reid_edge.data.decoding.load_image` returns for an image.
 
         Raises:
-            DataError: it cannot be decoded.
+            DataError: it cannot be decoded, or not be written.
         """
         if self._map is None:
             with self._file.open("r+b") as file:
@@ -82,11 +83,22 @@ class ImageCache:
         if self._map[mark] != _mark(pixels):
             decoded = load_image(self._paths[index], *self._size)
             pixels = decoded.transpose(1, 2, 0).tobytes()
-            self._map[place] = pixels
-            self._map[mark] = _mark(pixels)
+            self._write(start, pixels)
+            self._write(mark.start, _mark(pixels))
         # A bytearray can be written to, as PyTorch wants it.
         image = np.frombuffer(bytearray(pixels), dtype=np.uint8)
         return image.reshape(*self._size, 3).transpose(2, 0, 1)
+
+    def _write(self, place: int, content: bytes) -> None:
+        """Write into the file, not into the mapping: on a full disk, that kills the process."""
+        try:
+            with self._file.open("r+b") as file:
+                os.pwrite(file.fileno(), content, place)
+        except OSError as error:
+            raise DataError(
+                f"{self._file}: cannot be written ({error.strerror}); make room there, or set "
+                "data.cache false"
+            ) from error
 
 
 def _mark(pixels: bytes) -> bytes:
@@ -95,7 +107,7 @@ def _mark(pixels: bytes) -> bytes:
 
 def _identity(paths: Sequence[Path], height: int, width: int) -> str:
     """Hash what the content of the file depends on."""
-    total = sha256(json.dumps([VERSION, height, width]).encode())
+    total = sha256(json.dumps([VERSION, PIL.__version__, height, width]).encode())
     for path in paths:
         try:
             found = path.stat()

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import resource
 import shutil
 from pathlib import Path
 
@@ -65,6 +66,20 @@ def test_damage_is_decoded_again(paths: list[Path], tmp_path: Path) -> None:
         assert file.read_bytes() == whole
     file.write_bytes(whole[:-1])
     assert np.array_equal(ImageCache(tmp_path, paths, *SIZE).load(5), expected[5])
+
+
+def test_a_file_that_cannot_grow_is_one_line(paths: list[Path], tmp_path: Path) -> None:
+    cache = ImageCache(tmp_path / "cache", paths, *SIZE)
+    former = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16, former[1]))
+    try:
+        with pytest.raises(
+            DataError, match=r"cache: cannot be written \(File too large\); make room"
+        ):
+            cache.load(0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, former)
+    assert np.array_equal(cache.load(0), load_image(paths[0], *SIZE))
 
 
 def test_changed_images_and_sizes_have_a_file_of_their_own(

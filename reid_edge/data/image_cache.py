@@ -28,8 +28,9 @@ class ImageCache:
     a killed process or a damaged disk left is decoded again.
 
     Args:
-        folder: where the file is made; its name depends on the size, the version of Pillow, and on path,
-            size and time of change of every image. Files of former lists in the folder are removed.
+        folder: where the file is made; its name depends on the size, the version of Pillow, and
+            on path, size and time of change of every image. Files of former lists in the folder
+            are removed.
         paths: image files.
         height: rows.
         width: columns.

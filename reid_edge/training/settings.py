@@ -200,4 +200,10 @@ class TrainingSettings(BaseModel):
             raise ValueError("schedule step needs milestones, such as [40, 60]")
         if self.frozen_epochs and not self.frozen_layers:
             raise ValueError("frozen_epochs needs frozen_layers, such as [conv1, conv2]")
+        if self.fused_optimizer and self.gradient_clip and self.precision != "32-true":
+            # PyTorch's fused optimizers scale gradients themselves, after they are clipped.
+            raise ValueError(
+                f"fused_optimizer does not go with gradient_clip in precision {self.precision}; "
+                "set one of them off"
+            )
         return self

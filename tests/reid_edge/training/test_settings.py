@@ -13,6 +13,10 @@ from reid_edge.training.settings import TrainingSettings
         ({"milestones": [3, 3]}, "must rise from one to the next"),
         ({"milestones": [0, 3]}, "greater than or equal to 1"),
         ({"frozen_epochs": 1}, "frozen_epochs needs frozen_layers, such as [conv1, conv2]"),
+        (
+            {"fused_optimizer": True, "gradient_clip": 1, "precision": "bf16-mixed"},
+            "fused_optimizer does not go with gradient_clip in precision bf16-mixed",
+        ),
     ],
 )
 def test_settings_that_do_not_go_together(given: dict[str, object], message: str) -> None:

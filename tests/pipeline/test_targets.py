@@ -239,14 +239,15 @@ def test_a_model_of_its_own_widths_goes_through_every_stage(
 ) -> None:
     run = tmp_path / "run"
     code, output, errors = command(
-        "--run", str(run), "prune.target={macs: 0.5}", "prune.multiple=4", "train.epochs=0",
+        "--run", str(run), "model.architecture=short_osnet_x0_25", "prune.target={macs: 0.5}",
+        "prune.multiple=4", "train.epochs=0",
         "prune.criterion=reconstruction", "prune.criterion_images=16",
         "prune.tuning.epochs=1", "finetune.epochs=1",
     )  # fmt: skip
     assert code == 0, errors
     plan = json.loads((run / "prune" / "plan.json").read_text())
     model, info = load_checkpoint(run / "finetune" / "checkpoint.pt")
-    assert info.architecture == "short_osnet_x0_5"
+    assert info.architecture == "short_osnet_x0_25"
     assert info.widths
     assert {name: layer_widths(model)[name] for name in plan["widths"]} == plan["widths"]
     assert len(set(plan["widths"].values())) > 3
@@ -257,7 +258,7 @@ def test_a_model_of_its_own_widths_goes_through_every_stage(
     assert "Relative squared error of each stage" in (run / "report.html").read_text()
     code, output, _ = command("--run", str(run), "--plan", "--layers", config=False)
     assert code == 0
-    full = layer_widths(build_model("short_osnet_x0_5", num_classes=8, embedding_dim=32))
+    full = layer_widths(build_model("short_osnet_x0_25", num_classes=8, embedding_dim=32))
     assert next(name for name, width in plan["widths"].items() if width < full[name]) in output
     assert "reuse" in output
 

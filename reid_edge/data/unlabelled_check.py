@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from reid_edge.data.check_report import ImageSizes, UnreadableImage, listing
 from reid_edge.data.decoding import read_image
 from reid_edge.data.held_out import FEWEST_IMAGES
 from reid_edge.data.schema import ReidData
+from reid_edge.data.thread_map import map_in_threads
 
 # Pixels; in a smaller crop clothes are hardly more than a colour.
 SMALL_WIDTH, SMALL_HEIGHT = 24, 48
@@ -29,6 +29,7 @@ BLURRED = 50.0
 # most 15, together with a pixel cut off at each side 23 in the median.
 HASH_SIDE = 16
 NEAR = 32
+CHUNK = 1024  # images that are compared at once
 
 
 @dataclass(frozen=True)
@@ -133,11 +134,11 @@ def check_unlabelled(data: ReidData, progress: Progress | None = None) -> Unlabe
     """
     images = data.images()
     looked = []
-    with ThreadPoolExecutor() as pool:
-        for done, one in enumerate(pool.map(_look, (image.path for image in images)), start=1):
-            looked.append(one)
-            if progress is not None:
-                progress(done, len(images))
+    paths = [image.path for image in images]
+    for done, one in enumerate(map_in_threads(_look, paths), start=1):
+        looked.append(one)
+        if progress is not None:
+            progress(done, len(images))
     whole = [one for one in looked if one.bits is not None]
     small = {one.path for one in whole if one.size[0] < SMALL_WIDTH or one.size[1] < SMALL_HEIGHT}
     nearest = nearest_copies([one.bits for one in whole if one.bits is not None])
@@ -156,7 +157,7 @@ def check_unlabelled(data: ReidData, progress: Progress | None = None) -> Unlabe
             one.path for one in whole if one.sharpness < BLURRED and one.path not in small
         ),
         repeated=len(copies),
-        different=_count_groups(len(whole), copies),
+        different=count_different([one.bits for one in whole if one.bits is not None]),
         examples=tuple(
             (whole[place].path, whole[other].path) for place, other in copies if place < other
         ),
@@ -183,6 +184,31 @@ def nearest_copies(hashes: Sequence[NDArray[np.uint8]]) -> list[int]:
     own = places[:, 0] == np.arange(len(table))
     other, distance = (np.where(own, found[:, 1], found[:, 0]) for found in (places, distances))
     return [int(place) for place in np.where(distance <= NEAR, other, -1)]
+
+
+def count_different(hashes: Sequence[NDArray[np.uint8]]) -> int:
+    """Return how many images there are when each that is nearly the same as a former one is left.
+
+    Frames of a track are each near the one before; they count anew once they are far from the
+    first of them.
+
+    Args:
+        hashes: what `difference_hash` gives, each of 32 bytes.
+    """
+    import faiss
+
+    if not hashes:
+        return 0
+    table = np.stack(hashes)
+    kept = faiss.IndexBinaryFlat(8 * table.shape[1])
+    for start in range(0, len(table), CHUNK):
+        new = table[start : start + CHUNK]
+        if kept.ntotal:
+            new = new[kept.search(new, 1)[0][:, 0] > NEAR]
+        while len(new):
+            kept.add(new[:1])
+            new = new[np.unpackbits(new ^ new[0], axis=1).sum(1) > NEAR]
+    return int(kept.ntotal)
 
 
 def difference_hash(image: Image.Image) -> NDArray[np.uint8]:
@@ -214,18 +240,3 @@ def _look(path: Path) -> _Looked:
     except OSError as error:
         return _Looked(path, reason=" ".join(str(error).split()))
     return _Looked(path, image.size, sharpness(image), difference_hash(image))
-
-
-def _count_groups(count: int, pairs: Sequence[tuple[int, int]]) -> int:
-    """Return how many groups are left when the members of each pair are one."""
-    above = list(range(count))
-
-    def top(place: int) -> int:
-        while above[place] != place:
-            above[place] = above[above[place]]
-            place = above[place]
-        return place
-
-    for one, two in pairs:
-        above[top(one)] = top(two)
-    return sum(above[place] == place for place in range(count))

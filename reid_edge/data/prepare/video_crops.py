@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from reid_edge.core.errors import DataError
-from reid_edge.core.io import check_replaceable, written_aside
+from reid_edge.core.io import check_replaceable, hash_file, written_aside
 from reid_edge.core.progress import Progress
 from reid_edge.data.paths import expand_home
 from reid_edge.data.prepare.video_frames import read_frames
@@ -83,8 +83,18 @@ def prepare_crops(
     video, boxes, target = (expand_home(path) for path in (video, boxes, target))
     if camera < 0 or every < 1:
         raise DataError("camera is 0 or more, every 1 or more")
+    try:
+        boxes_hash = hash_file(boxes)
+    except OSError as error:
+        raise DataError(f"{boxes}: cannot be read ({error.strerror})") from error
     request = Request(
-        DATA_SET, options={"boxes": str(boxes.resolve()), "camera": camera, "every": every}
+        DATA_SET,
+        options={
+            "boxes": str(boxes.resolve()),
+            "boxes_sha256": boxes_hash,
+            "camera": camera,
+            "every": every,
+        },
     )
     if target.exists():
         if not target.is_dir() or any(target.iterdir()):
@@ -130,6 +140,11 @@ def prepare_crops(
                 f"{boxes}: {len(outside)} of {len(found)} boxes are outside the frames, the first: "
                 f"{outside[0]} (left, top, right, bottom); are they of another video, or of "
                 "another size of it?"
+            )
+        if left_out == len(found):
+            raise DataError(
+                f"{boxes}: each of the {len(found)} boxes has less than {LEAST_WIDTH} x "
+                f"{LEAST_HEIGHT} pixels of a frame; are they pixels, not shares of the frame?"
             )
         write_provenance(draft, Provenance(request, Source.of(video), names_source=True))
     tracks = len(np.unique(found.identities)) if (found.identities >= 0).all() else 0

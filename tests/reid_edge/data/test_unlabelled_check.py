@@ -8,9 +8,10 @@ import pytest
 from PIL import Image, ImageFilter
 
 from reid_edge.cli.main import main
+from reid_edge.data import unlabelled_check
 from reid_edge.data.readers.unlabelled import read_tracklets, read_unlabelled
 from reid_edge.data.schema import ReidData
-from reid_edge.data.unlabelled_check import check_unlabelled, nearest_copies
+from reid_edge.data.unlabelled_check import check_unlabelled, count_different, nearest_copies
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +62,19 @@ def test_different_images_are_not_taken_for_copies() -> None:
     # More images with one hash than are asked for.
     assert sorted(set(nearest_copies([hashes[0]] * 4))) == [0, 1]
     assert nearest_copies(hashes[:1]) == [-1]
+
+
+def test_copies_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(0)
+    shots = generator.integers(0, 256, (5, 32), dtype=np.uint8)
+    # Each image differs by up to 12 bits from the shot that it is of, in any order.
+    noise = np.packbits(generator.random((5 * 40, 256)) < 0.03, axis=1)
+    images = list(np.repeat(shots, 40, axis=0) ^ noise)
+    generator.shuffle(images)
+    for chunk in (7, 1024):
+        monkeypatch.setattr(unlabelled_check, "CHUNK", chunk)
+        assert count_different(images) == 5
+    assert count_different([]) == 0
 
 
 def test_the_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -99,26 +99,10 @@ def rerank(
         refuse_non_finite(name, features.float())
     refuse_different_widths(queries, gallery)
 
-    first = _FirstDistances(torch.cat((queries, gallery)).detach().float(), distance)
-    nearest = np.concatenate([_nearest(rows, k1 + 1) for _, rows in first.blocks()])
-    mutual = _reciprocal(nearest)
-    # Half of k1 is rounded to the even number, as in the authors' code.
-    half = [frozenset(row.tolist()) for row in _reciprocal(nearest[:, : round(k1 / 2) + 1])]
-    descriptions = []
-    for start, rows in first.blocks():
-        for i, row in enumerate(rows, start):
-            own = frozenset(mutual[i].tolist())
-            agreeing = (half[j] for j in own if len(half[j] & own) > 2 / 3 * len(half[j]))
-            columns = np.array(sorted(own.union(*agreeing)), dtype=np.int64)
-            weights = np.exp(-row[columns])
-            descriptions.append(Sparse(columns, weights / weights.sum()))
-        if progress is not None:
-            progress(len(descriptions), len(first))
-    if k2 > 1:
-        descriptions = [_mean([descriptions[j] for j in row[:k2]]) for row in nearest]
-
+    first = FirstDistances(torch.cat((queries, gallery)).detach().float(), distance)
+    descriptions = describe(first, k1=k1, k2=k2, progress=progress)
     count = len(queries)
-    inverted = _invert(descriptions[count:], len(first))
+    inverted = invert(descriptions[count:], len(first))
     result = np.empty((count, len(gallery)), dtype=np.float32)
     for start, rows in first.blocks(count):
         for i, row in enumerate(rows, start):
@@ -131,12 +115,19 @@ def rerank(
     return torch.from_numpy(result)
 
 
-class _FirstDistances:
-    """Distances among all images, squared, each row divided by its largest; made when asked."""
+class FirstDistances:
+    """Distances among all images, squared, made when they are asked for.
 
-    def __init__(self, features: Tensor, distance: str) -> None:
+    Args:
+        features: shape (images, dimensions).
+        distance: "cosine" or "euclidean".
+        relative: divide each row by its largest distance.
+    """
+
+    def __init__(self, features: Tensor, distance: str, *, relative: bool = True) -> None:
         self._features = features
         self._distance = _DISTANCES[distance]
+        self._relative = relative
 
     def __len__(self) -> int:
         return len(self._features)
@@ -149,9 +140,43 @@ class _FirstDistances:
             block = self._features[start : min(start + step, total)]
             with float32_arithmetic(block.device):
                 squared = self._distance(block, self._features).square_()
-            largest = squared.max(1, keepdim=True).values
-            squared.div_(largest.clamp_min_(torch.finfo(torch.float32).tiny))
+            if self._relative:
+                largest = squared.max(1, keepdim=True).values
+                squared.div_(largest.clamp_min_(torch.finfo(torch.float32).tiny))
             yield start, squared.cpu().numpy()
+
+
+def describe(
+    first: FirstDistances, *, k1: int, k2: int, progress: Progress | None = None
+) -> list[Sparse]:
+    """Describe each image by its k1-reciprocal neighbours, averaged over its k2 nearest images.
+
+    Args:
+        first: distances among all images.
+        k1: neighbours that must be mutual, from 1.
+        k2: neighbours that a description is averaged over, from 1.
+        progress: called with (images done, images in all).
+
+    Returns:
+        The weights of all images for each image; they sum to one.
+    """
+    nearest = np.concatenate([_nearest(rows, k1 + 1) for _, rows in first.blocks()])
+    mutual = _reciprocal(nearest)
+    # Half of k1 is rounded to the even number, as in the authors' code.
+    half = [frozenset(row.tolist()) for row in _reciprocal(nearest[:, : round(k1 / 2) + 1])]
+    descriptions: list[Sparse] = []
+    for start, rows in first.blocks():
+        for i, row in enumerate(rows, start):
+            own = frozenset(mutual[i].tolist())
+            agreeing = (half[j] for j in own if len(half[j] & own) > 2 / 3 * len(half[j]))
+            columns = np.array(sorted(own.union(*agreeing)), dtype=np.int64)
+            weights = np.exp(-row[columns])
+            descriptions.append(Sparse(columns, weights / weights.sum()))
+        if progress is not None:
+            progress(len(descriptions), len(first))
+    if k2 > 1:
+        descriptions = [_mean([descriptions[j] for j in row[:k2]]) for row in nearest]
+    return descriptions
 
 
 def _nearest(rows: FloatMatrix, count: int) -> IndexRow:
@@ -176,7 +201,7 @@ def _mean(rows: list[Sparse]) -> Sparse:
     return Sparse(columns, (weights / len(rows)).astype(np.float32))
 
 
-def _invert(rows: list[Sparse], columns: int) -> list[Sparse]:
+def invert(rows: list[Sparse], columns: int) -> list[Sparse]:
     """Return for each column the rows that have it, with their weights."""
     all_columns = np.concatenate([row.columns for row in rows])
     all_rows = np.repeat(np.arange(len(rows)), [len(row.columns) for row in rows])

@@ -22,10 +22,12 @@ class EpochLog(Callback):
     Args:
         label: name of the training.
         seed: of random draws during the training.
+        epochs: of the whole training; none: those of the trainer.
     """
 
-    def __init__(self, label: str, seed: int) -> None:
+    def __init__(self, label: str, seed: int, *, epochs: int | None = None) -> None:
         self._label = label
+        self._epochs = epochs
         self._seed = seed
         self._started = 0.0
         self._last_line = 0.0
@@ -53,7 +55,7 @@ class EpochLog(Callback):
         if done == batches or now - self._last_line < SECONDS_BETWEEN_LINES:
             return
         self._last_line = now
-        epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs or 0
+        epoch, epochs = trainer.current_epoch + 1, self._epochs or trainer.max_epochs or 0
         left = (now - self._started) / done * (batches - done + batches * (epochs - epoch))
         logger.info(
             "%s: epoch %d/%d, batch %d/%d, %.0f s left",
@@ -68,7 +70,7 @@ class EpochLog(Callback):
         value = 100 * float(trainer.callback_metrics[METRIC])
         logger.info(
             "%s: epoch %d/%d, mAP %.1f on the validation identities",
-            self._label, trainer.current_epoch + 1, trainer.max_epochs, value,
+            self._label, trainer.current_epoch + 1, self._epochs or trainer.max_epochs, value,
         )  # fmt: skip
 
     def on_train_epoch_end(
@@ -77,7 +79,7 @@ class EpochLog(Callback):
         """Write the line of the epoch."""
         del pl_module
         seconds = time.monotonic() - self._started
-        epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs or 0
+        epoch, epochs = trainer.current_epoch + 1, self._epochs or trainer.max_epochs or 0
         loss = float(trainer.callback_metrics["loss"])
         rates = dict.fromkeys(f"{g['lr']:.2e}" for g in trainer.optimizers[0].param_groups)
         logger.info(

@@ -99,10 +99,27 @@ class DdpSettings(BaseModel):
     )
 
 
-class TrainingSettings(BaseModel):
-    """One training: batches, losses, optimiser, schedule."""
+class RefinedSettings(BaseModel):
+    """Settings whose sections are completed with their own defaults."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refine_defaults(cls, content: Any) -> Any:
+        """Complete a section with the defaults of these settings, not with those of its class."""
+        if not isinstance(content, Mapping):
+            return content
+        refined = dict(content)
+        for name, field in cls.model_fields.items():
+            value = content.get(name)
+            if isinstance(value, Mapping) and isinstance(field.default, BaseModel):
+                refined[name] = {**field.default.model_dump(), **value}
+        return refined
+
+
+class TrainingSettings(RefinedSettings):
+    """One training: batches, losses, optimiser, schedule."""
 
     epochs: int = Field(60, ge=0, description="epochs; 0 leaves the weights as they are")
     identities_per_batch: int = Field(16, ge=2, description="P, identities in a batch")
@@ -165,19 +182,6 @@ class TrainingSettings(BaseModel):
     )
     losses: LossSettings = LossSettings()
     augmentation: AugmentationSettings = AugmentationSettings()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _refine_defaults(cls, content: Any) -> Any:
-        """Complete a section with the defaults of this training, not with those of its class."""
-        if not isinstance(content, Mapping):
-            return content
-        refined = dict(content)
-        for name, field in cls.model_fields.items():
-            value = content.get(name)
-            if isinstance(value, Mapping) and isinstance(field.default, BaseModel):
-                refined[name] = {**field.default.model_dump(), **value}
-        return refined
 
     @model_serializer(mode="wrap")
     def _without_later_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:

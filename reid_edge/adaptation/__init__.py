@@ -1,0 +1,1 @@
+"""Adaptation of a model to the images of a site that nobody has labelled."""

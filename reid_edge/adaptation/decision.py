@@ -1,0 +1,126 @@
+"""Adapt a model where the images allow it, and decide whether the adapted one is kept."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor, nn
+
+from reid_edge.adaptation.adapt import AdaptConfig, ClusteredEpoch, adapt, read_clusters
+from reid_edge.adaptation.judgement import Figure, judge
+from reid_edge.adaptation.site import Site
+from reid_edge.adaptation.site_views import embed_changed, measure_separation
+from reid_edge.core.errors import DivergenceError, ModelError, TrainingError, one_line
+from reid_edge.core.seeding import derive_seed
+from reid_edge.data.schema import Sample
+from reid_edge.inference.features import embed_images
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """An adaptation and what it was judged by.
+
+    Attributes:
+        model: the adapted model; None if it was not adapted.
+        better: whether it is better on images set apart.
+        reason: why, or why not, in one line.
+        figures: what was compared.
+        epochs: the clusters of every epoch.
+    """
+
+    model: nn.Module | None
+    better: bool
+    reason: str
+    figures: tuple[Figure, ...] = ()
+    epochs: tuple[ClusteredEpoch, ...] = ()
+
+
+def adapt_and_judge(
+    given: nn.Module,
+    config: AdaptConfig,
+    apart: Sequence[Sample],
+    site: Site,
+    *,
+    judged: bool = True,
+) -> Outcome:
+    """Adapt a copy of a model and judge it on images set apart.
+
+    It is not adapted where the images do not show several persons, where they are all of one
+    camera, or where there are too few clusters.
+
+    Args:
+        given: the model; it stays as it is.
+        config: what it learns from, how, and where the state is kept.
+        apart: images that it does not learn from.
+        site: cameras and tracks of ``apart``.
+        judged: false: the images are not looked over, and the adapted model counts as better.
+
+    Raises:
+        DataError: the images are all alike, or one cannot be read.
+        ModelError: the model's embeddings of the images are all alike.
+    """
+    reason = _why_not(given, config) if judged else ""
+    if reason:
+        return Outcome(None, False, reason)
+    adapted = copy.deepcopy(given)
+    try:
+        epochs = tuple(adapt(adapted, config))
+    except (TrainingError, DivergenceError) as error:
+        return Outcome(None, False, one_line(error), epochs=tuple(read_clusters(config.folder)))
+    if not judged:
+        return Outcome(adapted, True, "it was not judged (adapt.judge is false)", epochs=epochs)
+    embeddings = []
+    for model in (given, adapted):
+        try:
+            embeddings.append(_embed_both(model, config, apart))
+        except ModelError as error:
+            if model is given:
+                raise
+            reason = f"the adapted model cannot be used: {one_line(error)}"
+            return Outcome(adapted, False, reason, epochs=epochs)
+    found = judge(*embeddings, site)
+    return Outcome(adapted, found.better, found.reason, found.figures, epochs)
+
+
+def _why_not(given: nn.Module, config: AdaptConfig) -> str:
+    """Return why a model is not to be adapted to the images; empty if it may be."""
+    separation = measure_separation(
+        given,
+        config.images,
+        height=config.height,
+        width=config.width,
+        seed=derive_seed(config.seed, "changes"),
+        device=config.accelerator,
+    )
+    given.cpu()
+    if separation.problem:
+        return separation.problem
+    cameras = config.site.cameras
+    if cameras is not None and config.site.tracks is None and len(np.unique(cameras)) == 1:
+        return (
+            "all images are of one camera and without tracks: nothing says which of them show one "
+            "person at another place"
+        )
+    return ""
+
+
+def _embed_both(
+    model: nn.Module, config: AdaptConfig, images: Sequence[Sample]
+) -> tuple[Tensor, Tensor]:
+    """Return the embeddings (N, D) of images and of changed copies."""
+    size = {"height": config.height, "width": config.width}
+    plain = embed_images(
+        model,
+        images,
+        **size,
+        batch_size=config.embedding_batch,
+        workers=config.workers,
+        device=config.accelerator,
+    )
+    seed = derive_seed(config.seed, "apart")
+    changed = embed_changed(model, images, **size, seed=seed, device=config.accelerator)
+    model.cpu()
+    return plain, changed

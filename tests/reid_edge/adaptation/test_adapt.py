@@ -1,0 +1,106 @@
+"""An adaptation of a small network: it learns, and resumes with the same bits."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from reid_edge.adaptation import adapt as adapting
+from reid_edge.adaptation.adapt import AdaptConfig, adapt
+from reid_edge.adaptation.adaptation_settings import AdaptationSettings
+from reid_edge.adaptation.clustering import find_clusters
+from reid_edge.adaptation.site import Site
+from reid_edge.core.errors import DivergenceError, TrainingError
+from reid_edge.data.schema import ReidData
+from tests.networks import SmallNet
+
+SETTINGS = AdaptationSettings(
+    epochs=3, steps=2, clusters_per_batch=2, images_per_cluster=2, min_samples=2, k1=6, k2=2
+)
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return SmallNet(0.5)
+
+
+@pytest.fixture(scope="module")
+def config(tiny_data: ReidData, tmp_path_factory: pytest.TempPathFactory) -> AdaptConfig:
+    return AdaptConfig(
+        images=tiny_data.train,
+        site=Site(cameras=np.array([image.camera for image in tiny_data.train])),
+        settings=SETTINGS,
+        height=32,
+        width=16,
+        seed=4,
+        folder=tmp_path_factory.mktemp("whole"),
+        label="adapt",
+        log=("csv",),
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(config: AdaptConfig) -> nn.Module:
+    model = network()
+    found = adapt(model, config)
+    assert [one.epoch for one in found] == [1, 2, 3]
+    assert all(one.clusters >= 2 for one in found)
+    return model
+
+
+def same_bits(one: nn.Module, other: nn.Module) -> bool:
+    first, second = one.state_dict(), other.state_dict()
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_it_learns_and_writes_a_row_an_epoch(whole: nn.Module, config: AdaptConfig) -> None:
+    assert not same_bits(whole, network())
+    assert len((config.folder / "metrics.csv").read_text().splitlines()) == 4
+
+
+@pytest.mark.parametrize("place", ["between two epochs", "in an epoch"])
+def test_a_killed_adaptation_ends_with_the_same_bits(
+    place: str,
+    whole: nn.Module,
+    config: AdaptConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = []
+
+    def stop(*arguments: object) -> None:
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise RuntimeError("killed")
+
+    killed = replace(config, folder=tmp_path)
+    with monkeypatch.context() as patch:
+        if place == "in an epoch":
+            killed = replace(killed, after_epoch=stop)
+        else:
+            patch.setattr(adapting, "find_clusters", lambda *a: stop(*a) or find_clusters(*a))
+        with pytest.raises(RuntimeError, match="killed"):
+            adapt(network(), killed)
+    resumed = network()
+    found = adapt(resumed, replace(config, folder=tmp_path))
+    assert same_bits(resumed, whole)
+    assert [one.epoch for one in found] == [1, 2, 3]
+    # A finished one is read, not made again.
+    again = network()
+    assert adapt(again, replace(config, folder=tmp_path)) == found
+    assert same_bits(again, whole)
+
+
+def test_too_few_clusters_are_refused(config: AdaptConfig, tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(update={"clusters_per_batch": 40})
+    with pytest.raises(TrainingError, match=r"clusters among 48 images .* a batch takes 40: give"):
+        adapt(network(), replace(config, settings=settings, folder=tmp_path))
+
+
+def test_a_loss_that_is_not_finite_ends_it(config: AdaptConfig, tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(update={"learning_rate": 1e30, "optimizer": "sgd"})
+    with pytest.raises(DivergenceError, match="is not finite"):
+        adapt(network(), replace(config, settings=settings, folder=tmp_path))

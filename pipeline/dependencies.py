@@ -121,8 +121,20 @@ def _teacher_file(config: Config) -> dict[str, str]:
 
 
 def teacher_stage(config: Config, made: Mapping[str, object]) -> str | None:
-    """Return the stage that made the full-width model, if one did."""
-    return next((s.name for s in config.declared if s.model == "makes" and s.name in made), None)
+    """Return the stage that made the full-width model, if one did.
+
+    A later stage whose model ``teaches`` takes its place, unless the run asks for the stage that
+    made the model and not for that one: later stages do not start from it either then.
+    """
+    maker = next((s.name for s in config.declared if s.model == "makes" and s.name in made), None)
+    teachers = [
+        stage.name
+        for stage in config.declared
+        if stage.teaches
+        and stage.name in made
+        and (stage.name in config.stages or maker not in config.stages)
+    ]
+    return teachers[-1] if teachers else maker
 
 
 def fingerprint(settings: Mapping[str, JsonValue], inputs: Mapping[str, str]) -> str:

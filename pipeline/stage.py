@@ -167,6 +167,7 @@ class Stage(Generic[S]):
         hint: how to take a model as it is, for a stage that "makes" one.
         teacher: its result depends on the full-width model, or by its section whether it does.
             Where images have no identities, that of every stage does that does not make it.
+        teaches: its model takes the place of the full-width model as the teacher of later stages.
         own_labels: it learns from labels that it makes itself, so that it needs no identities.
         input_size: (height, width) of its model, where that is not the parent's.
         architecture: of the model that it leaves, None if the widths are no architecture's; by
@@ -202,6 +203,7 @@ class Stage(Generic[S]):
     extra: str = ""
     hint: str = ""
     teacher: bool | Callable[[S], bool] = False
+    teaches: bool = False
     own_labels: bool = False
     input_size: Callable[[S], tuple[int, int]] | None = None
     architecture: Callable[[Config], str | None] = lambda config: config.model.architecture

@@ -38,7 +38,7 @@ class Config(Settings):
         1,
         ge=1,
         description="number of GPUs, or of processes on the CPU, of a machine that train at once "
-        "(DDP); each takes its own batches of P x K images; quantize.qat uses one",
+        "(DDP); each takes its own batches of P x K images; adapt and quantize.qat use one",
     )
     num_nodes: int = Field(
         1,

@@ -16,6 +16,7 @@ STAGES: Registry[AnyStage] = Registry(
     "reid_edge.stages",
     {
         "train": "pipeline.stages.train:TRAIN",
+        "adapt": "pipeline.stages.adapt:ADAPT",
         "transfer": "pipeline.stages.transfer:TRANSFER",
         "prune": "pipeline.stages.prune:PRUNE",
         "finetune": "pipeline.stages.finetune:FINETUNE",

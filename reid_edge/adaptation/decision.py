@@ -72,16 +72,13 @@ def adapt_and_judge(
         return Outcome(None, False, one_line(error), epochs=tuple(read_clusters(config.folder)))
     if not judged:
         return Outcome(adapted, True, "it was not judged (adapt.judge is false)", epochs=epochs)
-    embeddings = []
-    for model in (given, adapted):
-        try:
-            embeddings.append(_embed_both(model, config, apart))
-        except ModelError as error:
-            if model is given:
-                raise
-            reason = f"the adapted model cannot be used: {one_line(error)}"
-            return Outcome(adapted, False, reason, epochs=epochs)
-    found = judge(*embeddings, site)
+    before = _embed_both(given, config, apart)
+    try:
+        after = _embed_both(adapted, config, apart)
+    except ModelError as error:
+        reason = f"the adapted model cannot be used: {one_line(error)}"
+        return Outcome(adapted, False, reason, epochs=epochs)
+    found = judge(before, after, site)
     return Outcome(adapted, found.better, found.reason, found.figures, epochs)
 
 

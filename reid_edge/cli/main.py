@@ -29,6 +29,10 @@ COMMANDS: dict[str, ModuleType] = {
 # They parse their own arguments.
 OTHER_COMMANDS = {
     "run": ("pipeline.command", "run the stages that make a model small: train, prune, quantize"),
+    "compress": (
+        "pipeline.compress_command",
+        "make a model small for a place, from its images without labels, in a given time",
+    ),
     "export": (
         "pipeline.export_command",
         "write files of any model for other programs, each checked on images without labels",

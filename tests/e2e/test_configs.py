@@ -64,6 +64,10 @@ def overrides(short_networks: None, tiny_market: Path, tmp_path: Path) -> dict[s
         "without_labels": [
             f"data.root={tiny_market}", f"train.pretrained={tmp_path}/weights.pth",
         ],
+        "compress": [
+            f"data.root={tiny_market}", f"train.pretrained={tmp_path}/weights.pth",
+            "adapt.epochs=1",
+        ],
         "config_transfer_learning": [
             f"data.root={tiny_market}",
             f"transfer_learning.source_checkpoint={tmp_path}/weights.pth",

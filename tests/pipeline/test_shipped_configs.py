@@ -36,7 +36,7 @@ def test_what_is_not_there_is_refused(
         find_config(Path(given))
     assert str(raised.value).startswith(
         f"{given}: cannot read this configuration; give --config an existing YAML file, or one of "
-        "config_transfer_learning, cuhk03, face, "
+        "compress, config_transfer_learning, cuhk03, face, "
     )
 
 

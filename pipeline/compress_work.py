@@ -1,0 +1,357 @@
+"""The work of ``reid-edge compress``: arguments to settings, the time, the run, the verdict."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from torch import nn
+
+from pipeline.compress_verdict import compress_lines
+from pipeline.config import Config
+from pipeline.run_dir import RunDir
+from pipeline.settings_io import load_config
+from pipeline.shipped_configs import find_config
+from pipeline.stage_results import Result
+from pipeline.time_budget import Passes, Speeds, Work, choose_passes
+from reid_edge.adaptation.site_views import measure_separation
+from reid_edge.cli.model_options import parse_input_size
+from reid_edge.core.backends import load_model_file, recognise
+from reid_edge.core.devices import choose_device
+from reid_edge.core.errors import CheckpointError, ModelError, PipelineError
+from reid_edge.core.io import hash_file, write_bytes
+from reid_edge.core.model_file import LoadOptions
+from reid_edge.core.tables import output_console
+from reid_edge.data.held_out import hold_out
+from reid_edge.data.paths import existing_folder
+from reid_edge.data.sources import find_reader, read_source
+from reid_edge.models.architecture import CLASSIFIER
+from reid_edge.models.registry import ARCHITECTURES
+
+COMPRESSION_FILE = "compression.json"
+SUMMARY_FILE = "summary.txt"
+CONFIG = Path("configs/compress.yaml")
+TRACKLETS, UNLABELLED = "tracklets", "unlabelled"
+FIRST_STAGES = ("train", "adapt")
+# Images by which it is seen whether they show several persons.
+LOOKED_AT = 128
+
+logger = logging.getLogger("pipeline.compress")
+
+
+class Request(Result):
+    """What a compression was asked for.
+
+    Attributes:
+        model: SHA-256 of the model's file.
+        images: folder of the images.
+        target: architecture of the small model.
+        hours: time for all of it.
+        formats: of the files.
+        layout: of the folder.
+        input_size: (height, width).
+        seed: of all random draws.
+        adapt: whether the model may be adapted.
+    """
+
+    model: str
+    images: str
+    target: str
+    hours: float
+    formats: tuple[str, ...]
+    layout: str
+    input_size: tuple[int, int]
+    seed: int
+    adapt: bool
+
+
+class Compression(Result):
+    """The course of a compression (``compression.json``).
+
+    Attributes:
+        request: what was asked for.
+        architecture: of the model.
+        embedding_dim: of the model.
+        speeds: measured on this machine.
+        problem: why the images are not of several persons, in a clause; empty if they may be.
+        chosen: epochs that were chosen before the run.
+        after_adapting: epochs that were chosen for the rest, once the adaptation's time was known.
+        seconds: that were spent, in all calls of the command.
+        done: whether the run is finished.
+    """
+
+    request: Request
+    architecture: str
+    embedding_dim: int
+    speeds: Speeds
+    problem: str
+    chosen: Passes
+    after_adapting: Passes | None = None
+    seconds: float = 0.0
+    done: bool = False
+
+    @property
+    def passes(self) -> Passes:
+        """Return the epochs that count now."""
+        return self.after_adapting or self.chosen
+
+
+def compress(options: argparse.Namespace) -> None:
+    """Run the stages within the time and print the first lines of the report.
+
+    Raises:
+        ReidError: the model, the images or the folder cannot be used, or the time is too short.
+    """
+    from pipeline.engine import run_stages
+    from pipeline.report.live_page import live_page
+    from pipeline.report.show import finish_run, write_results
+
+    started = time.monotonic()
+    target = options.target
+    run = RunDir(options.output or Path(f"{options.model.stem}-{target}"))
+    run.check()
+    compression = _resume_or_begin(options, run)
+    # A process that was killed has not written what it spent.
+    finished = sum(record.seconds for record in run.records().values())
+    former = max(compression.seconds, finished)
+
+    def save(**changed: Any) -> Compression:
+        spent = former if compression.done else former + time.monotonic() - started
+        saved = compression.model_copy(update={"seconds": spent, **changed})
+        write_bytes(run.path / COMPRESSION_FILE, saved.to_json())
+        return saved
+
+    run.create()
+    with run.locked():
+        compression = save()
+        try:
+            if compression.chosen.adapt and compression.after_adapting is None:
+                config = make_config(compression, options)
+                first = config.model_copy(update={"stages": FIRST_STAGES})
+                with live_page(config, run) as progress:
+                    run_stages(first, run, progress=progress)
+                compression = save(
+                    after_adapting=_choose_again(compression, config, former, started)
+                )
+            config = make_config(compression, options)
+            with live_page(config, run) as progress:
+                run_stages(config, run, progress=progress)
+            report = write_results(config, run)
+        finally:
+            compression = save()
+        compression = save(done=True)
+        lines = compress_lines(
+            report, compression.request.hours, compression.seconds, compression.problem
+        )
+        text = "\n".join(lines)
+        write_bytes(run.path / SUMMARY_FILE, f"{text}\n".encode())
+        output_console().print(f"{text}\n", markup=False, highlight=False, soft_wrap=True)
+        finish_run(config, run)
+
+
+def _resume_or_begin(options: argparse.Namespace, run: RunDir) -> Compression:
+    """Read how far a compression is, or measure the time of a step and choose epochs.
+
+    Raises:
+        PipelineError: the folder has a compression of other arguments, or the time is too short.
+    """
+    size = parse_input_size(options.input_size)
+    assert size is not None, "it has a default"
+    folder = existing_folder(options.images)
+    layout = options.layout or _recognise(folder)
+    request = Request(
+        model=hash_file(_model_file(options.model)),
+        images=str(folder.absolute()),
+        target=options.target,
+        hours=options.hours,
+        formats=tuple(name.strip() for name in options.formats.split(",") if name.strip()),
+        layout=layout,
+        input_size=size,
+        seed=options.seed,
+        adapt=options.adapt,
+    )
+    path = run.path / COMPRESSION_FILE
+    if path.is_file():
+        former = _read(path)
+        differing = [
+            name for name in Request.model_fields
+            if getattr(former.request, name) != getattr(request, name)
+        ]  # fmt: skip
+        if differing:
+            raise PipelineError(
+                f"{run.path}: was begun with another {differing[0]}; give the same command again, "
+                "or another --output"
+            )
+        logger.info("compress: goes on with what was chosen: %s", _words(former.passes))
+        return former
+    from pipeline.measured_speed import measure_speeds
+    from pipeline.settings.data import DataSettings
+
+    model, architecture = load_model(options)
+    check_target(architecture, options.target)
+    data = hold_out(read_source(layout, folder), DataSettings().test_share, seed=0)
+    separation = measure_separation(
+        model,
+        data.train,
+        height=size[0],
+        width=size[1],
+        seed=options.seed,
+        device=choose_device("auto"),
+        most=LOOKED_AT,
+    )
+    if separation.problem:
+        logger.warning("compress: %s", separation.problem)
+    logger.info("compress: measuring the time of a step on this machine")
+    speeds = measure_speeds(
+        model,
+        options.target,
+        [image.path for image in data.train],
+        input_size=size,
+        device="auto",
+    )
+    work = Work(images=len(data.train), apart=len(data.query), adapts=options.adapt)
+    chosen = choose_passes(speeds, work, 3600 * options.hours)
+    logger.info(
+        "compress: a step of 64 images takes %.2f s with the full-width model and %.2f s with the "
+        "compact one (%s); chosen for %g h: %s",
+        64 * speeds.adapt, 64 * speeds.finetune, speeds.precision, options.hours, _words(chosen),
+    )  # fmt: skip
+    classifier = model.get_submodule(CLASSIFIER)
+    assert isinstance(classifier, nn.Linear), "every architecture has one"
+    return Compression(
+        request=request,
+        architecture=architecture,
+        embedding_dim=classifier.in_features,
+        speeds=speeds,
+        problem=separation.problem,
+        chosen=chosen,
+    )
+
+
+def make_config(compression: Compression, options: argparse.Namespace) -> Config:
+    """Return the settings of the run: configs/compress.yaml with what was given and chosen.
+
+    Raises:
+        PipelineError: a format or the target is not known.
+    """
+    request, passes = compression.request, compression.passes
+    height, width = request.input_size
+    stages = ["train", "adapt", "prune", "finetune", "quantize", "export", "benchmark"]
+    if not passes.adapt:
+        stages.remove("adapt")
+    values: dict[str, Any] = {
+        "name": f"{options.model.stem}-{request.target}",
+        "seed": request.seed,
+        "data.root": Path(request.images),
+        "data.format": request.layout,
+        "data.height": height,
+        "data.width": width,
+        "model.architecture": compression.architecture,
+        "model.embedding_dim": compression.embedding_dim,
+        "train.pretrained": _model_file(options.model).absolute(),
+        "prune.target": request.target,
+        "prune.tuning.epochs": passes.tuning,
+        "finetune.epochs": passes.finetune,
+        "export.files": list(request.formats),
+    }
+    if passes.adapt:
+        values["adapt.epochs"] = passes.adapt
+    for training in ("adapt", "prune.tuning", "finetune"):
+        values[f"{training}.precision"] = compression.speeds.precision
+    return load_config(find_config(CONFIG), stages=",".join(stages), values=values)
+
+
+def _choose_again(
+    compression: Compression, config: Config, former: float, started: float
+) -> Passes:
+    """Choose the passes of the compact model again, once the adaptation's time is known."""
+    left = 3600 * compression.request.hours - former - (time.monotonic() - started)
+    data = hold_out(
+        read_source(config.data.format, Path(compression.request.images)),
+        config.data.test_share,
+        seed=0,
+    )
+    work = Work(images=len(data.train), apart=len(data.query), adapts=False)
+    before = compression.chosen
+    try:
+        again = choose_passes(compression.speeds, work, left)
+    except PipelineError:
+        # What has been done is not thrown away: the shortest way to the end, and it is said.
+        again = Passes(adapt=0, tuning=1, finetune=1, seconds=0.0)
+        logger.warning(
+            "compress: the adaptation took longer than planned, and the rest does not fit into "
+            "%g h; it takes two passes all the same",
+            compression.request.hours,
+        )
+    passes = again.model_copy(update={"adapt": before.adapt})
+    if (passes.tuning, passes.finetune) != (before.tuning, before.finetune):
+        logger.info("compress: %.0f min are left; chosen anew: %s", left / 60, _words(passes))
+    return passes
+
+
+def load_model(options: argparse.Namespace) -> tuple[nn.Module, str]:
+    """Load the model that is to be compressed, and its architecture's name.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or not safe, or does not say what it is.
+        ModelError: it is no checkpoint, from which alone channels can be removed.
+    """
+    backend = recognise(options.model)
+    if backend.name != "checkpoint":
+        raise ModelError(
+            f"{options.model}: is {backend.description}, and channels are removed from a "
+            "checkpoint; give the one that it was made of"
+        )
+    loaded = load_model_file(options.model, LoadOptions(architecture=options.architecture))
+    assert loaded.module is not None, "a checkpoint has a module"
+    return loaded.module, loaded.metadata.architecture
+
+
+def check_target(architecture: str, target: str) -> None:
+    """Check that a model can be cut to the target.
+
+    Raises:
+        ModelError: the target is not known, or of another family.
+    """
+    source, wanted = ARCHITECTURES.load(architecture), ARCHITECTURES.load(target)
+    if source.family != wanted.family:
+        same = ", ".join(
+            name for name, one in ARCHITECTURES.items()
+            if one.family == source.family and name != architecture
+        )  # fmt: skip
+        raise ModelError(
+            f"--target {target}: is of the family {wanted.family}, and the model, {architecture}, "
+            f"of {source.family}; choose one of {same or 'another model'}"
+        )
+
+
+def _model_file(path: Path) -> Path:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file; give the path of a checkpoint")
+    return path
+
+
+def _recognise(folder: Path) -> str:
+    """Return "tracklets" where the folder looks so, else "unlabelled"."""
+    return TRACKLETS if find_reader(TRACKLETS).looks_like(folder) else UNLABELLED
+
+
+def _read(path: Path) -> Compression:
+    try:
+        return Compression.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise PipelineError(
+            f"{path}: damaged; choose another --output, or remove the folder and begin again"
+        ) from error
+
+
+def _words(passes: Passes) -> str:
+    adapt = f"{passes.adapt} epochs of adaptation" if passes.adapt else "no adaptation"
+    return (
+        f"{adapt}, {passes.tuning} after the cut and {passes.finetune} of fine-tuning, about "
+        f"{passes.seconds / 60:.0f} min"
+    )

@@ -6,7 +6,8 @@
 
 The training images of a labelled data set are a site whose labels nothing sees; the last figure,
 mAP on query and gallery, uses them. A decision is right if the adapted model is kept and not worse,
-or the old one stays and less than one point was lost by that. A stopped benchmark is resumed.
+or the old one stays and less than one point was lost by that. The column "copy" is the distance of
+an image to a changed copy, as a share of that to other images. A stopped benchmark is resumed.
 """
 
 from __future__ import annotations
@@ -285,6 +286,7 @@ def run_case(
         {
             "settings": settings, "says": case.says, "good": case.good, "kept": outcome.better,
             "reason": outcome.reason, "before": before, "after": after,
+            "separation": outcome.separation,
             "figures": [vars(figure) for figure in outcome.figures],
             "clusters": [[one.clusters, one.outliers] for one in outcome.epochs],
         },
@@ -328,13 +330,13 @@ def table(output: Path) -> Table:
     found.sort(key=lambda one: (not one["good"], one["says"]))
     right = [is_right(one["kept"], one["before"], one["after"]) for one in found]
     shown = Table(title=f"Go / no-go: {sum(right)} of {len(right)} right", title_justify="left")
-    for heading in ("case", "decision", "mAP before", "after", "right", "reason"):
+    for heading in ("case", "decision", "mAP before", "after", "right", "copy", "reason"):
         shown.add_column(heading)
     for one, fits in zip(found, right, strict=True):
         shown.add_row(
             one["says"], "go" if one["kept"] else "no-go", f"{one['before']:.1%}",
             "-" if one["after"] is None else f"{one['after']:.1%}", "yes" if fits else "no",
-            one["reason"],
+            "-" if one["separation"] is None else f"{one['separation']:.0%}", one["reason"],
         )  # fmt: skip
     return shown
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import asdict, replace
+from pathlib import Path
 
 from pipeline.adapt_results import Adaptation, AdaptationEpoch, AdaptationFigure, AdaptResult
 from pipeline.context import StageContext
@@ -60,7 +62,7 @@ def adapt_stage(context: StageContext[AdaptStage]) -> AdaptResult:
         seed=context.seed("draws"),
         folder=context.folder,
         label=context.stage,
-        log=context.config.log,
+        log=context.config.metric_files,
         accelerator=context.device,
         workers=context.config.data.workers,
         embedding_batch=context.config.data.evaluation_batch,
@@ -97,6 +99,8 @@ def images_of(context: StageContext[AdaptStage]) -> tuple[list[Sample], list[Sam
     if data.labels == "persons":
         bare = replace(
             data,
+            # Merged sets are in several folders.
+            root=Path(os.path.commonpath([image.path.parent for image in data.train])),
             train=tuple(replace(image, person=0) for image in data.train),
             query=(),
             gallery=(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor, nn
@@ -29,6 +29,8 @@ class Outcome:
         reason: why, or why not, in one line.
         figures: what was compared.
         epochs: the clusters of every epoch.
+        separation: distance of an image to a changed copy, as a share of that to other images;
+            None if it was not measured.
     """
 
     model: nn.Module | None
@@ -36,6 +38,7 @@ class Outcome:
     reason: str
     figures: tuple[Figure, ...] = ()
     epochs: tuple[ClusteredEpoch, ...] = ()
+    separation: float | None = None
 
 
 def adapt_and_judge(
@@ -62,28 +65,8 @@ def adapt_and_judge(
         DataError: the images are all alike, or one cannot be read.
         ModelError: the model's embeddings of the images are all alike.
     """
-    reason = _why_not(given, config) if judged else ""
-    if reason:
-        return Outcome(None, False, reason)
-    adapted = copy.deepcopy(given)
-    try:
-        epochs = tuple(adapt(adapted, config))
-    except (TrainingError, DivergenceError) as error:
-        return Outcome(None, False, one_line(error), epochs=tuple(read_clusters(config.folder)))
     if not judged:
-        return Outcome(adapted, True, "it was not judged (adapt.judge is false)", epochs=epochs)
-    before = _embed_both(given, config, apart)
-    try:
-        after = _embed_both(adapted, config, apart)
-    except ModelError as error:
-        reason = f"the adapted model cannot be used: {one_line(error)}"
-        return Outcome(adapted, False, reason, epochs=epochs)
-    found = judge(before, after, site)
-    return Outcome(adapted, found.better, found.reason, found.figures, epochs)
-
-
-def _why_not(given: nn.Module, config: AdaptConfig) -> str:
-    """Return why a model is not to be adapted to the images; empty if it may be."""
+        return _adapt(given, config)
     separation = measure_separation(
         given,
         config.images,
@@ -93,31 +76,61 @@ def _why_not(given: nn.Module, config: AdaptConfig) -> str:
         device=config.accelerator,
     )
     given.cpu()
-    if separation.problem:
-        return separation.problem
-    cameras = config.site.cameras
-    if cameras is not None and config.site.tracks is None and len(np.unique(cameras)) == 1:
-        return (
-            "all images are of one camera and without tracks: nothing says which of them show one "
-            "person at another place"
-        )
-    return ""
+    reason = separation.problem or _one_camera(config.site)
+    outcome = Outcome(None, False, reason) if reason else _adapt(given, config)
+    outcome = replace(outcome, separation=separation.ratio)
+    if outcome.model is None:
+        return outcome
+    before = _embed_both(given, config, apart)
+    try:
+        after = _embed_both(outcome.model, config, apart)
+    except ModelError as error:
+        reason = f"the adapted model cannot be used: {one_line(error)}"
+        return replace(outcome, better=False, reason=reason)
+    found = judge(before, after, site)
+    return replace(outcome, better=found.better, reason=found.reason, figures=found.figures)
+
+
+def _adapt(given: nn.Module, config: AdaptConfig) -> Outcome:
+    """Adapt a copy of a model; it is not judged yet."""
+    adapted = copy.deepcopy(given)
+    try:
+        epochs = tuple(adapt(adapted, config))
+    except (TrainingError, DivergenceError) as error:
+        return Outcome(None, False, one_line(error), epochs=tuple(read_clusters(config.folder)))
+    return Outcome(adapted, True, "it was not judged (adapt.judge is false)", epochs=epochs)
+
+
+def _one_camera(site: Site) -> str:
+    """Return why images of one camera are not adapted to; empty if they are of several."""
+    if site.cameras is None or site.tracks is not None or len(np.unique(site.cameras)) > 1:
+        return ""
+    return (
+        "all images are of one camera and without tracks: nothing says which of them show one "
+        "person at another place"
+    )
 
 
 def _embed_both(
     model: nn.Module, config: AdaptConfig, images: Sequence[Sample]
 ) -> tuple[Tensor, Tensor]:
     """Return the embeddings (N, D) of images and of changed copies."""
-    size = {"height": config.height, "width": config.width}
     plain = embed_images(
         model,
         images,
-        **size,
+        height=config.height,
+        width=config.width,
         batch_size=config.embedding_batch,
         workers=config.workers,
         device=config.accelerator,
     )
-    seed = derive_seed(config.seed, "apart")
-    changed = embed_changed(model, images, **size, seed=seed, device=config.accelerator)
+    changed = embed_changed(
+        model,
+        images,
+        height=config.height,
+        width=config.width,
+        seed=derive_seed(config.seed, "apart"),
+        device=config.accelerator,
+    )
     model.cpu()
     return plain, changed

@@ -37,10 +37,25 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four more identities, in another folder."""
+    folder = tmp_path_factory.mktemp("other") / "images"
+    settings = SyntheticSettings(
+        seed=1, train_identities=4, test_identities=2, cameras=2, images_per_camera=2,
+        distractors=0, junk=0, height=32, width=16,
+    )  # fmt: skip
+    write_synthetic_market1501(folder, settings)
+    return folder
+
+
 def run(images: Path, folder: Path, **settings: object) -> Report:
     import reid_edge
 
-    given = {f"adapt.{key}": value for key, value in settings.items()}
+    given = {
+        key.replace("__", ".") if "__" in key else f"adapt.{key}": value
+        for key, value in settings.items()
+    }
     return reid_edge.run_pipeline(
         "quickstart",
         stages="train,adapt",
@@ -67,12 +82,12 @@ def test_a_learning_rate_that_spoils_it_leaves_the_old_model(site: Path, tmp_pat
     assert result.adaptation.reason in (tmp_path / "run" / "report.html").read_text()
 
 
-def test_the_adapted_model_is_kept_without_a_judge(site: Path, tmp_path: Path) -> None:
-    report = run(site, tmp_path / "run", judge=False)
+def test_the_adapted_model_is_kept_without_a_judge(site: Path, other: Path, tmp_path: Path) -> None:
+    report = run(site, tmp_path / "run", judge=False, data__also_train_on=[{"root": str(other)}])
     result = report.results["adapt"]
     assert isinstance(result, AdaptResult)
     assert result.adaptation.kept == "adapted"
-    assert result.adaptation.images + result.adaptation.apart == 72
+    assert result.adaptation.images + result.adaptation.apart == 72 + 16
     assert [epoch.epoch for epoch in result.adaptation.epochs] == [1]
     before, after = (weights(tmp_path / "run", stage) for stage in ("train", "adapt"))
     assert not torch.equal(before["conv1.weight"], after["conv1.weight"])

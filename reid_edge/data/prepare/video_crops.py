@@ -144,7 +144,7 @@ def prepare_crops(
         if left_out == len(found):
             raise DataError(
                 f"{boxes}: each of the {len(found)} boxes has less than {LEAST_WIDTH} x "
-                f"{LEAST_HEIGHT} pixels of a frame; are they pixels, not shares of the frame?"
+                f"{LEAST_HEIGHT} pixels of a frame; take a larger video"
             )
         write_provenance(draft, Provenance(request, Source.of(video), names_source=True))
     tracks = len(np.unique(found.identities)) if (found.identities >= 0).all() else 0

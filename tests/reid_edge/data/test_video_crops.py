@@ -60,8 +60,8 @@ def test_crops_of_tracks(frames: Path, tmp_path: Path) -> None:
         prepare_crops(frames, tmp_path / "boxes.txt", target, camera=4)
 
 
-def test_shares_of_a_frame_are_no_boxes(frames: Path, tmp_path: Path) -> None:
-    given = boxes(tmp_path, *(f"{frame},1,0.1,0.1,0.3,0.8,1" for frame in (1, 2)))
+def test_boxes_that_are_all_too_small(frames: Path, tmp_path: Path) -> None:
+    given = boxes(tmp_path, *(f"{frame},1,1,1,4,8,1" for frame in (1, 2)))
     with pytest.raises(DataError, match=r"each of the 2 boxes has less than 8 x 16 pixels of a fr"):
         prepare_crops(frames, given, tmp_path / "out")
     assert not (tmp_path / "out").exists()

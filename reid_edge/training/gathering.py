@@ -27,6 +27,27 @@ class _GatherRows(torch.autograd.Function):
         return own * int(ctx.size)
 
 
+class _SumOverRanks(torch.autograd.Function):
+    @staticmethod
+    def forward(_ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_ctx: Any, *gradients: Tensor) -> Tensor:
+        # The values of this rank are in the losses of all.
+        total = gradients[0].clone()
+        dist.all_reduce(total)
+        return total
+
+
+def sum_over_ranks(values: Tensor) -> Tensor:
+    """Return the sum of values over all ranks; its gradient is that of the sum of all losses."""
+    total: Tensor = _SumOverRanks.apply(values)
+    return total
+
+
 @dataclass(frozen=True)
 class Together:
     """The ranks whose batches count as one.

@@ -152,6 +152,8 @@ class Watch(threading.Thread):
         """Look each second until the end, or until a rank is lost."""
         self._store.set_timeout(timedelta(seconds=STORE_SECONDS))
         while not self._end.wait(TICK_SECONDS):
+            answered = threading.Event()
+            threading.Thread(target=self._expect, args=(answered,), daemon=True).start()
             try:
                 failed = self._store.check([ERROR])
                 lost = None if failed else self.look()
@@ -159,12 +161,20 @@ class Watch(threading.Thread):
                 if not self._end.is_set():
                     self._on_loss(None)
                 return
+            finally:
+                answered.set()
             if failed or self._seen.get(0, ("", 0.0))[0] == ENDED:
                 self._on_error()
                 return
             if lost is not None:
                 self._on_loss(lost)
                 return
+
+    def _expect(self, answered: threading.Event) -> None:
+        """Take the store for lost if it gives no answer: a cut network breaks no connection."""
+        # The second wait is for an answer that this process was too busy to take.
+        if not answered.wait(SILENT_SECONDS) and not answered.wait(TICK_SECONDS):
+            self._on_loss(None)
 
     def look(self) -> Lost | None:
         """Return the rank that has been silent for too long, if there is one."""

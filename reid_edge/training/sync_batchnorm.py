@@ -8,8 +8,9 @@ import torch
 from lightning.pytorch.plugins import LayerSync
 from torch import Tensor, nn
 from torch import distributed as dist
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from reid_edge.training.gathering import sum_over_ranks
 
 
 class CpuSyncBatchNorm(_BatchNorm):
@@ -29,9 +30,9 @@ class CpuSyncBatchNorm(_BatchNorm):
         axes = [0, *range(2, values.dim())]
         shape = [1, -1] + [1] * (values.dim() - 2)
         count = values.numel() // values.shape[1] * dist.get_world_size()
-        mean = all_reduce(values.sum(axes)) / count  # type: ignore[no-untyped-call]
+        mean = sum_over_ranks(values.sum(axes)) / count
         centred = values - mean.view(shape)
-        variance = all_reduce(centred.square().sum(axes)) / count  # type: ignore[no-untyped-call]
+        variance = sum_over_ranks(centred.square().sum(axes)) / count
         if self.track_running_stats:
             with torch.no_grad():
                 tracked = cast(Tensor, self.num_batches_tracked).add_(1)

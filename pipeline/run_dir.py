@@ -38,7 +38,7 @@ RESTART_FILE = "restart.json"
 HALF_WRITTEN = ("*.partial", ".*.tmp", ".*.unfinished")
 MODEL_SUFFIXES = (".pt", ".onnx", ".xml", ".bin", ".pte", ".tar")
 # Names in the run's folder that no stage may have.
-RESERVED = (SUPERSEDED, LOCK, "search", IMAGE_CACHE, "devices")
+RESERVED = (SUPERSEDED, LOCK, "search", IMAGE_CACHE, "devices", "mlruns", "wandb")
 
 logger = logging.getLogger(__name__)
 

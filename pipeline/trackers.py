@@ -40,13 +40,13 @@ class Tracker:
         open: makes Lightning's logger, from the settings, the run's folder and the number by which
             the tracker knows the run; None: the run is new to it.
         add: gives a logger a file of the run, by its path below the folder.
-        close: ends the connection.
+        close: ends the connection; is told whether the run failed or was interrupted.
     """
 
     package: str
     open: Callable[[Config, Path, str | None], Any]
     add: Callable[[Any, Path, str], None]
-    close: Callable[[Any], None]
+    close: Callable[[Any, bool], None]
 
 
 def _open_mlflow(config: Config, folder: Path, number: str | None) -> Any:
@@ -82,7 +82,7 @@ def _open_wandb(config: Config, folder: Path, number: str | None) -> Any:
         id=number,
         resume="allow",
         # ``wandb sync`` sends what was written offline; WANDB_MODE=online sends it at once.
-        offline=os.environ.get("WANDB_MODE") != "online",
+        offline=os.environ.get("WANDB_MODE") not in ("online", "disabled"),
     )
 
 
@@ -94,14 +94,16 @@ def _add_to_wandb(tracker: Any, path: Path, name: str) -> None:
     tracker.experiment.log_artifact(artifact)
 
 
-def _close_wandb(tracker: Any) -> None:
-    tracker.experiment.finish()
+def _close_mlflow(tracker: Any, failed: bool) -> None:
+    tracker.finalize("failed" if failed else "success")
+
+
+def _close_wandb(tracker: Any, failed: bool) -> None:
+    tracker.experiment.finish(exit_code=int(failed))
 
 
 TRACKERS: Mapping[str, Tracker] = {
-    "mlflow": Tracker(
-        "mlflow", _open_mlflow, _add_to_mlflow, lambda tracker: tracker.finalize("success")
-    ),
+    "mlflow": Tracker("mlflow", _open_mlflow, _add_to_mlflow, _close_mlflow),
     "wandb": Tracker("wandb", _open_wandb, _add_to_wandb, _close_wandb),
 }
 
@@ -129,8 +131,10 @@ def tracking(config: Config, run: RunDir) -> Iterator[RunTracking]:
     sent = RunTracking(config, run)
     try:
         yield sent
-    finally:
-        sent.close()
+    except BaseException:
+        sent.close(failed=True)
+        raise
+    sent.close()
 
 
 class RunTracking:
@@ -181,11 +185,15 @@ class RunTracking:
 
         self._each(send)
 
-    def close(self) -> None:
-        """End the connections."""
+    def close(self, *, failed: bool = False) -> None:
+        """End the connections.
+
+        Args:
+            failed: the run failed or was interrupted.
+        """
 
         def end(name: str, tracker: Any) -> None:
-            TRACKERS[name].close(tracker)
+            TRACKERS[name].close(tracker, failed)
 
         self._names = [name for name in self._names if name in self._open]
         self._each(end)
@@ -202,23 +210,35 @@ class RunTracking:
     def _tracker(self, name: str) -> Any:
         if name not in self._open:
             state = self._state()
-            tracker = TRACKERS[name].open(self._config, self._run.path, state[name].get("run"))
-            tracker.log_hyperparams(_flat(self._config.model_dump(mode="json")))
+            known = state[name].get("run")
+            tracker = TRACKERS[name].open(self._config, self._run.path, known)
             state[name]["run"] = tracker.version
             write_json(self._path, state)
+            if known is None:
+                # MLflow refuses other values in a run; config.yaml, which is sent at the end, has
+                # the settings as they are then.
+                tracker.log_hyperparams(_flat(self._config.model_dump(mode="json")))
             self._open[name] = tracker
         return self._open[name]
 
     def _send_epochs(self, name: str, tracker: Any) -> None:
-        """Send rows that are not noted in ``trackers.json``, which a training may write again."""
+        """Send rows that are not noted in ``trackers.json``, which a training may write again.
+
+        A training that began anew, with other settings, has another first row: all of it is new.
+        """
         state = self._state()
         noted = state[name].setdefault("epochs", {})
+        first = state[name].setdefault("first", {})
         for path in sorted(self._run.path.glob("*/**/metrics.csv")):
             where = path.parent.relative_to(self._run.path)
             if where.parts[0] not in self._run.stages.names:
                 continue  # what was set aside
             with path.open(newline="", encoding="utf-8") as file:
                 rows = [row for row in csv.DictReader(file) if row["epoch"].isdecimal()]
+            begun = list(rows[0].values()) if rows else None
+            if first.get(str(where), begun) != begun:
+                noted.pop(str(where), None)
+            first[str(where)] = begun
             for row in rows:
                 epoch = int(row.pop("epoch"))
                 if epoch > noted.get(str(where), 0):

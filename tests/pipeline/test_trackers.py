@@ -31,7 +31,7 @@ class Notebook:
         self.settings: dict[str, Any] = {}
         self.numbers: list[tuple[int | None, dict[str, float]]] = []
         self.files: list[str] = []
-        self.closed = False
+        self.closed = ""
 
     def log_hyperparams(self, settings: dict[str, Any]) -> None:
         self.settings = settings
@@ -69,7 +69,7 @@ def notebooks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str | None, Noteboo
                 "json",
                 open_one,
                 lambda notebook, _, name: notebook.files.append(name),
-                lambda notebook: setattr(notebook, "closed", True),
+                lambda notebook, failed: setattr(notebook, "closed", "failed" if failed else "ok"),
             )
         },
     )
@@ -85,7 +85,7 @@ def test_what_is_sent(run: RunDir, notebooks: list[tuple[str | None, Notebook]])
         sent.results(report(ROW), "the table")
         ((number, notebook),) = notebooks
         assert not notebook.closed
-    assert notebook.closed
+    assert notebook.closed == "ok"
     assert number is None
     assert notebook.settings["train.epochs"] == 7
     assert notebook.numbers[:2] == [
@@ -112,6 +112,35 @@ def test_a_resumed_run_goes_on_in_the_tracker_and_sends_what_is_new(
     (_, _), (number, notebook) = notebooks
     assert number == "number 7"
     assert notebook.numbers == [(3, {"train/loss": 0.5})]
+    assert not notebook.settings  # MLflow refuses a setting with another value
+
+
+def test_a_training_that_began_anew_is_sent_whole(
+    run: RunDir, notebooks: list[tuple[str | None, Notebook]]
+) -> None:
+    config = Config.model_validate({"log": "mlflow"})
+    path = run.path / "train" / "metrics.csv"
+    with tracking(config, run) as sent:
+        sent.epochs()
+        path.write_text(CSV.replace("1,2.5,2,", "1,3.5,3,"))
+        sent.epochs()
+    ((_, notebook),) = notebooks
+    assert [(step, found["train/loss"]) for step, found in notebook.numbers] == [
+        (1, 2.5), (2, 1.5), (1, 3.5), (2, 1.5)
+    ]  # fmt: skip
+
+
+def test_an_interrupted_run_is_no_success(
+    run: RunDir, notebooks: list[tuple[str | None, Notebook]]
+) -> None:
+    def interrupted() -> None:
+        with tracking(Config.model_validate({"log": "mlflow"}), run) as sent:
+            sent.epochs()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert [notebook.closed for _, notebook in notebooks] == ["failed"]
 
 
 def test_a_tracker_that_fails_ends_nothing(

@@ -22,7 +22,6 @@ from quantize.exporters.onnx_float import (
     read_onnx_metadata,
     with_metadata,
 )
-from quantize.exporters.onnx_refine import name_layers, refine
 from quantize.exporters.onnx_tail import unit_length_nodes
 from quantize.quiet import hints_silenced
 from reid_edge.core.errors import QuantizeError
@@ -100,6 +99,8 @@ def quantize_onnx(
         quantize_static,
     )
     from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    from quantize.exporters.onnx_refine import name_layers, refine
 
     methods = {
         "percentile": CalibrationMethod.Percentile,

@@ -27,6 +27,10 @@ def torch_notices_silenced() -> Iterator[None]:
     from torch.jit._trace import TracerWarning
 
     with warnings.catch_warnings():
+        # Also where the caller makes errors of warnings.
+        for notice in _NOTICES:
+            warnings.filterwarnings("default", message=notice)
+        warnings.filterwarnings("default", category=TracerWarning)
         log_warnings(
             lambda text, category, _: (
                 issubclass(category, TracerWarning)

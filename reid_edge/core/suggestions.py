@@ -110,7 +110,9 @@ def nearest_name(name: str, known: Iterable[str]) -> str | None:
     section, _, leaf = name.rpartition(".")
 
     def by_section(one: str) -> float:
-        return _likeness(section, one.rpartition(".")[0])
+        found = one.rpartition(".")[0]
+        # The first parts may be left out: qat.epochs is quantize.qat.epochs.
+        return 1.0 if section and f".{found}".endswith(f".{section}") else _likeness(section, found)
 
     # The same word in another section, then what other programs call so, then the same letters.
     for word in (leaf, *MEANINGS.get(_plain(leaf), ())):

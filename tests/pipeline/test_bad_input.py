@@ -201,7 +201,8 @@ def test_half_precision_on_the_cpu(refused: Callable[..., str]) -> None:
 
 
 def test_a_log_of_another_kind(refused: Callable[..., str]) -> None:
-    assert "log.1: input should be 'csv' or 'tensorboard', found 'tsv'" in refused("log=csv,tsv")
+    line = refused("log=csv,tsv")
+    assert "log.1: input should be 'csv', 'tensorboard', 'mlflow' or 'wandb', found 'tsv'" in line
 
 
 def test_patience_without_validation(refused: Callable[..., str]) -> None:

@@ -122,7 +122,7 @@ WRONG_FILES = {
     "train: 3": r"train: .*found 3",
     "extends: c.yaml": r"'extends' goes round in a circle",
     "extends: nowhere.yaml": r"nowhere.yaml: cannot read this configuration",
-    "stages: [train, fly]": r"unknown stage 'fly': stages are train, transfer, prune, finetune",
+    "stages: [train, fly]": r"unknown stage 'fly': stages are train, adapt, transfer, prune, fine",
 }
 
 

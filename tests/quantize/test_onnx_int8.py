@@ -106,8 +106,12 @@ def small_file(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("method", ["minmax", "entropy"])
 def test_it_says_nothing_and_gives_the_same_bytes(
-    small_file: Path, method: Calibration, capsys: pytest.CaptureFixture[str]
+    small_file: Path,
+    method: Calibration,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level("WARNING", logger="quantize")  # of our own lines, a command shows those
     handlers = list(logging.root.handlers)
     seen: list[int] = []
     batches = torch.rand(4, 3, 16, 8).split(2)

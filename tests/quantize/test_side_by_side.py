@@ -32,10 +32,10 @@ class HoldsWeights(nn.Module):
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Two TorchScript files: of a few bytes, and of 40 MiB of weights."""
+    """Two TorchScript files: of a few bytes, and of 41 MiB of weights."""
     folder = tmp_path_factory.mktemp("files")
     paths = {"small": folder / "small.pt", "large": folder / "large.pt"}
-    for path, numbers in zip(paths.values(), (8, 10 * MEBIBYTE), strict=True):
+    for path, numbers in zip(paths.values(), (8, 41 * MEBIBYTE // 4), strict=True):
         torch.jit.script(HoldsWeights(numbers)).save(path)
     return paths
 

@@ -59,7 +59,7 @@ def damage_files(
         name, damage = names[number % len(names)], DAMAGES[rng.randrange(len(DAMAGES))]
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(finished, target)
-        if rng.random() < 0.3 and not name.endswith("stage.json"):
+        if rng.random() < 0.3 and "/" in name and not name.endswith("stage.json"):
             # As a kill leaves it: the stage is not finished.
             (target / name.split("/")[0] / "stage.json").unlink(missing_ok=True)
         damage_file(target / name, damage, rng)

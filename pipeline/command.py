@@ -14,7 +14,6 @@ from pipeline.shipped_configs import find_config
 from pipeline.stages import STAGES
 from pipeline.without_identities import CONFIG
 from reid_edge.cli.guard import Guard, Parser, path_argument
-from reid_edge.cli.progress_bars import progress_bars
 from reid_edge.core.errors import PipelineError, reason_of
 from reid_edge.core.packages import how_to_install, missing_packages
 from reid_edge.data.readers import READERS
@@ -104,17 +103,17 @@ def _run_or_plan(
     from pipeline.preflight import check_choices
 
     check_choices(config)
-    from pipeline.report.show import finish_run, report_text, show_plan
 
     if options.plan:
+        from pipeline.report.show import show_plan
+
         show_plan(config, run, restart_from=options.restart, layers=options.layers)
         return
-    from pipeline.engine import run_stages
-    from pipeline.report.live_page import live_page
+    from pipeline.followed_run import run_followed
+    from pipeline.report.show import print_results
     from pipeline.run_clock import RunClock
     from pipeline.run_log import log_file
     from pipeline.time_estimate import estimate_times
-    from pipeline.trackers import tracking
 
     run.create()
     clock = RunClock()
@@ -127,32 +126,18 @@ def _run_or_plan(
             # Hours of training must not end because of an estimate.
             logger.warning("the time left cannot be estimated (%s)", reason_of(error))
 
-    with (
-        run.locked(),
-        log_file(run.path, GUARD.packages, list(words)),
-        tracking(config, run) as tracked,
-    ):
-        with (
-            progress_bars(clock.headline, quiet=options.quiet) as work,
-            live_page(config, run) as show,
-        ):
-
-            def progress(stage: str) -> None:
-                clock.at(stage)
-                show(stage)
-                tracked.epochs()
-
-            run_stages(
-                config,
-                run,
-                restart_from=options.restart,
-                progress=progress,
-                planned=planned,
-                work=work,
-                world=world,
-            )
-        report = finish_run(config, run)
-        tracked.results(report, report_text(run, report))
+    with run.locked(), log_file(run.path, GUARD.packages, list(words)):
+        run_followed(
+            config,
+            run,
+            restart_from=options.restart,
+            world=world,
+            planned=planned,
+            at=clock.at,
+            headline=clock.headline,
+            quiet=options.quiet,
+            finished=print_results,
+        )
 
 
 def parse_arguments(arguments: Sequence[str], prog: str) -> argparse.Namespace:

@@ -20,6 +20,7 @@ from pipeline.stage_results import Result
 from pipeline.time_budget import Passes, Speeds, Work, choose_passes
 from reid_edge.adaptation.site_views import measure_separation
 from reid_edge.cli.model_options import parse_input_size
+from reid_edge.cli.progress_bars import progress_bars
 from reid_edge.core.backends import load_model_file, recognise
 from reid_edge.core.devices import choose_device
 from reid_edge.core.errors import CheckpointError, ModelError, PipelineError
@@ -107,8 +108,9 @@ def compress(options: argparse.Namespace) -> None:
         ReidError: the model, the images or the folder cannot be used, or the time is too short.
     """
     from pipeline.engine import run_stages
+    from pipeline.followed_run import run_followed
     from pipeline.report.live_page import live_page
-    from pipeline.report.show import finish_run, write_results
+    from pipeline.report.show import print_results
 
     started = time.monotonic()
     target = options.target
@@ -132,15 +134,13 @@ def compress(options: argparse.Namespace) -> None:
             if compression.chosen.adapt and compression.after_adapting is None:
                 config = make_config(compression, options)
                 first = config.model_copy(update={"stages": FIRST_STAGES})
-                with live_page(config, run) as progress:
-                    run_stages(first, run, progress=progress)
+                with progress_bars() as work, live_page(config, run) as progress:
+                    run_stages(first, run, progress=progress, work=work)
                 compression = save(
                     after_adapting=_choose_again(compression, config, former, started)
                 )
             config = make_config(compression, options)
-            with live_page(config, run) as progress:
-                run_stages(config, run, progress=progress)
-            report = write_results(config, run)
+            report = run_followed(config, run)
         finally:
             compression = save()
         compression = save(done=True)
@@ -150,7 +150,7 @@ def compress(options: argparse.Namespace) -> None:
         text = "\n".join(lines)
         write_bytes(run.path / SUMMARY_FILE, f"{text}\n".encode())
         output_console().print(f"{text}\n", markup=False, highlight=False, soft_wrap=True)
-        finish_run(config, run)
+        print_results(run, report)
 
 
 def _resume_or_begin(options: argparse.Namespace, run: RunDir) -> Compression:

@@ -10,7 +10,6 @@ from pipeline.run_dir import RunDir
 from pipeline.settings_io import load_config
 from pipeline.shipped_configs import find_config
 from pipeline.stages import default_stages
-from reid_edge.cli.progress_bars import progress_bars
 from reid_edge.core.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -61,11 +60,8 @@ def run_pipeline(
         ... )
         >>> report.rows[-1].accuracy["mAP"]
     """
-    from pipeline.engine import run_stages
+    from pipeline.followed_run import run_followed
     from pipeline.ranks import launch_of, run_ranks
-    from pipeline.report.live_page import live_page
-    from pipeline.report.show import report_text, write_results
-    from pipeline.trackers import tracking
 
     path = find_config(Path(config))
     chosen = load_config(
@@ -79,24 +75,8 @@ def run_pipeline(
 
     def carry_out(world: World | None) -> None:
         folder.create()
-        with folder.locked(), tracking(chosen, folder) as tracked:
-            with progress_bars() as work, live_page(chosen, folder) as show:
-
-                def progress(stage: str) -> None:
-                    show(stage)
-                    tracked.epochs()
-
-                run_stages(
-                    chosen,
-                    folder,
-                    restart_from=restart_from,
-                    progress=progress,
-                    work=work,
-                    world=world,
-                )
-            report = write_results(chosen, folder)
-            tracked.results(report, report_text(folder, report))
-            reports.append(report)
+        with folder.locked():
+            reports.append(run_followed(chosen, folder, restart_from=restart_from, world=world))
 
     code = run_ranks(launch_of(chosen), chosen, folder, carry_out)
     if not reports:

@@ -72,14 +72,12 @@ def write_page_again(run: RunDir) -> Path:
     return write_page(run, report, _shown_records(run, report))
 
 
-def finish_run(config: Config, run: RunDir) -> Report:
-    """Measure latency, write report and page, print the closing table; return the report."""
-    report = write_results(config, run)
+def print_results(run: RunDir, report: Report) -> None:
+    """Print the closing table of a run, and where it is."""
     console = output_console()
     _print_report(console, run, report)
     _print_path(console, f"run: {run.path}")
     _print_path(console, f"page: {run.path / REPORT_PAGE}")
-    return report
 
 
 def report_text(run: RunDir, report: Report) -> str:

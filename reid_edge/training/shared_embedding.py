@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from reid_edge.core.errors import DataError
-from reid_edge.core.model_file import Embeddings
+from reid_edge.core.model_file import Embed, Embeddings
 from reid_edge.core.progress import Progress
 from reid_edge.data.schema import Sample
 from reid_edge.inference.embedder import (
@@ -84,14 +85,7 @@ def embed_share(
     embed = embed_on(model, device)
     space = EmbeddingSpace(file_hash="", input_size=(job.height, job.width))
     paths = [world.local_path(Path(path)) for path in job.images]
-    mine = _share(world, paths, job.batch_size)
-    made, done = [], 0
-    for batch in load_batches(space, mine, job.batch_size, job.workers):
-        made.append(embed(batch))
-        done += len(batch)
-        if progress is not None:
-            progress(min(done * world.size, len(paths)), len(paths))
-    return _gather_in_order(world, made, len(paths), job.batch_size)
+    return _embed_in_order(world, embed, space, paths, job.batch_size, job.workers, progress)
 
 
 def embed_files_together(
@@ -113,14 +107,10 @@ def embed_files_together(
         ModelError: the model fails, or gives the same embedding for all images.
     """
     files = [Path(path) for path in paths]
-    mine = _share(world, files, batch_size)
-    made, done = [], 0
-    for batch in load_batches(embedder.space, mine, batch_size, workers):
-        made.append(embed_batch(embedder, batch))
-        done += len(batch)
-        if progress is not None:
-            progress(min(done * world.size, len(files)), len(files))
-    whole = _gather_in_order(world, made, len(files), batch_size).numpy()
+    embed = partial(embed_batch, embedder)
+    whole = _embed_in_order(
+        world, embed, embedder.space, files, batch_size, workers, progress
+    ).numpy()
     if world.rank == 0:
         check_embeddings(whole, embedder.path)
         if len(whole) > 1:
@@ -128,19 +118,33 @@ def embed_files_together(
     return whole
 
 
-def _share(world: World, paths: Sequence[Path], batch_size: int) -> list[Path]:
-    """Return the images of every so many of the batches, beginning with that of this rank."""
-    batches = [paths[start : start + batch_size] for start in range(0, len(paths), batch_size)]
-    return [path for batch in batches[world.rank :: world.size] for path in batch]
-
-
-def _gather_in_order(
-    world: World, made: Sequence[Embeddings], images: int, batch_size: int
+def _embed_in_order(
+    world: World,
+    embed: Embed,
+    space: EmbeddingSpace,
+    paths: Sequence[Path],
+    batch_size: int,
+    workers: int,
+    progress: Progress | None,
 ) -> Tensor:
-    """Return the embeddings of all ranks' batches in the order of the images, on rank zero."""
+    """Embed every so many of the batches, beginning with that of this rank.
+
+    Returns:
+        The embeddings of all ranks' batches in the order of the images on rank zero, and nothing
+        on the others.
+    """
+    batches = [paths[start : start + batch_size] for start in range(0, len(paths), batch_size)]
+    mine = [path for batch in batches[world.rank :: world.size] for path in batch]
+    made, done = [], 0
+    for batch in load_batches(space, mine, batch_size, workers):
+        made.append(embed(batch))
+        done += len(batch)
+        if progress is not None:
+            progress(min(done * world.size, len(paths)), len(paths))
     gathered = world.gather(torch.from_numpy(np.concatenate(made)) if made else torch.empty(0, 0))
     if world.rank > 0:
         return torch.empty(0, 0)
     parts = [torch.split(part, batch_size) for part in gathered]
-    numbers = range(-(-images // batch_size))
-    return torch.cat([parts[number % world.size][number // world.size] for number in numbers])
+    return torch.cat(
+        [parts[number % world.size][number // world.size] for number in range(len(batches))]
+    )

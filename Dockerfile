@@ -1,7 +1,7 @@
 # reid-edge on the CPU, with the versions and hashes of locks/:
 #   docker build -t reid-edge .
 #   mkdir -p runs
-#   docker run --rm --user "$(id -u)" -v "$PWD/runs:/work/runs" reid-edge run --config quickstart
+#   docker run --rm --user "$(id -u)" -v "$PWD/runs:/srv/reid-edge/runs" reid-edge run --config quickstart
 FROM python:3.12-slim-bookworm AS build
 WORKDIR /build
 COPY requirements.txt ./
@@ -34,10 +34,10 @@ RUN apt-get update \
  && apt-get install --yes --no-install-recommends gcc libc6-dev \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --create-home --uid 1000 reid \
- && install -d -o reid /work
+ && install -d -o reid /srv/reid-edge
 COPY --from=build /opt/reid-edge /opt/reid-edge
 ENV PATH=/opt/reid-edge/bin:$PATH PYTHONUNBUFFERED=1
 USER 1000
-WORKDIR /work
+WORKDIR /srv/reid-edge
 ENTRYPOINT ["reid-edge"]
 CMD ["--help"]

@@ -1,4 +1,8 @@
-"""A TorchScript file that may loop for ever, loaded and run in a process of its own first."""
+"""A TorchScript file that may loop for ever, loaded and run in a process of its own first.
+
+The process is a program of its own: multiprocessing would import the caller's main module again,
+and a file is also loaded in scripts that are not made for that.
+"""
 
 from __future__ import annotations
 

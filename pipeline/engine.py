@@ -93,7 +93,11 @@ def run_stages(
         logger.warning("%s: stale and not asked for (%s)", stage, reason)
     planned(plan, data, data_hash)
     for step in plan.steps:
-        if step.action != "reuse":
+        if step.action == "reuse":
+            record = run.record(step.stage)
+            if record is not None:
+                run.restore_metrics(record)
+        else:
             # Results that do not fit the settings are not passed on.
             earlier = {stage.name for stage in config.declared.before(step.stage)} - set(plan.stale)
             made = {name: record for name, record in run.records().items() if name in earlier}
@@ -163,13 +167,15 @@ def _run_stage(
     result = stage.run(context)
     seconds = time.perf_counter() - started
     stage.check_result(result, folder)
+    outputs = run.hash_outputs(stage.name, result)
     run.finish(
         StageRecord(
             stage=stage.name,
             fingerprint=wanted,
             settings=step.settings,
             inputs=inputs,
-            outputs=run.hash_outputs(stage.name, result),
+            outputs=outputs,
+            results=run.hash_results(stage.name, outputs),
             versions=library_versions(),
             seed=config.seed,
             seconds=seconds,

@@ -18,14 +18,13 @@ from pipeline.dependencies import (
     stage_settings,
     what_changed,
 )
-from pipeline.run_dir import CHECKPOINT, KEPT, STAGE_FILE, RunDir
+from pipeline.run_dir import CHECKPOINT, KEPT, STAGE_FILE, STARTED_FILE, RunDir
 from pipeline.stage import AnyStage, JsonDict, Made
 from pipeline.stage_results import StageRecord
 from reid_edge.core.errors import PipelineError
-from reid_edge.core.io import hash_file, write_json
+from reid_edge.core.io import write_json
 from reid_edge.training.fit_config import DIVERGED
 
-STARTED_FILE = "started.json"
 RATES = ("learning_rate", "head_learning_rate", "gradient_clip")
 TO_BE_MADE: Mapping[str, str] = {CHECKPOINT: "to be made", KEPT: "to be made"}
 
@@ -219,10 +218,9 @@ def why_not_reusable(
     record = run.record(stage)
     if record is None:
         return NOT_MADE_YET
-    for name, digest in record.outputs.items():
-        path = run.stage_dir(stage) / name
-        if not path.is_file() or hash_file(path) != digest:
-            return what_changed(record, settings, inputs) or f"{path} is missing or was changed"
+    changed = run.changed_files(record)
+    if changed:
+        return what_changed(record, settings, inputs) or f"{changed[0]} is missing or was changed"
     return what_changed(record, settings, inputs)
 
 

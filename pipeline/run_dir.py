@@ -6,7 +6,7 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pipeline.stage_results import StageRecord, StageResult
 
 STAGE_FILE = "stage.json"
+STARTED_FILE = "started.json"
 CHECKPOINT = "checkpoint.pt"
 LAST_MODEL = "last.pt"
 INT8_FILE = "int8.pt"
@@ -139,6 +140,42 @@ class RunDir:
         own = [path for path in returned if path.parent == folder]
         paths = dict.fromkeys([*models, *own, folder / KEPT, folder / PLAN])
         return {path.name: hash_file(path) for path in paths if path.is_file()}
+
+    def hash_results(self, stage: str, outputs: Collection[str]) -> dict[str, str]:
+        """Return the hashes of a stage's JSON files that people read and no later stage does.
+
+        A threshold is left out: it has its own hash, and another one may be stored in its place.
+        So is what only the page is drawn from.
+        """
+        from pipeline.found_images import FOUND
+        from reid_edge.inference.thresholds import SUFFIX
+
+        paths = sorted(self.stage_dir(stage).glob("*.json"))
+        left_out = {STAGE_FILE, STARTED_FILE, CHECKSUMS, FOUND, *outputs}
+        named = [p for p in paths if p.name not in left_out and not p.name.endswith(SUFFIX)]
+        return {path.name: hash_file(path) for path in named}
+
+    def changed_files(self, record: StageRecord) -> list[Path]:
+        """Return the files of a finished stage that are missing, changed or damaged.
+
+        ``metrics.json`` is none of them, see :meth:`restore_metrics`.
+        """
+        from reid_edge.inference.thresholds import SUFFIX, is_damaged
+
+        folder = self.stage_dir(record.stage)
+        hashes = {folder / name: d for name, d in (record.outputs | record.results).items()}
+        hashes.pop(folder / METRICS, None)
+        changed = [p for p, digest in hashes.items() if not p.is_file() or hash_file(p) != digest]
+        return changed + [path for path in folder.glob(f"*{SUFFIX}") if is_damaged(path)]
+
+    def restore_metrics(self, record: StageRecord) -> None:
+        """Write a stage's ``metrics.json`` again from its record if it is missing or changed."""
+        path, model = self.stage_dir(record.stage) / METRICS, record.result.model
+        wanted = record.results.get(METRICS)
+        if wanted is None or model is None or (path.is_file() and hash_file(path) == wanted):
+            return
+        logger.warning("%s was missing or changed; it is written again from %s", path, STAGE_FILE)
+        write_bytes(path, model.metrics.to_json().encode())
 
     def remove_leftovers(self) -> None:
         """Remove what a killed command left and nothing resumes from.

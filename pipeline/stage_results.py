@@ -430,6 +430,7 @@ class StageRecord(Result):
         inputs: hashes of what it was made from, by name: images, parent checkpoint, teacher.
         outputs: hashes of the model files that it made, of ``kept.json`` and of ``plan.json``, by
             file name.
+        results: hashes of its other JSON files, which no later stage reads, by file name.
         versions: versions of Python and of the libraries that results depend on.
         seed: seed of all random draws.
         seconds: wall time; if ``resumed``, since the last interruption.
@@ -453,6 +454,7 @@ class StageRecord(Result):
     result: SerializeAsAny[StageResult] = StageResult()
     resumed: bool = False
     ranks: int = 1
+    results: dict[str, str] = {}
     schema_version: Literal[2] = SCHEMA_VERSION
 
     def result_as(self, kind: type[R]) -> R:

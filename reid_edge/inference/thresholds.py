@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from reid_edge.core.errors import DataError, ModelError
 from reid_edge.core.io import write_json
@@ -17,6 +18,7 @@ from reid_edge.inference.embedder import Embedder, EmbeddingSpace
 from reid_edge.metrics.results import VerificationResult
 
 EQUAL_ERROR = "eer"
+SUFFIX = ".threshold.json"
 # A digit that flipped would be another threshold without a word.
 CONTENT_HASH = "content_sha256"
 HOW_TO_MAKE_ONE = "measure one with: reid-edge evaluate ... --store-threshold 1e-3"
@@ -87,7 +89,7 @@ def choose_threshold(
 
 def threshold_path(model_file: Path) -> Path:
     """Return the path of the threshold of a model file."""
-    return model_file.with_name(model_file.name + ".threshold.json")
+    return model_file.with_name(model_file.name + SUFFIX)
 
 
 def no_threshold(model_file: Path) -> str:
@@ -121,10 +123,7 @@ def read_threshold(embedder: Embedder) -> StoredThreshold:
     if not path.is_file():
         raise ModelError(no_threshold(embedder.path))
     try:
-        content = dict(json.loads(path.read_bytes()))
-        # Files of earlier versions have none.
-        if content.pop(CONTENT_HASH, None) not in (None, _hash(content)):
-            raise ValueError("another content")
+        content = _read_content(path)
         space = EmbeddingSpace.from_dict(content.pop("model"))
         stored = StoredThreshold(**content)
         if not -1 <= stored.threshold <= 1:
@@ -136,6 +135,22 @@ def read_threshold(embedder: Embedder) -> StoredThreshold:
     if difference is not None:
         raise ModelError(f"{path}: was measured with {difference}; {HOW_TO_MAKE_ONE}")
     return stored
+
+
+def is_damaged(path: Path) -> bool:
+    """Return whether a stored threshold does not hold what was written."""
+    try:
+        return set(_read_content(path)) != {*StoredThreshold.__annotations__, "model"}
+    except (OSError, ValueError, TypeError, RecursionError):
+        return True
+
+
+def _read_content(path: Path) -> dict[str, Any]:
+    content = dict(json.loads(path.read_bytes()))
+    # Files of earlier versions have none.
+    if content.pop(CONTENT_HASH, None) not in (None, _hash(content)):
+        raise ValueError("another content")
+    return content
 
 
 def _hash(content: Mapping[str, object]) -> str:

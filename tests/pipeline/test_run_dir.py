@@ -1,8 +1,10 @@
 """The run's folder: locks, records, what is set aside."""
 
+import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,8 @@ from pipeline.report.contents import iteration_reports
 from pipeline.run_dir import RunDir
 from pipeline.stage_results import StageRecord, StageResult
 from reid_edge.core.errors import PipelineError
+from reid_edge.inference.thresholds import StoredThreshold
+from tests.pipeline.records import make_evaluation, make_model
 
 RECORD = StageRecord(
     stage="train", fingerprint="f", settings={"a": 1}, inputs={"data": "d"},
@@ -133,6 +137,76 @@ def test_a_plan_is_an_output(run: RunDir) -> None:
         (run.stage_dir("prune") / name).write_text(name)
     outputs = run.hash_outputs("prune", StageResult())
     assert list(outputs) == ["checkpoint.pt", "kept.json", "plan.json"]
+
+
+RESULT_FILES = ("calibration.json", "metrics.json", "quantization.json")
+
+
+def _finish(run: RunDir) -> StageRecord:
+    """Finish a stage that leaves a model, results, a threshold, what a page shows, and state."""
+    folder = run.stage_dir("train")
+    folder.mkdir(exist_ok=True)
+    model = make_model("train/checkpoint.pt", make_evaluation())
+    (folder / "metrics.json").write_bytes(model.metrics.to_json().encode())
+    for name in ("checkpoint.pt", "calibration.json", "quantization.json"):
+        (folder / name).write_text(name)
+    for name in ("started.json", "stage.json", "found.json", "checksums.json"):
+        (folder / name).write_text("{}")
+    content = {**asdict(StoredThreshold(0.5, 1e-3, "set", 1, 1)), "model": {}}
+    (folder / "checkpoint.pt.threshold.json").write_text(json.dumps(content))
+    result = StageResult(model=model)
+    outputs = run.hash_outputs("train", result)
+    results = run.hash_results("train", outputs)
+    record = RECORD.model_copy(update={"result": result, "outputs": outputs, "results": results})
+    run.finish(record)
+    return record
+
+
+def test_every_result_file_of_a_stage_has_its_hash(run: RunDir) -> None:
+    record = _finish(run)
+    assert tuple(record.results) == RESULT_FILES
+    assert run.record("train") == record
+    assert run.changed_files(record) == []
+
+
+@pytest.mark.parametrize("damage", ["cut short", "emptied", "missing"])
+@pytest.mark.parametrize(
+    "name", ["calibration.json", "quantization.json", "checkpoint.pt.threshold.json"]
+)
+def test_a_damaged_result_file_is_found(run: RunDir, name: str, damage: str) -> None:
+    record, path = _finish(run), run.stage_dir("train") / name
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2] if damage == "cut short" else b"")
+    if damage == "missing":
+        path.unlink()
+    # Somebody may remove a threshold; the stage need not run again for it.
+    removable = damage == "missing" and name.endswith(".threshold.json")
+    assert run.changed_files(record) == ([] if removable else [path])
+
+
+def test_another_threshold_may_be_stored_beside_a_model(run: RunDir) -> None:
+    record, path = _finish(run), run.stage_dir("train") / "checkpoint.pt.threshold.json"
+    path.write_text(path.read_text().replace("0.5", "0.625"))
+    assert run.changed_files(record) == []
+
+
+@pytest.mark.parametrize("damage", ["cut short", "missing"])
+def test_damaged_metrics_are_written_again_from_the_record(
+    run: RunDir, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    record, path = _finish(run), run.stage_dir("train") / "metrics.json"
+    before = path.read_bytes()
+    run.restore_metrics(record)
+    assert caplog.text == ""
+    path.write_bytes(before[:-9])
+    if damage == "missing":
+        path.unlink()
+    assert run.changed_files(record) == []
+    read = run.record("train")
+    assert read is not None
+    run.restore_metrics(read)
+    assert path.read_bytes() == before
+    assert "metrics.json was missing or changed" in caplog.text
 
 
 @pytest.mark.parametrize("content", ["", '{"iteration": 1', "[]"])

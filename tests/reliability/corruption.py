@@ -12,8 +12,9 @@ from tests.reliability.processes import run
 
 # Folders that a stage's former results are moved to; they may hold damaged files.
 SET_ASIDE = "superseded/"
-# Files that only the page is drawn from.
-SHOWN = ("metrics.csv", "found.json")
+# Files that only the page is drawn from, and what an interrupted stage is resumed by: nothing reads
+# it once the stage is finished.
+NOT_READ = ("metrics.csv", "found.json", "started.json")
 DAMAGES = ("bit flipped", "cut short", "emptied")
 
 
@@ -26,7 +27,7 @@ class CorruptionReport:
         refused: commands that ended with exit code 2 and one line.
         made_again: commands that ended with the right bits.
         not_read: damaged files that stay as they are, since no later stage reads them: the models
-            of the iterations of a finished stage, and what only the page is drawn from.
+            of the iterations of a finished stage, and `NOT_READ`.
         complaints: everything else.
     """
 
@@ -72,7 +73,7 @@ def damage_files(
             report.refused += 1
             continue
         differ, left_over = compare(expected, contents(target))
-        if differ == [name] and ("/iteration_" in name or Path(name).name in SHOWN):
+        if differ == [name] and ("/iteration_" in name or Path(name).name in NOT_READ):
             report.not_read += 1
             continue
         report.complaints += [f"{name} ({damage}): {other} differs" for other in differ]

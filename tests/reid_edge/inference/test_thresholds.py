@@ -12,6 +12,7 @@ from reid_edge.inference.embedder import Embedder, load_embedder
 from reid_edge.inference.thresholds import (
     StoredThreshold,
     choose_threshold,
+    is_damaged,
     parse_target,
     read_threshold,
     store_threshold,
@@ -56,6 +57,19 @@ def test_stored_and_read(embedder: Embedder) -> None:
     assert json.loads(path.read_text())["model"]["file_hash"] == embedder.space.file_hash
     assert read_threshold(embedder) == THRESHOLD
     assert str(THRESHOLD) == "FAR 0.001 on tiny"
+
+
+def test_a_flipped_bit_is_damage_and_another_threshold_is_none(embedder: Embedder) -> None:
+    path = store_threshold(embedder, THRESHOLD)
+    content = path.read_bytes()
+    assert not is_damaged(path)
+    for bit in range(0, 8 * len(content), 37):
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        assert is_damaged(path), bit
+    store_threshold(embedder, replace(THRESHOLD, threshold=0.5))
+    assert not is_damaged(path)
 
 
 def test_none_is_stored(embedder: Embedder) -> None:

@@ -49,7 +49,8 @@ class StageContext(Generic[S_co]):
         work: begins a piece of work, and returns what reports on it to the display of the run.
         world: the processes that train together, if another program started them; this is the first
             of them.
-        teacher_embeddings: embeddings by the teacher, where there are no identities.
+        teacher_embeddings: embeddings by the teacher, where they are cached or there are no
+            identities.
     """
 
     stage: str

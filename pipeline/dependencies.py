@@ -109,15 +109,19 @@ def stage_inputs(
 
 
 def _teacher_file(config: Config) -> dict[str, str]:
-    """Return the hash of the file that ``teacher.file`` names, if it names one."""
+    """Return the hash of the file that ``teacher.file`` names, and whether embeddings are cached.
+
+    The key of cached embeddings is there only with them, so that earlier runs stay as they are.
+    """
     path = config.teacher.file
+    cached = {"teacher.cached": "true"} if config.teacher.cached else {}
     if path is None:
-        return {}
+        return cached
     files = [path, path.with_suffix(".txt")] if path.suffix == ".npy" else [path]
     for file in files:
         if not file.is_file():
             raise PipelineError(f"{file}: no such file; teacher.file names it")
-    return {"teacher.file": hash_files(files)}
+    return {"teacher.file": hash_files(files), **cached}
 
 
 def teacher_stage(config: Config, made: Mapping[str, object]) -> str | None:

@@ -1,4 +1,7 @@
-"""The teacher's embeddings, which a set without identities is measured and drawn by."""
+"""The teacher's embeddings: a set without identities is measured and drawn by them.
+
+With ``teacher.cached`` compact models learn from them.
+"""
 
 from __future__ import annotations
 

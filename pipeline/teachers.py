@@ -46,23 +46,30 @@ def load_teacher(
         ReidError: the file cannot be read, or a table lacks an image.
     """
     path = context.config.teacher.file
+    if context.config.teacher.cached and (path or context.teacher) is not None:
+        table = context.teacher_embeddings.of(context, context.data.train)
+        return _from_table(table, settings)
     if path is None:
         if context.teacher is None:
             return None
         model, info = load_checkpoint(context.teacher)
         return Teacher(model, settings, hints or {}, input_size=info.input_size)
-    without_hints = settings.model_copy(update={"hints": 0.0})
     if path.suffix == TABLE_SUFFIX:
-        table = read_table(path, context.data.root, context.data.train)
-        return Teacher(nn.Identity(), without_hints, table=table, dimensions=table.shape[1])
+        return _from_table(read_table(path, context.data.root, context.data.train), settings)
     embedder = load_teacher_file(context.config)
     model = FileTeacher(embedder)
     return Teacher(
         model,
-        without_hints,
+        settings.model_copy(update={"hints": 0.0}),
         input_size=embedder.space.input_size,
         dimensions=model.dimensions,
     )
+
+
+def _from_table(table: Tensor, settings: DistillationSettings) -> Teacher:
+    """Return a teacher that is known by its embeddings alone: it has no layers and no classes."""
+    embeddings_alone = settings.model_copy(update={"hints": 0.0, "logits": 0.0})
+    return Teacher(nn.Identity(), embeddings_alone, table=table, dimensions=table.shape[1])
 
 
 def load_teacher_file(config: Config, device: Device = "cpu") -> Embedder:

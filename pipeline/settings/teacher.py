@@ -17,3 +17,9 @@ class TeacherSettings(Settings):
     architecture: ArchitectureName | None = Field(
         None, description="of a checkpoint that does not say what it is; none: as the file says"
     )
+    cached: bool = Field(
+        False,
+        description="embed every training image once a stage, as it is, and learn from these "
+        "embeddings in all epochs, instead of those of the augmented images; without hints and "
+        "class probabilities",
+    )

@@ -62,7 +62,7 @@ def tune_within_budget(iteration: Iteration, start: str, before: float) -> tuple
                 hints = iteration.hints(model)
                 teacher = (
                     Teacher(iteration.full_width, settings.distillation, hints)
-                    if context.config.teacher.file is None
+                    if context.config.teacher.file is None and not context.config.teacher.cached
                     else load_teacher(context, settings.distillation)
                 )
             train_model(

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from reid_edge.core.errors import TrainingError, worker_errors_as_own
 from reid_edge.data.loaders import training_loader, training_sampler
+from reid_edge.data.schema import relabel
 from reid_edge.training.averaging import average_weights
 from reid_edge.training.checkpoint_io import AtomicCheckpointIO, KeepBest
 from reid_edge.training.divergence import StopAtDivergence
@@ -58,11 +59,6 @@ def fit(model: nn.Module, config: FitConfig) -> None:
     settings, teacher, validation = config.settings, config.teacher, config.validation
     if settings.epochs == 0:
         return
-    if teacher is not None and teacher.table is not None and settings.losses.total_weight:
-        raise TrainingError(
-            f"{config.label}: a table of embeddings and losses of identities do not go together; "
-            "give losses.cross_entropy and losses.triplet weight 0"
-        )
     if not settings.losses.total_weight and not (teacher and teacher.has_terms):
         raise TrainingError(
             f"{config.label}: nothing to learn from, every loss that applies has weight 0; give "
@@ -131,6 +127,7 @@ def fit_rank(model: nn.Module, config: FitConfig, *, epochs_done: int) -> None:
         together=Together(config.ranks if config.ddp.gather_embeddings else 1),
         ranks=config.ranks,
         input_size=(config.height, config.width),
+        classes=torch.tensor(relabel(config.images)),
     )
     model.train()  # Lightning does not change the mode
     model.to(memory_format=torch.channels_last)

@@ -39,6 +39,8 @@ class ReidModule(lightning.LightningModule):
         ranks: processes that train together.
         input_size: (height, width) of the model, where batches may have another one, see
             `Teacher.input_size`; None: that of the batches.
+        classes: of all training images (N,), in the order of the teacher's table; batches have the
+            places of their images in the place of classes where the teacher has a table.
     """
 
     def __init__(
@@ -52,8 +54,10 @@ class ReidModule(lightning.LightningModule):
         together: Together = ALONE,
         ranks: int = 1,
         input_size: tuple[int, int] | None = None,
+        classes: Tensor | None = None,
     ) -> None:
         super().__init__()
+        self._classes = classes
         self._input_size = input_size
         self.model = model
         self._settings = settings
@@ -143,9 +147,11 @@ class ReidModule(lightning.LightningModule):
         teacher_outputs = OutputRecorder(teacher.model, names)
         try:
             if teacher.table is not None:
-                # The classes are the places of the images then.
-                teacher_embeddings = teacher.table.to(images.device)[classes]
+                places = classes.cpu()
+                teacher_embeddings = teacher.table[places].to(images.device)
                 teacher_logits = None
+                if self._classes is not None:
+                    classes = self._classes[places].to(images.device)
             else:
                 teacher_embeddings, teacher_logits = run_teacher(teacher.model, seen)
             logits, embeddings = self.model(images)

@@ -2,18 +2,21 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from pipeline.teachers import read_table
-from reid_edge.core.errors import CheckpointError, TrainingError
-from reid_edge.data.augmentation import AugmentationSettings
+from pipeline.config import config_class
+from pipeline.context import StageContext
+from pipeline.dependencies import stage_inputs
+from pipeline.teachers import load_teacher, read_table
+from reid_edge.core.errors import CheckpointError
 from reid_edge.data.decoding import IMAGENET_MEAN, IMAGENET_STD
 from reid_edge.data.loaders import stack_images
-from reid_edge.data.schema import ReidData
+from reid_edge.data.schema import ReidData, relabel
 from reid_edge.inference.embedder import embed_files, load_embedder
 from reid_edge.metrics import evaluate_label_free
 from reid_edge.models.checkpoint import describe, save_checkpoint
@@ -22,8 +25,9 @@ from reid_edge.training.distillation import Teacher
 from reid_edge.training.file_teacher import FileTeacher
 from reid_edge.training.fit import fit
 from reid_edge.training.fit_config import FitConfig
+from reid_edge.training.losses import SupervisedLoss
 from reid_edge.training.module import ReidModule, make_projection
-from reid_edge.training.settings import DistillationSettings, TrainingSettings
+from reid_edge.training.settings import DistillationSettings, LossSettings, TrainingSettings
 from tests.networks import small_networks
 
 SIZE = (64, 32)
@@ -127,15 +131,67 @@ def test_a_table_stands_for_a_teacher(tiny_data: ReidData, tmp_path: Path) -> No
     assert float(terms["cosine"].detach()) == pytest.approx(
         5 * (1 - float(cosines.detach().mean())), rel=1e-3
     )
-    with pytest.raises(TrainingError, match="a table of embeddings and losses of identities"):
-        fit(
-            student(),
-            FitConfig(
-                tiny_data.train,
-                TrainingSettings(augmentation=AugmentationSettings()),
-                *SIZE, seed=0, folder=tmp_path, label="finetune", teacher=teacher,
-            ),
-        )  # fmt: skip
+
+
+def test_a_table_goes_with_losses_of_identities(tiny_data: ReidData, tmp_path: Path) -> None:
+    images, places = tiny_data.train, [2, 30, 11, 7]
+    table = torch.randn(len(images), 16, generator=torch.Generator().manual_seed(0))
+    teacher = Teacher(nn.Identity(), DistillationSettings(hints=0), table=table)
+    settings = BY_TEACHER.model_copy(update={"losses": LossSettings(), "epochs": 1})
+    classes = torch.tensor(relabel(images))
+    torch.manual_seed(1)
+    model = build_model("small_net_x0_5", num_classes=8, embedding_dim=16)
+    module = ReidModule(model, settings, steps_per_epoch=1, teacher=teacher, classes=classes)
+    model.train()
+    batch = stack_images([images[place] for place in places], height=SIZE[0], width=SIZE[1])
+    terms = module._terms(batch, torch.tensor(places))
+    logits, embeddings = model(batch)
+    expected = SupervisedLoss(settings.losses)(logits, embeddings, classes[places])
+    assert {"cross_entropy", "triplet"} <= set(expected) < set(terms)
+    for name, value in expected.items():
+        torch.testing.assert_close(terms[name], value)
+    config = FitConfig(images, settings, *SIZE, seed=0, folder=tmp_path, label="x", teacher=teacher)
+    fit(model, config)
+    assert (tmp_path / "last.ckpt").is_file()
+
+
+def test_cached_embeddings_are_those_of_the_images_as_they_are(
+    tiny_data: ReidData, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    model = build_model("small_net", num_classes=8, embedding_dim=16).eval()
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, model, describe(model, "small_net", input_size=SIZE))
+    config = config_class().model_validate({"teacher": {"cached": True}, "data": {"workers": 0}})
+    context: StageContext[Any] = StageContext(
+        "finetune", config, config.of(config.declared["finetune"]), tmp_path, tiny_data, None,
+        path, "", SIZE,
+    )  # fmt: skip
+    weights = DistillationSettings(cosine=5, hints=1, logits=1)
+    teacher = load_teacher(context, weights)
+    assert teacher is not None
+    assert teacher.table is not None
+    images = stack_images(list(tiny_data.train), height=SIZE[0], width=SIZE[1])
+    with torch.no_grad():
+        torch.testing.assert_close(teacher.table, model(images), rtol=1e-4, atol=1e-5)
+    # A table has neither layers nor classes.
+    assert (teacher.settings.hints, teacher.settings.logits, teacher.settings.cosine) == (0, 0, 5)
+    # Each image is embedded once a stage.
+    path.unlink()
+    again = load_teacher(context, weights)
+    assert again is not None
+    assert again.table is teacher.table
+
+
+def test_a_cached_teacher_is_another_input_and_none_leaves_earlier_runs_as_they_are() -> None:
+    for cached in (False, True):
+        config = config_class().model_validate({"teacher": {"cached": cached}})
+        inputs = {
+            name: stage_inputs(config, config.declared[name], data_hash="d", parent=None, made={})
+            for name in ("train", "finetune")
+        }
+        assert "teacher.cached" not in inputs["train"]
+        assert ("teacher.cached" in inputs["finetune"]) == cached
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,7 @@ class FitJob(_Job):
     validation: ValidationJob | None
     distillation: DistillationSettings | None
     hints: tuple[str, ...]
+    dimensions: int | None
     accelerator: str
     strategy: Strategy
     devices: int
@@ -118,6 +119,7 @@ def send_fit(world: World, model: nn.Module, config: FitConfig, *, epochs_done: 
         ),
         distillation=None if teacher is None else teacher.settings,
         hints=() if teacher is None else tuple(teacher.hints),
+        dimensions=None if teacher is None else teacher.dimensions,
         accelerator=config.accelerator,
         strategy=config.strategy,
         devices=config.devices,
@@ -128,7 +130,9 @@ def send_fit(world: World, model: nn.Module, config: FitConfig, *, epochs_done: 
     )
     size = config.height, config.width
     content: dict[str, Any] = {"model": _model_bytes(model, config.architecture, size)}
-    if teacher is not None:
+    if teacher is not None and teacher.table is not None:
+        content["table"] = teacher.table
+    elif teacher is not None:
         content["teacher"] = _model_bytes(teacher.model, config.architecture, size)
         content["hints"] = list(teacher.hints.values())
     if epochs_done:
@@ -146,7 +150,12 @@ def read_fit(
     """
     job = FitJob.model_validate_json(content["job"])
     teacher = None
-    if job.distillation is not None:
+    if "table" in content:
+        assert job.distillation is not None, "a table has weights"
+        teacher = Teacher(
+            nn.Identity(), job.distillation, table=content["table"], dimensions=job.dimensions
+        )
+    elif job.distillation is not None:
         hints: dict[str, Tensor | None] = dict(zip(job.hints, content["hints"], strict=True))
         teacher = Teacher(_model(content["teacher"]), job.distillation, hints)
     validation = None

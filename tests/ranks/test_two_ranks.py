@@ -16,7 +16,7 @@ from reid_edge.training.fit_config import FitConfig
 from reid_edge.training.fit_state import LAST
 from reid_edge.training.validation import Validation
 from tests.networks import small_networks
-from tests.ranks.two_ranks import HEIGHT, KINDS, WIDTH, new_model, settings
+from tests.ranks.two_ranks import HEIGHT, KINDS, WIDTH, new_model, new_teacher, settings
 
 pytestmark = pytest.mark.medium
 
@@ -57,6 +57,7 @@ def alone(tiny_data: ReidData, tmp_path_factory: pytest.TempPathFactory) -> tupl
                 images=tiny_data.train, settings=settings(8), height=HEIGHT, width=WIDTH, seed=5,
                 folder=out, label="alone", accelerator="cpu", log=("csv",),
                 validation=Validation(tiny_data, batch_size=5),
+                teacher=new_teacher(len(tiny_data.train)),
             ),
         )  # fmt: skip
     torch.set_num_threads(threads)

@@ -9,11 +9,17 @@ import torch
 from reid_edge.data.augmentation import AugmentationSettings
 from reid_edge.data.readers.market1501 import read_market1501
 from reid_edge.models import build_model
+from reid_edge.training.distillation import Teacher
 from reid_edge.training.fit import fit
 from reid_edge.training.fit_config import FitConfig
 from reid_edge.training.launchers import find_launch
 from reid_edge.training.serve import serve
-from reid_edge.training.settings import DdpSettings, LossSettings, TrainingSettings
+from reid_edge.training.settings import (
+    DdpSettings,
+    DistillationSettings,
+    LossSettings,
+    TrainingSettings,
+)
 from reid_edge.training.shared_embedding import embed_together
 from reid_edge.training.validation import Validation
 from reid_edge.training.world import joined
@@ -30,6 +36,12 @@ def settings(identities: int, learning_rate: float = 0.02) -> TrainingSettings:
         learning_rate=learning_rate, losses=LOSSES, weight_decay=0, warmup_epochs=0,
         augmentation=AugmentationSettings(flip=0.5, crop_padding=2),
     )  # fmt: skip
+
+
+def new_teacher(images: int) -> Teacher:
+    """A teacher of which only its embeddings of the images are known."""
+    table = torch.randn(images, 32, generator=torch.Generator().manual_seed(3))
+    return Teacher(torch.nn.Identity(), DistillationSettings(hints=0), table=table, dimensions=32)
 
 
 def new_model() -> torch.nn.Module:
@@ -58,6 +70,7 @@ def main(images: Path, out: Path) -> None:
                     seed=5, folder=out / name, label=name, accelerator="cpu", devices=2, ddp=ddp,
                     world=world, architecture="small_net", log=("csv",),
                     validation=Validation(data, batch_size=5),
+                    teacher=new_teacher(len(data.train)),
                 ),
             )  # fmt: skip
             torch.save(model.state_dict(), out / f"{name}.pt")

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.run_log import PACKAGES
 from pipeline.shipped_configs import find_config
 from pipeline.stages import STAGES
 from pipeline.without_identities import CONFIG
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from reid_edge.training.world import World
 
 GUARD = Guard(
-    packages=("pipeline", "reid_edge", "prune", "quantize"),
+    packages=PACKAGES,
     timestamps=True,
     interrupted="interrupted; the same command resumes from here",
     file_hint="make room or give rights there, then the same command again",
@@ -109,13 +110,11 @@ def _run_or_plan(
 
         show_plan(config, run, restart_from=options.restart, layers=options.layers)
         return
-    from pipeline.followed_run import run_followed
+    from pipeline.followed_run import at_work, run_followed
     from pipeline.report.show import print_results
     from pipeline.run_clock import RunClock
-    from pipeline.run_log import log_file
     from pipeline.time_estimate import estimate_times
 
-    run.create()
     clock = RunClock()
 
     def planned(plan: Plan, data: ReidData, data_hash: str) -> None:
@@ -126,7 +125,7 @@ def _run_or_plan(
             # Hours of training must not end because of an estimate.
             logger.warning("the time left cannot be estimated (%s)", reason_of(error))
 
-    with run.locked(), log_file(run.path, GUARD.packages, list(words)):
+    with at_work(run, words):
         run_followed(
             config,
             run,

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.command import check_extra
+from pipeline.run_log import PACKAGES
 from reid_edge.cli.guard import Guard, Parser, path_argument
 
 PAGE = Path("comparison.html")
-GUARD = Guard(packages=("pipeline", "reid_edge", "prune", "quantize"))
+GUARD = Guard(packages=PACKAGES)
 
 
 def main(arguments: Sequence[str], prog: str = "reid-edge compare") -> int:

@@ -108,7 +108,7 @@ def compress(options: argparse.Namespace) -> None:
         ReidError: the model, the images or the folder cannot be used, or the time is too short.
     """
     from pipeline.engine import run_stages
-    from pipeline.followed_run import run_followed
+    from pipeline.followed_run import at_work, run_followed
     from pipeline.report.live_page import live_page
     from pipeline.report.show import print_results
 
@@ -127,8 +127,7 @@ def compress(options: argparse.Namespace) -> None:
         write_bytes(run.path / COMPRESSION_FILE, saved.to_json())
         return saved
 
-    run.create()
-    with run.locked():
+    with at_work(run):
         compression = save()
         try:
             if compression.chosen.adapt and compression.after_adapting is None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pipeline.engine import run_stages
 from pipeline.report.live_page import live_page
 from pipeline.report.show import report_text, write_results
+from pipeline.run_log import PACKAGES, log_file
 from pipeline.trackers import tracking
 from reid_edge.cli.progress_bars import progress_bars
 
@@ -18,6 +21,19 @@ if TYPE_CHECKING:
     from pipeline.run_dir import RunDir
     from reid_edge.data.schema import ReidData
     from reid_edge.training.world import World
+
+
+@contextmanager
+def at_work(run: RunDir, command: Sequence[str] | None = None) -> Iterator[None]:
+    """Make the folder of a run, hold its lock, and write everything that is logged into it.
+
+    Args:
+        run: the run's folder.
+        command: for the first line of the log file; none: that of this process.
+    """
+    run.create()
+    with run.locked(), log_file(run.path, PACKAGES, sys.argv if command is None else command):
+        yield
 
 
 def run_followed(
@@ -32,7 +48,7 @@ def run_followed(
     quiet: bool = False,
     finished: Callable[[RunDir, Report], None] = lambda *_: None,
 ) -> Report:
-    """Run stages, and write what they come to; the caller holds the lock of the folder.
+    """Run stages, and write what they come to; the caller has entered :func:`at_work`.
 
     Args:
         config: all settings.

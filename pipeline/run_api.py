@@ -60,7 +60,7 @@ def run_pipeline(
         ... )
         >>> report.rows[-1].accuracy["mAP"]
     """
-    from pipeline.followed_run import run_followed
+    from pipeline.followed_run import at_work, run_followed
     from pipeline.ranks import launch_of, run_ranks
 
     path = find_config(Path(config))
@@ -74,8 +74,7 @@ def run_pipeline(
     reports = []
 
     def carry_out(world: World | None) -> None:
-        folder.create()
-        with folder.locked():
+        with at_work(folder):
             reports.append(run_followed(chosen, folder, restart_from=restart_from, world=world))
 
     code = run_ranks(launch_of(chosen), chosen, folder, carry_out)

@@ -1,10 +1,12 @@
 """Search the widths of a run's compact model, from the task to the plan file."""
 
 import logging
+import sys
 from contextlib import ExitStack
 
 from pipeline.config import Config
 from pipeline.run_dir import RunDir
+from pipeline.run_log import PACKAGES, log_file
 from pipeline.search.outcome import finish
 from pipeline.search.set_up import set_up_search
 from pipeline.search.task import read_task
@@ -47,6 +49,7 @@ def search_widths(config: Config, run: RunDir) -> None:
             search = set_up_search(config, run)
             # Taken before the run's lock is released: another search would move this one away.
             searching.enter_context(RunDir(search.folder).locked())
+        searching.enter_context(log_file(search.folder, PACKAGES, sys.argv))
         variables = tuple(search.settings.variables)
         logger.info(
             "search: %d trials of %s below %.1f M MACs",

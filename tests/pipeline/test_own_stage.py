@@ -72,6 +72,10 @@ def test_an_unregistered_stage_is_passed_from_python(tiny_config: Path, tmp_path
     assert isinstance(result, CountResult)
     assert all(row.parameters > 1000 for row in result.layers)
     assert [row.stage for row in report.rows] == ["train"]
+    # The log is written whoever starts the run.
+    log = (tmp_path / "run" / "run.log").read_text()
+    assert "DEBUG pipeline.run_log: command: " in log
+    assert "INFO pipeline.engine: count: started" in log
     again = reid_edge.read_run(tmp_path / "run", extra_stages=[COUNT])
     assert again == report
     # Without the declaration the run can still be read, by what is known.

@@ -34,6 +34,50 @@ def test_the_file_has_every_level_and_the_libraries(tmp_path: Path) -> None:
     assert (package.handlers, package.level) == (handlers, level)
 
 
+class Shown(logging.Handler):
+    """What a program that uses the library has set up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+def test_handlers_of_a_program_get_no_more_than_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = Shown()
+    package, part = logging.getLogger("toy_package"), logging.getLogger("toy_package.verbose")
+    monkeypatch.setattr(logging.root, "handlers", [shown])
+    monkeypatch.setattr(part, "level", logging.DEBUG)  # by the program
+    monkeypatch.setattr(package, "handlers", [])
+    monkeypatch.setattr(package, "propagate", True)
+    package.setLevel(logging.INFO)
+    with log_file(tmp_path, PACKAGES, ["run"]):
+        logger.debug("a detail")
+        logger.info("a line")
+        part.debug("asked for")
+    logger.info("afterwards")
+    assert shown.lines == ["a line", "asked for", "afterwards"]
+    assert shown.filters == []
+    assert "toy_package.part: a detail" in (tmp_path / LOG_FILE).read_text()
+
+
+def test_a_program_without_handlers_still_sees_warnings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(logging.root, "handlers", [])
+    monkeypatch.setattr(logging.getLogger("toy_package"), "handlers", [])
+    monkeypatch.setattr(logging.getLogger("toy_package"), "propagate", True)
+    with log_file(tmp_path, PACKAGES, ["run"]):
+        logger.info("a line")
+        logger.warning("look here")
+    assert capsys.readouterr().err == "look here\n"
+    assert logging.root.handlers == []
+
+
 def test_it_says_what_a_run_ended_with(tmp_path: Path) -> None:
     def end() -> None:
         with log_file(tmp_path, PACKAGES, ["run"]):

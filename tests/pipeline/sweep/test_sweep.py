@@ -136,6 +136,7 @@ def test_trials_dead_workers_and_the_page(
         report = json.loads((folder / one["run"] / "report.json").read_text())
         assert report["rows"][-1]["accuracy"]["mAP"] == one["measured"]
         assert report["seed"] == one["values"]["seed"]
+        assert "pipeline.engine: train: done" in (folder / one["run"] / "run.log").read_text()
         assert one["run"] in page
 
     # Nothing is left to do; another sweep is refused, more trials are not.

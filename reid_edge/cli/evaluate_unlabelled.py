@@ -109,24 +109,19 @@ def run(
 
 def _show(console: Console, result: Evaluation) -> None:
     """Print a table of the measures."""
-    from rich.table import Table
+    from reid_edge.core.tables import FittingTable
 
     free, verification = result.label_free, result.verification
     assert free is not None, "measured without identities"
-    table = Table(
-        caption="how like the teacher the model is; that says nothing of how well either tells "
-        "people apart",
-        caption_justify="left",
-    )
-    for heading in ("measure", "model", "teacher"):
-        table.add_column(heading, justify="left" if heading == "measure" else "right")
-    table.add_row("top 10 as teacher, %", f"{100 * free.nearest_overlap:.2f}", "100")
-    table.add_row("same nearest, %", f"{100 * free.same_nearest:.2f}", "100")
-    table.add_row("rank correlation", f"{free.rank_correlation:.4f}", "1")
+    rows = [
+        ("top 10 as teacher, %", f"{100 * free.nearest_overlap:.2f}", "100"),
+        ("same nearest, %", f"{100 * free.same_nearest:.2f}", "100"),
+        ("rank correlation", f"{free.rank_correlation:.4f}", "1"),
+    ]
     if free.mean_cosine is not None:
-        table.add_row("mean cosine", f"{free.mean_cosine:.4f}", "1")
-        table.add_row("lowest cosine", f"{free.lowest_cosine:.4f}", "1")
-    table.add_row("variance", f"{free.spread:.4f}", f"{free.teacher_spread:.4f}")
+        rows.append(("mean cosine", f"{free.mean_cosine:.4f}", "1"))
+        rows.append(("lowest cosine", f"{free.lowest_cosine:.4f}", "1"))
+    rows.append(("variance", f"{free.spread:.4f}", f"{free.teacher_spread:.4f}"))
     if free.tracks is not None:
         own, theirs = (
             f"{100 * value:.2f}"
@@ -135,12 +130,16 @@ def _show(console: Console, result: Evaluation) -> None:
                 free.tracks.teacher_mean_average_precision,
             )
         )
-        table.add_row("track mAP, %", own, theirs)
+        rows.append(("track mAP, %", own, theirs))
     if verification is not None:
-        table.add_row(
-            "EER of tracks, %",
-            f"{100 * verification.equal_error_rate:.2f} at "
-            f"{verification.equal_error_threshold:.4f}",
+        rate, threshold = verification.equal_error_rate, verification.equal_error_threshold
+        rows.append(("EER of tracks, %", f"{100 * rate:.2f} at {threshold:.4f}", ""))
+    console.print(
+        FittingTable(
             "",
+            ["measure", "model", "teacher"],
+            rows,
+            caption="how like the teacher the model is; that says nothing of how well either tells "
+            "people apart",
         )
-    console.print(table)
+    )

@@ -15,6 +15,7 @@ from reid_edge.cli import models
 from reid_edge.cli.main import COMMANDS, main
 from reid_edge.data.readers import READERS
 from reid_edge.models.registry import ARCHITECTURES
+from tests.plain_lines import is_plain
 
 Paint = Callable[..., Path]
 
@@ -38,6 +39,7 @@ def test_models(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
         "256 x 128",
         "512",
     ]
+    assert is_plain(out)
 
 
 def test_models_at_another_size(capsys: pytest.CaptureFixture[str]) -> None:

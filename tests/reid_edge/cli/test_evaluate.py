@@ -14,6 +14,7 @@ from reid_edge.data.schema import ReidData
 from reid_edge.inference.embedder import load_embedder
 from reid_edge.inference.thresholds import read_threshold
 from reid_edge.models.checkpoint import load_checkpoint
+from tests.plain_lines import is_plain
 
 pytestmark = pytest.mark.medium
 
@@ -43,6 +44,7 @@ def test_tables(
     for text in ("protocol market1501", "mAP", "mINP", "rank-20", "euclidean", "EER", "FAR 0.1 "):
         assert text in out
     assert "re-ranked" not in out
+    assert is_plain(out)
 
 
 def test_json_and_files(

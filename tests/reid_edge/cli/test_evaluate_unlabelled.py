@@ -13,6 +13,7 @@ from reid_edge.metrics.results import Evaluation
 from reid_edge.models.checkpoint import describe, save_checkpoint
 from reid_edge.models.registry import build_model
 from tests.networks import small_networks
+from tests.plain_lines import is_plain
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,7 @@ def test_a_model_beside_its_teacher(
     itself = json.loads(capsys.readouterr().out)["label_free"]
     assert "top 10 as teacher, %" in shown
     assert "says nothing of how well either tells people apart" in " ".join(shown.split())
+    assert is_plain(shown)
     measured = Evaluation.from_json((tmp_path / "metrics.json").read_text()).label_free
     assert measured is not None
     assert measured.mean_cosine is None

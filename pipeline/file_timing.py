@@ -81,9 +81,10 @@ def _loadable(paths: Sequence[Path], input_size: tuple[int, int] | None) -> list
     files = []
     for path in paths:
         space = load_embedder(path, input_size=input_size).space
-        model = Model(partial(_open, path), (3, *space.input_size))
+        backend = recognise(path)
+        model = Model(partial(_open, path), (3, *space.input_size), backend.packages)
         name = str(path) if same else path.name
-        files.append(_TimedFile(path, name, recognise(path).name, model))
+        files.append(_TimedFile(path, name, backend.name, model))
     return files
 
 

@@ -105,10 +105,12 @@ class Model:
     Attributes:
         open_model: loads it, see ``Worker``.
         image_shape: (3, H, W) of what it takes.
+        packages: that its runtime is in, as they are imported; None: not known.
     """
 
     open_model: Open
     image_shape: tuple[int, int, int]
+    packages: tuple[str, ...] | None = None
 
 
 def measure_side_by_side(
@@ -137,11 +139,14 @@ def measure_side_by_side(
     if rounds < 2 or min(batches, default=0) < 1 or min(threads, default=0) < 1:
         raise QuantizeError("measuring needs 2 rounds or more, and batches and threads from 1 up")
     say = progress or (lambda _: None)
+    # Every process has the same libraries, so that memory can be compared.
+    known = [model.packages for model in models.values()]
+    packages = None if None in known else {name for one in known if one for name in one}
     timings: dict[str, list[Timing]] = {name: [] for name in models}
     with ExitStack() as stack:
         say(f"opening {len(models)} models, each in a process of its own")
         workers = {
-            name: stack.enter_context(Worker(name, model.open_model, model.image_shape))
+            name: stack.enter_context(Worker(name, model.open_model, model.image_shape, packages))
             for name, model in models.items()
         }
         peaks = {}

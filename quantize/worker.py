@@ -5,10 +5,12 @@ influence each other.
 """
 
 import multiprocessing
+import os
 import signal
+import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -22,6 +24,7 @@ from torch import Tensor
 
 from quantize.machine import forget_peak, memory
 from reid_edge.core.errors import QuantizeError
+from reid_edge.core.library_warnings import logger
 from reid_edge.core.native_output import native_output_silenced
 
 Call = Callable[[Tensor], object]
@@ -29,7 +32,8 @@ Open = Callable[[], Call]
 
 # The runtimes of models. They are loaded before memory is measured, and only once: the processes
 # of the models are forked from a process that has loaded them and has not run anything.
-_LIBRARIES = ["torch", "torchvision", "onnxruntime", "openvino", "executorch.runtime", "ncnn"]
+_ALWAYS = ["torch", "torchvision", "onnxruntime"]
+_LIBRARIES = [*_ALWAYS, "openvino", "executorch.runtime", "ncnn"]
 # Those that print something when they are loaded.
 _TALKATIVE = ["MNN", "ai_edge_litert.interpreter"]
 _PATIENCE_S = 1.0
@@ -57,12 +61,20 @@ class Worker:
         open_model: loads the model; called in the process, after the number of threads is set. A
             function of a module, or a ``functools.partial`` of one.
         shape: (3, H, W) of an image.
+        packages: of the runtimes that are loaded before, beside PyTorch's and ONNX Runtime; None:
+            all of those that are installed, which takes seconds.
     """
 
-    def __init__(self, name: str, open_model: Open, shape: tuple[int, int, int]) -> None:
+    def __init__(
+        self,
+        name: str,
+        open_model: Open,
+        shape: tuple[int, int, int],
+        packages: Collection[str] | None = None,
+    ) -> None:
         self._name = name
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(_LIBRARIES)
+        context.set_forkserver_preload(_wanted(_LIBRARIES, packages))
         # The processes ignore Ctrl-C. Only the main thread can set signal handlers.
         is_main = threading.current_thread() is threading.main_thread()
         former = signal.signal(signal.SIGINT, signal.SIG_IGN) if is_main else None
@@ -73,7 +85,9 @@ class Worker:
                 signal.signal(signal.SIGINT, former)
         self._connection, theirs = context.Pipe()
         self._process = context.Process(
-            target=_serve, args=(theirs, open_model, shape), daemon=True
+            target=_serve,
+            args=(theirs, open_model, shape, _wanted([*_LIBRARIES, *_TALKATIVE], packages)),
+            daemon=True,
         )
         self._process.start()
         theirs.close()
@@ -125,28 +139,45 @@ class Worker:
     def _ask(self, request: str, number: int) -> object:
         try:
             self._connection.send((request, number))
-            succeeded, answer = self._connection.recv()
+            succeeded, answer, printed = self._connection.recv()
         except (EOFError, OSError) as error:
             self._process.join(_PATIENCE_S)
             raise QuantizeError(
                 f"{self._name}: its process ended with exit code {self._process.exitcode}, "
                 "most likely out of memory"
             ) from error
+        for line in printed:
+            logger.debug("%s: %s", self._name, line)
         if not succeeded:
             raise QuantizeError(f"{self._name}: {answer}")
         return answer
 
 
-def _serve(connection: Connection, open_model: Open, shape: tuple[int, int, int]) -> None:
-    """Answer requests until the other side hangs up.
+def _wanted(libraries: Sequence[str], packages: Collection[str] | None) -> list[str]:
+    """Return those of some libraries that are always loaded, and those of packages."""
+    return [
+        name
+        for name in libraries
+        if packages is None or name in _ALWAYS or name.partition(".")[0] in packages
+    ]
 
-    Ctrl-C reaches all processes of a terminal. Only the other side handles it; this process ends
-    when the other side does.
+
+def _serve(
+    connection: Connection,
+    open_model: Open,
+    shape: tuple[int, int, int],
+    libraries: Sequence[str],
+) -> None:
+    """Answer requests until the other side hangs up: whether it went well, an answer, and lines.
+
+    The lines are what the runtime of the model has printed meanwhile. Ctrl-C reaches all processes
+    of a terminal. Only the other side handles it; this process ends when the other side does.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for library in (*_LIBRARIES, *_TALKATIVE):
+    for library in libraries:
         with suppress(ImportError), native_output_silenced():
             import_module(library)
+    printed = _Printed()
     served = _Served(open_model, shape)
     answers: dict[str, Callable[[int], object]] = {
         "open": served.open,
@@ -163,9 +194,28 @@ def _serve(connection: Connection, open_model: Open, shape: tuple[int, int, int]
         except Exception as error:  # the other side reports it
             answer = (False, f"{type(error).__name__}: {' '.join(str(error).split())}")
         try:
-            connection.send(answer)
+            connection.send((*answer, printed.lines()))
         except OSError:
             return
+
+
+class _Printed:
+    """What this process prints from now on, to either stream: it goes to a file."""
+
+    def __init__(self) -> None:
+        # Without a name, it goes with the process.
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
+        self._read = 0
+        for stream in (1, 2):
+            os.dup2(self._file.fileno(), stream)
+
+    def lines(self) -> list[str]:
+        """Return the lines since the last call."""
+        size = os.fstat(self._file.fileno()).st_size
+        # The streams share the place in the file, so that it is read without moving it.
+        new = os.pread(self._file.fileno(), size - self._read, self._read)
+        self._read = size
+        return [line for line in new.decode(errors="replace").splitlines() if line.strip()]
 
 
 class _Served:

@@ -46,7 +46,10 @@ def run(context: StageContext[BenchmarkStage]) -> BenchmarkResult:
     settings = context.settings
     files = model_files(context.folder.parent, context.made)
     measured = measure_side_by_side(
-        {file.name: Model(file.open, (3, *file.input_size)) for file in files},
+        {
+            file.name: Model(file.open, (3, *file.input_size), file.backend.packages)
+            for file in files
+        },
         batches=settings.batches,
         threads=settings.threads or sorted({1, usable_cores()}),
         rounds=settings.rounds,

@@ -1,3 +1,4 @@
+import logging
 import os
 import signal
 import subprocess
@@ -79,6 +80,19 @@ def test_what_goes_wrong_in_the_process_is_reported_with_the_models_name(
         worker.open(threads=1)
         with pytest.raises(QuantizeError, match=r"other size: .*AssertionError"):
             worker.run(batch=1)
+
+
+def test_what_a_runtime_prints_is_logged(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.DEBUG, "reid_edge.libraries")
+    # As native code does.
+    with Worker("talks", partial(os.write, 2, b"[W1] Warning: a\n[W2] Warning: b\n"), SHAPE) as one:
+        one.open(threads=1)
+        assert caplog.messages == ["talks: [W1] Warning: a", "talks: [W2] Warning: b"]
+        one.open(threads=1)
+        assert len(caplog.messages) == 4
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_process_that_dies_is_reported_and_one_that_hangs_is_ended() -> None:

@@ -17,13 +17,16 @@ import pytest
 from PIL import Image
 
 from reid_edge.core.errors import DataError
+from reid_edge.core.progress import no_progress
 from reid_edge.data.synthetic import SyntheticSettings, write_synthetic_market1501
 from reid_edge.data.synthetic import write as write_module
 from reid_edge.data.synthetic.canvas import Canvas
 from reid_edge.data.synthetic.figure import paint_person
 from reid_edge.data.synthetic.identity import Bag, Logo, Person, Upper, draw_person
+from reid_edge.data.synthetic.market import entries
 from reid_edge.data.synthetic.pose import Gait, View
 from reid_edge.data.synthetic.randomness import Stream, generator
+from reid_edge.data.synthetic.write import draw_all
 
 SMALL = SyntheticSettings(
     train_identities=3,
@@ -78,6 +81,29 @@ def test_same_seed_gives_the_same_bytes_in_another_process(small: Path, tmp_path
     again = tmp_path / "again"
     assert run_apart(code, again) == 0
     assert contents(again) == contents(small)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere one process draws all")
+def test_several_processes_draw_the_same_bytes(small: Path, tmp_path: Path) -> None:
+    for name in (TRAIN, QUERY, GALLERY):
+        (tmp_path / name).mkdir()
+    everything = list(entries(SMALL))
+    seen: list[tuple[int, int]] = []
+    draw_all(everything, SMALL, tmp_path, 3, lambda done, total: seen.append((done, total)))
+    assert contents(tmp_path) == contents(small)
+    assert seen == sorted(seen)
+    assert seen[-1] == (len(everything), len(everything))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere one process draws all")
+def test_what_another_process_cannot_write_is_an_error_of_this_one(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / TRAIN).mkdir()
+    found = {str(Path(entry.path).parent): entry for entry in entries(SMALL)}
+    with pytest.raises(FileNotFoundError, match=QUERY):
+        draw_all([found[TRAIN], found[QUERY]], SMALL, tmp_path, 2, no_progress("drawing"))
+    assert capfd.readouterr() == ("", "")
 
 
 def test_another_seed_gives_other_images(small: Path, tmp_path: Path) -> None:

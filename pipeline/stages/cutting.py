@@ -138,7 +138,12 @@ def _write_plan(
 
 
 def _initial_state(context: StageContext[C], source: nn.Module) -> State:
-    metrics = evaluate_stage(source, context)
+    assert context.parent is not None, "a stage that cuts has a parent"
+    made = context.made.get(context.parent.parent.name)
+    if made is None or made.result.model is None or context.data.labels != "persons":
+        metrics = evaluate_stage(source, context)
+    else:  # the stage that made the model has measured it on the same images
+        metrics = made.result.model.metrics
     kept = {name: torch.arange(width) for name, width in layer_widths(source).items()}
     return State(source.cpu(), kept, metrics)
 

@@ -13,6 +13,7 @@ from pipeline.config import config_class
 from pipeline.context import StageContext
 from pipeline.run_images import split_validation
 from pipeline.stage_accuracy import evaluate_stage
+from pipeline.stage_results import StageResult
 from pipeline.stages.prune import PRUNE
 from prune.layer_widths import layer_widths
 from prune.plan_file import read_plan
@@ -20,6 +21,7 @@ from prune.report import read_report
 from reid_edge.data.schema import ReidData
 from reid_edge.models import build_model
 from reid_edge.models.checkpoint import describe, load_checkpoint, save_checkpoint
+from tests.pipeline.records import make_evaluation, make_model, make_record
 
 pytestmark = [pytest.mark.medium, pytest.mark.usefixtures("short_networks")]
 
@@ -92,6 +94,16 @@ def test_identities_set_apart_judge_where_there_are_any(context: MakeContext, sh
     lost = judged["before"] - judged["after_tuning"]
     where = " on the identities set apart" if share else ""
     assert (f"lost {100 * lost:.1f} mAP{where}, more than" in note) == (lost > 1e-4)
+
+
+def test_the_accuracy_before_the_cut_is_that_of_the_stage_before(context: MakeContext) -> None:
+    stage = context({"target": 0.5})
+    assert stage.parent is not None
+    model = make_model("train/checkpoint.pt", make_evaluation(0.123))
+    made = {stage.parent.parent.name: make_record("train", result=StageResult(model=model))}
+    PRUNE.run(replace(stage, made=made))
+    report = read_report(stage.folder / "iteration_1" / "iteration.json")
+    assert report.accuracy["before"]["mAP"] == 0.123
 
 
 @pytest.mark.parametrize("target", [1.0, 0.5])

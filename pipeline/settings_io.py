@@ -177,8 +177,9 @@ def parse_yaml(text: str) -> Any:
         PipelineError: it is nested too deep, aliases make it too large, or a key is no text.
         yaml.YAMLError, ValueError: it is no YAML.
     """
+    loader = yaml.SafeLoader(text)
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = loader.get_single_node()
         size = 0 if root is None else _expanded_size(root, {}, MOST_LEVELS)
     except RecursionError as error:
         raise PipelineError(f"nested deeper than {MOST_LEVELS} levels; flatten it") from error
@@ -186,7 +187,8 @@ def parse_yaml(text: str) -> Any:
         raise PipelineError(
             f"more than {MOST_VALUES:,} values once aliases are replaced; write them out"
         )
-    return yaml.safe_load(text)
+    # The text is scanned once: that takes longer than all else.
+    return None if root is None else loader.construct_document(root)
 
 
 def _expanded_size(node: yaml.Node, known: dict[int, int], levels: int) -> int:

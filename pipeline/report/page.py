@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -75,7 +76,7 @@ def write_page(
     for name, record in records.items():
         section = run.stages[name].report_section
         if section.template is not None:
-            environment = _environment(section.template_folder or TEMPLATES, section.filters)
+            environment = _environment(section.template_folder or TEMPLATES, tuple(section.filters))
             template = environment.get_template(section.template)
             sections.append(Markup(template.render(record=record, report=report)))
     timed = kept_results(run.path)
@@ -119,11 +120,15 @@ def render(template: str, filters: Sequence[Callable[..., object]], **values: ob
         filters: functions that it uses, by their names.
         **values: what it shows.
     """
-    return _environment(TEMPLATES, filters).get_template(template).render(**values)
+    return _environment(TEMPLATES, tuple(filters)).get_template(template).render(**values)
 
 
-def _environment(folder: Path, filters: Sequence[Callable[..., object]]) -> Environment:
-    """Return what renders the templates of a folder, with its filters and the common ones."""
+@cache
+def _environment(folder: Path, filters: tuple[Callable[..., object], ...]) -> Environment:
+    """Return what renders the templates of a folder, with its filters and the common ones.
+
+    The page is written many times during a run, and its templates are compiled once.
+    """
     environment = Environment(
         loader=FileSystemLoader(folder),
         autoescape=True,

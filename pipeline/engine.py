@@ -33,6 +33,7 @@ from pipeline.run_dir import CHECKPOINT, RunDir
 from pipeline.run_images import read_images, split_validation
 from pipeline.settings_io import write_config
 from pipeline.stage_results import StageRecord
+from pipeline.time_estimate import hardware_of
 from reid_edge.core.progress import StartProgress, no_progress
 from reid_edge.data.schema import ReidData
 
@@ -183,6 +184,7 @@ def _run_stage(
             result=result,
             resumed=resumed,
             ranks=trained_by(config, stage),
+            hardware=hardware_of(config),
         )
     )
     run.remove_leftovers()

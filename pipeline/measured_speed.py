@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import copy
-import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
+from pipeline.step_times import embedding_step, random_images, seconds_of, training_step
 from pipeline.time_budget import Speeds
 from reid_edge.adaptation.clustering import ClusterOptions, find_clusters
 from reid_edge.adaptation.site import Site
@@ -23,7 +21,6 @@ from reid_edge.data.transforms import TrainTransform
 from reid_edge.models.registry import build_model
 
 BATCH = 64
-REPEATS = 3
 LOADED_IMAGES = 64
 CLUSTERED_IMAGES = 512
 
@@ -56,30 +53,9 @@ def measure_speeds(
     place = choose_device(device)
     precision = fast_precision(place)
     height, width = input_size
-    generator = torch.Generator().manual_seed(0)
-    batch = torch.randn(BATCH, 3, height, width, generator=generator).to(place)
-    batch = batch.contiguous(memory_format=torch.channels_last)
+    batch = random_images(BATCH, input_size, place)
     full = copy.deepcopy(model).to(place).to(memory_format=torch.channels_last)
     compact = build_model(target, num_classes=2).to(place).to(memory_format=torch.channels_last)
-    autocast = torch.autocast(place, dtype=torch.bfloat16, enabled=precision == "bf16-mixed")
-
-    def embed() -> None:
-        with torch.inference_mode():
-            full.eval()(batch)
-
-    def adapt() -> None:
-        with autocast:
-            _, embeddings = full.train()(batch)
-            loss: Tensor = F.normalize(embeddings.float(), dim=1).sum()
-        torch.autograd.backward(loss)
-
-    def finetune() -> None:
-        with autocast:
-            with torch.no_grad():
-                wanted: Tensor = full.eval()(batch)
-            _, embeddings = compact.train()(batch)
-            loss: Tensor = (embeddings.float() - wanted.float()).pow(2).mean()
-        torch.autograd.backward(loss)
 
     transform = TrainTransform(AugmentationSettings(crop_padding=10, erasing=0.5), height, width)
     chosen = [images[i % len(images)] for i in range(LOADED_IMAGES)]
@@ -88,30 +64,17 @@ def measure_speeds(
         for number, path in enumerate(chosen):
             transform(torch.from_numpy(load_image(path, height, width)), number)
 
-    points = torch.randn(CLUSTERED_IMAGES, 256, generator=generator)
+    points = torch.randn(CLUSTERED_IMAGES, 256, generator=torch.Generator().manual_seed(0))
     cameras = np.zeros(CLUSTERED_IMAGES, dtype=np.int64)
 
     def cluster() -> None:
         find_clusters(points, Site(cameras=cameras), ClusterOptions())
 
     return Speeds(
-        load=_seconds(load, 1) / LOADED_IMAGES,
-        embed=_seconds(embed) / BATCH,
-        adapt=_seconds(adapt) / BATCH,
-        finetune=_seconds(finetune) / BATCH,
-        cluster=_seconds(cluster, 1) / CLUSTERED_IMAGES,
+        load=seconds_of(load, 1) / LOADED_IMAGES,
+        embed=seconds_of(embedding_step(full, batch)) / BATCH,
+        adapt=seconds_of(training_step(full, batch, precision)) / BATCH,
+        finetune=seconds_of(training_step(compact, batch, precision, teacher=full)) / BATCH,
+        cluster=seconds_of(cluster, 1) / CLUSTERED_IMAGES,
         precision=precision,
     )
-
-
-def _seconds(work: Callable[[], None], repeats: int = REPEATS) -> float:
-    """Return the median time of a piece of work, after one call that does not count."""
-    work()
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        work()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)

@@ -419,6 +419,20 @@ class Latencies(Result):
 R = TypeVar("R", bound=StageResult)
 
 
+class Hardware(Result):
+    """What a stage ran on.
+
+    Attributes:
+        device: "cpu" or "cuda".
+        processor: its name; of a GPU, that of the GPU.
+        threads: of PyTorch on the CPU.
+    """
+
+    device: str
+    processor: str
+    threads: int
+
+
 class StageRecord(Result):
     """The record of a finished stage (``stage.json``); it is written last.
 
@@ -439,6 +453,8 @@ class StageRecord(Result):
         resumed: whether the stage was interrupted and resumed.
         ranks: how many processes trained together; another number makes no stage stale, and other
             bits.
+        hardware: what it ran on, with ``device``, ``processor`` and ``threads``; estimates of time
+            compare it. ``null`` in records of earlier versions.
         schema_version: version of this layout.
     """
 
@@ -454,6 +470,7 @@ class StageRecord(Result):
     result: SerializeAsAny[StageResult] = StageResult()
     resumed: bool = False
     ranks: int = 1
+    hardware: Hardware | None = None
     results: dict[str, str] = {}
     schema_version: Literal[2] = SCHEMA_VERSION
 

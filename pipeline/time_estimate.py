@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,9 @@ from pipeline.plan import Plan, Step
 from pipeline.run_dir import SUPERSEDED, RunDir
 from pipeline.settings.cut_sections import PruneStage
 from pipeline.stage import AnyStage
-from pipeline.stage_results import StageRecord
+from pipeline.stage_results import Hardware, StageRecord
 from pipeline.stages.export import ExportStage
+from quantize.machine import processor_name
 from reid_edge.core.devices import choose_device
 from reid_edge.data.schema import ReidData
 
@@ -74,9 +74,10 @@ def estimate_times(
     """Estimate the seconds of the stages that will run, in their order.
 
     Of an earlier run of a stage on the same images, here or in a folder beside the run, the time
-    is taken; where other settings make more or less work of it, in proportion. Otherwise a
-    training step and an embedding of the full-width model are measured, which takes seconds;
-    loading images, and what a stage does beside training and measuring, is not in that number.
+    is taken if device, processor and number of threads are the same; where other settings make
+    more or less work of it, in proportion. Otherwise a training step and an embedding of the
+    full-width model are measured with the run's number of threads, which takes seconds; loading
+    images, and what a stage does beside training and measuring, is not in that number.
 
     Args:
         config: all settings.
@@ -85,7 +86,8 @@ def estimate_times(
         data: the images, without the validation identities.
         data_hash: of the images.
     """
-    measured: Speed | None = None
+    hardware = hardware_of(config)
+    measured: dict[str, Speed] = {}  # by precision
     estimates = {}
     after_cut = False
     for step in plan.steps:
@@ -94,11 +96,14 @@ def estimate_times(
         if step.action == "reuse":
             continue
         work = stage_work(config, stage, data, after_cut=after_cut)
-        found = _as_before(config, run, step, work, data, data_hash, after_cut=after_cut)
+        found = _as_before(config, run, step, work, data, data_hash, hardware, after_cut=after_cut)
         if found is None:
-            if measured is None:
-                measured = measure_speed(config)
-            seconds = work.seconds(measured.training, measured.evaluating)
+            trainings = [one.settings for one in stage.all_trainings(config) if one.settings.epochs]
+            precision = trainings[0].precision if trainings else next(iter(measured), "32-true")
+            if precision not in measured:
+                measured[precision] = measure_speed(config, precision)
+            speed = measured[precision]
+            seconds = work.seconds(speed.training, speed.evaluating)
             found = Estimate(seconds, "measured now: training and evaluation alone")
         estimates[step.stage] = found
     return estimates
@@ -132,6 +137,7 @@ def _as_before(
     work: Work,
     data: ReidData,
     data_hash: str,
+    hardware: Hardware,
     *,
     after_cut: bool,
 ) -> Estimate | None:
@@ -140,6 +146,8 @@ def _as_before(
     for path in _earlier(run, step.stage):
         record = _read(path)
         if record is None or record.resumed or record.inputs.get("data") != data_hash:
+            continue
+        if record.hardware != hardware:
             continue
         if any(record.settings.get(key) != step.settings.get(key) for key in ("model", "devices")):
             continue
@@ -180,36 +188,40 @@ def _read(path: Path) -> StageRecord | None:
         return None
 
 
-def measure_speed(config: Config) -> Speed:
-    """Time a training step and an embedding of the full-width model, in seconds an image."""
+def hardware_of(config: Config) -> Hardware:
+    """Return what a run with these settings computes on."""
     import torch
 
+    device = choose_device(config.device)
+    return Hardware(
+        device=device,
+        processor=torch.cuda.get_device_name() if device == "cuda" else processor_name(),
+        threads=config.threads or torch.get_num_threads(),
+    )
+
+
+def measure_speed(config: Config, precision: str) -> Speed:
+    """Time a training step and an embedding of the full-width model, in seconds an image.
+
+    They are timed with the run's number of threads.
+    """
+    import torch
+
+    from pipeline.step_times import (
+        embedding_step,
+        limited_threads,
+        random_images,
+        seconds_of,
+        training_step,
+    )
     from reid_edge.models.registry import build_model
 
-    device, settings = choose_device(config.device), config.data
-    with torch.random.fork_rng():
+    device = choose_device(config.device)
+    with torch.random.fork_rng(), limited_threads(config.threads):
         model = build_model(config.model.architecture, num_classes=TIMED_IMAGES).to(device)
-        images = torch.rand(TIMED_IMAGES, 3, settings.height, settings.width, device=device)
-        images = images.contiguous(memory_format=torch.channels_last)
         model.to(memory_format=torch.channels_last)
-
-        def embed() -> None:
-            with torch.inference_mode():
-                model(images)
-
-        def train() -> None:
-            logits, embeddings = model(images)
-            (logits.square().mean() + embeddings.square().mean()).backward()
-
-        seconds = []
-        for call, mode in ((train, True), (embed, False)):
-            model.train(mode)
-            taken = []
-            for _ in range(2):  # the first call is slower
-                begun = time.perf_counter()
-                call()
-                if device == "cuda":
-                    torch.cuda.synchronize()
-                taken.append(time.perf_counter() - begun)
-            seconds.append(min(taken) / TIMED_IMAGES)
-    return Speed(*seconds)
+        images = random_images(TIMED_IMAGES, (config.data.height, config.data.width), device)
+        return Speed(
+            training=seconds_of(training_step(model, images, precision), 1) / TIMED_IMAGES,
+            evaluating=seconds_of(embedding_step(model, images), 1) / TIMED_IMAGES,
+        )

@@ -29,14 +29,10 @@ def machine_description() -> Machine:
     """Return the processor, its int8 instructions, and the versions of the runtimes."""
     import torch  # takes seconds and memory; the functions below need none of it
 
-    cpu_info: dict[str, str] = {}  # the fields of the first processor
-    if _CPU_INFO.is_file():  # on Linux
-        first, _, _ = _CPU_INFO.read_text().partition("\n\n")
-        fields = (line.partition(":") for line in first.splitlines())
-        cpu_info = {name.strip(): value.strip() for name, _, value in fields}
+    cpu_info = _cpu_info()
     flags = (cpu_info.get("flags") or cpu_info.get("Features") or "").split()
     return Machine(
-        cpu=cpu_info.get("model name") or platform.processor() or platform.machine(),
+        cpu=processor_name(),
         architecture=platform.machine(),
         flags=tuple(flag for flag in _FLAGS if flag in flags),
         cores=usable_cores(),
@@ -52,6 +48,20 @@ def machine_description() -> Machine:
         mnn=_version("MNN"),
         litert=_version("ai-edge-litert"),
     )
+
+
+def processor_name() -> str:
+    """Return what the processor is called."""
+    return _cpu_info().get("model name") or platform.processor() or platform.machine()
+
+
+def _cpu_info() -> dict[str, str]:
+    """Return the fields of the first processor; none but on Linux."""
+    if not _CPU_INFO.is_file():
+        return {}
+    first, _, _ = _CPU_INFO.read_text().partition("\n\n")
+    fields = (line.partition(":") for line in first.splitlines())
+    return {name.strip(): value.strip() for name, _, value in fields}
 
 
 def _version(package: str) -> str | None:

@@ -12,11 +12,12 @@ from pipeline.dependencies import stage_settings
 from pipeline.plan import Plan, make_plan
 from pipeline.report.tables import image_counts, plan_table, time_lines
 from pipeline.run_dir import RunDir
-from pipeline.time_estimate import estimate_times, measure_speed, stage_work
+from pipeline.time_estimate import estimate_times, hardware_of, measure_speed, stage_work
 from reid_edge.data.schema import ReidData
 from tests.pipeline.records import make_record
 
 Config = config_class()
+MEASURED = "measured now: training and evaluation alone"
 SMALL = {
     "stages": ("train", "prune", "finetune"),
     "data": {"height": 64, "width": 32},
@@ -37,6 +38,7 @@ def finish(config: Config, run: RunDir, stage: str, **content: object) -> None:
         "settings": stage_settings(config, config.declared[stage]),
         "inputs": {"data": "d"},
         "seconds": 100.0,
+        "hardware": hardware_of(config),
     }
     run.stage_dir(stage).mkdir(parents=True)
     run.finish(make_record(stage, **blank | content))
@@ -52,9 +54,7 @@ def test_an_earlier_run_beside_this_one_tells(tiny_data: ReidData, tmp_path: Pat
     once = 3 * config.train.epochs * images
     assert found["train"].seconds == pytest.approx(100 * (2 * once + tests) / (once + tests))
     assert found["train"].source == f"as {tmp_path.resolve()}/old/train"
-    assert found["prune"].source == found["finetune"].source == (
-        "measured now: training and evaluation alone"
-    )  # fmt: skip
+    assert found["prune"].source == found["finetune"].source == MEASURED
     assert found["prune"].seconds > 0
 
 
@@ -64,6 +64,8 @@ def test_an_earlier_run_beside_this_one_tells(tiny_data: ReidData, tmp_path: Pat
         {"inputs": {"data": "other images"}},
         {"resumed": True},
         {"settings": {"model": {"architecture": "osnet_x1_0"}}},
+        {"hardware": None},  # of an earlier version
+        {"hardware": {"device": "cuda", "processor": "another", "threads": 1}},
     ],
 )
 def test_what_cannot_be_compared_does_not_tell(
@@ -75,6 +77,36 @@ def test_what_cannot_be_compared_does_not_tell(
     (tmp_path / "broken" / "train" / "stage.json").write_text(json.dumps([1]))
     found = estimate_times(config, run, planned(config, run), tiny_data, "d")
     assert found["train"].source.startswith("measured now")
+
+
+def test_another_number_of_threads_does_not_tell(tiny_data: ReidData, tmp_path: Path) -> None:
+    two, three = (
+        Config.model_validate({**SMALL, "stages": ("train",), "threads": count}) for count in (2, 3)
+    )
+    run = RunDir(tmp_path / "new")
+    finish(two, RunDir(tmp_path / "old"), "train")
+    sources = [
+        estimate_times(one, run, planned(one, run), tiny_data, "d")["train"].source
+        for one in (two, three)
+    ]
+    assert sources == [f"as {tmp_path.resolve()}/old/train", MEASURED]
+
+
+def test_speed_is_measured_with_the_threads_and_precision_of_the_run() -> None:
+    config = Config.model_validate({**SMALL, "threads": 3})
+    seen: list[tuple[int, bool]] = []
+
+    def look(*_: object) -> None:
+        seen.append((torch.get_num_threads(), torch.is_autocast_enabled("cpu")))
+
+    before = torch.get_num_threads()
+    handle = torch.nn.modules.module.register_module_forward_hook(look)
+    try:
+        measure_speed(config, "bf16-mixed")
+    finally:
+        handle.remove()
+    assert set(seen) == {(3, True), (3, False)}  # training, and embedding
+    assert torch.get_num_threads() == before
 
 
 def test_finished_stages_take_no_time(tiny_data: ReidData, tmp_path: Path) -> None:
@@ -99,7 +131,7 @@ def test_the_work_of_a_cut_grows_with_its_iterations(tiny_data: ReidData) -> Non
 def test_measuring_leaves_random_numbers_alone() -> None:
     config = Config.model_validate(SMALL)
     state = torch.get_rng_state()
-    speed = measure_speed(config)
+    speed = measure_speed(config, "32-true")
     assert speed.training > 0
     assert speed.evaluating > 0
     assert torch.equal(torch.get_rng_state(), state)

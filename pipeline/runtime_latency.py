@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 import torch
 from torch import nn
@@ -20,7 +22,8 @@ from quantize.exporters import EXPORTERS
 from quantize.exporters.onnx_int8 import OnnxInt8Settings
 from quantize.timing import Model, measure_side_by_side
 from quantize.worker import Call
-from reid_edge.core.errors import PipelineError, QuantizeError
+from reid_edge.core.backends import load_model_file, recognise
+from reid_edge.core.errors import PipelineError, PruneError, QuantizeError
 from reid_edge.core.exporter import (
     CalibrationBatches,
     Exporter,
@@ -42,11 +45,10 @@ def check_runtime(budget: WidthBudget) -> None:
     """Check that a latency in milliseconds can be found, before anything runs.
 
     Raises:
-        PipelineError: a package or a compiler is missing, or the table does not tell.
+        PipelineError: a package or a compiler is missing.
     """
     assert budget.runtime is not None, "checked with the settings"
-    if budget.table is not None:
-        read_table(budget.table, budget.runtime, budget.threads)
+    if budget.table is not None:  # see macs_by_table
         return
     try:
         check_packages(_exporters(budget.runtime))
@@ -88,7 +90,7 @@ def measured_latency(
     with tempfile.TemporaryDirectory(prefix="reid-edge-") as folder:
         path = write_for(compact.eval(), budget, size, Path(folder))
         timings = measure_side_by_side(
-            {path.name: Model(partial(_open, path), (3, *size))},
+            {path.name: Model(partial(_open, path), (3, *size), recognise(path).packages)},
             batches=(1,),
             threads=(budget.threads,),
             rounds=ROUNDS,
@@ -127,8 +129,6 @@ def _exporters(runtime: str) -> list[Exporter]:
 
 def _open(path: Path) -> Call:
     """Load a file, in another process; the number of threads is set there."""
-    from reid_edge.core.backends import load_model_file
-
     loaded = load_model_file(path)
     return lambda images: loaded.embed(images.numpy())
 
@@ -138,24 +138,49 @@ class LatencyTable:
     """Milliseconds by multiply-accumulates, of files of one runtime on a device.
 
     Attributes:
-        points: (multiply-accumulates, milliseconds), by the first.
+        points: (multiply-accumulates, milliseconds), by the first; two or more.
     """
 
     points: Sequence[tuple[int, float]]
 
-    def at(self, macs: int) -> float:
+    def at(self, macs: float) -> float:
         """Return the milliseconds at a number of operations, on the line between two files.
 
-        Beyond the smallest and the largest file the nearest line goes on.
+        Beyond the smallest and the largest file, it is the time of that file.
         """
-        later = next((i for i, (size, _) in enumerate(self.points) if size >= macs), None)
-        place = min(max(len(self.points) - 1 if later is None else later, 1), len(self.points) - 1)
-        (low, fast), (high, slow) = self.points[place - 1], self.points[place]
-        return fast + (slow - fast) * (macs - low) / (high - low)
+        macs = min(max(macs, self.points[0][0]), self.points[-1][0])
+        for (low, fast), (high, slow) in pairwise(self.points):
+            if macs <= high:
+                return fast + (slow - fast) * (macs - low) / (high - low)
+        raise AssertionError("the number lies between the first and the last")
+
+    def most_macs(self, limit: float) -> float | None:
+        """Return the largest number of operations whose time is within a limit, by the files.
+
+        None if no file is as fast. It is never larger than that of the largest file.
+        """
+        if self.points[-1][1] <= limit:
+            return float(self.points[-1][0])
+        for (low, fast), (high, slow) in reversed(list(pairwise(self.points))):
+            if fast <= limit:
+                return low + (high - low) * (limit - fast) / (slow - fast)
+        return None
+
+    def __str__(self) -> str:
+        """Return the range that it tells of, in words."""
+        times = [milliseconds for _, milliseconds in self.points]
+        (low, _), (high, _) = self.points[0], self.points[-1]
+        return (
+            f"{min(times):.2f} to {max(times):.2f} ms at {low / 1e6:.1f} M to {high / 1e6:.1f} M "
+            "MACs"
+        )
 
 
 def read_table(path: Path, runtime: str, threads: int) -> LatencyTable:
     """Read the latencies of a runtime out of the result of a device.
+
+    Where several files have the same number of operations, or a file was timed several times, the
+    median of their times counts.
 
     Args:
         path: ``result.json``, see ``reid-edge benchmark --pack``.
@@ -168,14 +193,13 @@ def read_table(path: Path, runtime: str, threads: int) -> LatencyTable:
     """
     result: DeviceResult = read_result(path)
     kind, int8 = RUNTIMES[runtime].kind, runtime != "onnx"
-    found = {
-        file.macs: timing.median_ms
-        for file in result.files
-        for timing in file.timings
-        if file.macs is not None
-        and (file.kind, file.int8) == (kind, int8)
-        and (timing.batch, timing.threads) == (1, threads)
-    }
+    found: dict[int, list[float]] = {}
+    for file in result.files:
+        if file.macs is None or (file.kind, file.int8) != (kind, int8):
+            continue
+        for timing in file.timings:
+            if (timing.batch, timing.threads) == (1, threads):
+                found.setdefault(file.macs, []).append(timing.median_ms)
     if len(found) < 2:
         raise PipelineError(
             f"{path}: {len(found)} file(s) of {runtime} with a known number of operations were "
@@ -183,23 +207,46 @@ def read_table(path: Path, runtime: str, threads: int) -> LatencyTable:
             "different widths; pack the ONNX files of several, such as osnet_x1_0, osnet_x0_5 and "
             "osnet_x0_25 (reid-edge benchmark FILES --pack FOLDER)"
         )
-    return LatencyTable(sorted(found.items()))
+    return LatencyTable(sorted((macs, median(times)) for macs, times in found.items()))
 
 
-def latency_of(
-    budget: WidthBudget,
-    macs: Callable[[Widths], int],
-    measure: Callable[[Widths], float],
-) -> Callable[[Widths], float]:
-    """Return what gives the milliseconds at some widths, from a table or by measuring.
+def macs_by_table(budget: WidthBudget, full: int, section: str) -> float:
+    """Return how many operations a table allows within a number of milliseconds.
 
     Args:
-        budget: names the runtime, and the table if there is one.
-        macs: multiply-accumulates at some widths.
-        measure: milliseconds at some widths on this machine.
+        budget: names the runtime, the table and the milliseconds.
+        full: multiply-accumulates at full width.
+        section: of the settings, for messages.
+
+    Raises:
+        PipelineError: the table cannot be used, or does not tell where that time is.
+        PruneError: the full-width model is as fast already.
     """
-    if budget.table is None:
-        return measure
     assert budget.runtime is not None, "checked with the settings"
-    table = read_table(budget.table, budget.runtime, budget.threads)
-    return lambda widths: table.at(macs(widths))
+    assert budget.table is not None, "asked for with a table alone"
+    assert budget.latency_ms is not None, "checked with the settings"
+    table, limit = read_table(budget.table, budget.runtime, budget.threads), budget.latency_ms
+    macs, largest = table.most_macs(limit), table.points[-1][0]
+    what = f"{section}.target.latency_ms: {limit:g} ms is outside of {budget.table}"
+    if macs is None:
+        raise PipelineError(
+            f"{what}, whose files of {budget.runtime} tell of {table}; raise it, or measure a "
+            "narrower model, too"
+        )
+    if full > largest and macs == largest:
+        raise PipelineError(
+            f"{what}, whose files of {budget.runtime} tell of {table}, and the full-width model "
+            f"has {full / 1e6:.1f} M MACs; lower it, or measure a wider model, too"
+        )
+    refuse_if_fast(table.at(full), budget, section)
+    return macs
+
+
+def refuse_if_fast(milliseconds: float, budget: WidthBudget, section: str) -> None:
+    """Raise PruneError if the full-width model is within a limit already."""
+    assert budget.latency_ms is not None, "checked with the settings"
+    if milliseconds <= budget.latency_ms:
+        raise PruneError(
+            f"{section}.target.latency_ms: the full-width model takes {milliseconds:.2f} ms as "
+            f"{budget.runtime} already, which is within {budget.latency_ms:g}; lower it"
+        )

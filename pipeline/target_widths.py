@@ -9,7 +9,12 @@ import torch
 from torch import nn
 
 from pipeline.config import Config
-from pipeline.runtime_latency import check_runtime, latency_of, measured_latency
+from pipeline.runtime_latency import (
+    check_runtime,
+    macs_by_table,
+    measured_latency,
+    refuse_if_fast,
+)
 from pipeline.settings.cut_sections import C, CutStage, stock_target
 from pipeline.settings.target import RUNTIMES, WidthBudget
 from pipeline.stage import Stage
@@ -42,8 +47,9 @@ logger = logging.getLogger(__name__)
 def depends_on_weights(settings: CutStage) -> bool:
     """Return whether the widths of a stage depend on trained weights."""
     target = settings.target
-    by_loss = isinstance(target, WidthBudget) and target.widths == "by_loss"
-    return by_loss or settings.measures_latency
+    if not isinstance(target, WidthBudget):
+        return False
+    return target.widths == "by_loss" or (settings.measures_latency and target.table is None)
 
 
 def full_width_model(config: Config) -> nn.Module:
@@ -122,7 +128,7 @@ def final_widths(
         raise PipelineError(
             f"{stage.name}.ratios: a budget finds the shares itself; take one of them out"
         )
-    return _within(target, options, source, config, settings, data)
+    return _within(target, options, source, config, settings, data, stage.name)
 
 
 def check_reachable(config: Config, stage: Stage[C]) -> None:
@@ -136,11 +142,17 @@ def check_reachable(config: Config, stage: Stage[C]) -> None:
     checked = config
     find_criterion(settings.criterion)  # one of an installed package may not import
     if settings.measures_latency:
-        if isinstance(settings.target, WidthBudget) and settings.target.latency_ms is not None:
-            check_runtime(settings.target)
-        # Measuring takes long; the other settings are checked without it.
-        settings = settings.model_copy(update={"target": WidthBudget(macs=1.0)})
-        checked = config.model_copy(update={stage.name: settings})
+        target = settings.target
+        assert isinstance(target, WidthBudget), "a latency is a budget"
+        if target.latency_ms is not None:
+            check_runtime(target)
+        if target.table is None:
+            # Measuring takes long; the other settings are checked without it.
+            unmeasured = WidthBudget(macs=1.0, widths=target.widths)
+            settings = settings.model_copy(
+                update={"target": unmeasured, "multiple": _multiple(settings)}
+            )
+            checked = config.model_copy(update={stage.name: settings})
     source = full_width_model(checked)
     schedule(settings, source, final_widths(checked, stage, source))
 
@@ -216,6 +228,7 @@ def _within(
     config: Config,
     settings: CutStage,
     data: Data | None,
+    stage: str,
 ) -> dict[str, int]:
     losses = None
     if budget.widths == "by_loss":
@@ -238,21 +251,25 @@ def _within(
             latency=lambda widths: latency_share(source, widths, config, groups),
         )
         return widths
+    if budget.table is not None:
+        macs = macs_by_table(budget, int(free.costs.cost({}).macs), stage)
+        try:
+            return within_limit(free, macs, lambda cost: cost.macs, losses)
+        except PruneError as error:
+            raise PruneError(
+                f"{stage}.target.latency_ms: in {budget.latency_ms:g} ms, {budget.table} allows "
+                f"{macs / 1e6:.1f} M MACs, with widths in multiples of {free.multiple}: {error}"
+            ) from error
     assert budget.latency_ms is not None, "one of the four is given"
     size = (config.data.height, config.data.width)
-    latency = latency_of(
-        budget,
-        macs=lambda widths: free.costs.cost(widths).macs,
-        measure=lambda widths: measured_latency(
+
+    def latency(widths: Widths) -> float:
+        return measured_latency(
             source, widths, budget, size=size, groups=groups, trace_size=TRACE_SIZE
-        ),
-    )
-    full = latency({})
-    if full <= budget.latency_ms:
-        raise PruneError(
-            f"prune.target.latency_ms: the full-width model takes {full:.2f} ms as "
-            f"{budget.runtime} already, which is within {budget.latency_ms:g}; lower it"
         )
+
+    full = latency({})
+    refuse_if_fast(full, budget, stage)
     widths, found = widths_for_latency(
         budget.latency_ms, at=at, latency=latency, unit=f"ms as {budget.runtime}"
     )

@@ -27,10 +27,12 @@ from prune.nni_backend import find_groups
 from quantize.onnx_macs import onnx_cost
 from reid_edge.core.cost import model_cost
 from reid_edge.core.errors import PipelineError, PruneError
+from reid_edge.models.checkpoint import load_checkpoint
 from reid_edge.models.registry import build_model
 
 pytestmark = [pytest.mark.medium, pytest.mark.usefixtures("short_networks")]
 
+Command = Callable[..., tuple[int, str, str]]
 Config = config_class()
 SIZE = (64, 32)
 
@@ -90,9 +92,18 @@ def test_operations_of_onnx_files_are_those_of_the_model(
 
 def test_a_table_is_a_line_through_its_files() -> None:
     table = LatencyTable([(100, 1.0), (200, 2.0), (400, 8.0)])
+    # Nothing is told of what lies beyond the files.
     assert [table.at(macs) for macs in (50, 100, 150, 200, 300, 400, 500)] == pytest.approx(
-        [0.5, 1.0, 1.5, 2.0, 5.0, 8.0, 11.0]
+        [1.0, 1.0, 1.5, 2.0, 5.0, 8.0, 8.0]
     )
+    assert table.most_macs(0.9) is None
+    assert [table.most_macs(limit) for limit in (1.0, 1.5, 5.0, 8.0, 9.0)] == pytest.approx(
+        [100, 150, 300, 400, 400]
+    )
+    # The widest model that is fast enough, also where a narrower one is slower.
+    uneven = LatencyTable([(100, 3.0), (200, 2.0), (400, 4.0)])
+    assert [uneven.most_macs(limit) for limit in (2.5, 1.0)] == [pytest.approx(250), None]
+    assert str(uneven) == "2.00 to 4.00 ms at 0.0 M to 0.0 M MACs"
 
 
 def test_a_table_has_two_files_of_the_runtime_or_more(tmp_path: Path) -> None:
@@ -101,9 +112,15 @@ def test_a_table_has_two_files_of_the_runtime_or_more(tmp_path: Path) -> None:
     for runtime, threads in (("onnx_int8", 1), ("onnx", 2)):
         with pytest.raises(PipelineError, match=rf"0 file\(s\) of {runtime} with a known number"):
             read_table(path, runtime, threads)
-    path = table_file(tmp_path, (200, 2.0), int8=True)
+    path = table_file(tmp_path, (200, 2.0), (200, 3.0), int8=True)
     with pytest.raises(PipelineError, match=r"1 file\(s\) of onnx_int8 .* two or more"):
         read_table(path, "onnx_int8", 1)
+
+
+def test_of_several_times_of_one_size_the_median_counts(tmp_path: Path) -> None:
+    points = ((200, 2.0), (100, 1.0), (200, 9.0), (200, 3.0), (100, 2.0))
+    table = read_table(table_file(tmp_path, *points), "onnx", 1)
+    assert table.points == [(100, 1.5), (200, 3.0)]
 
 
 def test_widths_within_the_milliseconds_of_a_device(
@@ -123,9 +140,48 @@ def test_widths_within_the_milliseconds_of_a_device(
     already = settings(f"prune.target={{latency_ms: 5, runtime: onnx, table: {path}}}")
     with pytest.raises(PruneError, match=r"takes 4.00 ms as onnx already, which is within 5"):
         final_widths(already, PRUNE, source, groups=groups)
-    never = settings(f"prune.target={{latency_ms: 0.01, runtime: onnx, table: {path}}}")
-    with pytest.raises(PruneError, match=r"no widths within 0.01 ms as onnx were found"):
-        final_widths(never, PRUNE, source, groups=groups)
+    with pytest.raises(PruneError, match=r"takes 4.00 ms as onnx already, which is within 5"):
+        check_reachable(already, PRUNE)  # before anything is trained
+
+
+def test_a_time_outside_of_a_table_is_refused_with_its_range(
+    settings: Callable[..., Config], tmp_path: Path
+) -> None:
+    full = CostModel(full_width_model(settings()), torch.zeros(1, 3, *SIZE)).cost({}).macs
+
+    def check(limit: float, *points: tuple[int, float], multiple: int = 1) -> None:
+        path = table_file(tmp_path, *points)
+        target = f"prune.target={{latency_ms: {limit}, runtime: onnx, table: {path}}}"
+        check_reachable(settings(target, f"prune.multiple={multiple}"), PRUNE)
+
+    words = r"prune.target.latency_ms: 1 ms is outside of .*result.json, whose files of onnx tell "
+    with pytest.raises(PipelineError, match=words + r"of 2.00 to 4.00 ms at .* M MACs; raise it"):
+        check(1, (full, 4.0), (full // 4, 2.0))
+    with pytest.raises(PipelineError, match=r"5 ms is outside .* lower it, or measure a wider mod"):
+        check(5, (full // 2, 4.0), (full // 4, 2.0))
+    check(3, (full // 2, 4.0), (full // 4, 2.0))
+    # The narrowest model has as many channels as the multiple that the runtime is fast with.
+    check(2, (full, 4.0), (full // 6, 2.0))
+    words = r"in 2 ms, .* allows .* M MACs, with widths in multiples of 32: the budget of"
+    with pytest.raises(PruneError, match=words):
+        check(2, (full, 4.0), (full // 6, 2.0), multiple=32)
+
+
+def test_a_run_is_pruned_to_the_milliseconds_of_a_device(command: Command, tmp_path: Path) -> None:
+    source = build_model("small_net", num_classes=2, embedding_dim=32).eval()
+    costs = CostModel(source, torch.zeros(1, 3, *SIZE))
+    full = costs.cost({}).macs
+    path = table_file(tmp_path, (full, 4.0), (full // 4, 2.0))
+    code, _, err = command(
+        "--run", str(tmp_path / "run"), "--stages", "train,prune", "model.architecture=small_net",
+        f"prune.target={{latency_ms: 3.0, runtime: onnx, table: {path}}}",
+        "train.epochs=0", "prune.iterations=1", "prune.tuning.epochs=0",
+    )  # fmt: skip
+    assert code == 0, err
+    plan = json.loads((tmp_path / "run" / "prune" / "plan.json").read_text())
+    assert 0.4 < plan["macs"] / full <= 0.625
+    model, _ = load_checkpoint(tmp_path / "run" / "prune" / "checkpoint.pt")
+    assert model_cost(model, torch.zeros(1, 3, *SIZE)).macs == plan["macs"]
 
 
 def test_a_table_counts_by_its_content(settings: Callable[..., Config], tmp_path: Path) -> None:

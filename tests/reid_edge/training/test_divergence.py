@@ -198,6 +198,13 @@ def test_a_step_that_is_left_out_for_its_gradients_is_no_divergence(
     assert not (tmp_path / DIVERGED).exists()
 
 
+def test_weights_whose_sum_overflows_are_no_divergence(tiny_data: ReidData, tmp_path: Path) -> None:
+    model = make_model()
+    model.register_parameter("unused", nn.Parameter(torch.full((2,), 3e38)))
+    train(tiny_data, tmp_path, model=model, epochs=1)
+    assert (tmp_path / LAST).exists()
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("precision", ["32-true", "16-mixed"])
 def test_a_gpu_is_looked_at_one_step_later(

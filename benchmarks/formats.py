@@ -3,13 +3,15 @@
     python -m benchmarks.formats --x1_0 osnet_x1_0_msmt17.pth --x0_25 osnet_x0_25_msmt17.pth \
       --images cuhk03/bounding_box_test --output formats
     python -m benchmarks.formats ... --python litert=/path/to/an/environment/bin/python
+    python -m benchmarks.formats ... --data cuhk03
 
 The models are x1.0 and x0.25 as given, x0.5 cut out of x1.0 without training, and OSNet-AIN x0.5,
 ResNet-18 and MobileNetV2 with random weights and the BatchNorm statistics of some images. Each file
 is timed in turn with the float ONNX file of its model, in processes of their own and on one thread:
 the table has its time as a share of that file's, which other programs change little. What is in
-OUTPUT is not made or timed again, so that an interrupted benchmark is resumed. A group of formats
-whose packages are in another environment is made by the interpreter that ``--python`` names.
+OUTPUT is not made, timed or measured again, so that an interrupted benchmark is resumed. A group of
+formats whose packages are in another environment is made by the interpreter that ``--python``
+names. With ``--data``, the table has the mAP of each file of a trained model on that data set.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from quantize.exporters.onnx_float import save_onnx
 from reid_edge.core.backends import load_model_file
 from reid_edge.core.errors import PipelineError
 from reid_edge.inference.embedder import load_batches, load_embedder
+from reid_edge.metrics.results import Evaluation
 from reid_edge.models import build_model
 from reid_edge.models.checkpoint import save_checkpoint
 from reid_edge.models.checkpoint_info import CheckpointInfo
@@ -51,9 +54,13 @@ GROUPS = {
     ),
     "litert": ("litert", "litert_int8", "coreml"),
     "executorch": ("executorch",),
+    # By itself: XNNPACK takes minutes to lower a whole OSNet in int8.
+    "executorch_int8": ("executorch_int8",),
 }  # fmt: skip
 # Those that no runtime here runs as they are, or that are a float ONNX file in an archive.
-NOT_TIMED = ("coreml", "rknn", "hailo")
+NOT_RUN = ("coreml", "rknn", "hailo")
+# Accuracy says nothing of the models with random weights.
+TRAINED = ("osnet_x1_0", "osnet_x0_5", "osnet_x0_25")
 
 
 @dataclass(frozen=True)
@@ -65,11 +72,13 @@ class Row:
         file: the row of ``parity.json``.
         times: of calls of each of ``BATCHES``, as a share of the float ONNX file's; empty where
             the file was not timed.
+        precision: mAP on the data set of ``--data``, from 0 to 1; None where it is not measured.
     """
 
     model: str
     file: Mapping[str, Any]
     times: tuple[float, ...]
+    precision: float | None = None
 
 
 def main(options: argparse.Namespace) -> None:
@@ -78,6 +87,8 @@ def main(options: argparse.Namespace) -> None:
     rows: list[Row] = []
     for name, give in models(options).items():
         model = give()
+        if options.data is not None and name in TRAINED:
+            rows.append(checkpoint_row(options, name, model))
         for group in options.groups:
             folder = options.output / name / group
             python = options.python.get(group, sys.executable)
@@ -89,6 +100,7 @@ def main(options: argparse.Namespace) -> None:
                     name,
                     file,
                     () if options.no_times else times(python, options, name, file, folder),
+                    precision(python, options, name, file, folder),
                 )
                 for file in files_of(folder, group)
             ]
@@ -105,6 +117,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, help="where results are kept")
     parser.add_argument("--rounds", type=at_least(2), default=20, help="timed calls of each file")
     parser.add_argument("--no-times", action="store_true", help="compare the files alone")
+    parser.add_argument("--data", type=Path, help="a data set on which mAP is measured")
     parser.add_argument("--only", action="append", help="a model; may be repeated")
     parser.add_argument(
         "--groups", nargs="+", choices=list(GROUPS), default=list(GROUPS), help="of formats"
@@ -231,7 +244,7 @@ def times(
     """Return the times of a file as shares of the float ONNX file's; empty if it is not timed."""
     reference = options.output / model / "onnx" / "float.onnx"
     path = folder / str(file["path"])
-    if file["exporter"] in NOT_TIMED or not file["path"] or not reference.is_file():
+    if file["exporter"] in NOT_RUN or not file["path"] or not reference.is_file():
         return ()
     result = folder / f"{file['exporter']}-times.json"
     if path == reference:
@@ -254,17 +267,70 @@ def times(
     return tuple(two / one for one, two in zip(first, own, strict=True))
 
 
+def precision(
+    python: str, options: argparse.Namespace, model: str, file: Mapping[str, Any], folder: Path
+) -> float | None:
+    """Return the mAP of a file by ``reid-edge evaluate``; None if it is not measured."""
+    if options.data is None or model not in TRAINED:
+        return None
+    if file["exporter"] in NOT_RUN or not file["path"]:
+        return None
+    path, result = folder / str(file["path"]), folder / f"{file['exporter']}-metrics.json"
+    return measured_precision(python, path, options.data, result)
+
+
+def checkpoint_row(options: argparse.Namespace, name: str, model: Path) -> Row:
+    """Return the row of a model itself, with its mAP."""
+    result = options.output / f"{name}-metrics.json"
+    size = model.stat().st_size
+    file = {
+        "exporter": "checkpoint", "path": str(model), "bytes": size, "problems": [], "parity": None,
+    }  # fmt: skip
+    return Row(name, file, (), measured_precision(sys.executable, model, options.data, result))
+
+
+def measured_precision(python: str, path: Path, data: Path, result: Path) -> float | None:
+    """Return the mAP of a model file on a data set; None if it cannot be measured.
+
+    Args:
+        python: interpreter with the packages of the file.
+        path: of the file.
+        data: with query and gallery.
+        result: where the measurement is kept.
+    """
+    if not result.is_file():
+        logger.info("measuring %s on %s", path, data)
+        command = [
+            *(python, "-m", "reid_edge", "evaluate", "--weights", str(path), "--data", str(data)),
+            *("--input-size", f"{SIZE[0]}x{SIZE[1]}", "--json"),
+        ]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        if done.returncode:
+            logger.warning("%s: cannot be measured: %s", path, done.stderr.strip()[-300:])
+            return None
+        result.write_text(done.stdout)
+    return Evaluation.from_json(result.read_text()).ranking["cosine"].mean_average_precision
+
+
 def print_table(rows: list[Row], path: Path) -> None:
-    """Write the table in Markdown."""
-    lines = [
-        "| model | format | made | lowest cosine | mean cosine | same nearest, % | size | "
-        "time, batch 1 | batch 16 |",
-        "|---|---|---|---|---|---|---|---|---|",
+    """Write the table in Markdown; mAP is a column where one is measured."""
+    headings = [
+        *("model", "format", "made", "lowest cosine", "mean cosine", "same nearest, %", "size"),
+        *("time, batch 1", "batch 16"),
     ]
+    with_precision = any(row.precision is not None for row in rows)
+    if with_precision:
+        headings.append("mAP, %")
+    lines = [f"| {' | '.join(headings)} |", f"|{'---|' * len(headings)}"]
     for row in rows:
         file, parity = row.file, row.file["parity"]
-        problem = "; ".join(file["problems"])
-        made = f"no: {problem}" if not file["path"] else "outside the limits" if problem else "yes"
+        problem, note = "; ".join(file["problems"]), file.get("note", "")
+        if not file["path"]:
+            made = f"no: {problem or note}"
+        elif problem:
+            made = "outside the limits" if parity else f"cannot be run: {problem}"
+        else:
+            made = f"yes; {note}" if note else "yes"
         measured = ("-", "-", "-")
         if parity:
             measured = (
@@ -274,7 +340,9 @@ def print_table(rows: list[Row], path: Path) -> None:
             )
         size = f"{file['bytes'] / 1e6:.2f} MB" if file["bytes"] else "-"
         shares = [f"{share:.2f}" for share in row.times] or ["-"] * len(BATCHES)
-        cells = (row.model, f"`{file['exporter']}`", made, *measured, size, *shares)
+        cells = [row.model, f"`{file['exporter']}`", made, *measured, size, *shares]
+        if with_precision:
+            cells.append("-" if row.precision is None else f"{100 * row.precision:.2f}")
         lines.append(f"| {' | '.join(cells)} |")
     path.write_text("\n".join(lines) + "\n")
 

@@ -205,7 +205,7 @@ def _outputs(model: onnx.ModelProto, names: list[str], images: NDArray[Any]) -> 
     options = onnxruntime.SessionOptions()
     # Fused layers have no outputs of their own.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised, and need not be printed
     (input_,) = network_inputs(seen.graph)
     try:
         session = onnxruntime.InferenceSession(

@@ -15,6 +15,7 @@ from quantize.exporters.onnx_edits import (
     add_projection,
     add_unit_length,
     free_names,
+    free_reshapes,
     keep_used_opsets,
     network_inputs,
     opset_of,
@@ -90,6 +91,8 @@ def adopt_onnx(
         rename_tensors(graph, {_EMBEDDING: ONNX_OUTPUT})
     else:
         add_unit_length(model, _EMBEDDING)
+    if own_batch is not None:
+        free_reshapes(model)
     free = own_batch is None or takes_any_batch(model, own_batch)
     if not free and batch not in (None, own_batch):
         raise QuantizeError(

@@ -103,6 +103,49 @@ def set_batch(model: onnx.ModelProto, batch: int | None) -> None:
     del model.graph.value_info[:]
 
 
+def free_reshapes(model: onnx.ModelProto) -> None:
+    """Let each Reshape that names the network's fixed batch copy that of its input, in place.
+
+    PyTorch's exporter writes ``x.view(x.size(0), -1)`` as a Reshape to (1, -1) where the batch is
+    fixed, so that the network holds the batch though no layer mixes its images. For the fixed batch
+    the network is the same.
+
+    Args:
+        model: a network with one input, which has a fixed batch.
+    """
+    import numpy as np
+    import onnx
+    from onnx import numpy_helper
+
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    (images,) = network_inputs(graph)
+    batch = images.type.tensor_type.shape.dim[0].dim_value
+    of_batch = {
+        value.name
+        for value in (*graph.value_info, images)
+        if [dim.dim_value for dim in value.type.tensor_type.shape.dim][:1] == [batch]
+    }
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            constants[node.output[0]] = node.attribute[0].t
+    found = []
+    for node in model.graph.node:
+        means_zero = any(entry.name == "allowzero" and entry.i for entry in node.attribute)
+        if node.op_type != "Reshape" or means_zero or node.input[0] not in of_batch:
+            continue
+        target = constants.get(node.input[1])
+        shape = [] if target is None else numpy_helper.to_array(target).tolist()
+        if shape[:1] == [batch]:
+            found.append((node, [0, *shape[1:]]))
+    for node, shape in found:
+        # A constant of its own: other nodes may read the former one.
+        name = f"{node.output[0]}_shape"
+        free_names(model.graph, [name])
+        model.graph.initializer.append(numpy_helper.from_array(np.array(shape, np.int64), name))
+        node.input[1] = name
+
+
 def add_projection(model: onnx.ModelProto, embedding: str, projection: Projection) -> None:
     """Project the embeddings, and bring them to unit length as ``reid_features``, in place.
 

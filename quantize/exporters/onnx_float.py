@@ -184,7 +184,7 @@ def onnx_session(content: bytes | Path, *, threads: int = 1) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised, and need not be printed
     source = content if isinstance(content, bytes) else str(content)
     try:
         return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])

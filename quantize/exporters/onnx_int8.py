@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import onnx
     from torch import Tensor
 
-# Images that weights are rounded and biases corrected on; they go through the network in one piece.
+# Images that weights are rounded and biases corrected on.
 REFINED_ON = 32
 Calibration = Literal["percentile", "minmax", "entropy"]
 
@@ -118,7 +118,9 @@ def quantize_onnx(
         set_batch(model, None)  # for calibration
     if held:
         images = torch.cat(list(calibration))
-        calibration = torch.split(images[: max(len(images) // own, 1) * own], own)
+        # Whole batches alone; fewer images than one are repeated.
+        places = torch.arange(max(len(images) // own, 1) * own) % len(images)
+        calibration = torch.split(images[places], own)
     with tempfile.TemporaryDirectory() as folder, hints_silenced():
         prepared, int8 = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
         # Given as a file: from a model in memory all constants are taken out, and ONNX Runtime then
@@ -165,10 +167,12 @@ def quantize_onnx(
         content = int8.read_bytes()
     quantized = onnx.load_model_from_string(content)
     if refined:
-        images = torch.cat(list(calibration))[: own if held else REFINED_ON]
+        number = max(REFINED_ON // own, 1) * own if held else REFINED_ON
+        images = torch.cat(list(calibration))[:number]
         logger.info("%s: fitting weights and biases on %d images", path.name, len(images))
         try:
-            refine(pooled, quantized, images, largest=64 if reduce_range else 127)
+            largest = 64 if reduce_range else 127
+            refine(pooled, quantized, images, batch=own if held else None, largest=largest)
         except QuantizeError as error:  # a node that needs what is around it, such as If
             logger.warning("%s: weights are rounded to the nearest: %s", path.name, error)
             quantized = onnx.load_model_from_string(content)

@@ -52,14 +52,20 @@ class _Exact:
 
 
 def refine(
-    model: onnx.ModelProto, quantized: onnx.ModelProto, images: Tensor, *, largest: int = 127
+    model: onnx.ModelProto,
+    quantized: onnx.ModelProto,
+    images: Tensor,
+    *,
+    batch: int | None = None,
+    largest: int = 127,
 ) -> None:
     """Fit weights and biases of an int8 network to the float one, in place.
 
     Args:
         model: the float network; its layers have names of their own, see ``name_layers``.
         quantized: its QDQ form.
-        images: (N, 3, H, W); they go through both networks in one piece.
+        images: (N, 3, H, W); they go through both networks layer by layer.
+        batch: images in a call of networks that hold their batch; it divides N. None: all.
         largest: absolute weight.
 
     Raises:
@@ -70,8 +76,8 @@ def refine(
     exact_weights = {tensor.name: tensor for tensor in model.graph.initializer}
     stored = _Stored(quantized)
     waiting: dict[str, _Exact] = {}
-    exact_steps = walk_nodes(model, images.numpy())
-    for step in walk_nodes(quantized, images.numpy()):
+    exact_steps = walk_nodes(model, images.numpy(), batch)
+    for step in walk_nodes(quantized, images.numpy(), batch):
         if step.node.op_type not in _LAYERS:
             continue
         while step.node.name not in waiting:  # branches may come in another order
@@ -89,7 +95,7 @@ def refine(
                 shape = [-1] + [1] * (rounded.ndim - 1)
                 changed = rounded * scale.reshape(shape)
                 inputs = step.inputs | {step.node.input[1]: changed.astype(np.float32)}
-                step.output[...] = run_node(quantized, step.node, inputs)[0]
+                step.output[...] = run_node(quantized, step.node, [inputs])[0][0]
         _correct_bias(step, layer, stored)
 
 

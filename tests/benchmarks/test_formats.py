@@ -4,7 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks.formats import Row, files_of, print_table, times
+from benchmarks.formats import Row, checkpoint_row, files_of, precision, print_table, times
+from tests.pipeline.records import make_evaluation
 
 PARITY = {"lowest_cosine": 0.9, "mean_cosine": 0.98, "same_nearest": 0.875}
 
@@ -19,6 +20,12 @@ def left_by_an_export(folder: Path) -> Path:
         {"exporter": "onnx_int8", "path": "rejected-int8.onnx", "bytes": 1_000_000,
          "problems": ["mean cosine"], "parity": PARITY},
         {"exporter": "ncnn", "path": None, "bytes": 0, "problems": ["pnnx fails"], "parity": None},
+        {"exporter": "c", "path": None, "bytes": 0, "problems": [], "parity": None,
+         "note": "there is no C compiler here"},
+        {"exporter": "rknn", "path": "rejected-a", "bytes": 1, "problems": ["no ONNX"],
+         "parity": None},
+        {"exporter": "hailo", "path": "b", "bytes": 1, "problems": [], "parity": None,
+         "note": "not checked: a reason"},
         {"exporter": "litert", "path": "a", "bytes": 1, "problems": [], "parity": None},
     ]  # fmt: skip
     (group / "parity.json").write_text(json.dumps({"files": rows}))
@@ -35,7 +42,7 @@ def test_a_timed_file_is_not_timed_again(tmp_path: Path) -> None:
     found = [
         times("no such python", options, "osnet", file, group) for file in files_of(group, "onnx")
     ]
-    assert found == [(1.0, 1.0), (0.5, 0.25), ()]
+    assert found == [(1.0, 1.0), (0.5, 0.25), (), (), (), ()]
 
 
 def test_the_table_says_what_was_made(tmp_path: Path) -> None:
@@ -46,4 +53,36 @@ def test_the_table_says_what_was_made(tmp_path: Path) -> None:
     assert lines[2] == ("| osnet | `onnx` | yes | 0.9000 | 0.9800 | 87.5 | 2.00 MB | 0.50 | 0.25 |")
     assert "| `onnx_int8` | outside the limits | 0.9000 |" in lines[3]
     assert "| `ncnn` | no: pnnx fails | - | - | - | - |" in lines[4]
-    assert len(lines) == 5
+    assert "| `c` | no: there is no C compiler here | - |" in lines[5]
+    assert "| `rknn` | cannot be run: no ONNX | - |" in lines[6]
+    assert "| `hailo` | yes; not checked: a reason | - |" in lines[7]
+    assert len(lines) == 8
+
+
+def test_map_is_a_column_where_it_is_measured(tmp_path: Path) -> None:
+    group = left_by_an_export(tmp_path)
+    (group / "onnx-metrics.json").write_text(make_evaluation(0.2873).to_json())
+    (tmp_path / "osnet_x0_25-metrics.json").write_text(make_evaluation(0.2875).to_json())
+    model = tmp_path / "model.pth"
+    model.write_bytes(b"1234")
+    options = argparse.Namespace(output=tmp_path, data=tmp_path / "no such data")
+    rows = [checkpoint_row(options, "osnet_x0_25", model)]
+    for file in list(files_of(group, "onnx"))[:3]:
+        # The second file cannot be measured, because the program that would do it fails.
+        value = precision("false", options, "osnet_x0_25", file, group)
+        rows.append(Row("osnet_x0_25", file, (), value))
+    print_table(rows, tmp_path / "table.md")
+    lines = (tmp_path / "table.md").read_text().splitlines()
+    assert lines[0].endswith("| batch 16 | mAP, % |")
+    assert lines[2].startswith("| osnet_x0_25 | `checkpoint` | yes | - |")
+    assert [line.rpartition("| ")[2] for line in lines[2:]] == ["28.75 |", "28.73 |", "- |", "- |"]
+
+
+def test_models_with_random_weights_are_not_measured(tmp_path: Path) -> None:
+    group = left_by_an_export(tmp_path)
+    (group / "onnx-metrics.json").write_text(make_evaluation(0.2873).to_json())
+    options = argparse.Namespace(output=tmp_path, data=tmp_path)
+    file = next(files_of(group, "onnx"))
+    assert precision("false", options, "resnet18", file, group) is None
+    options.data = None
+    assert precision("false", options, "osnet_x0_25", file, group) is None

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from quantize.exporters.onnx_adopt import adopt_onnx
-from quantize.exporters.onnx_edits import network_inputs, opset_of
+from quantize.exporters.onnx_edits import free_reshapes, network_inputs, opset_of
 from quantize.exporters.onnx_float import onnx_session
 from reid_edge.core.errors import QuantizeError
 
@@ -19,17 +19,25 @@ EXAMPLE = torch.zeros(1, 3, 16, 8)
 
 
 class Foreign(nn.Module):
-    """A network as others write it; its output may be of unit length, and its batch fixed."""
+    """A network as others write it; its output may be of unit length, and its batch fixed.
 
-    def __init__(self, *, unit: bool = False, batch: int | None = None) -> None:
+    With ``mixed``, a tensor has the batch in another place than the first.
+    """
+
+    def __init__(
+        self, *, unit: bool = False, batch: int | None = None, mixed: bool = False
+    ) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.body = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
-        self.unit, self.batch = unit, batch
+        self.unit, self.batch, self.mixed = unit, batch, mixed
 
     def forward(self, x: Tensor) -> Tensor:
         pooled = self.body(x)
-        flat = pooled.flatten(1) if self.batch is None else pooled.reshape(self.batch, 8)
+        flat = pooled.flatten(1) if self.batch is None else pooled.reshape(self.batch, -1)
+        if self.mixed:
+            assert self.batch is not None
+            flat = flat.T.reshape(8, self.batch, 1).transpose(0, 1).flatten(1)
         return nn.functional.normalize(flat) if self.unit else flat
 
 
@@ -75,12 +83,62 @@ def test_a_fixed_batch_becomes_dynamic_where_the_network_allows_it(tmp_path: Pat
     images = torch.randn(3, 3, 16, 8)
     free = adopt_onnx(write(tmp_path / "free.onnx", Foreign(), dynamic=False), EXAMPLE)
     assert embeddings(free, images).shape == (3, 8)
-    bound = Foreign(batch=2)
+    bound = Foreign(batch=2, mixed=True)
     path = write(tmp_path / "bound.onnx", bound, batch=2, dynamic=False)
     adopted = adopt_onnx(path, EXAMPLE)
     (given,) = network_inputs(adopted.graph)
     assert given.type.tensor_type.shape.dim[0].dim_value == 2
     assert embeddings(adopted, images[:2]).shape == (2, 8)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_batch_that_reshapes_alone_name_becomes_dynamic(
+    tmp_path: Path, batch: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model, images = Foreign(batch=batch), torch.randn(5, 3, 16, 8)
+    path = write(tmp_path / "named.onnx", model, batch=batch, dynamic=False)
+    # As PyTorch writes ``x.view(x.size(0), -1)``; without a change it takes no other batch.
+    named = [node for node in onnx.load(path).graph.node if node.op_type == "Reshape"]
+    assert named
+    adopted = adopt_onnx(path, EXAMPLE)
+    with torch.inference_mode():
+        model.batch = None
+        expected = nn.functional.normalize(model(images)).numpy()
+    assert np.abs(embeddings(adopted, images) - expected).max() < 1e-6
+    (given,) = network_inputs(adopted.graph)
+    assert given.type.tensor_type.shape.dim[0].dim_param == "batch"
+    fixed = adopt_onnx(path, EXAMPLE, batch=3)
+    assert embeddings(fixed, images[:3]).shape == (3, 8)
+    # A network that turns out to hold its batch is not reported by ONNX Runtime itself.
+    adopt_onnx(
+        write(tmp_path / "bound.onnx", Foreign(batch=2, mixed=True), batch=2, dynamic=False),
+        EXAMPLE,
+    )
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_reshape_of_weights_or_to_another_first_side_stays(tmp_path: Path) -> None:
+    weights = numpy_helper.from_array(np.ones(3, np.float32), "w")
+    shapes = {"of_weights": [1, 3, 1, 1], "of_images": [1, 3, 128], "flat": [3, 1, 128]}
+    nodes = [
+        helper.make_node("Reshape", ["w", "of_weights"], ["w4"]),
+        helper.make_node("Mul", ["x", "w4"], ["scaled"]),
+        helper.make_node("Reshape", ["scaled", "of_images"], ["rows"], name="first"),
+        helper.make_node("Reshape", ["rows", "flat"], ["columns"], name="second"),
+        helper.make_node("Reshape", ["columns", "of_images"], ["back"], name="third"),
+        helper.make_node("ReduceMean", ["back"], ["y"], axes=[2], keepdims=0),
+    ]
+    constants = [numpy_helper.from_array(np.array(s), name) for name, s in shapes.items()]
+    graph = helper.make_graph(
+        nodes, "g", [value("x", 1, 3, 16, 8)], [value("y", 1, 3)], [weights, *constants]
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7)
+    free_reshapes(model)
+    assert [node.input[1] for node in model.graph.node if node.op_type == "Reshape"] == [
+        "of_weights", "rows_shape", "flat", "of_images",
+    ]  # fmt: skip
+    copied = next(each for each in model.graph.initializer if each.name == "rows_shape")
+    assert numpy_helper.to_array(copied).tolist() == [0, 3, 128]
 
 
 def test_an_old_file_gets_an_opset_that_int8_per_channel_needs(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from onnx import helper, numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from quantize.exporters.onnx_adopt import takes_any_batch
+from quantize.exporters.onnx_edits import set_batch
 from quantize.exporters.onnx_float import onnx_session, save_onnx
 from quantize.exporters.onnx_int8 import quantize_onnx
 from quantize.exporters.onnx_refine import name_layers, rounded_weights
@@ -77,6 +79,40 @@ def test_the_mean_of_each_channel_is_that_of_the_model(
 ) -> None:
     plain, refined = (channel_errors(files[n], files, images) for n in ("plain", "refined"))
     assert refined < 0.05 * plain
+
+
+def test_a_network_that_holds_its_batch_is_fitted_on_several_batches(
+    files: dict[str, Path], images: Tensor, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Otherwise weights and biases would be those of the images of one call."""
+    held = onnx.load(files["float"])
+    set_batch(held, 2)
+    # Mixes the images of a batch: it takes no other batch.
+    shape = numpy_helper.from_array(np.array([1, -1], np.int64), "mixed_shape")
+    back = numpy_helper.from_array(np.array([2, -1], np.int64), "back_shape")
+    held.graph.initializer.extend([shape, back])
+    last = held.graph.node[-1]
+    (name,) = last.output
+    last.output[0] = "unmixed"
+    held.graph.node.extend(
+        [
+            helper.make_node("Reshape", ["unmixed", "mixed_shape"], ["mixed"], name="mix"),
+            helper.make_node("Reshape", ["mixed", "back_shape"], [name], name="unmix"),
+        ]
+    )
+    path, int8 = tmp_path / "held.onnx", tmp_path / "int8.onnx"
+    onnx.save(held, path)
+    assert not takes_any_batch(held, 2)
+    caplog.set_level("INFO")
+    quantize_onnx(path, [images], int8, method="minmax", batch=2)
+    assert f"fitting weights and biases on {len(images)} images" in caplog.text
+    # The same images at once give the same weights and biases.
+    weights = [
+        {each.name: numpy_helper.to_array(each) for each in onnx.load(one).graph.initializer}
+        for one in (files["refined"], int8)
+    ]
+    assert weights[0].keys() <= weights[1].keys()
+    assert all(np.array_equal(found, weights[1][name]) for name, found in weights[0].items())
 
 
 def test_rounding_takes_back_errors_of_inputs_that_are_alike() -> None:

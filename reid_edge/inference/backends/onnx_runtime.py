@@ -67,7 +67,7 @@ def load_graph(
 
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = thread_count(options)
-    settings.log_severity_level = 3
+    settings.log_severity_level = 4  # errors are raised, and need not be printed
     try:
         session = onnxruntime.InferenceSession(source, settings, providers=["CPUExecutionProvider"])
         inputs, outputs = session.get_inputs(), session.get_outputs()

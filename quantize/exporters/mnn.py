@@ -10,10 +10,11 @@ import tempfile
 import uuid
 from pathlib import Path
 
-from quantize.exporters.onnx_float import read_onnx_metadata
+from quantize.exporters.onnx_float import read_onnx, read_onnx_metadata
 from reid_edge.core.errors import QuantizeError
 from reid_edge.core.exporter import Exporter, ExportSource
 from reid_edge.core.io import written_whole
+from reid_edge.core.model_file import MNN_BATCH
 from reid_edge.core.packages import import_package
 
 _UUID_LENGTH = len(str(uuid.UUID(int=0)))
@@ -34,6 +35,9 @@ def save_mnn(onnx_file: Path, path: Path, *, weight_bits: int | None = None) -> 
     """
     tools = import_package("_tools", extra="mnn", needed_by=path, error=QuantizeError)
     metadata = read_onnx_metadata(onnx_file)
+    batch = read_onnx(onnx_file).graph.input[0].type.tensor_type.shape.dim[0].dim_value
+    if batch:
+        metadata[MNN_BATCH] = str(batch)
     if weight_bits is not None:
         metadata.pop("threshold", None)  # that of the float file
         metadata["variant"] = "weights"

@@ -50,6 +50,8 @@ LITERT_METADATA = "reid_edge"
 OPENVINO_WEIGHTS_HASH = "weights_hash"
 # And, if it is not to be computed in float32, the precision.
 OPENVINO_PRECISION = "inference_precision"
+# Images in a call of an MNN file that takes no other number; MNN itself notes 1 where it is free.
+MNN_BATCH = "batch"
 # The ONNX file in an archive for a device maker's compiler.
 BUNDLED_MODEL = "model.onnx"
 # Keys of earlier versions, and what they are called now.

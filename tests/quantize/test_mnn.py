@@ -4,13 +4,16 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from quantize.exporters.mnn import save_mnn
 from quantize.exporters.onnx_float import read_onnx_metadata, with_metadata
 from reid_edge.core.backends import load_model_file, recognise
 from reid_edge.core.errors import CheckpointError, QuantizeError
+from reid_edge.core.model_file import ONNX_INPUT, ONNX_OUTPUT
 from reid_edge.inference.embedder import load_embedder
 
 pytest.importorskip("MNN")
@@ -58,6 +61,29 @@ def test_rounded_weights_have_no_threshold_of_the_float_file(
         save_mnn(noted, tmp_path / "made.mnn", weight_bits=bits)
         found = load_model_file(tmp_path / "made.mnn").metadata
         assert (found.threshold, found.variant) == (threshold, variant)
+
+
+def test_a_network_that_holds_its_batch_takes_any_number_of_images(tmp_path: Path) -> None:
+    shapes = {"mixed": [1, -1], "unmixed": [2, -1]}
+    nodes = [
+        helper.make_node("ReduceMean", [ONNX_INPUT], ["means"], axes=[3], keepdims=0),
+        helper.make_node("Reshape", ["means", "mixed"], ["row"]),
+        helper.make_node("Reshape", ["row", "unmixed"], [ONNX_OUTPUT]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "held",
+        [helper.make_tensor_value_info(ONNX_INPUT, TensorProto.FLOAT, (2, 3, 16, 8))],
+        [helper.make_tensor_value_info(ONNX_OUTPUT, TensorProto.FLOAT, (2, 48))],
+        [numpy_helper.from_array(np.array(shape), name) for name, shape in shapes.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7)
+    onnx.save(model, tmp_path / "held.onnx")
+    save_mnn(tmp_path / "held.onnx", tmp_path / "held.mnn")
+    images = np.random.default_rng(0).standard_normal((5, 3, 16, 8)).astype(np.float32)
+    for size in (1, 2, 5):
+        found = load_embedder(tmp_path / "held.mnn", input_size=(16, 8)).embed(images[:size])
+        assert np.allclose(found, images[:size].mean(3).reshape(size, -1), atol=1e-6)
 
 
 def test_the_same_file_gives_the_same_bytes(

@@ -9,6 +9,7 @@ import numpy as np
 
 from reid_edge.core.errors import CheckpointError, ModelError
 from reid_edge.core.model_file import (
+    MNN_BATCH,
     Backend,
     Embeddings,
     Images,
@@ -18,7 +19,7 @@ from reid_edge.core.model_file import (
 )
 from reid_edge.core.native_output import native_output_silenced
 from reid_edge.core.packages import import_package
-from reid_edge.inference.backends.base import thread_count
+from reid_edge.inference.backends.base import in_batches_of, thread_count
 
 
 def load(path: Path, options: LoadOptions) -> LoadedModel:
@@ -63,7 +64,9 @@ def load(path: Path, options: LoadOptions) -> LoadedModel:
             height, width = images.shape[-2:]
             raise ModelError(f"{path}: the model fails on images of {height}x{width}") from error
 
-    return LoadedModel(embed, metadata, "MNN")
+    batch = metadata.notes.get(MNN_BATCH, "")
+    whole = in_batches_of(int(batch), embed) if batch.isdecimal() and int(batch) else embed
+    return LoadedModel(whole, metadata, "MNN")
 
 
 def _recognise(path: Path, _: bytes) -> bool:

@@ -192,7 +192,8 @@ def _deepstream(subject: _Subject, fixed_batch: int | None) -> str:
     batch = fixed_batch or 100
     return f"""\
 # DeepStream nvtracker: put these keys into a copy of config_tracker_NvDCF_accuracy.yml, which
-# ll-config-file names. DeepStream before 9 needs the whole path of both files.
+# ll-config-file names, and remove tltEncodedModel and tltModelKey there.
+# DeepStream before 9 needs the whole path of both files.
 ReID:
   reidType: 2  # re-association of tracks
   batchSize: {batch}

@@ -1,7 +1,9 @@
 """Configuration files for trackers: what they say, and that the model in them embeds the same."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -113,6 +115,82 @@ def test_a_fixed_batch_is_deepstreams(tmp_path: Path) -> None:
     text = (tmp_path / "deepstream-tracker.yml").read_text()
     assert yaml.safe_load(text)["ReID"]["batchSize"] == 8
     assert yaml.safe_load(text)["ReID"]["modelEngineFile"].endswith("_b8_gpu0_fp16.engine")
+
+
+def is_flag(value: object) -> bool:
+    return value in (0, 1)
+
+
+def is_count(value: object) -> bool:
+    return isinstance(value, int) and value > 0
+
+
+def is_share(value: object) -> bool:
+    return isinstance(value, float) and 0 <= value <= 1
+
+
+def is_file_name(value: object) -> bool:
+    return isinstance(value, str) and Path(value).name == value
+
+
+# Keys of the low-level tracker's modules Object Re-ID and Trajectory Management, with the values
+# that they take: the tables of the page Gst-nvtracker in NVIDIA's DeepStream development guide.
+DEEPSTREAM_KEYS: dict[str, dict[str, Callable[[Any], bool]]] = {
+    "ReID": {
+        "reidType": lambda value: value in range(4),
+        "batchSize": is_count,
+        "workspaceSize": is_count,
+        "reidFeatureSize": is_count,
+        "reidHistorySize": is_count,
+        "inferDims": lambda value: len(value) == 3 and all(map(is_count, value)),
+        "networkMode": lambda value: value in range(3),
+        "inputOrder": is_flag,
+        "colorFormat": is_flag,
+        "offsets": lambda value: len(value) == 3 and all(isinstance(x, float) for x in value),
+        "netScaleFactor": lambda value: isinstance(value, float) and value > 0,
+        "keepAspc": is_flag,
+        "useVPICropScaler": is_flag,
+        "addFeatureNormalization": is_flag,
+        "minVisibility4GalleryUpdate": is_share,
+        "outputReidTensor": is_flag,
+        "tltEncodedModel": is_file_name,
+        "tltModelKey": lambda value: isinstance(value, str),
+        "onnxFile": is_file_name,
+        "modelEngineFile": is_file_name,
+        "calibrationTableFile": is_file_name,
+    },
+    "TrajectoryManagement": {
+        "useUniqueID": is_flag,
+        "enableReAssoc": is_flag,
+        "minMatchingScore4Overall": is_share,
+        "minTrackletMatchingScore": is_share,
+        "minMatchingScore4ReidSimilarity": is_share,
+        "matchingScoreWeight4TrackletSimilarity": is_share,
+        "matchingScoreWeight4ReidSimilarity": is_share,
+        "reidExtractionInterval": lambda value: isinstance(value, int) and value >= -1,
+    },
+}
+
+
+@pytest.mark.parametrize("threshold", [None, 0.62, -0.3, 1.0])
+def test_deepstream_knows_the_keys_and_their_values(
+    tmp_path: Path, threshold: float | None
+) -> None:
+    write_tracker_files(save_model(tmp_path / "m.onnx"), tmp_path, threshold)
+    found = yaml.safe_load((tmp_path / "deepstream-tracker.yml").read_text())
+    assert found.keys() == DEEPSTREAM_KEYS.keys()
+    for section, keys in DEEPSTREAM_KEYS.items():
+        for key, value in found[section].items():
+            assert key in keys, f"{section} has no {key}"
+            assert keys[key](value), f"{section}: {key}: {value}"
+    reid, trajectory = found["ReID"], found["TrajectoryManagement"]
+    # Re-association alone; the file takes RGB (N, 3, H, W), and gives float embeddings.
+    assert (reid["reidType"], reid["inputOrder"], reid["colorFormat"]) == (2, 0, 0)
+    assert reid["networkMode"] == 1
+    assert trajectory["enableReAssoc"] == 1
+    # NVIDIA's file names a TAO model in some versions; which of two is read is not documented.
+    text = (tmp_path / "deepstream-tracker.yml").read_text()
+    assert "remove tltEncodedModel and tltModelKey" in text
 
 
 def test_an_int8_file_is_not_for_deepstream(tmp_path: Path) -> None:

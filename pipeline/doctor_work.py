@@ -21,8 +21,8 @@ from reid_edge.core.errors import DataError, QuantizeError, ReidError
 from reid_edge.core.exporter import CalibrationBatches, ExportSource
 from reid_edge.core.model_file import FLOAT_INPUT, Embeddings, Images
 from reid_edge.inference.embedder import (
-    Embedder,
     EmbeddingSpace,
+    ImageEmbedder,
     check_embeddings,
     embed_batch,
     load_embedder,
@@ -118,7 +118,9 @@ def _expected(model: ExportModel, images: list[Path], folder: Path) -> Embedding
     return expected
 
 
-def _layers(model: ExportModel, file: Embedder, images: list[Path], scratch: Path) -> list[Layer]:
+def _layers(
+    model: ExportModel, file: ImageEmbedder, images: list[Path], scratch: Path
+) -> list[Layer]:
     """Return the layers of an ONNX file beside the model's; none of other files."""
     if recognise(file.path).name != "onnx":
         return []
@@ -138,7 +140,7 @@ def _is_int8(path: Path) -> bool:
 
 
 def _embed(
-    embedder: Embedder, images: list[Path], space: EmbeddingSpace, scale: float = 1.0
+    embedder: ImageEmbedder, images: list[Path], space: EmbeddingSpace, scale: float = 1.0
 ) -> Embeddings:
     prepared: Images = np.stack([prepare_image(image, space) for image in images])
     if scale != 1:
@@ -151,7 +153,7 @@ def _cosines(found: Embeddings, expected: Embeddings) -> Embeddings:
     return cosines
 
 
-def _about_batch(file: Embedder, images: list[Path]) -> Iterator[str]:
+def _about_batch(file: ImageEmbedder, images: list[Path]) -> Iterator[str]:
     together = _embed(file, images, file.space)
     alone = np.concatenate([_embed(file, [image], file.space) for image in images])
     difference = float(np.abs(together - alone).max())
@@ -163,7 +165,7 @@ def _about_batch(file: Embedder, images: list[Path]) -> Iterator[str]:
 
 
 def _about_size(
-    model: ExportModel, file: Embedder, images: list[Path], found: Embeddings
+    model: ExportModel, file: ImageEmbedder, images: list[Path], found: Embeddings
 ) -> Iterator[str]:
     """Say whether the file takes images of another size, and whether that is all."""
     size, own = model.embedder.space.input_size, file.space.input_size
@@ -197,7 +199,7 @@ def _trials(space: EmbeddingSpace) -> Iterator[Trial]:
 
 
 def _about_input(
-    file: Embedder, images: list[Path], expected: Embeddings, mean: float
+    file: ImageEmbedder, images: list[Path], expected: Embeddings, mean: float
 ) -> Iterator[str]:
     """Say which other preparation of the images mends most of the difference, if one does."""
     best, reason = mean, ""

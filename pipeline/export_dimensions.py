@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pipeline.context import StageContext
     from pipeline.stages.export import ExportStage
     from reid_edge.data.schema import ReidData
-    from reid_edge.inference.embedder import Embedder
+    from reid_edge.inference.embedder import ImageEmbedder
 
 # The table has these beside the one that is asked for.
 SIZES = (512, 256, 128, 64)
@@ -83,7 +83,7 @@ def make_smaller(
 
 
 def smaller_of_run(
-    embedder: Embedder, reference: Tensor, context: StageContext[ExportStage], dims: int
+    embedder: ImageEmbedder, reference: Tensor, context: StageContext[ExportStage], dims: int
 ) -> Smaller:
     """Fit a smaller embedding on training images, and measure it on query and gallery.
 

@@ -12,7 +12,7 @@ from reid_edge.cli.model_options import parse_colours, parse_input_size
 from reid_edge.core.backends import recognise
 from reid_edge.core.errors import ModelError, QuantizeError
 from reid_edge.core.model_file import Colours, LoadedModel, LoadOptions, ModelMetadata
-from reid_edge.inference.embedder import Embedder, embed_batch, load_embedder
+from reid_edge.inference.embedder import ImageEmbedder, embed_batch, load_embedder
 
 if TYPE_CHECKING:
     import argparse
@@ -68,7 +68,7 @@ class ExportModel:
         metadata: what its files say of it.
     """
 
-    embedder: Embedder
+    embedder: ImageEmbedder
     module: nn.Module | None
     onnx_file: Path | None
     metadata: ModelMetadata

@@ -32,8 +32,8 @@ from reid_edge.core.exporter import Exporter
 from reid_edge.core.model_file import Backend, Embeddings, Images
 from reid_edge.core.progress import StartProgress, no_progress
 from reid_edge.inference.embedder import (
-    Embedder,
     EmbeddingSpace,
+    ImageEmbedder,
     embed_batch,
     embed_files,
     load_embedder,
@@ -94,7 +94,7 @@ class Judge:
     batch_size: int = 32
     workers: int = 0
     timed_calls: int = 0
-    measure: Callable[[Embedder, Tensor, FileResult], FileResult] | None = None
+    measure: Callable[[ImageEmbedder, Tensor, FileResult], FileResult] | None = None
     work: StartProgress = no_progress
 
     @property
@@ -151,7 +151,7 @@ def check_file(
     )
     if judge.measure is None:
         return row
-    embedder = Embedder(_embeds_no_more, found.space, found.description, path)
+    embedder = ImageEmbedder(_embeds_no_more, found.space, found.description, path)
     return judge.measure(embedder, embeddings, row)
 
 
@@ -188,7 +188,7 @@ def embed_file(
     )
 
 
-def _median_ms(embedder: Embedder, images: Images, batch: int, calls: int) -> float | None:
+def _median_ms(embedder: ImageEmbedder, images: Images, batch: int, calls: int) -> float | None:
     """Return the median time of calls with a batch, after two that are not timed."""
     if not calls:
         return None

@@ -12,7 +12,7 @@ from pipeline.stage_results import FileResult
 from pipeline.stages.export import ExportStage
 from quantize.parity import ParityLimits
 from reid_edge.core.errors import ModelError
-from reid_edge.inference.embedder import Embedder, embed_files
+from reid_edge.inference.embedder import ImageEmbedder, embed_files
 from reid_edge.inference.evaluation import evaluate_embeddings
 from reid_edge.inference.thresholds import (
     EQUAL_ERROR,
@@ -23,7 +23,7 @@ from reid_edge.inference.thresholds import (
 from reid_edge.metrics.results import Evaluation
 
 
-def embed_labelled(embedder: Embedder, context: StageContext[ExportStage]) -> Tensor:
+def embed_labelled(embedder: ImageEmbedder, context: StageContext[ExportStage]) -> Tensor:
     """Return a model's embeddings (N, D) of the queries and then of the gallery.
 
     Raises:
@@ -66,7 +66,7 @@ def make_judge(
 
     model = accuracy(reference)
 
-    def measure(embedder: Embedder, embeddings: Tensor, row: FileResult) -> FileResult:
+    def measure(embedder: ImageEmbedder, embeddings: Tensor, row: FileResult) -> FileResult:
         found = accuracy(embeddings)
         loss = accuracy_loss(model, found, context.config.evaluation.task)
         problems = row.problems
@@ -99,7 +99,7 @@ def make_judge(
 
 
 def _store_threshold(
-    embedder: Embedder, found: Evaluation, context: StageContext[ExportStage]
+    embedder: ImageEmbedder, found: Evaluation, context: StageContext[ExportStage]
 ) -> float | None:
     """Store the file's EER threshold; one for a false accept rate of the same file stays."""
     verification = found.verification

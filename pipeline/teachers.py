@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from reid_edge.core.devices import Device
 from reid_edge.core.errors import CheckpointError, DataError
 from reid_edge.data.schema import Sample
-from reid_edge.inference.embedder import Embedder, load_embedder
+from reid_edge.inference.embedder import ImageEmbedder, load_embedder
 from reid_edge.models.checkpoint import load_checkpoint
 from reid_edge.training.distillation import Teacher
 from reid_edge.training.file_teacher import FileTeacher
@@ -72,7 +72,7 @@ def _from_table(table: Tensor, settings: DistillationSettings) -> Teacher:
     return Teacher(nn.Identity(), embeddings_alone, table=table, dimensions=table.shape[1])
 
 
-def load_teacher_file(config: Config, device: Device = "cpu") -> Embedder:
+def load_teacher_file(config: Config, device: Device = "cpu") -> ImageEmbedder:
     """Load the model file that ``teacher.file`` names.
 
     Raises:

@@ -21,7 +21,7 @@ from reid_edge.training.launchers import as_started
 
 if TYPE_CHECKING:
     from reid_edge.core.model_file import Embeddings
-    from reid_edge.inference.embedder import Embedder
+    from reid_edge.inference.embedder import ImageEmbedder
     from reid_edge.metrics.results import Evaluation
     from reid_edge.training.world import World
 
@@ -192,7 +192,7 @@ def _reason(result: Evaluation) -> str:
     return f"there are no {result.pairs.missing} pairs {result.pairs.which}"
 
 
-def _show(console: Console, embedder: Embedder, reading: Reading, result: Evaluation) -> None:
+def _show(console: Console, embedder: ImageEmbedder, reading: Reading, result: Evaluation) -> None:
     """Print what was evaluated, a table of the ranking and one of the verification."""
     from reid_edge.core.tables import FittingTable
     from reid_edge.data.schema import NO_CAMERAS

@@ -14,7 +14,7 @@ from reid_edge.cli.progress_bars import progress_bars
 from reid_edge.core.errors import DataError, ReidError
 
 if TYPE_CHECKING:
-    from reid_edge.inference.embedder import Embedder
+    from reid_edge.inference.embedder import ImageEmbedder
     from reid_edge.tracking.mot_evaluation import ModelTracking, MotEvaluation
 
 _log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _write_tracker_files(models: list[Embedder], result: MotEvaluation, output: Path) -> int:
+def _write_tracker_files(models: list[ImageEmbedder], result: MotEvaluation, output: Path) -> int:
     """Write configuration files of trackers for ONNX files; return how many models got them."""
     from reid_edge.core.backends import recognise
     from reid_edge.core.packages import missing_packages

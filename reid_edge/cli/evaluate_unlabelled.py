@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from reid_edge.cli.reading import Reading
     from reid_edge.core.progress import StartProgress
     from reid_edge.data.schema import ReidData
-    from reid_edge.inference.embedder import Embedder
+    from reid_edge.inference.embedder import ImageEmbedder
     from reid_edge.metrics.results import Evaluation
 
 # What needs identities, by the option's name.
@@ -23,7 +23,7 @@ OTHERS = ("split", "protocol", "re_rank", "store_threshold")
 
 def run(
     options: argparse.Namespace,
-    embedder: Embedder,
+    embedder: ImageEmbedder,
     data: ReidData,
     reading: Reading,
     start: StartProgress,

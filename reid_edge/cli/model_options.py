@@ -13,7 +13,7 @@ from reid_edge.core.devices import DEVICES
 from reid_edge.core.errors import ModelError
 
 if TYPE_CHECKING:
-    from reid_edge.inference.embedder import Embedder
+    from reid_edge.inference.embedder import ImageEmbedder
 
 WEIGHTS_VARIABLE = "REID_WEIGHTS"
 
@@ -90,7 +90,7 @@ def add_threshold_option(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def load_chosen_model(options: argparse.Namespace) -> Embedder:
+def load_chosen_model(options: argparse.Namespace) -> ImageEmbedder:
     """Load the model that the options or the environment name.
 
     Args:
@@ -105,7 +105,7 @@ def load_chosen_model(options: argparse.Namespace) -> Embedder:
     return first
 
 
-def load_chosen_models(options: argparse.Namespace) -> list[Embedder]:
+def load_chosen_models(options: argparse.Namespace) -> list[ImageEmbedder]:
     """Load all models that the options or the environment name, at least one.
 
     Raises:
@@ -117,7 +117,7 @@ def load_chosen_models(options: argparse.Namespace) -> list[Embedder]:
     return [_load(Path(path), options) for path in (named if isinstance(named, list) else [named])]
 
 
-def _load(path: Path, options: argparse.Namespace) -> Embedder:
+def _load(path: Path, options: argparse.Namespace) -> ImageEmbedder:
     from reid_edge.inference.embedder import load_embedder
 
     return load_embedder(
@@ -132,7 +132,7 @@ def _load(path: Path, options: argparse.Namespace) -> Embedder:
     )
 
 
-def load_model_of_index(options: argparse.Namespace, index: Path) -> Embedder:
+def load_model_of_index(options: argparse.Namespace, index: Path) -> ImageEmbedder:
     """Load the model that ``--weights`` names, or else the one that an index was made with.
 
     Args:
@@ -161,7 +161,7 @@ def load_model_of_index(options: argparse.Namespace, index: Path) -> Embedder:
     )
 
 
-def chosen_threshold(options: argparse.Namespace, embedder: Embedder) -> tuple[float, str]:
+def chosen_threshold(options: argparse.Namespace, embedder: ImageEmbedder) -> tuple[float, str]:
     """Return the threshold, the option's or the stored one, and where it is from.
 
     Raises:
@@ -180,7 +180,7 @@ def chosen_threshold(options: argparse.Namespace, embedder: Embedder) -> tuple[f
 
 
 def chosen_threshold_if_any(
-    options: argparse.Namespace, embedder: Embedder
+    options: argparse.Namespace, embedder: ImageEmbedder
 ) -> tuple[float, str] | None:
     """Return what :func:`chosen_threshold` returns, or None if there is no threshold to choose.
 

@@ -18,8 +18,8 @@ from reid_edge.core.model_file import Embeddings
 from reid_edge.core.progress import Progress
 from reid_edge.data.paths import IMAGE_SUFFIXES, existing_folder, inner_folders
 from reid_edge.inference.embedder import (
-    Embedder,
     EmbeddingSpace,
+    ImageEmbedder,
     check_distinct,
     check_embeddings,
     embed_batch,
@@ -52,7 +52,7 @@ class EmbeddedFolder:
 
 
 def embed_folder(
-    embedder: Embedder,
+    embedder: ImageEmbedder,
     folder: Path,
     output: Path,
     *,
@@ -185,7 +185,7 @@ def _has(output: Path, number: int, names: Sequence[str]) -> bool:
 
 
 def _embed(
-    embedder: Embedder, folder: Path, names: Sequence[str], batch_size: int, workers: int,
+    embedder: ImageEmbedder, folder: Path, names: Sequence[str], batch_size: int, workers: int,
     progress: Progress | None, *, done: int, total: int,
 ) -> Embeddings:  # fmt: skip
     parts = []

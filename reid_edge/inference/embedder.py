@@ -129,7 +129,7 @@ class EmbeddingSpace:
 
 
 @dataclass(frozen=True)
-class Embedder:
+class ImageEmbedder:
     """A model with what it expects of an image.
 
     Attributes:
@@ -158,7 +158,7 @@ def load_embedder(
     std: Colours | None = None,
     weights_key: str | None = None,
     threads: int | None = None,
-) -> Embedder:
+) -> ImageEmbedder:
     """Load a model file for inference; nothing in it is unpickled.
 
     Args:
@@ -205,7 +205,7 @@ def load_embedder(
         raise ModelError(
             f"an input of {size[0]}x{size[1]}: sides are of 1 to {LARGEST_SIDE} pixels"
         )
-    return Embedder(
+    return ImageEmbedder(
         embed=_average_over_flip(loaded.embed) if flip_averaging else loaded.embed,
         space=EmbeddingSpace(
             file_hash=hash_files((path, *loaded.weight_files)),
@@ -236,7 +236,7 @@ def _average_over_flip(embed: Embed) -> Embed:
 
 
 def embed_files(
-    embedder: Embedder,
+    embedder: ImageEmbedder,
     paths: Sequence[Path | str],
     *,
     batch_size: int = 32,
@@ -383,7 +383,7 @@ def point_one_way(embeddings: Embeddings) -> bool:
     return bool((unit @ unit[0] > 1 - SAME_DIRECTION).all())
 
 
-def check_distinct(embedder: Embedder, embeddings: Embeddings, image: Images) -> None:
+def check_distinct(embedder: ImageEmbedder, embeddings: Embeddings, image: Images) -> None:
     """Check that a model whose embeddings are all the same tells images apart at all.
 
     The images may be all alike. So the decision is made on the negative of one, and on that image
@@ -419,7 +419,7 @@ def unit_vectors(embeddings: Embeddings) -> Embeddings:
     return (wide / np.where(lengths > 0, lengths, 1)).astype(np.float32)
 
 
-def embed_batch(embedder: Embedder, batch: Images) -> Embeddings:
+def embed_batch(embedder: ImageEmbedder, batch: Images) -> Embeddings:
     """Run a model on a batch of prepared images (N, 3, H, W), N above 0.
 
     Returns:

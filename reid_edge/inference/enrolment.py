@@ -20,7 +20,7 @@ from reid_edge.data.paths import (
     list_images,
 )
 from reid_edge.data.readers.market1501 import NAME, SPLITS
-from reid_edge.inference.embedder import Embedder, check_distinct, embed_files, prepare_image
+from reid_edge.inference.embedder import ImageEmbedder, check_distinct, embed_files, prepare_image
 from reid_edge.inference.faiss_index import IndexKind, check_kind
 from reid_edge.inference.gallery import (
     Entry,
@@ -58,7 +58,7 @@ class Enrolment:
 
 
 def enrol(
-    embedder: Embedder,
+    embedder: ImageEmbedder,
     gallery_folder: Path,
     index_folder: Path,
     *,

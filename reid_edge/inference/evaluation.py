@@ -21,7 +21,7 @@ from reid_edge.core.model_file import Embeddings
 from reid_edge.core.progress import StartProgress
 from reid_edge.data.schema import Protocol, ReidData, check_evaluable, label_tensors
 from reid_edge.inference.embedder import (
-    Embedder,
+    ImageEmbedder,
     check_embeddings,
     embed_files,
     point_one_way,
@@ -70,7 +70,7 @@ class DetailedEvaluation:
 
 
 def evaluate(
-    embedder: Embedder,
+    embedder: ImageEmbedder,
     data: ReidData,
     *,
     protocol: Protocol | None = None,

@@ -62,7 +62,7 @@ class Embedder:
 
     def __init__(
         self,
-        model: str | Path | files.Embedder,
+        model: str | Path | files.ImageEmbedder,
         *,
         threads: int | None = None,
         batch_size: int = 32,

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from reid_edge.core.errors import DataError
 from reid_edge.core.model_file import Embeddings
 from reid_edge.data.paths import expand_home, list_images
-from reid_edge.inference.embedder import Embedder, embed_files, unit_vectors
+from reid_edge.inference.embedder import ImageEmbedder, embed_files, unit_vectors
 from reid_edge.inference.faiss_index import search
 from reid_edge.inference.gallery import Gallery
 
@@ -35,7 +35,7 @@ class Verification:
     same_person: bool
 
 
-def verify(embedder: Embedder, first: Path, second: Path, threshold: float) -> Verification:
+def verify(embedder: ImageEmbedder, first: Path, second: Path, threshold: float) -> Verification:
     """Compare two image files.
 
     Args:

@@ -14,7 +14,7 @@ from typing import Any
 
 from reid_edge.core.errors import DataError, ModelError
 from reid_edge.core.io import write_json
-from reid_edge.inference.embedder import Embedder, EmbeddingSpace
+from reid_edge.inference.embedder import EmbeddingSpace, ImageEmbedder
 from reid_edge.metrics.results import VerificationResult
 
 EQUAL_ERROR = "eer"
@@ -97,7 +97,7 @@ def no_threshold(model_file: Path) -> str:
     return f"{model_file}: no threshold is stored with it; {HOW_TO_MAKE_ONE}; or give --threshold"
 
 
-def store_threshold(embedder: Embedder, threshold: StoredThreshold) -> Path:
+def store_threshold(embedder: ImageEmbedder, threshold: StoredThreshold) -> Path:
     """Write a threshold beside its model file, the whole file or none of it; return its path.
 
     Raises:
@@ -112,7 +112,7 @@ def store_threshold(embedder: Embedder, threshold: StoredThreshold) -> Path:
     return path
 
 
-def read_threshold(embedder: Embedder) -> StoredThreshold:
+def read_threshold(embedder: ImageEmbedder) -> StoredThreshold:
     """Read the threshold that is stored with a model.
 
     Raises:

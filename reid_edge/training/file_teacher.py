@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from reid_edge.core.model_file import FLOAT_INPUT
 from reid_edge.data.decoding import IMAGENET_MEAN, IMAGENET_STD
-from reid_edge.inference.embedder import Embedder, embed_batch
+from reid_edge.inference.embedder import ImageEmbedder, embed_batch
 
 
 class FileTeacher(nn.Module):
@@ -22,7 +22,7 @@ class FileTeacher(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, embedder: Embedder) -> None:
+    def __init__(self, embedder: ImageEmbedder) -> None:
         super().__init__()
         self._embedder = (embedder,)
         for name, values in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):

@@ -15,8 +15,8 @@ from reid_edge.core.model_file import Embed, Embeddings
 from reid_edge.core.progress import Progress
 from reid_edge.data.schema import Sample
 from reid_edge.inference.embedder import (
-    Embedder,
     EmbeddingSpace,
+    ImageEmbedder,
     check_distinct,
     check_embeddings,
     embed_batch,
@@ -90,7 +90,7 @@ def embed_share(
 
 def embed_files_together(
     world: World,
-    embedder: Embedder,
+    embedder: ImageEmbedder,
     paths: Sequence[Path | str],
     *,
     batch_size: int = 32,

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from hypothesis import strategies as st
 
-from reid_edge.inference.embedder import Embedder, EmbeddingSpace
+from reid_edge.inference.embedder import EmbeddingSpace, ImageEmbedder
 from reid_edge.inference.thresholds import (
     StoredThreshold,
     read_threshold,
@@ -39,7 +39,9 @@ KEYS = ("threshold", "target", "measured_on", "genuine_pairs", "impostor_pairs",
 
 def run(value: tuple[tuple[int, list[Damage]], dict[str, int]], folder: Path) -> None:
     """Read the threshold."""
-    embedder = Embedder(lambda images: np.asarray(images), SPACE, "test", folder / "model.onnx")
+    embedder = ImageEmbedder(
+        lambda images: np.asarray(images), SPACE, "test", folder / "model.onnx"
+    )
     store_threshold(embedder, StoredThreshold(0.5, "eer", "test", 10, 20))
     path = threshold_path(embedder.path)
     content = json.loads(path.read_text()) | {key: VALUES[n] for key, n in value[1].items()}

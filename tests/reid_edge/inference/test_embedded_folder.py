@@ -11,13 +11,13 @@ import pytest
 
 from reid_edge.core.errors import DataError
 from reid_edge.inference.embedded_folder import EmbeddedFolder, embed_folder, walk_images
-from reid_edge.inference.embedder import Embedder, embed_files, load_embedder
+from reid_edge.inference.embedder import ImageEmbedder, embed_files, load_embedder
 
 Paint = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
-def embedder(checkpoint_file: Path) -> Embedder:
+def embedder(checkpoint_file: Path) -> ImageEmbedder:
     return load_embedder(checkpoint_file)
 
 
@@ -44,7 +44,7 @@ def rows(output: Path) -> tuple[np.ndarray, list[str]]:
 
 
 def test_shards_hold_the_embeddings_of_the_product(
-    embedder: Embedder, folder: Path, tmp_path: Path
+    embedder: ImageEmbedder, folder: Path, tmp_path: Path
 ) -> None:
     made = embed_folder(embedder, folder, tmp_path / "out", shard_size=5, batch_size=3, workers=1)
     assert made == EmbeddedFolder(14, 0, 3, 32, complete=True)  # a shard of whole batches: 6
@@ -56,7 +56,7 @@ def test_shards_hold_the_embeddings_of_the_product(
 
 
 def test_what_is_there_is_not_made_again(
-    embedder: Embedder, folder: Path, tmp_path: Path, paint: Paint
+    embedder: ImageEmbedder, folder: Path, tmp_path: Path, paint: Paint
 ) -> None:
     out = tmp_path / "out"
 
@@ -83,7 +83,7 @@ def test_what_is_there_is_not_made_again(
     assert rows(out)[1] == list(walk_images(folder))
 
 
-def test_processes_share_the_shards(embedder: Embedder, folder: Path, tmp_path: Path) -> None:
+def test_processes_share_the_shards(embedder: ImageEmbedder, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     first, second = (
         embed_folder(embedder, folder, out, shard_size=4, batch_size=4, share=(rank, 2))
@@ -96,7 +96,7 @@ def test_processes_share_the_shards(embedder: Embedder, folder: Path, tmp_path: 
 
 
 def test_the_output_of_another_model_or_size_stays_as_it_is(
-    embedder: Embedder, folder: Path, tmp_path: Path, checkpoint_file: Path
+    embedder: ImageEmbedder, folder: Path, tmp_path: Path, checkpoint_file: Path
 ) -> None:
     out = tmp_path / "out"
     embed_folder(embedder, folder, out, shard_size=8, batch_size=4)
@@ -111,7 +111,7 @@ def test_the_output_of_another_model_or_size_stays_as_it_is(
 
 
 def test_what_cannot_be_embedded_is_named(
-    embedder: Embedder, folder: Path, tmp_path: Path, paint: Paint
+    embedder: ImageEmbedder, folder: Path, tmp_path: Path, paint: Paint
 ) -> None:
     (folder / "b" / "c" / "3 ü.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"3 ü\.png"):

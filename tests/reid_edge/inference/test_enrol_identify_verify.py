@@ -12,7 +12,7 @@ import pytest
 
 from reid_edge.core.errors import DataError
 from reid_edge.data.schema import ReidData
-from reid_edge.inference.embedder import Embedder, embed_files, load_embedder, unit_vectors
+from reid_edge.inference.embedder import ImageEmbedder, embed_files, load_embedder, unit_vectors
 from reid_edge.inference.enrolment import enrol
 from reid_edge.inference.faiss_index import search
 from reid_edge.inference.gallery import Entry, Gallery, append, open_gallery
@@ -24,7 +24,7 @@ def array(rows: list[list[float]]) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def embedder(checkpoint_file: Path) -> Embedder:
+def embedder(checkpoint_file: Path) -> ImageEmbedder:
     return load_embedder(checkpoint_file)
 
 
@@ -39,7 +39,7 @@ def people(tmp_path: Path, tiny_data: ReidData) -> Path:
 
 
 def test_enrol_append_and_identify(
-    embedder: Embedder, people: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    embedder: ImageEmbedder, people: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     index = tmp_path / "index"
     first = sorted(people.iterdir())[0]
@@ -66,7 +66,7 @@ def test_enrol_append_and_identify(
 
 
 def test_same_image_twice(
-    embedder: Embedder,
+    embedder: ImageEmbedder,
     people: Path,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
@@ -83,7 +83,7 @@ def test_same_image_twice(
 
 
 def test_a_number_is_one_person_in_whatever_form(
-    embedder: Embedder,
+    embedder: ImageEmbedder,
     people: Path,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
@@ -100,7 +100,7 @@ def test_a_number_is_one_person_in_whatever_form(
 
 
 def test_nothing_is_written_unless_all_can_be_read(
-    embedder: Embedder, people: Path, tmp_path: Path
+    embedder: ImageEmbedder, people: Path, tmp_path: Path
 ) -> None:
     (sorted(people.iterdir())[-1] / "broken.jpg").write_bytes(b"no image")
     with pytest.raises(DataError, match="cannot be decoded"):
@@ -108,7 +108,7 @@ def test_nothing_is_written_unless_all_can_be_read(
     assert not (tmp_path / "index").exists()
 
 
-def test_what_is_no_file(embedder: Embedder, people: Path, tmp_path: Path) -> None:
+def test_what_is_no_file(embedder: ImageEmbedder, people: Path, tmp_path: Path) -> None:
     link = sorted(people.iterdir())[0] / "gone.jpg"
     link.symlink_to(tmp_path / "nowhere.jpg")
     with pytest.raises(DataError, match=r"gone\.jpg: cannot be read \(No such file or directory\)"):
@@ -120,7 +120,7 @@ def test_what_is_no_file(embedder: Embedder, people: Path, tmp_path: Path) -> No
     assert not (tmp_path / "index").exists()
 
 
-def test_kinds(embedder: Embedder, people: Path, tmp_path: Path) -> None:
+def test_kinds(embedder: ImageEmbedder, people: Path, tmp_path: Path) -> None:
     assert enrol(embedder, people, tmp_path / "hnsw", kind="hnsw").kind == "hnsw"
     assert enrol(embedder, people, tmp_path / "hnsw").kind == "hnsw"
     with pytest.raises(DataError, match="is a hnsw index, not flat; enrol into another folder"):
@@ -131,7 +131,7 @@ def test_kinds(embedder: Embedder, people: Path, tmp_path: Path) -> None:
         enrol(embedder, people, tmp_path / "tree", kind="tree")  # type: ignore[arg-type]
 
 
-def test_another_model(embedder: Embedder, people: Path, tmp_path: Path) -> None:
+def test_another_model(embedder: ImageEmbedder, people: Path, tmp_path: Path) -> None:
     other = replace(embedder, space=replace(embedder.space, file_hash="0" * 64))
     enrol(embedder, people, tmp_path / "index")
     with pytest.raises(DataError, match="the index was made with another model file"):
@@ -139,7 +139,7 @@ def test_another_model(embedder: Embedder, people: Path, tmp_path: Path) -> None
 
 
 @pytest.fixture
-def gallery(embedder: Embedder) -> Gallery:
+def gallery(embedder: ImageEmbedder) -> Gallery:
     """Ten images of ann around one direction, one of bob in another."""
     names = ["ann"] * 10 + ["bob"]
     entries = [Entry(name, f"{place}.jpg", str(place)) for place, name in enumerate(names)]
@@ -183,7 +183,7 @@ def naively(
 @pytest.mark.parametrize("persons", [1, 3, 40])
 @pytest.mark.parametrize("block_bytes", [1, 64 * 2**20])
 def test_the_same_as_looking_at_every_image(
-    embedder: Embedder, monkeypatch: pytest.MonkeyPatch, persons: int, block_bytes: int
+    embedder: ImageEmbedder, monkeypatch: pytest.MonkeyPatch, persons: int, block_bytes: int
 ) -> None:
     monkeypatch.setattr("reid_edge.inference.recognition.BLOCK_BYTES", block_bytes)
     generator = np.random.default_rng(persons)
@@ -204,7 +204,7 @@ def test_the_same_as_looking_at_every_image(
 
 
 def test_few_persons_do_not_make_the_search_deep(
-    embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+    embedder: ImageEmbedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entries = [Entry("ann", f"{place}.jpg", str(place)) for place in range(1000)]
     angles = np.linspace(0, 1, 1000, dtype=np.float32)
@@ -233,7 +233,7 @@ def test_bad_questions(gallery: Gallery, tmp_path: Path) -> None:
         query_images(tmp_path)
 
 
-def test_verify(embedder: Embedder, tiny_data: ReidData) -> None:
+def test_verify(embedder: ImageEmbedder, tiny_data: ReidData) -> None:
     first, second = tiny_data.query[0].path, tiny_data.gallery[0].path
     same = verify(embedder, first, first, 0.999)
     assert same.similarity == pytest.approx(1, abs=1e-5)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reid_edge.core.errors import DataError, ModelError
-from reid_edge.inference.embedder import Embedder, load_embedder
+from reid_edge.inference.embedder import ImageEmbedder, load_embedder
 from reid_edge.inference.thresholds import (
     StoredThreshold,
     choose_threshold,
@@ -40,7 +40,7 @@ RESULT = VerificationResult(
 
 
 @pytest.fixture
-def embedder(checkpoint_file: Path, tmp_path: Path) -> Embedder:
+def embedder(checkpoint_file: Path, tmp_path: Path) -> ImageEmbedder:
     return load_embedder(Path(shutil.copy(checkpoint_file, tmp_path / "model.pt")))
 
 
@@ -51,7 +51,7 @@ def without_hash(path: Path) -> str:
     return json.dumps(content)
 
 
-def test_stored_and_read(embedder: Embedder) -> None:
+def test_stored_and_read(embedder: ImageEmbedder) -> None:
     path = store_threshold(embedder, THRESHOLD)
     assert path.name == "model.pt.threshold.json"
     assert json.loads(path.read_text())["model"]["file_hash"] == embedder.space.file_hash
@@ -59,7 +59,7 @@ def test_stored_and_read(embedder: Embedder) -> None:
     assert str(THRESHOLD) == "FAR 0.001 on tiny"
 
 
-def test_a_flipped_bit_is_damage_and_another_threshold_is_none(embedder: Embedder) -> None:
+def test_a_flipped_bit_is_damage_and_another_threshold_is_none(embedder: ImageEmbedder) -> None:
     path = store_threshold(embedder, THRESHOLD)
     content = path.read_bytes()
     assert not is_damaged(path)
@@ -72,12 +72,12 @@ def test_a_flipped_bit_is_damage_and_another_threshold_is_none(embedder: Embedde
     assert not is_damaged(path)
 
 
-def test_none_is_stored(embedder: Embedder) -> None:
+def test_none_is_stored(embedder: ImageEmbedder) -> None:
     with pytest.raises(ModelError, match="no threshold is stored with it; measure one with: reid-"):
         read_threshold(embedder)
 
 
-def test_of_another_model(embedder: Embedder) -> None:
+def test_of_another_model(embedder: ImageEmbedder) -> None:
     store_threshold(embedder, THRESHOLD)
     space = embedder.space
     for other, reason in (
@@ -92,13 +92,13 @@ def test_of_another_model(embedder: Embedder) -> None:
 @pytest.mark.parametrize(
     "content", ["", "[]", "{}", '{"model": {}}', '{"model": {}, "threshold": 1}']
 )
-def test_damaged(embedder: Embedder, content: str) -> None:
+def test_damaged(embedder: ImageEmbedder, content: str) -> None:
     threshold_path(embedder.path).write_text(content)
     with pytest.raises(ModelError, match="damaged, or of an earlier version; measure one with"):
         read_threshold(embedder)
 
 
-def test_of_an_earlier_version(embedder: Embedder) -> None:
+def test_of_an_earlier_version(embedder: ImageEmbedder) -> None:
     path = store_threshold(embedder, THRESHOLD)
     content = json.loads(path.read_text())
     # It did not say which architecture the weights were loaded into.
@@ -108,7 +108,7 @@ def test_of_an_earlier_version(embedder: Embedder) -> None:
         read_threshold(embedder)
 
 
-def test_every_changed_digit_is_seen(embedder: Embedder) -> None:
+def test_every_changed_digit_is_seen(embedder: ImageEmbedder) -> None:
     path = store_threshold(embedder, THRESHOLD)
     content = path.read_text()
     for place, character in enumerate(content):
@@ -118,13 +118,13 @@ def test_every_changed_digit_is_seen(embedder: Embedder) -> None:
                 read_threshold(embedder)
 
 
-def test_without_a_hash_it_is_read_as_before(embedder: Embedder) -> None:
+def test_without_a_hash_it_is_read_as_before(embedder: ImageEmbedder) -> None:
     path = store_threshold(embedder, THRESHOLD)
     path.write_text(without_hash(path))
     assert read_threshold(embedder) == THRESHOLD
 
 
-def test_damaged_number(embedder: Embedder) -> None:
+def test_damaged_number(embedder: ImageEmbedder) -> None:
     path = store_threshold(embedder, THRESHOLD)
     whole = without_hash(path)
     for number in ("NaN", '"high"', "1.5", "-2", "1e400", "1" + 400 * "0", "null", "[]"):
@@ -133,7 +133,7 @@ def test_damaged_number(embedder: Embedder) -> None:
             read_threshold(embedder)
 
 
-def test_damaged_target(embedder: Embedder) -> None:
+def test_damaged_target(embedder: ImageEmbedder) -> None:
     path = store_threshold(embedder, THRESHOLD)
     whole = without_hash(path)
     for target in ("null", "[]", "2", '"often"', "1" + 400 * "0", "[" * 100_000):
@@ -163,7 +163,7 @@ def test_choice() -> None:
         choose_threshold(RESULT, 1e-4, "tiny")
 
 
-def test_nowhere_to_write(embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nowhere_to_write(embedder: ImageEmbedder, monkeypatch: pytest.MonkeyPatch) -> None:
     threshold_path(embedder.path).mkdir()
     with pytest.raises(DataError, match="cannot be written"):
         store_threshold(embedder, THRESHOLD)

@@ -12,7 +12,7 @@ from PIL import Image
 from reid_edge.core.errors import ModelError
 from reid_edge.core.model_file import Images
 from reid_edge.data.schema import ReidData
-from reid_edge.inference.embedder import Embedder, embed_files, load_embedder
+from reid_edge.inference.embedder import ImageEmbedder, embed_files, load_embedder
 from reid_edge.inference.enrolment import enrol
 from reid_edge.inference.evaluation import evaluate, evaluate_embeddings
 from reid_edge.inference.features import embed_batches, embed_images
@@ -41,7 +41,7 @@ def of_any_length(images: Images) -> np.ndarray:
 
 
 @pytest.fixture
-def embedder_of(checkpoint_file: Path) -> Callable[[object], Embedder]:
+def embedder_of(checkpoint_file: Path) -> Callable[[object], ImageEmbedder]:
     embedder = load_embedder(checkpoint_file)
     return lambda embed: replace(embedder, embed=embed)
 
@@ -51,7 +51,7 @@ def embedder_of(checkpoint_file: Path) -> Callable[[object], Embedder]:
     [(zeros, ZERO), (same, SAME), (nearly_same, SAME), (of_any_length, SAME)],
 )
 def test_commands(
-    embedder_of: Callable[[object], Embedder],
+    embedder_of: Callable[[object], ImageEmbedder],
     tiny_data: ReidData,
     tmp_path: Path,
     embed: Callable[[Images], np.ndarray],
@@ -90,7 +90,7 @@ def test_embeddings_of_the_pipeline(tiny_data: ReidData) -> None:
 
 
 def test_one_zero_among_many(
-    embedder_of: Callable[[object], Embedder], tiny_data: ReidData
+    embedder_of: Callable[[object], ImageEmbedder], tiny_data: ReidData
 ) -> None:
     def embed(images: Images) -> np.ndarray:
         embeddings = images.mean((2, 3))

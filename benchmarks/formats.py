@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -32,7 +33,7 @@ from torchvision.models import mobilenet_v2
 
 from benchmarks.command import at_least, logger, make_parser
 from pipeline.command import run_guarded
-from pipeline.export_images import halve
+from pipeline.export_images import find_images, halve
 from quantize.exporters.onnx_float import save_onnx
 from reid_edge.core.backends import load_model_file
 from reid_edge.core.errors import PipelineError
@@ -84,6 +85,8 @@ class Row:
 def main(options: argparse.Namespace) -> None:
     """Make, compare and time what is not there yet, and print the table."""
     options.output.mkdir(parents=True, exist_ok=True)
+    if options.most_images is not None:
+        options.images = some_of(options.images, options.most_images, options.output / "images")
     rows: list[Row] = []
     for name, give in models(options).items():
         model = give()
@@ -114,6 +117,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--x1_0", type=Path, required=True, help="OSNet x1.0, a checkpoint")
     parser.add_argument("--x0_25", type=Path, required=True, help="OSNet x0.25, a checkpoint")
     parser.add_argument("--images", type=Path, required=True, help="images of persons")
+    parser.add_argument("--most-images", type=at_least(64), help="of the folder; default: all")
     parser.add_argument("--output", type=Path, required=True, help="where results are kept")
     parser.add_argument("--rounds", type=at_least(2), default=20, help="timed calls of each file")
     parser.add_argument("--no-times", action="store_true", help="compare the files alone")
@@ -132,6 +136,16 @@ def parse_options() -> argparse.Namespace:
         if group not in GROUPS:
             parser.error(f"--python {group}: there are the groups {', '.join(GROUPS)}")
     return options
+
+
+def some_of(images: Path, number: int, folder: Path) -> Path:
+    """Copy images of a folder into another one, which is returned; those that are there stay."""
+    for path in find_images(images)[:number]:
+        copy = folder / path.relative_to(images)
+        if not copy.is_file():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+    return folder
 
 
 def models(options: argparse.Namespace) -> dict[str, Callable[[], Path]]:

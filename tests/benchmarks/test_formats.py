@@ -4,7 +4,16 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks.formats import Row, checkpoint_row, files_of, precision, print_table, times
+from benchmarks.formats import (
+    Row,
+    checkpoint_row,
+    files_of,
+    precision,
+    print_table,
+    some_of,
+    times,
+)
+from pipeline.export_images import find_images
 from tests.pipeline.records import make_evaluation
 
 PARITY = {"lowest_cosine": 0.9, "mean_cosine": 0.98, "same_nearest": 0.875}
@@ -43,6 +52,19 @@ def test_a_timed_file_is_not_timed_again(tmp_path: Path) -> None:
         times("no such python", options, "osnet", file, group) for file in files_of(group, "onnx")
     ]
     assert found == [(1.0, 1.0), (0.5, 0.25), (), (), (), ()]
+
+
+def test_some_images_are_copied_and_stay(tmp_path: Path) -> None:
+    for number in range(5):
+        path = tmp_path / "all" / str(number % 2) / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes([number]))
+    found = find_images(some_of(tmp_path / "all", 3, tmp_path / "some"))
+    chosen = [path.relative_to(tmp_path / "all") for path in find_images(tmp_path / "all")[:3]]
+    assert [path.relative_to(tmp_path / "some") for path in found] == chosen
+    found[0].write_bytes(b"kept")
+    some_of(tmp_path / "all", 3, tmp_path / "some")
+    assert found[0].read_bytes() == b"kept"
 
 
 def test_the_table_says_what_was_made(tmp_path: Path) -> None:

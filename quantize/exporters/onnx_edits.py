@@ -140,10 +140,22 @@ def free_reshapes(model: onnx.ModelProto) -> None:
             found.append((node, [0, *shape[1:]]))
     for node, shape in found:
         # A constant of its own: other nodes may read the former one.
-        name = f"{node.output[0]}_shape"
+        name, former = f"{node.output[0]}_shape", node.input[1]
         free_names(model.graph, [name])
         model.graph.initializer.append(numpy_helper.from_array(np.array(shape, np.int64), name))
         node.input[1] = name
+        _drop_unused(model.graph, former)
+
+
+def _drop_unused(graph: onnx.GraphProto, constant: str) -> None:
+    """Remove a constant that no node reads; ONNX Runtime would warn of it. In place."""
+    read = {name for each in graphs_of(graph) for node in each.node for name in node.input}
+    if constant in read or constant in {value.name for value in graph.output}:
+        return
+    for stored in [each for each in graph.initializer if each.name == constant]:
+        graph.initializer.remove(stored)
+    for node in [each for each in graph.node if constant in each.output]:
+        graph.node.remove(node)
 
 
 def add_projection(model: onnx.ModelProto, embedding: str, projection: Projection) -> None:

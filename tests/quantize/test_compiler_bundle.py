@@ -125,7 +125,8 @@ def test_scripts_are_python_and_name_what_is_there(
         (last,) = [line for line in text.splitlines() if "end_node_names" in line]
         assert last.split('"')[1] in names
     else:
-        assert "mean_values=[[127.5, 102.0, 76.5]]" in text
+        assert "mean_values=[MEAN]" in text
+        assert "MEAN, STD = [127.5, 102.0, 76.5], [63.75, 51.0, 76.5]" in text
 
 
 def test_the_same_model_gives_the_same_bytes(

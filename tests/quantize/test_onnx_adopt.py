@@ -107,6 +107,10 @@ def test_a_batch_that_reshapes_alone_name_becomes_dynamic(
     assert np.abs(embeddings(adopted, images) - expected).max() < 1e-6
     (given,) = network_inputs(adopted.graph)
     assert given.type.tensor_type.shape.dim[0].dim_param == "batch"
+    # Nothing is left that no node reads, of which ONNX Runtime would warn.
+    read = {name for each in adopted.graph.node for name in each.input}
+    made = {name for each in adopted.graph.node for name in each.output} - {"reid_features"}
+    assert made | {each.name for each in adopted.graph.initializer} <= read
     fixed = adopt_onnx(path, EXAMPLE, batch=3)
     assert embeddings(fixed, images[:3]).shape == (3, 8)
     # A network that turns out to hold its batch is not reported by ONNX Runtime itself.
@@ -139,6 +143,8 @@ def test_a_reshape_of_weights_or_to_another_first_side_stays(tmp_path: Path) -> 
     ]  # fmt: skip
     copied = next(each for each in model.graph.initializer if each.name == "rows_shape")
     assert numpy_helper.to_array(copied).tolist() == [0, 3, 128]
+    # Another node still reads the former constant.
+    assert "of_images" in {each.name for each in model.graph.initializer}
 
 
 def test_an_old_file_gets_an_opset_that_int8_per_channel_needs(tmp_path: Path) -> None:

@@ -31,8 +31,9 @@ Call = Callable[[Tensor], object]
 Open = Callable[[], Call]
 
 # The runtimes of models. They are loaded before memory is measured, and only once: the processes
-# of the models are forked from a process that has loaded them and has not run anything.
-_ALWAYS = ["torch", "torchvision", "onnxruntime"]
+# of the models are forked from a process that has loaded them and has not run anything. What loads
+# a file with operators of torchvision imports it, which takes as long as all of these.
+_ALWAYS = ["torch", "onnxruntime"]
 _LIBRARIES = [*_ALWAYS, "openvino", "executorch.runtime", "ncnn"]
 # Those that print something when they are loaded.
 _TALKATIVE = ["MNN", "ai_edge_litert.interpreter"]
@@ -74,7 +75,9 @@ class Worker:
     ) -> None:
         self._name = name
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(_wanted(_LIBRARIES, packages))
+        # With what opens the models, which is mostly the same for all.
+        opens: str = getattr(open_model, "func", open_model).__module__
+        context.set_forkserver_preload([*_wanted(_LIBRARIES, packages), __name__, opens])
         # The processes ignore Ctrl-C. Only the main thread can set signal handlers.
         is_main = threading.current_thread() is threading.main_thread()
         former = signal.signal(signal.SIGINT, signal.SIG_IGN) if is_main else None

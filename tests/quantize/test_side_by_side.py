@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 from torch import Tensor, nn
 
 from quantize.timing import Model, measure_side_by_side
-from quantize.worker import Worker
+from quantize.worker import Call, Worker
 from reid_edge.core.errors import QuantizeError
+from reid_edge.inference.backends.torchscript_runtime import load_torchscript
 
 pytestmark = pytest.mark.medium
 
@@ -93,6 +95,24 @@ def test_what_a_runtime_prints_is_logged(
         one.open(threads=1)
         assert len(caplog.messages) == 4
     assert capfd.readouterr() == ("", "")
+
+
+class Suppresses(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        boxes = images.flatten(0, 2)[:, :4]
+        return boxes[torchvision.ops.nms(boxes, boxes[:, 0], 0.5)]
+
+
+def load_checked(path: Path) -> Call:
+    return load_torchscript(path)[0]
+
+
+def test_operators_of_torchvision_are_there_for_a_file_that_uses_them(tmp_path: Path) -> None:
+    path = tmp_path / "suppresses.pt"
+    torch.jit.script(Suppresses()).save(path)
+    with Worker("suppresses", partial(load_checked, path), SHAPE) as worker:
+        worker.open(threads=1)
+        assert worker.run(batch=1).wall_ms > 0
 
 
 def test_a_process_that_dies_is_reported_and_one_that_hangs_is_ended() -> None:

@@ -37,7 +37,8 @@ class _NotAllowedError(Exception):
 def check_torchscript(path: Path) -> bool:
     """Check that loading and running a TorchScript file computes, and does nothing else.
 
-    Time and memory have no limit.
+    Time and memory have no limit. Operators of torchvision that the file uses are known to PyTorch
+    afterwards: torchvision is imported for them, and only for them, since that takes seconds.
 
     Args:
         path: a ZIP archive of ``torch.jit.save`` or ``_save_for_lite_interpreter``.
@@ -110,8 +111,15 @@ def _check_pickle(content: bytes, *, has_operators: bool) -> None:
                 raise _NotAllowedError(".".join(names))
         elif has_operators and isinstance(argument, str):
             found = _OPERATOR.fullmatch(argument)
-            if found and not is_allowed(found[1], found[2]):
-                raise _NotAllowedError(argument)
+            if found:
+                _check_operator(found[1], found[2])
+
+
+def _check_operator(namespace: str, name: str) -> None:
+    if not is_allowed(namespace, name):
+        raise _NotAllowedError(f"{namespace}::{name}")
+    if namespace == "torchvision":
+        import torchvision  # noqa: F401 - registers its operators
 
 
 def _check_own_class(names: list[str]) -> None:
@@ -171,8 +179,9 @@ class _Code(ast.NodeVisitor):
             self._check_members(names)
             self.visit(inner)
             return
-        if len(names) < 2 or not is_allowed(names[0], names[1]):
-            raise _NotAllowedError("::".join(names[:2]))
+        if len(names) < 2:
+            raise _NotAllowedError("::".join(names))
+        _check_operator(names[0], names[1])
         self._check_members(names[2:])
 
     def visit_Name(self, node: ast.Name) -> None:

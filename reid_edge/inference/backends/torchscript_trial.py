@@ -58,6 +58,9 @@ def try_in_own_process(path: Path, metadata: ModelMetadata, limit_s: float = LIM
 def _run(path: str, height: int, width: int) -> None:
     import torch
 
+    from reid_edge.inference.backends.torchscript_check import check_torchscript
+
+    check_torchscript(Path(path))  # for the operators that it imports
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")
         module = torch.jit.load(path, map_location="cpu").eval()  # type: ignore[no-untyped-call]

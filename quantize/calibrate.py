@@ -9,7 +9,6 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, fx, nn
 from torch.ao.quantization import (
-    HistogramObserver,
     MinMaxObserver,
     MovingAverageMinMaxObserver,
     QConfig,
@@ -22,6 +21,7 @@ from torch.ao.quantization.quantize_fx import prepare_fx
 
 from quantize.call_sites import call_sites, check_layer_names, is_inside, split_call_sites
 from quantize.fold import fold_batchnorm
+from quantize.histogram import QuickHistogramObserver
 from quantize.pooling import keep_pooling_in_float, prepare_custom_config
 from quantize.prepared import fix_ranges, observed_nodes
 from quantize.quiet import torch_notices_silenced
@@ -34,7 +34,7 @@ ObserverName = Literal["histogram", "minmax", "moving_average"]
 BIAS_IMAGES = 32
 
 _OBSERVERS: dict[str, Any] = {
-    "histogram": HistogramObserver,
+    "histogram": QuickHistogramObserver,
     "minmax": MinMaxObserver,
     "moving_average": MovingAverageMinMaxObserver,
 }

@@ -1,5 +1,8 @@
 """What several packages' tests need."""
 
+import os
+import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +19,29 @@ from reid_edge.data.synthetic import (
     write_synthetic_mot,
 )
 from tests.networks import built, small_networks
+
+# Marker expressions such as "not slow and not medium", and the marks of a whole file.
+EXCLUSIONS = re.compile(r"not \w+( and not \w+)*")
+MARKS = re.compile(r"^pytestmark = (\[[^\]]*|.*)", re.MULTILINE)
+
+
+def pytest_configure() -> None:
+    """Keep compiled modules, also where the environment says otherwise, as it does in containers.
+
+    The workers and the hundreds of processes that tests start would compile each module again.
+    """
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not import a file that is left out as a whole: importing some takes seconds."""
+    expression: str = config.option.markexpr
+    if collection_path.suffix != ".py" or not EXCLUSIONS.fullmatch(expression):
+        return None
+    found = MARKS.search(collection_path.read_text(encoding="utf-8"))
+    marks = set(re.findall(r"mark\.(\w+)", found.group())) if found else set()
+    return True if marks & set(re.findall(r"not (\w+)", expression)) else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

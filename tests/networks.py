@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 
-import pytest
 from torch import Tensor, nn
 
 from reid_edge.core.registry import installed_points
@@ -106,6 +105,8 @@ def small_networks() -> Iterator[None]:
 
     Processes that are started in it find them, too.
     """
+    import pytest  # takes a while, and those processes import this module, too
+
     # No TemporaryDirectory: processes that are forked in this context would remove it.
     folder = tempfile.mkdtemp(prefix="small-networks-")
     with pytest.MonkeyPatch.context() as patch:

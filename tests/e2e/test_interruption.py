@@ -83,6 +83,8 @@ import json, os, runpy, sys
 import lightning, nni.compression.pruning, nni.compression.speedup
 import pipeline.engine, pipeline.report.show, pipeline.stages.cutting, pipeline.stages.int8_files
 import reid_edge.training.fit
+import tests.networks
+import torch._inductor.sizevars, torch.export._trace  # which torch.fx imports when it traces
 for line in sys.stdin:
     arguments, errors = json.loads(line)
     child = os.fork()

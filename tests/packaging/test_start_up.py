@@ -1,7 +1,9 @@
 """Help texts and bad arguments come at once: nothing that is slow to import is imported."""
 
+import json
 import subprocess
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,50 +20,90 @@ SLOW = (
 # Settings that cause a line of the log, which must not import rich.
 FACE = ("--config", "face")
 NO_LOSSES = ("train.losses.cross_entropy=0", "train.losses.triplet=0", "train.losses.circle=0")
-RUN = """
-import sys
-from {module} import main
-try:
-    code = main(sys.argv[1:])
-except SystemExit as end:
-    code = end.code
-print("imported", *[name for name in {slow} if name in sys.modules], file=sys.stderr)
-sys.exit(code)
+# Runs commands in forked processes: what they import is imported there, or here and seen there.
+FORKS = """
+import importlib, json, os, sys
+import pipeline.command, pipeline.config, pipeline.settings_io, reid_edge.cli.main
+pipeline.config.config_class()
+for line in sys.stdin:
+    module, slow, arguments, folder, output, errors = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        os.chdir(folder)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        for number, path in ((1, output), (2, errors)):
+            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        sys.argv[1:] = arguments
+        try:
+            code = importlib.import_module(module).main(arguments)
+        except SystemExit as end:
+            code = end.code
+        print("imported", *[name for name in slow if name in sys.modules], file=sys.stderr)
+        sys.exit(code)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
+Run = Callable[..., tuple[int, str, str]]
+Check = Callable[..., str]
 
 
-def check(module: str, *arguments: str, code: int, cwd: Path) -> str:
-    """Run a command, check that it imports nothing slow; return its output and errors."""
-    program = RUN.format(module=module, slow=SLOW)
-    done = subprocess.run(
-        [sys.executable, "-c", program, *arguments],
-        capture_output=True, text=True, check=False, cwd=cwd, env={"PYTHONPATH": str(ROOT)},
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """Run a command; return its exit code, its output, and its errors with what is imported."""
+    folder = tmp_path_factory.mktemp("said")
+    paths = folder / "output", folder / "errors"
+    process = subprocess.Popen(
+        [sys.executable, "-c", FORKS],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
-    errors, _, imported = done.stderr.rstrip("\n").rpartition("\n")
-    assert (done.returncode, imported) == (code, "imported")
-    return done.stdout + errors
+    with process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        given, codes = process.stdin, process.stdout
+
+        def run(
+            module: str, *arguments: str, cwd: Path, slow: Sequence[str] = SLOW
+        ) -> tuple[int, str, str]:
+            request = [module, slow, arguments, str(cwd), *map(str, paths)]
+            given.write(json.dumps(request) + "\n")
+            given.flush()
+            code = int(codes.readline())
+            output, errors = (path.read_text() for path in paths)
+            return code, output, errors
+
+        yield run
+        given.close()
+
+
+@pytest.fixture
+def check(run: Run, tmp_path: Path) -> Check:
+    """Run a command, check that it imports nothing slow; return its output and errors."""
+
+    def check(module: str, *arguments: str, code: int) -> str:
+        found, output, said = run(module, *arguments, cwd=tmp_path)
+        errors, _, imported = said.rstrip("\n").rpartition("\n")
+        assert (found, imported) == (code, "imported")
+        return output + errors
+
+    return check
 
 
 @pytest.mark.parametrize(
     "command", [[], ["run"], ["search"], ["export"], ["doctor"], *([name] for name in COMMANDS)]
 )
-def test_help(command: list[str], tmp_path: Path) -> None:
-    text = check("reid_edge.cli.main", *command, "--help", code=0, cwd=tmp_path)
+def test_help(command: list[str], check: Check) -> None:
+    text = check("reid_edge.cli.main", *command, "--help", code=0)
     assert text.startswith("usage: reid-edge ")
 
 
-def test_models(tmp_path: Path) -> None:
-    program = RUN.format(module="reid_edge.cli.main", slow=("torch", "torchvision", "numpy"))
-    done = subprocess.run(
-        [sys.executable, "-c", program, "models"],
-        capture_output=True, text=True, check=True, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    assert "osnet_x0_5" in done.stdout
-    assert done.stderr == "imported\n"
+def test_models(run: Run, tmp_path: Path) -> None:
+    slow = ("torch", "torchvision", "numpy")
+    code, output, errors = run("reid_edge.cli.main", "models", cwd=tmp_path, slow=slow)
+    assert "osnet_x0_5" in output
+    assert (code, errors) == (0, "imported\n")
 
 
-def test_version(tmp_path: Path) -> None:
-    assert "reid-edge " in check("reid_edge.cli.main", "--version", code=0, cwd=tmp_path)
+def test_version(check: Check) -> None:
+    assert "reid-edge " in check("reid_edge.cli.main", "--version", code=0)
 
 
 @pytest.mark.parametrize(
@@ -76,8 +118,8 @@ def test_version(tmp_path: Path) -> None:
         (["search"], "the following arguments are required: --run"),
     ],
 )
-def test_bad_arguments(arguments: list[str], words: str, tmp_path: Path) -> None:
-    line = check("reid_edge.cli.main", *arguments, code=2, cwd=tmp_path)
+def test_bad_arguments(arguments: list[str], words: str, check: Check) -> None:
+    line = check("reid_edge.cli.main", *arguments, code=2)
     assert line.startswith(f"error: {words}")
     assert "\n" not in line
 
@@ -117,13 +159,13 @@ def test_bad_arguments(arguments: list[str], words: str, tmp_path: Path) -> None
         (["train.nosuch=1"], "unknown setting 'train.nosuch'; see docs"),
     ],
 )
-def test_bad_settings(arguments: list[str], words: str, tmp_path: Path) -> None:
+def test_bad_settings(arguments: list[str], words: str, check: Check, tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "file").touch()
-    text = check("pipeline.command", *arguments, code=2, cwd=tmp_path)
+    text = check("pipeline.command", *arguments, code=2)
     assert text.splitlines()[-1].startswith(f"error: {words}")
 
 
-def test_help_of_the_pipeline(tmp_path: Path) -> None:
-    text = check("pipeline.command", "--help", code=0, cwd=tmp_path)
+def test_help_of_the_pipeline(check: Check) -> None:
+    text = check("pipeline.command", "--help", code=0)
     assert text.startswith("usage: run_pipeline.py ")

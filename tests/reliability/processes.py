@@ -65,7 +65,9 @@ def import_everything() -> None:
     import nni.compression.speedup  # noqa: F401
     import onnx  # noqa: F401
     import onnxruntime.quantization  # noqa: F401
-    import torch.ao.quantization.quantize_fx  # noqa: F401
+    import torch._inductor.sizevars
+    import torch.ao.quantization.quantize_fx
+    import torch.export._trace  # noqa: F401 - torch.fx imports it when it traces
     import torchvision.transforms.v2  # noqa: F401
 
     import pipeline.engine

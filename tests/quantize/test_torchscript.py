@@ -1,5 +1,7 @@
+import contextlib
 import io
 import os
+import runpy
 import subprocess
 import sys
 import warnings
@@ -185,21 +187,24 @@ PLACES = ("first", "again", "moved/first")
 
 @pytest.fixture(scope="module")
 def saved_thrice(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same models, saved twice by one process, and by another one in another folder."""
+    """The same models, saved twice by this process, and by another one in another folder."""
     folder = tmp_path_factory.mktemp("thrice")
     (folder / "moved").mkdir()
-    for place, calls in ((".", ("first", "again")), ("moved", ("first",))):
-        lines = [PROGRAM, *(f"save_all(Path({call!r}))" for call in calls)]
-        program = folder / place / "program.py"
-        if place == "moved":  # as behind a training
-            lines.insert(1, "torch.use_deterministic_algorithms(True)")
-        program.write_text("\n".join(lines))
-        subprocess.run(
-            [sys.executable, "program.py"],
-            cwd=folder / place,
-            env={**os.environ, "PYTHONPATH": str(Path.cwd())},
-            check=True,
-        )
+    (folder / "program.py").write_text(
+        f"{PROGRAM}\nsave_all(Path('first'))\nsave_all(Path('again'))"
+    )
+    with contextlib.chdir(folder):
+        runpy.run_path("program.py", run_name="__main__")
+    deterministic = "torch.use_deterministic_algorithms(True)"  # as behind a training
+    (folder / "moved" / "program.py").write_text(
+        f"{PROGRAM}\n{deterministic}\nsave_all(Path('first'))"
+    )
+    subprocess.run(
+        [sys.executable, "program.py"],
+        cwd=folder / "moved",
+        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+        check=True,
+    )
     return folder
 
 

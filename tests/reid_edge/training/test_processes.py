@@ -1,10 +1,10 @@
 """Two processes on the CPU train as one."""
 
+import logging
 import os
 import signal
-import subprocess
-import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,81 +18,59 @@ from reid_edge.data.loaders import training_loader
 from reid_edge.data.sampling import EpochSampler
 from reid_edge.data.schema import ReidData, relabel
 from reid_edge.models import build_model
+from reid_edge.training import fit as fitting
+from reid_edge.training.fit_config import FitConfig
 from reid_edge.training.fit_state import LAST, load_weights
 from reid_edge.training.processes import die_with_parent, lock_descriptors, one_log
+from reid_edge.training.settings import TrainingSettings
 from tests.networks import SMALL_NET
+from tests.reid_edge.training.recording import Recording
 
 pytestmark = pytest.mark.medium
 
-ROOT = Path(__file__).resolve().parents[3]
-# A process of its own: the processes that Lightning starts import the main module again.
-SCRIPT = """
-import logging, sys
-from pathlib import Path
-
-import torch
-
-from reid_edge.data.readers.market1501 import read_market1501
-from reid_edge.data.augmentation import AugmentationSettings
-from reid_edge.models import build_model
-from reid_edge.training import fit as fitting
-from reid_edge.training.fit_config import FitConfig
-from reid_edge.training.module import ReidModule
-from reid_edge.training.settings import TrainingSettings
-from tests.networks import SMALL_NET
-
-images, out, epochs = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 SETTINGS = TrainingSettings(
-    epochs=2, identities_per_batch=4, images_per_identity=3, learning_rate=1e-3, ema_decay=0.5,
+    epochs=2,
+    identities_per_batch=4,
+    images_per_identity=3,
+    learning_rate=1e-3,
+    ema_decay=0.5,
     augmentation=AugmentationSettings(flip=0.5, crop_padding=2),
-    frozen_layers=("conv2",), frozen_epochs=1,
+    frozen_layers=("conv2",),
+    frozen_epochs=1,
 )
 
 
-class Recording(ReidModule):
-    seen = []
+class Lines(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.all: list[str] = []
 
-    def training_step(self, batch, index):
-        self.seen.append((self.current_epoch, batch[0].clone()))
-        return super().training_step(batch, index)
-
-    def on_train_epoch_end(self):
-        state = {name: value.clone() for name, value in self.model.state_dict().items()}
-        path = out / f"rank{self.global_rank}_epoch{self.current_epoch}.pt"
-        torch.save({"seen": self.seen, "state": state, "threads": torch.get_num_threads()}, path)
-        self.seen.clear()
-        if self.current_epoch + 1 == epochs < SETTINGS.epochs:
-            self.trainer.should_stop = True
+    def emit(self, record: logging.LogRecord) -> None:
+        self.all.append(f"{record.name}: {record.getMessage()}")
 
 
-fitting.ReidModule = Recording
-
-if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-    torch.set_num_threads(2)
+def train(data: ReidData, out: Path, epochs: int) -> list[str]:
+    """Train in two processes; return the lines of the log of this one."""
+    out.mkdir(exist_ok=True)
     torch.manual_seed(0)
     model = build_model(SMALL_NET, num_classes=8, embedding_dim=16)
     config = FitConfig(
-        images=read_market1501(images).train, settings=SETTINGS, height=32, width=16, seed=5,
+        images=data.train, settings=SETTINGS, height=32, width=16, seed=5,
         folder=out, label="two", accelerator="cpu", devices=2, log=("csv",),
-    )
-    fitting.fit(model, config)
+    )  # fmt: skip
+    lines, logger = Lines(), logging.getLogger("reid_edge")
+    level, threads = logger.level, torch.get_num_threads()
+    torch.set_num_threads(2)
+    logger.addHandler(lines)
+    logger.setLevel(logging.INFO)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting, "ReidModule", partial(Recording, out=out, last=epochs))
+        fitting.fit(model, config)
+    logger.setLevel(level)
+    logger.removeHandler(lines)
+    torch.set_num_threads(threads)
     torch.save(model.state_dict(), out / "model.pt")
-"""
-
-
-def start(script: Path, images: Path, out: Path, epochs: int) -> str:
-    out.mkdir(exist_ok=True)
-    done = subprocess.run(
-        [sys.executable, str(script), str(images), str(out), str(epochs)],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2"},
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stderr
+    return lines.all
 
 
 def read(folder: Path, rank: int, epoch: int) -> dict[str, object]:
@@ -101,12 +79,12 @@ def read(folder: Path, rank: int, epoch: int) -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def trained(tiny_market: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(tiny_data: ReidData, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("two")
-    (folder / "script.py").write_text(SCRIPT)
-    error = start(folder / "script.py", tiny_market, folder / "whole", 2)
+    lines = train(tiny_data, folder / "whole", 2)
     # What the first process logs is logged here, once.
-    assert error.count("reid_edge.training.epoch_log: two: epoch 1/2, loss") == 1
+    first = "reid_edge.training.epoch_log: two: epoch 1/2, loss"
+    assert len([line for line in lines if line.startswith(first)]) == 1
     return folder
 
 
@@ -160,11 +138,11 @@ def test_frozen_layers_learn_afterwards_in_all_processes(trained: Path) -> None:
 
 @pytest.mark.slow
 def test_an_interrupted_training_of_two_resumes_to_the_same_bits(
-    tiny_market: Path, trained: Path
+    tiny_data: ReidData, trained: Path
 ) -> None:
-    start(trained / "script.py", tiny_market, trained / "broken", 1)
+    train(tiny_data, trained / "broken", 1)
     assert not (trained / "broken" / "rank0_epoch1.pt").exists()
-    start(trained / "script.py", tiny_market, trained / "broken", 2)
+    train(tiny_data, trained / "broken", 2)
     whole, broken = (
         torch.load(trained / name / "model.pt", weights_only=True) for name in ("whole", "broken")
     )

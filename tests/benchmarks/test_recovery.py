@@ -15,13 +15,13 @@ pytestmark = [pytest.mark.medium, pytest.mark.usefixtures("short_networks")]
 
 TRAININGS = ("prune.tuning", "finetune")
 SMALL = [
-    "model.architecture=short_osnet_x0_5",
+    "model.architecture=small_net",
     "prune.reconstruction_images=8", "prune.recalibration_images=8",
     *(f"{training}.identities_per_batch=4" for training in TRAININGS),
     *(f"{training}.images_per_identity=2" for training in TRAININGS),
     *(f"{training}.augmentation.crop_padding=2" for training in TRAININGS),
 ]  # fmt: skip
-ROWS = {"one_cut": "short_osnet_x0_25", "uncut": "short_osnet_x0_5", "scratch": "short_osnet_x0_25"}
+ROWS = {"one_cut": "small_net_x0_5", "uncut": "small_net", "scratch": "small_net_x0_5"}
 
 
 def test_rows_end_where_they_say(
@@ -30,13 +30,13 @@ def test_rows_end_where_they_say(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    model = build_model("short_osnet_x0_5", num_classes=8)
+    model = build_model("small_net", num_classes=8, embedding_dim=512)
     teacher = tmp_path / "teacher.pt"
-    save_checkpoint(teacher, model, describe(model, "short_osnet_x0_5", input_size=(64, 32)))
+    save_checkpoint(teacher, model, describe(model, "small_net", input_size=(64, 32)))
     output = tmp_path / "output"
     arguments = [
         "--teacher", str(teacher), "--data", str(tiny_market), "--output", str(output),
-        "--rows", ",".join(ROWS), "--target", "short_osnet_x0_25", "--size", "64,32",
+        "--rows", ",".join(ROWS), "--target", "small_net_x0_5", "--size", "64,32",
         "--iterations", "2", "--tuning", "1", "--passes", "2", "--precision", "32-true",
         "--threads", str(torch.get_num_threads()),
     ]  # fmt: skip

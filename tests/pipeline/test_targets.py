@@ -65,10 +65,10 @@ def plan_file(folder: Path, widths: dict[str, int], architecture: str = "short_o
 
 
 def test_a_share_keeps_that_share_everywhere_but_the_embedding(
-    settings: Callable[..., Config],
+    settings: Callable[..., Config], groups: Groups
 ) -> None:
     config = settings("prune.target=0.5")
-    widths = widths_of(config)
+    widths = widths_of(config, groups)
     narrow = build_model("short_osnet_x0_25", num_classes=2, embedding_dim=32)
     # Half of the three hidden channels of some gates is two here, one in the architecture.
     for name, width in layer_widths(narrow).items():
@@ -153,11 +153,11 @@ def test_a_plan_file_says_the_widths(
 
 
 def test_a_plan_file_that_splits_a_group_is_refused(
-    settings: Callable[..., Config], tmp_path: Path
+    settings: Callable[..., Config], groups: Groups, tmp_path: Path
 ) -> None:
     path = plan_file(tmp_path, {"conv2.0.conv3.conv": 7})
     with pytest.raises(PipelineError, match=r"plan.json: 'conv2.0.conv3.conv' and '.*' share"):
-        widths_of(settings(f"prune.target={path}"))
+        widths_of(settings(f"prune.target={path}"), groups)
 
 
 @pytest.mark.parametrize(

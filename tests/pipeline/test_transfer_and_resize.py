@@ -23,10 +23,10 @@ name: transferred
 threads: 1
 stages: [train, transfer, resize, quantize]
 data: {{root: {root}, height: 32, width: 32, workers: 0}}
-model: {{architecture: short_osnet_x0_5, embedding_dim: 32}}
+model: {{architecture: small_net, embedding_dim: 32}}
 train: {{epochs: 0}}
 transfer:
-  target: short_osnet_x0_25
+  target: small_net_x0_5
   reconstruction_images: 16
   recalibration_images: 16
   tuning:
@@ -58,9 +58,9 @@ def finished(
 
 def test_transfer_lands_at_the_target_in_one_cut(finished: Path) -> None:
     model, info = load_checkpoint(finished / "transfer" / "checkpoint.pt")
-    assert info.architecture == "short_osnet_x0_25"
+    assert info.architecture == "small_net_x0_5"
     assert layer_widths(model) == layer_widths(
-        build_model("short_osnet_x0_25", num_classes=8, embedding_dim=32)
+        build_model("small_net_x0_5", num_classes=8, embedding_dim=32)
     )
     assert info.parent_hash == hash_file(finished / "train" / "checkpoint.pt")
     report = json.loads((finished / "transfer" / "iteration_1" / "iteration.json").read_text())
@@ -70,9 +70,9 @@ def test_transfer_lands_at_the_target_in_one_cut(finished: Path) -> None:
 
 def test_what_is_kept_is_what_is_most_important(finished: Path) -> None:
     full, _ = load_checkpoint(finished / "train" / "checkpoint.pt")
-    kept = json.loads((finished / "transfer" / "kept.json").read_text())["conv1.conv"]
-    # The stem is in no group: its own L2 norms decide.
-    norms = full.get_submodule("conv1.conv").weight.flatten(1).norm(dim=1)  # type: ignore[union-attr, operator]
+    kept = json.loads((finished / "transfer" / "kept.json").read_text())["conv4"]
+    # The layer is in no group: its own L2 norms decide.
+    norms = full.get_submodule("conv4").weight.flatten(1).norm(dim=1)  # type: ignore[union-attr, operator]
     assert sorted(kept) == sorted(norms.topk(16).indices.tolist())
 
 
@@ -85,7 +85,9 @@ def test_frozen_layers_are_as_the_cut_left_them(finished: Path) -> None:
     }  # fmt: skip
     frozen = {name for name in trained.state_dict() if name.startswith(("conv1.", "conv2."))}
     assert frozen <= same
-    assert not any(name.startswith(("conv3.", "fc.")) and name.endswith("weight") for name in same)
+    assert not any(
+        name.startswith(("conv3.", "embedding.")) and name.endswith("weight") for name in same
+    )
 
 
 def test_everything_after_resize_has_the_new_size(finished: Path) -> None:
@@ -136,6 +138,6 @@ def test_a_plan_of_transfer_shows_its_widths_whatever_prune_would_end_at(
 
 def test_prune_instead_of_transfer(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--run", str(finished), "--plan", "--stages", "train,prune"]
-    changed = ["prune.target=short_osnet_x0_25", "prune.tuning.identities_per_batch=4"]
+    changed = ["prune.target=small_net_x0_5", "prune.tuning.identities_per_batch=4"]
     assert main([*arguments, *changed]) == 0
     assert "prune run not made yet train" in " ".join(capsys.readouterr().out.split())

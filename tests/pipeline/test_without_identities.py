@@ -27,8 +27,8 @@ ALL = "train,prune,finetune,resize,quantize,export,benchmark"
 TRAININGS = ("prune.tuning", "finetune", "resize", "quantize.qat")
 SMALL = [
     "threads=1", "data.workers=0", "data.height=64", "data.width=32", "latency.rounds=2",
-    "model.architecture=short_osnet_x0_5", "model.embedding_dim=32",
-    "prune.target=short_osnet_x0_25", "prune.reconstruction_images=16",
+    "model.architecture=small_net", "model.embedding_dim=32",
+    "prune.target=small_net_x0_5", "prune.reconstruction_images=16",
     "prune.recalibration_images=16", "prune.criterion=l2",
     "resize.height=32", "resize.width=32", "quantize.calibration_images=8",
     "quantize.held_back_images=8",
@@ -68,9 +68,9 @@ def crops(tmp_path_factory: pytest.TempPathFactory, tiny_data: ReidData) -> Path
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
-    model = build_model("short_osnet_x0_5", num_classes=9, embedding_dim=32)
+    model = build_model("small_net", num_classes=9, embedding_dim=32)
     path = tmp_path_factory.mktemp("weights") / "x1.pt"
-    save_checkpoint(path, model, describe(model, "short_osnet_x0_5", input_size=(64, 32)))
+    save_checkpoint(path, model, describe(model, "small_net", input_size=(64, 32)))
     return path
 
 
@@ -240,8 +240,8 @@ def test_a_teacher_that_gives_one_embedding_is_refused(
     crops: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content = torch.load(trained, weights_only=True)
-    content["state_dict"]["fc.0.weight"].zero_()
-    content["state_dict"]["fc.1.bias"].fill_(1)
+    content["state_dict"]["embedding.0.weight"].zero_()
+    content["state_dict"]["embedding.0.bias"].fill_(1)
     torch.save(content, tmp_path / "collapsed.pt")
     arguments = [*CONFIG, "--stages", "train", "--run", str(tmp_path / "run")]
     assert main([*arguments, *given(crops, tmp_path / "collapsed.pt")]) == 2

@@ -40,7 +40,7 @@ def test_a_model_is_pruned_quantized_exported_loaded_and_evaluated(
     tiny_market: Path, tiny_data: ReidData, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
-    model = reid_edge.build_model("short_osnet_x0_25", num_classes=8, embedding_dim=32).eval()
+    model = reid_edge.build_model("small_net", num_classes=8, embedding_dim=32).eval()
     images = torch.randn(8, 3, *SIZE)
     pruned = reid_edge.prune(model, images[:1], channels=0.5)
     assert pruned.report.macs_after < 0.5 * pruned.report.macs_before
@@ -54,15 +54,15 @@ def test_a_model_is_pruned_quantized_exported_loaded_and_evaluated(
     measured = reid_edge.evaluate(embedder, data).result
     assert 0 < measured.ranking["cosine"].mean_average_precision <= 1
     path = tmp_path / "checkpoint.pt"
-    save_checkpoint(path, model, describe(model, "short_osnet_x0_25", input_size=SIZE))
+    save_checkpoint(path, model, describe(model, "small_net", input_size=SIZE))
     loaded, info = reid_edge.load_checkpoint(path)
-    assert info.architecture == "short_osnet_x0_25"
+    assert info.architecture == "small_net"
     assert torch.equal(loaded(images), model(images))
 
 
 def test_paths_may_be_text(tiny_market: Path, tiny_data: ReidData, tmp_path: Path) -> None:
-    model = reid_edge.build_model("short_osnet_x0_25", num_classes=8, embedding_dim=32)
-    save_checkpoint(tmp_path / "a.pt", model, describe(model, "short_osnet_x0_25", input_size=SIZE))
+    model = reid_edge.build_model("small_net", num_classes=8, embedding_dim=32)
+    save_checkpoint(tmp_path / "a.pt", model, describe(model, "small_net", input_size=SIZE))
     _, info = reid_edge.load_checkpoint(str(tmp_path / "a.pt"))
     assert info.input_size == SIZE
     embedder = reid_edge.load_embedder(str(tmp_path / "a.pt"))

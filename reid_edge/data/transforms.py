@@ -48,7 +48,9 @@ class TrainTransform:
     def __call__(self, image: Tensor, seed: int) -> Tensor:
         """Return float32 (3, H, W), a function of image and seed alone."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            # Of the CPU alone: torch.manual_seed also writes down the call stack for each kind of
+            # GPU that is there and not in use, which takes as long as decoding the image.
+            torch.default_generator.manual_seed(seed)
             varied = self._vary(image) if self._vary is not None else image
             result = normalise(varied, IMAGENET_MEAN, IMAGENET_STD)
             return self._erase(result) if self._erase is not None else result

@@ -1,5 +1,6 @@
 """What several packages' tests need."""
 
+import gc
 import os
 import re
 import sys
@@ -47,6 +48,18 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start with the files that take longest, so that no worker is left with one at the end."""
     items.sort(key=lambda item: item.get_closest_marker("medium") is None)
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector pass over what was imported, millions of objects each time."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """Collect once; pytest does so five times at its end, of all objects that are left."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ import copy
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from reid_edge.core.registry import installed_points
 from reid_edge.models.architecture import Architecture
 from reid_edge.models.osnet import CHANNELS_X0_5, CHANNELS_X0_25, OSNet
+from reid_edge.models.osnet_ain import OSNetAIN
 from reid_edge.models.registry import ARCHITECTURES, build_model
 from reid_edge.models.resnet import ResNet
 
@@ -53,6 +54,14 @@ class SmallNet(nn.Module):
         x = self.relu(self.bn4(self.conv4(x)))
         embedding: Tensor = self.embedding(self.pool(x).flatten(1))
         return (self.classifier(embedding), embedding) if self.training else embedding
+
+
+def short_osnet_ain(channels: Sequence[int], embedding_dim: int | None = None) -> OSNetAIN:
+    """Build OSNet-AIN with one block a stage."""
+    model = OSNetAIN(channels, embedding_dim=embedding_dim)
+    for stage in (model.conv2, model.conv3, model.conv4):
+        del stage[1:]
+    return model
 
 
 _small = partial(Architecture, family="small_net", description="Four convolutions")

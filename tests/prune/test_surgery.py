@@ -36,14 +36,14 @@ def run_cut(
 @pytest.mark.parametrize(
     ("source", "target", "found_again"),
     [
-        ("osnet_x0_5", "osnet_x0_25", False),
+        (SHORT_OSNET_X0_5, SHORT_OSNET_X0_25, False),
         (SHORT_OSNET_IBN_X0_5, SHORT_OSNET_IBN_X0_25, False),
         (SHORT_OSNET_X0_5, SHORT_OSNET_X0_25, True),
     ],
 )
 def test_three_cuts_end_at_a_stock_architecture(
-    source: str | Architecture,
-    target: str | Architecture,
+    source: Architecture,
+    target: Architecture,
     found_again: bool,
     randomise_normalisation: Callable[[nn.Module], None],
 ) -> None:

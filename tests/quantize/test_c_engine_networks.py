@@ -16,8 +16,8 @@ from quantize.exporters.onnx_int8 import quantize_onnx
 from reid_edge.core.errors import QuantizeError
 from reid_edge.core.exporter import PixelInput
 from reid_edge.models.osnet import LightConv3x3, OSNet
-from reid_edge.models.osnet_ain import OSNetAIN
 from reid_edge.models.resnet import ResNet
+from tests.networks import short_osnet_ain
 from tests.quantize.test_c_engine import as_int8, compare_with_onnx
 
 pytestmark = [
@@ -54,18 +54,15 @@ def uneven_osnet() -> nn.Module:
     return model
 
 
-def short_osnet_ain() -> nn.Module:
-    """OSNet-AIN with one block a stage."""
-    model = OSNetAIN((16, 64, 64, 96), embedding_dim=32)
-    for stage in (model.conv2, model.conv3, model.conv4):
-        del stage[1:]
-    return model
-
-
 @pytest.mark.parametrize(
     ("make", "size", "kinds"),
     [
-        pytest.param(short_osnet_ain, (48, 24), {"NORM", "LIGHT"}, id="osnet_ain"),
+        pytest.param(
+            lambda: short_osnet_ain((16, 64, 64, 96), 32),
+            (48, 24),
+            {"NORM", "LIGHT"},
+            id="osnet_ain",
+        ),
         pytest.param(uneven_osnet, (48, 24), {"LIGHT", "GATE"}, id="uneven osnet"),
         pytest.param(
             lambda: ResNet(18, width=0.25),

@@ -1,8 +1,11 @@
 """ResNet and OSNet-AIN become int8 as a whole, as OSNet does."""
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from quantize.calibrate import Scheme
@@ -10,6 +13,8 @@ from quantize.count import quantization_report
 from quantize.static import quantize_static
 from reid_edge.core.int8_engine import quantized_engine, supported_engines
 from reid_edge.models import build_model
+from reid_edge.models.osnet import CHANNELS_X0_5, OSNET_X0_25_BNNECK
+from tests.networks import short_osnet_ain
 
 pytestmark = [
     pytest.mark.medium,
@@ -18,20 +23,35 @@ pytestmark = [
 
 
 @pytest.mark.parametrize(
-    ("name", "embedding_dim", "convolutions", "linear_layers", "in_float"),
+    ("make", "convolutions", "linear_layers", "in_float"),
     [
-        ("resnet18", 64, 20, 1, ["global_avgpool"]),
-        ("resnet18_bnneck", 64, 20, 1, ["global_avgpool"]),
-        ("resnet18_fastreid", 64, 20, 1, ["global_avgpool"]),
+        pytest.param(
+            partial(build_model, "resnet18", embedding_dim=64), 20, 1, ["global_avgpool"],
+            id="resnet18",
+        ),
+        pytest.param(
+            partial(build_model, "resnet18_bnneck", embedding_dim=64), 20, 1, ["global_avgpool"],
+            id="resnet18_bnneck",
+        ),
+        pytest.param(
+            partial(build_model, "resnet18_fastreid", embedding_dim=64), 20, 1, ["global_avgpool"],
+            id="resnet18_fastreid",
+        ),
         # Pooled features have no layer in front of the neck that it could be folded into.
-        ("resnet18_bnneck", None, 20, 0, ["bottleneck"]),
-        ("osnet_ain_x0_5", None, 151, 1, ["global_avgpool"]),
-        ("osnet_x0_25_bnneck", None, 151, 0, ["bottleneck"]),
+        pytest.param(
+            partial(build_model, "resnet18_bnneck"), 20, 0, ["bottleneck"], id="pooled features"
+        ),
+        pytest.param(
+            partial(short_osnet_ain, CHANNELS_X0_5), 79, 1, ["global_avgpool"], id="osnet_ain"
+        ),
+        pytest.param(
+            partial(OSNET_X0_25_BNNECK.build, blocks=(1, 1, 1)), 79, 0, ["bottleneck"],
+            id="osnet_bnneck",
+        ),
     ],
-)
+)  # fmt: skip
 def test_all_layers_are_int8_or_listed(
-    name: str,
-    embedding_dim: int | None,
+    make: Callable[[], nn.Module],
     convolutions: int,
     linear_layers: int,
     in_float: list[str],
@@ -39,7 +59,7 @@ def test_all_layers_are_int8_or_listed(
 ) -> None:
     torch.manual_seed(0)
     calibration = images[:8]
-    model = build_model(name, embedding_dim=embedding_dim).train()
+    model = make().train()
     with torch.no_grad():
         for _ in range(3):
             model(calibration)

@@ -132,13 +132,17 @@ def test_a_process_that_dies_is_reported_and_one_that_hangs_is_ended() -> None:
 MEASURING = """
 import signal
 import sys
+import time
 from functools import partial
 import torch
 from quantize.timing import Model, measure_side_by_side
 
 # A shell lets what it starts in the background ignore Ctrl-C, and so would this.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-models = {n: Model(partial(torch.jit.load, sys.argv[1]), (3, 8, 8)) for n in ("one", "another")}
+opens = [partial(torch.jit.load, sys.argv[1])] * 2
+if sys.argv[2] == "opening":
+    opens[1] = partial(time.sleep, 600)  # so that it is not over before it is interrupted
+models = {str(n): Model(open, (3, 8, 8)) for n, open in enumerate(opens)}
 try:
     measure_side_by_side(models, rounds=10**7, progress=lambda line: print(line, flush=True))
 except KeyboardInterrupt:
@@ -151,7 +155,7 @@ def test_an_interrupt_ends_all_processes_without_a_word(
     files: dict[str, Path], moment: str
 ) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", MEASURING, str(files["small"])],
+        [sys.executable, "-c", MEASURING, str(files["small"]), moment],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         env=os.environ | {"PYTHONWARNINGS": "ignore"},
     ) as process:  # fmt: skip
@@ -159,7 +163,7 @@ def test_an_interrupt_ends_all_processes_without_a_word(
         for line in process.stdout:
             if line.startswith(moment):
                 break
-        time.sleep(2)  # the libraries are being loaded, or models called in turns
+        time.sleep(1)  # the libraries are being loaded, or models called in turns
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does on Ctrl-C
         try:
             # Ends when the last process has: all of them hold the pipes.

@@ -28,7 +28,7 @@ class QuickHistogramObserver(HistogramObserver):
         below: list[float] = torch.cumsum(self.histogram, dim=0).tolist()
         alpha, beta, start, end = 0.0, 1.0, 0, self.bins - 1
         lowest = float("inf")
-        while alpha < beta:
+        while alpha < beta and start < end:
             # PyTorch compares in the histogram's precision.
             at_left = float(np.float32((alpha + STEP) * total))
             at_right = float(np.float32((beta - STEP) * total))
@@ -39,6 +39,9 @@ class QuickHistogramObserver(HistogramObserver):
             else:
                 beta, next_start, next_end = beta - STEP, start, right
             if (next_start, next_end) == (start, end):
+                # So it stays until the right quantile falls below the last bin.
+                while alpha < beta and (beta - STEP) * total >= below[end]:
+                    beta -= STEP
                 continue
             error = self._compute_quantization_error(next_start, next_end)
             if error > lowest:

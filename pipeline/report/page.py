@@ -27,7 +27,7 @@ from pipeline.report.made_files import made_files
 from pipeline.report.run_facts import command_line, settings_of
 from pipeline.report.summary import summarise
 from pipeline.report.tables import footnotes
-from pipeline.report.text import size
+from pipeline.report.text import breakable, size
 from pipeline.report.training_curves import training_curves
 from pipeline.run_dir import RunDir
 from pipeline.settings_io import load_config
@@ -136,5 +136,7 @@ def _environment(folder: Path, filters: tuple[Callable[..., object], ...]) -> En
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {function.__name__: function for function in (size, percent, *filters)}
+    environment.filters |= {
+        function.__name__: function for function in (size, percent, breakable, *filters)
+    }
     return environment

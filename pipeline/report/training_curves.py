@@ -54,6 +54,9 @@ def _draw(name: str, rows: Sequence[dict[str, float]]) -> TrainingCurves:
     keys = list(dict.fromkeys(key for row in rows for key in row if key != "epoch"))
     accuracy = [key for key in keys if "mAP" in key]
     losses = [key for key in keys if key not in (*RATES, *accuracy)]
+    rates = [key for key in RATES if key in keys]
+    if len(rates) == 2 and all(row.get(RATES[0]) == row.get(RATES[1]) for row in rows):
+        rates.pop()  # one line would hide the other
 
     def draw(what: str, chosen: Sequence[str], up: str) -> Markup:
         series = [
@@ -75,7 +78,7 @@ def _draw(name: str, rows: Sequence[dict[str, float]]) -> TrainingCurves:
         name=name,
         epochs=len(rows),
         losses=draw("losses", losses, "loss"),
-        rates=draw("learning rates", [key for key in RATES if key in keys], "learning rate"),
+        rates=draw("learning rates", rates, "learning rate"),
         accuracy=draw("mAP of the validation identities", accuracy, "mAP"),
     )
 

@@ -11,6 +11,7 @@ from pipeline.command import main
 from pipeline.config import config_class
 from pipeline.context import StageContext
 from pipeline.model_files import model_files
+from pipeline.report.text import breakable
 from pipeline.run_dir import RunDir
 from pipeline.stage_accuracy import evaluate_stage
 from pipeline.stages.benchmark import BenchmarkStage
@@ -111,7 +112,7 @@ def test_the_page_draws_every_file(finished: Path, benchmark: dict[str, Any]) ->
     page = (finished / "report.html").read_text()
     assert page.count("<circle ") == len(benchmark["rows"])
     for row in benchmark["rows"]:
-        assert f"<td>{row['name']}</td>" in page
+        assert f"<td>{breakable(row['name'])}</td>" in page
 
 
 def test_what_was_measured_is_kept_until_a_file_changes(

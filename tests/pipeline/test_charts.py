@@ -11,6 +11,7 @@ from pipeline.report.axes import axis_around
 from pipeline.report.charts import Series, Value, chart, heat_map
 from pipeline.report.int8_section import int8_error_chart
 from pipeline.report.label_places import POINT, Box, place_labels
+from pipeline.report.text import breakable
 from pipeline.report.training_curves import training_curves
 from pipeline.run_dir import RunDir
 from quantize.measurements import LayerSensitivity, Sensitivity
@@ -112,6 +113,20 @@ def test_curves_are_drawn_of_whole_and_half_written_trainings(tmp_path: Path) ->
     assert "epoch 2" not in train.losses  # it is no number
     assert "epoch 2: 0.4" in train.accuracy
     assert "learning rate, epoch 2: 0.05" in train.rates
+
+
+def test_learning_rates_that_are_the_same_are_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "train" / "metrics.csv"
+    path.parent.mkdir()
+    for head, found in ((0.05, False), (0.5, True)):
+        path.write_text(f"epoch,learning_rate,head_learning_rate\n1,0.05,{head}\n")
+        (training,) = training_curves(RunDir(tmp_path))
+        assert ("head learning rate" in training.rates) == found
+
+
+def test_names_break_behind_their_separators() -> None:
+    assert breakable("a/b_c.pt") == "a/<wbr>b_<wbr>c.<wbr>pt"
+    assert breakable("<i>.") == "&lt;i&gt;."
 
 
 def test_the_error_of_int8_is_drawn_by_layer() -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from ctypes import c_long
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,8 @@ def draw_all(
     ]
     try:
         for helper in helpers:
-            helper.start()
+            with suppress(OSError):  # there may be no room for another process
+                helper.start()
         for done, entry in enumerate(own, start=1):
             _draw(entry, settings, cameras, draft)
             progress(done + sum(count.value for count in drawn), total)
@@ -109,7 +111,7 @@ def draw_all(
             while helper.is_alive():
                 helper.join(PATIENCE_S)
                 progress(len(own) + sum(count.value for count in drawn), total)
-            if helper.exitcode:
+            if helper.exitcode != 0:
                 # What went wrong there is raised here, or it goes well here.
                 for entry in share:
                     _draw(entry, settings, cameras, draft)

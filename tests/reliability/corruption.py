@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,6 +64,7 @@ def damage_files(
         if rng.random() < 0.3 and "/" in name and not name.endswith("stage.json"):
             # As a kill leaves it: the stage is not finished.
             (target / name.split("/")[0] / "stage.json").unlink(missing_ok=True)
+        sys.stderr.write(f"damaged file {number + 1} of {times}: {name} ({damage})\n")
         damage_file(target / name, damage, rng)
         report.damaged[damage] += 1
         for arguments in (["--run", str(target), "--report"], command.fill(target)):

@@ -80,6 +80,8 @@ def kill_often(
             if not ended.killed:
                 break
         report.completions += 1
+        done = sum(report.kills.values())
+        sys.stderr.write(f"{report.command}: {done} of {kills} kills, finished once more\n")
         differ, left_over = compare(expected, contents(target))
         report.differ += differ
         report.left_over += left_over

@@ -89,6 +89,8 @@ def main(options: argparse.Namespace) -> None:
         options.images = some_of(options.images, options.most_images, options.output / "images")
     rows: list[Row] = []
     for name, give in models(options).items():
+        if options.table and not (options.output / name).is_dir():
+            continue
         model = give()
         if options.data is not None and name in TRAINED:
             rows.append(checkpoint_row(options, name, model))
@@ -96,13 +98,15 @@ def main(options: argparse.Namespace) -> None:
             folder = options.output / name / group
             python = options.python.get(group, sys.executable)
             if not (folder / "parity.json").is_file():
+                if options.table:
+                    continue
                 logger.info("%s: writing the formats of %s", name, group)
                 export(python, model, options.images, folder, GROUPS[group])
             rows += [
                 Row(
                     name,
                     file,
-                    () if options.no_times else times(python, options, name, file, folder),
+                    times(python, options, name, file, folder),
                     precision(python, options, name, file, folder),
                 )
                 for file in files_of(folder, group)
@@ -120,7 +124,10 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--most-images", type=at_least(64), help="of the folder; default: all")
     parser.add_argument("--output", type=Path, required=True, help="where results are kept")
     parser.add_argument("--rounds", type=at_least(2), default=20, help="timed calls of each file")
-    parser.add_argument("--no-times", action="store_true", help="compare the files alone")
+    parser.add_argument("--no-times", action="store_true", help="time no more files")
+    parser.add_argument(
+        "--table", action="store_true", help="write the table of what is there, and make nothing"
+    )
     parser.add_argument("--data", type=Path, help="a data set on which mAP is measured")
     parser.add_argument("--only", action="append", help="a model; may be repeated")
     parser.add_argument(
@@ -264,6 +271,8 @@ def times(
     if path == reference:
         return (1.0,) * len(BATCHES)
     if not result.is_file():
+        if options.no_times or options.table:
+            return ()
         logger.info("%s: timing %s", model, path.name)
         command = [
             *(python, "-m", "reid_edge", "benchmark", str(reference), str(path), "--threads", "1"),
@@ -290,6 +299,8 @@ def precision(
     if file["exporter"] in NOT_RUN or not file["path"]:
         return None
     path, result = folder / str(file["path"]), folder / f"{file['exporter']}-metrics.json"
+    if options.table and not result.is_file():
+        return None
     return measured_precision(python, path, options.data, result)
 
 
@@ -300,6 +311,8 @@ def checkpoint_row(options: argparse.Namespace, name: str, model: Path) -> Row:
     file = {
         "exporter": "checkpoint", "path": str(model), "bytes": size, "problems": [], "parity": None,
     }  # fmt: skip
+    if options.table and not result.is_file():
+        return Row(name, file, ())
     return Row(name, file, (), measured_precision(sys.executable, model, options.data, result))
 
 

@@ -47,11 +47,21 @@ def test_a_timed_file_is_not_timed_again(tmp_path: Path) -> None:
     group = left_by_an_export(tmp_path)
     timed = [{"timings": [{"median_ms": ms} for ms in each]} for each in ((4.0, 40.0), (2.0, 10.0))]
     (group / "onnx_int8-times.json").write_text(json.dumps({"files": timed}))
-    options = argparse.Namespace(output=tmp_path, rounds=2)
+    options = argparse.Namespace(output=tmp_path, rounds=2, no_times=False, table=False)
     found = [
         times("no such python", options, "osnet", file, group) for file in files_of(group, "onnx")
     ]
     assert found == [(1.0, 1.0), (0.5, 0.25), (), (), (), ()]
+
+
+def test_a_table_of_what_is_there_makes_nothing(tmp_path: Path) -> None:
+    group = left_by_an_export(tmp_path)
+    file = list(files_of(group, "onnx"))[1]
+    options = argparse.Namespace(output=tmp_path, data=tmp_path, rounds=2, no_times=False)
+    options.table = True
+    assert times("no such python", options, "osnet", file, group) == ()
+    assert precision("no such python", options, "osnet_x0_25", file, group) is None
+    assert checkpoint_row(options, "osnet_x0_25", group / "float.onnx").precision is None
 
 
 def test_some_images_are_copied_and_stay(tmp_path: Path) -> None:
@@ -87,7 +97,7 @@ def test_map_is_a_column_where_it_is_measured(tmp_path: Path) -> None:
     (tmp_path / "osnet_x0_25-metrics.json").write_text(make_evaluation(0.2875).to_json())
     model = tmp_path / "model.pth"
     model.write_bytes(b"1234")
-    options = argparse.Namespace(output=tmp_path, data=tmp_path / "no such data")
+    options = argparse.Namespace(output=tmp_path, data=tmp_path / "no such data", table=False)
     rows = [checkpoint_row(options, "osnet_x0_25", model)]
     for file in list(files_of(group, "onnx"))[:3]:
         # The second file cannot be measured, because the program that would do it fails.
@@ -103,7 +113,7 @@ def test_map_is_a_column_where_it_is_measured(tmp_path: Path) -> None:
 def test_models_with_random_weights_are_not_measured(tmp_path: Path) -> None:
     group = left_by_an_export(tmp_path)
     (group / "onnx-metrics.json").write_text(make_evaluation(0.2873).to_json())
-    options = argparse.Namespace(output=tmp_path, data=tmp_path)
+    options = argparse.Namespace(output=tmp_path, data=tmp_path, table=False)
     file = next(files_of(group, "onnx"))
     assert precision("false", options, "resnet18", file, group) is None
     options.data = None

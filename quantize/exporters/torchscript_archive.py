@@ -128,7 +128,9 @@ def _renumbered(text: str) -> str:
             f"TorchScript for the model has the line {(error.text or '').strip()!r}: name no "
             "module or attribute by a keyword of Python"
         ) from error
-    for function in ast.walk(tree):
+    # A function by itself, or the methods of a class.
+    parts = [part for whole in tree.body for part in (whole, *getattr(whole, "body", ()))]
+    for function in parts:
         if not isinstance(function, ast.FunctionDef):
             continue
         found = [node for node in ast.walk(function) if isinstance(node, ast.Name)]

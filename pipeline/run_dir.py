@@ -142,18 +142,22 @@ class RunDir:
         return {path.name: hash_file(path) for path in paths if path.is_file()}
 
     def hash_results(self, stage: str, outputs: Collection[str]) -> dict[str, str]:
-        """Return the hashes of a stage's JSON files that people read and no later stage does.
+        """Return the hashes of what else a stage leaves that people use and no later stage does.
 
-        A threshold is left out: it has its own hash, and another one may be stored in its place.
-        So is what only the page is drawn from.
+        These are its JSON files, and the models in folders of trackers. A threshold is left out: it
+        has its own hash, and another one may be stored in its place. So are what only the page is
+        drawn from, and the settings of trackers, which their users may change.
         """
         from pipeline.found_images import FOUND
         from reid_edge.inference.thresholds import SUFFIX
+        from reid_edge.tracking.tracker_files import TRACKERS
 
-        paths = sorted(self.stage_dir(stage).glob("*.json"))
+        folder = self.stage_dir(stage)
         left_out = {STAGE_FILE, STARTED_FILE, CHECKSUMS, FOUND, *outputs}
-        named = [p for p in paths if p.name not in left_out and not p.name.endswith(SUFFIX)]
-        return {path.name: hash_file(path) for path in named}
+        paths = [path for path in sorted(folder.glob("*.json")) if path.name not in left_out]
+        named = [path for path in paths if not path.name.endswith(SUFFIX)]
+        named += sorted(folder.glob(f"{TRACKERS}/**/*.onnx"))
+        return {path.relative_to(folder).as_posix(): hash_file(path) for path in named}
 
     def changed_files(self, record: StageRecord) -> list[Path]:
         """Return the files of a finished stage that are missing, changed or damaged.

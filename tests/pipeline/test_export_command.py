@@ -38,7 +38,7 @@ class Foreign(nn.Module):
     """A network that this program knows nothing of.
 
     Args:
-        batch: that a Reshape in it holds; images of other batches are mixed.
+        batch: that a Reshape in it holds, and not in the first place.
     """
 
     def __init__(self, batch: int | None = None) -> None:
@@ -53,7 +53,7 @@ class Foreign(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         pooled = nn.functional.adaptive_avg_pool2d(self.body(x), (4, 2))
         if self.batch is not None:
-            folded = pooled.reshape(self.batch, 24, -1).mean(2)
+            folded = pooled.transpose(0, 1).reshape(24, self.batch, -1).mean(2).T
             return self.fc(folded.repeat_interleave(8, 1))  # type: ignore[no-any-return]
         return self.fc(pooled.flatten(1))  # type: ignore[no-any-return]
 

@@ -139,7 +139,8 @@ def test_a_plan_is_an_output(run: RunDir) -> None:
     assert list(outputs) == ["checkpoint.pt", "kept.json", "plan.json"]
 
 
-RESULT_FILES = ("calibration.json", "metrics.json", "quantization.json")
+MODEL_OF_A_TRACKER = "trackers/int8/normalising.onnx"
+RESULT_FILES = ("calibration.json", "metrics.json", "quantization.json", MODEL_OF_A_TRACKER)
 
 
 def _finish(run: RunDir) -> StageRecord:
@@ -152,6 +153,9 @@ def _finish(run: RunDir) -> StageRecord:
         (folder / name).write_text(name)
     for name in ("started.json", "stage.json", "found.json", "checksums.json"):
         (folder / name).write_text("{}")
+    (folder / MODEL_OF_A_TRACKER).parent.mkdir(parents=True, exist_ok=True)
+    (folder / MODEL_OF_A_TRACKER).write_text("a model")
+    (folder / MODEL_OF_A_TRACKER).with_name("botsort.yaml").write_text("threshold: 0.2")
     content = {**asdict(StoredThreshold(0.5, 1e-3, "set", 1, 1)), "model": {}}
     (folder / "checkpoint.pt.threshold.json").write_text(json.dumps(content))
     result = StageResult(model=model)
@@ -171,7 +175,8 @@ def test_every_result_file_of_a_stage_has_its_hash(run: RunDir) -> None:
 
 @pytest.mark.parametrize("damage", ["cut short", "emptied", "missing"])
 @pytest.mark.parametrize(
-    "name", ["calibration.json", "quantization.json", "checkpoint.pt.threshold.json"]
+    "name",
+    ["calibration.json", "quantization.json", MODEL_OF_A_TRACKER, "checkpoint.pt.threshold.json"],
 )
 def test_a_damaged_result_file_is_found(run: RunDir, name: str, damage: str) -> None:
     record, path = _finish(run), run.stage_dir("train") / name

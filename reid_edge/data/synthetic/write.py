@@ -115,7 +115,8 @@ def draw_all(
                 # What went wrong there is raised here, or it goes well here.
                 for entry in share:
                     _draw(entry, settings, cameras, draft)
-        progress(total, total)
+        if helpers:
+            progress(total, total)
     finally:
         for helper in helpers:
             if helper.pid is not None and helper.is_alive():

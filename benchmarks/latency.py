@@ -2,11 +2,13 @@
 
     python -m benchmarks.latency
     python -m benchmarks.latency --rounds 100 --only "int8" --only "float" --profile
+    python -m benchmarks.latency --peers --batch 16 --threads 2 --rounds 15
 
 Weights are random: latency does not depend on them. Every file is a process of its own, all are
-called in turns on one thread. The C engine is timed with each of its kernels that the processor
-has; OpenVINO, NCNN, MNN, LiteRT and ExecuTorch where they are installed. ``--profile`` prints what
-each kind of operator costs in ONNX Runtime, inflated by the measuring.
+called in turns. ``--peers`` leaves out what is no peer of the float and the int8 file. The C engine
+is timed with each of its kernels that the processor has; OpenVINO, NCNN, MNN, LiteRT and ExecuTorch
+where they are installed. ``--profile`` prints what each kind of operator costs in ONNX Runtime,
+inflated by the measuring.
 """
 
 import argparse
@@ -63,6 +65,8 @@ PROFILED_CALLS = 50
 # Of the C engine; those that the processor has are timed.
 KERNELS = ("avx2", "avx_vnni", "avx512_vnni", "amx", "neon_dotprod", "neon_i8mm")
 
+# The files that other runtimes' are compared with.
+PEERS_OF = ("x1.0 float", "float", "int8")
 # Other runtimes' formats of the float file and of int8, timed where their packages are.
 PEERS = {"float": ("ncnn", "mnn", "litert", "executorch"), "int8": ("litert_int8",)}
 
@@ -73,19 +77,22 @@ def main(options: argparse.Namespace) -> None:
     """Write the files, measure them, print the table."""
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
-    console = Console(width=120)
+    console = Console(width=130)
     with tempfile.TemporaryDirectory() as folder:
-        files = write_files(Path(folder), options.only, console)
+        only = PEERS_OF if options.peers else options.only
+        files = write_files(Path(folder), only, console)
         openers: dict[str, Open] = {
             "x1.0, eager": partial(open_eager, torch.contiguous_format),
             "x1.0, eager, channels last": partial(open_eager, torch.channels_last),
             "x1.0, TorchScript": open_torchscript,
             **{name: partial(open_onnx, path) for name, path in files.items()},
-            **peers(Path(folder), files, console),
+            **peers(Path(folder), files, options.batch, console),
         }
         models = {name: Model(opener, (3, *SIZE)) for name, opener in openers.items()}
-        measured = measure_side_by_side(models, batches=(1,), rounds=options.rounds)
-        console.print(latency_table(measured))
+        measured = measure_side_by_side(
+            models, batches=(options.batch,), threads=(options.threads,), rounds=options.rounds
+        )
+        console.print(latency_table(measured, options.batch, options.threads))
         console.print(str(machine_description()), highlight=False)
         if options.profile:
             for name, path in files.items():
@@ -97,6 +104,9 @@ def parse_options() -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.add_argument("--rounds", type=at_least(2), default=60)
     parser.add_argument("--only", action="append", choices=list(WRITERS), help="may be repeated")
+    parser.add_argument("--peers", action="store_true", help=f"only {', '.join(PEERS_OF)}")
+    parser.add_argument("--batch", type=at_least(1), default=1, help="images in a call")
+    parser.add_argument("--threads", type=at_least(1), default=1)
     parser.add_argument("--profile", action="store_true", help="per kind of operator")
     return parser.parse_args()
 
@@ -202,8 +212,8 @@ def open_eager(layout: torch.memory_format) -> Call:
 
 
 def open_onnx(path: Path) -> Call:
-    """Open an ONNX file on one thread."""
-    session = onnx_session(path)
+    """Open an ONNX file; it runs on as many threads as PyTorch, as all files do."""
+    session = onnx_session(path, threads=torch.get_num_threads())
     return lambda batch: session.run(None, {ONNX_INPUT: batch.numpy()})
 
 
@@ -215,20 +225,28 @@ def open_torchscript() -> Call:
 
 
 def open_openvino(path: Path, precision: str) -> Call:
-    """Open an ONNX file in OpenVINO on one thread, with a batch of one image."""
+    """Open an ONNX file in OpenVINO; it is compiled for each size of batch that is asked for."""
     import openvino
 
     core = openvino.Core()
-    model = core.read_model(path)
-    model.reshape([1, 3, *SIZE])
-    settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": precision}
-    request = core.compile_model(model, "CPU", settings).create_infer_request()
-    return lambda batch: request.infer([batch.numpy()])
+    threads = torch.get_num_threads()
+    settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": precision}
+    requests: dict[int, Any] = {}
+
+    def call(batch: Tensor) -> object:
+        count = len(batch)
+        if count not in requests:
+            model = core.read_model(path)
+            model.reshape([count, 3, *SIZE])
+            requests[count] = core.compile_model(model, "CPU", settings).create_infer_request()
+        return requests[count].infer([batch.numpy()])
+
+    return call
 
 
 def open_engine(path: Path, kernels: str) -> Call:
-    """Open a library of the C engine on one thread."""
-    embed = c_library.load(path, LoadOptions(threads=1), kernels).embed
+    """Open a library of the C engine."""
+    embed = c_library.load(path, LoadOptions(threads=torch.get_num_threads()), kernels).embed
     return lambda batch: embed(batch.numpy())
 
 
@@ -246,12 +264,12 @@ def peer_source(files: dict[str, Path], batch: int | None) -> ExportSource:
 
 
 def open_peer(path: Path) -> Call:
-    """Open a file of another runtime on one thread."""
-    embed = load_model_file(path, LoadOptions(threads=1)).embed
+    """Open a file of another runtime."""
+    embed = load_model_file(path, LoadOptions(threads=torch.get_num_threads())).embed
     return lambda batch: embed(batch.numpy())
 
 
-def peers(folder: Path, files: dict[str, Path], console: Console) -> dict[str, Open]:
+def peers(folder: Path, files: dict[str, Path], batch: int, console: Console) -> dict[str, Open]:
     """Return what else runs the float and the int8 file of x0.5 here, by name."""
     found: dict[str, Open] = {}
     if "float" in files and not missing_packages(("openvino",)):
@@ -262,6 +280,9 @@ def peers(folder: Path, files: dict[str, Path], console: Console) -> dict[str, O
         for name in names if kind in files else ():
             exporter = EXPORTERS.load(name)
             if missing_packages(exporter.packages):
+                continue
+            if exporter.batching == "fixed" and batch > 1:
+                console.print(f"{name} is left out: its files take one image", highlight=False)
                 continue
             console.print(f"writing {name}", style="dim", highlight=False)
             source = peer_source(files, 1 if exporter.batching == "fixed" else None)
@@ -286,13 +307,18 @@ def peers(folder: Path, files: dict[str, Path], console: Console) -> dict[str, O
     return found
 
 
-def latency_table(measured: dict[str, Measurement]) -> Table:
+def latency_table(measured: dict[str, Measurement], batch: int, threads: int) -> Table:
     """Return a table of wall time, processor time and the speed relative to the first file."""
-    table = Table(title=f"OSNet x0.5 as ONNX, {SIZE[0]} x {SIZE[1]}, batch 1, one thread")
+    title = (
+        f"OSNet x0.5, {SIZE[0]} x {SIZE[1]}, batch {batch}, {threads} thread(s); times of a call"
+    )
+    table = Table(title=title)
     table.add_column("file")
-    for heading in ("median", "quartiles", "processor", "times x1.0", "by processor", "memory"):
+    headings = ("median", "quartiles", "processor", "times x1.0", "by processor", "by x1.0 ONNX")
+    for heading in (*headings, "memory"):
         table.add_column(heading, justify="right")
     reference = next(iter(measured.values())).timings[0].cpu_ms
+    in_onnx = measured["x1.0 float"].timings[0].cpu_ms if "x1.0 float" in measured else None
     for name, measurement in measured.items():
         (timing,) = measurement.timings
         peak = measurement.peak_bytes
@@ -303,6 +329,7 @@ def latency_table(measured: dict[str, Measurement]) -> Table:
             f"{timing.cpu_ms:.2f} ms",
             f"{timing.speedup:.1f}",
             f"{reference / timing.cpu_ms:.1f}",
+            "-" if in_onnx is None else f"{in_onnx / timing.cpu_ms:.1f}",
             "-" if peak is None else f"{peak / 1e6:.0f} MB",
         )
     return table

@@ -283,8 +283,15 @@ class _Lowering(Fusion):
                 **self._rescaling_fields(second, "depth_"),
                 "middle_zero": middle.zero_point,
             },
-            # Two blocks of four rows with a column on each side, and sums of one block.
-            scratch=8 * (width + 8) * channels + 4 * GROUP * (4 * width + 32) + 1024,
+            # Three blocks of four rows with a column on each side, and sums of one block, or two
+            # such blocks and sums of NEON; and what tiles read behind the rows of the last block,
+            # where the arena may end.
+            scratch=max(
+                12 * (width + 2) * channels + 512 * (width + 7),
+                8 * (width + 8) * channels + 4 * GROUP * (4 * width + 32),
+                4 * (width + 16) * plane.channels,
+            )
+            + 1024,
             macs=point.weight.size * pixels + depth.weight.size * pixels,
             sums=self._sums_of(depth.y),
         )

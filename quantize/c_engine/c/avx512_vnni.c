@@ -18,12 +18,15 @@ INLINE __m512i paired_512(const int16_t *first, const int16_t *second)
     return _mm512_permutexvar_epi64(_mm512_set_epi64(7, 3, 6, 2, 5, 1, 4, 0), both);
 }
 
-/* Four vectors of sums as bytes: in each quarter, four channels of each vector. */
-INLINE __m512i quarters_512(
-    __m512i a, __m512i b, __m512i c, __m512i d, __m512i ab, __m512i cd, __m512i zero)
+/* Four vectors of sums as bytes: in each quarter, four channels of each vector. CLAMPED: their zero
+   is the byte 0, as behind a ReLU. */
+INLINE __m512i quarters_512(__m512i a, __m512i b, __m512i c, __m512i d, __m512i ab, __m512i cd,
+    __m512i zero, const int CLAMPED)
 {
     __m512i first = _mm512_mulhrs_epi16(_mm512_packs_epi32(a, b), ab);
     __m512i second = _mm512_mulhrs_epi16(_mm512_packs_epi32(c, d), cd);
+    if (CLAMPED)
+        return _mm512_packus_epi16(first, second);
     return _mm512_packus_epi16(
         _mm512_adds_epi16(first, zero), _mm512_adds_epi16(second, zero));
 }
@@ -94,6 +97,7 @@ typedef struct {
     uint8_t *y;
     const uint8_t *residual;
     ptrdiff_t stride;
+    int clamped; /* whether zero is the byte 0 */
 } output_512;
 
 INLINE output_512 output_of_512(const products *job, int32_t group, const int NR)
@@ -112,6 +116,7 @@ INLINE output_512 output_of_512(const products *job, int32_t group, const int NR
     if (NR > 2)
         out.second = paired_512(multiplier + 2 * GROUP, multiplier + (NR - 1) * GROUP);
     out.zero = _mm512_set1_epi16((int16_t)job->out.zero);
+    out.clamped = job->out.zero == 0;
     out.y = job->y + channel;
     out.residual = job->residual ? job->residual + channel : NULL;
     out.stride = job->y_stride;
@@ -120,7 +125,7 @@ INLINE output_512 output_of_512(const products *job, int32_t group, const int NR
 
 /* Sums of MR pixels and NR groups to bytes. */
 INLINE void store_512(const output_512 *to, int32_t pixel, const int MR, const int NR,
-    const int RESIDUAL, __m512i *sums)
+    const int RESIDUAL, const int CLAMPED, __m512i *sums)
 {
     ptrdiff_t stride = to->stride;
     uint8_t *y = to->y + pixel * stride;
@@ -142,7 +147,8 @@ INLINE void store_512(const output_512 *to, int32_t pixel, const int MR, const i
         for (int m = 0; m < MR; m++) {
             __m512i *s = sums + m * NR;
             __m512i out = in_order_512(
-                quarters_512(s[0], s[1], s[2], s[NR - 1], to->first, to->second, to->zero));
+                quarters_512(
+                s[0], s[1], s[2], s[NR - 1], to->first, to->second, to->zero, CLAMPED));
             if (NR == 4)
                 _mm512_storeu_si512(y + m * stride, out);
             else
@@ -153,7 +159,7 @@ INLINE void store_512(const output_512 *to, int32_t pixel, const int MR, const i
         for (int m = 0; m < MR; m += 2) {
             __m512i *s = sums + m * 2, *t = m + 1 < MR ? s + 2 : s;
             __m512i out = in_order_512(
-                quarters_512(s[0], s[1], t[0], t[1], to->first, to->first, to->zero));
+                quarters_512(s[0], s[1], t[0], t[1], to->first, to->first, to->zero, CLAMPED));
             _mm256_storeu_si256((void *)(y + m * stride), _mm512_castsi512_si256(out));
             if (m + 1 < MR)
                 _mm256_storeu_si256(
@@ -164,7 +170,7 @@ INLINE void store_512(const output_512 *to, int32_t pixel, const int MR, const i
         for (int m = 0; m < MR; m += 4) {
             __m512i *s = sums + m;
             __m512i out = in_order_512(quarters_512(s[0], s[MR > 1 ? 1 : 0], s[MR > 1 ? 2 : 0],
-                s[MR > 1 ? 3 : 0], to->first, to->first, to->zero));
+                s[MR > 1 ? 3 : 0], to->first, to->first, to->zero, CLAMPED));
             _mm_storeu_si128((void *)(y + m * stride), _mm512_castsi512_si128(out));
             if (MR > 1) {
                 _mm_storeu_si128(
@@ -192,7 +198,7 @@ INLINE void block_512(const products *job, const output_512 *to, const int32_t *
         for (int r = 0; r < NR; r++)
             sums[m * NR + r] = _mm512_loadu_si512(bias + GROUP * r);
     dots_512(x, job->x_stride, job, group, QUADS, MR, NR, sums);
-    store_512(to, pixel, MR, NR, RESIDUAL, sums);
+    store_512(to, pixel, MR, NR, RESIDUAL, 0, sums);
 }
 
 /* All pixels of NR groups, in blocks; the last block begins earlier, and computes some again. */
@@ -300,7 +306,7 @@ INLINE void light_block_512(const light_convolution *job, const products *point,
             for (int row = 0; row < 4; row++)
                 s[row] = _mm512_srav_epi32(sums[(3 * row + i) * NR + r], shift);
             _mm512_storeu_si512(middle_column(middle, 1, group + r, column + i),
-                interleaved_512(quarters_512(s[0], s[1], s[2], s[3], aa, aa, zero)));
+                interleaved_512(quarters_512(s[0], s[1], s[2], s[3], aa, aa, zero, 0)));
         }
     }
 }
@@ -325,7 +331,8 @@ static void light_point_512(const light_convolution *job, const middle_512 *midd
 }
 
 /* Rows behind the last one are zeros to the depthwise layer. */
-static void light_edge_512(const light_convolution *job, const middle_512 *middle, int32_t first)
+static void light_edge_512(
+    const light_convolution *job, const middle_512 *middle, int32_t first, int32_t group)
 {
     int32_t inside = job->height - first;
     if (inside >= 4)
@@ -333,9 +340,8 @@ static void light_edge_512(const light_convolution *job, const middle_512 *middl
     uint64_t bits = 0xfu & ~((1u << (inside < 0 ? 0 : inside)) - 1u);
     __mmask64 outside = 0x1111111111111111u * bits;
     __m512i zero = _mm512_set1_epi8((int8_t)job->middle.zero);
-    for (int32_t group = 0; group < job->groups; group++)
-        for (int32_t column = 0; column < job->width; column++)
-            _mm512_mask_storeu_epi8(middle_column(middle, 1, group, column), outside, zero);
+    for (int32_t column = 0; column < job->width; column++)
+        _mm512_mask_storeu_epi8(middle_column(middle, 1, group, column), outside, zero);
 }
 
 /* Two rows of four pixels of a group, from columns of the middle layer. ACROSS: the lower half of
@@ -363,93 +369,150 @@ INLINE void light_pixels_512(const uint8_t *former, const uint8_t *present,
     }
 }
 
-/* Four pixels of a row, from sums; returns them in quarters. */
-INLINE __m512i store_light_512(
-    uint8_t *y, ptrdiff_t stride, const __m512i *sums, __m512i shift, __m512i aa, __m512i zero)
+/* Four pixels of a group in quarters. */
+INLINE __m512i light_quarters_512(
+    const __m512i *sums, __m512i shift, __m512i aa, __m512i zero, const int CLAMPED)
 {
     __m512i s[4];
     UNROLLED
     for (int j = 0; j < 4; j++)
         s[j] = _mm512_srav_epi32(sums[j], shift);
-    __m512i quarters = quarters_512(s[0], s[1], s[2], s[3], aa, aa, zero);
-    __m512i out = in_order_512(quarters);
-    _mm_storeu_si128((void *)y, _mm512_castsi512_si128(out));
-    _mm_storeu_si128((void *)(y + stride), _mm512_extracti32x4_epi32(out, 1));
-    _mm_storeu_si128((void *)(y + 2 * stride), _mm512_extracti32x4_epi32(out, 2));
-    _mm_storeu_si128((void *)(y + 3 * stride), _mm512_extracti32x4_epi32(out, 3));
-    return quarters;
+    return quarters_512(s[0], s[1], s[2], s[3], aa, aa, zero, CLAMPED);
 }
 
-/* Two rows of the output, from `row` on, or the one of them that is inside of the plane. */
-INLINE void light_rows_512(const light_convolution *job, const middle_512 *middle, int32_t row,
-    const int ACROSS, const int SUMS)
+/* Four pixels of NR groups, from their quarters. */
+INLINE void store_light_512(uint8_t *y, ptrdiff_t stride, const __m512i *quarters, const int NR)
 {
-    int32_t channels = GROUP * job->groups, width = job->width, groups = job->groups;
+    if (NR == 1) {
+        __m512i out = in_order_512(quarters[0]);
+        _mm_storeu_si128((void *)y, _mm512_castsi512_si128(out));
+        _mm_storeu_si128((void *)(y + stride), _mm512_extracti32x4_epi32(out, 1));
+        _mm_storeu_si128((void *)(y + 2 * stride), _mm512_extracti32x4_epi32(out, 2));
+        _mm_storeu_si128((void *)(y + 3 * stride), _mm512_extracti32x4_epi32(out, 3));
+        return;
+    }
+    __m512i order = _mm512_set_epi32(29, 25, 21, 17, 13, 9, 5, 1, 28, 24, 20, 16, 12, 8, 4, 0);
+    __m512i later = _mm512_add_epi32(order, _mm512_set1_epi32(2));
+    __m512i first = _mm512_permutex2var_epi32(quarters[0], order, quarters[NR - 1]);
+    __m512i second = _mm512_permutex2var_epi32(quarters[0], later, quarters[NR - 1]);
+    if (stride == 2 * GROUP) {
+        _mm512_storeu_si512(y, first);
+        _mm512_storeu_si512(y + 64, second);
+        return;
+    }
+    _mm256_storeu_si256((void *)y, _mm512_castsi512_si256(first));
+    _mm256_storeu_si256((void *)(y + stride), _mm512_extracti64x4_epi64(first, 1));
+    _mm256_storeu_si256((void *)(y + 2 * stride), _mm512_castsi512_si256(second));
+    _mm256_storeu_si256((void *)(y + 3 * stride), _mm512_extracti64x4_epi64(second, 1));
+}
+
+/* Two rows of NR groups of the output, from `row` on, or the one of them that is inside of the
+   plane. */
+INLINE void light_pair_512(const light_convolution *job, const middle_512 *middle, int32_t row,
+    int32_t group, const int NR, const int ACROSS, const int SUMS, const int CLAMPED)
+{
+    int32_t channel = GROUP * group, width = job->width;
     int upper = row >= 0, lower = row + 1 < job->height;
-    ptrdiff_t row_bytes = (ptrdiff_t)width * channels, stride = channels;
-    uint8_t *start = job->y + row * row_bytes;
-    const int32_t *biases = job->out.bias, *shifts = job->out.shift;
-    const int16_t *multipliers = job->out.multiplier;
-    const int8_t *depth_weights = job->depth_weights;
-    int32_t *channel_sums = job->channel_sums;
-    __m512i zero = _mm512_set1_epi16((int16_t)job->out.zero), ones = _mm512_set1_epi8(1);
-    for (int32_t group = 0; group < groups; group++) {
-        int32_t channel = GROUP * group;
-        __m512i weights[6], bias = _mm512_loadu_si512(biases + channel);
-        __m512i shift = _mm512_loadu_si512(shifts + channel);
-        __m512i aa = paired_512(multipliers + channel, multipliers + channel);
-        __m512i total = SUMS ? _mm512_loadu_si512(channel_sums + channel) : bias;
-        const uint8_t *former = middle_column(middle, 0, group, -1);
-        const uint8_t *present = middle_column(middle, 1, group, -1);
+    ptrdiff_t stride = (ptrdiff_t)GROUP * job->groups, row_bytes = width * stride;
+    ptrdiff_t apart = (ptrdiff_t)middle->columns * 64;
+    uint8_t *start = job->y + row * row_bytes + channel;
+    int32_t *channel_sums = SUMS ? job->channel_sums + channel : NULL;
+    __m512i zero = _mm512_set1_epi16((int16_t)job->out.zero);
+    __m512i weights[2][6], bias[2], shift[2], aa[2], total[2];
+    const uint8_t *former = middle_column(middle, 0, group, -1);
+    const uint8_t *present = middle_column(middle, 1, group, -1);
+    UNROLLED
+    for (int r = 0; r < NR; r++) {
+        const int16_t *multiplier = job->out.multiplier + channel + GROUP * r;
+        bias[r] = _mm512_loadu_si512(job->out.bias + channel + GROUP * r);
+        shift[r] = _mm512_loadu_si512(job->out.shift + channel + GROUP * r);
+        aa[r] = paired_512(multiplier, multiplier);
+        total[r] = SUMS ? _mm512_loadu_si512(channel_sums + GROUP * r) : bias[r];
         UNROLLED
         for (int kx = 0; kx < 3; kx++) {
-            __m512i w = _mm512_loadu_si512(depth_weights + (3 * group + kx) * 64);
+            __m512i w = _mm512_loadu_si512(job->depth_weights + (3 * (group + r) + kx) * 64);
             __m512i later = _mm512_slli_epi32(w, 8);
-            weights[kx] = ACROSS ? _mm512_rol_epi32(w, 16) : w;
-            weights[3 + kx] = ACROSS ? _mm512_rol_epi32(later, 16) : later;
+            weights[r][kx] = ACROSS ? _mm512_rol_epi32(w, 16) : w;
+            weights[r][3 + kx] = ACROSS ? _mm512_rol_epi32(later, 16) : later;
         }
-        for (int32_t i = 0; i < width; i += 4) {
-            int32_t column = i + 4 > width ? width - 4 : i;
-            /* Pixels that are computed again do not count twice. */
-            __mmask16 fresh = (__mmask16)(0x1111 * (0xf & 0xf << (i - column)));
+    }
+    for (int32_t i = 0; i < width; i += 4) {
+        int32_t column = i + 4 > width ? width - 4 : i;
+        /* Pixels that are computed again do not count twice. */
+        __mmask64 fresh = 0x1111111111111111u * (0xf & 0xf << (i - column));
+        __m512i quarters[2][2];
+        UNROLLED
+        for (int r = 0; r < NR; r++) {
             __m512i sums[8];
-            uint8_t *y = start + (ptrdiff_t)column * stride + channel;
-            light_pixels_512(
-                former + 64 * column, present + 64 * column, weights, bias, ACROSS, sums);
-            if (upper) {
-                __m512i out = store_light_512(y, stride, sums, shift, aa, zero);
-                if (SUMS)
-                    total = _mm512_dpbusd_epi32(
-                        total, interleaved_512(_mm512_maskz_mov_epi32(fresh, out)), ones);
-            }
-            if (lower) {
-                __m512i out = store_light_512(y + row_bytes, stride, sums + 4, shift, aa, zero);
-                if (SUMS)
-                    total = _mm512_dpbusd_epi32(
-                        total, interleaved_512(_mm512_maskz_mov_epi32(fresh, out)), ones);
-            }
+            ptrdiff_t place = r * apart + 64 * column;
+            light_pixels_512(former + place, present + place, weights[r], bias[r], ACROSS, sums);
+            quarters[0][r] = light_quarters_512(sums, shift[r], aa[r], zero, CLAMPED);
+            quarters[1][r] = light_quarters_512(sums + 4, shift[r], aa[r], zero, CLAMPED);
         }
-        if (SUMS)
-            _mm512_storeu_si512(channel_sums + channel, total);
+        uint8_t *y = start + (ptrdiff_t)column * stride;
+        if (upper)
+            store_light_512(y, stride, quarters[0], NR);
+        if (lower)
+            store_light_512(y + row_bytes, stride, quarters[1], NR);
+        if (SUMS) {
+            __mmask64 counted[2] = {upper ? fresh : 0, lower ? fresh : 0};
+            UNROLLED
+            for (int k = 0; k < 2; k++)
+                UNROLLED
+                for (int r = 0; r < NR; r++)
+                    total[r] = _mm512_dpbusd_epi32(total[r],
+                        _mm512_maskz_mov_epi8(counted[k], interleaved_512(quarters[k][r])),
+                        _mm512_set1_epi8(1));
+        }
+    }
+    UNROLLED
+    for (int r = 0; r < NR && SUMS; r++)
+        _mm512_storeu_si512(channel_sums + GROUP * r, total[r]);
+}
+
+INLINE void light_rows_512(const light_convolution *job, const middle_512 *middle, int32_t row,
+    int32_t group, const int NR, const int ACROSS)
+{
+    if (job->out.zero) {
+        if (job->channel_sums)
+            light_pair_512(job, middle, row, group, NR, ACROSS, 1, 0);
+        else
+            light_pair_512(job, middle, row, group, NR, ACROSS, 0, 0);
+    } else {
+        if (job->channel_sums)
+            light_pair_512(job, middle, row, group, NR, ACROSS, 1, 1);
+        else
+            light_pair_512(job, middle, row, group, NR, ACROSS, 0, 1);
     }
 }
 
-static void light_rows_of(const light_convolution *job, const middle_512 *middle, int32_t row)
+/* The rows between the block of the middle layer that begins at `row` and the former one, of two
+   groups, or of the last one. */
+static void light_across_512(
+    const light_convolution *job, const middle_512 *middle, int32_t row, int32_t group)
 {
-    int across = row % 4 != 1;
-    if (job->channel_sums && across)
-        light_rows_512(job, middle, row, 1, 1);
-    else if (job->channel_sums)
-        light_rows_512(job, middle, row, 0, 1);
-    else if (across)
-        light_rows_512(job, middle, row, 1, 0);
+    if (row > job->height)
+        return;
+    if (group + 1 < job->groups)
+        light_rows_512(job, middle, row - 1, group, 2, 1);
     else
-        light_rows_512(job, middle, row, 0, 0);
+        light_rows_512(job, middle, row - 1, group, 1, 1);
+}
+
+/* The rows inside of the block that begins at `row`. */
+static void light_inside_512(
+    const light_convolution *job, const middle_512 *middle, int32_t row, int32_t group)
+{
+    if (row + 1 >= job->height)
+        return;
+    if (group + 1 < job->groups)
+        light_rows_512(job, middle, row + 1, group, 2, 0);
+    else
+        light_rows_512(job, middle, row + 1, group, 1, 0);
 }
 
 /* The pointwise layer block by block, and behind it the rows of which all is there. */
-INLINE void light_512(const light_convolution *job,
-    void (*point)(const light_convolution *, const middle_512 *, int32_t))
+static void avx512_light(const light_convolution *job)
 {
     if (job->width < 4) {
         portable_light(job);
@@ -463,55 +526,107 @@ INLINE void light_512(const light_convolution *job,
         memset(job->channel_sums, 0, sizeof(int32_t) * GROUP * job->groups);
     for (int32_t block = 0; block <= blocks; block++) {
         if (block < blocks)
-            point(job, &middle, 4 * block);
-        light_edge_512(job, &middle, 4 * block);
-        light_rows_of(job, &middle, 4 * block - 1);
-        if (4 * block + 1 < job->height)
-            light_rows_of(job, &middle, 4 * block + 1);
+            light_point_512(job, &middle, 4 * block);
+        for (int32_t group = 0; group < job->groups; group++)
+            light_edge_512(job, &middle, 4 * block, group);
+        for (int32_t group = 0; group < job->groups; group += 2) {
+            light_across_512(job, &middle, 4 * block, group);
+            light_inside_512(job, &middle, 4 * block, group);
+        }
         uint8_t *former = middle.blocks[0];
         middle.blocks[0] = middle.blocks[1];
         middle.blocks[1] = former;
     }
 }
 
-static void avx512_light(const light_convolution *job) { light_512(job, light_point_512); }
+/* Bytes of 64 channels of four tensors as four vectors: a channel's four bytes side by side. In each
+   quarter of a register are channels of one group, so that packing brings them into order again. */
+INLINE void side_by_side_512(__m512i a, __m512i b, __m512i c, __m512i d, __m512i *out)
+{
+    __m512i low = _mm512_unpacklo_epi8(a, b), high = _mm512_unpackhi_epi8(a, b);
+    __m512i low2 = _mm512_unpacklo_epi8(c, d), high2 = _mm512_unpackhi_epi8(c, d);
+    out[0] = _mm512_unpacklo_epi16(low, low2);
+    out[1] = _mm512_unpackhi_epi16(low, low2);
+    out[2] = _mm512_unpacklo_epi16(high, high2);
+    out[3] = _mm512_unpackhi_epi16(high, high2);
+}
+
+/* Numbers of the channels of four groups in the same order. */
+INLINE void numbers_512(const int32_t *numbers, const int32_t *groups, __m512i *out)
+{
+    __m512i in[4];
+    UNROLLED
+    for (int i = 0; i < 4; i++)
+        in[i] = _mm512_loadu_si512(numbers + GROUP * groups[i]);
+    __m512i a = _mm512_shuffle_i32x4(in[0], in[1], 0x44);
+    __m512i b = _mm512_shuffle_i32x4(in[2], in[3], 0x44);
+    __m512i c = _mm512_shuffle_i32x4(in[0], in[1], 0xee);
+    __m512i d = _mm512_shuffle_i32x4(in[2], in[3], 0xee);
+    out[0] = _mm512_shuffle_i32x4(a, b, 0x88);
+    out[1] = _mm512_shuffle_i32x4(a, b, 0xdd);
+    out[2] = _mm512_shuffle_i32x4(c, d, 0x88);
+    out[3] = _mm512_shuffle_i32x4(c, d, 0xdd);
+}
+
+/* Bytes of four groups, one in each quarter of a register. */
+INLINE __m512i four_groups_512(__m128i a, __m128i b, __m128i c, __m128i d)
+{
+    return _mm512_inserti64x4(
+        _mm512_castsi256_si512(_mm256_set_m128i(b, a)), _mm256_set_m128i(d, c), 1);
+}
 
 /* Up to four taps that are all inside of the plane: one product for each channel and tap at once. */
 static void few_taps_512(const windows *job)
 {
     int32_t groups = job->groups, taps = job->kernel_height * job->kernel_width;
     ptrdiff_t channels = GROUP * groups, row_bytes = job->width * channels, tap[4] = {0};
-    int32_t height = job->y_height, width = job->y_width, columns = job->kernel_width;
     ptrdiff_t down = job->stride_y * row_bytes, right = job->stride_x * channels;
-    __m256i zero = _mm256_set1_epi16((int16_t)job->out.zero);
+    __m512i zero = _mm512_set1_epi16((int16_t)job->out.zero);
     for (int32_t i = 0; i < taps; i++)
-        tap[i] = i / columns * job->dilation_y * row_bytes
-            + i % columns * job->dilation_x * channels;
-    for (int32_t group = 0; group < groups; group++) {
-        int8_t by_tap[64] = {0};
-        memcpy(by_tap, job->weights + (size_t)group * taps * GROUP, (size_t)taps * GROUP);
-        __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-        __m512i weights = interleaved_512(
-            _mm512_permutexvar_epi32(order, _mm512_loadu_si512(by_tap)));
-        __m512i bias = _mm512_loadu_si512(job->out.bias + GROUP * group);
-        __m512i shift = _mm512_loadu_si512(job->out.shift + GROUP * group);
-        __m256i multiplier =
-            _mm256_loadu_si256((const void *)(job->out.multiplier + GROUP * group));
-        const uint8_t *x = job->x + GROUP * group;
-        uint8_t *y = job->y + GROUP * group;
-        for (int32_t row = 0; row < height; row++, x += down) {
+        tap[i] = i / job->kernel_width * job->dilation_y * row_bytes
+            + i % job->kernel_width * job->dilation_x * channels;
+    for (int32_t first = 0; first < groups; first += 4) {
+        int32_t count = groups - first < 4 ? groups - first : 4, each[4];
+        __mmask64 mask = ~(__mmask64)0 >> (64 - GROUP * count);
+        __m512i weights[4], bias[4], shift[4], by_tap[4];
+        __m256i multiplier[4];
+        for (int32_t i = 0; i < 4; i++) {
+            each[i] = first + (i < count ? i : 0);
+            multiplier[i] =
+                _mm256_loadu_si256((const void *)(job->out.multiplier + GROUP * each[i]));
+            by_tap[i] = _mm512_setzero_si512();
+        }
+        for (int32_t i = 0; i < taps; i++) {
+            const int8_t *w = job->weights + i * GROUP;
+            ptrdiff_t whole = (ptrdiff_t)taps * GROUP;
+            by_tap[i] = four_groups_512(_mm_loadu_si128((const void *)(w + each[0] * whole)),
+                _mm_loadu_si128((const void *)(w + each[1] * whole)),
+                _mm_loadu_si128((const void *)(w + each[2] * whole)),
+                _mm_loadu_si128((const void *)(w + each[3] * whole)));
+        }
+        side_by_side_512(by_tap[0], by_tap[1], by_tap[2], by_tap[3], weights);
+        numbers_512(job->out.bias, each, bias);
+        numbers_512(job->out.shift, each, shift);
+        __m512i ab = _mm512_inserti64x4(_mm512_castsi256_si512(multiplier[0]), multiplier[1], 1);
+        __m512i cd = _mm512_inserti64x4(_mm512_castsi256_si512(multiplier[2]), multiplier[3], 1);
+        __m512i low = _mm512_shuffle_i32x4(ab, cd, 0x88);
+        __m512i high = _mm512_shuffle_i32x4(ab, cd, 0xdd);
+        const uint8_t *x = job->x + GROUP * first;
+        uint8_t *y = job->y + GROUP * first;
+        for (int32_t row = 0; row < job->y_height; row++, x += down) {
             const uint8_t *pixel = x;
-            for (int32_t column = 0; column < width; column++, pixel += right, y += channels) {
-                __m512i four = _mm512_castsi128_si512(_mm_loadu_si128((const void *)pixel));
-                four = _mm512_inserti32x4(four, _mm_loadu_si128((const void *)(pixel + tap[1])), 1);
-                four = _mm512_inserti32x4(four, _mm_loadu_si128((const void *)(pixel + tap[2])), 2);
-                four = _mm512_inserti32x4(four, _mm_loadu_si128((const void *)(pixel + tap[3])), 3);
-                __m512i sums = _mm512_dpbusd_epi32(
-                    bias, interleaved_512(_mm512_permutexvar_epi32(order, four)), weights);
-                __m256i steps = _mm256_mulhrs_epi16(
-                    _mm512_cvtsepi32_epi16(_mm512_srav_epi32(sums, shift)), multiplier);
-                steps = _mm256_max_epi16(_mm256_adds_epi16(steps, zero), _mm256_setzero_si256());
-                _mm_storeu_si128((void *)y, _mm256_cvtusepi16_epi8(steps));
+            for (int32_t i = 0; i < job->y_width; i++, pixel += right, y += channels) {
+                __m512i sums[4];
+                side_by_side_512(_mm512_maskz_loadu_epi8(mask, pixel),
+                    _mm512_maskz_loadu_epi8(mask, pixel + tap[1]),
+                    _mm512_maskz_loadu_epi8(mask, pixel + tap[2]),
+                    _mm512_maskz_loadu_epi8(mask, pixel + tap[3]), sums);
+                UNROLLED
+                for (int j = 0; j < 4; j++)
+                    sums[j] = _mm512_srav_epi32(
+                        _mm512_dpbusd_epi32(bias[j], sums[j], weights[j]), shift[j]);
+                _mm512_mask_storeu_epi8(y, mask,
+                    quarters_512(sums[0], sums[1], sums[2], sums[3], low, high, zero, 0));
             }
         }
     }
@@ -652,10 +767,79 @@ static void sum2_512(const weighted_sum *job, int32_t first) { sum_512(job, firs
 static void sum3_512(const weighted_sum *job, int32_t first) { sum_512(job, first, 3); }
 static void sum4_512(const weighted_sum *job, int32_t first) { sum_512(job, first, 4); }
 
+/* Whether all factors are 256 times a signed byte and a signed byte. */
+static int are_two_bytes_512(const weighted_sum *job)
+{
+    __m256i most = _mm256_setzero_si256();
+    for (int32_t i = 0; i < job->inputs; i++)
+        for (int32_t channel = 0; channel < job->channels; channel += GROUP)
+            most = _mm256_max_epi16(
+                most, _mm256_loadu_si256((const void *)(job->factor[i] + channel)));
+    return !_mm256_cmpgt_epi16_mask(most, _mm256_set1_epi16(127 * 256 + 127));
+}
+
+/* Up to four inputs: one product for each channel with the upper bytes of all factors, and one with
+   the lower ones. 64 bytes belong to the same groups again after as many vectors as the period. */
+static void few_inputs_512(const weighted_sum *job)
+{
+    int32_t groups = job->channels / GROUP, inputs = job->inputs;
+    int32_t period = groups % 4 == 0 ? groups / 4 : groups % 2 == 0 ? groups / 2 : groups;
+    ptrdiff_t size = (ptrdiff_t)job->pixels * job->channels;
+    const uint8_t *x[4];
+    for (int32_t i = 0; i < 4; i++)
+        x[i] = job->x[i < inputs ? i : 0];
+    for (int32_t phase = 0; phase < period; phase++) {
+        int32_t each[4];
+        __m512i bytes[2][4], upper[4], lower[4], start[4], shift[4];
+        for (int32_t i = 0; i < 4; i++)
+            each[i] = (4 * phase + i) % groups;
+        for (int32_t i = 0; i < 4; i++) {
+            __m128i part[2][4];
+            for (int32_t n = 0; n < 4; n++) {
+                __m256i factor = i < inputs
+                    ? _mm256_loadu_si256((const void *)(job->factor[i] + GROUP * each[n]))
+                    : _mm256_setzero_si256();
+                part[0][n] = _mm256_cvtepi16_epi8(factor);
+                part[1][n] = _mm256_cvtepi16_epi8(
+                    _mm256_srai_epi16(_mm256_add_epi16(factor, _mm256_set1_epi16(128)), 8));
+            }
+            for (int n = 0; n < 2; n++)
+                bytes[n][i] = four_groups_512(part[n][0], part[n][1], part[n][2], part[n][3]);
+        }
+        side_by_side_512(bytes[0][0], bytes[0][1], bytes[0][2], bytes[0][3], lower);
+        side_by_side_512(bytes[1][0], bytes[1][1], bytes[1][2], bytes[1][3], upper);
+        numbers_512(job->start, each, start);
+        numbers_512(job->shift, each, shift);
+        for (ptrdiff_t place = 64 * phase; place < size; place += 64 * period) {
+            ptrdiff_t left = size - place;
+            __mmask64 mask = left < 64 ? ~(__mmask64)0 >> (64 - left) : ~(__mmask64)0;
+            __m512i sums[4];
+            side_by_side_512(_mm512_maskz_loadu_epi8(mask, x[0] + place),
+                _mm512_maskz_loadu_epi8(mask, x[1] + place),
+                _mm512_maskz_loadu_epi8(mask, x[2] + place),
+                _mm512_maskz_loadu_epi8(mask, x[3] + place), sums);
+            UNROLLED
+            for (int j = 0; j < 4; j++) {
+                __m512i sum = _mm512_dpbusd_epi32(_mm512_setzero_si512(), sums[j], upper[j]);
+                sum = _mm512_add_epi32(_mm512_slli_epi32(sum, 8), start[j]);
+                sums[j] =
+                    _mm512_srav_epi32(_mm512_dpbusd_epi32(sum, sums[j], lower[j]), shift[j]);
+            }
+            _mm512_mask_storeu_epi8(job->y + place, mask,
+                _mm512_packus_epi16(_mm512_packs_epi32(sums[0], sums[1]),
+                    _mm512_packs_epi32(sums[2], sums[3])));
+        }
+    }
+}
+
 static void avx512_sum(const weighted_sum *job)
 {
     static void (*const by_pairs[])(const weighted_sum *, int32_t) = {
         sum1_512, sum2_512, sum3_512, sum4_512};
+    if (job->inputs > 1 && job->inputs <= 4 && are_two_bytes_512(job)) {
+        few_inputs_512(job);
+        return;
+    }
     for (int32_t first = 0; first < job->channels; first += 32)
         by_pairs[(job->inputs - 1) / 2](job, first);
 }

@@ -261,9 +261,13 @@ static void run_gate(const run_state *run, const layer *one)
 {
     const plane *x = &PLANES[one->inputs[0]];
     int32_t *sums = (int32_t *)(void *)scratch_of(run), *hidden = sums + x->channels;
-        int16_t *factor = factors_of(run, one->y).factor;
-    run->kernels->channel_sums(
-        pixels_of(run, one->inputs[0]), x->height * x->width, x->channels, sums);
+    int16_t *factor = factors_of(run, one->y).factor;
+    /* The layer that wrote the plane may have taken the sums on its way. */
+    if (one->input_count > 1)
+        sums = (int32_t *)(void *)pixels_of(run, one->inputs[1]);
+    else
+        run->kernels->channel_sums(
+            pixels_of(run, one->inputs[0]), x->height * x->width, x->channels, sums);
     const int8_t *w = stored(run, one->squeeze);
     const int64_t *bias = stored(run, one->squeeze_bias);
     const int32_t *by = stored(run, one->squeeze_factor), *after = stored(run, one->squeeze_after);

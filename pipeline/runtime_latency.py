@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,10 +14,12 @@ from torch import nn
 
 from pipeline.device_results import DeviceResult, read_result
 from pipeline.settings.target import RUNTIMES, WidthBudget
+from prune.latency_search import ProbeTime
 from prune.layer_widths import Widths
 from prune.surgery import cut
 from quantize.exporters import EXPORTERS
 from quantize.exporters.onnx_int8 import OnnxInt8Settings
+from quantize.measurements import Timing
 from quantize.timing import Model, measure_side_by_side
 from quantize.worker import Call
 from reid_edge.core.backends import load_model_file, recognise
@@ -37,8 +37,6 @@ from reid_edge.core.model_file import ModelMetadata
 ROUNDS = 30
 # Latency does not depend on the values, so files are calibrated on noise.
 NOISE_IMAGES = 8
-
-logger = logging.getLogger(__name__)
 
 
 def check_runtime(budget: WidthBudget) -> None:
@@ -64,40 +62,69 @@ def check_runtime(budget: WidthBudget) -> None:
             )
 
 
-def measured_latency(
-    source: nn.Module,
-    widths: Widths,
-    budget: WidthBudget,
-    *,
-    size: tuple[int, int],
-    groups: list[tuple[str, ...]],
-    trace_size: tuple[int, int],
-) -> float:
-    """Cut a model, write it for a runtime, and return the milliseconds of an image on this machine.
+class RuntimeTimer:
+    """Times networks as files of a runtime on this machine.
+
+    Each network is timed in turns with the full-width model, so that both meet the same load.
 
     Args:
-        source: at full width; it is not changed.
-        widths: to cut it to; empty: it is measured as it is.
+        source: the full-width model; it is not changed.
         budget: names the runtime and the number of threads.
+        folder: for the files.
         size: (height, width) of the image.
         groups: layers whose channels go together.
-        trace_size: (height, width) at which the cut is made.
+        trace_size: (height, width) at which cuts are made.
     """
-    compact = source.cpu()
-    if widths:
-        example = torch.randn(2, 3, *trace_size, generator=torch.Generator().manual_seed(0))
-        compact = cut(source, widths, example=example, check_input=example, groups=groups).model
-    with tempfile.TemporaryDirectory(prefix="reid-edge-") as folder:
-        path = write_for(compact.eval(), budget, size, Path(folder))
-        timings = measure_side_by_side(
-            {path.name: Model(partial(_open, path), (3, *size), recognise(path).packages)},
-            batches=(1,),
-            threads=(budget.threads,),
-            rounds=ROUNDS,
-        )[path.name].timings
-    milliseconds = timings[0].median_ms
-    logger.info("a probe takes %.2f ms as %s", milliseconds, budget.runtime)
-    return milliseconds
+
+    def __init__(
+        self,
+        source: nn.Module,
+        budget: WidthBudget,
+        folder: Path,
+        *,
+        size: tuple[int, int],
+        groups: list[tuple[str, ...]],
+        trace_size: tuple[int, int],
+    ) -> None:
+        self.source, self.budget, self.groups = source.cpu().eval(), budget, groups
+        self.size, self.folder = size, folder
+        self.example = torch.randn(2, 3, *trace_size, generator=torch.Generator().manual_seed(0))
+        self.full = self._write(self.source, "full")
+
+    def full_ms(self) -> float:
+        """Return the median milliseconds of the full-width model."""
+        return self._measure(self.full)[0].median_ms
+
+    def __call__(self, widths: Widths) -> ProbeTime:
+        """Cut the model, write it for the runtime, and time it beside the full-width model."""
+        compact = cut(
+            self.source, widths,
+            example=self.example, check_input=self.example, groups=self.groups,
+        ).model  # fmt: skip
+        full, probe = self._measure(self.full, self._write(compact.eval(), "probe"))
+        return ProbeTime(
+            1 / probe.speedup,
+            probe.lower_quartile_ms / full.median_ms,
+            probe.upper_quartile_ms / full.median_ms,
+            full.median_ms,
+        )
+
+    def _write(self, model: nn.Module, name: str) -> Path:
+        folder = self.folder / name
+        folder.mkdir(exist_ok=True)
+        return write_for(model, self.budget, self.size, folder)
+
+    def _measure(self, *paths: Path) -> list[Timing]:
+        models = {
+            f"{path.parent.name}/{path.name}": Model(
+                partial(_open, path), (3, *self.size), recognise(path).packages
+            )
+            for path in paths
+        }
+        measured = measure_side_by_side(
+            models, batches=(1,), threads=(self.budget.threads,), rounds=ROUNDS
+        )
+        return [one.timings[0] for one in measured.values()]
 
 
 def write_for(model: nn.Module, budget: WidthBudget, size: tuple[int, int], folder: Path) -> Path:

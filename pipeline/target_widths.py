@@ -2,6 +2,7 @@
 
 import logging
 import re
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,18 +11,19 @@ from torch import nn
 
 from pipeline.config import Config
 from pipeline.runtime_latency import (
+    RuntimeTimer,
     check_runtime,
     macs_by_table,
-    measured_latency,
     refuse_if_fast,
 )
 from pipeline.settings.cut_sections import C, CutStage, stock_target
 from pipeline.settings.target import RUNTIMES, WidthBudget
 from pipeline.stage import Stage
-from prune.budgets import removal_losses, widths_for_latency, within_limit
+from prune.budgets import removal_losses, within_limit
 from prune.costs import output_layers
 from prune.criteria import find_criterion
 from prune.criteria.criterion import ScoringData
+from prune.latency_search import ProbeTime, widths_for_latency
 from prune.layer_widths import Widths, layer_widths
 from prune.nni_backend import find_groups
 from prune.plan_file import read_plan
@@ -245,12 +247,11 @@ def _within(
         return within_limit(free, share, lambda cost: cost.macs, losses)
 
     if budget.latency is not None:
-        widths, _ = widths_for_latency(
-            budget.latency,
-            at=at,
-            latency=lambda widths: latency_share(source, widths, config, groups),
-        )
-        return widths
+
+        def beside_full(widths: Widths) -> ProbeTime:
+            return latency_share(source, widths, config, groups)
+
+        return widths_for_latency(budget.latency, at=at, timer=beside_full).widths
     if budget.table is not None:
         macs = macs_by_table(budget, int(free.costs.cost({}).macs), stage)
         try:
@@ -262,21 +263,26 @@ def _within(
             ) from error
     assert budget.latency_ms is not None, "one of the four is given"
     size = (config.data.height, config.data.width)
-
-    def latency(widths: Widths) -> float:
-        return measured_latency(
-            source, widths, budget, size=size, groups=groups, trace_size=TRACE_SIZE
+    with tempfile.TemporaryDirectory(prefix="reid-edge-") as folder:
+        timer = RuntimeTimer(
+            source, budget, Path(folder), size=size, groups=groups, trace_size=TRACE_SIZE
         )
-
-    full = latency({})
-    refuse_if_fast(full, budget, stage)
-    widths, found = widths_for_latency(
-        budget.latency_ms, at=at, latency=latency, unit=f"ms as {budget.runtime}"
-    )
+        full_ms = timer.full_ms()
+        refuse_if_fast(full_ms, budget, stage)
+        found = widths_for_latency(
+            budget.latency_ms,
+            at=at,
+            timer=timer,
+            full_ms=full_ms,
+            unit=f"ms as {budget.runtime}",
+        )
+    refuse_if_fast(found.full, budget, stage)  # the first measurement may have met another load
     logger.info(
-        "latency as %s: %.2f ms at full width, %.2f ms at these widths", budget.runtime, full, found
-    )
-    return widths
+        "latency as %s: %.2f ms at full width, %.2f ms (%.2f to %.2f) at these widths; the limit "
+        "is %g ms",
+        budget.runtime, found.full, found.latency, found.lower, found.upper, budget.latency_ms,
+    )  # fmt: skip
+    return found.widths
 
 
 def _multiple(settings: CutStage) -> int:
@@ -287,7 +293,7 @@ def _multiple(settings: CutStage) -> int:
     return settings.multiple
 
 
-def latency_share(source: nn.Module, widths: Widths, config: Config, groups: Groups) -> float:
+def latency_share(source: nn.Module, widths: Widths, config: Config, groups: Groups) -> ProbeTime:
     """Return the latency at some widths as a share of the full-width model's, at batch 1."""
     example = torch.randn(2, 3, *TRACE_SIZE, generator=torch.Generator().manual_seed(0))
     compact = cut(source, widths, example=example, check_input=example, groups=groups).model
@@ -302,6 +308,7 @@ def latency_share(source: nn.Module, widths: Widths, config: Config, groups: Gro
             rounds=LATENCY_ROUNDS,
             threads=config.latency.threads,
         )
-    ratio = times["compact"].ratio
-    logger.info("a probe takes %.2f of the full-width model's latency", ratio)
-    return ratio
+    full_ms, found = times["full"].median_ms, times["compact"]
+    return ProbeTime(
+        found.ratio, found.lower_quartile_ms / full_ms, found.upper_quartile_ms / full_ms, full_ms
+    )

@@ -1,4 +1,4 @@
-"""Widths under a limit of parameters, operations or measured latency."""
+"""Widths under a limit of parameters or operations."""
 
 from collections.abc import Callable, Mapping
 from typing import Literal
@@ -8,15 +8,12 @@ from torch import Tensor, nn
 
 from prune.criteria import CRITERIA
 from prune.criteria.criterion import Criterion, ScoreRequest, ScoringData, score_channels
-from prune.layer_widths import Widths
 from prune.width_options import Unit, WidthOptions
 from reid_edge.core.cost import ModelCost
 from reid_edge.core.errors import PruneError
 
 SMALLEST_SHARE = 0.125
 STEPS = 60
-LATENCY_PROBES = 6
-SMALLEST_LATENCY_SHARE = 0.02
 
 Measure = Callable[[ModelCost], float]
 Distribution = Literal["uniform", "by_loss"]
@@ -196,50 +193,3 @@ def largest(
         else:
             high = middle
     return at(low)
-
-
-def widths_for_latency(
-    limit: float,
-    *,
-    at: Callable[[float], dict[str, int]],
-    latency: Callable[[Widths], float],
-    unit: str = "of the full-width model's latency",
-) -> tuple[dict[str, int], float]:
-    """Find the widths with the most operations whose measured latency is within a limit.
-
-    Latency falls with the operations, but not in proportion. The share of operations is found by
-    bisection; each probe is built and timed.
-
-    Args:
-        limit: largest latency, in the unit.
-        at: the widths for a share of the full-width model's operations.
-        latency: measured at some widths, in the unit.
-        unit: of the limit and of what is measured, in words.
-
-    Returns:
-        The widths, and what was measured for them.
-
-    Raises:
-        PruneError: no probe is fast enough.
-    """
-    low, high = SMALLEST_LATENCY_SHARE, 1.0
-    best: tuple[dict[str, int], float] | None = None
-    seen: list[float] = []
-    refusal: PruneError | None = None
-    for _ in range(LATENCY_PROBES):
-        middle = (low + high) / 2
-        try:
-            widths = at(middle)
-        except PruneError as error:
-            low, refusal = middle, error
-            continue
-        measured = latency(widths)
-        seen.append(measured)
-        if measured <= limit:
-            low, best = middle, (widths, measured)
-        else:
-            high = middle
-    if best is None:
-        reason = f"the fastest probe took {min(seen):.2f}; raise the budget" if seen else refusal
-        raise PruneError(f"no widths within {limit:.2f} {unit} were found: {reason}")
-    return best

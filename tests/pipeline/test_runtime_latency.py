@@ -11,7 +11,13 @@ import torch
 from pipeline.config import config_class
 from pipeline.dependencies import stage_inputs, stage_settings
 from pipeline.device_pack import cost_entries
-from pipeline.runtime_latency import LatencyTable, check_runtime, read_table, write_for
+from pipeline.runtime_latency import (
+    LatencyTable,
+    RuntimeTimer,
+    check_runtime,
+    read_table,
+    write_for,
+)
 from pipeline.settings.target import RUNTIMES, RuntimeName, WidthBudget
 from pipeline.settings_io import load_config
 from pipeline.stages.prune import PRUNE
@@ -207,6 +213,30 @@ def test_widths_are_measured_as_a_file_of_the_runtime(
     # What a probe takes is not for a test: that the model was written and timed is.
     with pytest.raises(PruneError, match=r"the full-width model takes \d+\.\d\d ms as onnx alread"):
         final_widths(config, PRUNE, full_width_model(config), groups=groups)
+
+
+@pytest.mark.slow  # two processes load every runtime
+def test_a_probe_is_timed_beside_the_full_width_model(
+    settings: Callable[..., Config],
+    groups: Groups,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pipeline.runtime_latency.ROUNDS", 2)
+    budget = WidthBudget(latency_ms=1, runtime="onnx")
+    source = full_width_model(settings())
+    timer = RuntimeTimer(source, budget, tmp_path, size=SIZE, groups=groups, trace_size=TRACE_SIZE)
+    widths = final_widths(settings(), PRUNE, source, groups=groups)
+    for _ in range(2):
+        time = timer(widths)
+        assert time.full_ms > 0
+        assert 0 < time.lower <= time.upper
+        assert time.ratio > 0
+    costs = CostModel(source, torch.zeros(1, 3, *SIZE))
+    for name, expected in (("full", costs.cost({}).macs), ("probe", costs.cost(widths).macs)):
+        cost = onnx_cost(tmp_path / name / "float.onnx")
+        assert cost is not None
+        assert cost.macs == expected
 
 
 def test_a_runtime_that_is_not_there_is_named_before_anything_runs(

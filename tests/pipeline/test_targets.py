@@ -23,6 +23,7 @@ from pipeline.target_widths import (
     schedule,
 )
 from prune.costs import CostModel
+from prune.latency_search import ProbeTime
 from prune.layer_widths import layer_widths
 from prune.nni_backend import find_groups
 from prune.plan_file import PlanFile, write_plan
@@ -122,8 +123,9 @@ def test_a_latency_budget_is_what_is_measured(
     costs = CostModel(source, EXAMPLE)
     full = costs.cost({}).macs
 
-    def half_of_it_is_fixed(_source: nn.Module, widths: dict[str, int], *_: object) -> float:
-        return 0.5 + 0.5 * costs.cost(widths).macs / full
+    def half_of_it_is_fixed(_source: nn.Module, widths: dict[str, int], *_: object) -> ProbeTime:
+        ratio = 0.5 + 0.5 * costs.cost(widths).macs / full
+        return ProbeTime(ratio, ratio, ratio, 1.0)
 
     # Times are not for tests; what is searched for is.
     monkeypatch.setattr("pipeline.target_widths.latency_share", half_of_it_is_fixed)
@@ -137,7 +139,10 @@ def test_latency_is_measured_beside_the_full_width_model(
     config = settings("prune.target={latency: 0.6}")
     source = full_width_model(config)
     widths = layer_widths(build_model("short_osnet_x0_25", num_classes=2, embedding_dim=32))
-    assert 0 < latency_share(source, widths, config, groups) < 10
+    time = latency_share(source, widths, config, groups)
+    assert 0 < time.ratio < 10
+    assert 0 < time.lower <= time.upper
+    assert time.full_ms > 0
 
 
 def test_a_plan_file_says_the_widths(

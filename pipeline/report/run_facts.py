@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import JsonValue
+from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
 
 from pipeline.config import Config
 
+# How the description of a setting says what no value means.
+NONE_MEANS = re.compile(r"\bnone: ([^;]+)")
 PROGRAMS = ("run_pipeline.py", "reid-edge")
 
 
@@ -22,8 +26,8 @@ class Setting:
 
     Attributes:
         key: full name.
-        value: as JSON.
-        default: what it is if nobody sets it, as JSON.
+        value: as JSON, or none and what that means.
+        default: what it is if nobody sets it, likewise.
     """
 
     key: str
@@ -38,11 +42,7 @@ class Setting:
 
 def settings_of(config: Config) -> list[Setting]:
     """Return all settings of a run beside their defaults, in order."""
-    defaults = dict(_flat(type(config)().model_dump(mode="json")))
-    return [
-        Setting(key, value, defaults.get(key, "not set"))
-        for key, value in _flat(config.model_dump(mode="json"))
-    ]
+    return list(_settings(config, type(config)()))
 
 
 def command_line() -> str:
@@ -54,9 +54,21 @@ def command_line() -> str:
     return shlex.join([*first, *sys.argv[1:]])
 
 
-def _flat(values: dict[str, JsonValue], above: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{above}{key}.")
+def _settings(section: BaseModel, defaults: BaseModel, above: str = "") -> Iterator[Setting]:
+    for name, field in type(section).model_fields.items():
+        value, default = getattr(section, name), getattr(defaults, name)
+        if field.exclude:
+            continue
+        if isinstance(value, BaseModel) and type(value) is type(default):
+            yield from _settings(value, default, f"{above}{name}.")
         else:
-            yield f"{above}{key}", json.dumps(value)
+            shown = (_shown(one, field.description or "") for one in (value, default))
+            yield Setting(f"{above}{name}", *shown)
+
+
+def _shown(value: object, description: str) -> str:
+    """Return a value as JSON; of none, what the description says that it means."""
+    if value is None:
+        meaning = NONE_MEANS.search(description)
+        return f"none ({meaning[1]})" if meaning else "none"
+    return json.dumps(to_jsonable_python(value, exclude_none=True))

@@ -94,7 +94,8 @@ class PruneStage(CutSettings):
         lt=1,
         description="largest loss of mAP in an iteration (0.02: two points), on the identities "
         "of data.validation_share, or without it on query and gallery. An iteration that loses "
-        "more is tuned again; if it still loses more, the stage ends at the widths before it",
+        "more is tuned again; if it still loses more, the stage ends at the widths before it; "
+        "none: no limit",
     )
     extra_tuning: int = Field(
         1, ge=0, description="how many more times an iteration beyond accuracy_budget is tuned"

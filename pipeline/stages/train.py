@@ -25,7 +25,7 @@ class TrainStage(TrainingSettings):
         None,
         description="weights to start from, a file or the name of published ones "
         "(`osnet_x1_0_imagenet`); layers behind the backbone may be missing, with "
-        "epochs=0 only the classifier",
+        "epochs=0 only the classifier; none: random weights",
     )
     pretrained_key: str | None = Field(
         None,

@@ -116,6 +116,7 @@ def compress(options: argparse.Namespace) -> None:
     target = options.target
     run = RunDir(options.output or Path(f"{options.model.stem}-{target}"))
     run.check()
+    resumed = (run.path / COMPRESSION_FILE).is_file()
     compression = _resume_or_begin(options, run)
     # A process that was killed has not written what it spent.
     finished = sum(record.seconds for record in run.records().values())
@@ -128,6 +129,10 @@ def compress(options: argparse.Namespace) -> None:
         return saved
 
     with at_work(run):
+        if resumed:
+            logger.info("compress: goes on with what was chosen: %s", _words(compression.passes))
+        else:
+            _log_choice(compression)
         compression = save()
         try:
             if compression.chosen.adapt and compression.after_adapting is None:
@@ -185,7 +190,6 @@ def _resume_or_begin(options: argparse.Namespace, run: RunDir) -> Compression:
                 f"{run.path}: was begun with another {differing[0]}; give the same command again, "
                 "or another --output"
             )
-        logger.info("compress: goes on with what was chosen: %s", _words(former.passes))
         return former
     from pipeline.measured_speed import measure_speeds
     from pipeline.settings.data import DataSettings
@@ -202,8 +206,6 @@ def _resume_or_begin(options: argparse.Namespace, run: RunDir) -> Compression:
         device=choose_device("auto"),
         most=LOOKED_AT,
     )
-    if separation.problem:
-        logger.warning("compress: %s", separation.problem)
     logger.info("compress: measuring the time of a step on this machine")
     speeds = measure_speeds(
         model,
@@ -214,11 +216,6 @@ def _resume_or_begin(options: argparse.Namespace, run: RunDir) -> Compression:
     )
     work = Work(images=len(data.train), apart=len(data.query), adapts=options.adapt)
     chosen = choose_passes(speeds, work, 3600 * options.hours)
-    logger.info(
-        "compress: a step of 64 images takes %.2f s with the full-width model and %.2f s with the "
-        "compact one (%s); chosen for %g h: %s",
-        64 * speeds.adapt, 64 * speeds.finetune, speeds.precision, options.hours, _words(chosen),
-    )  # fmt: skip
     classifier = model.get_submodule(CLASSIFIER)
     assert isinstance(classifier, nn.Linear), "every architecture has one"
     return Compression(
@@ -229,6 +226,19 @@ def _resume_or_begin(options: argparse.Namespace, run: RunDir) -> Compression:
         problem=separation.problem,
         chosen=chosen,
     )
+
+
+def _log_choice(compression: Compression) -> None:
+    """Log how a compression begins, once its folder with the log file is there."""
+    if compression.problem:
+        logger.warning("compress: %s", compression.problem)
+    speeds = compression.speeds
+    logger.info(
+        "compress: a step of 64 images takes %.2f s with the full-width model and %.2f s with the "
+        "compact one (%s); chosen for %g h: %s",
+        64 * speeds.adapt, 64 * speeds.finetune, speeds.precision,
+        compression.request.hours, _words(compression.chosen),
+    )  # fmt: skip
 
 
 def make_config(compression: Compression, options: argparse.Namespace) -> Config:

@@ -115,6 +115,7 @@ def test_too_short_a_time_is_refused_with_the_time_that_it_takes(
         "--output", tmp_path / "run", "--hours", "0.01",
     )  # fmt: skip
     assert words.startswith("--hours 0.01: 64 images take ")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("hours", ["0", "x", "-1", "nan"])
@@ -241,6 +242,10 @@ def test_it_goes_from_a_model_to_files_and_a_verdict(
     log = " ".join(log.split())
     assert lines[0] in printed
     assert (tmp_path / "run" / "export" / "float.onnx").is_file()
+    written = (tmp_path / "run" / "run.log").read_text()
+    assert "INFO pipeline.compress: compress: goes on with what was chosen: 1 epochs" in written
+    for stage in ("train", "adapt", "prune", "finetune", "export", "benchmark"):
+        assert f"INFO pipeline.engine: {stage}: done" in written
     assert "chosen anew: 1 epochs of adaptation, 1 after the cut and 2 of fine-tuning" in log
     # The same command reuses everything.
     assert main(arguments) == 0

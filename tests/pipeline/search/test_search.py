@@ -337,6 +337,10 @@ def test_the_command_searches_and_resumes(
     assert main(["--run", str(run.path), "search.trials=3"]) == 0
     lines = (run.path / "search" / "trials.jsonl").read_text()
     assert lines.startswith(history)
+    log = (run.path / "search" / "run.log").read_text()
+    assert log.count("DEBUG pipeline.run_log: command: ") == 2
+    assert "trial 1 of 2: mAP" in log
+    assert "trial 3 of 3: mAP" in log
     scores = [json.loads(line) for line in lines.splitlines() if "score" in line]
     assert len(scores) == 3
     quarter = build_model("osnet_x0_25", embedding_dim=32)

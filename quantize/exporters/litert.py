@@ -145,6 +145,12 @@ def _write(path: Path, content: bytes, metadata: Mapping[str, str]) -> None:
     schema = _import("ai_edge_litert.schema_py_generated")
     flatbuffers = _import("flatbuffers")
     model = schema.ModelT.InitFromPackedBuf(content, 0)
+    # The quantizer puts weights of 256 KiB or more behind the model, at places that move with it.
+    for stored in model.buffers:
+        if stored.offset > 1:
+            place = slice(stored.offset, stored.offset + stored.size)
+            stored.data = np.frombuffer(content[place], dtype=np.uint8)
+            stored.offset = stored.size = 0
     buffer, note = schema.BufferT(), schema.MetadataT()
     text = json.dumps(dict(metadata), sort_keys=True)
     buffer.data = np.frombuffer(text.encode(), dtype=np.uint8)

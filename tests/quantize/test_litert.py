@@ -1,5 +1,6 @@
 """LiteRT files; skipped without the packages of the extra ``litert``."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,22 @@ def test_int8_images_and_embeddings_and_no_float_layers(files: dict[str, Path]) 
     assert np.float32 not in kinds
     weights = [each for each in interpreter.get_tensor_details() if len(each["shape"]) == 4]
     assert any(len(each["quantization_parameters"]["scales"]) == 8 for each in weights)
+
+
+@torch.inference_mode()
+def test_int8_weights_of_more_than_256_kib_are_read_again(
+    model: nn.Module, batch: Tensor, tmp_path: Path
+) -> None:
+    """The quantizer puts them behind the model, and the metadata move them."""
+    large = copy.deepcopy(model)
+    large.head = nn.Linear(8, 40_000)
+    path = tmp_path / "large.tflite"
+    save_litert_int8(large, batch[:1], batch.split(4), path, METADATA)
+    assert path.stat().st_size > 8 * 40_000
+    embedder = load_embedder(path)
+    assert embedder.description == "Ö, LiteRT"
+    found = torch.from_numpy(embedder.embed(batch.numpy()))
+    assert torch.cosine_similarity(found, large(batch)).min() > 0.99
 
 
 def test_bad_input_is_refused(

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _SIGNATURE, _INPUT = "serving_default", "args_0"
 # Images that int8 ranges are from at most; each is a call of the reference kernels.
 CALIBRATION_IMAGES = 128
+# Share of a layer's largest weight that each output channel has at least in int8.
+_LEAST_WEIGHT = 2**-12
 
 
 def save_litert(model: nn.Module, example: Tensor, path: Path, metadata: Mapping[str, str]) -> None:
@@ -72,6 +74,7 @@ def save_litert_int8(
     import copy
 
     import torch
+    from torch import nn
 
     from quantize.call_sites import split_call_sites
     from quantize.fold import fold_batchnorm
@@ -83,6 +86,9 @@ def save_litert_int8(
     graph = split_call_sites(evaluated)
     check_trace(graph, evaluated, calibration[0])
     fold_batchnorm(graph)
+    for layer in graph.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None:
+            _make_room_for_biases(layer)
     images = torch.cat(list(calibration))
     chosen = torch.linspace(0, len(images) - 1, min(len(images), CALIBRATION_IMAGES)).long()
     with tempfile.TemporaryDirectory() as folder:
@@ -90,6 +96,22 @@ def save_litert_int8(
         file.write_bytes(_converted(graph.eval(), example))
         content = _quantized(file, images[chosen], len(example))
     _write(path, content, metadata)
+
+
+def _make_room_for_biases(layer: nn.Conv2d | nn.Linear) -> None:
+    """Raise the largest weight of output channels that have none or tiny ones, in place.
+
+    A bias is an int32 in steps of the input's scale times the channel's weight scale. Where a
+    BatchNorm's gain has decayed to zero, as in many trained networks, the steps are so small that
+    the bias does not fit, and the quantizer cuts it off. What the raised weight adds to the output
+    is less than a step of int8.
+    """
+    weights = layer.weight.detach().flatten(1)
+    largest, places = weights.abs().max(1)
+    assert layer.bias is not None
+    least = (float(largest.max()) or float(layer.bias.detach().abs().max())) * _LEAST_WEIGHT
+    for channel in (largest < least).nonzero().flatten().tolist():
+        weights[channel, places[channel]] = least
 
 
 def _converted(network: nn.Module, example: Tensor) -> bytes:

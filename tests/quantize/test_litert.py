@@ -109,6 +109,22 @@ def test_int8_weights_of_more_than_256_kib_are_read_again(
     assert torch.cosine_similarity(found, large(batch)).min() > 0.99
 
 
+@torch.inference_mode()
+def test_int8_keeps_the_biases_of_channels_without_weights(
+    model: nn.Module, batch: Tensor, tmp_path: Path
+) -> None:
+    """As behind a BatchNorm whose gains have decayed; they were cut off at 2**31 tiny steps."""
+    decayed = copy.deepcopy(model)
+    norm, gate = decayed.stem[1], decayed.gate[1]
+    norm.weight[:3] = torch.tensor([0.0, 1e-9, -1e-7])
+    norm.bias[:3] = torch.tensor([0.5, 1.0, 1.5])
+    gate.weight.zero_()  # a whole layer
+    path = tmp_path / "decayed.tflite"
+    save_litert_int8(decayed, batch[:1], batch.split(4), path, METADATA)
+    found = torch.from_numpy(load_embedder(path).embed(batch.numpy()))
+    assert torch.cosine_similarity(found, decayed(batch)).min() > 0.995
+
+
 def test_bad_input_is_refused(
     files: dict[str, Path], model: nn.Module, batch: Tensor, tmp_path: Path
 ) -> None:

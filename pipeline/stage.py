@@ -121,6 +121,21 @@ class TaughtSection(Protocol):
 
 
 @dataclass(frozen=True)
+class StageWork:
+    """What a stage does, as far as its time depends on settings and images.
+
+    Attributes:
+        trained: images that go through training steps, each counted once an epoch.
+        evaluated: images that are embedded.
+        precision: arithmetic of the training steps, as Lightning names it; None: there are none.
+    """
+
+    trained: float
+    evaluated: float
+    precision: str | None = None
+
+
+@dataclass(frozen=True)
 class ReportSection:
     """What a finished stage adds to the report of its run.
 
@@ -180,6 +195,8 @@ class Stage(Generic[S]):
         trainings: its trainings, which are checked before the run. By default its section is one,
             or each of the section's settings that is a ``TrainingSettings``; a ``TaughtSection``
             gives the distillation.
+        work: what it does with these images, from which its time is estimated. By default it goes
+            through its trainings, and embeds query and gallery once.
         check: raises what is wrong with the settings, before images are read.
         check_data: raises what does not fit the images.
         check_files: raises what is wrong with files that settings name, if the stage will run.
@@ -213,6 +230,7 @@ class Stage(Generic[S]):
     files: Callable[[S], Sequence[NamedFile]] = lambda _: ()
     inputs: Callable[[Upstream], Mapping[str, str]] = lambda _: {}
     trainings: Callable[[Config], Sequence[Training]] | None = None
+    work: Callable[[Config, ReidData], StageWork] | None = None
     check: Callable[[Config], None] = lambda _: None
     check_data: Callable[[Config, ReidData], None] = lambda *_: None
     check_files: Callable[[Config], None] = lambda _: None
@@ -265,6 +283,12 @@ class Stage(Generic[S]):
             if isinstance(settings, TrainingSettings)
         ]
 
+    def all_work(self, config: Config, data: ReidData) -> StageWork:
+        """Return what the stage does with these images: what it declares, or its trainings."""
+        if self.work is not None:
+            return self.work(config, data)
+        return training_work(self.all_trainings(config), data)
+
     def all_unused(self, config: Config) -> Iterator[str]:
         """Yield a line for each setting of the stage and of its trainings without effect."""
         section: object = config.of(self)
@@ -292,6 +316,22 @@ class Stage(Generic[S]):
                 f"stage {self.name} left no {CHECKPOINT}, and its declaration says that it "
                 f"{self.model} a model; write it with finish_model"
             )
+
+
+def training_work(trainings: Sequence[Training], data: ReidData) -> StageWork:
+    """Return the work of trainings, and of one evaluation."""
+    epochs = sum(training.settings.epochs for training in trainings)
+    precisions = [one.settings.precision for one in trainings if one.settings.epochs]
+    return StageWork(
+        trained=epochs * len(data.train),
+        evaluated=judged_images(data),
+        precision=next(iter(precisions), None),
+    )
+
+
+def judged_images(data: ReidData) -> int:
+    """Return how many images an evaluation embeds."""
+    return len(data.query) + len(data.gallery)
 
 
 def _loaded(declared: Any) -> Any:

@@ -12,17 +12,13 @@ from pydantic import ValidationError
 from pipeline.config import Config
 from pipeline.plan import Plan, Step
 from pipeline.run_dir import SUPERSEDED, RunDir
-from pipeline.settings.cut_sections import PruneStage
 from pipeline.stage import AnyStage
 from pipeline.stage_results import Hardware, StageRecord
-from pipeline.stages.export import ExportStage
 from quantize.machine import processor_name
 from reid_edge.core.devices import choose_device
 from reid_edge.data.schema import ReidData
 
 TIMED_IMAGES = 16
-# Evaluations within a cut: before it (the first), after each of its steps, and after the tuning.
-EVALUATIONS_OF_A_CUT = 4
 # Half of the widths are about a third of the operations, and of the time.
 COMPACT_SHARE = 0.35
 
@@ -48,11 +44,13 @@ class Work:
         trained: images that go through training steps, each counted once an epoch.
         evaluated: images that are embedded.
         compact: whether most of it is done by the compact model.
+        precision: see :class:`pipeline.stage.StageWork`.
     """
 
     trained: float
     evaluated: float
     compact: bool
+    precision: str | None = None
 
     def seconds(self, training: float, evaluating: float) -> float:
         """Return the time, given the seconds of an image at full width."""
@@ -98,8 +96,7 @@ def estimate_times(
         work = stage_work(config, stage, data, after_cut=after_cut)
         found = _as_before(config, run, step, work, data, data_hash, hardware, after_cut=after_cut)
         if found is None:
-            trainings = [one.settings for one in stage.all_trainings(config) if one.settings.epochs]
-            precision = trainings[0].precision if trainings else next(iter(measured), "32-true")
+            precision = work.precision or next(iter(measured), "32-true")
             if precision not in measured:
                 measured[precision] = measure_speed(config, precision)
             speed = measured[precision]
@@ -118,16 +115,8 @@ def stage_work(config: Config, stage: AnyStage, data: ReidData, *, after_cut: bo
         data: the images.
         after_cut: a stage that cuts is at or before it in this command.
     """
-    settings: object = config.of(stage)
-    cuts = settings.iterations if isinstance(settings, PruneStage) else 1
-    tests = len(data.query) + len(data.gallery)
-    trained = sum(
-        training.settings.epochs * len(data.train) for training in stage.all_trainings(config)
-    )
-    evaluations = EVALUATIONS_OF_A_CUT * cuts + 1 if stage.cuts else 1
-    if isinstance(settings, ExportStage):  # each file is compared on all images
-        evaluations = 1 + len(settings.files)
-    return Work(float(trained * cuts), float(evaluations * tests), after_cut)
+    work = stage.all_work(config, data)
+    return Work(work.trained, work.evaluated, after_cut, work.precision)
 
 
 def _as_before(

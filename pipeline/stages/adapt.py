@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from pipeline.stage import Stage
+from pipeline.stage import Stage, StageWork, judged_images
 from reid_edge.adaptation.adaptation_settings import AdaptationSettings
 
 if TYPE_CHECKING:
@@ -46,6 +46,20 @@ def _check_data(config: Config, data: ReidData) -> None:
     check_adaptable(config.of(ADAPT), data)
 
 
+def _work(config: Config, data: ReidData) -> StageWork:
+    """Return the images of the epochs, each of which embeds all of them and trains with them."""
+    settings = config.of(ADAPT)
+    images = len(data.train)
+    if data.labels == "persons":
+        images -= round(settings.apart_share * images)
+    trained = images if settings.steps is None else settings.steps * settings.batch
+    return StageWork(
+        trained=settings.epochs * trained,
+        evaluated=settings.epochs * images + judged_images(data),
+        precision=settings.precision,
+    )
+
+
 ADAPT: Stage[AdaptStage] = Stage(
     name="adapt",
     summary="let the full-width model learn the site from its images, without labels",
@@ -56,6 +70,7 @@ ADAPT: Stage[AdaptStage] = Stage(
     teaches=True,
     own_labels=True,
     trainings=lambda _: [],
+    work=_work,
     check_data=_check_data,
     report="pipeline.report.adapt_section:ADAPT_SECTION",
 )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pipeline.settings.cut_sections import C, stock_target
-from pipeline.stage import JsonDict, NamedFile, Stage
+from pipeline.settings.cut_sections import C, PruneStage, stock_target
+from pipeline.stage import JsonDict, NamedFile, Stage, StageWork, training_work
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from pipeline.run_dir import RunDir
     from pipeline.stage_results import StageResult
     from pipeline.stages.iteration import Cutter
+    from reid_edge.data.schema import ReidData
+
+# Evaluations within a cut: before it (the first), after each of its steps, and after the tuning.
+EVALUATIONS_OF_A_CUT = 4
 
 
 def cut_stage(
@@ -58,6 +63,16 @@ def cut_stage(
 
         check_reachable(config, stage)
 
+    def work(config: Config, data: ReidData) -> StageWork:
+        section: object = config.of(stage)
+        cuts = section.iterations if isinstance(section, PruneStage) else 1
+        one = training_work(stage.all_trainings(config), data)
+        return replace(
+            one,
+            trained=cuts * one.trained,
+            evaluated=(EVALUATIONS_OF_A_CUT * cuts + 1) * one.evaluated,
+        )
+
     def show_plan(config: Config, run: RunDir, plan: Plan) -> Sequence[RenderableType]:
         from pipeline.stages.cutting import planned_widths
 
@@ -76,6 +91,7 @@ def cut_stage(
         counted=counted,
         chooses_by_accuracy=chooses_by_accuracy,
         files=files,
+        work=work,
         check=check,
         unused=unused,
         show_plan=show_plan,

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.run_dir import INT8_FILE
 from pipeline.settings.section import Settings, registered
-from pipeline.stage import Stage
+from pipeline.stage import Stage, StageWork, judged_images
 from quantize.exporters import EXPORTERS
 from quantize.exporters.onnx_float import OPSETS
 from quantize.exporters.onnx_int8 import Calibration
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pipeline.config import Config
     from pipeline.context import StageContext
     from pipeline.stage_results import StageResult
+    from reid_edge.data.schema import ReidData
 
 PARITY_FILE = "parity.json"
 # The stage whose int8 file is checked too.
@@ -233,6 +234,12 @@ def _check(config: Config) -> None:
         raise PipelineError(f"export.files: {error}") from error
 
 
+def _work(config: Config, data: ReidData) -> StageWork:
+    """Return the images that are embedded: by the model, and by each file."""
+    files = 1 + len(config.of(EXPORT).files)
+    return StageWork(trained=0, evaluated=files * judged_images(data))
+
+
 EXPORT: Stage[ExportStage] = Stage(
     name="export",
     summary="write files for other programs, each checked against the model",
@@ -245,6 +252,7 @@ EXPORT: Stage[ExportStage] = Stage(
         # An int8 file of another model is neither checked nor needed.
         if stage == INT8_STAGE and made.parent == upstream.parent_hash
     },
+    work=_work,
     check=_check,
     report="pipeline.report.files_section:FILES_SECTION",
 )

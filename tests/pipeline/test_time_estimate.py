@@ -128,6 +128,27 @@ def test_the_work_of_a_cut_grows_with_its_iterations(tiny_data: ReidData) -> Non
     assert replace(works[0], compact=False).seconds(1, 0) == works[0].trained
 
 
+def test_the_work_of_an_adaptation_is_its_epochs(tiny_data: ReidData) -> None:
+    small = {**SMALL, "adapt": {"epochs": 3, "apart_share": 0.25, "precision": "bf16-mixed"}}
+    config = Config.model_validate(small)
+    work = stage_work(config, config.declared["adapt"], tiny_data, after_cut=False)
+    learned = len(tiny_data.train) - round(0.25 * len(tiny_data.train))
+    judged = len(tiny_data.query) + len(tiny_data.gallery)
+    assert work.trained == 3 * learned
+    assert work.evaluated == 3 * learned + judged
+    assert work.precision == "bf16-mixed"
+    stepped = Config.model_validate({**small, "adapt": {"epochs": 3, "steps": 5}})
+    work = stage_work(stepped, config.declared["adapt"], tiny_data, after_cut=False)
+    assert work.trained == 3 * 5 * 64
+
+
+def test_every_file_of_an_export_is_compared_on_all_images(tiny_data: ReidData) -> None:
+    config = Config.model_validate({**SMALL, "export": {"files": ["onnx", "torchscript"]}})
+    work = stage_work(config, config.declared["export"], tiny_data, after_cut=True)
+    assert work.trained == 0
+    assert work.evaluated == 3 * (len(tiny_data.query) + len(tiny_data.gallery))
+
+
 def test_measuring_leaves_random_numbers_alone() -> None:
     config = Config.model_validate(SMALL)
     state = torch.get_rng_state()

@@ -14,7 +14,7 @@ from pipeline.step_times import embedding_step, random_images, seconds_of, train
 from pipeline.time_budget import Speeds
 from reid_edge.adaptation.clustering import ClusterOptions, find_clusters
 from reid_edge.adaptation.site import Site
-from reid_edge.core.devices import Device, choose_device
+from reid_edge.core.devices import Device, Precision, choose_device
 from reid_edge.data.augmentation import AugmentationSettings
 from reid_edge.data.decoding import load_image
 from reid_edge.data.transforms import TrainTransform
@@ -25,7 +25,7 @@ LOADED_IMAGES = 64
 CLUSTERED_IMAGES = 512
 
 
-def fast_precision(device: str) -> str:
+def fast_precision(device: str) -> Precision:
     """Return "bf16-mixed" where the processor or the GPU has arithmetic for it."""
     if device == "cuda":
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pipeline.plan import Plan
     from pipeline.run_dir import RunDir
     from pipeline.stage_results import Latencies, StageRecord, StageResult
+    from reid_edge.core.devices import Precision
     from reid_edge.data.schema import ReidData
 
 S = TypeVar("S", bound=BaseModel)
@@ -132,7 +133,7 @@ class StageWork:
 
     trained: float
     evaluated: float
-    precision: str | None = None
+    precision: Precision | None = None
 
 
 @dataclass(frozen=True)

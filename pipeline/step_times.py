@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from reid_edge.core.devices import Precision, autocast
+
 REPEATS = 3
-HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 def random_images(count: int, size: tuple[int, int], device: str) -> Tensor:
@@ -23,20 +24,19 @@ def random_images(count: int, size: tuple[int, int], device: str) -> Tensor:
 
 
 def training_step(
-    model: nn.Module, images: Tensor, precision: str, teacher: nn.Module | None = None
+    model: nn.Module, images: Tensor, precision: Precision, teacher: nn.Module | None = None
 ) -> Callable[[], None]:
     """Return what does a forward and a backward pass in training mode, as often as it is called.
 
     Args:
         model: returns (logits, embeddings); in the memory format of the images.
         images: (N, 3, H, W).
-        precision: as Lightning names it: "32-true", "bf16-mixed", "16-mixed".
+        precision: of the step.
         teacher: whose embeddings are imitated, if any.
     """
-    half = HALF.get(precision)
 
     def step() -> None:
-        with torch.autocast(images.device.type, dtype=half, enabled=half is not None):
+        with autocast(images.device, precision):
             wanted: Tensor | None = None
             if teacher is not None:
                 with torch.no_grad():
@@ -51,11 +51,13 @@ def training_step(
     return step
 
 
-def embedding_step(model: nn.Module, images: Tensor) -> Callable[[], None]:
+def embedding_step(
+    model: nn.Module, images: Tensor, precision: Precision = "32-true"
+) -> Callable[[], None]:
     """Return what embeds images (N, 3, H, W), as often as it is called."""
 
     def step() -> None:
-        with torch.inference_mode():
+        with torch.inference_mode(), autocast(images.device, precision):
             model.eval()(images)
 
     return step

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.stage_results import Result
+from reid_edge.core.devices import Precision
 from reid_edge.core.errors import PipelineError
 
 # Machines are not always as fast as in the measurement: so much of the budget is planned with.
@@ -42,7 +43,7 @@ class Speeds(Result):
     adapt: float
     finetune: float
     cluster: float
-    precision: str
+    precision: Precision
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pipeline.run_dir import SUPERSEDED, RunDir
 from pipeline.stage import AnyStage
 from pipeline.stage_results import Hardware, StageRecord
 from quantize.machine import processor_name
-from reid_edge.core.devices import choose_device
+from reid_edge.core.devices import Precision, choose_device
 from reid_edge.data.schema import ReidData
 
 TIMED_IMAGES = 16
@@ -50,7 +50,7 @@ class Work:
     trained: float
     evaluated: float
     compact: bool
-    precision: str | None = None
+    precision: Precision | None = None
 
     def seconds(self, training: float, evaluating: float) -> float:
         """Return the time, given the seconds of an image at full width."""
@@ -85,7 +85,7 @@ def estimate_times(
         data_hash: of the images.
     """
     hardware = hardware_of(config)
-    measured: dict[str, Speed] = {}  # by precision
+    measured: dict[Precision, Speed] = {}
     estimates = {}
     after_cut = False
     for step in plan.steps:
@@ -96,7 +96,7 @@ def estimate_times(
         work = stage_work(config, stage, data, after_cut=after_cut)
         found = _as_before(config, run, step, work, data, data_hash, hardware, after_cut=after_cut)
         if found is None:
-            precision = work.precision or next(iter(measured), "32-true")
+            precision: Precision = work.precision or next(iter(measured), "32-true")
             if precision not in measured:
                 measured[precision] = measure_speed(config, precision)
             speed = measured[precision]
@@ -189,7 +189,7 @@ def hardware_of(config: Config) -> Hardware:
     )
 
 
-def measure_speed(config: Config, precision: str) -> Speed:
+def measure_speed(config: Config, precision: Precision) -> Speed:
     """Time a training step and an embedding of the full-width model, in seconds an image.
 
     They are timed with the run's number of threads.

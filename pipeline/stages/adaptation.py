@@ -67,6 +67,7 @@ def adapt_stage(context: StageContext[AdaptStage]) -> AdaptResult:
         workers=context.config.data.workers,
         embedding_batch=context.config.data.evaluation_batch,
         after_epoch=context.progress,
+        work=context.work,
     )
     outcome = adapt_and_judge(
         given, config, apart, site_of(apart, context.data), judged=settings.judge

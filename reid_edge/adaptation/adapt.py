@@ -26,11 +26,12 @@ from reid_edge.adaptation.clustering import (
 from reid_edge.adaptation.site import Site
 from reid_edge.core.errors import worker_errors_as_own
 from reid_edge.core.io import write_json
+from reid_edge.core.progress import StartProgress, no_progress
 from reid_edge.data.loaders import BYTES_OF_PIXEL, TrainingImages
 from reid_edge.data.schema import Sample
 from reid_edge.data.worker_limits import make_loader
 from reid_edge.inference.features import embed_images
-from reid_edge.training.after_epoch import AfterEpoch
+from reid_edge.training.after_epoch import AfterEpoch, ShowBatches
 from reid_edge.training.checkpoint_io import AtomicCheckpointIO
 from reid_edge.training.divergence import StopAtDivergence
 from reid_edge.training.epoch_log import EpochLog
@@ -62,6 +63,7 @@ class AdaptConfig:
         workers: processes that load images; their number does not change the result.
         embedding_batch: images embedded at once.
         after_epoch: is called after every epoch.
+        work: begins a piece of work that tells how far it is.
     """
 
     images: Sequence[Sample]
@@ -77,6 +79,7 @@ class AdaptConfig:
     workers: int = 0
     embedding_batch: int = 64
     after_epoch: Callable[[], None] = lambda: None
+    work: StartProgress = no_progress
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ def adapt(model: nn.Module, config: AdaptConfig) -> list[ClusteredEpoch]:
     for epoch in range(done, settings.epochs):
         if epoch:
             load_weights(model, last)
-        embeddings = embed_site(model, config)
+        embeddings = embed_site(model, config, f"epoch {epoch + 1} of {settings.epochs}")
         clusters = find_clusters(embeddings, config.site, cluster_options(settings))
         logger.info("%s: epoch %d/%d, %s", config.label, epoch + 1, settings.epochs, clusters)
         check_clusters(clusters, fewest=settings.clusters_per_batch)
@@ -144,8 +147,8 @@ def cluster_options(settings: AdaptationSettings) -> ClusterOptions:
     return ClusterOptions(**{f.name: getattr(settings, f.name) for f in fields(ClusterOptions)})
 
 
-def embed_site(model: nn.Module, config: AdaptConfig) -> Tensor:
-    """Return the embeddings (N, D) of the images of an adaptation."""
+def embed_site(model: nn.Module, config: AdaptConfig, epoch: str) -> Tensor:
+    """Return the embeddings (N, D) of the images of an adaptation, in the training's arithmetic."""
     embeddings = embed_images(
         model,
         config.images,
@@ -154,6 +157,8 @@ def embed_site(model: nn.Module, config: AdaptConfig) -> Tensor:
         batch_size=config.embedding_batch,
         workers=config.workers,
         device=config.accelerator,
+        precision=config.settings.precision,
+        progress=config.work(f"{config.label}: {epoch}, embedding images"),
     )
     model.cpu()
     return embeddings
@@ -211,6 +216,7 @@ def _train_epoch(
             enable_version_counter=False,
         ),
         AfterEpoch(config.after_epoch),
+        ShowBatches(config.label, config.work, epochs=settings.epochs),
         MetricLog(config.folder, config.log),
     ]
     with quiet_lightning(), worker_errors_as_own():

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from reid_edge.core.devices import Precision
 from reid_edge.data.augmentation import AugmentationSettings
 from reid_edge.training.settings import LossSettings, RefinedSettings, TrainingSettings
 
@@ -48,8 +49,10 @@ class AdaptationSettings(RefinedSettings):
     weight_decay: float = Field(5e-4, ge=0, description="weight decay")
     warmup_epochs: float = Field(1.0, ge=0, description="epochs of linear warm-up")
     gradient_clip: float = Field(0.0, ge=0, description="largest gradient norm; 0: no limit")
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(
-        "32-true", description="32-true, bf16-mixed (CPU and GPU) or 16-mixed (GPU only)"
+    precision: Precision = Field(
+        "32-true",
+        description="32-true, bf16-mixed (CPU and GPU) or 16-mixed (GPU only); of the training "
+        "and of the embeddings that are clustered",
     )
     augmentation: AugmentationSettings = AugmentationSettings(crop_padding=10, erasing=0.5)
 

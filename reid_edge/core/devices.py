@@ -1,11 +1,18 @@
-"""Where a model runs."""
+"""Where a model runs, and in which arithmetic."""
 
-from typing import Literal, get_args
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, get_args
 
 from reid_edge.core.errors import ModelError
 
+if TYPE_CHECKING:
+    import torch
+
 Device = Literal["auto", "cpu", "cuda"]
 DEVICES: tuple[Device, ...] = get_args(Device)
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+"""As Lightning names it."""
 
 
 def choose_device(wanted: Device) -> Literal["cpu", "cuda"]:
@@ -23,3 +30,11 @@ def choose_device(wanted: Device) -> Literal["cpu", "cuda"]:
     if wanted == "cuda":
         raise ModelError("device cuda: torch finds no GPU; choose cpu or auto")
     return "cpu"
+
+
+def autocast(device: torch.device | str, precision: Precision) -> torch.autocast:
+    """Return the context in which a model computes in a precision on a device."""
+    import torch
+
+    half = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
+    return torch.autocast(torch.device(device).type, dtype=half, enabled=half is not None)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from reid_edge.core.devices import Precision, autocast
 from reid_edge.core.model_file import Embed as ArrayEmbed
 from reid_edge.core.model_file import Embeddings, Images
 from reid_edge.core.progress import Progress
@@ -35,21 +36,25 @@ def on_arrays(run: Callable[[Tensor], Any]) -> ArrayEmbed:
     return embed
 
 
-def embed_on(model: Embed, device: torch.device | str = "cpu") -> ArrayEmbed:
+def embed_on(
+    model: Embed, device: torch.device | str = "cpu", precision: Precision = "32-true"
+) -> ArrayEmbed:
     """Return a model as a function from arrays of images to arrays of embeddings.
 
     Args:
         model: a module, which is put into evaluation mode and moved to the device; or a function
             or a TorchScript module, which is called with images on the CPU.
         device: where a module runs.
+        precision: arithmetic of a module, as Lightning names it.
     """
     if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
         return on_arrays(model)
     model.eval().to(device)
 
     def run(images: Tensor) -> Any:
-        # Depthwise and pointwise layers run faster with the channels innermost.
-        return model(images.to(device).contiguous(memory_format=torch.channels_last))
+        with autocast(device, precision):
+            # Depthwise and pointwise layers run faster with the channels innermost.
+            return model(images.to(device).contiguous(memory_format=torch.channels_last))
 
     return on_arrays(run)
 
@@ -81,6 +86,7 @@ def embed_images(
     batch_size: int = 64,
     workers: int = 0,
     device: torch.device | str = "cpu",
+    precision: Precision = "32-true",
     progress: Progress | None = None,
 ) -> Tensor:
     """Load images and return their embeddings (N, D) in order, on the CPU.
@@ -95,13 +101,14 @@ def embed_images(
         batch_size: images that go through the model together.
         workers: threads that decode images ahead of the model; 0 decodes them in this thread.
         device: where a module runs.
+        precision: see `embed_on`.
         progress: called with (images done, images in all).
 
     Raises:
         DataError: an image cannot be read.
         ModelError: an embedding is not finite, or zero in all dimensions.
     """
-    embed = embed_on(model, device)
+    embed = embed_on(model, device, precision)
     space = EmbeddingSpace(file_hash="", input_size=(height, width))
     paths: list[Path] = [image.path for image in images]
     parts, done = [], 0

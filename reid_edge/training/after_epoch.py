@@ -33,11 +33,13 @@ class ShowBatches(Callback):
     Args:
         label: name of the training.
         start: begins a piece of work.
+        epochs: of the whole training; none: those of the trainer.
     """
 
-    def __init__(self, label: str, start: StartProgress) -> None:
+    def __init__(self, label: str, start: StartProgress, *, epochs: int | None = None) -> None:
         self._label = label
         self._start = start
+        self._all_epochs = epochs
         # Also during an epoch, the number of batches is not known before the first of them.
         self._batches = self._epochs = 1
         self._trained = start(f"{label}: training", self._count, lines=False)
@@ -59,7 +61,7 @@ class ShowBatches(Callback):
         """Report a batch."""
         del pl_module, outputs, batch
         self._batches = int(trainer.num_training_batches)
-        self._epochs = trainer.max_epochs or 1
+        self._epochs = self._all_epochs or trainer.max_epochs or 1
         done = trainer.current_epoch * self._batches + batch_idx + 1
         self._trained(done, self._epochs * self._batches)
 

@@ -13,6 +13,7 @@ from pydantic import (
     model_validator,
 )
 
+from reid_edge.core.devices import Precision
 from reid_edge.data.augmentation import AugmentationSettings
 
 MetricFormat = Literal["csv", "tensorboard"]
@@ -176,7 +177,7 @@ class TrainingSettings(RefinedSettings):
         ge=0,
         description="training stops after so many validations without a better mAP; 0: never",
     )
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(
+    precision: Precision = Field(
         "32-true",
         description="32-true, bf16-mixed (CPU and GPU) or 16-mixed (GPU only, scales the loss)",
     )

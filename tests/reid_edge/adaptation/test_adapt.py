@@ -1,5 +1,6 @@
 """An adaptation of a small network: it learns, and resumes with the same bits."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from reid_edge.adaptation.adaptation_settings import AdaptationSettings
 from reid_edge.adaptation.clustering import find_clusters
 from reid_edge.adaptation.site import Site
 from reid_edge.core.errors import DivergenceError, TrainingError
+from reid_edge.core.progress import Progress, count_of
 from reid_edge.data.schema import ReidData
 from tests.networks import SmallNet
 
@@ -49,6 +51,25 @@ def whole(config: AdaptConfig) -> nn.Module:
     assert [one.epoch for one in found] == [1, 2, 3]
     assert all(one.clusters >= 2 for one in found)
     return model
+
+
+def test_it_tells_how_far_it_is(config: AdaptConfig, tmp_path: Path) -> None:
+    shown: dict[str, list[str]] = {}
+
+    def start(
+        title: str, count: Callable[[int, int], str] = count_of, /, *, lines: bool = True
+    ) -> Progress:
+        del lines
+        said = shown.setdefault(title, [])
+        # The end is reported as 1 of 1.
+        return lambda done, total: said.append(count(done, total)) if total > 1 else None
+
+    adapt(network(), replace(config, folder=tmp_path, work=start))
+    count = len(config.images)
+    for epoch in (1, 2, 3):
+        assert shown[f"adapt: epoch {epoch} of 3, embedding images"][-1] == count_of(count, count)
+    batches = [f"epoch {e} of 3, batch {b} of 2" for e in (1, 2, 3) for b in (1, 2)]
+    assert shown["adapt: training"] == batches
 
 
 def same_bits(one: nn.Module, other: nn.Module) -> bool:

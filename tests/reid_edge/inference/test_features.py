@@ -2,11 +2,13 @@
 
 import threading
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
+from reid_edge.core.devices import Precision
 from reid_edge.core.errors import DataError, ModelError
 from reid_edge.data.loaders import evaluation_loader, stack_images
 from reid_edge.data.schema import ReidData
@@ -44,6 +46,20 @@ def test_a_module_is_given_the_layout_it_is_quick_with() -> None:
         assert np.allclose(embeddings, model(images), atol=1e-5)
     assert not model.training
     assert seen == [True, False]
+
+
+def test_a_module_computes_in_the_precision_that_it_is_told() -> None:
+    seen: list[torch.dtype] = []
+    model = build_model("osnet_x0_25").eval()
+    model.conv1.conv.register_forward_hook(lambda _, __, output: seen.append(output.dtype))
+    images = torch.rand(2, 3, 64, 32)
+    plain, half = (
+        embed_on(model, precision=precision)(images.numpy())
+        for precision in get_args(Precision)[:2]
+    )
+    assert seen == [torch.float32, torch.bfloat16]
+    assert half.dtype == np.float32
+    assert 0 < np.abs(half - plain).max() < 0.05 * np.abs(plain).max()
 
 
 def test_embeddings_that_are_not_finite_are_an_error() -> None:

@@ -6,7 +6,7 @@ import argparse
 import logging
 from collections.abc import Sequence
 
-from pipeline.command import check_extra
+from pipeline.command import check_extra, check_given
 from reid_edge.cli.guard import Guard, Parser, path_argument
 from reid_edge.cli.model_options import parse_input_size
 from reid_edge.core.errors import PipelineError
@@ -45,6 +45,7 @@ def main(arguments: Sequence[str], prog: str = "reid-edge benchmark") -> int:
                 input_size=parse_input_size(options.input_size),
             )
         else:
+            check_given(options.files)
             measure(options)
 
     return GUARD.run(command, options)
@@ -144,7 +145,6 @@ def show_results(options: argparse.Namespace) -> None:
         PipelineError: a file is not such a result, or there is no such run.
     """
     from pipeline.device_results import keep_results, read_result, show_table
-    from pipeline.report.show import write_page_again
     from pipeline.run_dir import RunDir
 
     results = [read_result(path) for path in options.read]
@@ -152,6 +152,8 @@ def show_results(options: argparse.Namespace) -> None:
         run = RunDir(options.run)
         if not run.config_path.is_file():
             raise PipelineError(f"{options.run}: holds no run; name its folder with --run")
+        from pipeline.report.show import write_page_again
+
         keep_results(options.read, results, run.path)
         logger.info("written: %s", write_page_again(run))
     show_table(results)

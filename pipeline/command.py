@@ -197,6 +197,22 @@ def check_extra(prog: str) -> None:
         )
 
 
+def check_given(models: Sequence[Path], images: Path | None = None) -> None:
+    """Check model files and a folder of images, before PyTorch is imported, which takes seconds.
+
+    Raises:
+        CheckpointError: a model file is missing, or of no kind that is known.
+        DataError: there is no such folder.
+    """
+    from reid_edge.core.backends import recognise
+    from reid_edge.data.paths import existing_folder
+
+    for model in models:
+        recognise(model)
+    if images is not None:
+        existing_folder(images)
+
+
 def resolve(options: argparse.Namespace) -> tuple[Config, RunDir]:
     """Find the configuration and the run's folder that the options mean.
 

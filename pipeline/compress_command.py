@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import math
 from collections.abc import Sequence
 
-from pipeline.command import GUARD, check_extra
+from pipeline.command import GUARD, check_extra, check_given
 from reid_edge.cli.guard import Parser, path_argument
+from reid_edge.core.errors import CheckpointError, ModelError
+
+logger = logging.getLogger("pipeline.compress")
 
 TARGET = "osnet_x0_5"
 FORMATS = "torchscript,torchscript_int8,onnx,onnx_int8"
@@ -24,11 +28,51 @@ def main(arguments: Sequence[str], prog: str = "reid-edge compress") -> int:
 
     def command() -> None:
         check_extra(prog)
+        check_request(options)
+        logger.info("compress: reading %s", options.model)
         from pipeline.compress_work import compress
 
         compress(options)
 
     return GUARD.run(command)
+
+
+def check_request(options: argparse.Namespace) -> None:
+    """Check what can be checked before PyTorch is imported and the time of a step is measured.
+
+    Raises:
+        CheckpointError: there is no such model file, or it is of no kind that is known.
+        ModelError: the file is no checkpoint, or the target or the input size is not known.
+        DataError: there is no such folder of images.
+        QuantizeError: a file format is not known.
+        PipelineError: the folder for the run is not free.
+    """
+    from pipeline.run_dir import RunDir
+    from quantize.exporters import EXPORTERS
+    from reid_edge.cli.model_options import parse_input_size
+    from reid_edge.core.backends import recognise
+    from reid_edge.models.registry import ARCHITECTURES
+
+    if not options.model.is_file():
+        raise CheckpointError(f"{options.model}: no such file; give the path of a checkpoint")
+    check_given([options.model], options.images)
+    backend = recognise(options.model)
+    if backend.name != "checkpoint":
+        raise ModelError(
+            f"{options.model}: is {backend.description}, and channels are removed from a "
+            "checkpoint; give the one that it was made of"
+        )
+    ARCHITECTURES.check(options.target)
+    parse_input_size(options.input_size)
+    for name in split_names(options.formats):
+        EXPORTERS.check(name)
+    if options.output is not None:
+        RunDir(options.output).check()
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """Return the names of a list with commas."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def parse_arguments(arguments: Sequence[str], prog: str) -> argparse.Namespace:

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 from torch import nn
 
+from pipeline.compress_command import split_names
 from pipeline.compress_verdict import compress_lines
 from pipeline.config import Config
 from pipeline.run_dir import RunDir
@@ -21,9 +22,9 @@ from pipeline.time_budget import Passes, Speeds, Work, choose_passes
 from reid_edge.adaptation.site_views import measure_separation
 from reid_edge.cli.model_options import parse_input_size
 from reid_edge.cli.progress_bars import progress_bars
-from reid_edge.core.backends import load_model_file, recognise
+from reid_edge.core.backends import load_model_file
 from reid_edge.core.devices import choose_device
-from reid_edge.core.errors import CheckpointError, ModelError, PipelineError
+from reid_edge.core.errors import ModelError, PipelineError
 from reid_edge.core.io import hash_file, write_bytes
 from reid_edge.core.model_file import LoadOptions
 from reid_edge.core.tables import output_console
@@ -168,11 +169,11 @@ def _resume_or_begin(options: argparse.Namespace, run: RunDir) -> Compression:
     folder = existing_folder(options.images)
     layout = options.layout or _recognise(folder)
     request = Request(
-        model=hash_file(_model_file(options.model)),
+        model=hash_file(options.model),
         images=str(folder.absolute()),
         target=options.target,
         hours=options.hours,
-        formats=tuple(name.strip() for name in options.formats.split(",") if name.strip()),
+        formats=split_names(options.formats),
         layout=layout,
         input_size=size,
         seed=options.seed,
@@ -261,7 +262,7 @@ def make_config(compression: Compression, options: argparse.Namespace) -> Config
         "data.width": width,
         "model.architecture": compression.architecture,
         "model.embedding_dim": compression.embedding_dim,
-        "train.pretrained": _model_file(options.model).absolute(),
+        "train.pretrained": options.model.absolute(),
         "prune.target": request.target,
         "prune.tuning.epochs": passes.tuning,
         "finetune.epochs": passes.finetune,
@@ -307,14 +308,7 @@ def load_model(options: argparse.Namespace) -> tuple[nn.Module, str]:
 
     Raises:
         CheckpointError: the file is missing, damaged or not safe, or does not say what it is.
-        ModelError: it is no checkpoint, from which alone channels can be removed.
     """
-    backend = recognise(options.model)
-    if backend.name != "checkpoint":
-        raise ModelError(
-            f"{options.model}: is {backend.description}, and channels are removed from a "
-            "checkpoint; give the one that it was made of"
-        )
     loaded = load_model_file(options.model, LoadOptions(architecture=options.architecture))
     assert loaded.module is not None, "a checkpoint has a module"
     return loaded.module, loaded.metadata.architecture
@@ -336,12 +330,6 @@ def check_target(architecture: str, target: str) -> None:
             f"--target {target}: is of the family {wanted.family}, and the model, {architecture}, "
             f"of {source.family}; choose one of {same or 'another model'}"
         )
-
-
-def _model_file(path: Path) -> Path:
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; give the path of a checkpoint")
-    return path
 
 
 def _recognise(folder: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from pipeline.command import check_extra
+from pipeline.command import check_extra, check_given
 from reid_edge.cli.guard import Guard, Parser, path_argument
 from reid_edge.cli.model_options import add_reading_options
 
@@ -27,6 +27,7 @@ def main(arguments: Sequence[str], prog: str = "reid-edge doctor") -> int:
 
     def command() -> int:
         check_extra(prog)
+        check_given([options.model, options.file], options.images)
         from pipeline.doctor_work import examine
 
         return examine(options)

@@ -6,7 +6,7 @@ import argparse
 import math
 from collections.abc import Sequence
 
-from pipeline.command import check_extra
+from pipeline.command import check_extra, check_given
 from reid_edge.cli.guard import Guard, Parser, path_argument
 from reid_edge.cli.model_options import add_reading_options
 from reid_edge.core.model_file import FLOAT_INPUT, INPUT_FORMS
@@ -37,6 +37,7 @@ def main(arguments: Sequence[str], prog: str = "reid-edge export") -> int:
 
     def command() -> int:
         check_extra(prog)
+        check_given([options.model], options.images)
         from pipeline.export_work import export_files
 
         return export_files(options)

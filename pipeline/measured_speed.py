@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from reid_edge.data.augmentation import AugmentationSettings
 from reid_edge.data.decoding import load_image
 from reid_edge.data.transforms import TrainTransform
 from reid_edge.models.registry import build_model
+
+logger = logging.getLogger(__name__)
 
 BATCH = 64
 LOADED_IMAGES = 64
@@ -70,11 +73,20 @@ def measure_speeds(
     def cluster() -> None:
         find_clusters(points, Site(cameras=cameras), ClusterOptions())
 
+    adapting = training_step(full, batch, precision)
+    tuning = training_step(compact, batch, precision, teacher=full)
+    logger.info("timing the loading of %d images, and their embedding", LOADED_IMAGES)
+    loaded = seconds_of(load, 1) / LOADED_IMAGES
+    embedded = seconds_of(embedding_step(full, batch)) / BATCH
+    logger.info("timing a training step of the full-width model")
+    adapted = seconds_of(adapting) / BATCH
+    logger.info("timing a training step of the compact model")
+    tuned = seconds_of(tuning) / BATCH
     return Speeds(
-        load=seconds_of(load, 1) / LOADED_IMAGES,
-        embed=seconds_of(embedding_step(full, batch)) / BATCH,
-        adapt=seconds_of(training_step(full, batch, precision)) / BATCH,
-        finetune=seconds_of(training_step(compact, batch, precision, teacher=full)) / BATCH,
+        load=loaded,
+        embed=embedded,
+        adapt=adapted,
+        finetune=tuned,
         cluster=seconds_of(cluster, 1) / CLUSTERED_IMAGES,
         precision=precision,
     )

@@ -69,13 +69,13 @@ class RunDir:
         """Check that the folder is a run's, or free to become one.
 
         Raises:
-            PipelineError: it holds something else than a run.
+            PipelineError: it is a file, or holds something else than a run.
         """
+        if self.path.exists() and not self.path.is_dir():
+            raise PipelineError(f"{self.path}: is a file; choose a folder for the run")
         marks = (self.path / LOCK, self.config_path)
         if self.path.is_dir() and any(self.path.iterdir()) and not any(m.exists() for m in marks):
-            raise PipelineError(
-                f"{self.path}: holds files, but no run; choose a new folder with --run"
-            )
+            raise PipelineError(f"{self.path}: holds files, but no run; choose a new folder")
 
     def create(self) -> None:
         """Make the folder, or take it as it is if it is a run's.
@@ -88,7 +88,7 @@ class RunDir:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise PipelineError(
-                f"{self.path}: cannot make the run folder ({error.strerror}); choose another --run"
+                f"{self.path}: cannot make the run folder ({error.strerror}); choose another folder"
             ) from error
 
     def stage_dir(self, stage: str) -> Path:
@@ -250,6 +250,6 @@ class RunDir:
         Raises:
             PipelineError: another process works in this folder.
         """
-        advice = "wait for it, stop it, or choose another --run"
+        advice = "wait for it, stop it, or choose another folder"
         with locked(self.path / LOCK, advice, error=PipelineError):
             yield

@@ -142,7 +142,7 @@ def _read(path: Path, kind: type[Config], seen: tuple[Path, ...]) -> dict[str, A
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise PipelineError(
-            f"{path}: cannot read this configuration; give --config an existing YAML file"
+            f"{path}: cannot read this configuration; give an existing YAML file"
         ) from error
     try:
         content = parse_yaml(text)

@@ -38,7 +38,7 @@ def find_config(given: Path) -> Path:
     if shipped is None:
         names = ", ".join(sorted(path.stem for path in shipped_folder().glob(f"*{SUFFIX}")))
         raise PipelineError(
-            f"{given}: cannot read this configuration; give --config an existing YAML file, or one "
-            f"of {names}"
+            f"{given}: cannot read this configuration; give an existing YAML file, or one of "
+            f"{names}"
         )
     return shipped

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from quantize.machine import forget_peak, memory
-from reid_edge.core.errors import QuantizeError
+from reid_edge.core.errors import QuantizeError, ReidError
 from reid_edge.core.library_warnings import logger
 from reid_edge.core.native_output import native_output_silenced
 
@@ -152,7 +152,8 @@ class Worker:
         for line in printed:
             logger.debug("%s: %s", self._name, line)
         if not succeeded:
-            raise QuantizeError(f"{self._name}: {answer}")
+            reason = str(answer)
+            raise QuantizeError(reason if self._name in reason else f"{self._name}: {reason}")
         return answer
 
 
@@ -195,7 +196,9 @@ def _serve(
         try:
             answer: tuple[bool, object] = (True, answers[request](number))
         except Exception as error:  # the other side reports it
-            answer = (False, f"{type(error).__name__}: {' '.join(str(error).split())}")
+            # Only those of libraries need their kind to be understood.
+            kind = "" if isinstance(error, ReidError) else f"{type(error).__name__}: "
+            answer = (False, f"{kind}{' '.join(str(error).split())}")
         try:
             connection.send((*answer, printed.lines()))
         except OSError:

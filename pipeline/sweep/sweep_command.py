@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline.command import check_extra, run_guarded
+from pipeline.shipped_configs import find_config
 from reid_edge.cli.guard import Parser, path_argument
 
 EXIT_FAILED = 1
@@ -32,17 +33,22 @@ def main(arguments: Sequence[str], prog: str = "reid-edge sweep") -> int:
         help="folder of the study and its runs, instead of the file's",
     )
     parser.add_argument(
-        "overrides", nargs="*", metavar="key.path=value", help="settings of all trials"
+        "overrides",
+        nargs="*",
+        default=[],  # else a message says that it is required
+        metavar="key.path=value",
+        help="settings of all trials",
     )
     options = parser.parse_intermixed_args(arguments)
 
     def command() -> int:
         check_extra(prog)
+        file = find_config(options.file)  # before PyTorch is imported, which takes seconds
         from pipeline.settings_io import parse_overrides
         from pipeline.sweep.run_sweep import run_sweep
         from pipeline.sweep.sweep_settings import read_sweep
 
-        sweep = read_sweep(options.file, parse_overrides(options.overrides))
+        sweep = read_sweep(file, parse_overrides(options.overrides))
         if options.folder is not None:
             sweep = sweep.model_copy(update={"folder": options.folder})
         return EXIT_FAILED if run_sweep(sweep) else 0

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pipeline.settings_io import load_config, parse_yaml
 from pipeline.shipped_configs import find_config
 from reid_edge.core.errors import PipelineError
+from reid_edge.core.suggestions import nearest_name
 
 Value = bool | int | float | str | None
 
@@ -148,7 +149,21 @@ def read_sweep(path: Path, given: Mapping[str, Any]) -> SweepSettings:
         first = next((one for one in errors if one["type"] != "list_type"), errors[0])
         key = ".".join(str(part) for part in first["loc"][:2]) or "parameters"
         reason = first["msg"].removeprefix("Value error, ")
-        raise PipelineError(f"{path}: {key}: {reason[0].lower()}{reason[1:]}") from error
+        reason = reason[0].lower() + reason[1:]
+        if first["type"] in ("model_type", "dict_type"):
+            what = "settings by full name" if key == "settings" else "a list of values, or a range"
+            reason = f"expected {what}, found {first['input']!r}"
+        elif len(first["loc"]) > 3 and "Range" in str(first["loc"][2]):
+            unknown = first["type"] == "extra_forbidden"
+            end = first["loc"][-1]
+            reason = f"unknown key {end!r} of a range" if unknown else f"{end}: {reason}"
+            reason += "; a range is {low, high}, with log or step"
+        elif first["type"] == "extra_forbidden":
+            names = list(SweepSettings.model_fields)
+            near = nearest_name(key, names)
+            hint = f"did you mean {near!r}? " if near else ""
+            reason = f"unknown key; {hint}known are {', '.join(names)}"
+        raise PipelineError(f"{path}: {key}: {reason}") from error
     for values in checked_values(sweep):
         config = trial_config(sweep, values)
         if sweep.stage is not None and sweep.stage not in config.stages:

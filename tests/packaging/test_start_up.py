@@ -166,6 +166,31 @@ def test_bad_settings(arguments: list[str], words: str, check: Check, tmp_path: 
     assert text.splitlines()[-1].startswith(f"error: {words}")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["compress", "none.pt", "--images", "."], "none.pt: no such file"),
+        (["compress", "other", "--images", "."], "other: not a model file that is known"),
+        (["export", "none.pt", "--images", "."], "none.pt: no such file"),
+        (["doctor", "none.pt", "none.onnx", "--images", "."], "none.pt: no such file"),
+        (["benchmark", "none.onnx"], "none.onnx: no such file"),
+        (["benchmark", "--read", "none.json"], "none.json: cannot be read"),
+        (["sweep", "none.yaml"], "none.yaml: cannot read this configuration"),
+        (["sweep"], "the following arguments are required: FILE; see --help"),
+    ],
+)
+def test_files_that_are_not_there(
+    arguments: list[str], words: str, run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "other").write_text("a text")
+    slow = ("torch", "torchvision", "lightning", "nni", "onnx", "onnxruntime", "pandas")
+    code, _, errors = run("reid_edge.cli.main", *arguments, cwd=tmp_path, slow=slow)
+    line, _, imported = errors.rstrip("\n").rpartition("\n")
+    assert (code, imported) == (2, "imported")
+    assert line.startswith(f"error: {words}")
+    assert "\n" not in line
+
+
 def test_help_of_the_pipeline(check: Check) -> None:
     text = check("pipeline.command", "--help", code=0)
     assert text.startswith("usage: run_pipeline.py ")

@@ -76,6 +76,20 @@ def test_bad_input_gets_one_line(
     assert refused(capsys, tmp_path / "no.pt", "--images", images, *other).endswith(
         "no.pt: no such file; give the path of a checkpoint"
     )
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("x")
+    for output, words in (("file", "is a file; choose a"), ("full", "holds files, but no run; ch")):
+        assert words in refused(capsys, model, "--images", images, *other[:-1], tmp_path / output)
+    assert "unknown file format 'onxx': did you mean 'onnx'?" in refused(
+        capsys, model, "--images", images, *other, "--formats", "onnx,onxx"
+    )
+    assert "input size '10': expected rows and columns" in refused(
+        capsys, model, "--images", images, "--input-size", "10"
+    )
+    assert "not a model file that is known" in refused(
+        capsys, tmp_path / "file", "--images", images, *other
+    )
     assert "no such folder" in refused(capsys, model, "--images", tmp_path / "no", *other)
     assert "10 images; without identities a model learns and is measured on 64" in refused(
         capsys, model, "--images", few, *other

@@ -35,7 +35,7 @@ def test_what_is_not_there_is_refused(
     with pytest.raises(PipelineError) as raised:
         find_config(Path(given))
     assert str(raised.value).startswith(
-        f"{given}: cannot read this configuration; give --config an existing YAML file, or one of "
+        f"{given}: cannot read this configuration; give an existing YAML file, or one of "
         "compress, config_transfer_learning, cuhk03, face, "
     )
 

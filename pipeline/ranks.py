@@ -64,7 +64,10 @@ def run_ranks(
             else:
                 theirs = [Path(root) for root in json.loads(world.receive())]
                 world.roots = list(zip(theirs, own, strict=False))
-                serve(world, partial(draw_missing, config, run))
+                from pipeline import rank_calibration, rank_statistics
+
+                jobs = {**rank_statistics.JOBS, **rank_calibration.JOBS}
+                serve(world, partial(draw_missing, config, run), jobs)
     except OtherRankError:
         return EXIT_OTHER_RANK
     return 0

@@ -1,6 +1,6 @@
 """BatchNorm statistics after surgery."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from reid_edge.core.errors import PruneError
+from reid_edge.core.exchange import Add, Ranks, add_terms
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
@@ -50,8 +51,12 @@ def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
                 )
 
 
+AskMoments = Callable[[nn.Module], Ranks]
+"""Lets other processes call :func:`find_moments` for a model."""
+
+
 @torch.no_grad()
-def rebase(model: nn.Module, batches: Iterable[Tensor]) -> None:
+def rebase(model: nn.Module, batches: Sequence[Tensor], ask: AskMoments | None = None) -> None:
     """Give every BatchNorm the statistics of some batches without changing what it computes.
 
     Reconstruction solves for weights that fit the statistics of the full-width model, but the
@@ -64,31 +69,23 @@ def rebase(model: nn.Module, batches: Iterable[Tensor]) -> None:
     Args:
         model: any module; it is left in evaluation mode.
         batches: inputs (N, 3, H, W).
+        ask: lets other processes take their share of the batches, and returns them; the result is
+            the same. None: this process takes all.
     """
     model.eval()
-    norms = [
-        module
-        for module in model.modules()
-        if isinstance(module, BATCH_NORMS)
-        and module.affine
-        and module.bias.requires_grad
-        and module.running_mean is not None
-    ]
-    sums = [_Moments() for _ in norms]
-    handles = [
-        norm.register_forward_pre_hook(partial(_Moments.see_input, moments))
-        for norm, moments in zip(norms, sums, strict=True)
-    ]
-    try:
-        for batch in batches:
-            model(batch)
-    finally:
-        for handle in handles:
-            handle.remove()
-    for norm, moments in zip(norms, sums, strict=True):
-        if moments.count < 2:
+    norms = _norms_to_rebase(model)
+    sums = {name: _Moments() for name in norms}
+    add_terms(
+        partial(_see_inputs, model),
+        batches,
+        lambda name, term: sums[name].add(*term),
+        dict.fromkeys(norms, 3),
+        ask(model) if ask is not None else None,
+    )
+    for name, norm in norms.items():
+        if sums[name].count < 2:
             continue
-        mean, variance = moments.mean_and_variance()
+        mean, variance = sums[name].mean_and_variance()
         assert norm.running_mean is not None
         assert norm.running_var is not None
         former_std = (norm.running_var.double() + norm.eps).sqrt()
@@ -100,23 +97,53 @@ def rebase(model: nn.Module, batches: Iterable[Tensor]) -> None:
         norm.running_var.copy_(variance)
 
 
+@torch.no_grad()
+def find_moments(model: nn.Module, ranks: Ranks) -> None:
+    """Look at the batches of :func:`rebase` that rank zero deals to this process."""
+    parts = dict.fromkeys(_norms_to_rebase(model.eval()), 3)
+    add_terms(partial(_see_inputs, model), (), lambda *_: None, parts, ranks)
+
+
+def _norms_to_rebase(model: nn.Module) -> dict[str, nn.BatchNorm1d | nn.BatchNorm2d]:
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, BATCH_NORMS)
+        and module.affine
+        and module.bias.requires_grad
+        and module.running_mean is not None
+    }
+
+
+def _see_inputs(model: nn.Module, batch: Tensor, add: Add) -> None:
+    """Run a model on a batch; every call of a normalisation gives a term."""
+
+    def see(name: str, _norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        rows = inputs[0].double().transpose(0, 1).flatten(1)
+        add(name, (rows.sum(1), rows.pow(2).sum(1), torch.tensor(rows.shape[1])))
+
+    handles = [
+        norm.register_forward_pre_hook(partial(see, name))
+        for name, norm in _norms_to_rebase(model).items()
+    ]
+    try:
+        model(batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 @dataclass
 class _Moments:
     count: int = 0
     total: Tensor | None = None
     squares: Tensor | None = None
 
-    def add(self, value: Tensor) -> None:
-        """Add an input (N, C, ...) of a normalisation."""
-        rows = value.double().transpose(0, 1).flatten(1)
-        total, squares = rows.sum(1), rows.pow(2).sum(1)
-        self.count += rows.shape[1]
+    def add(self, total: Tensor, squares: Tensor, count: Tensor) -> None:
+        """Add sums (C,) over rows, and their number."""
+        self.count += int(count)
         self.total = total if self.total is None else self.total + total
         self.squares = squares if self.squares is None else self.squares + squares
-
-    def see_input(self, _norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        """Add the input of a normalisation; a forward pre-hook."""
-        self.add(inputs[0])
 
     def mean_and_variance(self) -> tuple[Tensor, Tensor]:
         """Return mean and unbiased variance (C,)."""

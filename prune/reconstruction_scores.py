@@ -1,22 +1,18 @@
 """Scores of channels by the error that reconstruction cannot compensate."""
 
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from prune.covariances import AskCovariances, Places, covariances
 from prune.elimination import Elimination, eliminate, regression
 from prune.layer_widths import Widths, layer_widths
-from prune.least_squares import RIDGE, choose_places
+from prune.least_squares import RIDGE
 from prune.plans import check_one_width, is_of_one_width
 from prune.readers import Reader, find_readers
 from prune.supported import check_on_cpu
 from reid_edge.core.errors import PruneError
-from reid_edge.core.modes import evaluating
-
-IMAGES_AT_ONCE = 32
-PLACES_A_IMAGE = 64
 
 Readers = dict[tuple[str, ...], list[Reader]]
 
@@ -28,6 +24,7 @@ def reconstruction_scores(
     *,
     widths: Widths,
     groups: Sequence[tuple[str, ...]],
+    ask: AskCovariances | None = None,
 ) -> dict[str, Tensor]:
     """Score channels by the order in which backward elimination removes them.
 
@@ -43,6 +40,7 @@ def reconstruction_scores(
         images: inputs (N, 3, H, W); 64 to 128 are enough.
         widths: planned output channels by layer; layers that stay as they are are not scored.
         groups: layers whose channels go together.
+        ask: lets other processes take their share of the images; the scores are the same.
 
     Returns:
         Scores (C,) of every output channel, by layer that is cut: 1 for the channel that is removed
@@ -64,7 +62,7 @@ def reconstruction_scores(
                 "take another criterion"
             )
     scores: dict[str, Tensor] = {}
-    for members, removed in _eliminations(model, images, readers).items():
+    for members, removed in _eliminations(model, images, readers, ask).items():
         score = torch.ones(len(removed.order))
         score[removed.order] = torch.arange(1.0, len(removed.order) + 1)
         scores |= dict.fromkeys(members, score)
@@ -73,7 +71,11 @@ def reconstruction_scores(
 
 @torch.no_grad()
 def reconstruction_errors(
-    model: nn.Module, images: Tensor, *, groups: Sequence[tuple[str, ...]]
+    model: nn.Module,
+    images: Tensor,
+    *,
+    groups: Sequence[tuple[str, ...]],
+    ask: AskCovariances | None = None,
 ) -> dict[str, Tensor]:
     """Return the error of the readers of every layer by the number of its removed channels.
 
@@ -81,6 +83,7 @@ def reconstruction_errors(
         model: the model to measure; it is left as it was.
         images: inputs (N, 3, H, W).
         groups: layers whose channels go together.
+        ask: lets other processes take their share of the images; the errors are the same.
 
     Returns:
         Squared error (C,) with n channels removed, n from 0, by layer: in units of the readers'
@@ -95,7 +98,7 @@ def reconstruction_errors(
         if all(reader.first is not None for reader in found)
     }
     errors: dict[str, Tensor] = {}
-    for members, found in _eliminations(model, images, readers).items():
+    for members, found in _eliminations(model, images, readers, ask).items():
         lost = torch.cat([torch.zeros(1, dtype=torch.float64), found.errors[:-1]])
         errors |= dict.fromkeys(members, lost)
     return errors
@@ -113,14 +116,14 @@ def _readers_of_cut(model: nn.Module, widths: Widths, groups: Sequence[tuple[str
 
 
 def _eliminations(
-    model: nn.Module, images: Tensor, readers: Readers
+    model: nn.Module, images: Tensor, readers: Readers, ask: AskCovariances | None
 ) -> dict[tuple[str, ...], Elimination]:
     """Return the elimination order of the channels of each group."""
     check_on_cpu(model, images)
     now = layer_widths(model)
     inputs = {reader.name: reader.channels for found in readers.values() for reader in found}
     unread = {members[0]: now[members[0]] for members, found in readers.items() if not found}
-    read, left = _measure(model, images, inputs, unread)
+    read, left = covariances(model, images, Places(inputs, unread), ask)
     eliminations = {}
     for members, found in readers.items():
         width = now[members[0]]
@@ -141,69 +144,3 @@ def _eliminations(
             else Elimination(torch.arange(width), torch.zeros(width, dtype=torch.float64))
         )
     return eliminations
-
-
-def _measure(
-    model: nn.Module, images: Tensor, inputs: Widths, outputs: Widths
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return the covariance (C, C) of the inputs of some layers, and of the outputs of others.
-
-    Args:
-        model: to run.
-        images: inputs (N, 3, H, W).
-        inputs: channels by layer whose inputs to look at.
-        outputs: channels by layer whose outputs to look at.
-    """
-    read = {name: _Moments(channels) for name, channels in inputs.items()}
-    left = {name: _Moments(channels) for name, channels in outputs.items()}
-    handles = [
-        model.get_submodule(name).register_forward_pre_hook(partial(_Moments.see_input, moments))
-        for name, moments in read.items()
-    ] + [
-        model.get_submodule(name).register_forward_hook(partial(_Moments.see_output, moments))
-        for name, moments in left.items()
-    ]
-    try:
-        with evaluating(model):
-            for part in torch.split(images, IMAGES_AT_ONCE):
-                model(part)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return tuple({n: m.covariance() for n, m in seen.items()} for seen in (read, left))  # type: ignore[return-value]
-
-
-class _Moments:
-    """Sums over rows x (C,): x x', x.
-
-    The sums are in double precision: in single precision, rounding would hide the variance of a
-    nearly constant channel whose mean is far from zero.
-    """
-
-    def __init__(self, channels: int) -> None:
-        self._channels = channels
-        self._products = torch.zeros(channels, channels, dtype=torch.float64)
-        self._sum = torch.zeros(channels, dtype=torch.float64)
-        self._count = 0
-
-    def see_input(self, layer: nn.Module, given: tuple[Tensor, ...]) -> None:
-        """Add what a layer is given, as its hook; a linear layer may be given tokens."""
-        self.add(given[0].flatten(0, -2) if isinstance(layer, nn.Linear) else given[0])
-
-    def see_output(self, layer: nn.Module, _given: tuple[Tensor, ...], output: Tensor) -> None:
-        """Add what a layer returns, as its hook."""
-        self.add(output.flatten(0, -2) if isinstance(layer, nn.Linear) else output)
-
-    def add(self, values: Tensor) -> None:
-        """Add maps (N, C, H, W) or vectors (N, C * places)."""
-        maps = values.reshape(len(values), self._channels, -1)
-        chosen = choose_places(maps.shape[2], PLACES_A_IMAGE)
-        rows = maps[:, :, chosen].transpose(1, 2).flatten(0, 1).double()
-        self._products += rows.T @ rows
-        self._sum += rows.sum(0)
-        self._count += len(rows)
-
-    def covariance(self) -> Tensor:
-        """Return the covariance (C, C); a shift compensates the mean."""
-        mean = self._sum / self._count
-        return self._products / self._count - torch.outer(mean, mean)

@@ -25,8 +25,10 @@ from quantize.histogram import QuickHistogramObserver
 from quantize.pooling import keep_pooling_in_float, prepare_custom_config
 from quantize.prepared import fix_ranges, observed_nodes
 from quantize.quiet import torch_notices_silenced
+from quantize.shared_calibration import observe_together
 from quantize.trace_check import check_trace
 from reid_edge.core.errors import QuantizeError
+from reid_edge.core.exchange import Ranks
 from reid_edge.core.int8_engine import Engine, quantized_engine, uses_reduced_range
 
 ObserverName = Literal["histogram", "minmax", "moving_average"]
@@ -61,6 +63,9 @@ class Scheme:
 
 DEFAULT_SCHEME = Scheme()
 
+AskCalibration = Callable[[nn.Module, Scheme], Ranks]
+"""Lets other processes call :func:`observe_share` for a model."""
+
 
 @dataclass(frozen=True)
 class Calibrated:
@@ -84,6 +89,7 @@ def calibrate(
     scheme: Scheme = DEFAULT_SCHEME,
     *,
     progress: Callable[[int], None] | None = None,
+    ask: AskCalibration | None = None,
 ) -> Calibrated:
     """Choose the ranges of all activations; the model is left as it is.
 
@@ -93,6 +99,8 @@ def calibrate(
             images are enough. They are read once.
         scheme: what is to become int8, and how.
         progress: called after each batch with the number of images seen so far.
+        ask: lets other processes take their share of the batches, and returns them; the ranges are
+            the same. None: this process takes all.
 
     Raises:
         QuantizeError: no calibration images, or not tensors of finite numbers; an unknown
@@ -109,12 +117,16 @@ def calibrate(
         prepared = _prepare(model, scheme, *first)
         sample, seen = EvenSample(BIAS_IMAGES), 0
         with torch.inference_mode():
-            for images in chain(first, batches):
-                prepared(images)
+            shared = [*first, *batches] if ask is not None else []
+            if ask is not None and shared:
+                observe_together(prepared, ask(model, scheme), shared, progress)
+            for images in shared or chain(first, batches):
                 sample.add(images)
                 seen += len(images)
-                if progress is not None:
-                    progress(seen)
+                if ask is None:
+                    prepared(images)
+                    if progress is not None:
+                        progress(seen)
             if seen == 0:
                 raise QuantizeError(
                     "no calibration images: int8 ranges cannot be chosen without them"
@@ -122,6 +134,12 @@ def calibrate(
             bias_images = sample.images()
         fix_ranges(prepared)
     return Calibrated(prepared, bias_images, scheme)
+
+
+def observe_share(model: nn.Module, scheme: Scheme, ranks: Ranks) -> None:
+    """Observe the batches of :func:`calibrate` that rank zero deals to this process."""
+    with quantized_engine(scheme.engine), torch_notices_silenced(), torch.inference_mode():
+        observe_together(_prepare(model, scheme), ranks)
 
 
 def keep_in_float(

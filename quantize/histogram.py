@@ -48,3 +48,24 @@ class QuickHistogramObserver(HistogramObserver):
                 break
             lowest, start, end = error, next_start, next_end
         return self.min_val + bin_width * start, self.min_val + bin_width * (end + 1)
+
+    def add_counts(self, counts: Tensor, low: Tensor, high: Tensor) -> None:
+        """Add the values of a tensor that are counted already, as ``forward`` does.
+
+        Args:
+            counts: (bins,) over the range from low to high.
+            low: minimum of these and all values before them.
+            high: maximum of the same.
+        """
+        if self.min_val > self.max_val:  # it has seen nothing
+            combined = counts
+        else:
+            combined = self._combine_histograms(
+                self.histogram, self.min_val, self.max_val, counts, low, high
+            )
+        for buffer, value in (
+            (self.histogram, combined),
+            (self.min_val, low),
+            (self.max_val, high),
+        ):
+            buffer.detach_().resize_(value.shape).copy_(value)

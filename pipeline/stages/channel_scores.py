@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.context import StageContext
+from pipeline.rank_statistics import ask_covariances
 from pipeline.settings.cut_sections import CutSettings
 from prune.criteria import find_criterion
 from prune.criteria.criterion import ScoringData
@@ -51,7 +52,7 @@ def scoring_data(
     chosen = context.training_sample(settings.criterion_images, *purpose)
     batches = context.batches(chosen)
     if needs == "images":
-        return ScoringData(batches)
+        return ScoringData(batches, ask=ask_covariances(context))
     train = context.data.train
     class_of = {p.person: label for p, label in zip(train, relabel(train), strict=True)}
     classes = torch.tensor([class_of[image.person] for image in chosen])

@@ -14,6 +14,7 @@ from pipeline.calibration import (
 from pipeline.context import StageContext
 from pipeline.exporters import model_metadata
 from pipeline.found_images import FOUND
+from pipeline.rank_calibration import ask_calibration, ask_embeddings
 from pipeline.run_dir import CALIBRATION_FILE, INT8_FILE, METRICS
 from pipeline.stage_accuracy import evaluate_stage
 from pipeline.stage_results import (
@@ -58,10 +59,14 @@ def make_int8(context: StageContext[QuantizeStage]) -> QuantizeResult:
     drawn = draw_calibration(context, settings.calibration_images, settings.held_back_images)
     images = describe_images(drawn.calibration, context.data.root)
     check_held_back(settings, len(context.data.train), held_back=len(drawn.held_back))
-    reference = Reference(model, context.batches(drawn.held_back)) if drawn.held_back else None
+    reference = None
+    if drawn.held_back:
+        reference = Reference(model, context.batches(drawn.held_back), ask_embeddings(context))
     metadata = replace(model_metadata(context, info), calibration_digest=images.digest)
     scheme = Scheme(settings.engine, settings.per_channel, settings.observer, settings.float_layers)
-    calibrated = calibrate(model, context.batches(drawn.calibration), scheme)
+    calibrated = calibrate(
+        model, context.batches(drawn.calibration), scheme, ask=ask_calibration(context)
+    )
     choice = choose_float_layers(context, model, calibrated, reference)
     correct = settings.bias_correction
     models = {"static": convert_calibrated(choice.calibrated, bias_correction=correct)}

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from pipeline.rank_statistics import ask_moments
 from pipeline.run_dir import CHECKPOINT, KEPT, METRICS
 from pipeline.stage_accuracy import evaluate_stage
 from pipeline.stage_results import headline, main_measure
@@ -143,9 +144,11 @@ def _reconstruct(
     if settings.recalibration_images:
         with _timed(seconds, "recalibration"):
             batches = context.training_batches(settings.recalibration_images, "recalibrate")
-            # Reconstructed weights fit the old statistics, so rebase keeps the function.
-            adjust = rebase if settings.reconstruction_images else recalibrate
-            adjust(model, batches)
+            if settings.reconstruction_images:
+                # Reconstructed weights fit the old statistics, so rebase keeps the function.
+                rebase(model, batches, ask_moments(context))
+            else:
+                recalibrate(model, batches)
         accuracy["after_recalibration"] = _accuracy(iteration, model)
     return fits
 

@@ -14,6 +14,8 @@ from reid_edge.core.errors import PruneError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from prune.covariances import AskCovariances
+
 Loss = Callable[["nn.Module", "Tensor", "Tensor"], "Tensor"]
 """Of a model, images (N, 3, H, W) and their classes (N,): a scalar."""
 
@@ -29,11 +31,14 @@ class ScoringData:
         labels: classes (N,) of each batch; only for criteria that need labelled images.
         loss: takes a copy of the model, which it may put into training mode, images (N, 3, H, W)
             and their classes (N,), and returns a scalar; only for the same criteria.
+        ask: lets other processes take their share of the images, for criteria that can; None: there
+            are no others.
     """
 
     batches: Sequence[Tensor]
     labels: Sequence[Tensor] = ()
     loss: Loss | None = None
+    ask: AskCovariances | None = None
 
 
 @dataclass(frozen=True)

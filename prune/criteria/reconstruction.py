@@ -15,13 +15,16 @@ from prune.criteria.criterion import Criterion, ScoreRequest
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from prune.covariances import AskCovariances
+
 
 def elimination_ranks(request: ScoreRequest) -> dict[str, Tensor]:
     """Return the rank (C,) at which a channel is removed, by layer; the last one scores C."""
     from prune.reconstruction_scores import reconstruction_scores
 
+    images, ask = _images(request)
     return reconstruction_scores(
-        request.model, _images(request), widths=request.widths, groups=request.groups
+        request.model, images, widths=request.widths, groups=request.groups, ask=ask
     )
 
 
@@ -29,14 +32,15 @@ def errors_by_count(request: ScoreRequest) -> dict[str, Tensor]:
     """Return the squared error (C,) with n channels removed, n from 0, by layer."""
     from prune.reconstruction_scores import reconstruction_errors
 
-    return reconstruction_errors(request.model, _images(request), groups=request.groups)
+    images, ask = _images(request)
+    return reconstruction_errors(request.model, images, groups=request.groups, ask=ask)
 
 
-def _images(request: ScoreRequest) -> Tensor:
+def _images(request: ScoreRequest) -> tuple[Tensor, AskCovariances | None]:
     import torch
 
     assert request.data is not None
-    return torch.cat(list(request.data.batches))
+    return torch.cat(list(request.data.batches)), request.data.ask
 
 
 RECONSTRUCTION = Criterion(

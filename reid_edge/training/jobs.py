@@ -1,4 +1,4 @@
-"""What rank zero sends the other ranks: a training, or images to embed.
+"""What rank zero sends the other ranks: a training, images to embed, or other work with a model.
 
 The content is JSON and tensors, which ``torch.load(weights_only=True)`` reads; models are
 checkpoints of this program.
@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -32,6 +32,8 @@ from reid_edge.training.settings import (
 )
 from reid_edge.training.validation import Validation
 from reid_edge.training.world import World
+
+J = TypeVar("J", bound=BaseModel)
 
 # (path, person, camera)
 Row = tuple[str, int, int]
@@ -193,15 +195,31 @@ def read_fit(
     return _model(content["model"]), config, job.epochs_done
 
 
-def send_embed(world: World, model: nn.Module, architecture: str, job: EmbedJob) -> None:
-    """Send images to embed to the other ranks, with the model of an architecture that does it."""
-    model_bytes = _model_bytes(model, architecture, (job.height, job.width))
-    world.send(_pack("embed", job, {"model": model_bytes}))
+def send_job(
+    world: World,
+    kind: str,
+    job: BaseModel,
+    model: nn.Module,
+    *,
+    architecture: str,
+    input_size: tuple[int, int],
+) -> None:
+    """Send a job to the other ranks, with the model that it is done with.
+
+    Args:
+        world: the ranks.
+        kind: by which they know what to do, see :func:`reid_edge.training.serve.serve`.
+        job: what it is done with beside the model.
+        model: of the architecture; its widths may differ.
+        architecture: its name.
+        input_size: (height, width) of its images.
+    """
+    world.send(_pack(kind, job, {"model": _model_bytes(model, architecture, input_size)}))
 
 
-def read_embed(content: dict[str, Any]) -> tuple[nn.Module, EmbedJob]:
-    """Read what :func:`send_embed` sent."""
-    return _model(content["model"]), EmbedJob.model_validate_json(content["job"])
+def read_job(content: dict[str, Any], job: type[J]) -> tuple[nn.Module, J]:
+    """Read what :func:`send_job` sent."""
+    return _model(content["model"]), job.model_validate_json(content["job"])
 
 
 def unpack(content: bytes) -> dict[str, Any]:
@@ -210,7 +228,7 @@ def unpack(content: bytes) -> dict[str, Any]:
     return loaded
 
 
-def _pack(kind: str, job: _Job, content: dict[str, Any]) -> bytes:
+def _pack(kind: str, job: BaseModel, content: dict[str, Any]) -> bytes:
     buffer = io.BytesIO()
     torch.save({"kind": kind, "job": json.dumps(job.model_dump(mode="json")), **content}, buffer)
     return buffer.getvalue()

@@ -1,22 +1,31 @@
-"""What the ranks other than zero do: train and embed with rank zero, until there is no more."""
+"""What the ranks other than zero do: they work with rank zero, until there is no more."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
-from reid_edge.training.jobs import read_embed, read_fit, unpack
+from reid_edge.training.jobs import EmbedJob, read_fit, read_job, unpack
 from reid_edge.training.world import END, World
 
+DoJob = Callable[[World, dict[str, Any]], None]
+"""Does what :func:`reid_edge.training.jobs.send_job` sent."""
 
-def serve(world: World, prepare: Callable[[], None] = lambda: None) -> None:
+
+def serve(
+    world: World,
+    prepare: Callable[[], None] = lambda: None,
+    jobs: Mapping[str, DoJob] | None = None,
+) -> None:
     """Do what rank zero sends until it has ended.
 
     Args:
         world: the ranks.
         prepare: is called before the first of it, such as to make images that are not there.
+        jobs: what there is to do by its kind, beside training and embedding.
 
     Raises:
         ReidError: an image cannot be read, or a training fails; rank zero shows it.
@@ -36,8 +45,9 @@ def serve(world: World, prepare: Callable[[], None] = lambda: None) -> None:
             with TemporaryDirectory() as folder:
                 model, config, epochs_done = read_fit(job, world, Path(folder))
                 fit_rank(model, config, epochs_done=epochs_done)
-        else:
+        elif job["kind"] == "embed":
             from reid_edge.training.shared_embedding import embed_share
 
-            model, embed_job = read_embed(job)
-            embed_share(world, model, embed_job)
+            embed_share(world, *read_job(job, EmbedJob))
+        else:
+            (jobs or {})[job["kind"]](world, job)

@@ -24,7 +24,7 @@ from reid_edge.inference.embedder import (
     prepare_image,
 )
 from reid_edge.inference.features import embed_on
-from reid_edge.training.jobs import EmbedJob, send_embed
+from reid_edge.training.jobs import EmbedJob, send_job
 from reid_edge.training.world import World
 
 
@@ -69,7 +69,7 @@ def embed_together(
         workers=workers,
         device=device,
     )
-    send_embed(world, model, architecture, job)
+    send_job(world, "embed", job, model, architecture=architecture, input_size=(height, width))
     whole = embed_share(world, model, job, progress)
     if len(whole) != len(images):
         raise DataError(f"{len(whole)} embeddings of {len(images)} images came back")

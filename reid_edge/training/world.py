@@ -7,6 +7,7 @@ embeddings) it sends the others what they need, so that they need no folder in c
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import re
 import signal
@@ -53,6 +54,8 @@ SPEAKER = "speaker"
 EXIT_LOST = 1
 # A launcher that sees a process fail ends the others: rank zero could not show the error.
 EXIT_OTHER_RANK = 0
+# Of the tensors that one rank sends another one.
+DTYPES = (torch.float32, torch.float64, torch.int64)
 # What rank zero sends when there is nothing left to do.
 END = b"end"
 # How the errors of a collective read when another rank has ended.
@@ -125,6 +128,63 @@ class World:
         parts = [torch.zeros_like(padded) for _ in shapes] if self.rank == 0 else None
         dist.gather(padded, parts, 0, group=self.group)
         return [part[: int(s[0])] for part, s in zip(parts or (), shapes, strict=False)]
+
+    def deal(self, batches: Sequence[Tensor] = ()) -> list[Tensor | None]:
+        """Share out the batches of rank zero; every rank gets every so many, from its own number.
+
+        Args:
+            batches: of rank zero; the others have none.
+
+        Returns:
+            As many on every rank: None where there are no more batches.
+        """
+        count = torch.tensor(len(batches))
+        dist.broadcast(count, 0, group=self.group)
+        dealt: list[Tensor | None] = []
+        for number in range(math.ceil(int(count) / self.size) * self.size):
+            rank = number % self.size
+            batch = batches[number] if number < len(batches) else None
+            if rank == self.rank:
+                dealt.append(batch if rank == 0 else self._receive_from(0))
+            elif self.rank == 0:
+                self._send_to(rank, batch)
+        return dealt
+
+    def exchange(self, values: Tensor) -> Tensor:
+        """Return the values (...) of all ranks on every rank: (ranks, ...)."""
+        found = [torch.zeros_like(values) for _ in range(self.size)]
+        dist.all_gather(found, values, group=self.group)
+        return torch.stack(found)
+
+    def collect(self, values: Tensor | None) -> Iterator[Tensor]:
+        """Yield the values of all ranks that have any, in their order, on rank zero alone."""
+        if self.rank > 0:
+            self._send_to(0, values)
+            return
+        for rank in range(self.size):
+            theirs = values if rank == 0 else self._receive_from(rank)
+            if theirs is not None:
+                yield theirs
+
+    def _send_to(self, rank: int, values: Tensor | None) -> None:
+        """Send a tensor of at most six dimensions, or none."""
+        header = torch.full((8,), -1)
+        if values is not None:
+            header[0], header[1] = values.dim(), DTYPES.index(values.dtype)
+            header[2 : 2 + values.dim()] = torch.tensor(values.shape)
+        dist.send(header, rank, group=self.group)
+        if values is not None:
+            dist.send(values.contiguous(), rank, group=self.group)
+
+    def _receive_from(self, rank: int) -> Tensor | None:
+        header = torch.zeros(8, dtype=torch.int64)
+        dist.recv(header, rank, group=self.group)
+        dimensions, dtype, *shape = header.tolist()
+        if dimensions < 0:
+            return None
+        values = torch.empty(shape[:dimensions], dtype=DTYPES[dtype])
+        dist.recv(values, rank, group=self.group)
+        return values
 
     def local_path(self, path: Path) -> Path:
         """Return where an image of rank zero is on this machine."""

@@ -16,6 +16,7 @@ from reid_edge.training.fit_config import FitConfig
 from reid_edge.training.fit_state import LAST
 from reid_edge.training.validation import Validation
 from tests.networks import small_networks
+from tests.ranks.stage_work import work_of_stages
 from tests.ranks.two_ranks import HEIGHT, KINDS, WIDTH, new_model, new_teacher, settings
 
 pytestmark = pytest.mark.medium
@@ -122,6 +123,21 @@ def test_embeddings_of_all_ranks_are_those_of_one_process(
         )
         assert torch.equal(found, whole)
     torch.set_num_threads(threads)
+
+
+def test_statistics_scores_and_ranges_are_those_of_one_process(trained: Path) -> None:
+    shared = torch.load(trained / "stages.pt", weights_only=True)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with small_networks():
+        alone = work_of_stages(None)
+    torch.set_num_threads(threads)
+    assert shared.keys() == alone.keys()
+    kinds = {name.partition(" ")[0] for name in alone}
+    assert kinds == {"rank", "covariance", "rebased", "held", "range"}
+    done = (trained / "done.txt").read_text().split("\n")
+    assert done == ["covariances", "covariances", "moments", "held back", "calibration"]
+    assert [name for name, values in alone.items() if not torch.equal(values, shared[name])] == []
 
 
 def new_trained(trained: Path) -> torch.nn.Module:

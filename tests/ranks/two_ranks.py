@@ -2,10 +2,13 @@
 
 import logging
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from pipeline import rank_calibration, rank_statistics
 from reid_edge.data.augmentation import AugmentationSettings
 from reid_edge.data.readers.market1501 import read_market1501
 from reid_edge.models import build_model
@@ -22,7 +25,8 @@ from reid_edge.training.settings import (
 )
 from reid_edge.training.shared_embedding import embed_together
 from reid_edge.training.validation import Validation
-from reid_edge.training.world import joined
+from reid_edge.training.world import World, joined
+from tests.ranks.stage_work import work_of_stages
 
 HEIGHT, WIDTH = 32, 16
 LOSSES = LossSettings(cross_entropy=1.0, triplet=1.0, circle=0.01)
@@ -55,7 +59,15 @@ def main(images: Path, out: Path) -> None:
     data = read_market1501(images)
     with joined(launch, "cpu") as world:
         if launch.rank > 0:
-            serve(world)
+            jobs = {**rank_statistics.JOBS, **rank_calibration.JOBS}
+            done: list[str] = []
+
+            def note(kind: str, world: World, content: dict[str, Any]) -> None:
+                done.append(kind)
+                jobs[kind](world, content)
+
+            serve(world, jobs={kind: partial(note, kind) for kind in jobs})
+            (out / "done.txt").write_text("\n".join(done))
             return
         for name, gather in KINDS.items():
             model = new_model()
@@ -82,6 +94,7 @@ def main(images: Path, out: Path) -> None:
             for count in (1, 13, len(data.gallery))
         ]  # fmt: skip
         torch.save({"embedded": embedded}, out / "embedded.pt")
+        torch.save(work_of_stages(world), out / "stages.pt")
 
 
 if __name__ == "__main__":

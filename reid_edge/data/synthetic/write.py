@@ -86,7 +86,7 @@ def draw_all(
         settings: of the data set.
         draft: folder that they are saved in.
         processes: that share the images out, this one counted.
-        progress: called with how many are done and how many there are.
+        progress: called with how many are done and how many there are, with each number once.
 
     Raises:
         OSError: an image cannot be saved.
@@ -100,23 +100,30 @@ def draw_all(
         context.Process(target=_help, args=(share, settings, draft, count, os.getpid()))
         for share, count in zip(others, drawn, strict=True)
     ]
+    reported = 0
+
+    def report(done: int) -> None:
+        nonlocal reported
+        if done > reported:
+            reported = done
+            progress(done, total)
+
     try:
         for helper in helpers:
             with suppress(OSError):  # there may be no room for another process
                 helper.start()
         for done, entry in enumerate(own, start=1):
             _draw(entry, settings, cameras, draft)
-            progress(done + sum(count.value for count in drawn), total)
+            report(done + sum(count.value for count in drawn))
         for helper, share in zip(helpers, others, strict=True):
             while helper.is_alive():
                 helper.join(PATIENCE_S)
-                progress(len(own) + sum(count.value for count in drawn), total)
+                report(len(own) + sum(count.value for count in drawn))
             if helper.exitcode != 0:
                 # What went wrong there is raised here, or it goes well here.
                 for entry in share:
                     _draw(entry, settings, cameras, draft)
-        if helpers:
-            progress(total, total)
+        report(total)
     finally:
         for helper in helpers:
             if helper.pid is not None and helper.is_alive():

@@ -91,7 +91,7 @@ def test_several_processes_draw_the_same_bytes(small: Path, tmp_path: Path) -> N
     seen: list[tuple[int, int]] = []
     draw_all(everything, SMALL, tmp_path, 3, lambda done, total: seen.append((done, total)))
     assert contents(tmp_path) == contents(small)
-    assert seen == sorted(seen)
+    assert seen == sorted(set(seen))
     assert seen[-1] == (len(everything), len(everything))
 
 

@@ -80,13 +80,16 @@ def test_names_are_known_without_pytorch() -> None:
     assert ran.stdout.strip() == "[]"
 
 
-def test_measuring_and_loading_import_neither_torchvision_nor_the_compiler() -> None:
+def test_measuring_and_grouping_import_neither_torchvision_nor_the_compiler() -> None:
     program = (
         "import sys, reid_edge.models.pretrained, reid_edge.training.fit_config\n"
         "from reid_edge.models import ARCHITECTURES\n"
         "from reid_edge.models.complexity import measure_complexity\n"
         "for name in ARCHITECTURES: measure_complexity(name, 64, 32)\n"
-        "print(sorted({'torchvision', 'lightning', 'torch._dynamo', 'sympy'} & set(sys.modules)))"
+        "import torch; from prune.nni_backend import find_groups\n"
+        "assert find_groups(torch.nn.Conv2d(3, 4, 3), torch.zeros(2, 3, 8, 8)) == []\n"
+        "heavy = {'torchvision', 'lightning', 'torchmetrics', 'torch._dynamo', 'sympy'}\n"
+        "print(sorted((heavy | {'pytorch_lightning'}) & set(sys.modules)))"
     )
     ran = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True

@@ -1,13 +1,22 @@
 """``reid-edge check FOLDER``: check a data set."""
 
+from __future__ import annotations
+
 import argparse
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from reid_edge.cli.data_options import add_data_set_option
 from reid_edge.cli.progress_bars import progress_bars
 from reid_edge.cli.reading import read_as
+from reid_edge.data.decoded_share import DECODED, MOST_DECODED
+
+if TYPE_CHECKING:
+    from reid_edge.data.check_report import DataReport
+    from reid_edge.data.unlabelled_check import UnlabelledReport
 
 HELP = (
     "check a data set: counts, unreadable images, queries with no match and why; without "
@@ -20,9 +29,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("folder", type=Path, help="the data set's folder, or a CSV file")
     add_data_set_option(parser)
+    parser.add_argument(
+        "--decode",
+        type=_number_or_all,
+        metavar="N",
+        help="decode at most N images, evenly spaced, or all; of the others the file is hashed, "
+        "and its header and end are looked at. Default: all of a set of up to "
+        f"{MOST_DECODED:,} images, {DECODED:,} of a larger one; all of one without identities",
+    )
     parser.epilog = (
         "Exit code: 0, or 1 if there are problems, or 2 if it cannot be read as a data set."
     )
+
+
+def _number_or_all(text: str) -> int:
+    if text == "all":
+        return sys.maxsize
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"expected a number above 0 or all, found {text!r}")
+    return int(text)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -39,8 +64,11 @@ def run(options: argparse.Namespace) -> int:
 
     with progress_bars() as start:
         data, reading = read_as(options.name, options.folder, start("extracting"))
-        check = check_data if data.labels == "persons" else check_unlabelled
-        report = check(data, start("reading images"))
+        report: DataReport | UnlabelledReport
+        if data.labels == "persons":
+            report = check_data(data, start("reading images"), decoded=options.decode)
+        else:
+            report = check_unlabelled(data, start("reading images"))
     console = Console(soft_wrap=True, highlight=False)
     console.print(str(reading), markup=False)
     console.print(report)

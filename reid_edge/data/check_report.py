@@ -93,6 +93,7 @@ class DataReport:
         unmatched: queries that the protocol leaves out.
         sizes: of the images that can be read; none if there are none.
         notes: what may be a mistake in how persons and cameras are written.
+        apart: n, where every n-th image was decoded.
     """
 
     root: Path
@@ -109,6 +110,7 @@ class DataReport:
     unmatched: tuple[UnmatchedQuery, ...]
     sizes: ImageSizes | None
     notes: tuple[str, ...] = ()
+    apart: int = 1
 
     def problems(self) -> list[str]:
         """Return what makes training fail or its figures wrong, one sentence each."""
@@ -162,6 +164,11 @@ class DataReport:
     def _notes(self) -> list[str]:
         """Say what is worth knowing and no problem."""
         notes = list(self.notes)
+        if self.apart > 1:
+            notes.append(
+                f"one of {self.apart} images was decoded; of the others, the whole file was "
+                "hashed, and its beginning and end are in order (--decode all decodes every image)"
+            )
         if self.sizes is not None:
             named = (self.sizes.smallest, self.sizes.median, self.sizes.largest)
             sizes = ", ".join(f"{width} x {height}" for width, height in named)

@@ -1,6 +1,7 @@
 """Checking a data set: what is in it, and what would go wrong with it."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from reid_edge.data.check_report import (
     UnmatchedQuery,
     UnreadableImage,
 )
+from reid_edge.data.decoded_share import spacing
 from reid_edge.data.decoding import check_image
 from reid_edge.data.paths import path_order
+from reid_edge.data.quick_look import quick_look
 from reid_edge.data.schema import ReidData, count_persons
 from reid_edge.data.thread_map import map_in_threads
 
@@ -29,7 +32,9 @@ class Looked:
     reason: str = ""
 
 
-def check_data(data: ReidData, progress: Progress | None = None) -> DataReport:
+def check_data(
+    data: ReidData, progress: Progress | None = None, *, decoded: int | None = None
+) -> DataReport:
     """Read every image of a data set once and report what was found.
 
     Nothing that is wrong with the images or their labels raises; it is in the report.
@@ -37,8 +42,14 @@ def check_data(data: ReidData, progress: Progress | None = None) -> DataReport:
     Args:
         data: the data set.
         progress: called with (images done, images).
+        decoded: how many images to decode at most, evenly spaced; see
+            :func:`reid_edge.data.decoded_share.spacing`. Of the others the beginning and the end
+            have to be in order, or they are decoded too.
     """
-    looked = _look_at_all(data, progress)
+    # An image may be in two splits, as in CUHK03's classic protocol.
+    paths = sorted({image.path for image in data.images()}, key=path_order)
+    apart = spacing(len(paths), decoded)
+    looked = _look_at_all(paths, apart, progress)
     readable = [found.size for found in looked.values() if not found.reason]
     splits = (("train", data.train), ("query", data.query), ("gallery", data.gallery))
     trained = {image.person for image in data.train}
@@ -87,25 +98,27 @@ def check_data(data: ReidData, progress: Progress | None = None) -> DataReport:
         unmatched=_unmatched(data),
         sizes=ImageSizes.of(readable) if readable else None,
         notes=data.notes,
+        apart=apart,
     )
 
 
-def _look_at_all(data: ReidData, progress: Progress | None) -> dict[Path, Looked]:
-    """Read every image once, by several threads."""
+def _look_at_all(
+    paths: Sequence[Path], apart: int, progress: Progress | None
+) -> dict[Path, Looked]:
+    """Read every image once, by several threads, and decode every so many."""
 
-    def look(path: Path) -> Looked:
+    def look(number: int) -> Looked:
+        path = paths[number]
         try:
-            found = check_image(path)
+            found = (quick_look(path) if number % apart else None) or check_image(path)
             return Looked(path, found.size, found.digest)
         except DataError as error:
             return Looked(path, reason=str(error).removeprefix(f"{path}: "))
         except OSError as error:
             return Looked(path, reason=" ".join(str(error).split()))
 
-    # An image may be in two splits, as in CUHK03's classic protocol.
-    paths = sorted({image.path for image in data.images()}, key=path_order)
     looked = {}
-    for done, found in enumerate(map_in_threads(look, paths), start=1):
+    for done, found in enumerate(map_in_threads(look, range(len(paths))), start=1):
         looked[found.path] = found
         if progress is not None:
             progress(done, len(paths))

@@ -67,6 +67,20 @@ def test_check_finds_problems(capsys: pytest.CaptureFixture[str], market: Path) 
     assert "problem: 1 images cannot be read" in out
 
 
+def test_check_says_that_a_part_is_decoded(
+    capsys: pytest.CaptureFixture[str], market: Path
+) -> None:
+    said = "images was decoded; of the others, the whole file was hashed"
+    code, out, _ = run(capsys, "check", market, "--decode", "3")
+    assert (code, out.count(f"one of 3 {said}")) == (0, 1)
+    for arguments in ([], ["--decode", "all"], ["--decode", "9"]):
+        code, out, _ = run(capsys, "check", market, *arguments)
+        assert (code, said in out) == (0, False)
+    with pytest.raises(SystemExit):
+        main(["check", str(market), "--decode", "0"])
+    assert "expected a number above 0 or all, found '0'" in capsys.readouterr().err
+
+
 def test_check_names_what_is_not_utf_8(capsys: pytest.CaptureFixture[str], market: Path) -> None:
     broken = market / "query" / os.fsdecode(b"0001_c1s1_000005_\xf6.jpg")
     try:

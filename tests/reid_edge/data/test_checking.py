@@ -68,6 +68,23 @@ def test_an_image_too_large_to_decode(market: Path, monkeypatch: pytest.MonkeyPa
     assert "decompression bomb" in text(report)
 
 
+def test_a_part_is_decoded_and_damaged_ends_are_found_all_the_same(market: Path) -> None:
+    data = read_market1501(market)
+    assert replace(check_data(data, decoded=1), apart=1) == check_data(data)
+    # The first one is decoded. Of the third, the ends are in order.
+    paths = sorted({image.path for image in read_market1501(market).images()})
+    content = paths[0].read_bytes()
+    paths[0].write_bytes(content[:100] + content[-2:])
+    paths[1].write_bytes(content[:100])
+    paths[2].write_bytes(content[:200] + b"?" * 40 + content[240:])
+    whole, part = (check_data(read_market1501(market), decoded=n) for n in (9, 1))
+    assert {found.path for found in part.unreadable} == {paths[0], paths[1]}
+    assert {found.path for found in whole.unreadable} == {paths[0], paths[1], paths[2]}
+    assert part.duplicates == whole.duplicates
+    assert "one of 9 images was decoded; of the others, the whole file was hashed" in text(part)
+    assert "was decoded" not in text(whole)
+
+
 def test_the_same_image_in_training_and_test_set(market: Path) -> None:
     train = market / "bounding_box_train" / "0007_c1s1_000003_00.jpg"
     test = market / "bounding_box_test" / "0005_c1s1_000008_00.jpg"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from reid_edge.core.errors import DataError
+from reid_edge.data.decoding import WholeImage, check_image
 from reid_edge.data.inspection import inspect_data
 from reid_edge.data.readers.market1501 import read_market1501
 from reid_edge.data.schema import ReidData
@@ -66,6 +67,32 @@ def test_a_truncated_image_is_found(copied: Path) -> None:
     image.write_bytes(image.read_bytes()[:400])
     with pytest.raises(DataError, match=image.name):
         inspect_data(read_market1501(copied))
+
+
+def test_a_part_of_a_large_set_is_decoded(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = read_market1501(copied)
+    expected = inspect_data(data)
+    decoded: list[Path] = []
+
+    def count(path: Path) -> WholeImage:
+        decoded.append(path)
+        return check_image(path)
+
+    monkeypatch.setattr("reid_edge.data.inspection.check_image", count)
+    monkeypatch.setattr("reid_edge.data.decoded_share.MOST_DECODED", 10)
+    monkeypatch.setattr("reid_edge.data.decoded_share.DECODED", 4)
+    caplog.set_level("INFO")
+    assert inspect_data(data) == expected
+    apart = -(-len(data.images()) // 4)
+    assert sorted(decoded) == sorted(image.path for image in data.images()[::apart])
+    assert f"of {len(data.images())} images one of {apart} is decoded" in caplog.text
+    last = data.images()[-1].path
+    assert last not in decoded
+    last.write_bytes(last.read_bytes()[:-20])
+    with pytest.raises(DataError, match=last.name):
+        inspect_data(data)
 
 
 def test_an_image_that_has_gone_is_named(copied: Path) -> None:

@@ -1,0 +1,67 @@
+"""What the bytes of an image file show without decoding it, for sets of many images."""
+
+import stat
+from hashlib import sha256
+from pathlib import Path
+
+from PIL import Image
+
+from reid_edge.data.decoding import WholeImage
+
+PNG_START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+# Chunks that may say how an image is turned.
+PNG_TEXTS = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
+# Markers that begin a frame; the others from 0xC0 to 0xCF are tables.
+JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+JPEG_APP1 = 0xE1  # EXIF and XMP, which may say how an image is turned
+
+
+def quick_look(path: Path) -> WholeImage | None:
+    """Return size and hash of a JPEG or PNG file whose beginning and end are in order.
+
+    The file is read whole and not decoded: it may be damaged in between.
+
+    Returns:
+        None, if only decoding can tell: files that are not there, empty, cut off or too large; with
+        EXIF data, other than 8 bits a channel, or in another format.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return None
+        with path.open("rb", buffering=0) as file:
+            content = file.read()
+    except (OSError, ValueError):
+        return None
+    size = _jpeg_size(content) or _png_size(content)
+    most = Image.MAX_IMAGE_PIXELS
+    if size is None or not all(size) or (most is not None and size[0] * size[1] > most):
+        return None
+    return WholeImage(size, sha256(content).digest())
+
+
+def _jpeg_size(content: bytes) -> tuple[int, int] | None:
+    """Return the (width, height) in the header of a JPEG that ends as it should."""
+    if not (content.startswith(b"\xff\xd8") and content.endswith(b"\xff\xd9")):
+        return None
+    place = 2
+    while place + 10 < len(content) and content[place] == 0xFF:
+        marker = content[place + 1]
+        if marker in JPEG_FRAMES:
+            height = content[place + 5] << 8 | content[place + 6]
+            width = content[place + 7] << 8 | content[place + 8]
+            usual = content[place + 4] == 8 and content[place + 9] in (1, 3)
+            return (width, height) if usual else None
+        if marker == JPEG_APP1 or not 0xC0 <= marker <= 0xFE:
+            return None
+        place += 2 + (content[place + 2] << 8 | content[place + 3])
+    return None
+
+
+def _png_size(content: bytes) -> tuple[int, int] | None:
+    """Return the (width, height) in the header of a PNG that ends as it should."""
+    if not (content.startswith(PNG_START) and content.endswith(PNG_END)):
+        return None
+    if content[24] > 8 or any(text in content for text in PNG_TEXTS):
+        return None
+    return int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big")

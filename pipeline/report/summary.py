@@ -25,6 +25,8 @@ from reid_edge.metrics.results import Evaluation
 
 # Points of accuracy that a file may lose to the last model and still be the one of the headline.
 TOLERATED_LOSS = 0.01
+# A benchmark in which the first model takes so many times its latency in the run met other work.
+BUSY_RATIO = 1.5
 SMALL_LOSS, LARGE_LOSS = 0.01, 0.03  # of the whole run, for the verdict
 
 
@@ -34,7 +36,7 @@ class Summary:
 
     Attributes:
         before: name of the first model.
-        after: name of the last model.
+        after: name of the model in the file that is compared.
         smaller: how many times smaller, such as "7.9"; empty if it is not known.
         size: both sizes and the file, in words.
         faster: how many times faster; empty if it is not known.
@@ -93,14 +95,16 @@ def summarise(report: Report, records: Mapping[str, StageRecord]) -> Summary | N
     measure = report.measure
     benchmark = records["benchmark"].result_as(BenchmarkResult) if "benchmark" in records else None
     rows = benchmark.benchmark.rows if benchmark is not None else ()
+    busy, name = "", model_name(last.model.name)
     if rows and rows[0].timings:
         before, after = _of_file(rows[0], report), _of_file(_best(rows, report, last), report)
+        busy, name = _about_load(rows[0], report), _name_in(after.name, report)
         assert benchmark is not None, "it has rows"
         cpu = benchmark.benchmark.machine.cpu
         measured_on = (
             f"Measured on {cpu}. The file is the fastest of the benchmark that loses at most "
             f"{100 * TOLERATED_LOSS:.0f} point of {measure} to the last model. It is compared with "
-            f"{rows[0].name}, meant for {rows[0].meant_for}."
+            f"{rows[0].name}, meant for {rows[0].meant_for}.{busy}"
         )
     else:
         before, after = _of_row(first, report), _of_row(last, report)
@@ -116,10 +120,10 @@ def summarise(report: Report, records: Mapping[str, StageRecord]) -> Summary | N
         lost = round(before.accuracy - after.accuracy, 3)
         if measure == "EER":  # a lower one is better
             lost = -lost
-    verdict, rating = _verdict(report, smaller, faster, lost, measure)
+    verdict, rating = _verdict(report, smaller, faster, lost, measure, busy=bool(busy))
     return Summary(
         before=model_name(first.model.name),
-        after=model_name(last.model.name),
+        after=name,
         smaller=f"{smaller:.1f}" if smaller else "",
         size=f"{size(before.bytes)} → {size(after.bytes)} ({after.name})",
         faster=f"{faster:.1f}" if faster else "",
@@ -141,6 +145,34 @@ def summarise(report: Report, records: Mapping[str, StageRecord]) -> Summary | N
         rating=rating,
         measured_on=measured_on,
         bars=stage_bars(report),
+    )
+
+
+def _name_in(file: str, report: Report) -> str:
+    """Return the name of the model in a file of the benchmark."""
+    for row in report.rows:
+        if file == row.model.file:
+            return model_name(row.model.name)
+    last = model_name(report.rows[-1].model.name)
+    stage, _, name = file.partition("/")
+    made = report.results[stage].files if stage in report.results else ()
+    for one in made:
+        if one.name in (name, file):
+            return last.removesuffix(" int8") + (" int8" if one.int8 else "")
+    return last
+
+
+def _about_load(first: BenchmarkRow, report: Report) -> str:
+    """Return a sentence if the first model was much slower in the benchmark than in the run."""
+    timing, latency = first.timings[0], report.rows[0].latency
+    if latency is None or report.latency is None or first.name != report.rows[0].model.file:
+        return ""
+    same = (timing.batch, timing.threads) == (1, report.latency.threads)
+    if not same or timing.median_ms <= BUSY_RATIO * latency.median_ms:
+        return ""
+    return (
+        f" The machine was busy during the benchmark: {first.name} took {timing.median_ms:.1f} ms "
+        f"there, and {latency.median_ms:.1f} ms before; measure again with --from benchmark."
     )
 
 
@@ -178,7 +210,13 @@ def _best(rows: tuple[BenchmarkRow, ...], report: Report, last: ReportRow) -> Be
 
 
 def _verdict(
-    report: Report, smaller: float | None, faster: float | None, lost: float | None, measure: str
+    report: Report,
+    smaller: float | None,
+    faster: float | None,
+    lost: float | None,
+    measure: str,
+    *,
+    busy: bool,
 ) -> tuple[str, Literal["good", "fair", "poor", "open"]]:
     """Return one sentence on the run, and how good that is."""
     if lost is None or smaller is None:
@@ -210,6 +248,8 @@ def _verdict(
             else f"{', '.join(stale)} no longer fit the settings"
         )
         return f"{text}, but {reason}.", "fair"
+    if busy:
+        return f"{text}, but the machine was busy while latency was measured.", "fair"
     if lost > SMALL_LOSS:
         return f"{text}: a fair price.", "fair"
     return f"{text}: a good trade.", "good"

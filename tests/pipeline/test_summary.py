@@ -5,12 +5,13 @@ from typing import Any
 import pytest
 
 from pipeline.report.contents import Report, ReportRow
-from pipeline.report.summary import summarise
+from pipeline.report.summary import Summary, summarise
 from pipeline.stage_results import (
     Benchmark,
     BenchmarkResult,
     BenchmarkRow,
     FileResult,
+    Latencies,
     ModelLatency,
     StageResult,
 )
@@ -88,6 +89,45 @@ def test_of_the_benchmark_the_fastest_accurate_file_is_compared() -> None:
     assert "A CPU" in said.measured_on
     assert said.measured_on.endswith("compared with train/checkpoint.pt, meant for any.")
     assert said.rating == "fair"
+
+
+def test_the_model_in_the_file_is_named() -> None:
+    def said(*files: FileResult) -> str:
+        rows = (
+            timed("train/checkpoint.pt", 0.80, 8_000_000, 40.0),
+            timed("export/best.onnx", 0.80, 2_000_000, 5.0),
+        )
+        benchmark = BenchmarkResult(benchmark=Benchmark(machine=MACHINE, rounds=2, rows=rows))
+        found = report(TRAIN, INT8, benchmark=benchmark, export=StageResult(files=files))
+        shown = summarise(found, {"benchmark": make_record("benchmark", result=benchmark)})
+        assert shown is not None
+        return shown.after
+
+    assert said(FileResult(name="best.onnx", bytes=0, int8=False)) == "OSNet x0.5"
+    assert said(FileResult(name="best.onnx", bytes=0, int8=True)) == "OSNet x0.5 int8"
+
+
+def test_a_benchmark_of_a_busy_machine_is_no_good_verdict() -> None:
+    def said(milliseconds: float) -> Summary:
+        rows = (
+            timed("train/checkpoint.pt", 0.80, 8_000_000, milliseconds),
+            timed("export/best.onnx", 0.80, 2_000_000, 5.0),
+        )
+        benchmark = BenchmarkResult(benchmark=Benchmark(machine=MACHINE, rounds=2, rows=rows))
+        latency = Latencies(machine=MACHINE, outputs={}, rounds=2, threads=2, models=())
+        found = report(TRAIN, INT8, benchmark=benchmark).model_copy(update={"latency": latency})
+        shown = summarise(found, {"benchmark": make_record("benchmark", result=benchmark)})
+        assert shown is not None
+        return shown
+
+    calm, busy = said(55.0), said(400.0)
+    assert (calm.rating, busy.rating) == ("good", "fair")
+    assert "busy" not in calm.measured_on
+    assert busy.measured_on.endswith(
+        "The machine was busy during the benchmark: train/checkpoint.pt took 400.0 ms there, and "
+        "40.0 ms before; measure again with --from benchmark."
+    )
+    assert busy.verdict.endswith(", but the machine was busy while latency was measured.")
 
 
 def test_what_is_not_good_is_said() -> None:

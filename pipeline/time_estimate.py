@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from pipeline.stage_results import Hardware, StageRecord
 from quantize.machine import processor_name
 from reid_edge.core.devices import Precision, choose_device
 from reid_edge.data.schema import ReidData
+
+logger = logging.getLogger(__name__)
 
 TIMED_IMAGES = 16
 # Half of the widths are about a third of the operations, and of the time.
@@ -96,8 +99,10 @@ def estimate_times(
         work = stage_work(config, stage, data, after_cut=after_cut)
         found = _as_before(config, run, step, work, data, data_hash, hardware, after_cut=after_cut)
         if found is None:
-            precision: Precision = work.precision or next(iter(measured), "32-true")
+            first: Precision = next(iter(measured), "32-true")
+            precision = work.precision or first
             if precision not in measured:
+                logger.info("measuring the time of a training step on this machine (%s)", precision)
                 measured[precision] = measure_speed(config, precision)
             speed = measured[precision]
             seconds = work.seconds(speed.training, speed.evaluating)

@@ -69,14 +69,21 @@ def test_an_earlier_run_beside_this_one_tells(tiny_data: ReidData, tmp_path: Pat
     ],
 )
 def test_what_cannot_be_compared_does_not_tell(
-    tiny_data: ReidData, tmp_path: Path, content: dict[str, object]
+    tiny_data: ReidData,
+    tmp_path: Path,
+    content: dict[str, object],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level("INFO")
     config, run = Config.model_validate({**SMALL, "stages": ("train",)}), RunDir(tmp_path / "new")
     finish(config, RunDir(tmp_path / "old"), "train", **content)
     (tmp_path / "broken" / "train").mkdir(parents=True)
     (tmp_path / "broken" / "train" / "stage.json").write_text(json.dumps([1]))
     found = estimate_times(config, run, planned(config, run), tiny_data, "d")
     assert found["train"].source.startswith("measured now")
+    # The measurement takes seconds, or a minute on a busy machine.
+    line = "measuring the time of a training step on this machine (32-true)"
+    assert caplog.messages.count(line) == 1
 
 
 def test_another_number_of_threads_does_not_tell(tiny_data: ReidData, tmp_path: Path) -> None:

@@ -28,7 +28,12 @@ class AdaptationSettings(RefinedSettings):
         0.5, gt=0, lt=1, description="DBSCAN: largest Jaccard distance of neighbours, 0.4 to 0.6"
     )
     min_samples: int = Field(4, ge=2, description="DBSCAN: neighbours that begin a cluster")
-    k1: int = Field(30, ge=1, description="neighbours that must be mutual")
+    k1: int | None = Field(
+        None,
+        ge=1,
+        description="neighbours that must be mutual; none: twice the mean size of the clusters "
+        "that 30 give, 8 to 30",
+    )
     k2: int = Field(6, ge=1, description="nearest images that a description is averaged over")
     by_camera: bool = Field(
         True,

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 OUTLIER = -1
 # A camera of few images has an uncertain mean: this many images count half.
 HALF_TRUSTED = 16
+# Neighbours that must be mutual: as the papers have it, and the least that is chosen from sizes.
+MOST_NEIGHBOURS, FEWEST_NEIGHBOURS = 30, 8
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class ClusterOptions:
     Attributes:
         eps: largest Jaccard distance of neighbours, between 0 and 1.
         min_samples: images within ``eps`` that begin a cluster, the image itself counted.
-        k1: neighbours that must be mutual.
+        k1: neighbours that must be mutual; None: twice the mean size of the clusters that 30 give,
+            8 to 30. More neighbours than a person has images join different persons.
         k2: neighbours that a description is averaged over.
         by_camera: take each camera's mean off the embeddings first, where cameras are known.
         images_of_track: images of each track that are clustered, evenly over the track; the others
@@ -45,7 +48,7 @@ class ClusterOptions:
 
     eps: float = 0.5
     min_samples: int = 4
-    k1: int = 30
+    k1: int | None = None
     k2: int = 6
     by_camera: bool = True
     images_of_track: int = 8
@@ -116,24 +119,41 @@ def find_clusters(embeddings: Tensor, site: Site, options: ClusterOptions) -> Cl
         site: cameras and tracks of the images.
         options: see `ClusterOptions`.
     """
-    from sklearn.cluster import DBSCAN
-
     count = len(embeddings)
     tracks = site.track_of(count)
     chosen = representatives(tracks, options.images_of_track)
     features = embeddings[torch.from_numpy(chosen)]
     if options.by_camera and site.cameras is not None:
         features = without_camera_means(features, site.cameras[chosen])
-    graph = jaccard_graph(features, largest=options.eps, k1=options.k1, k2=options.k2)
-    graph = _with_tracks(graph, tracks[chosen], site)
-    scan = DBSCAN(eps=options.eps, min_samples=options.min_samples, metric="precomputed")
-    found = scan.fit(graph).labels_.astype(np.int64)
+    graph, found = _scan(features, tracks[chosen], site, options, options.k1 or MOST_NEIGHBOURS)
+    if options.k1 is None and (fitting := neighbours_of(found)) < MOST_NEIGHBOURS:
+        graph, found = _scan(features, tracks[chosen], site, options, fitting)
     labels = np.full(count, OUTLIER, dtype=np.int64)
     labels[chosen] = found
     labels = _one_cluster_a_track(labels, tracks)
     if site.apart:
         labels = _split_conflicts(labels, tracks, site, chosen, graph)
     return Clusters(_renumbered(labels))
+
+
+def _scan(
+    features: Tensor, tracks: IntegerRow, site: Site, options: ClusterOptions, k1: int
+) -> tuple[csr_array, IntegerRow]:
+    """Return the Jaccard distances of images, and the clusters that DBSCAN finds in them."""
+    from sklearn.cluster import DBSCAN
+
+    graph = jaccard_graph(features, largest=options.eps, k1=k1, k2=options.k2)
+    graph = _with_tracks(graph, tracks, site)
+    scan = DBSCAN(eps=options.eps, min_samples=options.min_samples, metric="precomputed")
+    return graph, scan.fit(graph).labels_.astype(np.int64)
+
+
+def neighbours_of(labels: IntegerRow) -> int:
+    """Return how many neighbours must be mutual for clusters of the size that these have."""
+    sizes = np.bincount(labels[labels != OUTLIER])
+    if not len(sizes):
+        return FEWEST_NEIGHBOURS
+    return int(np.clip(round(2 * float(sizes.mean())), FEWEST_NEIGHBOURS, MOST_NEIGHBOURS))
 
 
 def representatives(tracks: IntegerRow, most: int) -> IntegerRow:

@@ -10,6 +10,7 @@ from reid_edge.adaptation.clustering import (
     Clusters,
     check_clusters,
     find_clusters,
+    neighbours_of,
     representatives,
     without_camera_means,
 )
@@ -32,6 +33,30 @@ def test_persons_become_clusters_in_the_order_of_their_images() -> None:
     assert clusters.labels.tolist() == np.repeat(np.arange(6), 8).tolist()
     assert (clusters.count, clusters.outliers, clusters.largest) == (6, 0, 8)
     assert str(clusters) == "6 clusters of 48 images, 0 outliers"
+
+
+def test_the_number_of_neighbours_fits_the_size_of_clusters() -> None:
+    embeddings, truth = persons(60, 5, noise=0.6), np.repeat(np.arange(60), 5)
+    chosen = find_clusters(embeddings, Site(), ClusterOptions())
+    usual = find_clusters(embeddings, Site(), ClusterOptions(k1=30))
+    neighbours = neighbours_of(usual.labels)
+    assert neighbours < 30
+    same = find_clusters(embeddings, Site(), ClusterOptions(k1=neighbours))
+    assert np.array_equal(chosen.labels, same.labels)
+
+    def precision(clusters: Clusters) -> float:
+        inside = clusters.labels >= 0
+        labels, of = clusters.labels[inside], truth[inside]
+        together = labels[:, None] == labels[None, :]
+        return float((of[:, None] == of[None, :])[together].mean())
+
+    assert precision(chosen) > precision(usual)
+
+
+@pytest.mark.parametrize(("sizes", "neighbours"), [([5, 7], 12), ([2, 2], 8), ([40], 30), ([], 8)])
+def test_twice_the_mean_size_within_limits(sizes: list[int], neighbours: int) -> None:
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    assert neighbours_of(np.append(labels, [-1, -1]).astype(np.int64)) == neighbours
 
 
 def test_images_without_neighbours_are_outliers() -> None:

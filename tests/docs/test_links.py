@@ -54,6 +54,12 @@ def test_every_page_is_in_the_navigation_of_the_site() -> None:
     assert sorted(listed) == sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))
 
 
+def test_the_front_page_leads_to_every_page_of_the_guide() -> None:
+    linked = set(LINK.findall((DOCS / "index.md").read_text()))
+    pages = {f"guide/{path.name}" for path in (DOCS / "guide").glob("*.md")}
+    assert pages <= linked
+
+
 def read_navigation() -> object:
     return yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
 

@@ -3,8 +3,8 @@
     python -m benchmarks.onnx_int8 --model runs/osnet_x0_5/finetune/checkpoint.pt --data cuhk03-dev
 
 Every row is made of the same float ONNX file and calibrated on the same images. Latency is of
-batch 1 on one thread, all files in turn. ``--nncf`` adds the files that NNCF makes (``pip install
-nncf==3.4.0``).
+batch 1 on one thread, all files in turn. ``--engine`` adds the C engine of each int8 file (needs a
+C compiler), ``--nncf`` the files that NNCF makes (``pip install nncf==3.4.0``).
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ from torch import Tensor
 from benchmarks.command import at_least, make_parser
 from benchmarks.nncf_int8 import PRESETS, import_nncf, quantize_by_nncf
 from pipeline.command import run_guarded
+from quantize.exporters.c_source import write_engine
 from quantize.exporters.onnx_float import onnx_session, save_onnx
 from quantize.exporters.onnx_int8 import quantize_onnx
 from quantize.parity import compare
 from quantize.timing import Candidate, measure_latency
 from reid_edge.core.backends import load_model_file
 from reid_edge.core.errors import PipelineError
-from reid_edge.core.model_file import ONNX_INPUT
+from reid_edge.core.model_file import ONNX_INPUT, Embed, LoadOptions
 from reid_edge.data.loaders import stack_images
 from reid_edge.data.readers.market1501 import read_market1501
 from reid_edge.data.schema import ReidData, Sample, choose_over_cameras, label_tensors
@@ -77,8 +78,15 @@ def main(options: argparse.Namespace) -> None:
             name = f"NNCF, {preset}"
             files[name] = Path(folder) / f"nncf_{preset}.onnx"
             quantize_by_nncf(files["float"], calibration, files[name], preset=preset)
-        embeddings = {name: embed(path, images) for name, path in files.items()}
-        times = latencies(files, torch.zeros(1, 3, *size), options.rounds)
+        if options.engine:
+            example = torch.cat(images["query"])[:2]
+            for number, name in enumerate([name for name in files if name != "float"]):
+                library = Path(folder) / f"{number}.so"
+                write_engine(files[name], example, library)
+                files[f"{name}, C engine"] = library
+        opened = {name: open_file(path) for name, path in files.items()}
+        embeddings = {name: embed(call, images) for name, call in opened.items()}
+        times = latencies(opened, torch.zeros(1, 3, *size), options.rounds)
         sizes = {name: path.stat().st_size for name, path in files.items()}
     Console(width=110).print(table(data, embeddings, times, sizes))
 
@@ -92,6 +100,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=at_least(2), default=200, help="timed calls of each file")
     parser.add_argument("--seed", type=int, default=0, help="of the draw of these images")
     parser.add_argument("--only", action="append", choices=list(ROWS), help="rows; repeat it")
+    parser.add_argument("--engine", action="store_true", help="the C engine of each int8 file")
     parser.add_argument("--nncf", action="store_true", help="NNCF's int8 files as well")
     return parser.parse_args()
 
@@ -101,26 +110,27 @@ def stack(chosen: tuple[Sample, ...] | list[Sample], size: tuple[int, int]) -> T
     return stack_images(chosen, height=size[0], width=size[1])
 
 
-def embed(path: Path, images: dict[str, tuple[Tensor, ...]]) -> tuple[Tensor, Tensor]:
-    """Return a file's embeddings of queries and gallery."""
+def open_file(path: Path) -> Embed:
+    """Return what embeds images (N, 3, H, W) by a file."""
+    if path.suffix == ".so":
+        return load_model_file(path, LoadOptions(threads=1)).embed
     session = onnx_session(path)
+    return lambda batch: session.run(None, {ONNX_INPUT: batch})[0]
+
+
+def embed(call: Embed, images: dict[str, tuple[Tensor, ...]]) -> tuple[Tensor, Tensor]:
+    """Return a file's embeddings of queries and gallery."""
     query, gallery = (
-        torch.cat(
-            [torch.from_numpy(session.run(None, {ONNX_INPUT: b.numpy()})[0]) for b in batches]
-        )
+        torch.cat([torch.from_numpy(call(batch.numpy())) for batch in batches])
         for batches in (images["query"], images["gallery"])
     )
     return query, gallery
 
 
-def latencies(files: dict[str, Path], example: Tensor, rounds: int) -> dict[str, float]:
+def latencies(opened: dict[str, Embed], example: Tensor, rounds: int) -> dict[str, float]:
     """Return the median milliseconds of each file, all in turn."""
-    feed = {ONNX_INPUT: example.numpy()}
-    sessions = {name: onnx_session(path) for name, path in files.items()}
-    candidates = {
-        name: Candidate(lambda session=session: session.run(None, feed))  # type: ignore[misc]
-        for name, session in sessions.items()
-    }
+    given = example.numpy()
+    candidates = {name: Candidate(partial(call, given)) for name, call in opened.items()}
     measured = measure_latency(candidates, rounds=rounds)
     return {name: latency.median_ms for name, latency in measured.items()}
 

@@ -1,5 +1,6 @@
 """What the bytes of an image file show without decoding it, for sets of many images."""
 
+import os
 import stat
 from hashlib import sha256
 from pathlib import Path
@@ -8,6 +9,7 @@ from PIL import Image
 
 from reid_edge.data.decoding import WholeImage
 
+FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 PNG_START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 # Chunks that may say how an image is turned.
@@ -27,11 +29,20 @@ def quick_look(path: Path) -> WholeImage | None:
         EXIF data, other than 8 bits a channel, or in another format.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            return None
-        with path.open("rb", buffering=0) as file:
-            content = file.read()
+        # A file object would take as long again. Without waiting: nobody may write into a FIFO.
+        file = os.open(path, FLAGS)
     except (OSError, ValueError):
+        return None
+    try:
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        content = os.read(file, status.st_size)
+    except OSError:
+        return None
+    finally:
+        os.close(file)
+    if len(content) != status.st_size:
         return None
     size = _jpeg_size(content) or _png_size(content)
     most = Image.MAX_IMAGE_PIXELS

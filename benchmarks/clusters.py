@@ -43,10 +43,18 @@ def main(options: argparse.Namespace) -> None:
     persons = np.array([image.person for image in images])
     cameras = np.array([image.camera for image in images])
     shown = Table(title=f"{options.model.name}, {height} x {width}", title_justify="left")
-    for heading in ("images of each", "k1", "eps", "clusters", "persons", "outliers"):
-        shown.add_column(heading, justify="right")
-    for heading in ("precision", "recall", "F1"):
-        shown.add_column(heading, justify="right")
+    for heading in (
+        "images of each",
+        "k1",
+        "eps",
+        "persons",
+        "clusters",
+        "outliers",
+        "precision",
+        "recall",
+        "F1",
+    ):
+        shown.add_column(heading, justify="right", no_wrap=True)
     for most in options.images_per_person:
         kept = some_of_each(persons, most)
         for eps in options.eps:
@@ -60,11 +68,11 @@ def main(options: argparse.Namespace) -> None:
                 both = precision + recall
                 shown.add_row(
                     f"{len(kept) / len(np.unique(persons)):.1f}", str(k1 or "chosen"), f"{eps:g}",
-                    str(labels.max() + 1), str(len(np.unique(persons))),
+                    str(len(np.unique(persons))), str(labels.max() + 1),
                     str((labels == OUTLIER).sum()), f"{precision:.3f}", f"{recall:.3f}",
                     f"{2 * precision * recall / both if both else 0:.3f}",
                 )  # fmt: skip
-    Console().print(shown)
+    Console(width=110).print(shown)
 
 
 def some_of_each(persons: Integers, most: int) -> Integers:

@@ -31,8 +31,8 @@ class AdaptationSettings(RefinedSettings):
     k1: int | None = Field(
         None,
         ge=1,
-        description="neighbours that must be mutual; none: twice the mean size of the clusters "
-        "that 30 give, 8 to 30",
+        description="neighbours that must be mutual; none: 30, then twice the mean size of the "
+        "clusters, as long as that is less, 8 at least",
     )
     k2: int = Field(6, ge=1, description="nearest images that a description is averaged over")
     by_camera: bool = Field(

@@ -38,8 +38,8 @@ class ClusterOptions:
     Attributes:
         eps: largest Jaccard distance of neighbours, between 0 and 1.
         min_samples: images within ``eps`` that begin a cluster, the image itself counted.
-        k1: neighbours that must be mutual; None: twice the mean size of the clusters that 30 give,
-            8 to 30. More neighbours than a person has images join different persons.
+        k1: neighbours that must be mutual; None: 30, then twice the mean size of the clusters, as
+            long as that is less, 8 at least. Too many neighbours join different persons.
         k2: neighbours that a description is averaged over.
         by_camera: take each camera's mean off the embeddings first, where cameras are known.
         images_of_track: images of each track that are clustered, evenly over the track; the others
@@ -125,9 +125,12 @@ def find_clusters(embeddings: Tensor, site: Site, options: ClusterOptions) -> Cl
     features = embeddings[torch.from_numpy(chosen)]
     if options.by_camera and site.cameras is not None:
         features = without_camera_means(features, site.cameras[chosen])
-    graph, found = _scan(features, tracks[chosen], site, options, options.k1 or MOST_NEIGHBOURS)
-    if options.k1 is None and (fitting := neighbours_of(found)) < MOST_NEIGHBOURS:
-        graph, found = _scan(features, tracks[chosen], site, options, fitting)
+    k1 = options.k1 or MOST_NEIGHBOURS
+    graph, found = _scan(features, tracks[chosen], site, options, k1)
+    # Fewer neighbours make smaller clusters, for which fewer neighbours fit.
+    while options.k1 is None and (fitting := neighbours_of(found)) < k1:
+        k1 = fitting
+        graph, found = _scan(features, tracks[chosen], site, options, k1)
     labels = np.full(count, OUTLIER, dtype=np.int64)
     labels[chosen] = found
     labels = _one_cluster_a_track(labels, tracks)

@@ -90,7 +90,11 @@ def main(options: argparse.Namespace) -> None:
         }
         models = {name: Model(opener, (3, *SIZE)) for name, opener in openers.items()}
         measured = measure_side_by_side(
-            models, batches=(options.batch,), threads=(options.threads,), rounds=options.rounds
+            models,
+            batches=(options.batch,),
+            threads=(options.threads,),
+            rounds=options.rounds,
+            calls=options.calls,
         )
         console.print(latency_table(measured, options.batch, options.threads))
         console.print(str(machine_description()), highlight=False)
@@ -103,6 +107,9 @@ def parse_options() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__)
     parser.add_argument("--rounds", type=at_least(2), default=60)
+    parser.add_argument(
+        "--calls", type=at_least(1), default=1, help="of a file in a row, whose median counts"
+    )
     parser.add_argument("--only", action="append", choices=list(WRITERS), help="may be repeated")
     parser.add_argument("--peers", action="store_true", help=f"only {', '.join(PEERS_OF)}")
     parser.add_argument("--batch", type=at_least(1), default=1, help="images in a call")

@@ -119,6 +119,7 @@ def measure_side_by_side(
     batches: Sequence[int] = (1, 8),
     threads: Sequence[int] = (1,),
     rounds: int = 30,
+    calls: int = 1,
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, Measurement]:
     """Measure models in turns, so that all of them meet the same load.
@@ -127,7 +128,10 @@ def measure_side_by_side(
         models: by name; the first is the one that the others are compared with.
         batches: numbers of images in a call.
         threads: numbers of threads.
-        rounds: timed calls of each model, for each batch and number of threads; at least 2.
+        rounds: turns of each model, for each batch and number of threads; at least 2.
+        calls: timed calls of a model in its turn, whose median is the time of the turn. Each follows
+            one that is not timed. With few calls, a model still meets caches, and a clock of the
+            processor, that the others have left.
         progress: called with a line before each part of the work.
 
     Raises:
@@ -136,8 +140,11 @@ def measure_side_by_side(
     """
     if not models:
         raise QuantizeError("no models to measure")
-    if rounds < 2 or min(batches, default=0) < 1 or min(threads, default=0) < 1:
-        raise QuantizeError("measuring needs 2 rounds or more, and batches and threads from 1 up")
+    numbers = (*batches, *threads, calls)
+    if rounds < 2 or not batches or not threads or min(numbers) < 1:
+        raise QuantizeError(
+            "measuring needs 2 rounds or more, and batches, threads and calls from 1 up"
+        )
     say = progress or (lambda _: None)
     # Every process has the same libraries, so that memory can be compared.
     known = [model.packages for model in models.values()]
@@ -159,20 +166,20 @@ def measure_side_by_side(
                 worker.open(count)
             for batch in batches:
                 say(f"batch {batch}, {count} thread(s): {rounds} rounds over {len(models)} models")
-                for name, timing in _time_workers(workers, batch, count, rounds).items():
+                for name, timing in _time_workers(workers, batch, count, rounds, calls).items():
                     timings[name].append(timing)
     return {name: Measurement(peaks[name], tuple(timings[name])) for name in models}
 
 
 def _time_workers(
-    workers: Mapping[str, Worker], batch: int, threads: int, rounds: int
+    workers: Mapping[str, Worker], batch: int, threads: int, rounds: int, calls: int
 ) -> dict[str, Timing]:
     elapsed: dict[str, list[Elapsed]] = {name: [] for name in workers}
     for number in range(WARMUP + rounds):
         for name, worker in workers.items():
-            one = worker.run(batch)
+            turn = sorted((worker.run(batch) for _ in range(calls)), key=lambda one: one.wall_ms)
             if number >= WARMUP:
-                elapsed[name].append(one)
+                elapsed[name].append(turn[len(turn) // 2])
     reference = [one.wall_ms for one in next(iter(elapsed.values()))]
     timings = {}
     for name, found in elapsed.items():

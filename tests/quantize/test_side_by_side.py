@@ -174,10 +174,32 @@ def test_an_interrupt_ends_all_processes_without_a_word(
     assert (out, err, process.returncode) == ("interrupted\n", "", 0)
 
 
+def open_noting(path: Path, name: str) -> Call:
+    """Open a model that writes its name on every call."""
+
+    def call(images: Tensor) -> object:
+        with path.open("a") as file:
+            file.write(name)
+        return images
+
+    return call
+
+
+def test_a_turn_has_as_many_calls_as_are_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "calls"
+    models = {name: Model(partial(open_noting, path, name), SHAPE, ()) for name in "ab"}
+    measure_side_by_side(models, batches=(1,), rounds=2, calls=3)
+    # Each timed call follows one that is not timed. Before the turns, each model is called for its
+    # memory; two turns are not counted.
+    assert path.read_text() == "aabb" + 4 * (6 * "a" + 6 * "b")
+
+
 def test_refusals(files: dict[str, Path]) -> None:
     with pytest.raises(QuantizeError, match="no models"):
         measure_side_by_side({})
     models = {"small": open_file(files["small"])}
-    for wrong in ({"rounds": 1}, {"batches": ()}, {"batches": (1, 0)}, {"threads": (0,)}):
-        with pytest.raises(QuantizeError, match="2 rounds or more, and batches and threads"):
+    for wrong in (
+        {"rounds": 1}, {"batches": ()}, {"batches": (1, 0)}, {"threads": (0,)}, {"calls": 0},
+    ):  # fmt: skip
+        with pytest.raises(QuantizeError, match="2 rounds or more, and batches, threads and calls"):
             measure_side_by_side(models, **wrong)  # type: ignore[arg-type]

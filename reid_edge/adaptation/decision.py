@@ -81,9 +81,9 @@ def adapt_and_judge(
     outcome = replace(outcome, separation=separation.ratio)
     if outcome.model is None:
         return outcome
-    before = _embed_both(given, config, apart)
+    before = _embed_both(given, config, apart, "the model from before")
     try:
-        after = _embed_both(outcome.model, config, apart)
+        after = _embed_both(outcome.model, config, apart, "the adapted model")
     except ModelError as error:
         reason = f"the adapted model cannot be used: {one_line(error)}"
         return replace(outcome, better=False, reason=reason)
@@ -112,9 +112,10 @@ def _one_camera(site: Site) -> str:
 
 
 def _embed_both(
-    model: nn.Module, config: AdaptConfig, images: Sequence[Sample]
+    model: nn.Module, config: AdaptConfig, images: Sequence[Sample], called: str
 ) -> tuple[Tensor, Tensor]:
     """Return the embeddings (N, D) of images and of changed copies."""
+    report = config.work(f"{config.label}: judging {called}")
     plain = embed_images(
         model,
         images,
@@ -123,6 +124,7 @@ def _embed_both(
         batch_size=config.embedding_batch,
         workers=config.workers,
         device=config.accelerator,
+        progress=lambda done, count: report(done, 2 * count),
     )
     changed = embed_changed(
         model,
@@ -131,6 +133,7 @@ def _embed_both(
         width=config.width,
         seed=derive_seed(config.seed, "apart"),
         device=config.accelerator,
+        progress=lambda done, count: report(count + done, 2 * count),
     )
     model.cpu()
     return plain, changed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from reid_edge.core.errors import DataError, ModelError
+from reid_edge.core.progress import Progress
 from reid_edge.core.seeding import derive_seed
 from reid_edge.data.augmentation import AugmentationSettings
 from reid_edge.data.decoding import load_image
@@ -70,6 +71,7 @@ def embed_changed(
     width: int,
     seed: int,
     device: str = "cpu",
+    progress: Progress | None = None,
 ) -> Tensor:
     """Return the embeddings (N, D) of copies in another light and crop, a function of the seed.
 
@@ -80,18 +82,20 @@ def embed_changed(
         width: columns of the input.
         seed: of the changes.
         device: where the model runs.
+        progress: called with (images done, images in all).
     """
     changes = CHANGES.model_copy(update={"crop_padding": round(PADDING_SHARE * height)})
     numbered = [replace(image, person=index) for index, image in enumerate(images)]
     changed = TrainingImages(numbered, changes, height, width)
 
-    def batch(start: int) -> Tensor:
-        chosen = range(start, min(start + BATCH, len(images)))
-        return torch.stack([changed[i, derive_seed(seed, i)][0] for i in chosen])
+    def batches() -> Iterator[Tensor]:
+        for start in range(0, len(images), BATCH):
+            chosen = range(start, min(start + BATCH, len(images)))
+            yield torch.stack([changed[i, derive_seed(seed, i)][0] for i in chosen])
+            if progress is not None:
+                progress(chosen.stop, len(images))
 
-    return embed_batches(
-        model, (batch(start) for start in range(0, len(images), BATCH)), device=device
-    )
+    return embed_batches(model, batches(), device=device)
 
 
 def measure_separation(

@@ -14,6 +14,7 @@ from reid_edge.adaptation.adapt import AdaptConfig, adapt
 from reid_edge.adaptation.adaptation_settings import AdaptationSettings
 from reid_edge.adaptation.clustering import find_clusters
 from reid_edge.adaptation.site import Site
+from reid_edge.adaptation.site_views import embed_changed
 from reid_edge.core.errors import DivergenceError, TrainingError
 from reid_edge.core.progress import Progress, count_of
 from reid_edge.data.schema import ReidData
@@ -70,6 +71,18 @@ def test_it_tells_how_far_it_is(config: AdaptConfig, tmp_path: Path) -> None:
         assert shown[f"adapt: epoch {epoch} of 3, embedding images"][-1] == count_of(count, count)
     batches = [f"epoch {e} of 3, batch {b} of 2" for e in (1, 2, 3) for b in (1, 2)]
     assert shown["adapt: training"] == batches
+
+
+def test_changed_copies_tell_how_far_they_are(tiny_data: ReidData) -> None:
+    images, seen = [*tiny_data.train, *tiny_data.gallery] * 2, list[tuple[int, int]]()
+    count = len(images)
+    assert count > 64
+    embeddings = embed_changed(
+        network(), images, height=32, width=16, seed=3,
+        progress=lambda done, total: seen.append((done, total)),
+    )  # fmt: skip
+    assert len(embeddings) == count
+    assert seen == [(min(end, count), count) for end in range(64, count + 64, 64)]
 
 
 def same_bits(one: nn.Module, other: nn.Module) -> bool:

@@ -129,9 +129,9 @@ def measure_side_by_side(
         batches: numbers of images in a call.
         threads: numbers of threads.
         rounds: turns of each model, for each batch and number of threads; at least 2.
-        calls: timed calls of a model in its turn, whose median is the time of the turn. Each follows
-            one that is not timed. With few calls, a model still meets caches, and a clock of the
-            processor, that the others have left.
+        calls: timed calls of a model in its turn, whose median is the time of the turn. Each
+            follows one that is not timed. With few calls, a model still meets caches, and a clock
+            of the processor, that the others have left.
         progress: called with a line before each part of the work.
 
     Raises:

@@ -12,7 +12,7 @@ from pipeline.run_dir import RunDir
 from pipeline.stage import AnyStage
 from pipeline.trackers import check_trackers
 from pipeline.without_identities import check_without_identities
-from reid_edge.core.devices import choose_device
+from reid_edge.core.devices import Precision, choose_device
 from reid_edge.core.errors import PipelineError, TrainingError
 from reid_edge.core.packages import how_to_install, missing_packages
 from reid_edge.data.schema import ReidData, relabel
@@ -87,8 +87,7 @@ def check_settings(config: Config) -> None:
 
     if config.device == "cuda" and not torch.cuda.is_available():
         raise PipelineError("device: cuda was asked for, but torch finds no GPU; use device=cpu")
-    on_gpu = choose_device(config.device) == "cuda"
-    if on_gpu and torch.cuda.device_count() < config.devices:
+    if choose_device(config.device) == "cuda" and torch.cuda.device_count() < config.devices:
         raise PipelineError(
             f"devices: {config.devices} were asked for, but torch finds "
             f"{torch.cuda.device_count()} GPU(s); give as many, or device=cpu"
@@ -98,18 +97,8 @@ def check_settings(config: Config) -> None:
         stage.check(config)
         for training in stage.all_trainings(config):
             key, settings = training.key, training.settings
-            precision = settings.precision if settings.epochs and not on_gpu else "32-true"
-            if precision == "16-mixed":
-                raise PipelineError(
-                    f"{key}.precision: 16-mixed needs a GPU; on the CPU use bf16-mixed or 32-true"
-                )
-            able = torch.cpu.get_capabilities() if precision == "bf16-mixed" else {}
-            fast = able.get("avx512_bf16") or able.get("amx_bf16")
-            if able.get("architecture") == "x86_64" and not fast:
-                logger.warning(
-                    "%s.precision: bf16-mixed takes longer than 32-true on this processor, which "
-                    "has no arithmetic for it (AVX512-BF16 or AMX)", key,
-                )  # fmt: skip
+            if settings.epochs:
+                check_precision(key, settings.precision, config)
             if settings.frozen_layers:
                 from reid_edge.training.layers import match_layers
 
@@ -125,6 +114,34 @@ def check_settings(config: Config) -> None:
                     raise PipelineError(f"{key}.{error}") from error
     for line in (line for stage in stages for line in stage.all_unused(config)):
         logger.warning("%s", line)
+
+
+def check_precision(key: str, precision: Precision, config: Config) -> None:
+    """Check that the device of a run has the arithmetic of a training, and warn if it is slow.
+
+    Args:
+        key: section of the training, which the message names.
+        precision: of the training.
+        config: all settings.
+
+    Raises:
+        PipelineError: the arithmetic needs a GPU.
+    """
+    import torch
+
+    if precision == "32-true" or choose_device(config.device) == "cuda":
+        return
+    if precision == "16-mixed":
+        raise PipelineError(
+            f"{key}.precision: 16-mixed needs a GPU; on the CPU use bf16-mixed or 32-true"
+        )
+    able = torch.cpu.get_capabilities()
+    fast = able.get("avx512_bf16") or able.get("amx_bf16")
+    if able.get("architecture") == "x86_64" and not fast:
+        logger.warning(
+            "%s.precision: bf16-mixed takes longer than 32-true on this processor, which has no "
+            "arithmetic for it (AVX512-BF16 or AMX)", key,
+        )  # fmt: skip
 
 
 def requested(config: Config) -> list[AnyStage]:

@@ -40,6 +40,12 @@ def run(context: StageContext[AdaptStage]) -> AdaptResult:
     return adapt_stage(context)
 
 
+def _check(config: Config) -> None:
+    from pipeline.preflight import check_precision
+
+    check_precision("adapt", config.of(ADAPT).precision, config)
+
+
 def _check_data(config: Config, data: ReidData) -> None:
     from pipeline.stages.adaptation import check_adaptable
 
@@ -71,6 +77,7 @@ ADAPT: Stage[AdaptStage] = Stage(
     own_labels=True,
     trainings=lambda _: [],
     work=_work,
+    check=_check,
     check_data=_check_data,
     report="pipeline.report.adapt_section:ADAPT_SECTION",
 )

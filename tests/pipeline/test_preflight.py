@@ -40,6 +40,12 @@ def test_bfloat16_where_it_is_slow(
     assert ("train.precision: bf16-mixed takes longer" in caplog.text) == warned
 
 
+def test_an_adaptation_in_half_precision_needs_a_gpu() -> None:
+    settings = {"device": "cpu", "stages": ["train", "adapt"], "adapt": {"precision": "16-mixed"}}
+    with pytest.raises(PipelineError, match=r"^adapt\.precision: 16-mixed needs a GPU; on"):
+        check_settings(Config.model_validate(settings))
+
+
 @pytest.mark.parametrize(
     ("settings", "line"),
     [

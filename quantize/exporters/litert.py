@@ -112,6 +112,8 @@ def _make_room_for_biases(layer: nn.Conv2d | nn.Linear) -> None:
     least = (float(largest.max()) or float(layer.bias.detach().abs().max())) * _LEAST_WEIGHT
     for channel in (largest < least).nonzero().flatten().tolist():
         weights[channel, places[channel]] = least
+    # With the channels innermost, the flat weights are a copy.
+    layer.weight.detach().copy_(weights.reshape(layer.weight.shape))
 
 
 def _converted(network: nn.Module, example: Tensor) -> bytes:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from quantize.exporters.litert import save_litert, save_litert_int8
+from quantize.exporters.litert import _make_room_for_biases, save_litert, save_litert_int8
 from reid_edge.core.backends import recognise
 from reid_edge.core.errors import CheckpointError, ModelError, QuantizeError
 from reid_edge.core.model_file import ModelMetadata
@@ -123,6 +123,17 @@ def test_int8_keeps_the_biases_of_channels_without_weights(
     save_litert_int8(decayed, batch[:1], batch.split(4), path, METADATA)
     found = torch.from_numpy(load_embedder(path).embed(batch.numpy()))
     assert torch.cosine_similarity(found, decayed(batch)).min() > 0.995
+
+
+def test_room_for_biases_in_any_memory_format() -> None:
+    layers = [nn.Conv2d(3, 8, 3), nn.Conv2d(3, 8, 3).to(memory_format=torch.channels_last)]
+    for layer in layers:
+        layer.weight.data[0] = 0
+        expected = layer.weight.detach().clone()
+        _make_room_for_biases(layer)
+        assert layer.weight[0].count_nonzero() == 1
+        assert layer.weight[0].max() == expected.abs().max() / 2**12
+        assert torch.equal(layer.weight[1:], expected[1:])
 
 
 def test_bad_input_is_refused(

@@ -14,8 +14,10 @@ PNG_START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 # Chunks that may say how an image is turned.
 PNG_TEXTS = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
-# Markers that begin a frame; the others from 0xC0 to 0xCF are tables.
-JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+# Markers that begin a frame, baseline, extended or progressive. Not every decoder reads the others.
+JPEG_FRAMES = (0xC0, 0xC1, 0xC2)
+# Markers of tables, application data and comments, which may stand before the frame.
+JPEG_SEGMENTS = frozenset([0xC4, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)])
 JPEG_APP1 = 0xE1  # EXIF and XMP, which may say how an image is turned
 
 
@@ -63,7 +65,7 @@ def _jpeg_size(content: bytes) -> tuple[int, int] | None:
             width = content[place + 7] << 8 | content[place + 8]
             usual = content[place + 4] == 8 and content[place + 9] in (1, 3)
             return (width, height) if usual else None
-        if marker == JPEG_APP1 or not 0xC0 <= marker <= 0xFE:
+        if marker == JPEG_APP1 or marker not in JPEG_SEGMENTS:
             return None
         place += 2 + (content[place + 2] << 8 | content[place + 3])
     return None

@@ -58,6 +58,8 @@ def test_size_and_hash_are_those_of_the_decoded_image(content: bytes, tmp_path: 
         pytest.param(JPEG[:-20], id="cut off"),
         pytest.param(PNG[:-12], id="cut off PNG"),
         pytest.param(JPEG[:2] + JPEG[30:], id="damaged header"),
+        pytest.param(JPEG.replace(b"\xff\xc0", b"\xff\xc3", 1), id="lossless JPEG"),
+        pytest.param(JPEG.replace(b"\xff\xc0", b"\xff\xda", 1), id="pixels before the header"),
         pytest.param(b"text", id="text"),
         pytest.param(encoded("CMYK"), id="four colours"),
         pytest.param(encoded("I;16", "PNG"), id="16 bits"),

@@ -12,6 +12,7 @@ from rich.console import Console
 from reid_edge.cli.data_options import add_data_set_option
 from reid_edge.cli.progress_bars import progress_bars
 from reid_edge.cli.reading import read_as
+from reid_edge.core.errors import DataError
 from reid_edge.data.decoded_share import DECODED, MOST_DECODED
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ def run(options: argparse.Namespace) -> int:
         0, or 1 if there are problems.
 
     Raises:
-        DataError: the folder cannot be read as a data set.
+        DataError: the folder cannot be read as a data set, or a part of the images of a set
+            without identities is to be decoded.
     """
     from reid_edge.data.checking import check_data
     from reid_edge.data.unlabelled_check import check_unlabelled
@@ -67,6 +69,11 @@ def run(options: argparse.Namespace) -> int:
         report: DataReport | UnlabelledReport
         if data.labels == "persons":
             report = check_data(data, start("reading images"), decoded=options.decode)
+        elif options.decode not in (None, sys.maxsize):
+            raise DataError(
+                f"--decode {options.decode}: {options.folder} has no identities, and all images of "
+                "such a set are decoded; leave --decode out"
+            )
         else:
             report = check_unlabelled(data, start("reading images"))
     console = Console(soft_wrap=True, highlight=False)

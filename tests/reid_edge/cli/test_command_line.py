@@ -79,6 +79,12 @@ def test_check_says_that_a_part_is_decoded(
     with pytest.raises(SystemExit):
         main(["check", str(market), "--decode", "0"])
     assert "expected a number above 0 or all, found '0'" in capsys.readouterr().err
+    code, out, err = run(capsys, "check", market, "--as", "unlabelled", "--decode", "3")
+    assert (code, out) == (2, "")
+    assert err == (
+        f"error: --decode 3: {market} has no identities, and all images of such a set are decoded; "
+        "leave --decode out\n"
+    )
 
 
 def test_check_names_what_is_not_utf_8(capsys: pytest.CaptureFixture[str], market: Path) -> None:

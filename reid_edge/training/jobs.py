@@ -73,7 +73,6 @@ class FitJob(_Job):
     devices: int
     num_nodes: int
     workers: int
-    threads: int
     epochs_done: int
 
 
@@ -127,7 +126,6 @@ def send_fit(world: World, model: nn.Module, config: FitConfig, *, epochs_done: 
         devices=config.devices,
         num_nodes=config.num_nodes,
         workers=config.workers,
-        threads=torch.get_num_threads(),
         epochs_done=epochs_done,
     )
     size = config.height, config.width
@@ -173,7 +171,6 @@ def read_fit(
         validation = Validation(data, given.distance, given.batch_size)
     if "state" in content:
         write_bytes(folder / LAST, content["state"].numpy().tobytes())
-    torch.set_num_threads(job.threads)
     config = FitConfig(
         images=_samples(job.images, world),
         settings=job.settings,
@@ -223,14 +220,16 @@ def read_job(content: dict[str, Any], job: type[J]) -> tuple[nn.Module, J]:
 
 
 def unpack(content: bytes) -> dict[str, Any]:
-    """Read what rank zero sent; ``kind`` says what it is."""
+    """Read what rank zero sent: ``kind`` says what it is, ``threads`` how many it computes with."""
     loaded: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
     return loaded
 
 
 def _pack(kind: str, job: BaseModel, content: dict[str, Any]) -> bytes:
     buffer = io.BytesIO()
-    torch.save({"kind": kind, "job": json.dumps(job.model_dump(mode="json")), **content}, buffer)
+    # The order of a sum, and so its bits, may depend on the number of threads.
+    shared = {"kind": kind, "threads": torch.get_num_threads()}
+    torch.save({**shared, "job": json.dumps(job.model_dump(mode="json")), **content}, buffer)
     return buffer.getvalue()
 
 

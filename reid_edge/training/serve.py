@@ -8,6 +8,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
+
 from reid_edge.training.jobs import EmbedJob, read_fit, read_job, unpack
 from reid_edge.training.world import END, World
 
@@ -38,6 +40,7 @@ def serve(
             prepare()
             prepared = True
         job = unpack(content)
+        torch.set_num_threads(job["threads"])
         if job["kind"] == "fit":
             from reid_edge.training.fit import fit_rank  # Lightning takes seconds to import
 

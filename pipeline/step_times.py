@@ -51,13 +51,11 @@ def training_step(
     return step
 
 
-def embedding_step(
-    model: nn.Module, images: Tensor, precision: Precision = "32-true"
-) -> Callable[[], None]:
+def embedding_step(model: nn.Module, images: Tensor) -> Callable[[], None]:
     """Return what embeds images (N, 3, H, W), as often as it is called."""
 
     def step() -> None:
-        with torch.inference_mode(), autocast(images.device, precision):
+        with torch.inference_mode():
             model.eval()(images)
 
     return step

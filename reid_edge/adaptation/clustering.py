@@ -29,6 +29,8 @@ OUTLIER = -1
 HALF_TRUSTED = 16
 # Neighbours that must be mutual: as the papers have it, and the least that is chosen from sizes.
 MOST_NEIGHBOURS, FEWEST_NEIGHBOURS = 30, 8
+# Each change clusters all images again; later ones are small.
+MOST_CHANGES = 3
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,9 @@ class ClusterOptions:
     Attributes:
         eps: largest Jaccard distance of neighbours, between 0 and 1.
         min_samples: images within ``eps`` that begin a cluster, the image itself counted.
-        k1: neighbours that must be mutual; None: 30, then twice the mean size of the clusters, as
-            long as that is less, 8 at least. Too many neighbours join different persons.
+        k1: neighbours that must be mutual; None: 30, then up to three times twice the mean size of
+            the clusters, as long as that is less; 8 at least. Too many neighbours join different
+            persons.
         k2: neighbours that a description is averaged over.
         by_camera: take each camera's mean off the embeddings first, where cameras are known.
         images_of_track: images of each track that are clustered, evenly over the track; the others
@@ -128,7 +131,9 @@ def find_clusters(embeddings: Tensor, site: Site, options: ClusterOptions) -> Cl
     k1 = options.k1 or MOST_NEIGHBOURS
     graph, found = _scan(features, tracks[chosen], site, options, k1)
     # Fewer neighbours make smaller clusters, for which fewer neighbours fit.
-    while options.k1 is None and (fitting := neighbours_of(found)) < k1:
+    for _ in range(MOST_CHANGES if options.k1 is None else 0):
+        if (fitting := neighbours_of(found)) >= k1:
+            break
         k1 = fitting
         graph, found = _scan(features, tracks[chosen], site, options, k1)
     labels = np.full(count, OUTLIER, dtype=np.int64)

@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 TOOLS := .venv/tools/bin
+BROWSER := .venv/browser/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 LOCKED := $(PIP_INSTALL) --require-hashes
 # With CPU=1 PyTorch comes without the CUDA libraries, from PyTorch's index, of the version that
@@ -25,6 +26,7 @@ help:
 	@echo "make test-ranks the runs that torchrun, Slurm and Kubeflow start, and how they end"
 	@echo "make test-hosts machines that train together, as network namespaces (root)"
 	@echo "make test-arm   int8 files on an emulated ARM machine, which it sets up in .arm/ (docs/results/arm.md)"
+	@echo "make test-page  the run's page in headless Chromium; CHROMIUM=FILE if it is not on the path"
 	@echo "make lint       ruff and mypy"
 	@echo "make bench      ranking beside its peers"
 	@echo "make docs       the documentation as a site in site/, links checked"
@@ -63,6 +65,15 @@ help:
 	  -r locks/requirements-tools.txt
 	touch $@
 
+# Playwright is not locked, so it has an environment of its own, which sees the packages of .venv.
+.venv/installed-browser: .venv/installed-dev pyproject.toml
+	$(BIN)/python -m venv --clear .venv/browser
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	  > $$($(BROWSER)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/locked.pth
+	$(BROWSER)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
+	$(BROWSER)/python -m pip install --quiet --disable-pip-version-check --group browser
+	touch $@
+
 demo: .venv/installed
 	$(BIN)/python run_pipeline.py --config configs/quickstart.yaml
 
@@ -94,6 +105,12 @@ test-hosts: .venv/installed-dev
 test-arm: .venv/installed-dev
 	benchmarks/arm/prepare.sh $(BIN)/python
 	$(BIN)/python -m pytest -m arm tests/quantize/test_arm.py
+
+# With AXE_CORE=FILE, axe.min.js of the npm package axe-core, accessibility is tested, too.
+test-page: .venv/installed-browser
+	[ -n "$$CHROMIUM" ] || command -v chromium || command -v google-chrome \
+	  || { echo "error: no Chromium; on Debian: apt install chromium; elsewhere: $(BROWSER)/playwright install chromium, then CHROMIUM=FILE"; exit 1; }
+	OMP_NUM_THREADS=1 $(BROWSER)/python -m pytest tests/pipeline/test_page_in_browser.py
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

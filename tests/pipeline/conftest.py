@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.networks import small_networks
+from tests.pipeline.whole_run import make_run
+
 TINY = """
 name: tiny
 threads: 1
@@ -48,3 +51,11 @@ def command(
         return code, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def whole_run(tiny_market: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run with two cuts, which tests leave as it is."""
+    folder = tmp_path_factory.mktemp("whole")
+    with small_networks():
+        return make_run(folder, tiny_market, "short_osnet_x0_5", "short_osnet_x0_25", iterations=2)

@@ -25,45 +25,15 @@ from reid_edge.inference.backends.torchscript_runtime import load_torchscript
 from reid_edge.models import build_model
 from reid_edge.models.checkpoint import load_checkpoint
 from tests.pipeline.pages import parse_page
+from tests.pipeline.whole_run import NAMES, make_run
 
 pytestmark = pytest.mark.medium
 
-NAMES = ("train", "prune", "finetune", "quantize")
-CONFIG = """
-name: whole
-threads: 1
-data: {{root: {root}, height: 64, width: 32, workers: 0}}
-model: {{architecture: {architecture}, embedding_dim: 32}}
-train: {{epochs: 1, identities_per_batch: 4, images_per_identity: 3}}
-prune:
-  target: {target}
-  iterations: {iterations}
-  reconstruction_images: 16
-  recalibration_images: 16
-  tuning: {{epochs: 1, identities_per_batch: 4, images_per_identity: 3}}
-finetune: {{epochs: 1, identities_per_batch: 4, images_per_identity: 3}}
-quantize: {{calibration_images: 8, observer: minmax}}
-latency: {{rounds: 2}}
-"""
-
-
-def make_run(folder: Path, images: Path, architecture: str, target: str, iterations: int) -> Path:
-    """Run all stages; return the run's folder, beside which its configuration is."""
-    (folder / "c.yaml").write_text(
-        CONFIG.format(root=images, architecture=architecture, target=target, iterations=iterations)
-    )
-    arguments = ["--config", str(folder / "c.yaml"), "--run", str(folder / "run")]
-    assert main([*arguments, "--stages", ",".join(NAMES)]) == 0
-    return folder / "run"
-
 
 @pytest.fixture(scope="module")
-def finished(
-    short_networks: None, tiny_market: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def finished(short_networks: None, whole_run: Path) -> Path:
     """The folder of a finished run, which tests leave as it is."""
-    folder = tmp_path_factory.mktemp("whole")
-    return make_run(folder, tiny_market, "short_osnet_x0_5", "short_osnet_x0_25", iterations=2)
+    return whole_run
 
 
 @pytest.fixture(scope="module")

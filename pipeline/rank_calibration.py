@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 from pipeline.rank_jobs import Job, job_sender
 from quantize.agreement import embed_held_back
 from quantize.calibrate import Scheme, observe_share
+from reid_edge.training.serve import SharedWork
 
 if TYPE_CHECKING:
     from pipeline.context import StageContext
     from quantize.agreement import AskEmbeddings
     from quantize.calibrate import AskCalibration
-    from reid_edge.training.serve import DoJob
-    from reid_edge.training.world import World
 
 
 class CalibrationJob(Job):
@@ -35,17 +34,9 @@ def ask_embeddings(context: StageContext[Any]) -> AskEmbeddings | None:
     return send and (lambda model: send(model, Job()))
 
 
-def _calibration(world: World, content: dict[str, Any]) -> None:
-    from reid_edge.training.jobs import read_job
-
-    model, job = read_job(content, CalibrationJob)
-    observe_share(model, job.scheme, world)
-
-
-def _held_back(world: World, content: dict[str, Any]) -> None:
-    from reid_edge.training.jobs import read_job
-
-    embed_held_back(read_job(content, Job)[0], world)
-
-
-JOBS: Mapping[str, DoJob] = {"calibration": _calibration, "held back": _held_back}
+WORKS: Mapping[str, SharedWork[Any]] = {
+    "calibration": SharedWork(
+        CalibrationJob, lambda world, model, job: observe_share(model, job.scheme, world)
+    ),
+    "held back": SharedWork(Job, lambda world, model, _: embed_held_back(model, world)),
+}

@@ -1,6 +1,6 @@
 """Work of a stage that all ranks share: a model runs on batches that rank zero deals.
 
-Rank zero sends the model when the work begins; ``JOBS`` of :mod:`pipeline.rank_statistics` and
+Rank zero sends the model when the work begins; ``WORKS`` of :mod:`pipeline.rank_statistics` and
 :mod:`pipeline.rank_calibration` is what the others do then.
 """
 

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 from pipeline.rank_jobs import Job, job_sender
 from prune.covariances import Places, look_at_share
 from prune.recalibrate import find_moments
+from reid_edge.training.serve import SharedWork
 
 if TYPE_CHECKING:
     from pipeline.context import StageContext
     from prune.covariances import AskCovariances
     from prune.recalibrate import AskMoments
-    from reid_edge.training.serve import DoJob
-    from reid_edge.training.world import World
 
 
 class CovariancesJob(Job):
@@ -35,17 +34,9 @@ def ask_moments(context: StageContext[Any]) -> AskMoments | None:
     return send and (lambda model: send(model, Job()))
 
 
-def _covariances(world: World, content: dict[str, Any]) -> None:
-    from reid_edge.training.jobs import read_job
-
-    model, job = read_job(content, CovariancesJob)
-    look_at_share(model, job.places, world)
-
-
-def _moments(world: World, content: dict[str, Any]) -> None:
-    from reid_edge.training.jobs import read_job
-
-    find_moments(read_job(content, Job)[0], world)
-
-
-JOBS: Mapping[str, DoJob] = {"covariances": _covariances, "moments": _moments}
+WORKS: Mapping[str, SharedWork[Any]] = {
+    "covariances": SharedWork(
+        CovariancesJob, lambda world, model, job: look_at_share(model, job.places, world)
+    ),
+    "moments": SharedWork(Job, lambda world, model, _: find_moments(model, world)),
+}

@@ -66,8 +66,8 @@ def run_ranks(
                 world.roots = list(zip(theirs, own, strict=False))
                 from pipeline import rank_calibration, rank_statistics
 
-                jobs = {**rank_statistics.JOBS, **rank_calibration.JOBS}
-                serve(world, partial(draw_missing, config, run), jobs)
+                works = {**rank_statistics.WORKS, **rank_calibration.WORKS}
+                serve(world, partial(draw_missing, config, run), works)
     except OtherRankError:
         return EXIT_OTHER_RANK
     return 0

@@ -4,30 +4,45 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
+from pydantic import BaseModel
+from torch import nn
 
 from reid_edge.training.jobs import EmbedJob, read_fit, read_job, unpack
 from reid_edge.training.world import END, World
 
-DoJob = Callable[[World, dict[str, Any]], None]
-"""Does what :func:`reid_edge.training.jobs.send_job` sent."""
+J = TypeVar("J", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class SharedWork(Generic[J]):
+    """A kind of work that :func:`reid_edge.training.jobs.send_job` sends.
+
+    Attributes:
+        job: class of what is sent beside the model.
+        share: does the share of this rank.
+    """
+
+    job: type[J]
+    share: Callable[[World, nn.Module, J], object]
 
 
 def serve(
     world: World,
     prepare: Callable[[], None] = lambda: None,
-    jobs: Mapping[str, DoJob] | None = None,
+    works: Mapping[str, SharedWork[Any]] | None = None,
 ) -> None:
     """Do what rank zero sends until it has ended.
 
     Args:
         world: the ranks.
         prepare: is called before the first of it, such as to make images that are not there.
-        jobs: what there is to do by its kind, beside training and embedding.
+        works: what there is to do by its kind, beside training and embedding.
 
     Raises:
         ReidError: an image cannot be read, or a training fails; rank zero shows it.
@@ -53,4 +68,6 @@ def serve(
 
             embed_share(world, *read_job(job, EmbedJob))
         else:
-            (jobs or {})[job["kind"]](world, job)
+            work = (works or {})[job["kind"]]
+            model, sent = read_job(job, work.job)
+            work.share(world, model, sent)

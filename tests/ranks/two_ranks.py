@@ -16,7 +16,7 @@ from reid_edge.training.distillation import Teacher
 from reid_edge.training.fit import fit
 from reid_edge.training.fit_config import FitConfig
 from reid_edge.training.launchers import find_launch
-from reid_edge.training.serve import serve
+from reid_edge.training.serve import SharedWork, serve
 from reid_edge.training.settings import (
     DdpSettings,
     DistillationSettings,
@@ -59,14 +59,17 @@ def main(images: Path, out: Path) -> None:
     data = read_market1501(images)
     with joined(launch, "cpu") as world:
         if launch.rank > 0:
-            jobs = {**rank_statistics.JOBS, **rank_calibration.JOBS}
+            works = {**rank_statistics.WORKS, **rank_calibration.WORKS}
             done: list[str] = []
 
-            def note(kind: str, world: World, content: dict[str, Any]) -> None:
+            def note(kind: str, world: World, model: torch.nn.Module, job: Any) -> None:
                 done.append(kind)
-                jobs[kind](world, content)
+                works[kind].share(world, model, job)
 
-            serve(world, jobs={kind: partial(note, kind) for kind in jobs})
+            noted = {
+                kind: SharedWork(work.job, partial(note, kind)) for kind, work in works.items()
+            }
+            serve(world, works=noted)
             (out / "done.txt").write_text("\n".join(done))
             return
         for name, gather in KINDS.items():

@@ -1,14 +1,15 @@
 """What the ranks other than zero do with what rank zero sends."""
 
 import logging
-from typing import Any, cast
+from typing import cast
 
 import torch
 from pydantic import BaseModel
+from torch import nn
 
 from reid_edge.models import build_model
-from reid_edge.training.jobs import read_job, send_job
-from reid_edge.training.serve import serve
+from reid_edge.training.jobs import send_job
+from reid_edge.training.serve import SharedWork, serve
 from reid_edge.training.world import END, World
 
 
@@ -33,8 +34,7 @@ def test_work_is_done_with_as_many_threads_as_rank_zero_has() -> None:
     model, world = build_model("osnet_x0_25"), cast(World, Queue())
     seen: list[tuple[int, int]] = []
 
-    def note(_world: World, content: dict[str, Any]) -> None:
-        _, job = read_job(content, Work)
+    def note(_world: World, _model: nn.Module, job: Work) -> None:
         seen.append((job.number, torch.get_num_threads()))
 
     former, log = torch.get_num_threads(), logging.getLogger("reid_edge")
@@ -48,7 +48,7 @@ def test_work_is_done_with_as_many_threads_as_rank_zero_has() -> None:
             )  # fmt: skip
         world.send(END)
         torch.set_num_threads(3)
-        serve(world, jobs={"work": note})
+        serve(world, works={"work": SharedWork(Work, note)})
     finally:
         torch.set_num_threads(former)
         log.setLevel(level)

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from pipeline.config import Config
 from pipeline.plan import Plan, Step
 from pipeline.run_dir import SUPERSEDED, RunDir
-from pipeline.stage import AnyStage
+from pipeline.stage import AnyStage, StageWork
 from pipeline.stage_results import Hardware, StageRecord
 from quantize.machine import processor_name
 from reid_edge.core.devices import Precision, choose_device
@@ -40,20 +40,14 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Work:
-    """What a stage does, as far as its time depends on settings and images.
+class Work(StageWork):
+    """What a stage does, and with which model.
 
     Attributes:
-        trained: images that go through training steps, each counted once an epoch.
-        evaluated: images that are embedded.
         compact: whether most of it is done by the compact model.
-        precision: see :class:`pipeline.stage.StageWork`.
     """
 
-    trained: float
-    evaluated: float
-    compact: bool
-    precision: Precision | None = None
+    compact: bool = False
 
     def seconds(self, training: float, evaluating: float) -> float:
         """Return the time, given the seconds of an image at full width."""
@@ -121,7 +115,7 @@ def stage_work(config: Config, stage: AnyStage, data: ReidData, *, after_cut: bo
         after_cut: a stage that cuts is at or before it in this command.
     """
     work = stage.all_work(config, data)
-    return Work(work.trained, work.evaluated, after_cut, work.precision)
+    return Work(work.trained, work.evaluated, work.precision, compact=after_cut)
 
 
 def _as_before(

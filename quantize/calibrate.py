@@ -117,16 +117,16 @@ def calibrate(
         prepared = _prepare(model, scheme, *first)
         sample, seen = EvenSample(BIAS_IMAGES), 0
         with torch.inference_mode():
-            shared = [*first, *batches] if ask is not None else []
-            if ask is not None and shared:
-                observe_together(prepared, ask(model, scheme), shared, progress)
-            for images in shared or chain(first, batches):
+            observed: Iterable[Tensor]
+            if ask is None:
+                observed = _observe(prepared, chain(first, batches), progress)
+            else:
+                observed = [*first, *batches]
+                if observed:
+                    observe_together(prepared, ask(model, scheme), observed, progress)
+            for images in observed:
                 sample.add(images)
                 seen += len(images)
-                if ask is None:
-                    prepared(images)
-                    if progress is not None:
-                        progress(seen)
             if seen == 0:
                 raise QuantizeError(
                     "no calibration images: int8 ranges cannot be chosen without them"
@@ -134,6 +134,19 @@ def calibrate(
             bias_images = sample.images()
         fix_ranges(prepared)
     return Calibrated(prepared, bias_images, scheme)
+
+
+def _observe(
+    prepared: nn.Module, batches: Iterable[Tensor], progress: Callable[[int], None] | None
+) -> Iterator[Tensor]:
+    """Yield batches after the observers have seen them."""
+    seen = 0
+    for images in batches:
+        prepared(images)
+        seen += len(images)
+        yield images
+        if progress is not None:
+            progress(seen)
 
 
 def observe_share(model: nn.Module, scheme: Scheme, ranks: Ranks) -> None:

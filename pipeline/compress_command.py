@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Sequence
 
-from pipeline.command import GUARD, check_extra, check_given
+from pipeline.command import GUARD, check_extra
 from reid_edge.cli.guard import Parser, path_argument
 from reid_edge.core.errors import CheckpointError, ModelError
 
@@ -48,15 +48,17 @@ def check_request(options: argparse.Namespace) -> None:
         PipelineError: the folder for the run is not free.
     """
     from pipeline.run_dir import RunDir
+    from pipeline.settings_io import split_names
     from quantize.exporters import EXPORTERS
     from reid_edge.cli.model_options import parse_input_size
     from reid_edge.core.backends import recognise
+    from reid_edge.data.paths import existing_folder
     from reid_edge.models.registry import ARCHITECTURES
 
     if not options.model.is_file():
         raise CheckpointError(f"{options.model}: no such file; give the path of a checkpoint")
-    check_given([options.model], options.images)
     backend = recognise(options.model)
+    existing_folder(options.images)
     if backend.name != "checkpoint":
         raise ModelError(
             f"{options.model}: is {backend.description}, and channels are removed from a "
@@ -68,11 +70,6 @@ def check_request(options: argparse.Namespace) -> None:
         EXPORTERS.check(name)
     if options.output is not None:
         RunDir(options.output).check()
-
-
-def split_names(text: str) -> tuple[str, ...]:
-    """Return the names of a list with commas."""
-    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def parse_arguments(arguments: Sequence[str], prog: str) -> argparse.Namespace:

@@ -11,11 +11,10 @@ from typing import Any
 from pydantic import ValidationError
 from torch import nn
 
-from pipeline.compress_command import split_names
 from pipeline.compress_verdict import compress_lines
 from pipeline.config import Config
 from pipeline.run_dir import RunDir
-from pipeline.settings_io import load_config
+from pipeline.settings_io import load_config, split_names
 from pipeline.shipped_configs import find_config
 from pipeline.stage_results import Result
 from pipeline.time_budget import Passes, Speeds, Work, choose_passes

@@ -24,6 +24,7 @@ from pipeline.export_model import ExportModel, ModelChoice, load_export_model
 from pipeline.export_table import dimensions_table, export_table
 from pipeline.file_parity import replaced_files, write_files, write_for_trackers
 from pipeline.judging import Judge
+from pipeline.settings_io import split_names
 from pipeline.stage_results import ExportedModel, FileResult, Parities
 from quantize.exporters import EXPORTERS
 from quantize.parity import ParityLimits, spread
@@ -123,7 +124,7 @@ def choose_exporters(text: str) -> tuple[list[Exporter], list[FileResult]]:
         QuantizeError: a format is unknown, or its package is not installed.
     """
     if text != ALL:
-        names = [name.strip() for name in text.split(",") if name.strip()]
+        names = split_names(text)
         if not names:
             raise PipelineError("--format names no format")
         found = in_order(with_what_they_are_made_of(names, EXPORTERS.load).values())

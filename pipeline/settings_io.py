@@ -54,13 +54,18 @@ def load_config(
         _check_key(key, kind)
         _set(content, key, str(value) if isinstance(value, Path) else value)
     if stages is not None:
-        content["stages"] = [name.strip() for name in stages.split(",") if name.strip()]
+        content["stages"] = list(split_names(stages))
     kind.declared.check_request(content.get("stages", kind.declared.default_names))
     try:
         _apply_transfer_learning(content, kind)
         return kind.model_validate(content)
     except ValidationError as error:
         raise PipelineError(_explain(error, path, kind)) from error
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """Return the names of a list with commas."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _whole_words(overrides: Sequence[str]) -> Iterator[str]:

@@ -68,7 +68,7 @@ class RuntimeTimer:
     Each network is timed in turns with the full-width model, so that both meet the same load.
 
     Args:
-        source: the full-width model; it is not changed.
+        source: the full-width model; it is put on the CPU and into evaluation mode.
         budget: names the runtime and the number of threads.
         folder: for the files.
         size: (height, width) of the image.

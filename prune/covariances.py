@@ -1,6 +1,7 @@
 """Covariances of what layers are given and return, over images."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -87,23 +88,14 @@ def _look(model: nn.Module, places: Places, batch: Tensor, add: Add) -> None:
     def see_output(key: str, channels: int, layer: nn.Module, _given: Any, output: Tensor) -> None:
         see(key, channels, layer, output)
 
-    handles = [
-        model.get_submodule(name).register_forward_pre_hook(
-            partial(see_input, f"input {name}", channels)
-        )
-        for name, channels in places.inputs.items()
-    ] + [
-        model.get_submodule(name).register_forward_hook(
-            partial(see_output, f"output {name}", channels)
-        )
-        for name, channels in places.outputs.items()
-    ]
-    try:
-        with evaluating(model):
-            model(batch)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as hooks, evaluating(model):
+        for name, channels in places.inputs.items():
+            hook = partial(see_input, f"input {name}", channels)
+            hooks.enter_context(model.get_submodule(name).register_forward_pre_hook(hook))
+        for name, channels in places.outputs.items():
+            hook = partial(see_output, f"output {name}", channels)
+            hooks.enter_context(model.get_submodule(name).register_forward_hook(hook))
+        model(batch)
 
 
 def _moments(values: Tensor, channels: int) -> tuple[Tensor, Tensor, Tensor]:

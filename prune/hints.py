@@ -1,6 +1,7 @@
 """Hints: the kept channels at which compact and full-width features are compared."""
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from functools import partial
 
 import torch
@@ -36,18 +37,14 @@ def hint_channels(
         if isinstance(output, Tensor) and output.dim() == 4:
             channels[stage] = output.shape[1]
 
-    handles = []
-    for stage, child in model.named_children():
-        for name, module in child.named_modules(prefix=stage):
-            if isinstance(module, nn.Conv2d):
-                handles.append(module.register_forward_hook(partial(note_layer, stage, name)))
-        handles.append(child.register_forward_hook(partial(note_channels, stage)))
-    try:
-        with evaluating(model), torch.no_grad():
-            model(example)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as hooks, evaluating(model), torch.no_grad():
+        for stage, child in model.named_children():
+            for name, module in child.named_modules(prefix=stage):
+                if isinstance(module, nn.Conv2d):
+                    hook = partial(note_layer, stage, name)
+                    hooks.enter_context(module.register_forward_hook(hook))
+            hooks.enter_context(child.register_forward_hook(partial(note_channels, stage)))
+        model(example)
     return {
         stage: kept[layer]
         for stage, layer in last_layer.items()
@@ -80,16 +77,11 @@ def hint_errors(
         outputs[stage] = output
 
     for model, outputs in ((compact, ours), (full, theirs)):
-        handles = [
-            model.get_submodule(stage).register_forward_hook(partial(keep, outputs, stage))
-            for stage in hints
-        ]
-        try:
-            with evaluating(model):
-                model(images)
-        finally:
-            for handle in handles:
-                handle.remove()
+        with ExitStack() as hooks, evaluating(model):
+            for stage in hints:
+                hook = partial(keep, outputs, stage)
+                hooks.enter_context(model.get_submodule(stage).register_forward_hook(hook))
+            model(images)
     errors = {}
     for stage, kept in hints.items():
         target = theirs[stage].index_select(1, kept)

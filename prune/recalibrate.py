@@ -1,6 +1,7 @@
 """BatchNorm statistics after surgery."""
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 
@@ -122,15 +123,10 @@ def _see_inputs(model: nn.Module, batch: Tensor, add: Add) -> None:
         rows = inputs[0].double().transpose(0, 1).flatten(1)
         add(name, (rows.sum(1), rows.pow(2).sum(1), torch.tensor(rows.shape[1])))
 
-    handles = [
-        norm.register_forward_pre_hook(partial(see, name))
-        for name, norm in _norms_to_rebase(model).items()
-    ]
-    try:
+    with ExitStack() as hooks:
+        for name, norm in _norms_to_rebase(model).items():
+            hooks.enter_context(norm.register_forward_pre_hook(partial(see, name)))
         model(batch)
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @dataclass

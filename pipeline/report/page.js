@@ -32,13 +32,17 @@ for (const table of document.querySelectorAll("table")) {
     button.addEventListener("click", () => sortBy(table, column, heading));
   });
 }
-// What scrolls can be reached by the keyboard, and has a name.
+// What scrolls can be reached by the keyboard, and has the name of the last heading before it.
+const headings = [...document.querySelectorAll("h2, h3, h4, summary")];
 for (const box of document.querySelectorAll(".scroll:not([tabindex])")) {
-  let above = box.closest("section, details") || document.body;
-  const name = above.querySelector("h2, h3, summary");
+  const before = headings.filter((heading) => {
+    const folded = heading.closest("details");
+    return box.compareDocumentPosition(heading) & Node.DOCUMENT_POSITION_PRECEDING
+      && (!folded || folded.contains(box));
+  });
   box.tabIndex = 0;
   box.setAttribute("role", "group");
-  box.setAttribute("aria-label", name ? name.textContent.trim() : "table");
+  box.setAttribute("aria-label", before.length ? before.at(-1).textContent.trim() : "table");
 }
 // Values on hover, at once and on touch too. The title is kept for readers without it.
 const tip = document.createElement("div");

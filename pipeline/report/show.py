@@ -110,7 +110,10 @@ def show_report(run: RunDir, overrides: Sequence[str] = (), *, layers: bool = Fa
 
 def _print_report(console: Console, run: RunDir, report: Report) -> None:
     records = _shown_records(run, report)
-    console.print(closing_table(report))
+    if report.rows:
+        console.print(closing_table(report))
+    else:
+        _print_lines(console, [f"{run.path}: no stage of the run has made a model yet"])
     verification = verification_table(report) if report.task == "face" else None
     if verification is not None:
         console.print(verification)

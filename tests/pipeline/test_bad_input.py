@@ -297,6 +297,9 @@ def test_a_report_takes_no_other_stages(command: Command, tmp_path: Path, flag: 
     code, out, error = command("--report", "--run", str(run.path), config=False)
     assert code == 0
     assert "page:" not in out
+    # No table without a row.
+    assert "no stage of the run has made a model yet" in "".join(out.split("\n"))
+    assert "parameters" not in out
 
 
 def test_a_name_that_is_not_utf_8(refused: Callable[..., str], tmp_path: Path) -> None:

@@ -277,6 +277,30 @@ def test_the_keyboard_reaches_the_headings_and_sorts(
     assert page.evaluate("document.activeElement.closest('th').ariaSort") == "ascending"
 
 
+def test_each_box_that_scrolls_has_a_name_of_its_own(
+    pages: dict[str, Path], open_page: Opener
+) -> None:
+    page = open_page(pages["report"])
+    names = page.locator(".scroll").evaluate_all("(all) => all.map((e) => e.ariaLabel)")
+    assert len(names) > 10
+    assert len(set(names)) == len(names), sorted(names)
+    assert {"Stages", "Benchmark", "All files"} <= set(names)
+
+
+def test_the_names_of_layers_are_on_one_line_where_there_is_room(
+    pages: dict[str, Path], open_page: Opener
+) -> None:
+    page = open_page(pages["report"], width=1400)
+    page.evaluate(OPEN_ALL)
+    cells = page.locator("#cuts details tr td:first-child")
+    assert cells.count() > 10
+    breaks = "(all) => all.flatMap((e) => [...e.querySelectorAll('wbr')].map((b) => "
+    breaks += "getComputedStyle(b).display))"
+    assert set(cells.evaluate_all(breaks)) == {"none"}
+    table = page.locator("#cuts details .scroll").last
+    assert table.evaluate("(e) => e.scrollWidth <= e.clientWidth")
+
+
 def test_paper_has_all_sections_and_all_of_the_tables(
     pages: dict[str, Path], open_page: Opener, tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from prune.least_squares import choose_places
 from reid_edge.core.exchange import Add, Ranks, add_terms
 from reid_edge.core.modes import evaluating
+from reid_edge.core.progress import Progress
 
 IMAGES_AT_ONCE = 32
 PLACES_A_IMAGE = 64
@@ -41,7 +42,11 @@ AskCovariances = Callable[[nn.Module, Places], Ranks]
 
 
 def covariances(
-    model: nn.Module, images: Tensor, places: Places, ask: AskCovariances | None = None
+    model: nn.Module,
+    images: Tensor,
+    places: Places,
+    ask: AskCovariances | None = None,
+    progress: Progress | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return the covariance (C, C) of the inputs of some layers, and of the outputs of others.
 
@@ -51,6 +56,7 @@ def covariances(
         places: where to look.
         ask: lets other processes take their share of the images, and returns them; None: this
             process takes all.
+        progress: called with (done, total): batches of this process.
     """
     batches = torch.split(images, IMAGES_AT_ONCE)
     sums = {
@@ -63,7 +69,7 @@ def covariances(
         sums[kind][name].add(*term)
 
     ranks = ask(model, places) if ask is not None else None
-    add_terms(partial(_look, model, places), batches, add, places.parts, ranks)
+    add_terms(partial(_look, model, places), batches, add, places.parts, ranks, progress)
     read, left = ({n: m.covariance() for n, m in seen.items()} for seen in sums.values())
     return read, left
 

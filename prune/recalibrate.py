@@ -1,6 +1,6 @@
 """BatchNorm statistics after surgery."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -10,12 +10,15 @@ from torch import Tensor, nn
 
 from reid_edge.core.errors import PruneError
 from reid_edge.core.exchange import Add, Ranks, add_terms
+from reid_edge.core.progress import Progress
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
 @torch.no_grad()
-def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
+def recalibrate(
+    model: nn.Module, batches: Sequence[Tensor], progress: Progress | None = None
+) -> None:
     """Replace the running statistics of every BatchNorm by those of some batches, in place.
 
     The weights do not change, so the model computes something else afterwards. This is right after
@@ -24,6 +27,7 @@ def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
     Args:
         model: any module; it is left in evaluation mode.
         batches: inputs (N, 3, H, W), N at least 2.
+        progress: called with (batches done, batches in all).
 
     Raises:
         PruneError: a statistic is not finite.
@@ -36,8 +40,10 @@ def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
         norm.momentum = None  # a cumulative average
         norm.train()
     try:
-        for batch in batches:
+        for done, batch in enumerate(batches, 1):
             model(batch)
+            if progress is not None:
+                progress(done, len(batches))
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
@@ -57,7 +63,12 @@ AskMoments = Callable[[nn.Module], Ranks]
 
 
 @torch.no_grad()
-def rebase(model: nn.Module, batches: Sequence[Tensor], ask: AskMoments | None = None) -> None:
+def rebase(
+    model: nn.Module,
+    batches: Sequence[Tensor],
+    ask: AskMoments | None = None,
+    progress: Progress | None = None,
+) -> None:
     """Give every BatchNorm the statistics of some batches without changing what it computes.
 
     Reconstruction solves for weights that fit the statistics of the full-width model, but the
@@ -72,6 +83,7 @@ def rebase(model: nn.Module, batches: Sequence[Tensor], ask: AskMoments | None =
         batches: inputs (N, 3, H, W).
         ask: lets other processes take their share of the batches, and returns them; the result is
             the same. None: this process takes all.
+        progress: called with (done, total): batches of this process.
     """
     model.eval()
     norms = _norms_to_rebase(model)
@@ -82,6 +94,7 @@ def rebase(model: nn.Module, batches: Sequence[Tensor], ask: AskMoments | None =
         lambda name, term: sums[name].add(*term),
         dict.fromkeys(norms, 3),
         ask(model) if ask is not None else None,
+        progress,
     )
     for name, norm in norms.items():
         if sums[name].count < 2:

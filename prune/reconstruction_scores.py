@@ -13,6 +13,7 @@ from prune.plans import check_one_width, is_of_one_width
 from prune.readers import Reader, find_readers
 from prune.supported import check_on_cpu
 from reid_edge.core.errors import PruneError
+from reid_edge.core.progress import Progress
 
 Readers = dict[tuple[str, ...], list[Reader]]
 
@@ -25,6 +26,7 @@ def reconstruction_scores(
     widths: Widths,
     groups: Sequence[tuple[str, ...]],
     ask: AskCovariances | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Tensor]:
     """Score channels by the order in which backward elimination removes them.
 
@@ -41,6 +43,7 @@ def reconstruction_scores(
         widths: planned output channels by layer; layers that stay as they are are not scored.
         groups: layers whose channels go together.
         ask: lets other processes take their share of the images; the scores are the same.
+        progress: called with (done, total): batches of images.
 
     Returns:
         Scores (C,) of every output channel, by layer that is cut: 1 for the channel that is removed
@@ -62,7 +65,7 @@ def reconstruction_scores(
                 "take another criterion"
             )
     scores: dict[str, Tensor] = {}
-    for members, removed in _eliminations(model, images, readers, ask).items():
+    for members, removed in _eliminations(model, images, readers, ask, progress).items():
         score = torch.ones(len(removed.order))
         score[removed.order] = torch.arange(1.0, len(removed.order) + 1)
         scores |= dict.fromkeys(members, score)
@@ -76,6 +79,7 @@ def reconstruction_errors(
     *,
     groups: Sequence[tuple[str, ...]],
     ask: AskCovariances | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Tensor]:
     """Return the error of the readers of every layer by the number of its removed channels.
 
@@ -84,6 +88,7 @@ def reconstruction_errors(
         images: inputs (N, 3, H, W).
         groups: layers whose channels go together.
         ask: lets other processes take their share of the images; the errors are the same.
+        progress: called with (done, total): batches of images.
 
     Returns:
         Squared error (C,) with n channels removed, n from 0, by layer: in units of the readers'
@@ -98,7 +103,7 @@ def reconstruction_errors(
         if all(reader.first is not None for reader in found)
     }
     errors: dict[str, Tensor] = {}
-    for members, found in _eliminations(model, images, readers, ask).items():
+    for members, found in _eliminations(model, images, readers, ask, progress).items():
         lost = torch.cat([torch.zeros(1, dtype=torch.float64), found.errors[:-1]])
         errors |= dict.fromkeys(members, lost)
     return errors
@@ -116,14 +121,18 @@ def _readers_of_cut(model: nn.Module, widths: Widths, groups: Sequence[tuple[str
 
 
 def _eliminations(
-    model: nn.Module, images: Tensor, readers: Readers, ask: AskCovariances | None
+    model: nn.Module,
+    images: Tensor,
+    readers: Readers,
+    ask: AskCovariances | None,
+    progress: Progress | None,
 ) -> dict[tuple[str, ...], Elimination]:
     """Return the elimination order of the channels of each group."""
     check_on_cpu(model, images)
     now = layer_widths(model)
     inputs = {reader.name: reader.channels for found in readers.values() for reader in found}
     unread = {members[0]: now[members[0]] for members, found in readers.items() if not found}
-    read, left = covariances(model, images, Places(inputs, unread), ask)
+    read, left = covariances(model, images, Places(inputs, unread), ask, progress)
     eliminations = {}
     for members, found in readers.items():
         width = now[members[0]]

@@ -51,13 +51,14 @@ def scoring_data(
         return None
     chosen = context.training_sample(settings.criterion_images, *purpose)
     batches = context.batches(chosen)
+    progress = context.work(f"{context.stage}: channel scores")
     if needs == "images":
-        return ScoringData(batches, ask=ask_covariances(context))
+        return ScoringData(batches, ask=ask_covariances(context), progress=progress)
     train = context.data.train
     class_of = {p.person: label for p, label in zip(train, relabel(train), strict=True)}
     classes = torch.tensor([class_of[image.person] for image in chosen])
     labels = torch.split(classes, [len(batch) for batch in batches])
-    return ScoringData(batches, labels, ClassifierLoss())
+    return ScoringData(batches, labels, ClassifierLoss(), progress=progress)
 
 
 def warn_of_guessing(context: StageContext[Any], criterion: str, data: ScoringData | None) -> None:

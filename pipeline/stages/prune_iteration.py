@@ -144,11 +144,12 @@ def _reconstruct(
     if settings.recalibration_images:
         with _timed(seconds, "recalibration"):
             batches = context.training_batches(settings.recalibration_images, "recalibrate")
+            progress = context.work(f"{iteration.label}: recalibration")
             if settings.reconstruction_images:
                 # Reconstructed weights fit the old statistics, so rebase keeps the function.
-                rebase(model, batches, ask_moments(context))
+                rebase(model, batches, ask_moments(context), progress)
             else:
-                recalibrate(model, batches)
+                recalibrate(model, batches, progress)
         accuracy["after_recalibration"] = _accuracy(iteration, model)
     return fits
 

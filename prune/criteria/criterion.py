@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 from reid_edge.core.errors import PruneError
+from reid_edge.core.progress import Progress
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -33,12 +34,14 @@ class ScoringData:
             and their classes (N,), and returns a scalar; only for the same criteria.
         ask: lets other processes take their share of the images, for criteria that can; None: there
             are no others.
+        progress: called with (done, total) while a criterion looks at the batches.
     """
 
     batches: Sequence[Tensor]
     labels: Sequence[Tensor] = ()
     loss: Loss | None = None
     ask: AskCovariances | None = None
+    progress: Progress = lambda _done, _total: None
 
 
 @dataclass(frozen=True)

@@ -15,32 +15,40 @@ from prune.criteria.criterion import Criterion, ScoreRequest
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from prune.covariances import AskCovariances
-
 
 def elimination_ranks(request: ScoreRequest) -> dict[str, Tensor]:
     """Return the rank (C,) at which a channel is removed, by layer; the last one scores C."""
+    import torch
+
     from prune.reconstruction_scores import reconstruction_scores
 
-    images, ask = _images(request)
+    data = request.data
+    assert data is not None
     return reconstruction_scores(
-        request.model, images, widths=request.widths, groups=request.groups, ask=ask
+        request.model,
+        torch.cat(list(data.batches)),
+        widths=request.widths,
+        groups=request.groups,
+        ask=data.ask,
+        progress=data.progress,
     )
 
 
 def errors_by_count(request: ScoreRequest) -> dict[str, Tensor]:
     """Return the squared error (C,) with n channels removed, n from 0, by layer."""
-    from prune.reconstruction_scores import reconstruction_errors
-
-    images, ask = _images(request)
-    return reconstruction_errors(request.model, images, groups=request.groups, ask=ask)
-
-
-def _images(request: ScoreRequest) -> tuple[Tensor, AskCovariances | None]:
     import torch
 
-    assert request.data is not None
-    return torch.cat(list(request.data.batches)), request.data.ask
+    from prune.reconstruction_scores import reconstruction_errors
+
+    data = request.data
+    assert data is not None
+    return reconstruction_errors(
+        request.model,
+        torch.cat(list(data.batches)),
+        groups=request.groups,
+        ask=data.ask,
+        progress=data.progress,
+    )
 
 
 RECONSTRUCTION = Criterion(

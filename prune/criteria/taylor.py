@@ -35,13 +35,14 @@ def loss_changes(request: ScoreRequest) -> dict[str, Tensor]:
     totals: dict[str, Tensor] = {}
     with torch.random.fork_rng(), torch.enable_grad():
         torch.manual_seed(0)  # dropout, if there is any
-        for images, labels in zip(data.batches, data.labels, strict=True):
+        for done, (images, labels) in enumerate(zip(data.batches, data.labels, strict=True), 1):
             scored.zero_grad()
             data.loss(scored, images, labels).backward()  # type: ignore[no-untyped-call]
             for name, weight in weights.items():
                 if weight.grad is not None:
                     change = (weight.detach() * weight.grad).pow(2).flatten(1).sum(1)
                     totals[name] = totals.get(name, torch.zeros_like(change)) + change
+            data.progress(done, len(data.batches))
     return {name: total / len(data.batches) for name, total in totals.items()}
 
 

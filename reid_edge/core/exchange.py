@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from reid_edge.core.progress import Progress
+
 Add = Callable[[str, "tuple[Tensor, ...]"], None]
 """Takes the name of a sum, and one tensor for each of its parts."""
 
@@ -46,6 +48,7 @@ def add_terms(
     add: Add,
     parts: Mapping[str, int],
     ranks: Ranks | None = None,
+    progress: Progress | None = None,
 ) -> None:
     """Find the terms of sums in batches, and add them in the order of the batches.
 
@@ -55,14 +58,18 @@ def add_terms(
         add: adds a term to a sum; on rank zero alone.
         parts: number of tensors of a term, by the name of the sum; the same on all ranks.
         ranks: share out the batches; None: there is one process.
+        progress: called with (done, total): batches of this process.
     """
     if ranks is None:
-        for batch in batches:
+        for done, batch in enumerate(batches, 1):
             find(batch, add)
+            if progress is not None:
+                progress(done, len(batches))
         return
     import torch
 
-    for dealt in ranks.deal(batches):
+    shares = ranks.deal(batches)
+    for done, dealt in enumerate(shares, 1):
         found: dict[str, list[tuple[Tensor, ...]]] = {name: [] for name in parts}
         if dealt is not None:
             find(dealt, lambda name, term: found[name].append(term))  # noqa: B023
@@ -75,3 +82,5 @@ def add_terms(
             for one_rank in zip(*of_ranks, strict=True):
                 for term in zip(*one_rank, strict=True):
                     add(name, term)
+        if progress is not None:
+            progress(done, len(shares))

@@ -15,7 +15,9 @@ def test_statistics_become_those_of_the_images() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
     weights = {name: value.clone() for name, value in model.named_parameters()}
     batches = [torch.randn(8, 3, 5, 5), torch.randn(8, 3, 5, 5) + 1]
-    recalibrate(model, batches)
+    told: list[tuple[int, int]] = []
+    recalibrate(model, batches, lambda done, total: told.append((done, total)))
+    assert told == [(done, len(batches)) for done in range(1, len(batches) + 1)]
     outputs = [model[0](batch).detach() for batch in batches]
     mean = torch.stack([output.mean((0, 2, 3)) for output in outputs]).mean(0)
     variance = torch.stack([output.transpose(0, 1).flatten(1).var(1) for output in outputs]).mean(0)
@@ -49,7 +51,9 @@ def test_rebasing_changes_statistics_but_not_the_model(
     randomise_normalisation(model)
     images = 2 * torch.randn(16, 3, 6, 6) + 1
     before = model.eval()(images)
-    rebase(model, images.split(4))
+    told: list[tuple[int, int]] = []
+    rebase(model, images.split(4), progress=lambda done, total: told.append((done, total)))
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert torch.allclose(model(images), before, atol=1e-4)
     assert not model.training
     first = model[0](images).detach()

@@ -1,0 +1,161 @@
+"""How well figures without labels predict mAP, over models that are like their teacher or not.
+
+    python -m benchmarks.label_free --teacher osnet_x1_0_msmt17.pth --data CUHK03 --size 128,64 \
+      --models runs/site/*/checkpoint.pt --damage 0.05,0.1,0.2
+
+The figures are those of training images of a labelled data set, whose labels nothing sees; mAP is
+that of its query and gallery. `--damage` adds the teacher with noise on its weights, as a share of
+each layer's standard deviation. The last lines are Spearman's rank correlations with mAP.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import sys
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import spearmanr
+from torch import Tensor, nn
+
+from benchmarks.adaptation import accuracy, load_given
+from benchmarks.command import at_least, logger, make_parser, size
+from pipeline.command import run_guarded
+from reid_edge.adaptation.judgement import directions, stable_share
+from reid_edge.adaptation.site_views import embed_changed
+from reid_edge.data.readers.market1501 import read_market1501
+from reid_edge.inference.features import embed_images
+from reid_edge.metrics.label_free import evaluate_label_free
+
+TEACHER = "teacher"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is measured of a model.
+
+    Attributes:
+        name: of the model.
+        mean_average_precision: on query and gallery, with labels.
+        figures: those without labels, by their name.
+    """
+
+    name: str
+    mean_average_precision: float
+    figures: dict[str, float]
+
+
+def main(options: argparse.Namespace) -> None:
+    """Measure each model, print the table and the correlations."""
+    torch.set_num_threads(options.threads)
+    teacher = load_given(options.teacher)
+    models = {TEACHER: teacher}
+    models |= {"/".join(path.parts[-3:]): load_given(path) for path in options.models}
+    models |= {f"{TEACHER}, noise {share:g}": damaged(teacher, share) for share in options.damage}
+    data = read_market1501(options.data)
+    chosen = torch.linspace(0, len(data.train) - 1, min(options.images, len(data.train))).long()
+    images = [data.train[place] for place in chosen.tolist()]
+    height, width = options.size
+    rows: list[Row] = []
+    reference: tuple[Tensor, Tensor] | None = None
+    for name, model in models.items():
+        logger.info("label_free: %s", name)
+        plain = embed_images(model, images, height=height, width=width)
+        changed = embed_changed(model, images, height=height, width=width, seed=0)
+        reference = reference or (plain, changed)
+        rows.append(Row(name, accuracy(model, data, options), figures(reference, plain, changed)))
+    Console(width=200).print(table(rows, f"{len(images):,} images, {height} x {width}"))
+
+
+def figures(reference: tuple[Tensor, Tensor], plain: Tensor, changed: Tensor) -> dict[str, float]:
+    """Return the figures of a model without labels.
+
+    Args:
+        reference: the teacher's embeddings (N, D) of the images and of changed copies.
+        plain: the model's embeddings of the images.
+        changed: the model's embeddings of the changed copies.
+    """
+    like = evaluate_label_free(reference[0], plain)
+    changes = evaluate_label_free(plain, changed)
+    teacher = evaluate_label_free(*reference)
+    return {
+        "top 10 as teacher": like.nearest_overlap,
+        "same nearest": like.same_nearest,
+        "rank correlation": like.rank_correlation,
+        "top 10 of copies": changes.nearest_overlap,
+        "nearest stay": stable_share(plain, changed),
+        "spread": like.spread / like.teacher_spread,
+        "directions": directions(plain),
+        "to teacher's copies": like.nearest_overlap / max(teacher.nearest_overlap, 1e-6),
+    }
+
+
+def damaged(model: nn.Module, share: float) -> nn.Module:
+    """Return a copy with noise on the weights of its layers.
+
+    Args:
+        model: stays as it is.
+        share: standard deviation of the noise, as a share of that of each layer's weights.
+    """
+    other = copy.deepcopy(model)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for layer in other.modules():
+            if isinstance(layer, (nn.Conv2d, nn.Linear)):
+                noise = torch.randn(layer.weight.shape, generator=generator)
+                layer.weight += share * layer.weight.std() * noise
+    return other
+
+
+def table(rows: list[Row], title: str) -> Table:
+    """Return a line for each model, and the correlation of each figure with mAP."""
+    shown = Table(title=title, title_justify="left")
+    names = list(rows[0].figures)
+    for heading in ("model", "mAP", *names):
+        shown.add_column(heading, justify="left" if heading == "model" else "right")
+    for row in rows:
+        shown.add_row(
+            row.name,
+            f"{row.mean_average_precision:.1%}",
+            *(f"{row.figures[name]:.3f}" for name in names),
+        )
+    shown.add_section()
+    shown.add_row(
+        "rank correlation with mAP", "", *(f"{correlation(rows, name):.2f}" for name in names)
+    )
+    return shown
+
+
+def correlation(rows: list[Row], figure: str) -> float:
+    """Return Spearman's rank correlation of a figure with mAP over the models."""
+    values = [row.figures[figure] for row in rows]
+    return float(spearmanr(values, [row.mean_average_precision for row in rows]).statistic)
+
+
+def shares(text: str) -> list[float]:
+    """Read numbers, separated by commas."""
+    return [float(part) for part in text.split(",")]
+
+
+def parse_options() -> argparse.Namespace:
+    """Read the command line."""
+    parser = make_parser(__doc__)
+    parser.add_argument("--teacher", type=Path, required=True, help="checkpoint")
+    parser.add_argument("--models", type=Path, nargs="*", default=[], help="checkpoints")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder in the Market-1501 layout, with labels"
+    )
+    parser.add_argument("--size", type=size, default=(128, 64), help="height,width")
+    parser.add_argument("--images", type=at_least(64), default=640, help="without labels")
+    parser.add_argument("--damage", type=shares, default=[])
+    parser.add_argument("--threads", type=at_least(1), default=torch.get_num_threads())
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(run_guarded(partial(main, parse_options())))

@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from reid_edge.metrics.results import LabelFreeResult
 
 # Of the teacher's ten nearest images, the share that the small model has to have among its own.
+# Less is asked for where light and crop alone change the teacher's nearest images: then so many
+# times the share that stays (docs/results/without-labels.md).
 GOOD_OVERLAP, FAIR_OVERLAP = 0.7, 0.5
+GOOD_TIMES, FAIR_TIMES = 2.5, 1.5
+# Of the share of its nearest images that stays, what the small model has to have of its teacher's.
+GOOD_STABILITY, FAIR_STABILITY = 0.9, 0.7
 # A file may have so much less of it than the best one, and still be the one that is named.
 TOLERATED_OVERLAP = 0.05
 LEAST_SPREAD = 0.5  # of the teacher's variance
@@ -38,11 +43,30 @@ class Verdict:
     reason: str
 
 
-def judge_likeness(measured: LabelFreeResult | None, rejected: int, problem: str = "") -> Verdict:
+@dataclass(frozen=True)
+class Stability:
+    """Share of the ten nearest images that stay the same when light and crop change.
+
+    Attributes:
+        teacher: of the teacher.
+        student: of the small model.
+    """
+
+    teacher: float
+    student: float
+
+
+def judge_likeness(
+    measured: LabelFreeResult | None,
+    stability: Stability | None,
+    rejected: int,
+    problem: str = "",
+) -> Verdict:
     """Return whether a model may take its teacher's place.
 
     Args:
         measured: on images set apart; None if it was not measured.
+        stability: on the same images; None if it was not measured.
         rejected: number of files that do not agree with the model.
         problem: why the images are not of several persons; empty if they may be.
     """
@@ -52,22 +76,37 @@ def judge_likeness(measured: LabelFreeResult | None, rejected: int, problem: str
         return Verdict("no", "it was not compared with its teacher")
     overlap = measured.nearest_overlap
     found = f"{overlap:.0%} of its teacher's ten nearest images are among its own"
+    good, fair, steady = GOOD_OVERLAP, FAIR_OVERLAP, 1.0
+    if stability is not None:
+        found += f" ({stability.teacher:.0%} stay when light and crop change)"
+        good = min(good, GOOD_TIMES * stability.teacher)
+        fair = min(fair, FAIR_TIMES * stability.teacher)
+        steady = stability.student / max(stability.teacher, 1e-6)
     if measured.spread < LEAST_SPREAD * measured.teacher_spread:
         return Verdict("no", "its embeddings have come together: all images look alike to it")
-    if overlap < FAIR_OVERLAP:
+    if overlap < fair:
         return Verdict("no", f"only {found}; give it more images or more time")
+    if stability is not None and steady < GOOD_STABILITY:
+        return Verdict(
+            "no" if steady < FAIR_STABILITY else "with care",
+            f"when light and crop change, {stability.student:.0%} of its nearest images stay, and "
+            f"{stability.teacher:.0%} of its teacher's; give it more images or more time",
+        )
     if rejected:
         return Verdict("with care", f"{found}, but {rejected} file(s) do not agree with the model")
-    if overlap < GOOD_OVERLAP:
+    if overlap < good:
         return Verdict("with care", f"{found}; more images or more time would help")
     return Verdict("yes", f"where its teacher may: {found}")
 
 
-def compress_lines(report: Report, hours: float, seconds: float, problem: str) -> list[str]:
+def compress_lines(
+    report: Report, stability: Stability | None, hours: float, seconds: float, problem: str
+) -> list[str]:
     """Return the lines.
 
     Args:
         report: of the finished run.
+        stability: see `judge_likeness`.
         hours: that were given.
         seconds: that were spent.
         problem: see `judge_likeness`.
@@ -90,6 +129,7 @@ def compress_lines(report: Report, hours: float, seconds: float, problem: str) -
         ]
     verdict = judge_likeness(
         measured,
+        stability,
         sum(bool(file.problems) for one in report.results.values() for file in one.files),
         problem,
     )

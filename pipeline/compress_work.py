@@ -11,14 +11,16 @@ from typing import Any
 from pydantic import ValidationError
 from torch import nn
 
-from pipeline.compress_verdict import compress_lines
+from pipeline.compress_verdict import Stability, compress_lines
 from pipeline.config import Config
-from pipeline.run_dir import RunDir
+from pipeline.run_dir import CHECKPOINT, RunDir
+from pipeline.run_images import read_existing_images
 from pipeline.settings_io import load_config, split_names
 from pipeline.shipped_configs import find_config
 from pipeline.stage_results import Result
 from pipeline.time_budget import Passes, Speeds, Work, choose_passes
 from reid_edge.adaptation.site_views import measure_separation
+from reid_edge.adaptation.stability import neighbour_stability
 from reid_edge.cli.model_options import parse_input_size
 from reid_edge.cli.progress_bars import progress_bars
 from reid_edge.core.backends import load_model_file
@@ -38,6 +40,7 @@ SUMMARY_FILE = "summary.txt"
 CONFIG = Path("configs/compress.yaml")
 TRACKLETS, UNLABELLED = "tracklets", "unlabelled"
 FIRST_STAGES = ("train", "adapt")
+SMALL = "finetune"  # the last stage whose model is a float one
 # Images by which it is seen whether they show several persons.
 LOOKED_AT = 128
 
@@ -81,6 +84,7 @@ class Compression(Result):
         problem: why the images are not of several persons, in a clause; empty if they may be.
         chosen: epochs that were chosen before the run.
         after_adapting: epochs that were chosen for the rest, once the adaptation's time was known.
+        stability: of the finished run; None before.
         seconds: that were spent, in all calls of the command.
         done: whether the run is finished.
     """
@@ -92,6 +96,7 @@ class Compression(Result):
     problem: str
     chosen: Passes
     after_adapting: Passes | None = None
+    stability: Stability | None = None
     seconds: float = 0.0
     done: bool = False
 
@@ -147,9 +152,10 @@ def compress(options: argparse.Namespace) -> None:
             report = run_followed(config, run)
         finally:
             compression = save()
-        compression = save(done=True)
+        stability = compression.stability or _measure_stability(run, config)
+        compression = save(done=True, stability=stability)
         lines = compress_lines(
-            report, compression.request.hours, compression.seconds, compression.problem
+            report, stability, compression.request.hours, compression.seconds, compression.problem
         )
         text = "\n".join(lines)
         write_bytes(run.path / SUMMARY_FILE, f"{text}\n".encode())
@@ -272,6 +278,25 @@ def make_config(compression: Compression, options: argparse.Namespace) -> Config
     for training in ("adapt", "prune.tuning", "finetune"):
         values[f"{training}.precision"] = compression.speeds.precision
     return load_config(find_config(CONFIG), stages=",".join(stages), values=values)
+
+
+def _measure_stability(run: RunDir, config: Config) -> Stability:
+    """Measure how many nearest images stay when light and crop change."""
+    teacher = "adapt" if "adapt" in config.stages else "train"
+    models = [load_model_file(run.path / stage / CHECKPOINT).module for stage in (teacher, SMALL)]
+    with progress_bars() as work:
+        data, _ = read_existing_images(config, run, work)
+        assert data is not None, "the run has measured its models on them"
+        of_teacher, of_student = neighbour_stability(
+            [model for model in models if model is not None],
+            data,
+            height=config.data.height,
+            width=config.data.width,
+            seed=config.seed,
+            device=choose_device("auto"),
+            work=work,
+        )
+    return Stability(of_teacher, of_student)
 
 
 def _choose_again(

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from pipeline.compress_command import main, parse_arguments
-from pipeline.compress_verdict import best_file, judge_likeness
+from pipeline.compress_verdict import Stability, best_file, judge_likeness
 from pipeline.compress_work import Compression, Request, make_config
 from pipeline.stage_results import BenchmarkRow
 from pipeline.stages.adapt import ADAPT
@@ -161,7 +161,31 @@ def measured(overlap: float, *, spread: float = 0.5) -> LabelFreeResult:
 def test_the_verdict_follows_the_likeness_to_the_teacher(
     figures: LabelFreeResult | None, rejected: int, problem: str, word: str, reason: str
 ) -> None:
-    verdict = judge_likeness(figures, rejected, problem)
+    verdict = judge_likeness(figures, None, rejected, problem)
+    assert verdict.word == word
+    assert reason in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("overlap", "teacher", "student", "word", "reason"),
+    [
+        # A teacher whose own nearest images change with the light: less likeness is asked for.
+        (0.41, 0.16, 0.3, "yes", "41% of its teacher's ten nearest images are among its own (16% "),
+        (0.37, 0.16, 0.3, "with care", "37% of its teacher's ten nearest images are among"),
+        (0.17, 0.16, 0.15, "no", "only 17% of its teacher's ten nearest"),
+        # The small model's nearest images change more than its teacher's.
+        (0.41, 0.16, 0.13, "with care", "13% of its nearest images stay, and 16% of its teacher's"),
+        (0.41, 0.16, 0.1, "no", "10% of its nearest images stay, and 16% of its teacher's"),
+        # A steady teacher: nothing less is asked for.
+        (0.71, 0.6, 0.6, "yes", "71% of its teacher's"),
+        (0.69, 0.6, 0.6, "with care", "69% of its teacher's"),
+        (0.49, 0.6, 0.6, "no", "only 49% of its teacher's"),
+    ],
+)
+def test_the_verdict_knows_how_steady_the_teacher_is(
+    overlap: float, teacher: float, student: float, word: str, reason: str
+) -> None:
+    verdict = judge_likeness(measured(overlap), Stability(teacher, student), rejected=0)
     assert verdict.word == word
     assert reason in verdict.reason
 
@@ -254,6 +278,7 @@ def test_it_goes_from_a_model_to_files_and_a_verdict(
     ]  # fmt: skip
     printed, log = capsys.readouterr()
     log = " ".join(log.split())
+    assert "stay when light and crop change" in lines[3] or "nearest images stay" in lines[3]
     assert lines[0] in printed
     assert (tmp_path / "run" / "export" / "float.onnx").is_file()
     written = (tmp_path / "run" / "run.log").read_text()

@@ -33,13 +33,16 @@ KEPT = "kept.json"
 PLAN = "plan.json"
 SUPERSEDED = "superseded"
 IMAGE_CACHE = "image_cache"
+TEACHER_CACHE = "teacher_embeddings"
 LOCK = "lock"
 RESTART_FILE = "restart.json"
 # How the files and folders are called that are renamed when they are complete.
 HALF_WRITTEN = ("*.partial", ".*.tmp", ".*.unfinished")
 MODEL_SUFFIXES = (".pt", ".onnx", ".xml", ".bin", ".pte", ".tar")
 # Names in the run's folder that no stage may have.
-RESERVED = (SUPERSEDED, LOCK, "search", IMAGE_CACHE, "devices", "mlruns", "wandb")
+RESERVED = (
+    SUPERSEDED, LOCK, "search", IMAGE_CACHE, TEACHER_CACHE, "devices", "mlruns", "wandb",
+)  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
@@ -193,7 +196,8 @@ class RunDir:
         left += [path for folder in finished for path in folder.rglob(CHECKSUMS)]
         for folder in (*folders, self.path / SUPERSEDED):
             left += [path for pattern in HALF_WRITTEN for path in folder.rglob(pattern)]
-        left += [path for pattern in HALF_WRITTEN for path in self.path.glob(pattern)]
+        for folder in (self.path, self.path / TEACHER_CACHE):
+            left += [path for pattern in HALF_WRITTEN for path in folder.glob(pattern)]
         for path in left:
             if path.is_dir():
                 shutil.rmtree(path)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pipeline.context import StageContext
+    from reid_edge.core.progress import Progress
     from reid_edge.data.schema import Sample
 
 # Neighbours of an image that its batches are drawn from, as a multiple of those in a batch.
@@ -27,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 class TeacherEmbeddings:
-    """Embeddings of images by the teacher, each computed once a stage."""
+    """Embeddings of images by the teacher, each computed once for all stages of a run."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[Path | None, tuple[Path, ...]], Tensor] = {}
@@ -39,36 +40,57 @@ class TeacherEmbeddings:
             PipelineError: there is no full-width model.
             ReidError: an image cannot be read, or the model gives no embeddings.
         """
-        from reid_edge.inference.features import embed_images
-        from reid_edge.models.checkpoint import load_checkpoint
-
         key = context.teacher, tuple(image.path for image in images)
-        if key in self._known:
-            return self._known[key]
-        from pipeline.teachers import teacher_embeddings
-
-        given = teacher_embeddings(context, images)
-        if given is not None:
-            self._known[key] = given
-            return given
-        if context.teacher is None:
-            raise PipelineError(
-                f"{context.stage}: without identities, models are compared with the full-width "
-                "one, and none is there that fits the settings; let the stage train run first"
-            )
-        model, info = load_checkpoint(context.teacher)
-        height, width = info.input_size
-        self._known[key] = embed_images(
-            model,
-            images,
-            height=height,
-            width=width,
-            batch_size=context.config.data.evaluation_batch,
-            workers=context.config.data.workers,
-            device=context.device,
-            progress=context.work(f"{context.stage}: images through the teacher"),
-        )
+        if key not in self._known:
+            self._known[key] = _find(context, images)
         return self._known[key]
+
+
+def _find(context: StageContext[Any], images: Sequence[Sample]) -> Tensor:
+    """Read the embeddings from a table or from the run's folder, or compute and keep them."""
+    from pipeline.teacher_cache import cache_file, read_cached, write_cached
+    from pipeline.teachers import TABLE_SUFFIX, embed_by_file, read_table
+
+    named = context.config.teacher.file
+    if named is not None and named.suffix == TABLE_SUFFIX:
+        return read_table(named, context.data.root, images)
+    teacher = named or context.teacher
+    if teacher is None:
+        raise PipelineError(
+            f"{context.stage}: without identities, models are compared with the full-width "
+            "one, and none is there that fits the settings; let the stage train run first"
+        )
+    kept = cache_file(context, teacher, images)
+    cached = read_cached(kept)
+    if cached is not None:
+        return cached
+    progress = context.work(f"{context.stage}: images through the teacher")
+    if named is not None:
+        embeddings = embed_by_file(context, images, progress)
+    else:
+        embeddings = _embed_by_full_width(context, teacher, images, progress)
+    write_cached(kept, embeddings)
+    return embeddings
+
+
+def _embed_by_full_width(
+    context: StageContext[Any], teacher: Path, images: Sequence[Sample], progress: Progress
+) -> Tensor:
+    from reid_edge.inference.features import embed_images
+    from reid_edge.models.checkpoint import load_checkpoint
+
+    model, info = load_checkpoint(teacher)
+    height, width = info.input_size
+    return embed_images(
+        model,
+        images,
+        height=height,
+        width=width,
+        batch_size=context.config.data.evaluation_batch,
+        workers=context.config.data.workers,
+        device=context.device,
+        progress=progress,
+    )
 
 
 def batch_neighbours(

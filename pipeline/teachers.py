@@ -22,6 +22,7 @@ from reid_edge.training.settings import DistillationSettings
 if TYPE_CHECKING:
     from pipeline.config import Config
     from pipeline.context import StageContext
+    from reid_edge.core.progress import Progress
 
 TABLE_SUFFIX = ".npy"
 
@@ -134,19 +135,16 @@ def read_table(path: Path, root: Path, images: Sequence[Sample]) -> Tensor:
     return chosen
 
 
-def teacher_embeddings(context: StageContext[Any], images: Sequence[Sample]) -> Tensor | None:
-    """Return the embeddings (N, D) of images by ``teacher.file``; None if none is named.
+def embed_by_file(
+    context: StageContext[Any], images: Sequence[Sample], progress: Progress
+) -> Tensor:
+    """Return the embeddings (N, D) of images by the model file that ``teacher.file`` names.
 
     Raises:
         ReidError: it cannot be read, or an image cannot.
     """
     from reid_edge.inference.embedder import embed_files
 
-    path = context.config.teacher.file
-    if path is None:
-        return None
-    if path.suffix == TABLE_SUFFIX:
-        return read_table(path, context.data.root, images)
     embedder = load_teacher_file(context.config, context.config.device)
     if not images:
         raise DataError(f"{context.data.root}: no images to compare with the teacher")
@@ -157,6 +155,6 @@ def teacher_embeddings(context: StageContext[Any], images: Sequence[Sample]) -> 
             [image.path for image in images],
             batch_size=settings.evaluation_batch,
             workers=settings.workers,
-            progress=context.work(f"{context.stage}: images through the teacher"),
+            progress=progress,
         )
     )

@@ -19,7 +19,7 @@ class TeacherSettings(Settings):
     )
     cached: bool = Field(
         False,
-        description="embed every training image once a stage, as it is, and learn from these "
+        description="embed every training image once, as it is, and learn from these "
         "embeddings in all epochs, instead of those of the augmented images; without hints and "
         "class probabilities",
     )

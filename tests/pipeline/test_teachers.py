@@ -1,6 +1,9 @@
 """Other teachers than the full-width model: model files of any kind, and tables of embeddings."""
 
+import os
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +15,14 @@ from torch import nn
 from pipeline.config import config_class
 from pipeline.context import StageContext
 from pipeline.dependencies import stage_inputs
+from pipeline.teacher_cache import cache_file
+from pipeline.teacher_embeddings import TeacherEmbeddings
 from pipeline.teachers import load_teacher, read_table
-from reid_edge.core.errors import CheckpointError
+from reid_edge.core.errors import CheckpointError, PipelineError
 from reid_edge.data.decoding import IMAGENET_MEAN, IMAGENET_STD
 from reid_edge.data.loaders import stack_images
 from reid_edge.data.schema import ReidData, relabel
+from reid_edge.inference import features
 from reid_edge.inference.embedder import embed_files, load_embedder
 from reid_edge.metrics import evaluate_label_free
 from reid_edge.models.checkpoint import describe, save_checkpoint
@@ -156,16 +162,17 @@ def test_a_table_goes_with_losses_of_identities(tiny_data: ReidData, tmp_path: P
 
 
 def test_cached_embeddings_are_those_of_the_images_as_they_are(
-    tiny_data: ReidData, tmp_path: Path
+    tiny_data: ReidData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
     model = build_model("small_net", num_classes=8, embedding_dim=16).eval()
     path = tmp_path / "checkpoint.pt"
-    save_checkpoint(path, model, describe(model, "small_net", input_size=SIZE))
+    info = describe(model, "small_net", input_size=SIZE)
+    save_checkpoint(path, model, info)
     config = config_class().model_validate({"teacher": {"cached": True}, "data": {"workers": 0}})
     context: StageContext[Any] = StageContext(
-        "finetune", config, config.of(config.declared["finetune"]), tmp_path, tiny_data, None,
-        path, "", SIZE,
+        "finetune", config, config.of(config.declared["finetune"]), tmp_path / "finetune",
+        tiny_data, None, path, "", SIZE,
     )  # fmt: skip
     weights = DistillationSettings(cosine=5, hints=1, logits=1)
     teacher = load_teacher(context, weights)
@@ -176,11 +183,49 @@ def test_cached_embeddings_are_those_of_the_images_as_they_are(
         torch.testing.assert_close(teacher.table, model(images), rtol=1e-4, atol=1e-5)
     # A table has neither layers nor classes.
     assert (teacher.settings.hints, teacher.settings.logits, teacher.settings.cosine) == (0, 0, 5)
-    # Each image is embedded once a stage.
-    path.unlink()
-    again = load_teacher(context, weights)
+    # Each image is embedded once a stage, and once for all stages.
+    with monkeypatch.context() as patch:
+        patch.setattr(features, "embed_images", None)
+        for one in (context, replace(context, teacher_embeddings=TeacherEmbeddings())):
+            again = load_teacher(one, weights)
+            assert again is not None
+            assert torch.equal(again.table, teacher.table)  # type: ignore[arg-type]
+    # What is damaged, or of another image, is not used.
+    (kept,) = (tmp_path / "teacher_embeddings").glob("*.npy")
+    content = kept.read_bytes()
+    kept.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    again = load_teacher(replace(context, teacher_embeddings=TeacherEmbeddings()), weights)
     assert again is not None
-    assert again.table is teacher.table
+    assert torch.equal(again.table, teacher.table)  # type: ignore[arg-type]
+    assert kept.read_bytes() == content
+    fewer = replace(tiny_data, train=tiny_data.train[1:])
+    assert load_teacher(
+        replace(context, data=fewer, teacher_embeddings=TeacherEmbeddings()), weights
+    )
+    assert len(list(kept.parent.glob("*.npy"))) == 2
+    # Those of a former teacher go.
+    save_checkpoint(path, build_model("small_net", num_classes=8, embedding_dim=16), info)
+    assert load_teacher(replace(context, teacher_embeddings=TeacherEmbeddings()), weights)
+    (newest,) = kept.parent.glob("*.npy")
+    assert newest.name[:24] != kept.name[:24]
+
+
+def test_kept_embeddings_are_those_of_an_images_file(tiny_data: ReidData, tmp_path: Path) -> None:
+    config, copy = config_class()(), tmp_path / "image.jpg"
+    shutil.copy(tiny_data.train[0].path, copy)
+    context: StageContext[Any] = StageContext(
+        "finetune", config, config.of(config.declared["finetune"]), tmp_path / "finetune",
+        tiny_data, None, copy, "", SIZE,
+    )  # fmt: skip
+    image = replace(tiny_data.train[0], path=copy)
+    before = cache_file(context, copy, [image])
+    assert before == cache_file(context, copy, [image])
+    assert before != cache_file(context, copy, [image, image])
+    os.utime(copy, ns=(1, 1))
+    assert before != cache_file(context, copy, [image])
+    copy.unlink()
+    with pytest.raises(PipelineError, match=r"image.jpg: cannot be read \(No such file"):
+        cache_file(context, tiny_data.train[1].path, [image])
 
 
 def test_a_cached_teacher_is_another_input_and_none_leaves_earlier_runs_as_they_are() -> None:

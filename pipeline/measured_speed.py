@@ -78,6 +78,7 @@ def measure_speeds(
     logger.info("timing the loading of %d images, and their embedding", LOADED_IMAGES)
     loaded = seconds_of(load, 1) / LOADED_IMAGES
     embedded = seconds_of(embedding_step(full, batch)) / BATCH
+    adapt_embedded = seconds_of(embedding_step(full, batch, precision)) / BATCH
     logger.info("timing a training step of the full-width model")
     adapted = seconds_of(adapting) / BATCH
     logger.info("timing a training step of the compact model")
@@ -89,4 +90,5 @@ def measure_speeds(
         finetune=tuned,
         cluster=seconds_of(cluster, 1) / CLUSTERED_IMAGES,
         precision=precision,
+        adapt_embed=adapt_embedded,
     )

@@ -51,11 +51,13 @@ def training_step(
     return step
 
 
-def embedding_step(model: nn.Module, images: Tensor) -> Callable[[], None]:
+def embedding_step(
+    model: nn.Module, images: Tensor, precision: Precision = "32-true"
+) -> Callable[[], None]:
     """Return what embeds images (N, 3, H, W), as often as it is called."""
 
     def step() -> None:
-        with torch.inference_mode():
+        with torch.inference_mode(), autocast(images.device, precision):
             model.eval()(images)
 
     return step

@@ -36,6 +36,8 @@ class Speeds(Result):
         finetune: a step of the compact model's training with the full-width model as teacher.
         cluster: to find its cluster.
         precision: arithmetic of the trainings, as Lightning names it.
+        adapt_embed: through the full-width model in that arithmetic, in which an adaptation embeds
+            its images; None: as ``embed``.
     """
 
     load: float
@@ -44,6 +46,7 @@ class Speeds(Result):
     finetune: float
     cluster: float
     precision: Precision
+    adapt_embed: float | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,8 @@ def overhead(speeds: Speeds, work: Work) -> float:
 
 def adapt_epoch(speeds: Speeds, work: Work) -> float:
     """Return the seconds of an epoch of the adaptation, its clustering counted."""
-    return work.images * (2 * speeds.load + speeds.embed + speeds.adapt + speeds.cluster)
+    embed = speeds.embed if speeds.adapt_embed is None else speeds.adapt_embed
+    return work.images * (2 * speeds.load + embed + speeds.adapt + speeds.cluster)
 
 
 def finetune_epoch(speeds: Speeds, work: Work) -> float:

@@ -40,6 +40,14 @@ def test_the_planned_time_is_kept_and_used(hours: float) -> None:
     assert more or planned - passes.seconds < finetune_epoch(SPEEDS, WORK)
 
 
+def test_an_adaptation_embeds_in_its_own_arithmetic() -> None:
+    fast = SPEEDS.model_copy(update={"adapt_embed": 0.0005})
+    saved = adapt_epoch(SPEEDS, WORK) - adapt_epoch(fast, WORK)
+    assert saved == pytest.approx(4000 * 0.0015)
+    assert overhead(fast, WORK) == overhead(SPEEDS, WORK)
+    assert choose_passes(fast, WORK, 1800).adapt > choose_passes(SPEEDS, WORK, 1800).adapt
+
+
 def test_more_time_never_means_fewer_passes() -> None:
     chosen = [choose_passes(SPEEDS, WORK, 3600 * hours) for hours in (0.5, 1, 2, 4, 8)]
     assert [one.adapt for one in chosen] == sorted(one.adapt for one in chosen)

@@ -1,8 +1,9 @@
 """LiteRT (TensorFlow Lite) files, made of the PyTorch model by litert-torch: float and int8.
 
 Images come with their channels last, as cameras give them. The int8 file has int8 images and
-embeddings, weights with a scale for each channel, and no division by the length. A layer that is
-called several times becomes one layer a call, so that each call has ranges of its own.
+embeddings, weights with a scale for each channel, and no division by the length. Dense weights are
+rounded by their inputs, as in int8 ONNX files. A layer that is called several times becomes one
+layer a call, so that each call has ranges of its own.
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ def save_litert_int8(
     from torch import nn
 
     from quantize.call_sites import split_call_sites
+    from quantize.exporters.rounded_layers import round_layers
     from quantize.fold import fold_batchnorm
     from quantize.trace_check import check_trace
 
@@ -89,6 +91,7 @@ def save_litert_int8(
     for layer in graph.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None:
             _make_room_for_biases(layer)
+    round_layers(graph.eval(), calibration, path.name)
     images = torch.cat(list(calibration))
     chosen = torch.linspace(0, len(images) - 1, min(len(images), CALIBRATION_IMAGES)).long()
     with tempfile.TemporaryDirectory() as folder:

@@ -33,7 +33,7 @@ for (const table of document.querySelectorAll("table")) {
   });
 }
 // What scrolls can be reached by the keyboard, and has the name of the last heading before it.
-const headings = [...document.querySelectorAll("h2, h3, h4, summary")];
+const named = {}, headings = [...document.querySelectorAll("h2, h3, h4, summary")];
 for (const box of document.querySelectorAll(".scroll:not([tabindex])")) {
   const before = headings.filter((heading) => {
     const folded = heading.closest("details");
@@ -42,7 +42,9 @@ for (const box of document.querySelectorAll(".scroll:not([tabindex])")) {
   });
   box.tabIndex = 0;
   box.setAttribute("role", "group");
-  box.setAttribute("aria-label", before.length ? before.at(-1).textContent.trim() : "table");
+  const name = before.length ? before.at(-1).textContent.trim() : "table";
+  named[name] = (named[name] || 0) + 1;
+  box.setAttribute("aria-label", named[name] > 1 ? `${name}, table ${named[name]}` : name);
 }
 // Values on hover, at once and on touch too. The title is kept for readers without it.
 const tip = document.createElement("div");

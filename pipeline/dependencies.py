@@ -13,8 +13,9 @@ from pipeline.config import Config
 from pipeline.run_dir import CHECKPOINT
 from pipeline.stage import AnyStage, JsonDict, Made, Upstream
 from pipeline.stage_results import StageRecord
+from pipeline.teacher_hash import hash_teacher
 from reid_edge.core.errors import PipelineError
-from reid_edge.core.io import hash_file, hash_files
+from reid_edge.core.io import hash_file
 
 PARENT_INPUT = "parent"
 NOT_MADE_YET = "not made yet"
@@ -117,11 +118,7 @@ def _teacher_file(config: Config) -> dict[str, str]:
     cached = {"teacher.cached": "true"} if config.teacher.cached else {}
     if path is None:
         return cached
-    files = [path, path.with_suffix(".txt")] if path.suffix == ".npy" else [path]
-    for file in files:
-        if not file.is_file():
-            raise PipelineError(f"{file}: no such file; teacher.file names it")
-    return {"teacher.file": hash_files(files), **cached}
+    return {"teacher.file": hash_teacher(path), **cached}
 
 
 def teacher_stage(config: Config, made: Mapping[str, object]) -> str | None:

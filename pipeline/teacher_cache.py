@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Sequence
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.run_dir import TEACHER_CACHE
-from reid_edge.core.checksums import are_intact, forget_files, write_checked
+from pipeline.teacher_hash import hash_teacher
+from reid_edge.core.checksums import are_intact, forget_files, record_checksums
 from reid_edge.core.errors import PipelineError
-from reid_edge.core.io import hash_file
+from reid_edge.core.io import written_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,21 +22,24 @@ if TYPE_CHECKING:
     from pipeline.context import StageContext
     from reid_edge.data.schema import Sample
 
+# What a teacher may run on.
+RUNTIMES = ("torch", "onnxruntime", "openvino", "ncnn", "MNN", "ai-edge-litert", "executorch")
 # Letters of a hash in a file's name.
 LETTERS = 24
+# Images that are learned from and images set apart, by the present teacher and one before: more
+# are left over from other settings.
+MOST_FILES = 4
 
 
 def cache_file(context: StageContext[Any], teacher: Path, images: Sequence[Sample]) -> Path:
     """Return where the embeddings of images by a teacher are kept, whether they are there or not.
 
-    The name depends on all that the embeddings do: the teacher's file, the images' files, the
-    device, the batch, and the version of PyTorch.
+    The name depends on the teacher's files, the names, sizes and times of the images' files, the
+    device, the batch, and the versions of PyTorch and of the teacher's runtime.
 
     Raises:
-        PipelineError: an image is gone.
+        ReidError: an image is gone, or a file of the teacher.
     """
-    import torch
-
     of_images = hashlib.sha256()
     for image in images:
         try:
@@ -48,12 +53,21 @@ def cache_file(context: StageContext[Any], teacher: Path, images: Sequence[Sampl
     made_by = json.dumps(
         [
             of_images.hexdigest(), config.teacher.architecture, config.data.evaluation_batch,
-            context.device, torch.__version__,
+            context.device, _versions(),
         ]
     )  # fmt: skip
     key = hashlib.sha256(made_by.encode()).hexdigest()
-    name = f"{hash_file(teacher)[:LETTERS]}-{key[:LETTERS]}.npy"
+    name = f"{hash_teacher(teacher)[:LETTERS]}-{key[:LETTERS]}.npy"
     return context.folder.parent / TEACHER_CACHE / name
+
+
+def _versions() -> list[str]:
+    """Return the versions of the runtimes that are installed."""
+    found = []
+    for package in RUNTIMES:
+        with suppress(PackageNotFoundError):
+            found.append(f"{package} {version(package)}")
+    return found
 
 
 def read_cached(path: Path) -> Tensor | None:
@@ -67,11 +81,16 @@ def read_cached(path: Path) -> Tensor | None:
 
 
 def write_cached(path: Path, embeddings: Tensor) -> None:
-    """Keep embeddings (N, D); those of another teacher are removed."""
+    """Keep embeddings (N, D), and of the others those that were written last.
+
+    Raises:
+        PipelineError: the file cannot be written.
+    """
     import numpy as np
 
-    others = [one for one in path.parent.glob("*.npy") if one.name[:LETTERS] != path.name[:LETTERS]]
-    forget_files(others)
-    content = io.BytesIO()
-    np.save(content, embeddings.numpy(), allow_pickle=False)
-    write_checked(path, content.getbuffer())
+    path.parent.mkdir(exist_ok=True)
+    others = sorted(path.parent.glob("*.npy"), key=lambda one: one.stat().st_mtime_ns)
+    forget_files(others[: -(MOST_FILES - 1)])
+    with written_whole(path, PipelineError) as file:
+        np.save(file, embeddings.numpy(), allow_pickle=False)
+    record_checksums(path)

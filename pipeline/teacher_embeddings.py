@@ -49,7 +49,8 @@ class TeacherEmbeddings:
 def _find(context: StageContext[Any], images: Sequence[Sample]) -> Tensor:
     """Read the embeddings from a table or from the run's folder, or compute and keep them."""
     from pipeline.teacher_cache import cache_file, read_cached, write_cached
-    from pipeline.teachers import TABLE_SUFFIX, embed_by_file, read_table
+    from pipeline.teacher_hash import TABLE_SUFFIX
+    from pipeline.teachers import embed_by_file, read_table
 
     named = context.config.teacher.file
     if named is not None and named.suffix == TABLE_SUFFIX:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pipeline.teacher_hash import NAMES_SUFFIX, TABLE_SUFFIX
 from reid_edge.core.devices import Device
 from reid_edge.core.errors import CheckpointError, DataError
 from reid_edge.data.schema import Sample
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from pipeline.config import Config
     from pipeline.context import StageContext
     from reid_edge.core.progress import Progress
-
-TABLE_SUFFIX = ".npy"
 
 
 def load_teacher(
@@ -98,7 +97,7 @@ def read_table(path: Path, root: Path, images: Sequence[Sample]) -> Tensor:
         CheckpointError: the table or its names cannot be read or do not belong together, an
             embedding is not finite, or an image has none.
     """
-    names_path = path.with_suffix(".txt")
+    names_path = path.with_suffix(NAMES_SUFFIX)
     try:
         # Nothing is unpickled.
         table = np.load(path, allow_pickle=False)

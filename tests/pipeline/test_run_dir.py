@@ -118,10 +118,12 @@ def test_what_a_killed_command_left_is_removed(run: RunDir) -> None:
     left = (
         "train/last.ckpt", "train/checksums.json", "train/iteration_1/best.ckpt",
         "export/.float.onnx.4711.tmp", "latency.json.partial", "superseded/train-1/x.json.partial",
-        ".images-1.abc.unfinished/a.jpg",
+        ".images-1.abc.unfinished/a.jpg", "teacher_embeddings/.x.npy.4711.tmp",
     )  # fmt: skip
-    kept = ("train/checkpoint.pt", "prune/last.ckpt", "prune/checksums.json", "export/float.onnx",
-            "superseded/train-1/last.ckpt", "images-1/a.jpg.partial")  # fmt: skip
+    kept = (
+        "train/checkpoint.pt", "prune/last.ckpt", "prune/checksums.json", "export/float.onnx",
+        "teacher_embeddings/x.npy", "superseded/train-1/last.ckpt", "images-1/a.jpg.partial",
+    )  # fmt: skip
     for name in (*left, *kept):
         (run.path / name).parent.mkdir(parents=True, exist_ok=True)
         (run.path / name).touch()

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import helper, numpy_helper
 from torch import nn
 
 from pipeline.config import config_class
@@ -17,8 +19,11 @@ from pipeline.context import StageContext
 from pipeline.dependencies import stage_inputs
 from pipeline.teacher_cache import cache_file
 from pipeline.teacher_embeddings import TeacherEmbeddings
+from pipeline.teacher_hash import hash_teacher
 from pipeline.teachers import load_teacher, read_table
+from reid_edge.core.checksums import read_checksums
 from reid_edge.core.errors import CheckpointError, PipelineError
+from reid_edge.core.io import hash_file
 from reid_edge.data.decoding import IMAGENET_MEAN, IMAGENET_STD
 from reid_edge.data.loaders import stack_images
 from reid_edge.data.schema import ReidData, relabel
@@ -203,11 +208,13 @@ def test_cached_embeddings_are_those_of_the_images_as_they_are(
         replace(context, data=fewer, teacher_embeddings=TeacherEmbeddings()), weights
     )
     assert len(list(kept.parent.glob("*.npy"))) == 2
-    # Those of a former teacher go.
-    save_checkpoint(path, build_model("small_net", num_classes=8, embedding_dim=16), info)
-    assert load_teacher(replace(context, teacher_embeddings=TeacherEmbeddings()), weights)
-    (newest,) = kept.parent.glob("*.npy")
-    assert newest.name[:24] != kept.name[:24]
+    # Those of another teacher are others, and the oldest go.
+    for _ in range(3):
+        save_checkpoint(path, build_model("small_net", num_classes=8, embedding_dim=16), info)
+        assert load_teacher(replace(context, teacher_embeddings=TeacherEmbeddings()), weights)
+    assert len({one.name[:24] for one in kept.parent.glob("*.npy")}) == 4
+    assert not kept.exists()
+    assert set(read_checksums(kept.parent)) == {one.name for one in kept.parent.glob("*.npy")}
 
 
 def test_kept_embeddings_are_those_of_an_images_file(tiny_data: ReidData, tmp_path: Path) -> None:
@@ -223,9 +230,38 @@ def test_kept_embeddings_are_those_of_an_images_file(tiny_data: ReidData, tmp_pa
     assert before != cache_file(context, copy, [image, image])
     os.utime(copy, ns=(1, 1))
     assert before != cache_file(context, copy, [image])
+    other_batch = config_class().model_validate({"data": {"evaluation_batch": 3}})
+    assert cache_file(replace(context, config=other_batch), copy, []) != cache_file(
+        context, copy, []
+    )
     copy.unlink()
     with pytest.raises(PipelineError, match=r"image.jpg: cannot be read \(No such file"):
         cache_file(context, tiny_data.train[1].path, [image])
+    with pytest.raises(PipelineError, match=r"image.jpg: no such file; teacher.file names it"):
+        cache_file(context, copy, [])
+
+
+def test_weights_beside_a_teacher_are_a_part_of_it(tmp_path: Path) -> None:
+    graph, weights = tmp_path / "large.xml", tmp_path / "large.bin"
+    graph.write_text("<net/>")
+    alone = hash_teacher(graph)
+    assert alone == hash_file(graph)
+    hashes = {alone}
+    for content in (b"1", b"2"):
+        weights.write_bytes(content)
+        hashes.add(hash_teacher(graph))
+    assert len(hashes) == 3
+
+    tensor = numpy_helper.from_array(np.zeros(64, np.float32), "weights")
+    model = helper.make_model(helper.make_graph([], "g", [], [], [tensor]))
+    file, beside = tmp_path / "large.onnx", tmp_path / "large.data"
+    onnx.save_model(model, file, save_as_external_data=True, location=beside.name, size_threshold=0)
+    before = hash_teacher(file)
+    beside.write_bytes(b"1" * beside.stat().st_size)
+    assert hash_teacher(file) != before
+    beside.unlink()
+    with pytest.raises(CheckpointError, match=r"large.data: no such file; large.onnx has its wei"):
+        hash_teacher(file)
 
 
 def test_a_cached_teacher_is_another_input_and_none_leaves_earlier_runs_as_they_are() -> None:

@@ -46,7 +46,7 @@ def load(path: Path, options: LoadOptions) -> LoadedModel:
             it has an operator that may run for ever, or it does not take images alone or gives
             no numbers.
     """
-    return load_graph(str(path), path, options, _weight_files(path))
+    return load_graph(str(path), path, options, weight_files(path))
 
 
 def load_graph(
@@ -151,7 +151,7 @@ def _problem(
     return None
 
 
-def _weight_files(path: Path) -> tuple[Path, ...]:
+def weight_files(path: Path) -> tuple[Path, ...]:
     """Return the files beside an ONNX file that hold its tensors, if any do.
 
     Raises:

@@ -1,7 +1,7 @@
 """The int8 weights and corrected biases of an int8 ONNX file, for formats with their own quantizer.
 
-Other quantizers round each weight to the nearest step. If the weights that they are given are on
-the steps already, they keep them; so they have those of ``onnx_refine``.
+Other quantizers round each weight to the nearest step. They keep weights that are on the steps
+already, here those of ``onnx_refine``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import nn
 
 from quantize.exporters.onnx_float import read_onnx, save_onnx
 from quantize.exporters.onnx_int8 import quantize_onnx
-from reid_edge.core.errors import QuantizeError
+from reid_edge.core.errors import QuantizeError, reason_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,16 +50,25 @@ def round_layers(network: nn.Module, calibration: Sequence[Tensor], called: str)
         try:
             save_onnx(network, calibration[0][:1], float_file, {})
             quantize_onnx(float_file, calibration, int8_file, method="minmax")
-        except QuantizeError as error:
-            logger.warning("%s: weights are rounded to the nearest: %s", called, error)
+        except MemoryError:
+            raise
+        except Exception as error:  # what ONNX Runtime raises has no common base
+            _warn(called, str(error) if isinstance(error, QuantizeError) else reason_of(error))
             return 0
         tensors = read_onnx(int8_file).graph.initializer
         stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in tensors}
-    return sum(
+    taken = sum(
         _take_rounded(layer, f"{NETWORK}.{name}", stored)
         for name, layer in network.named_modules()
         if isinstance(layer, nn.Conv2d | nn.Linear)
     )
+    if not taken:
+        _warn(called, "the int8 ONNX file has no weights of its layers' names")
+    return taken
+
+
+def _warn(called: str, reason: str) -> None:
+    logger.warning("%s: weights are rounded to the nearest: %s", called, reason)
 
 
 def _take_rounded(

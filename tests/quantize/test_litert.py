@@ -8,7 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from quantize.call_sites import split_call_sites
 from quantize.exporters.litert import _make_room_for_biases, save_litert, save_litert_int8
+from quantize.exporters.rounded_layers import round_layers
+from quantize.fold import fold_batchnorm
 from reid_edge.core.backends import recognise
 from reid_edge.core.errors import CheckpointError, ModelError, QuantizeError
 from reid_edge.core.model_file import ModelMetadata
@@ -17,6 +20,8 @@ from reid_edge.inference.embedder import load_embedder
 pytest.importorskip("ai_edge_litert")
 pytest.importorskip("litert_torch")
 pytestmark = pytest.mark.slow
+
+from ai_edge_litert.interpreter import Interpreter  # noqa: E402
 
 METADATA = ModelMetadata("Ö", (32, 16), mean=(0.5, 0.4, 0.3)).to_strings()
 
@@ -123,6 +128,27 @@ def test_int8_keeps_the_biases_of_channels_without_weights(
     save_litert_int8(decayed, batch[:1], batch.split(4), path, METADATA)
     found = torch.from_numpy(load_embedder(path).embed(batch.numpy()))
     assert torch.cosine_similarity(found, decayed(batch)).min() > 0.995
+
+
+def test_int8_weights_are_rounded_by_their_inputs(
+    files: dict[str, Path], model: nn.Module, batch: Tensor
+) -> None:
+    graph = split_call_sites(copy.deepcopy(model))
+    fold_batchnorm(graph)
+    given = graph.get_submodule("stem.0").weight.detach().clone()  # type: ignore[operator]
+    assert round_layers(graph.eval(), batch.split(4), "int8.tflite") >= 2
+    rounded = graph.get_submodule("stem.0").weight.detach()  # type: ignore[operator]
+    step = given.flatten(1).abs().amax(1).reshape(-1, 1, 1, 1) / 127
+
+    interpreter = Interpreter(model_path=str(files["int8"]))
+    interpreter.allocate_tensors()
+    (stored,) = (
+        torch.from_numpy(interpreter.get_tensor(tensor["index"]))
+        for tensor in interpreter.get_tensor_details()
+        if tensor["dtype"] == np.int8 and tuple(tensor["shape"]) == (8, 3, 3, 3)
+    )
+    assert torch.equal(stored.permute(0, 3, 1, 2).float(), (rounded / step).round())
+    assert not torch.equal((rounded / step).round(), (given / step).round())
 
 
 def test_room_for_biases_in_any_memory_format() -> None:

@@ -76,18 +76,26 @@ def test_what_a_quantizer_makes_of_them(network: nn.Module, images: Tensor) -> N
     assert not torch.equal(rounded.dense.weight, nearest(network.dense.weight))  # type: ignore[arg-type, union-attr]
 
 
+@pytest.mark.parametrize("kind", [QuantizeError, RuntimeError])
 def test_a_network_that_cannot_be_an_onnx_file_stays_as_it_is(
     network: nn.Module,
     images: Tensor,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
+    kind: type[Exception],
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
-        raise QuantizeError("a node that is not known")
+        raise kind("a node that is not known")
 
     monkeypatch.setattr(rounded_layers, "save_onnx", refuse)
     given = copy.deepcopy(network)
     assert round_layers(given, [images[:32]], "x.tflite") == 0
-    assert "x.tflite: weights are rounded to the nearest: a node that is not known" in caplog.text
+    assert "x.tflite: weights are rounded to the nearest: " in caplog.text
+    assert "a node that is not known" in caplog.text
+    # Names that PyTorch writes otherwise are not silently left alone.
+    monkeypatch.undo()
+    monkeypatch.setattr(rounded_layers, "NETWORK", "net")
+    assert round_layers(given, [images[:32]], "x.tflite") == 0
+    assert "x.tflite: weights are rounded to the nearest: the int8 ONNX file has no" in caplog.text
     for before, after in zip(network.parameters(), given.parameters(), strict=True):
         assert torch.equal(before, after)

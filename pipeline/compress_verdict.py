@@ -11,6 +11,7 @@ from pipeline.report.text import size
 from pipeline.stage_results import BenchmarkResult, BenchmarkRow
 
 if TYPE_CHECKING:
+    from reid_edge.adaptation.stability import Stability
     from reid_edge.metrics.results import LabelFreeResult
 
 # Of the teacher's ten nearest images, the share that the small model has to have among its own.
@@ -20,6 +21,8 @@ GOOD_OVERLAP, FAIR_OVERLAP = 0.7, 0.5
 GOOD_TIMES, FAIR_TIMES = 2.5, 1.5
 # Of the share of its nearest images that stays, what the small model has to have of its teacher's.
 GOOD_STABILITY, FAIR_STABILITY = 0.9, 0.7
+# Of the teacher's nearest images, as many times those that stay by chance have to stay.
+LEAST_TIMES_CHANCE = 2.0
 # A file may have so much less of it than the best one, and still be the one that is named.
 TOLERATED_OVERLAP = 0.05
 LEAST_SPREAD = 0.5  # of the teacher's variance
@@ -43,19 +46,6 @@ class Verdict:
     reason: str
 
 
-@dataclass(frozen=True)
-class Stability:
-    """Share of the ten nearest images that stay the same when light and crop change.
-
-    Attributes:
-        teacher: of the teacher.
-        student: of the small model.
-    """
-
-    teacher: float
-    student: float
-
-
 def judge_likeness(
     measured: LabelFreeResult | None,
     stability: Stability | None,
@@ -66,7 +56,7 @@ def judge_likeness(
 
     Args:
         measured: on images set apart; None if it was not measured.
-        stability: on the same images; None if it was not measured.
+        stability: on some of these images; None if it was not measured.
         rejected: number of files that do not agree with the model.
         problem: why the images are not of several persons; empty if they may be.
     """
@@ -74,29 +64,44 @@ def judge_likeness(
         return Verdict("no", problem)
     if measured is None:
         return Verdict("no", "it was not compared with its teacher")
-    overlap = measured.nearest_overlap
-    found = f"{overlap:.0%} of its teacher's ten nearest images are among its own"
-    good, fair, steady = GOOD_OVERLAP, FAIR_OVERLAP, 1.0
-    if stability is not None:
-        found += f" ({stability.teacher:.0%} stay when light and crop change)"
-        good = min(good, GOOD_TIMES * stability.teacher)
-        fair = min(fair, FAIR_TIMES * stability.teacher)
-        steady = stability.student / max(stability.teacher, 1e-6)
     if measured.spread < LEAST_SPREAD * measured.teacher_spread:
         return Verdict("no", "its embeddings have come together: all images look alike to it")
+    overlap = measured.nearest_overlap if stability is None else stability.overlap
+    found = f"{overlap:.0%} of its teacher's ten nearest images are among its own"
+    good, fair = GOOD_OVERLAP, FAIR_OVERLAP
+    warnings = []
+    if stability is not None:
+        kept, own = stability.teacher, stability.student
+        if kept < LEAST_TIMES_CHANCE * stability.chance:
+            return Verdict(
+                "no",
+                "light and crop change nearly all of the teacher's nearest images: it does not "
+                "tell these persons apart",
+            )
+        found += f"; of the teacher's, {kept:.0%} stay when light and crop change"
+        good, fair = min(good, GOOD_TIMES * kept), min(fair, FAIR_TIMES * kept)
+        if own < GOOD_STABILITY * kept:
+            less = f"when light and crop change, {own:.0%} of its nearest images stay, and "
+            less += f"{kept:.0%} of its teacher's"
+            if own < FAIR_STABILITY * kept:
+                return Verdict("no", f"{less}; give it more images or more time")
+            warnings.append(less)
     if overlap < fair:
         return Verdict("no", f"only {found}; give it more images or more time")
-    if stability is not None and steady < GOOD_STABILITY:
-        return Verdict(
-            "no" if steady < FAIR_STABILITY else "with care",
-            f"when light and crop change, {stability.student:.0%} of its nearest images stay, and "
-            f"{stability.teacher:.0%} of its teacher's; give it more images or more time",
-        )
+    if overlap < good or warnings:
+        warnings.append("more images or more time would help")
     if rejected:
-        return Verdict("with care", f"{found}, but {rejected} file(s) do not agree with the model")
-    if overlap < good:
-        return Verdict("with care", f"{found}; more images or more time would help")
+        warnings.append(f"{rejected} file(s) do not agree with the model")
+    if warnings:
+        return Verdict("with care", "; ".join([found, *warnings]))
     return Verdict("yes", f"where its teacher may: {found}")
+
+
+def named_file(report: Report) -> BenchmarkRow | None:
+    """Return the file that the first lines name; None if no file was timed."""
+    benchmark = report.results.get("benchmark")
+    rows = benchmark.benchmark.rows if isinstance(benchmark, BenchmarkResult) else ()
+    return best_file(rows) if rows else None
 
 
 def compress_lines(
@@ -113,10 +118,9 @@ def compress_lines(
     """
     first, last = report.rows[0], report.rows[-1]
     benchmark = report.results.get("benchmark")
-    rows = benchmark.benchmark.rows if isinstance(benchmark, BenchmarkResult) else ()
     lines = []
-    measured = last.model.metrics.label_free
-    before, after = (rows[0], best_file(rows)) if rows else (None, None)
+    measured, after = last.model.metrics.label_free, named_file(report)
+    before = benchmark.benchmark.rows[0] if isinstance(benchmark, BenchmarkResult) else None
     if before is not None and after is not None and before.timings and after.timings:
         measured = after.metrics.label_free or measured
         old, new = before.timings[0].median_ms, after.timings[0].median_ms

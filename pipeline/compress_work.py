@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import logging
 import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import ValidationError
 from torch import nn
 
-from pipeline.compress_verdict import Stability, compress_lines
+from pipeline.compress_verdict import compress_lines, named_file
 from pipeline.config import Config
+from pipeline.report.contents import Report
 from pipeline.run_dir import CHECKPOINT, RunDir
 from pipeline.run_images import read_existing_images
 from pipeline.settings_io import load_config, split_names
@@ -20,18 +23,19 @@ from pipeline.shipped_configs import find_config
 from pipeline.stage_results import Result
 from pipeline.time_budget import Passes, Speeds, Work, choose_passes
 from reid_edge.adaptation.site_views import measure_separation
-from reid_edge.adaptation.stability import neighbour_stability
+from reid_edge.adaptation.stability import Stability, compare_stability
 from reid_edge.cli.model_options import parse_input_size
 from reid_edge.cli.progress_bars import progress_bars
-from reid_edge.core.backends import load_model_file
+from reid_edge.core.backends import load_model_file, model_file_parts
 from reid_edge.core.devices import choose_device
 from reid_edge.core.errors import ModelError, PipelineError
-from reid_edge.core.io import hash_file, write_bytes
+from reid_edge.core.io import hash_file, hash_files, write_bytes
 from reid_edge.core.model_file import LoadOptions
 from reid_edge.core.tables import output_console
 from reid_edge.data.held_out import hold_out
 from reid_edge.data.paths import existing_folder
 from reid_edge.data.sources import find_reader, read_source
+from reid_edge.inference.embedder import load_embedder
 from reid_edge.models.architecture import CLASSIFIER
 from reid_edge.models.registry import ARCHITECTURES
 
@@ -40,7 +44,6 @@ SUMMARY_FILE = "summary.txt"
 CONFIG = Path("configs/compress.yaml")
 TRACKLETS, UNLABELLED = "tracklets", "unlabelled"
 FIRST_STAGES = ("train", "adapt")
-SMALL = "finetune"  # the last stage whose model is a float one
 # Images by which it is seen whether they show several persons.
 LOOKED_AT = 128
 
@@ -84,7 +87,8 @@ class Compression(Result):
         problem: why the images are not of several persons, in a clause; empty if they may be.
         chosen: epochs that were chosen before the run.
         after_adapting: epochs that were chosen for the rest, once the adaptation's time was known.
-        stability: of the finished run; None before.
+        stability: of the named file of the finished run; None before.
+        compared: hash of the models and the images that ``stability`` is of.
         seconds: that were spent, in all calls of the command.
         done: whether the run is finished.
     """
@@ -97,6 +101,7 @@ class Compression(Result):
     chosen: Passes
     after_adapting: Passes | None = None
     stability: Stability | None = None
+    compared: str = ""
     seconds: float = 0.0
     done: bool = False
 
@@ -152,8 +157,8 @@ def compress(options: argparse.Namespace) -> None:
             report = run_followed(config, run)
         finally:
             compression = save()
-        stability = compression.stability or _measure_stability(run, config)
-        compression = save(done=True, stability=stability)
+        stability, compared = _compare_stability(compression, config, run, report)
+        compression = save(done=True, stability=stability, compared=compared)
         lines = compress_lines(
             report, stability, compression.request.hours, compression.seconds, compression.problem
         )
@@ -280,23 +285,41 @@ def make_config(compression: Compression, options: argparse.Namespace) -> Config
     return load_config(find_config(CONFIG), stages=",".join(stages), values=values)
 
 
-def _measure_stability(run: RunDir, config: Config) -> Stability:
-    """Measure how many nearest images stay when light and crop change."""
-    teacher = "adapt" if "adapt" in config.stages else "train"
-    models = [load_model_file(run.path / stage / CHECKPOINT).module for stage in (teacher, SMALL)]
+def _compare_stability(
+    compression: Compression, config: Config, run: RunDir, report: Report
+) -> tuple[Stability, str]:
+    """Compare the file that is named with its teacher, if that was not done with these files.
+
+    Returns:
+        The comparison, and a hash of what it is of.
+    """
+    teacher = run.path / ("adapt" if "adapt" in config.stages else "train") / CHECKPOINT
+    named = named_file(report)
+    student = run.path / (f"finetune/{CHECKPOINT}" if named is None else named.name)
     with progress_bars() as work:
-        data, _ = read_existing_images(config, run, work)
+        data, data_hash = read_existing_images(config, run, work)
         assert data is not None, "the run has measured its models on them"
-        of_teacher, of_student = neighbour_stability(
-            [model for model in models if model is not None],
+        files = hash_files(
+            [teacher, *(part for part in model_file_parts(student) if part.exists())]
+        )
+        compared = hashlib.sha256(f"{files} {data_hash}".encode()).hexdigest()
+        if compression.stability is not None and compression.compared == compared:
+            return compression.stability, compared
+        module = load_model_file(teacher).module
+        assert module is not None, "a checkpoint has a module"
+        size = config.data.height, config.data.width
+        embedder = load_embedder(student, input_size=size)
+        found = compare_stability(
+            module,
+            lambda images: torch.from_numpy(embedder.embed(images.numpy())),
             data,
-            height=config.data.height,
-            width=config.data.width,
+            height=size[0],
+            width=size[1],
             seed=config.seed,
             device=choose_device("auto"),
             work=work,
         )
-    return Stability(of_teacher, of_student)
+    return found, compared
 
 
 def _choose_again(

@@ -22,6 +22,8 @@ from reid_edge.data.synthetic import SyntheticSettings, write_synthetic_market15
 logger = logging.getLogger(__name__)
 
 INSPECTION = "inspection.json"
+# By which the draw of what is set apart for measuring is a function of a run's seed.
+TEST_SET = "test set"
 NOT_DRAWN = "not drawn yet"
 
 
@@ -104,7 +106,7 @@ def _inspect(
     settings = config.data
     root = settings.root or synthetic_folder(config, run)
     data = read_source(settings.format, root, progress=None, **settings.options)
-    seed = derive_seed(config.seed, "test set")
+    seed = derive_seed(config.seed, TEST_SET)
     if data.labels != "persons":
         data = hold_out(data, settings.test_share, seed)
     elif not data.query:

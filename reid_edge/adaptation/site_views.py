@@ -16,7 +16,7 @@ from reid_edge.data.augmentation import AugmentationSettings
 from reid_edge.data.decoding import load_image
 from reid_edge.data.loaders import TrainingImages
 from reid_edge.data.schema import Sample
-from reid_edge.inference.features import embed_batches, embed_images
+from reid_edge.inference.features import Embed, embed_batches, embed_images
 from reid_edge.metrics.distances import unit_length
 
 BATCH = 64
@@ -64,7 +64,7 @@ class Separation:
 
 
 def embed_changed(
-    model: nn.Module,
+    model: Embed,
     images: Sequence[Sample],
     *,
     height: int,

@@ -1,5 +1,6 @@
 """What ``reid-edge compress`` refuses, what it chooses, and the first lines of its report."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -8,8 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
+from pipeline import compress_work
 from pipeline.compress_command import main, parse_arguments
-from pipeline.compress_verdict import Stability, best_file, judge_likeness
+from pipeline.compress_verdict import best_file, judge_likeness
 from pipeline.compress_work import Compression, Request, make_config
 from pipeline.stage_results import BenchmarkRow
 from pipeline.stages.adapt import ADAPT
@@ -17,6 +19,7 @@ from pipeline.stages.finetune import FINETUNE
 from pipeline.stages.prune import PRUNE
 from pipeline.time_budget import Passes, Speeds
 from quantize.measurements import Timing
+from reid_edge.adaptation.stability import Stability
 from reid_edge.core.io import hash_file
 from reid_edge.metrics.results import Evaluation, LabelFreeResult, PairCounts
 from reid_edge.models import build_model
@@ -151,7 +154,7 @@ def measured(overlap: float, *, spread: float = 0.5) -> LabelFreeResult:
     [
         (measured(0.8), 0, "", "yes", "where its teacher may: 80% of its teacher's ten nearest"),
         (measured(0.6), 0, "", "with care", "60% of its teacher's ten nearest images are among"),
-        (measured(0.8), 1, "", "with care", "but 1 file(s) do not agree with the model"),
+        (measured(0.8), 1, "", "with care", "; 1 file(s) do not agree with the model"),
         (measured(0.4), 0, "", "no", "only 40% of its teacher's ten nearest images"),
         (measured(0.8, spread=0.1), 0, "", "no", "its embeddings have come together"),
         (measured(0.8), 0, "these images show one person", "no", "these images show one person"),
@@ -170,7 +173,7 @@ def test_the_verdict_follows_the_likeness_to_the_teacher(
     ("overlap", "teacher", "student", "word", "reason"),
     [
         # A teacher whose own nearest images change with the light: less likeness is asked for.
-        (0.41, 0.16, 0.3, "yes", "41% of its teacher's ten nearest images are among its own (16% "),
+        (0.41, 0.16, 0.3, "yes", "among its own; of the teacher's, 16% stay when light and crop"),
         (0.37, 0.16, 0.3, "with care", "37% of its teacher's ten nearest images are among"),
         (0.17, 0.16, 0.15, "no", "only 17% of its teacher's ten nearest"),
         # The small model's nearest images change more than its teacher's.
@@ -180,14 +183,24 @@ def test_the_verdict_follows_the_likeness_to_the_teacher(
         (0.71, 0.6, 0.6, "yes", "71% of its teacher's"),
         (0.69, 0.6, 0.6, "with care", "69% of its teacher's"),
         (0.49, 0.6, 0.6, "no", "only 49% of its teacher's"),
+        # A teacher that is little better than chance: 1.6 % of 640 images.
+        (0.5, 0.03, 0.03, "no", "light and crop change nearly all of the teacher's nearest images"),
+        (0.5, 0.0, 0.0, "no", "it does not tell these persons apart"),
     ],
 )
 def test_the_verdict_knows_how_steady_the_teacher_is(
     overlap: float, teacher: float, student: float, word: str, reason: str
 ) -> None:
-    verdict = judge_likeness(measured(overlap), Stability(teacher, student), rejected=0)
+    # The likeness is that of the same images.
+    verdict = judge_likeness(measured(0.9), Stability(teacher, student, overlap, 640), rejected=0)
     assert verdict.word == word
     assert reason in verdict.reason
+
+
+def test_a_verdict_with_care_says_all_that_speaks_for_care() -> None:
+    reason = judge_likeness(measured(0.8), Stability(0.5, 0.4, 0.6, 640), rejected=2).reason
+    assert "when light and crop change, 40% of its nearest images stay, and 50%" in reason
+    assert "more images or more time would help; 2 file(s) do not agree with the model" in reason
 
 
 def row(name: str, milliseconds: float, overlap: float) -> BenchmarkRow:
@@ -256,7 +269,11 @@ def test_another_request_for_the_same_folder_is_refused(
 
 @pytest.mark.slow
 def test_it_goes_from_a_model_to_files_and_a_verdict(
-    model: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: Path,
+    images: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     begun = compression(model, images, adapt=1)
     request = begun.request.model_copy(update={"model": hash_file(model), "seed": 0})
@@ -278,7 +295,10 @@ def test_it_goes_from_a_model_to_files_and_a_verdict(
     ]  # fmt: skip
     printed, log = capsys.readouterr()
     log = " ".join(log.split())
-    assert "stay when light and crop change" in lines[3] or "nearest images stay" in lines[3]
+    found = json.loads((tmp_path / "run" / "compression.json").read_text())
+    stability = found["stability"]
+    assert stability["images"] == 16
+    assert all(0 < stability[name] <= 1 for name in ("teacher", "student", "overlap"))
     assert lines[0] in printed
     assert (tmp_path / "run" / "export" / "float.onnx").is_file()
     written = (tmp_path / "run" / "run.log").read_text()
@@ -287,4 +307,5 @@ def test_it_goes_from_a_model_to_files_and_a_verdict(
         assert f"INFO pipeline.engine: {stage}: done" in written
     assert "chosen anew: 1 epochs of adaptation, 1 after the cut and 2 of fine-tuning" in log
     # The same command reuses everything.
+    monkeypatch.setattr(compress_work, "compare_stability", None)
     assert main(arguments) == 0

@@ -1,5 +1,6 @@
 """The share of neighbours that stay, against a naive count, and models that must have another."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,9 @@ import torch
 from PIL import Image
 from torch import nn
 
+from reid_edge.adaptation import stability
 from reid_edge.adaptation.site_views import embed_changed
-from reid_edge.adaptation.stability import neighbour_stability
+from reid_edge.adaptation.stability import compare_stability
 from reid_edge.data.schema import ReidData, Sample
 from reid_edge.inference.features import embed_images
 
@@ -23,11 +25,16 @@ class Flat(nn.Module):
         return images.flatten(1)
 
 
-class Chance(nn.Module):
-    """Another embedding for every image, whatever is in it."""
+class Rows(nn.Module):
+    """Another look at the pixels: the mean of each row, one colour less."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return torch.randn(len(images), 16)
+        return images[:, :2].mean(3).flatten(1)
+
+
+def by_chance(images: torch.Tensor) -> torch.Tensor:
+    """Another embedding for every image, whatever is in it."""
+    return torch.randn(len(images), 16)
 
 
 @pytest.fixture
@@ -43,28 +50,44 @@ def data(tmp_path: Path) -> ReidData:
 
 
 def test_as_counted_one_by_one(data: ReidData) -> None:
-    kept = 0
+    kept = common = 0
     plain = embed_images(Flat(), data.query, **SIZE)
     changed = embed_changed(Flat(), data.query, **SIZE, seed=3)
+    other = embed_images(Rows(), data.query, **SIZE)
     for place in range(len(plain)):
         nearest = []
-        for all_of_them in (plain, changed):
+        for all_of_them in (plain, changed, other):
             cosines = torch.cosine_similarity(all_of_them, all_of_them[place : place + 1])
             cosines[place] = -2
             nearest.append(set(cosines.argsort(descending=True)[:10].tolist()))
         kept += len(nearest[0] & nearest[1])
+        common += len(nearest[0] & nearest[2])
     told: list[tuple[int, int]] = []
 
     def work(title: str, *_: object, **__: object) -> object:
         return lambda done, total: told.append((done, total))
 
-    (found,) = neighbour_stability([Flat()], data, **SIZE, seed=3, work=work)  # type: ignore[arg-type]
-    assert found == pytest.approx(kept / (10 * len(plain)))
-    assert told[-1] == (80, 80)
+    found = compare_stability(Flat(), Rows(), data, **SIZE, seed=3, work=work)  # type: ignore[arg-type]
+    assert found.teacher == pytest.approx(kept / (10 * len(plain)))
+    assert found.overlap == pytest.approx(common / (10 * len(plain)))
+    assert found.images == 40
+    assert told[-1] == (160, 160)
 
 
 def test_a_model_of_chance_keeps_none(data: ReidData) -> None:
     torch.manual_seed(0)
-    steady, by_chance = neighbour_stability([Flat(), Chance()], data, **SIZE, seed=3)
-    assert steady > 0.5
-    assert by_chance == pytest.approx(10 / 39, abs=0.06)
+    found = compare_stability(Flat(), by_chance, data, **SIZE, seed=3)
+    assert found.teacher > 0.5
+    assert found.chance == pytest.approx(10 / 39)
+    for share in (found.student, found.overlap):
+        assert share == pytest.approx(found.chance, abs=0.06)
+
+
+def test_of_more_images_some_are_looked_at_evenly(
+    data: ReidData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stability, "MOST_IMAGES", 16)
+    few = replace(data, query=tuple(data.query[place * 40 // 16] for place in range(16)))
+    expected = compare_stability(Flat(), Rows(), few, **SIZE, seed=3)
+    assert compare_stability(Flat(), Rows(), data, **SIZE, seed=3) == expected
+    assert expected.images == 16

@@ -14,6 +14,9 @@ from reid_edge.data.quick_look import quick_look
 from reid_edge.data.schema import ReidData
 from reid_edge.data.thread_map import map_in_threads
 
+# Before the hash of an image that was not decoded.
+NOT_DECODED = "not decoded "
+
 logger = logging.getLogger(__name__)
 
 
@@ -22,9 +25,10 @@ def inspect_data(
 ) -> tuple[str, dict[str, str]]:
     """Check that images can be decoded, and hash names and contents of all.
 
-    An image whose size and time of change are those of an earlier inspection is not read again. Of
-    a large set, see :func:`reid_edge.data.decoded_share.spacing`, every so many are decoded; of the
-    others the beginning and the end have to be in order, or they are decoded too.
+    An image whose size and time of change are those of an earlier inspection is not read again,
+    unless it has to be decoded now and was not then. Of a large set, see
+    :func:`reid_edge.data.decoded_share.spacing`, every so many are decoded; of the others the
+    beginning and the end have to be in order, or they are decoded too.
 
     Args:
         data: the set.
@@ -52,9 +56,9 @@ def inspect_data(
     def inspect(number: int) -> tuple[str, str]:
         return _inspect(images[number].path, known, decode=number % apart == 0)
 
-    for stamp, digest in map_in_threads(inspect, range(len(images))):
-        digests[stamp] = digest
-        in_order.append(digest)
+    for stamp, found in map_in_threads(inspect, range(len(images))):
+        digests[stamp] = found
+        in_order.append(found.removeprefix(NOT_DECODED))
         if progress is not None:
             progress(len(in_order), len(images))
     return _hash_of(data, in_order), digests
@@ -86,14 +90,19 @@ def _hash_of(data: ReidData, digests: Sequence[str]) -> str:
 
 
 def _inspect(path: Path, known: dict[str, str], *, decode: bool) -> tuple[str, str]:
-    """Return a stamp of path, size and time of change, and the hash of the content."""
+    """Return a stamp of path, size and time of change, and the hash of the content.
+
+    The hash begins with ``NOT_DECODED`` where that is so.
+    """
     try:
         status = path.stat()
     except OSError as error:
         raise DataError(f"{path}: no such image") from error
     stamp = f"{path}\t{status.st_size}\t{status.st_mtime_ns}"
     digest = known.get(stamp)
-    if digest is None:
-        looked = (None if decode else quick_look(path)) or check_image(path)
-        digest = looked.digest.hex()
-    return stamp, digest
+    if digest is not None and not (decode and digest.startswith(NOT_DECODED)):
+        return stamp, digest
+    looked = None if decode else quick_look(path)
+    if looked is not None:
+        return stamp, NOT_DECODED + looked.digest.hex()
+    return stamp, check_image(path).digest.hex()

@@ -84,12 +84,27 @@ def test_a_part_of_a_large_set_is_decoded(
     monkeypatch.setattr("reid_edge.data.decoded_share.MOST_DECODED", 10)
     monkeypatch.setattr("reid_edge.data.decoded_share.DECODED", 4)
     caplog.set_level("INFO")
-    assert inspect_data(data) == expected
+    found, known = inspect_data(data)
+    assert found == expected[0]
     apart = -(-len(data.images()) // 4)
     assert sorted(decoded) == sorted(image.path for image in data.images()[::apart])
     assert f"of {len(data.images())} images one of {apart} is decoded" in caplog.text
+    # Images that were not decoded are decoded once the set is small enough.
+    decoded.clear()
+    assert inspect_data(data, known=known) == (found, known)
+    assert decoded == []
+    monkeypatch.setattr("reid_edge.data.decoded_share.MOST_DECODED", 10_000)
+    assert inspect_data(data, known=known) == expected
+    assert sorted(decoded) == sorted(
+        image.path for number, image in enumerate(data.images()) if number % apart
+    )
+    decoded.clear()
+    assert inspect_data(data, known=expected[1]) == expected
+    assert decoded == []
+
+    monkeypatch.setattr("reid_edge.data.decoded_share.MOST_DECODED", 10)
     last = data.images()[-1].path
-    assert last not in decoded
+    assert last not in {image.path for image in data.images()[::apart]}
     last.write_bytes(last.read_bytes()[:-20])
     with pytest.raises(DataError, match=last.name):
         inspect_data(data)

@@ -10,6 +10,8 @@ from docs.generate import pages as make_pages
 from pipeline.config import config_class
 from pipeline.settings_io import load_config, setting_keys
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture(scope="module")
 def pages() -> dict[Path, str]:

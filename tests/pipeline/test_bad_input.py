@@ -15,6 +15,8 @@ from prune.criteria import CRITERIA
 from reid_edge.core.errors import PipelineError
 from reid_edge.models import build_model
 
+pytestmark = pytest.mark.medium
+
 Config = config_class()
 
 Command = Callable[..., tuple[int, str, str]]

@@ -11,6 +11,8 @@ from pipeline.preflight import check_batches, check_choices, check_settings
 from reid_edge.core.errors import PipelineError, TrainingError
 from reid_edge.data.readers.market1501 import read_market1501
 
+pytestmark = pytest.mark.medium
+
 Config = config_class()
 
 

@@ -11,6 +11,8 @@ from pipeline.settings.target import WidthBudget
 from pipeline.settings_io import load_config, setting_keys, write_config
 from reid_edge.core.errors import PipelineError
 
+pytestmark = pytest.mark.medium
+
 Config = config_class()
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 

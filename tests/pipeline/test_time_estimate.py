@@ -25,7 +25,7 @@ SMALL = {
     "prune": {"target": "short_osnet_x0_25", "iterations": 2},
 }
 
-pytestmark = pytest.mark.usefixtures("short_networks")
+pytestmark = [pytest.mark.medium, pytest.mark.usefixtures("short_networks")]
 
 
 def planned(config: Config, run: RunDir) -> Plan:

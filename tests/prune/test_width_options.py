@@ -12,6 +12,8 @@ from reid_edge.core.cost import ModelCost, model_cost
 from reid_edge.core.errors import PruneError
 from reid_edge.models.osnet import CHANNELS_X0_5, CHANNELS_X1_0, OSNet
 
+pytestmark = pytest.mark.medium
+
 SMALL = torch.zeros(2, 3, 64, 32)
 EXAMPLE = torch.zeros(1, 3, 64, 32)
 # Two blocks share their channels; the others would only take time.

@@ -17,6 +17,8 @@ from reid_edge.data.readers import READERS
 from reid_edge.models.registry import ARCHITECTURES
 from tests.plain_lines import is_plain
 
+pytestmark = pytest.mark.medium
+
 Paint = Callable[..., Path]
 
 

@@ -13,6 +13,8 @@ from torchvision.ops import DeformConv2d
 from reid_edge.core.cost import layer_costs, model_cost, module_costs
 from reid_edge.core.errors import ModelError
 
+pytestmark = pytest.mark.medium
+
 IMAGE = torch.zeros(1, 3, 8, 8)
 
 # One of each family of torchvision's classification models.

@@ -28,6 +28,8 @@ from reid_edge.data.synthetic.pose import Gait, View
 from reid_edge.data.synthetic.randomness import Stream, generator
 from reid_edge.data.synthetic.write import draw_all
 
+pytestmark = pytest.mark.medium
+
 SMALL = SyntheticSettings(
     train_identities=3,
     test_identities=2,

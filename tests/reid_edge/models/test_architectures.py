@@ -16,6 +16,8 @@ from reid_edge.models.complexity import measure_complexity
 from reid_edge.models.shapes import build_shapes
 from tests.reid_edge.models.toy_architecture import TOY
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture
 def registered_toy() -> Iterator[None]:

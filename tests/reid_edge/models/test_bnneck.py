@@ -18,6 +18,8 @@ from reid_edge.models.custom_widths import widths_of
 from reid_edge.training.layers import split_head
 from reid_edge.training.module import make_optimizer
 
+pytestmark = pytest.mark.medium
+
 SIZE = (64, 32)
 Randomise = Callable[[nn.Module], None]
 

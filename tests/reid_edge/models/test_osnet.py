@@ -7,6 +7,8 @@ from reid_edge.core.errors import ModelError
 from reid_edge.models import ARCHITECTURES, build_model
 from reid_edge.models.shapes import build_shapes
 
+pytestmark = pytest.mark.medium
+
 # torchreid's names and shapes, one of each kind, for x1.0.
 SHAPES = {
     "conv1.conv.weight": (64, 3, 7, 7),

@@ -21,6 +21,8 @@ from reid_edge.models.checkpoint import describe, save_checkpoint
 from reid_edge.models.checkpoint_info import CheckpointInfo
 from reid_edge.models.torchreid_files import TORCHREID, save_torchreid
 
+pytestmark = pytest.mark.medium
+
 NAME = "osnet_x0_25"
 
 

@@ -12,6 +12,8 @@ from reid_edge.core.errors import CheckpointError
 from reid_edge.models.pretrained import architecture_from_name, load_pretrained
 from tests.networks import built
 
+pytestmark = pytest.mark.medium
+
 State = dict[str, Tensor]
 
 

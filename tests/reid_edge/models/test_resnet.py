@@ -16,6 +16,8 @@ from reid_edge.models.complexity import measure_complexity
 from reid_edge.models.custom_widths import widths_of
 from reid_edge.models.resnet import ResNet
 
+pytestmark = pytest.mark.medium
+
 SIZE = (64, 32)
 
 

@@ -30,6 +30,8 @@ from reid_edge.data.schema import ReidData
 from reid_edge.models import ARCHITECTURES
 from reid_edge.models.checkpoint import load_checkpoint
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture
 def registered() -> Iterator[None]:

@@ -14,6 +14,8 @@ from reid_edge.core.errors import CheckpointError
 from reid_edge.models.checkpoint import describe, save_checkpoint
 from tests.networks import built
 
+pytestmark = pytest.mark.medium
+
 State = dict[str, Tensor]
 HALVES = torch.full((1, 3, 1, 1), 127.5)
 

@@ -7,6 +7,8 @@ from prune.layer_widths import layer_widths
 from reid_edge.core.cost import model_cost
 from reid_edge.models.shapes import build_shapes
 
+pytestmark = pytest.mark.medium
+
 EXAMPLE = torch.zeros(1, 3, 64, 32)
 
 

@@ -14,6 +14,8 @@ from prune.reconstruct import reconstruct
 from prune.surgery import Cut, cut
 from reid_edge.core.errors import PruneError
 
+pytestmark = pytest.mark.medium
+
 IMAGES = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 Function = Callable[[Tensor], Tensor]
 

@@ -19,6 +19,8 @@ from prune.width_options import width_options
 from reid_edge.core.cost import model_cost
 from reid_edge.core.errors import PruneError
 
+pytestmark = pytest.mark.medium
+
 IMAGES = torch.randn(12, 3, 8, 8, generator=torch.Generator().manual_seed(2))
 CUT = ("stem", "pointwise", "depthwise", "gate")
 

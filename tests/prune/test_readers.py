@@ -9,6 +9,8 @@ from prune.nni_backend import find_groups
 from prune.readers import Reader, find_readers
 from reid_edge.models import build_model
 
+pytestmark = pytest.mark.medium
+
 
 class Branching(nn.Module):
     """Two branches that are concatenated, a one-channel mask, a flattened map."""

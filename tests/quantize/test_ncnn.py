@@ -14,6 +14,8 @@ from reid_edge.core.backends import model_file_parts, recognise
 from reid_edge.core.errors import CheckpointError, ModelError, QuantizeError
 from reid_edge.inference.embedder import load_embedder
 
+pytestmark = pytest.mark.medium
+
 pytest.importorskip("ncnn")
 pytest.importorskip("pnnx")
 

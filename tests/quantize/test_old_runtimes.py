@@ -19,6 +19,8 @@ from quantize.exporters.onnx_float import save_onnx
 from quantize.exporters.onnx_int8 import quantize_onnx
 from reid_edge.models import build_model
 
+pytestmark = pytest.mark.medium
+
 PROGRAM = """
 import sys
 import numpy, onnxruntime

@@ -16,6 +16,8 @@ from prune.pruning import prune
 from prune.surgery import Cut, cut
 from reid_edge.core.errors import PruneError
 
+pytestmark = pytest.mark.medium
+
 WIDTHS = {"stem": 5, "pointwise": 5, "depthwise": 5, "gate": 5}
 
 

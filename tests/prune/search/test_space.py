@@ -17,6 +17,8 @@ from reid_edge.core.errors import PruneError
 from reid_edge.models.registry import build_model
 from tests.networks import SHORT_OSNET_X0_5, SHORT_OSNET_X0_25
 
+pytestmark = pytest.mark.medium
+
 EXAMPLE, COST_EXAMPLE = torch.zeros(2, 3, 64, 32), torch.zeros(1, 3, 64, 32)
 
 PATTERNS = {

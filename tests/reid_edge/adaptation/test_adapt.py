@@ -20,6 +20,8 @@ from reid_edge.core.progress import Progress, count_of
 from reid_edge.data.schema import ReidData
 from tests.networks import SmallNet
 
+pytestmark = pytest.mark.medium
+
 SETTINGS = AdaptationSettings(
     epochs=3, steps=2, clusters_per_batch=2, images_per_cluster=2, min_samples=2, k1=6, k2=2
 )

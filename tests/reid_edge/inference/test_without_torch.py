@@ -13,6 +13,8 @@ from onnx import helper, numpy_helper
 
 from reid_edge.data.schema import ReidData
 
+pytestmark = pytest.mark.medium
+
 # Refuses the packages of the extra `compress`, as if they were not installed.
 PROGRAM = """
 import importlib.util

@@ -10,6 +10,8 @@ from reid_edge.core.errors import CheckpointError
 from reid_edge.models import build_model
 from reid_edge.models.pretrained import load_pretrained
 
+pytestmark = pytest.mark.medium
+
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "weights"
 
 

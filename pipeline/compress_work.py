@@ -15,6 +15,7 @@ from torch import nn
 
 from pipeline.compress_verdict import compress_lines, named_file
 from pipeline.config import Config
+from pipeline.model_hash import hash_model
 from pipeline.report.contents import Report
 from pipeline.run_dir import CHECKPOINT, RunDir
 from pipeline.run_images import read_existing_images
@@ -26,10 +27,10 @@ from reid_edge.adaptation.site_views import measure_separation
 from reid_edge.adaptation.stability import Stability, compare_stability
 from reid_edge.cli.model_options import parse_input_size
 from reid_edge.cli.progress_bars import progress_bars
-from reid_edge.core.backends import load_model_file, model_file_parts
+from reid_edge.core.backends import load_model_file
 from reid_edge.core.devices import choose_device
 from reid_edge.core.errors import ModelError, PipelineError
-from reid_edge.core.io import hash_file, hash_files, write_bytes
+from reid_edge.core.io import hash_file, write_bytes
 from reid_edge.core.model_file import LoadOptions
 from reid_edge.core.tables import output_console
 from reid_edge.data.held_out import hold_out
@@ -299,10 +300,9 @@ def _compare_stability(
     with progress_bars() as work:
         data, data_hash = read_existing_images(config, run, work)
         assert data is not None, "the run has measured its models on them"
-        files = hash_files(
-            [teacher, *(part for part in model_file_parts(student) if part.exists())]
-        )
-        compared = hashlib.sha256(f"{files} {data_hash}".encode()).hexdigest()
+        compared = hashlib.sha256(
+            f"{hash_model(teacher)} {hash_model(student)} {data_hash}".encode()
+        ).hexdigest()
         if compression.stability is not None and compression.compared == compared:
             return compression.stability, compared
         module = load_model_file(teacher).module

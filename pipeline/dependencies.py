@@ -10,10 +10,10 @@ from importlib.metadata import version
 from pydantic import JsonValue
 
 from pipeline.config import Config
+from pipeline.model_hash import hash_teacher
 from pipeline.run_dir import CHECKPOINT
 from pipeline.stage import AnyStage, JsonDict, Made, Upstream
 from pipeline.stage_results import StageRecord
-from pipeline.teacher_hash import hash_teacher
 from reid_edge.core.errors import PipelineError
 from reid_edge.core.io import hash_file
 

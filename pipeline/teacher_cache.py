@@ -10,8 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.model_hash import hash_teacher
 from pipeline.run_dir import TEACHER_CACHE
-from pipeline.teacher_hash import hash_teacher
 from reid_edge.core.checksums import are_intact, forget_files, record_checksums
 from reid_edge.core.errors import PipelineError
 from reid_edge.core.io import written_whole

@@ -48,8 +48,8 @@ class TeacherEmbeddings:
 
 def _find(context: StageContext[Any], images: Sequence[Sample]) -> Tensor:
     """Read the embeddings from a table or from the run's folder, or compute and keep them."""
+    from pipeline.model_hash import TABLE_SUFFIX
     from pipeline.teacher_cache import cache_file, read_cached, write_cached
-    from pipeline.teacher_hash import TABLE_SUFFIX
     from pipeline.teachers import embed_by_file, read_table
 
     named = context.config.teacher.file

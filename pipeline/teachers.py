@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline.teacher_hash import NAMES_SUFFIX, TABLE_SUFFIX
+from pipeline.model_hash import NAMES_SUFFIX, TABLE_SUFFIX
 from reid_edge.core.devices import Device
 from reid_edge.core.errors import CheckpointError, DataError
 from reid_edge.data.schema import Sample

@@ -17,9 +17,9 @@ from torch import nn
 from pipeline.config import config_class
 from pipeline.context import StageContext
 from pipeline.dependencies import stage_inputs
+from pipeline.model_hash import hash_teacher
 from pipeline.teacher_cache import cache_file
 from pipeline.teacher_embeddings import TeacherEmbeddings
-from pipeline.teacher_hash import hash_teacher
 from pipeline.teachers import load_teacher, read_table
 from reid_edge.core.checksums import read_checksums
 from reid_edge.core.errors import CheckpointError, PipelineError

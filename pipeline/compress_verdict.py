@@ -99,9 +99,14 @@ def judge_likeness(
 
 def named_file(report: Report) -> BenchmarkRow | None:
     """Return the file that the first lines name; None if no file was timed."""
-    benchmark = report.results.get("benchmark")
-    rows = benchmark.benchmark.rows if isinstance(benchmark, BenchmarkResult) else ()
+    rows = benchmark_rows(report)
     return best_file(rows) if rows else None
+
+
+def benchmark_rows(report: Report) -> tuple[BenchmarkRow, ...]:
+    """Return the timed files of a run."""
+    benchmark = report.results.get("benchmark")
+    return benchmark.benchmark.rows if isinstance(benchmark, BenchmarkResult) else ()
 
 
 def compress_lines(
@@ -120,7 +125,7 @@ def compress_lines(
     benchmark = report.results.get("benchmark")
     lines = []
     measured, after = last.model.metrics.label_free, named_file(report)
-    before = benchmark.benchmark.rows[0] if isinstance(benchmark, BenchmarkResult) else None
+    before = next(iter(benchmark_rows(report)), None)
     if before is not None and after is not None and before.timings and after.timings:
         measured = after.metrics.label_free or measured
         old, new = before.timings[0].median_ms, after.timings[0].median_ms

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.adaptation import load_given
-from benchmarks.command import at_least, make_parser, size
+from benchmarks.command import at_least, decimal_numbers, make_parser, size
 from pipeline.command import run_guarded
 from reid_edge.adaptation.clustering import OUTLIER, ClusterOptions, find_clusters
 from reid_edge.adaptation.site import Site
@@ -113,7 +113,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--size", type=size, default=(256, 128), help="height,width")
     parser.add_argument("--images-per-person", type=numbers, default=[1000, 5, 3])
     parser.add_argument("--k1", type=neighbours, default=[30, 20, 15, 10, 8, None])
-    parser.add_argument("--eps", type=shares, default=[0.5])
+    parser.add_argument("--eps", type=decimal_numbers, default=[0.5])
     parser.add_argument("--threads", type=at_least(1), default=torch.get_num_threads())
     return parser.parse_args()
 
@@ -126,11 +126,6 @@ def numbers(text: str) -> list[int]:
 def neighbours(text: str) -> list[int | None]:
     """Read numbers of neighbours; "none": as they are chosen."""
     return [None if part == "none" else at_least(1)(part) for part in text.split(",")]
-
-
-def shares(text: str) -> list[float]:
-    """Read distances, separated by commas."""
-    return [float(part) for part in text.split(",")]
 
 
 if __name__ == "__main__":

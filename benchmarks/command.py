@@ -48,6 +48,11 @@ def whole_numbers(text: str) -> list[int]:
     return [int(part) for part in parts]
 
 
+def decimal_numbers(text: str) -> list[float]:
+    """Read comma-separated numbers."""
+    return [float(part) for part in text.split(",")]
+
+
 def at_least(least: int) -> Callable[[str], int]:
     """Return what reads a whole number that is not below ``least``."""
 

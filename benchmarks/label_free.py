@@ -5,7 +5,7 @@
 
 The figures are those of training images of a labelled data set, without their labels: of those that
 a run without labels sets apart with the seed 0, at most 640. mAP is that of query and gallery.
-`--damage` adds the teacher with noise on its weights, as a share of each layer's deviation.
+`--damage` adds the teacher with noise on its weights, as a share of each layer's std.
 "Stay" is the share of the ten nearest images that are the same among copies of all images in other
 light and crop. The last line has Spearman's rank correlations with mAP.
 """
@@ -27,7 +27,7 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from benchmarks.adaptation import accuracy, load_given
-from benchmarks.command import at_least, logger, make_parser, size
+from benchmarks.command import at_least, decimal_numbers, logger, make_parser, size
 from pipeline.command import run_guarded
 from pipeline.run_images import TEST_SET
 from pipeline.settings.data import DataSettings
@@ -121,7 +121,7 @@ def damaged(model: nn.Module, share: float) -> nn.Module:
 
     Args:
         model: stays as it is.
-        share: standard deviation of the noise, as a share of that of each layer's weights.
+        share: std of the noise, as a share of that of each layer's weights.
     """
     other = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(0)
@@ -158,11 +158,6 @@ def correlation(rows: list[Row], figure: str) -> float:
     return float(spearmanr(values, [row.mean_average_precision for row in rows]).statistic)
 
 
-def shares(text: str) -> list[float]:
-    """Read numbers, separated by commas."""
-    return [float(part) for part in text.split(",")]
-
-
 def parse_options() -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__)
@@ -172,7 +167,7 @@ def parse_options() -> argparse.Namespace:
         "--data", type=Path, required=True, help="folder in the Market-1501 layout, with labels"
     )
     parser.add_argument("--size", type=size, default=(128, 64), help="height,width")
-    parser.add_argument("--damage", type=shares, default=[])
+    parser.add_argument("--damage", type=decimal_numbers, default=[])
     parser.add_argument("--threads", type=at_least(1), default=torch.get_num_threads())
     return parser.parse_args()
 

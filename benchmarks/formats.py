@@ -62,7 +62,7 @@ GROUPS = {
 # Those that no runtime here runs as they are, or that are a float ONNX file in an archive.
 NOT_RUN = ("coreml", "rknn", "hailo")
 # Accuracy says nothing of the models with random weights.
-TRAINED = ("osnet_x1_0", "osnet_x0_5", "osnet_x0_5_given", "osnet_x0_25")
+TRAINED = ("osnet_x1_0", "osnet_x0_5", "osnet_x0_5_given", "osnet_x0_25", "osnet_ain_given")
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument(
         "--x0_5", type=Path, help="a trained OSNet x0.5, which gets rows of its own"
     )
+    parser.add_argument("--ain", type=Path, help="a trained OSNet-AIN, which gets rows of its own")
     parser.add_argument("--images", type=Path, required=True, help="images of persons")
     parser.add_argument("--most-images", type=at_least(64), help="of the folder; default: all")
     parser.add_argument("--output", type=Path, required=True, help="where results are kept")
@@ -166,6 +167,7 @@ def models(options: argparse.Namespace) -> dict[str, Callable[[], Path]]:
         **({"osnet_x0_5_given": lambda: Path(options.x0_5)} if options.x0_5 else {}),
         "osnet_x0_5": partial(made, cut_in_half, options, "osnet_x0_5.pth"),
         "osnet_x0_25": lambda: Path(options.x0_25),
+        **({"osnet_ain_given": lambda: Path(options.ain)} if options.ain else {}),
         "osnet_ain_x0_5": partial(made, random_checkpoint, options, "osnet_ain_x0_5.pth"),
         "resnet18": partial(made, random_checkpoint, options, "resnet18.pth"),
         "mobilenet_v2": partial(made, random_mobilenet, options, "mobilenet_v2.onnx"),

@@ -9,6 +9,7 @@ random crop) are the same in kind. The first steps are not counted. torchreid's 
 runs as it is, where it can be imported (``pip install torchreid==0.2.5``). "plain" is this
 repository with its defaults, "fast" with ``precision=bf16-mixed`` and ``fused_optimizer``;
 "-teacher" imitates an OSNet x1.0 besides, "-cached" its embeddings of the images as they are.
+"fast-two" is "fast" in two processes, each with such a batch and with ``--threads`` of its own.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -40,11 +40,6 @@ LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 IDENTITIES, IMAGES = 8, 4
 BATCH = IDENTITIES * IMAGES
 UNCOUNTED_STEPS = 3
-CLOCKS: dict[str, Callable[[], float]] = {
-    "wall": time.perf_counter,
-    # Of this process alone, for a machine that others use; with --workers 0 loading counts too.
-    "processor": time.process_time,
-}
 
 
 def train_with_reid_edge(
@@ -52,15 +47,16 @@ def train_with_reid_edge(
     folder: Path,
     *,
     taught: Literal["", "model", "table"] = "",
+    devices: int = 1,
     **fast: Any,
 ) -> list[float]:
-    """Train with this repository; return the seconds of every step.
+    """Train with this repository in ``devices`` processes; return the seconds of every step.
 
     The pass over all images that fills the table of a cached teacher is not counted.
     """
     import torch
-    from lightning.pytorch.callbacks import Callback
 
+    from benchmarks.training_clock import StepClock
     from reid_edge.data.augmentation import AugmentationSettings
     from reid_edge.data.readers.market1501 import read_market1501
     from reid_edge.data.schema import count_persons
@@ -69,14 +65,6 @@ def train_with_reid_edge(
     from reid_edge.training.fit import fit
     from reid_edge.training.fit_config import FitConfig
     from reid_edge.training.settings import DistillationSettings, TrainingSettings
-
-    ends: list[float] = []
-
-    class Clock(Callback):
-        def on_train_batch_end(self, *_: Any) -> None:
-            ends.append(CLOCKS[options.clock]())
-            if len(ends) > options.steps:
-                raise KeyboardInterrupt
 
     images = read_market1501(options.data).train
     persons = count_persons(images)
@@ -97,11 +85,12 @@ def train_with_reid_edge(
     )
     config = FitConfig(
         images=images, settings=settings, height=options.height, width=options.width, seed=0,
-        folder=folder, label="benchmark", callbacks=[Clock()], accelerator="auto",
-        workers=options.workers, teacher=teacher,
+        folder=folder, label="benchmark", accelerator="auto", workers=options.workers,
+        devices=devices, callbacks=[StepClock(folder / "ends.json", options.clock, options.steps)],
+        teacher=teacher,
     )  # fmt: skip
-    with contextlib.suppress(KeyboardInterrupt, SystemExit):
-        fit(model, config)
+    fit(model, config)
+    ends = json.loads((folder / "ends.json").read_text())
     return [end - start for start, end in itertools.pairwise(ends)]
 
 
@@ -111,6 +100,7 @@ def train_with_torchreid(options: argparse.Namespace, folder: Path) -> list[floa
     import torchreid
     from torchreid.reid import data, engine, models, optim
 
+    from benchmarks.training_clock import CLOCKS
     from reid_edge.data.readers.market1501 import read_market1501
     from reid_edge.data.schema import relabel
 
@@ -173,7 +163,10 @@ WAYS: dict[str, Callable[[argparse.Namespace, Path], list[float]]] = {
     "plain-teacher": partial(train_with_reid_edge, taught="model"),
     "fast-teacher": partial(train_with_reid_edge, taught="model", **FAST),
     "fast-cached": partial(train_with_reid_edge, taught="table", **FAST),
+    "fast-two": partial(train_with_reid_edge, devices=2, **FAST),
 }
+# Of the ways that train in several processes: how many batches a step has.
+BATCHES = {"fast-two": 2}
 
 
 def parse_options() -> argparse.Namespace:
@@ -188,7 +181,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=at_least(1), default=3)
     parser.add_argument("--threads", type=at_least(1), default=1)
     parser.add_argument("--workers", type=at_least(0), default=1, help="that load images")
-    parser.add_argument("--clock", choices=sorted(CLOCKS), default="wall")
+    parser.add_argument("--clock", choices=("processor", "wall"), default="wall")
     parser.add_argument("--only", type=listed("way", WAYS), default=list(WAYS))
     parser.add_argument("--measure", choices=sorted(WAYS), help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -250,7 +243,7 @@ def run_process(name: str, options: argparse.Namespace) -> float | str:
     if done.returncode != 0:
         return (done.stderr.strip().splitlines() or ["it failed without a word"])[-1]
     seconds = json.loads(done.stdout.splitlines()[-1])[UNCOUNTED_STEPS:]
-    return BATCH * len(seconds) / float(sum(seconds))
+    return BATCH * BATCHES.get(name, 1) * len(seconds) / float(sum(seconds))
 
 
 if __name__ == "__main__":

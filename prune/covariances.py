@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from prune.least_squares import choose_places
 from reid_edge.core.exchange import Add, Ranks, add_terms
+from reid_edge.core.memory import freed_memory_kept
 from reid_edge.core.modes import evaluating
 from reid_edge.core.progress import Progress
 
@@ -41,6 +42,7 @@ AskCovariances = Callable[[nn.Module, Places], Ranks]
 """Lets other processes call :func:`look_at_share` for a model."""
 
 
+@freed_memory_kept()
 def covariances(
     model: nn.Module,
     images: Tensor,

@@ -10,11 +10,13 @@ from torch import Tensor, nn
 
 from reid_edge.core.errors import PruneError
 from reid_edge.core.exchange import Add, Ranks, add_terms
+from reid_edge.core.memory import freed_memory_kept
 from reid_edge.core.progress import Progress
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
+@freed_memory_kept()
 @torch.no_grad()
 def recalibrate(
     model: nn.Module, batches: Sequence[Tensor], progress: Progress | None = None
@@ -62,6 +64,7 @@ AskMoments = Callable[[nn.Module], Ranks]
 """Lets other processes call :func:`find_moments` for a model."""
 
 
+@freed_memory_kept()
 @torch.no_grad()
 def rebase(
     model: nn.Module,

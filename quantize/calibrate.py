@@ -30,6 +30,7 @@ from quantize.trace_check import check_trace
 from reid_edge.core.errors import QuantizeError
 from reid_edge.core.exchange import Ranks
 from reid_edge.core.int8_engine import Engine, quantized_engine, uses_reduced_range
+from reid_edge.core.memory import freed_memory_kept
 
 ObserverName = Literal["histogram", "minmax", "moving_average"]
 # Enough for means over batch and space; they go through the model in one batch.
@@ -83,6 +84,7 @@ class Calibrated:
     scheme: Scheme
 
 
+@freed_memory_kept()
 def calibrate(
     model: nn.Module,
     calibration: Iterable[Tensor],
@@ -149,6 +151,7 @@ def _observe(
             progress(seen)
 
 
+@freed_memory_kept()
 def observe_share(model: nn.Module, scheme: Scheme, ranks: Ranks) -> None:
     """Observe the batches of :func:`calibrate` that rank zero deals to this process."""
     with quantized_engine(scheme.engine), torch_notices_silenced(), torch.inference_mode():

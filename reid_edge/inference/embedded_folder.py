@@ -14,6 +14,7 @@ import numpy as np
 
 from reid_edge.core.errors import DataError
 from reid_edge.core.io import remove_unfinished, write_json, written_whole
+from reid_edge.core.memory import freed_memory_kept
 from reid_edge.core.model_file import Embeddings
 from reid_edge.core.progress import Progress
 from reid_edge.data.paths import IMAGE_SUFFIXES, existing_folder, inner_folders
@@ -184,6 +185,7 @@ def _has(output: Path, number: int, names: Sequence[str]) -> bool:
         return False
 
 
+@freed_memory_kept()
 def _embed(
     embedder: ImageEmbedder, folder: Path, names: Sequence[str], batch_size: int, workers: int,
     progress: Progress | None, *, done: int, total: int,

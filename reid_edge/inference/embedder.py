@@ -21,6 +21,7 @@ from reid_edge.core.backends import load_model_file
 from reid_edge.core.devices import Device
 from reid_edge.core.errors import CheckpointError, ModelError, ReidError
 from reid_edge.core.io import hash_files
+from reid_edge.core.memory import freed_memory_kept
 from reid_edge.core.model_file import (
     FLOAT_INPUT,
     IMAGENET_MEAN,
@@ -235,6 +236,7 @@ def _average_over_flip(embed: Embed) -> Embed:
     return average
 
 
+@freed_memory_kept()
 def embed_files(
     embedder: ImageEmbedder,
     paths: Sequence[Path | str],

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from reid_edge.core.devices import Precision, autocast
+from reid_edge.core.memory import freed_memory_kept
 from reid_edge.core.model_file import Embed as ArrayEmbed
 from reid_edge.core.model_file import Embeddings, Images
 from reid_edge.core.progress import Progress
@@ -59,6 +60,7 @@ def embed_on(
     return on_arrays(run)
 
 
+@freed_memory_kept()
 def embed_batches(
     model: Embed, batches: Iterable[Tensor], *, device: torch.device | str = "cpu"
 ) -> Tensor:
@@ -77,6 +79,7 @@ def embed_batches(
     return torch.from_numpy(check_embeddings(np.concatenate(parts)))
 
 
+@freed_memory_kept()
 def embed_images(
     model: Embed,
     images: Sequence[Sample],

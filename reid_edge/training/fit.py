@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from reid_edge.core.errors import TrainingError, worker_errors_as_own
+from reid_edge.core.memory import freed_memory_kept
 from reid_edge.data.loaders import training_loader, training_sampler
 from reid_edge.data.schema import relabel
 from reid_edge.training.averaging import average_weights
@@ -136,6 +137,7 @@ def fit_rank(model: nn.Module, config: FitConfig, *, epochs_done: int) -> None:
     )
     own = 1 if config.world is not None else config.devices
     with (
+        freed_memory_kept(),
         quiet_lightning(),
         worker_errors_as_own(),
         one_log(own, config.folder) as processes,

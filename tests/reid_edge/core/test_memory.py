@@ -1,0 +1,69 @@
+"""Where freed memory stays while PyTorch runs a model."""
+
+import ctypes
+import json
+import platform
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from reid_edge.core import memory
+from reid_edge.core.memory import freed_memory_kept
+
+MIB = 1 << 20
+# Prints page faults of an allocation before, within and after, and what the process has afterwards.
+PROGRAM = """
+import json, resource
+from reid_edge.core.memory import freed_memory_kept
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    b"x" * (64 << 20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+faults()
+start = resident()
+found = {"before": faults()}
+with freed_memory_kept():
+    faults()
+    found["within"] = faults()
+    found["kept"] = resident() - start
+found["given back"] = resident() - start
+found["after"] = faults()
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has these settings")
+def test_memory_is_kept_within_and_given_back() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True
+    )
+    found = json.loads(done.stdout)
+    assert found["before"] > 1000, "every allocation is cleared anew"
+    assert found["within"] < found["before"] / 2
+    assert found["kept"] >= 64 * MIB
+    assert found["given back"] < 16 * MIB
+    assert found["after"] > found["before"] / 2
+
+
+def test_another_c_library_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    # It has no attribute at all, so any call of it would fail.
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace())
+    with memory.freed_memory_kept():
+        pass
+
+
+def test_an_error_within_is_not_swallowed() -> None:
+    @freed_memory_kept()
+    def fail() -> None:
+        raise ValueError("the batch is damaged")
+
+    with pytest.raises(ValueError, match="the batch is damaged"):
+        fail()

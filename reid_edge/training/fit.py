@@ -27,6 +27,7 @@ from reid_edge.training.jobs import send_fit
 from reid_edge.training.layers import FreezeLayers, match_layers
 from reid_edge.training.metric_logs import MetricLog
 from reid_edge.training.module import ReidModule
+from reid_edge.training.pooling_gradient import channels_last_pooling_gradients
 from reid_edge.training.processes import Processes, finds_unused, one_log, quiet_lightning
 from reid_edge.training.schedule import scale_learning_rates
 from reid_edge.training.sync_batchnorm import SyncBatchNorm
@@ -138,6 +139,7 @@ def fit_rank(model: nn.Module, config: FitConfig, *, epochs_done: int) -> None:
     own = 1 if config.world is not None else config.devices
     with (
         freed_memory_kept(),
+        channels_last_pooling_gradients(model),
         quiet_lightning(),
         worker_errors_as_own(),
         one_log(own, config.folder) as processes,

@@ -365,9 +365,14 @@ def check_target(architecture: str, target: str) -> None:
     """Check that a model can be cut to the target.
 
     Raises:
-        ModelError: the target is not known, or of another family.
+        ModelError: the target is not known, that of the model itself, or of another family.
     """
     source, wanted = ARCHITECTURES.load(architecture), ARCHITECTURES.load(target)
+    if architecture == target:
+        raise ModelError(
+            f"--target {target}: is the architecture of the model, so there is nothing to remove; "
+            "choose a smaller one of its family (reid-edge models)"
+        )
     if source.family != wanted.family:
         same = ", ".join(
             name for name, one in ARCHITECTURES.items()

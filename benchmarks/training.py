@@ -8,8 +8,9 @@ Each way trains in a process of its own, in turns. Images, batches (8 identities
 random crop) are the same in kind. The first steps are not counted. torchreid's ImageTripletEngine
 runs as it is, where it can be imported (``pip install torchreid==0.2.5``). "plain" is this
 repository with its defaults, "fast" with ``precision=bf16-mixed``, ``fused_optimizer`` and
-``data.cache``; "-teacher" imitates an OSNet x1.0 besides, "-cached" its embeddings of the images as
-they are. "fast-two" is "fast" in two processes, each with such a batch and its ``--threads``.
+``data.cache``, "fast-32" the same in float32; "-teacher" imitates an OSNet x1.0 besides, "-cached"
+its embeddings of the images as they are. "fast-two" is "fast" in two processes, each with such a
+batch and its ``--threads``.
 """
 
 from __future__ import annotations
@@ -161,6 +162,7 @@ WAYS: dict[str, Callable[[argparse.Namespace, Path], list[float]]] = {
     "torchreid": train_with_torchreid,
     "plain": train_with_reid_edge,
     "fast": partial(train_with_reid_edge, **FAST),
+    "fast-32": partial(train_with_reid_edge, **FAST | {"precision": "32-true"}),
     "plain-teacher": partial(train_with_reid_edge, taught="model"),
     "fast-teacher": partial(train_with_reid_edge, taught="model", **FAST),
     "fast-cached": partial(train_with_reid_edge, taught="table", **FAST),

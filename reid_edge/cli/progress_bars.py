@@ -53,11 +53,15 @@ def progress_lines(
     """Begin a piece of work that writes a line of the log every half minute."""
     if not lines:
         return no_progress(title)
-    started = last = time.monotonic()
+    started = last = heard = time.monotonic()
+    before = 0
 
     def report(done: int, total: int) -> None:
-        nonlocal last
+        nonlocal started, last, heard, before
         now = time.monotonic()
+        if done < before:  # the work has begun again
+            started = heard
+        heard, before = now, done
         if not 0 < done < total or now - last < SECONDS_BETWEEN_LINES:
             return
         last = now

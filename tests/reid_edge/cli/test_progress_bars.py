@@ -86,6 +86,23 @@ def test_a_pipe_gets_a_line_of_what_takes_long(
     assert capsys.readouterr().err == "INFO measuring: 4,000 of 8,000, 40 s left\n"
 
 
+def test_the_time_left_of_work_that_begins_again_is_its_own(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, log_level: None
+) -> None:
+    clock = iter([0.0, 100.0, 110.0, 140.0])
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+
+    def work() -> None:
+        with progress_bars() as start:
+            report = start("scoring")
+            for done in (8, 1, 4):  # the first pass takes 100 s, the second 10 s for each
+                report(done, 8)
+
+    assert Guard().run(work) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["INFO scoring: 1 of 8, 70 s left", "INFO scoring: 4 of 8, 40 s left"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "shown"),
     [

@@ -445,8 +445,12 @@ def test_a_fused_optimizer_learns_the_same(tiny_data: ReidData, tmp_path: Path, 
         models.append(make_model())
         fit(models[-1], config(tiny_data.train, settings, tmp_path / str(fused)))
     states = [model.state_dict() for model in models]
+    # BatchNorm removes the bias, so its gradient is rounding alone, whose sign Adam follows.
+    of_rounding = {"fc.0.bias", "fc.1.running_mean"}
+    assert of_rounding < states[0].keys()
     for name, value in states[0].items():
-        torch.testing.assert_close(states[1][name], value, rtol=1e-3, atol=1e-5)
+        if name not in of_rounding:
+            torch.testing.assert_close(states[1][name], value, rtol=1e-3, atol=1e-5)
 
 
 def test_a_later_setting_at_its_default_is_not_written() -> None:

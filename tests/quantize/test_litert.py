@@ -162,6 +162,29 @@ def test_room_for_biases_in_any_memory_format() -> None:
         assert torch.equal(layer.weight[1:], expected[1:])
 
 
+def test_a_file_that_a_kernel_refuses_is_not_called_damaged(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    from ai_edge_litert import schema_py_generated as schema
+    from flatbuffers import Builder
+
+    model = schema.ModelT.InitFromPackedBuf(files["int8"].read_bytes(), 0)
+    graph = model.subgraphs[0]
+    codes = [code.builtinCode for code in model.operatorCodes]
+    convolution = next(
+        operator for operator in graph.operators
+        if codes[operator.opcodeIndex] == schema.BuiltinOperator.CONV_2D
+    )  # fmt: skip
+    # XNNPACK takes no output whose steps are so much smaller than those of the sums.
+    graph.tensors[convolution.outputs[0]].quantization.scale = [1e-12]
+    builder = Builder()
+    builder.Finish(model.Pack(builder), b"TFL3")
+    path = tmp_path / "steep.tflite"
+    path.write_bytes(bytes(builder.Output()))
+    with pytest.raises(ModelError, match=r"steep\.tflite: LiteRT cannot run it: .*XNNPACK"):
+        load_embedder(path)
+
+
 def test_bad_input_is_refused(
     files: dict[str, Path], model: nn.Module, batch: Tensor, tmp_path: Path
 ) -> None:

@@ -37,7 +37,7 @@ def load(path: Path, options: LoadOptions) -> LoadedModel:
 
     Raises:
         CheckpointError: the file or its metadata is damaged, or it does not take images alone.
-        ModelError: the package ai-edge-litert does not load.
+        ModelError: the package ai-edge-litert does not load, or LiteRT cannot run the file.
     """
     runtime, schema = (
         import_package(f"ai_edge_litert.{name}", extra="litert", needed_by=path, error=ModelError)
@@ -49,13 +49,19 @@ def load(path: Path, options: LoadOptions) -> LoadedModel:
             interpreter = runtime.Interpreter(
                 model_content=content, num_threads=thread_count(options)
             )
-            interpreter.allocate_tensors()
-        inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
         values = _read_metadata(schema.Model.GetRootAs(content))
     except Exception as error:  # damage shows as almost any exception
         raise CheckpointError(
             f"{path}: not a readable LiteRT file (damaged, or needs a newer ai-edge-litert)"
         ) from error
+    try:
+        with native_output_silenced():
+            interpreter.allocate_tensors()
+    except (RuntimeError, ValueError) as error:
+        # A kernel refuses its layer: XNNPACK, say, where two scales differ too much.
+        reason = " ".join(str(error).split())[-200:]
+        raise ModelError(f"{path}: LiteRT cannot run it: {reason}") from error
+    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     given, made = inputs[0], outputs[0]
     shape = tuple(int(side) for side in given["shape"])
     if len(inputs) != 1 or len(shape) != 4 or _CHANNELS not in (shape[1], shape[3]):

@@ -1,11 +1,13 @@
-"""Time a model that keeps freed memory in the process, and one that gives it back.
+"""Time what costs a step of PyTorch besides the layers: freed memory, and layouts of gradients.
 
-    python -m benchmarks.freed_memory
-    python -m benchmarks.freed_memory --size 128,64 --batch 32
+    python -m benchmarks.step_time
+    python -m benchmarks.step_time --size 128,64 --batch 32
 
 OSNet x1.0 with random weights, one thread: a forward pass, and a training step in float32 and in
-bfloat16. Both ways take turns, each in a process of its own. Processor time is that of the program
-and that of the operating system, which clears pages.
+bfloat16. Freed memory is given back to the operating system, or kept in the process; "one layout"
+also gives the gradient of global pooling the layout of its input. The ways take turns, each in a
+process of its own. Processor time is that of the program and that of the operating system, which
+clears pages.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from pipeline.command import run_guarded
 from quantize.machine import machine_description
 
 WORK = ("forward", "32-true", "bf16-mixed")
-WAYS = ("given back", "kept")
+WAYS = ("given back", "kept", "kept, one layout")
 
 
 def main(options: argparse.Namespace) -> None:
@@ -37,12 +39,12 @@ def main(options: argparse.Namespace) -> None:
     found: dict[tuple[str, str], list[list[float]]] = {}
     for _ in range(options.rounds):
         for work in WORK:
-            for way in WAYS:
+            for way in WAYS[:2] if work == "forward" else WAYS:
                 found.setdefault((work, way), []).append(run_process(options, work, way))
     height, width = options.size
     title = f"OSNet x1.0, {options.batch} images of {height} x {width}, {machine_description().cpu}"
     table = Table(title=title)
-    for heading in ("work", "freed memory is", "seconds", "of the system", "peak memory, MB"):
+    for heading in ("work", "freed memory", "seconds", "of the system", "peak memory, MB"):
         table.add_column(heading)
     for (work, way), runs in found.items():
         seconds, system, peak = (median(values) for values in zip(*runs, strict=True))
@@ -58,7 +60,7 @@ def run_process(options: argparse.Namespace, work: str, way: str) -> list[float]
     given = [f"--batch={options.batch}", f"--steps={options.steps}"]
     given.append(f"--size={options.size[0]},{options.size[1]}")
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.freed_memory", *given, "--measure", work, way],
+        [sys.executable, "-m", "benchmarks.step_time", *given, "--measure", work, way],
         env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=True,
     )  # fmt: skip
     return [float(value) for value in json.loads(done.stdout)]
@@ -70,6 +72,7 @@ def measure(options: argparse.Namespace, work: str, way: str) -> None:
 
     from reid_edge.core.memory import freed_memory_kept
     from reid_edge.models import build_model
+    from reid_edge.training.pooling_gradient import channels_last_pooling_gradients
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -89,7 +92,11 @@ def measure(options: argparse.Namespace, work: str, way: str) -> None:
 
     step: Callable[[], None] = forward if work == "forward" else train
     model.train(work != "forward")
-    with freed_memory_kept() if way == "kept" else contextlib.nullcontext():
+    with contextlib.ExitStack() as changes:
+        if way != WAYS[0]:
+            changes.enter_context(freed_memory_kept())
+        if way == WAYS[2]:
+            changes.enter_context(channels_last_pooling_gradients(model))
         step()
         before = resource.getrusage(resource.RUSAGE_SELF)
         for _ in range(options.steps):

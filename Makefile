@@ -17,7 +17,7 @@ endif
 .PHONY: help demo test test-fast test-slow test-ranks test-hosts fuzz reliability test-arm lint format bench docs wheel lock audit clean
 
 help:
-	@echo "make demo       the whole pipeline on synthetic images, about five minutes"
+	@echo "make demo       the whole pipeline on synthetic images, three to five minutes"
 	@echo "make test       all tests but those that take more than a minute"
 	@echo "make test-fast  the tests that take seconds"
 	@echo "make reliability  200 kills, broken disks and damaged files over all stages; KILLS=20 runs fewer"

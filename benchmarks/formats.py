@@ -5,14 +5,14 @@
     python -m benchmarks.formats ... --python litert=/path/to/an/environment/bin/python
     python -m benchmarks.formats ... --data cuhk03
 
-The models are x1.0 and x0.25 as given, x0.5 cut out of x1.0 without training, x0.5 as given, and
-OSNet-AIN x0.5, ResNet-18 and MobileNetV2 with random weights and the BatchNorm statistics of some
-images. Each file is timed in turn with the float ONNX file of its model, in processes of their own
-and on one thread: the table has its time as a share of that file's, which other programs change
-little. What is in OUTPUT is not made, timed or measured again, so that an interrupted benchmark is
-resumed. A group of formats whose packages are in another environment is made by the interpreter
-that ``--python`` names. With ``--data``, the table has the mAP of each file of a trained model on
-that data set.
+The models are x1.0 and x0.25 as given, x0.5 cut out of x1.0 without training, x0.5 and OSNet-AIN as
+given with ``--x0_5`` and ``--ain``, and OSNet-AIN x0.5, ResNet-18 and MobileNetV2 with random
+weights and the BatchNorm statistics of some images. Each file is timed in turn with the float ONNX
+file of its model, in processes of their own and on one thread: the table has its time as a share of
+that file's, which other programs change little. What is in OUTPUT is not made, timed or measured
+again, so that an interrupted benchmark is resumed. A group of formats whose packages are in another
+environment is made by the interpreter that ``--python`` names. With ``--data``, the table has the
+mAP of each file of a trained model on that data set.
 """
 
 from __future__ import annotations

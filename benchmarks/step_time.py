@@ -35,7 +35,7 @@ WAYS = ("given back", "kept", "kept, one layout")
 
 
 def main(options: argparse.Namespace) -> None:
-    """Run both ways in turns, and print medians."""
+    """Run the ways in turns, and print medians."""
     found: dict[tuple[str, str], list[list[float]]] = {}
     for _ in range(options.rounds):
         for work in WORK:
@@ -44,7 +44,7 @@ def main(options: argparse.Namespace) -> None:
     height, width = options.size
     title = f"OSNet x1.0, {options.batch} images of {height} x {width}, {machine_description().cpu}"
     table = Table(title=title)
-    for heading in ("work", "freed memory", "seconds", "of the system", "peak memory, MB"):
+    for heading in ("work", "freed memory", "seconds", "of the system", "peak memory, MiB"):
         table.add_column(heading)
     for (work, way), runs in found.items():
         seconds, system, peak = (median(values) for values in zip(*runs, strict=True))

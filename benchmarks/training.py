@@ -10,7 +10,7 @@ runs as it is, where it can be imported (``pip install torchreid==0.2.5``). "pla
 repository with its defaults, "fast" with ``precision=bf16-mixed``, ``fused_optimizer`` and
 ``data.cache``, "fast-32" the same in float32; "-teacher" imitates an OSNet x1.0 besides, "-cached"
 its embeddings of the images as they are. "fast-two" is "fast" in two processes, each with such a
-batch and its ``--threads``.
+batch and its share of ``--threads``, by the wall clock.
 """
 
 from __future__ import annotations
@@ -187,7 +187,10 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--clock", choices=("processor", "wall"), default="wall")
     parser.add_argument("--only", type=listed("way", WAYS), default=list(WAYS))
     parser.add_argument("--measure", choices=sorted(WAYS), help=argparse.SUPPRESS)
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.clock == "processor" and set(options.only) & set(BATCHES):
+        parser.error("--clock processor: counts one process; time fast-two by the wall clock")
+    return options
 
 
 def main(options: argparse.Namespace) -> None:

@@ -370,7 +370,7 @@ def check_target(architecture: str, target: str) -> None:
     source, wanted = ARCHITECTURES.load(architecture), ARCHITECTURES.load(target)
     if architecture == target:
         raise ModelError(
-            f"--target {target}: is the architecture of the model, so there is nothing to remove; "
+            f"--target {target} is the architecture of the model, so there is nothing to remove; "
             "choose a smaller one of its family (reid-edge models)"
         )
     if source.family != wanted.family:

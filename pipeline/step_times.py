@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reid_edge.core.devices import Precision, autocast
+from reid_edge.core.memory import freed_memory_kept
+from reid_edge.training.pooling_gradient import channels_last_pooling_gradients
 
 REPEATS = 3
 
@@ -36,7 +38,7 @@ def training_step(
     """
 
     def step() -> None:
-        with autocast(images.device, precision):
+        with channels_last_pooling_gradients(model), autocast(images.device, precision):
             wanted: Tensor | None = None
             if teacher is not None:
                 with torch.no_grad():
@@ -63,6 +65,7 @@ def embedding_step(
     return step
 
 
+@freed_memory_kept()
 def seconds_of(work: Callable[[], None], repeats: int = REPEATS) -> float:
     """Return the median time of a piece of work, after one call that does not count."""
     work()

@@ -26,6 +26,7 @@ from reid_edge.adaptation.clustering import (
 from reid_edge.adaptation.site import Site
 from reid_edge.core.errors import worker_errors_as_own
 from reid_edge.core.io import write_json
+from reid_edge.core.memory import freed_memory_kept
 from reid_edge.core.progress import StartProgress, no_progress
 from reid_edge.data.loaders import BYTES_OF_PIXEL, TrainingImages
 from reid_edge.data.schema import Sample
@@ -37,6 +38,7 @@ from reid_edge.training.divergence import StopAtDivergence
 from reid_edge.training.epoch_log import EpochLog
 from reid_edge.training.fit_state import LAST, load_weights, read_progress
 from reid_edge.training.metric_logs import MetricLog
+from reid_edge.training.pooling_gradient import channels_last_pooling_gradients
 from reid_edge.training.processes import quiet_lightning
 from reid_edge.training.settings import MetricFormat
 
@@ -219,7 +221,12 @@ def _train_epoch(
         ShowBatches(config.label, config.work, epochs=settings.epochs),
         MetricLog(config.folder, config.log),
     ]
-    with quiet_lightning(), worker_errors_as_own():
+    with (
+        freed_memory_kept(),
+        channels_last_pooling_gradients(model),
+        quiet_lightning(),
+        worker_errors_as_own(),
+    ):
         lightning.Trainer(
             accelerator=config.accelerator,
             devices=1,

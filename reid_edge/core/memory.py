@@ -7,31 +7,48 @@ import ctypes
 from collections.abc import Iterator
 
 # Parameters of mallopt(3).
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
-_NEVER_TRIM = 2**31 - 1
-# glibc's own number of mappings, and its largest threshold.
-_DEFAULT_MMAP_MAX, _DEFAULT_TRIM_THRESHOLD = 65536, 64 << 20
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
+_NEVER = -1
+# glibc's own number of mappings, and what it adapts the thresholds to once it has met large blocks;
+# it adapts no more after the first call of mallopt.
+_DEFAULT_MMAP_MAX, _MMAP_THRESHOLD, _TRIM_THRESHOLD = 65536, 32 << 20, 64 << 20
+
+
+def keep_freed_memory() -> None:
+    """Keep what is freed from now on in the process.
+
+    Each layer of PyTorch allocates its output and frees its input on the CPU. glibc returns such
+    large blocks to the operating system, which clears every page again for the next layer. That
+    takes more than half of the time of a forward pass on large batches
+    (docs/results/training.md). The peak may grow, because freed blocks of another size are not
+    always used again. What ``MALLOC_`` variables of the environment say is overwritten. A C library
+    other than glibc is left as it is.
+    """
+    library = _glibc()
+    if library is not None:
+        library.mallopt(_M_MMAP_MAX, 0)  # large blocks come from the heap, not from a mapping each
+        library.mallopt(_M_TRIM_THRESHOLD, _NEVER)
 
 
 @contextlib.contextmanager
 def freed_memory_kept() -> Iterator[None]:
-    """Keep what PyTorch frees on the CPU in the process, and give it back at the end.
+    """Do as :func:`keep_freed_memory` says within, and give the memory back at the end.
 
-    Each layer allocates its output and frees its input. glibc returns such large blocks to the
-    operating system, which clears every page again for the next layer. That takes up to half of
-    the time of a forward pass on large batches (docs/results/training.md). The peak may grow,
-    because freed blocks of another size are not always used again. A C library other than glibc
-    is left as it is.
+    The settings are those of the process. Where one block is within another one, or in another
+    thread, the first that ends gives the memory back, and the other runs on without them.
     """
-    library = ctypes.CDLL(None)
-    if not hasattr(library, "gnu_get_libc_version"):
-        yield
-        return
-    library.mallopt(_M_MMAP_MAX, 0)  # large blocks come from the heap, not from a mapping each
-    library.mallopt(_M_TRIM_THRESHOLD, _NEVER_TRIM)
+    keep_freed_memory()
     try:
         yield
     finally:
-        library.mallopt(_M_MMAP_MAX, _DEFAULT_MMAP_MAX)
-        library.mallopt(_M_TRIM_THRESHOLD, _DEFAULT_TRIM_THRESHOLD)
-        library.malloc_trim(0)
+        library = _glibc()
+        if library is not None:
+            library.mallopt(_M_MMAP_MAX, _DEFAULT_MMAP_MAX)
+            library.mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD)
+            library.mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD)
+            library.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    library = ctypes.CDLL(None)
+    return library if hasattr(library, "gnu_get_libc_version") else None

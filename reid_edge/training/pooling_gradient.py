@@ -16,8 +16,8 @@ def channels_last_pooling_gradients(model: nn.Module) -> Iterator[None]:
     """Give the inputs of global average pooling gradients in channels-last layout.
 
     PyTorch's own gradient of a mean has the channels outermost. The gates of OSNet add it to one
-    that has them innermost, and a sum of two layouts takes 30 times as long as one of equal
-    layouts (docs/results/training.md). The values are the same to the bit.
+    that has them innermost, which is slow where the layouts differ (docs/results/training.md). The
+    values are the same to the bit.
 
     Args:
         model: trained within; its ``nn.AdaptiveAvgPool2d`` layers with an output of 1 x 1 get a

@@ -25,6 +25,7 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 
 from reid_edge.core.errors import TrainingError, worker_errors_as_own
 from reid_edge.core.library_warnings import is_of, log_warnings
+from reid_edge.core.memory import keep_freed_memory
 from reid_edge.training.fit_config import FitConfig
 from reid_edge.training.launchers import check_launcher
 from reid_edge.training.signs_of_life import Heartbeat, Lost, Watch
@@ -132,6 +133,7 @@ class InheritSettings(Callback):
         die_with_parent(self._parent)
         self._locks = [lock.detach() for lock in self._locks]
         hush_lightning()
+        keep_freed_memory()
         torch.set_num_threads(self._threads)
         if trainer.is_global_zero:
             logger = logging.getLogger(PACKAGE)

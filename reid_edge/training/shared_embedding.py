@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from reid_edge.core.errors import DataError
+from reid_edge.core.memory import freed_memory_kept
 from reid_edge.core.model_file import Embed, Embeddings
 from reid_edge.core.progress import Progress
 from reid_edge.data.schema import Sample
@@ -118,6 +119,7 @@ def embed_files_together(
     return whole
 
 
+@freed_memory_kept()
 def _embed_in_order(
     world: World,
     embed: Embed,

@@ -106,7 +106,7 @@ def test_bad_input_gets_one_line(
     assert "unknown architecture 'osnet_x0'" in refused(
         capsys, model, "--images", images, "--target", "osnet_x0", *other[2:]
     )
-    assert "--target small_net: is the architecture of the model, so there is nothing" in refused(
+    assert "--target small_net is the architecture of the model, so there is nothing" in refused(
         capsys, model, "--images", images, "--target", "small_net", *other[2:]
     )
     assert not (tmp_path / "run").exists()

@@ -57,11 +57,15 @@ def load(path: Path, options: LoadOptions) -> LoadedModel:
     try:
         with native_output_silenced():
             interpreter.allocate_tensors()
-    except (RuntimeError, ValueError) as error:
-        # A kernel refuses its layer: XNNPACK, say, where two scales differ too much.
-        reason = " ".join(str(error).split())[-200:]
-        raise ModelError(f"{path}: LiteRT cannot run it: {reason}") from error
-    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+        inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        if "failed to prepare" in reason:
+            # A kernel refuses its layer: XNNPACK, say, where two scales differ too much.
+            raise ModelError(f"{path}: LiteRT cannot run it: {reason}") from error
+        raise CheckpointError(f"{path}: LiteRT cannot read it: {reason}") from error
+    if not inputs or not outputs:
+        raise CheckpointError(f"{path}: it has no input or no output; expected images alone")
     given, made = inputs[0], outputs[0]
     shape = tuple(int(side) for side in given["shape"])
     if len(inputs) != 1 or len(shape) != 4 or _CHANNELS not in (shape[1], shape[3]):

@@ -18,9 +18,9 @@ PROGRAM = """
 import json, resource
 from reid_edge.core.memory import freed_memory_kept
 
-def faults():
+def faults(mebibytes=64):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    b"x" * (64 << 20)
+    b"x" * (mebibytes << 20)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 def resident():
@@ -36,6 +36,8 @@ with freed_memory_kept():
     found["kept"] = resident() - start
 found["given back"] = resident() - start
 found["after"] = faults()
+faults(4)
+found["smaller, after"] = faults(4)
 print(json.dumps(found))
 """
 
@@ -46,11 +48,14 @@ def test_memory_is_kept_within_and_given_back() -> None:
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True
     )
     found = json.loads(done.stdout)
-    assert found["before"] > 1000, "every allocation is cleared anew"
+    if found["before"] < 1000:
+        pytest.skip("pages are so large here that they say nothing")
     assert found["within"] < found["before"] / 2
     assert found["kept"] >= 64 * MIB
     assert found["given back"] < 16 * MIB
     assert found["after"] > found["before"] / 2
+    # glibc keeps blocks that are not that large by itself, after some; it must still do so.
+    assert found["smaller, after"] < found["before"] / 64
 
 
 def test_another_c_library_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

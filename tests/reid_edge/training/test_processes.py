@@ -2,6 +2,7 @@
 
 import logging
 import os
+import platform
 import signal
 import time
 from functools import partial
@@ -125,6 +126,13 @@ def test_the_ranks_have_the_same_weights(trained: Path) -> None:
     load_weights(model, trained / "whole" / LAST)
     kept = torch.load(trained / "whole" / "model.pt", weights_only=True)
     assert all(torch.equal(value, kept[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives memory back")
+def test_all_processes_keep_freed_memory(trained: Path) -> None:
+    for rank in (0, 1):
+        faults = read(trained / "whole", rank, 0)["faults"]
+        assert faults[-1] < 1000, faults  # type: ignore[index]
 
 
 def test_frozen_layers_learn_afterwards_in_all_processes(trained: Path) -> None:

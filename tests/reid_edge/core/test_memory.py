@@ -18,7 +18,7 @@ PROGRAM = """
 import json, resource
 from reid_edge.core.memory import freed_memory_kept
 
-def faults(mebibytes=64):
+def faults(mebibytes=96):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     b"x" * (mebibytes << 20)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
@@ -38,6 +38,9 @@ found["given back"] = resident() - start
 found["after"] = faults()
 faults(4)
 found["smaller, after"] = faults(4)
+for call in range(2):
+    with freed_memory_kept():
+        found["short call"] = faults(8)
 print(json.dumps(found))
 """
 
@@ -56,6 +59,8 @@ def test_memory_is_kept_within_and_given_back() -> None:
     assert found["after"] > found["before"] / 2
     # glibc keeps blocks that are not that large by itself, after some; it must still do so.
     assert found["smaller, after"] < found["before"] / 64
+    # The second of two short calls finds the memory of the first.
+    assert found["short call"] < found["before"] / 64
 
 
 def test_another_c_library_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,21 +49,17 @@ def load(path: Path, options: LoadOptions) -> LoadedModel:
             interpreter = runtime.Interpreter(
                 model_content=content, num_threads=thread_count(options)
             )
-        values = _read_metadata(schema.Model.GetRootAs(content))
-    except Exception as error:  # damage shows as almost any exception
-        raise CheckpointError(
-            f"{path}: not a readable LiteRT file (damaged, or needs a newer ai-edge-litert)"
-        ) from error
-    try:
-        with native_output_silenced():
             interpreter.allocate_tensors()
         inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
-    except Exception as error:
+        values = _read_metadata(schema.Model.GetRootAs(content))
+    except Exception as error:  # damage shows as almost any exception
         reason = " ".join(str(error).split())
         if "failed to prepare" in reason:
             # A kernel refuses its layer: XNNPACK, say, where two scales differ too much.
             raise ModelError(f"{path}: LiteRT cannot run it: {reason}") from error
-        raise CheckpointError(f"{path}: LiteRT cannot read it: {reason}") from error
+        raise CheckpointError(
+            f"{path}: not a readable LiteRT file (damaged, or needs a newer ai-edge-litert)"
+        ) from error
     if not inputs or not outputs:
         raise CheckpointError(f"{path}: it has no input or no output; expected images alone")
     given, made = inputs[0], outputs[0]

@@ -67,7 +67,7 @@ def run_process(options: argparse.Namespace, work: str, way: str) -> list[float]
 
 
 def measure(options: argparse.Namespace, work: str, way: str) -> None:
-    """Print seconds of processor time of a step, the system's of these, and the peak in MB."""
+    """Print seconds of processor time of a step, the system's of these, and the peak in MiB."""
     import torch
 
     from reid_edge.core.memory import freed_memory_kept

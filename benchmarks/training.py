@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -34,6 +35,7 @@ from rich.table import Table
 
 from benchmarks.command import at_least, listed, make_parser
 from pipeline.command import run_guarded
+from reid_edge.core.devices import Precision
 from reid_edge.core.io import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,16 +45,39 @@ BATCH = IDENTITIES * IMAGES
 UNCOUNTED_STEPS = 3
 
 
-def train_with_reid_edge(
-    options: argparse.Namespace,
-    folder: Path,
-    *,
-    taught: Literal["", "model", "table"] = "",
-    devices: int = 1,
-    cache: bool = False,
-    **fast: Any,
-) -> list[float]:
-    """Train with this repository in ``devices`` processes; return the seconds of every step.
+@dataclass(frozen=True)
+class Way:
+    """How this repository trains.
+
+    Attributes:
+        precision: arithmetic, as Lightning names it.
+        fused_optimizer: update all weights in one kernel.
+        cache: decode each image once.
+        taught: by nothing, by an OSNet x1.0, or by a table of its embeddings.
+        devices: processes; each has a batch of its own.
+    """
+
+    precision: Precision = "32-true"
+    fused_optimizer: bool = False
+    cache: bool = False
+    taught: Literal["", "model", "table"] = ""
+    devices: int = 1
+
+
+FAST = Way(precision="bf16-mixed", fused_optimizer=True, cache=True)
+OWN_WAYS = {
+    "plain": Way(),
+    "fast": FAST,
+    "fast-32": replace(FAST, precision="32-true"),
+    "plain-teacher": Way(taught="model"),
+    "fast-teacher": replace(FAST, taught="model"),
+    "fast-cached": replace(FAST, taught="table"),
+    "fast-two": replace(FAST, devices=2),
+}
+
+
+def train_with_reid_edge(options: argparse.Namespace, folder: Path, way: Way) -> list[float]:
+    """Train with this repository; return the seconds of every step.
 
     The pass over all images that fills the table of a cached teacher is not counted.
     """
@@ -73,9 +98,9 @@ def train_with_reid_edge(
     torch.manual_seed(0)
     model = build_model(options.model, num_classes=persons)
     weights, teacher = DistillationSettings(hints=0.0), None
-    if taught == "model":
+    if way.taught == "model":
         teacher = Teacher(build_model("osnet_x1_0", num_classes=persons), weights)
-    if taught == "table":
+    if way.taught == "table":
         teacher = Teacher(torch.nn.Identity(), weights, table=torch.randn(len(images), 512))
     settings = TrainingSettings(
         epochs=1000,
@@ -83,13 +108,14 @@ def train_with_reid_edge(
         images_per_identity=IMAGES,
         optimizer="amsgrad",
         augmentation=AugmentationSettings(crop_padding=8),
-        **fast,
+        precision=way.precision,
+        fused_optimizer=way.fused_optimizer,
     )
     config = FitConfig(
         images=images, settings=settings, height=options.height, width=options.width, seed=0,
         folder=folder, label="benchmark", accelerator="auto", workers=options.workers,
-        devices=devices, callbacks=[StepClock(folder / "ends.json", options.clock, options.steps)],
-        teacher=teacher, cache=folder / "image_cache" if cache else None,
+        devices=way.devices, teacher=teacher, cache=folder / "image_cache" if way.cache else None,
+        callbacks=[StepClock(folder / "ends.json", options.clock, options.steps)],
     )  # fmt: skip
     fit(model, config)
     ends = json.loads((folder / "ends.json").read_text())
@@ -157,19 +183,10 @@ def train_with_torchreid(options: argparse.Namespace, folder: Path) -> list[floa
     return [end - start for start, end in itertools.pairwise(ends)]
 
 
-FAST: dict[str, Any] = {"precision": "bf16-mixed", "fused_optimizer": True, "cache": True}
 WAYS: dict[str, Callable[[argparse.Namespace, Path], list[float]]] = {
     "torchreid": train_with_torchreid,
-    "plain": train_with_reid_edge,
-    "fast": partial(train_with_reid_edge, **FAST),
-    "fast-32": partial(train_with_reid_edge, **FAST | {"precision": "32-true"}),
-    "plain-teacher": partial(train_with_reid_edge, taught="model"),
-    "fast-teacher": partial(train_with_reid_edge, taught="model", **FAST),
-    "fast-cached": partial(train_with_reid_edge, taught="table", **FAST),
-    "fast-two": partial(train_with_reid_edge, devices=2, **FAST),
+    **{name: partial(train_with_reid_edge, way=way) for name, way in OWN_WAYS.items()},
 }
-# Of the ways that train in several processes: how many batches a step has.
-BATCHES = {"fast-two": 2}
 
 
 def parse_options() -> argparse.Namespace:
@@ -188,9 +205,15 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--only", type=listed("way", WAYS), default=list(WAYS))
     parser.add_argument("--measure", choices=sorted(WAYS), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.clock == "processor" and set(options.only) & set(BATCHES):
-        parser.error("--clock processor: counts one process; time fast-two by the wall clock")
+    several = [name for name in options.only if devices_of(name) > 1]
+    if options.clock == "processor" and several:
+        parser.error(f"--clock processor: counts one process; time {several[0]} by the wall clock")
     return options
+
+
+def devices_of(name: str) -> int:
+    """Return in how many processes a way trains."""
+    return OWN_WAYS[name].devices if name in OWN_WAYS else 1
 
 
 def main(options: argparse.Namespace) -> None:
@@ -249,7 +272,7 @@ def run_process(name: str, options: argparse.Namespace) -> float | str:
     if done.returncode != 0:
         return (done.stderr.strip().splitlines() or ["it failed without a word"])[-1]
     seconds = json.loads(done.stdout.splitlines()[-1])[UNCOUNTED_STEPS:]
-    return BATCH * BATCHES.get(name, 1) * len(seconds) / float(sum(seconds))
+    return BATCH * devices_of(name) * len(seconds) / float(sum(seconds))
 
 
 if __name__ == "__main__":

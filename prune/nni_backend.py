@@ -13,6 +13,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -87,6 +88,28 @@ def _quiet_and_seeded() -> Iterator[None]:
         shape_logger.setLevel(levels[1])
 
 
+class _Traced:
+    """What NNI reads of a traced model: its graph and the types of its modules.
+
+    ``torch.jit.trace`` would script each module, which takes twice as long as all the rest, and NNI
+    would call it two times, with PyTorch's check four times.
+    """
+
+    def __init__(self, model: nn.Module, example: Tensor) -> None:
+        self._model = model
+        tracing: Any = torch.jit._trace
+        names = {module: f"__module.{name}" for name, module in model.named_modules() if name}
+        tracing._trace_module_map = {model: "__module", **names}
+        try:
+            self.graph, _ = tracing._get_trace_graph(model, (example,), strict=False)
+        finally:
+            tracing._trace_module_map = None
+
+    def named_modules(self) -> Iterator[tuple[str, Any]]:
+        for name, module in self._model.named_modules():
+            yield name, SimpleNamespace(original_name=type(module).__name__)
+
+
 def find_groups(model: nn.Module, example: Tensor) -> list[tuple[str, ...]]:
     """Find the layers whose output channels have to be removed together.
 
@@ -102,9 +125,21 @@ def find_groups(model: nn.Module, example: Tensor) -> list[tuple[str, ...]]:
             not on the CPU.
     """
     _import_nni()
+    from nni.common.graph_utils import TorchModuleGraph
     from nni.compression.utils.shape_dependency import ChannelDependency
 
     class EveryNodeOnce(ChannelDependency):  # type: ignore[misc]
+        def __init__(self, traced: _Traced) -> None:
+            # NNI's own, for a graph that is no scripted module.
+            graph = TorchModuleGraph.__new__(TorchModuleGraph)
+            graph.trace, graph.global_count, graph.reused_module = traced, 0, set()
+            graph.name_to_node, graph.input_to_node, graph.output_to_node = graph._build_graph()
+            graph._extract_auxiliary_info()
+            self.model, self.graph = model, graph
+            self.dependency: dict[str, Any] = {}
+            self.target_types = ["Conv2d", "Linear", "ConvTranspose2d", "Embedding"]
+            self.build_dependency()
+
         def _depthwise_get_parent(self, node: Any) -> list[str]:
             # NNI visits every path; a few channel shuffles make their number explode.
             waiting, seen = [node], {node}
@@ -120,16 +155,15 @@ def find_groups(model: nn.Module, example: Tensor) -> list[tuple[str, ...]]:
 
     check_on_cpu(model, example)
     with evaluating(model), _quiet_and_seeded():
-        # Traced once here: NNI would trace twice, with PyTorch's check four times.
         try:
-            traced = torch.jit.trace(model, example, strict=False, check_trace=False)  # type: ignore[no-untyped-call]
+            traced = _Traced(model, example)
         except Exception as error:  # a forward pass may raise anything
             trace(model)  # raises a clearer error if the model cannot be traced at all
             raise PruneError(
                 f"{type(model).__name__} cannot be traced by torch.jit ({reason_of(error)}): "
                 "pruning needs a forward pass from one tensor to tensors"
             ) from error
-        dependency = EveryNodeOnce(model, example, traced)
+        dependency = EveryNodeOnce(traced)
         dependency.build_dependency()  # finds dependencies through a third layer, too
     group_of = {name: i for i, names in enumerate(dependency.dependency_sets) for name in names}
     # NNI takes every call of a module for a layer of its own.

@@ -26,6 +26,7 @@ from prune.lockstep import Lockstep
 from prune.supported import check_on_cpu
 from prune.tracing import shift_absorbers, trace
 from reid_edge.core.errors import PruneError
+from reid_edge.core.memory import freed_memory_kept
 from reid_edge.core.modes import evaluating
 from reid_edge.core.progress import Progress
 
@@ -47,6 +48,7 @@ class LayerFit:
 
 
 @torch.no_grad()
+@freed_memory_kept()
 def reconstruct(
     compact: nn.Module,
     full: nn.Module,

@@ -5,10 +5,12 @@ have 64 MB of shared memory (Docker's default), and some machines few file handl
 """
 
 import logging
+import multiprocessing
 import os
 import resource
 import sys
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
+
+from reid_edge.core.parent import die_with_parent
 
 SHARED_MEMORY = Path("/dev/shm")
 # Batches that PyTorch lets each worker load ahead.
@@ -164,5 +168,24 @@ def make_loader(
         num_workers=found.count,
         prefetch_factor=PREFETCHED if found.count else None,
         persistent_workers=persistent and found.count > 0,
+        worker_init_fn=start_of_worker(),
         **options,
     )
+
+
+def start_of_worker() -> Callable[[int], None] | None:
+    """Return what a worker of a loader that is made here calls first; None: nothing.
+
+    PyTorch's workers look for their process every five seconds. Until they have noticed that it was
+    killed, they hold its lock, for which the next command waits. Workers that a thread starts must
+    survive it, so nothing is returned there.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    return _end_with_parent if is_main else None
+
+
+def _end_with_parent(worker: int) -> None:
+    del worker
+    parent = multiprocessing.parent_process()
+    if parent is not None and parent.pid == os.getppid():  # no server stands between the two
+        die_with_parent(parent.pid)

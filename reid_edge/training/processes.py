@@ -1,11 +1,9 @@
 """Train in several processes at once, one for each device."""
 
-import ctypes
 import logging
 import multiprocessing
 import os
 import signal
-import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -26,13 +24,13 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 from reid_edge.core.errors import TrainingError, worker_errors_as_own
 from reid_edge.core.library_warnings import is_of, log_warnings
 from reid_edge.core.memory import keep_freed_memory
+from reid_edge.core.parent import die_with_parent
 from reid_edge.training.fit_config import FitConfig
 from reid_edge.training.launchers import check_launcher
 from reid_edge.training.signs_of_life import Heartbeat, Lost, Watch
 from reid_edge.training.world import JOIN, LOOPBACK, choose_interface, serve_store
 
 PACKAGE = __name__.partition(".")[0]
-PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
 def finds_unused(config: FitConfig) -> bool:
@@ -165,14 +163,6 @@ class InheritSettings(Callback):
         """Return what a new process is given, the locks among it."""
         locks = [reduction.DupFd(number) for number in lock_descriptors(self._folder)]
         return self.__dict__ | {"_locks": locks}
-
-
-def die_with_parent(parent: int | None) -> None:
-    """Let the system kill this process when its parent ends (Linux)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it has ended before
-        os._exit(1)
 
 
 def lock_descriptors(folder: Path) -> list[int]:

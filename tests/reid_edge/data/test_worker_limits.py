@@ -6,6 +6,8 @@ import logging
 import multiprocessing
 import os
 import resource
+import signal
+import threading
 from collections.abc import Callable
 from functools import partial
 from multiprocessing.connection import Connection
@@ -17,7 +19,12 @@ import torch
 from reid_edge.data.augmentation import AugmentationSettings
 from reid_edge.data.loaders import evaluation_loader, training_loader
 from reid_edge.data.readers.market1501 import read_market1501
-from reid_edge.data.worker_limits import PipedLoader, fit_workers, free_shared_memory
+from reid_edge.data.worker_limits import (
+    PipedLoader,
+    fit_workers,
+    free_shared_memory,
+    start_of_worker,
+)
 
 pytestmark = pytest.mark.medium
 
@@ -164,3 +171,37 @@ def test_a_loader_with_pipes_is_an_ordinary_one(tiny_market: Path) -> None:
     piped = PipedLoader(plain.dataset, batch_size=5)
     assert len(piped) == len(plain)
     assert all(torch.equal(a, b) for a, b in zip(plain, piped, strict=True))
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_workers_end_with_the_process_that_is_killed(
+    tiny_market: Path, replicas: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # PyTorch's workers would look for it after this time.
+    monkeypatch.setattr("torch.utils.data._utils.worker.MP_STATUS_CHECK_INTERVAL", 3600.0)
+    images = read_market1501(tiny_market).gallery
+    alive, inherited = os.pipe()
+    process = os.fork()
+    if process == 0:
+        batches = evaluation_loader(
+            images, height=16, width=8, batch_size=1, workers=2, replicas=replicas
+        )
+        for _ in batches:
+            os.write(inherited, b"loads")
+            signal.pause()
+        os._exit(1)
+    os.close(inherited)
+    assert os.read(alive, 100) == b"loads"
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    assert os.read(alive, 100) == b""  # the last of them has ended
+    os.close(alive)
+
+
+def test_workers_of_a_thread_may_outlive_it() -> None:
+    found = []
+    thread = threading.Thread(target=lambda: found.append(start_of_worker()))
+    thread.start()
+    thread.join()
+    assert found == [None]
+    assert start_of_worker() is not None

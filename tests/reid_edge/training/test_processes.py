@@ -14,6 +14,7 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 
 from reid_edge.core.errors import DataError, TrainingError
 from reid_edge.core.lock import locked
+from reid_edge.core.parent import die_with_parent
 from reid_edge.data.augmentation import AugmentationSettings
 from reid_edge.data.loaders import training_loader
 from reid_edge.data.sampling import EpochSampler
@@ -22,7 +23,7 @@ from reid_edge.models import build_model
 from reid_edge.training import fit as fitting
 from reid_edge.training.fit_config import FitConfig
 from reid_edge.training.fit_state import LAST, load_weights
-from reid_edge.training.processes import die_with_parent, lock_descriptors, one_log
+from reid_edge.training.processes import lock_descriptors, one_log
 from reid_edge.training.settings import TrainingSettings
 from tests.networks import SMALL_NET
 from tests.reid_edge.training.recording import Recording

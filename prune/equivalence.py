@@ -96,11 +96,15 @@ def largest_difference(output: object, expected: object) -> float:
     """Return max |output - expected| / max |expected|; of several tensors, the largest one.
 
     Raises:
-        PruneError: two tensors are of different shapes.
+        PruneError: two tensors are of different shapes, or something else is not the same.
     """
     pairs = zip(tree_leaves(output), tree_leaves(expected), strict=True)
     differences = []
     for ours, theirs in pairs:
+        if not (isinstance(ours, Tensor) and isinstance(theirs, Tensor)):
+            if ours != theirs:
+                raise PruneError(f"the compact model gives {ours!r}, the masked one {theirs!r}")
+            continue
         if ours.shape != theirs.shape:
             raise PruneError(
                 f"the compact model's output is of shape {tuple(ours.shape)}, where the masked "

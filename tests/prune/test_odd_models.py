@@ -356,13 +356,28 @@ def test_layers_that_share_a_part_of_their_channels() -> None:
     assert run_cut(Sliced(), {"stem.0": 8, "last.0": 8}).difference < 1e-5
 
 
-def test_outputs_that_torch_jit_does_not_trace() -> None:
-    class Nested(Net):
-        def finish(self, x: Tensor) -> Tensor:
-            return {"head": super().finish(x), "maps": [(x, None)]}  # type: ignore[return-value]
+class Further(Net):
+    """A network whose output has more in it than tensors."""
 
-    with pytest.raises(PruneError, match=r"^Nested cannot be traced by torch.jit .*: ") as error:
-        run_cut(Nested(), {"last.0": 8})
+    def __init__(self, further: object) -> None:
+        super().__init__()
+        self.further = further
+
+    def finish(self, x: Tensor) -> Tensor:
+        return {"head": super().finish(x), "maps": [(x, self.further)]}  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("further", [None, "name"])
+def test_outputs_may_be_nested(further: object) -> None:
+    cut = run_cut(Further(further), {"last.0": 8})
+    assert cut.difference < 1e-5
+    image = torch.randn(1, 3, 16, 16)
+    assert cut.model(image)["maps"][0][1] is further
+
+
+def test_outputs_that_torch_jit_does_not_trace() -> None:
+    with pytest.raises(PruneError, match=r"^Further cannot be traced by torch.jit .*: ") as error:
+        run_cut(Further(3), {"last.0": 8})
     assert "\n" not in str(error.value)
 
 

@@ -187,5 +187,6 @@ def start_of_worker() -> Callable[[int], None] | None:
 def _end_with_parent(worker: int) -> None:
     del worker
     parent = multiprocessing.parent_process()
-    if parent is not None and parent.pid == os.getppid():  # no server stands between the two
+    # The parent of what a fork server starts is the server.
+    if parent is not None and multiprocessing.get_start_method() != "forkserver":
         die_with_parent(parent.pid)

@@ -32,7 +32,7 @@ def random_distances(seed, gallery, levels, share=0.4):
 @pytest.mark.parametrize(
     ("gallery", "share"),
     # On a CPU the few images of a row in a long gallery are counted, and the rest are sorted.
-    [(1, 0.4), (2, 0.4), (17, 0.4), (300, 0.4), (4000, 0.002), (4000, 0.005), (4000, 0.4)],
+    [(1, 0.4), (2, 0.4), (17, 0.4), (300, 0.4), (4000, 0.002), (4000, 0.005)],
 )
 def test_all_ways_equal_a_stable_argsort(levels, gallery, share):
     distances, pairs = random_distances(levels + gallery, gallery, levels, share)

@@ -1,6 +1,7 @@
 """Check that the compact model computes what the masked one does; find the first difference."""
 
 import copy
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -96,14 +97,18 @@ def largest_difference(output: object, expected: object) -> float:
     """Return max |output - expected| / max |expected|; of several tensors, the largest one.
 
     Raises:
-        PruneError: two tensors are of different shapes, or something else is not the same.
+        PruneError: there is no tensor, two tensors are of different shapes, or something else is
+            not the same.
     """
     pairs = zip(tree_leaves(output), tree_leaves(expected), strict=True)
     differences = []
     for ours, theirs in pairs:
         if not (isinstance(ours, Tensor) and isinstance(theirs, Tensor)):
-            if ours != theirs:
-                raise PruneError(f"the compact model gives {ours!r}, the masked one {theirs!r}")
+            if isinstance(ours, Tensor) or isinstance(theirs, Tensor) or ours != theirs:
+                raise PruneError(
+                    f"the compact model gives {reprlib.repr(ours)} where the masked one gives "
+                    f"{reprlib.repr(theirs)}"
+                )
             continue
         if ours.shape != theirs.shape:
             raise PruneError(
@@ -111,6 +116,8 @@ def largest_difference(output: object, expected: object) -> float:
                 f"one's is of {tuple(theirs.shape)}"
             )
         differences.append(float((ours - theirs).abs().max() / theirs.abs().max().clamp_min(1e-12)))
+    if not differences:
+        raise PruneError("the model's output holds no tensor")
     # Unlike Python's, torch's maximum of numbers with a NaN is NaN.
     return float(torch.tensor(differences, dtype=torch.float64).max())
 

@@ -91,19 +91,25 @@ def _quiet_and_seeded() -> Iterator[None]:
 class _Traced:
     """What NNI reads of a traced model: its graph and the types of its modules.
 
-    ``torch.jit.trace`` would script each module, which takes twice as long as all the rest, and NNI
-    would call it two times, with PyTorch's check four times.
+    ``torch.jit.trace`` scripts each module, which takes as long as all the rest, and NNI calls it
+    two times, with PyTorch's check four times.
     """
 
     def __init__(self, model: nn.Module, example: Tensor) -> None:
         self._model = model
         tracing: Any = torch.jit._trace
         names = {module: f"__module.{name}" for name, module in model.named_modules() if name}
-        tracing._trace_module_map = {model: "__module", **names}
+        former, tracing._trace_module_map = tracing._trace_module_map, {model: "__module", **names}
+
+        def forward(images: Tensor, *weights: Tensor) -> object:
+            del weights  # inputs of the graph, so that they are no constants of it
+            return model(images)
+
+        inputs = (example, *model.parameters(), *model.buffers())
         try:
-            self.graph, _ = tracing._get_trace_graph(model, (example,), strict=False)
+            self.graph, _ = tracing._get_trace_graph(forward, inputs, strict=False)
         finally:
-            tracing._trace_module_map = None
+            tracing._trace_module_map = former
 
     def named_modules(self) -> Iterator[tuple[str, Any]]:
         for name, module in self._model.named_modules():
@@ -114,7 +120,7 @@ def find_groups(model: nn.Module, example: Tensor) -> list[tuple[str, ...]]:
     """Find the layers whose output channels have to be removed together.
 
     Args:
-        model: any module that ``torch.jit.trace`` takes.
+        model: any module without scripted parts that takes one tensor.
         example: an input (N, 3, H, W).
 
     Returns:
@@ -130,7 +136,7 @@ def find_groups(model: nn.Module, example: Tensor) -> list[tuple[str, ...]]:
 
     class EveryNodeOnce(ChannelDependency):  # type: ignore[misc]
         def __init__(self, traced: _Traced) -> None:
-            # NNI's own, for a graph that is no scripted module.
+            # What NNI's constructors do, which take a scripted module only.
             graph = TorchModuleGraph.__new__(TorchModuleGraph)
             graph.trace, graph.global_count, graph.reused_module = traced, 0, set()
             graph.name_to_node, graph.input_to_node, graph.output_to_node = graph._build_graph()

@@ -26,8 +26,7 @@ def locked(
     """Keep other processes out while the block runs.
 
     The system lifts the lock when its process ends, however it ends. Processes that a killed
-    process started, such as those that load images, keep the lock until they notice its death;
-    that is waited for.
+    process started may keep the lock until they notice its death; that is waited for.
 
     Args:
         path: the lock file; it and ``<path>.owner``, which names the process, are made and stay.

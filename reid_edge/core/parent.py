@@ -8,15 +8,15 @@ import sys
 PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
-def die_with_parent(parent: int | None) -> None:
+def die_with_parent(parent: int) -> None:
     """Let the system kill this process when its parent ends (Linux).
 
     The system takes the thread that started this process for the parent.
 
     Args:
-        parent: number of the parent; if it has ended before, this process ends here.
+        parent: process ID of the parent. If the parent has ended already, this process ends here.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it has ended before
+    if os.getppid() != parent:
         os._exit(1)

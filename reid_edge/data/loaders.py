@@ -15,7 +15,7 @@ from reid_edge.data.image_cache import ImageCache
 from reid_edge.data.sampling import EpochSampler, NeighbourSampler
 from reid_edge.data.schema import Sample, relabel
 from reid_edge.data.transforms import TrainTransform, normalise
-from reid_edge.data.worker_limits import fit_workers, make_loader, start_of_worker
+from reid_edge.data.worker_limits import Loader, fit_workers, make_loader
 
 BYTES_OF_PIXEL = 3 * 4  # float32
 
@@ -190,11 +190,10 @@ def evaluation_loader(
     image_bytes = BYTES_OF_PIXEL * height * width
     if replicas > 1:
         found = fit_workers(workers, batch_size * image_bytes, replicas)
-        return DataLoader(
+        return Loader(
             dataset,
             batch_sampler=EveryBatch(len(images), batch_size, replicas),
             num_workers=0 if found.through_pipes else found.count,
-            worker_init_fn=start_of_worker(),
         )
     return make_loader(dataset, batch_size=batch_size, image_bytes=image_bytes, workers=workers)
 

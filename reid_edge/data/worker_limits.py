@@ -10,7 +10,7 @@ import os
 import resource
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,7 +120,31 @@ def _free_handles(enough: int) -> int:
     return sys.maxsize if soft == unlimited else soft - len([*Path("/proc/self/fd").iterdir()])
 
 
-class PipedLoader(DataLoader[Any]):
+class Loader(DataLoader[Any]):
+    """PyTorch's loader, whose workers end with its process, also where that is killed.
+
+    PyTorch's own workers check every five seconds whether their process lives. Until then they hold
+    its locks, for which the next command waits.
+    """
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        """Yield the batches that the loader of PyTorch yields."""
+        # Linux takes the thread that starts a worker for its parent, and other threads may end.
+        is_main = threading.current_thread() is threading.main_thread()
+        self.worker_init_fn = _end_with_parent if is_main else None
+        return super().__iter__()
+
+
+def _end_with_parent(worker: int) -> None:
+    del worker
+    parent = multiprocessing.parent_process()
+    # The parent of what a fork server starts is the server.
+    if parent is not None and multiprocessing.get_start_method() != "forkserver":
+        assert parent.pid is not None, "a process that has started has an ID"
+        die_with_parent(parent.pid)
+
+
+class PipedLoader(Loader):
     """A loader whose workers give batches back through pipes, as arrays."""
 
     def __init__(self, dataset: Any, **options: Any) -> None:
@@ -146,7 +170,7 @@ def _as_arrays(samples: Sequence[Any]) -> Any:
 def make_loader(
     dataset: Any, *, batch_size: int, image_bytes: int, workers: int, replicas: int = 1,
     persistent: bool = False, **options: Any,
-) -> DataLoader[Any]:  # fmt: skip
+) -> Loader:  # fmt: skip
     """Make a loader with as many workers as this machine can have.
 
     The number of workers and how they give batches back change no batch.
@@ -161,32 +185,12 @@ def make_loader(
         options: further ones of PyTorch's loader.
     """
     found = fit_workers(workers, batch_size * image_bytes, replicas)
-    kind: type[DataLoader[Any]] = PipedLoader if found.through_pipes else DataLoader
+    kind = PipedLoader if found.through_pipes else Loader
     return kind(
         dataset,
         batch_size=batch_size,
         num_workers=found.count,
         prefetch_factor=PREFETCHED if found.count else None,
         persistent_workers=persistent and found.count > 0,
-        worker_init_fn=start_of_worker(),
         **options,
     )
-
-
-def start_of_worker() -> Callable[[int], None] | None:
-    """Return what a worker of a loader that is made here calls first; None: nothing.
-
-    PyTorch's workers look for their process every five seconds. Until they have noticed that it was
-    killed, they hold its lock, for which the next command waits. Workers that a thread starts must
-    survive it, so nothing is returned there.
-    """
-    is_main = threading.current_thread() is threading.main_thread()
-    return _end_with_parent if is_main else None
-
-
-def _end_with_parent(worker: int) -> None:
-    del worker
-    parent = multiprocessing.parent_process()
-    # The parent of what a fork server starts is the server.
-    if parent is not None and multiprocessing.get_start_method() != "forkserver":
-        die_with_parent(parent.pid)

@@ -128,6 +128,7 @@ class InheritSettings(Callback):
         del pl_module, stage
         if multiprocessing.current_process().pid == self._parent:
             return
+        assert self._parent is not None, "a process that runs has an ID"
         die_with_parent(self._parent)
         self._locks = [lock.detach() for lock in self._locks]
         hush_lightning()

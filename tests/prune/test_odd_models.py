@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from prune.costs import CostModel
-from prune.equivalence import masked_difference
+from prune.equivalence import largest_difference, masked_difference
 from prune.layer_widths import layer_widths
 from prune.reconstruct import reconstruct
 from prune.supported import check_supported
@@ -176,6 +176,17 @@ class CalledByItsFirstName(CalledByItsSecondName):
         return self.a(x)
 
 
+class AddsBySecondName(Net):
+    """Adds the output of a layer that its block knows by another name."""
+
+    def __init__(self) -> None:
+        super().__init__(a=nn.Conv2d(16, 12, 1), b=nn.Conv2d(16, 12, 1), c=conv(12, 16))
+        self.block = nn.Sequential(self.b, nn.ReLU())
+
+    def middle(self, x: Tensor) -> Tensor:
+        return self.c(self.a(x) + self.block(x))
+
+
 class SameTwice(Net):
     """Reads every channel of the stem twice."""
 
@@ -214,6 +225,7 @@ class Optional(Net):
         (NormalisesItself, {"stem.0": 9, "last.0": 7}),
         (CalledByItsSecondName, {"stem.0": 9, "a": 7}),
         (CalledByItsFirstName, {"stem.0": 9, "a": 7}),
+        (AddsBySecondName, {"stem.0": 9, "a": 7, "b": 7}),
         (Optional, {"stem.0": 9, "last.0": 7}),
     ],
 )
@@ -373,6 +385,27 @@ def test_outputs_may_be_nested(further: object) -> None:
     assert cut.difference < 1e-5
     image = torch.randn(1, 3, 16, 16)
     assert cut.model(image)["maps"][0][1] is further
+
+
+def test_what_is_no_tensor_must_stay_the_same() -> None:
+    image = torch.rand(1, 3, 2, 2)
+    for ours, theirs in (("a" * 999, "b"), (image, None), (None, image), (2, image)):
+        with pytest.raises(PruneError, match=r"the compact model gives .* where the") as error:
+            largest_difference((image, ours), (image, theirs))
+        assert len(str(error.value)) < 200
+    with pytest.raises(PruneError, match="the model's output holds no tensor"):
+        largest_difference(["name"], ["name"])
+
+
+def test_a_state_may_hold_more_than_tensors() -> None:
+    class Versioned(Net):
+        def get_extra_state(self) -> dict[str, int]:
+            return {"version": 3}
+
+        def set_extra_state(self, state: object) -> None:
+            assert state == {"version": 3}
+
+    assert run_cut(Versioned(), {"last.0": 8}).difference < 1e-5
 
 
 def test_outputs_that_torch_jit_does_not_trace() -> None:

@@ -71,8 +71,11 @@ def test_temporary_files_of_what_crashes_are_removed(tmp_path: Path) -> None:
 
 def test_what_hangs_is_stopped_with_all_that_it_started(tmp_path: Path) -> None:
     noted = tmp_path / "child"
-    with pytest.raises(QuantizeError, match=r"^took more than 4 s and was stopped$"):
-        run_apart(hang, noted, time_limit_s=4)
+    for limit in (2, 60):  # a busy machine takes longer to start the processes
+        with pytest.raises(QuantizeError, match=rf"^took more than {limit} s and was stopped$"):
+            run_apart(hang, noted, time_limit_s=limit)
+        if noted.exists():
+            break
     child = int(noted.read_text())
     for _ in range(100):
         try:

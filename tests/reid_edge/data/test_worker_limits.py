@@ -6,29 +6,32 @@ import logging
 import multiprocessing
 import os
 import resource
+import select
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from reid_edge.data.augmentation import AugmentationSettings
-from reid_edge.data.loaders import evaluation_loader, training_loader
+from reid_edge.data.loaders import EvaluationImages, evaluation_loader, training_loader
 from reid_edge.data.readers.market1501 import read_market1501
 from reid_edge.data.worker_limits import (
     PipedLoader,
     fit_workers,
     free_shared_memory,
-    start_of_worker,
+    make_loader,
 )
 
 pytestmark = pytest.mark.medium
 
-PLAIN, PIPES, ALONE = "DataLoader 2", "PipedLoader 2", "DataLoader 0"
+PLAIN, PIPES, ALONE = "Loader 2", "PipedLoader 2", "Loader 0"
 # Of Linux: sched.h and sys/mount.h.
 NEW_MOUNTS, NEW_USER, READ_ONLY, RECURSIVE, PRIVATE = 0x20000, 0x10000000, 1, 0x4000, 1 << 18
 
@@ -183,25 +186,38 @@ def test_workers_end_with_the_process_that_is_killed(
     alive, inherited = os.pipe()
     process = os.fork()
     if process == 0:
-        batches = evaluation_loader(
-            images, height=16, width=8, batch_size=1, workers=2, replicas=replicas
-        )
-        for _ in batches:
-            os.write(inherited, b"loads")
-            signal.pause()
-        os._exit(1)
+        try:
+            os.setpgid(0, 0)
+            batches = evaluation_loader(
+                images, height=16, width=8, batch_size=1, workers=2, replicas=replicas
+            )
+            for _ in batches:
+                os.write(inherited, b"loads")
+                signal.pause()
+        finally:
+            os._exit(1)
     os.close(inherited)
-    assert os.read(alive, 100) == b"loads"
-    os.kill(process, signal.SIGKILL)
-    os.waitpid(process, 0)
-    assert os.read(alive, 100) == b""  # the last of them has ended
-    os.close(alive)
+    try:
+        said = os.read(alive, 100)
+        os.kill(process, signal.SIGKILL)
+        assert said == b"loads"
+        # The pipe is closed when the last of its workers has ended.
+        assert select.select([alive], [], [], 60)[0], "workers outlive their process"
+        assert os.read(alive, 100) == b""
+    finally:
+        os.waitpid(process, 0)
+        with suppress(ProcessLookupError):
+            os.killpg(process, signal.SIGKILL)
+        os.close(alive)
 
 
-def test_workers_of_a_thread_may_outlive_it() -> None:
-    found = []
-    thread = threading.Thread(target=lambda: found.append(start_of_worker()))
+def test_workers_survive_the_thread_that_starts_them(tiny_market: Path) -> None:
+    images = read_market1501(tiny_market).gallery
+    loader = make_loader(
+        EvaluationImages(images, 16, 8), batch_size=4, image_bytes=512, workers=2, persistent=True
+    )
+    first: list[Tensor] = []
+    thread = threading.Thread(target=lambda: first.extend(loader))
     thread.start()
     thread.join()
-    assert found == [None]
-    assert start_of_worker() is not None
+    assert torch.equal(torch.cat(first), torch.cat(list(loader)))

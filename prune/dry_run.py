@@ -256,11 +256,14 @@ def _place(zeros: Tensor, noise: Tensor) -> Place | None:
     """
     if zeros.shape != noise.shape:
         return None
+    differs = zeros != noise
+    if not differs.any():
+        return None
     marks = {
-        dimension: (zeros != noise).movedim(dimension, 0).flatten(1).any(1)
+        dimension: differs.movedim(dimension, 0).flatten(1).any(1)
         for dimension in range(1, zeros.dim())
     }
-    shares = {dimension: float(found.double().mean()) for dimension, found in marks.items()}
+    shares = {dimension: int(found.sum()) / len(found) for dimension, found in marks.items()}
     narrowest = min(shares, key=shares.__getitem__, default=0)
     return (narrowest, marks[narrowest]) if 0 < shares.get(narrowest, 0) < 1 else None
 
@@ -275,6 +278,8 @@ def _equal(one: object, other: object, tolerance: float = 0.0) -> bool:
         elif a.shape != b.shape:
             return False
         elif not torch.equal(a, b):
+            if tolerance == 0:
+                return False
             limit = tolerance * b.double().abs().max()
             if not (a.double() - b.double()).abs().max() <= limit:
                 return False

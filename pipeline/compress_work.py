@@ -23,6 +23,7 @@ from pipeline.settings_io import load_config, split_names
 from pipeline.shipped_configs import find_config
 from pipeline.stage_results import Result
 from pipeline.time_budget import Passes, Speeds, Work, choose_passes
+from prune.layer_widths import layer_widths
 from reid_edge.adaptation.site_views import measure_separation
 from reid_edge.adaptation.stability import Stability, compare_stability
 from reid_edge.cli.model_options import parse_input_size
@@ -38,7 +39,7 @@ from reid_edge.data.paths import existing_folder
 from reid_edge.data.sources import find_reader, read_source
 from reid_edge.inference.embedder import load_embedder
 from reid_edge.models.architecture import CLASSIFIER
-from reid_edge.models.registry import ARCHITECTURES
+from reid_edge.models.registry import ARCHITECTURES, build_model
 
 COMPRESSION_FILE = "compression.json"
 SUMMARY_FILE = "summary.txt"
@@ -207,7 +208,9 @@ def _resume_or_begin(options: argparse.Namespace, run: RunDir) -> Compression:
     from pipeline.settings.data import DataSettings
 
     model, architecture = load_model(options)
-    check_target(architecture, options.target)
+    classifier = model.get_submodule(CLASSIFIER)
+    assert isinstance(classifier, nn.Linear), "every architecture has one"
+    check_target(model, architecture, options.target, classifier.in_features)
     data = hold_out(read_source(layout, folder), DataSettings().test_share, seed=0)
     separation = measure_separation(
         model,
@@ -228,8 +231,6 @@ def _resume_or_begin(options: argparse.Namespace, run: RunDir) -> Compression:
     )
     work = Work(images=len(data.train), apart=len(data.query), adapts=options.adapt)
     chosen = choose_passes(speeds, work, 3600 * options.hours)
-    classifier = model.get_submodule(CLASSIFIER)
-    assert isinstance(classifier, nn.Linear), "every architecture has one"
     return Compression(
         request=request,
         architecture=architecture,
@@ -361,11 +362,11 @@ def load_model(options: argparse.Namespace) -> tuple[nn.Module, str]:
     return loaded.module, loaded.metadata.architecture
 
 
-def check_target(architecture: str, target: str) -> None:
+def check_target(model: nn.Module, architecture: str, target: str, embedding_dim: int) -> None:
     """Check that a model can be cut to the target.
 
     Raises:
-        ModelError: the target is not known, that of the model itself, or of another family.
+        ModelError: the target is not known, that of the model itself, of another family, or wider.
     """
     source, wanted = ARCHITECTURES.load(architecture), ARCHITECTURES.load(target)
     if architecture == target:
@@ -381,6 +382,14 @@ def check_target(architecture: str, target: str) -> None:
         raise ModelError(
             f"--target {target}: is of the family {wanted.family}, and the model, {architecture}, "
             f"of {source.family}; choose one of {same or 'another model'}"
+        )
+    now, final = (
+        layer_widths(one) for one in (model, build_model(target, embedding_dim=embedding_dim))
+    )
+    if any(width > now.get(name, width) for name, width in final.items() if name != CLASSIFIER):
+        raise ModelError(
+            f"--target {target} is wider than the model, {architecture}; choose a smaller one of "
+            "its family (reid-edge models)"
         )
 
 

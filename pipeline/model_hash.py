@@ -35,7 +35,7 @@ def hash_teacher(path: Path) -> str:
     files = [path, path.with_suffix(NAMES_SUFFIX)] if is_table else [path]
     for file in files:
         if not file.is_file():
-            raise PipelineError(f"{file}: no such file; teacher.file names it")
+            raise PipelineError(f"{file}: no such file; the teacher is read from it")
     try:
         return hash_files(files) if is_table else hash_model(path)
     except OSError as error:

@@ -109,6 +109,12 @@ def test_bad_input_gets_one_line(
     assert "--target small_net is the architecture of the model, so there is nothing" in refused(
         capsys, model, "--images", images, "--target", "small_net", *other[2:]
     )
+    half = tmp_path / "half.pt"
+    network = build_model("small_net_x0_5", num_classes=1).eval()
+    save_checkpoint(half, network, describe(network, "small_net_x0_5", input_size=(32, 16)))
+    assert "--target small_net is wider than the model, small_net_x0_5; choose a" in refused(
+        capsys, half, "--images", images, "--target", "small_net", *other[2:]
+    )
     assert not (tmp_path / "run").exists()
 
 

@@ -237,7 +237,9 @@ def test_kept_embeddings_are_those_of_an_images_file(tiny_data: ReidData, tmp_pa
     copy.unlink()
     with pytest.raises(PipelineError, match=r"image.jpg: cannot be read \(No such file"):
         cache_file(context, tiny_data.train[1].path, [image])
-    with pytest.raises(PipelineError, match=r"image.jpg: no such file; teacher.file names it"):
+    with pytest.raises(
+        PipelineError, match=r"image.jpg: no such file; the teacher is read from it"
+    ):
         cache_file(context, copy, [])
 
 

@@ -20,6 +20,9 @@ from reid_edge.training.distillation import Teacher
 from reid_edge.training.file_teacher import FileTeacher
 from reid_edge.training.settings import DistillationSettings
 
+# Of commands, which errors of files name.
+OPTION = "--architecture"
+
 if TYPE_CHECKING:
     from pipeline.config import Config
     from pipeline.context import StageContext
@@ -78,10 +81,14 @@ def load_teacher_file(config: Config, device: Device = "cpu") -> ImageEmbedder:
     Raises:
         ReidError: it cannot be read.
     """
-    assert config.teacher.file is not None, "the caller has looked"
-    return load_embedder(
-        config.teacher.file, architecture=config.teacher.architecture, device=device
-    )
+    file, architecture = config.teacher.file, config.teacher.architecture
+    assert file is not None, "the caller has looked"
+    try:
+        return load_embedder(file, architecture=architecture, device=device)
+    except CheckpointError as error:
+        if OPTION not in str(error):
+            raise
+        raise CheckpointError(f"{error}; in a run this is teacher.architecture") from error
 
 
 def read_table(path: Path, root: Path, images: Sequence[Sample]) -> Tensor:

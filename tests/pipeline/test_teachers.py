@@ -20,7 +20,7 @@ from pipeline.dependencies import stage_inputs
 from pipeline.model_hash import hash_teacher
 from pipeline.teacher_cache import cache_file
 from pipeline.teacher_embeddings import TeacherEmbeddings
-from pipeline.teachers import load_teacher, read_table
+from pipeline.teachers import load_teacher, load_teacher_file, read_table
 from reid_edge.core.checksums import read_checksums
 from reid_edge.core.errors import CheckpointError, PipelineError
 from reid_edge.core.io import hash_file
@@ -241,6 +241,16 @@ def test_kept_embeddings_are_those_of_an_images_file(tiny_data: ReidData, tmp_pa
         PipelineError, match=r"image.jpg: no such file; the teacher is read from it"
     ):
         cache_file(context, copy, [])
+
+
+def test_a_teacher_of_two_forms_is_refused_with_the_setting(tmp_path: Path) -> None:
+    path = tmp_path / "resnet18.pth"
+    torch.save(build_model("resnet18", num_classes=3).state_dict(), path)
+    config = config_class().model_validate({"teacher": {"file": path}})
+    with pytest.raises(CheckpointError, match=r"last stride .* in a run this is teacher\.arch"):
+        load_teacher_file(config)
+    named = config_class().model_validate({"teacher": {"file": path, "architecture": "resnet18"}})
+    assert "resnet18" in load_teacher_file(named).description
 
 
 def test_weights_beside_a_teacher_are_a_part_of_it(tmp_path: Path) -> None:

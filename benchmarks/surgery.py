@@ -4,8 +4,8 @@
     python -m benchmarks.surgery --source osnet_x1_0 --target osnet_x0_25 --iterations 5
 
 In every iteration both cut the same model to the same widths, one after the other. The next
-iteration starts from our result for both. Ours masks, removes, and compares the two; Torch-Pruning
-removes.
+iteration starts from our result for both. Torch-Pruning finds groups and removes channels. Ours
+also tries the plan on small images, masks, and compares the masked with the compact model.
 Reconstruction has no counterpart there. ``pip install torch-pruning==1.6.1``.
 """
 
@@ -35,9 +35,8 @@ from prune.surgery import cut
 from reid_edge.models.registry import build_model
 
 STEPS = (
-    *("groups", "trial", "scores", "masks", "surgery", "check"),
-    *("reconstruction", "Torch-Pruning"),
-)
+    "groups", "trial", "scores", "masks", "surgery", "check", "reconstruction", "Torch-Pruning",
+)  # fmt: skip
 
 
 def main(options: argparse.Namespace) -> None:

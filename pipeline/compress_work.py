@@ -16,6 +16,7 @@ from torch import nn
 from pipeline.compress_verdict import compress_lines, named_file
 from pipeline.config import Config
 from pipeline.model_hash import hash_model
+from pipeline.preflight import check_settings
 from pipeline.report.contents import Report
 from pipeline.run_dir import CHECKPOINT, RunDir
 from pipeline.run_images import read_existing_images
@@ -133,6 +134,7 @@ def compress(options: argparse.Namespace) -> None:
     # A process that was killed has not written what it spent.
     finished = sum(record.seconds for record in run.records().values())
     former = max(compression.seconds, finished)
+    check_settings(make_config(compression, options))  # of all stages, before the first one runs
 
     def save(**changed: Any) -> Compression:
         spent = former if compression.done else former + time.monotonic() - started
@@ -363,7 +365,7 @@ def load_model(options: argparse.Namespace) -> tuple[nn.Module, str]:
 
 
 def check_target(model: nn.Module, architecture: str, target: str, embedding_dim: int) -> None:
-    """Check that a model can be cut to the target.
+    """Check that the target is a narrower form of the model, as far as names and widths tell.
 
     Raises:
         ModelError: the target is not known, that of the model itself, of another family, or wider.

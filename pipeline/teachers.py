@@ -20,7 +20,7 @@ from reid_edge.training.distillation import Teacher
 from reid_edge.training.file_teacher import FileTeacher
 from reid_edge.training.settings import DistillationSettings
 
-# Of commands, which errors of files name.
+# The option that errors of model files name; a run has a setting instead.
 OPTION = "--architecture"
 
 if TYPE_CHECKING:

@@ -99,13 +99,13 @@ class _Traced:
         self._model = model
         tracing: Any = torch.jit._trace
         names = {module: f"__module.{name}" for name, module in model.named_modules() if name}
-        former, tracing._trace_module_map = tracing._trace_module_map, {model: "__module", **names}
 
         def forward(images: Tensor, *weights: Tensor) -> object:
             del weights  # inputs of the graph, so that they are no constants of it
             return model(images)
 
         inputs = (example, *model.parameters(), *model.buffers())
+        former, tracing._trace_module_map = tracing._trace_module_map, {model: "__module", **names}
         try:
             self.graph, _ = tracing._get_trace_graph(forward, inputs, strict=False)
         finally:
@@ -136,7 +136,7 @@ def find_groups(model: nn.Module, example: Tensor) -> list[tuple[str, ...]]:
 
     class EveryNodeOnce(ChannelDependency):  # type: ignore[misc]
         def __init__(self, traced: _Traced) -> None:
-            # What NNI's constructors do, which take a scripted module only.
+            # What NNI's constructors do, which take a scripted module only and inline it.
             graph = TorchModuleGraph.__new__(TorchModuleGraph)
             graph.trace, graph.global_count, graph.reused_module = traced, 0, set()
             graph.name_to_node, graph.input_to_node, graph.output_to_node = graph._build_graph()
@@ -167,7 +167,7 @@ def find_groups(model: nn.Module, example: Tensor) -> list[tuple[str, ...]]:
             trace(model)  # raises a clearer error if the model cannot be traced at all
             raise PruneError(
                 f"{type(model).__name__} cannot be traced by torch.jit ({reason_of(error)}): "
-                "pruning needs a forward pass from one tensor to tensors"
+                "pruning needs a forward pass from one tensor to tensors, without scripted modules"
             ) from error
         dependency = EveryNodeOnce(traced)
         dependency.build_dependency()  # finds dependencies through a third layer, too

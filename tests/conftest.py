@@ -24,7 +24,7 @@ from tests.networks import built, small_networks
 # Marker expressions such as "not slow and not medium", and the marks of a whole file.
 EXCLUSIONS = re.compile(r"not \w+( and not \w+)*")
 MARKS = re.compile(r"^pytestmark = (\[[^\]]*|.*)", re.MULTILINE)
-# Whose objects are worth a freeze.
+# New modules after which a freeze is worth its time.
 MANY_MODULES = 100
 
 
@@ -66,7 +66,7 @@ def pytest_sessionfinish() -> None:
 
 @pytest.fixture(scope="session")
 def modules_passed_over() -> list[int]:
-    """How many modules' objects the garbage collector passes over: a list of this number."""
+    """The number of modules at the last freeze, in a list so that it can be changed."""
     return [len(sys.modules)]
 
 
@@ -74,8 +74,7 @@ def modules_passed_over() -> list[int]:
 def short_collections(modules_passed_over: list[int]) -> Iterator[None]:
     """Let the garbage collector pass over what a test has imported, too.
 
-    Lightning, NNI and the compiler are a million objects; to look through them takes 0.3 s each
-    time, a tenth of all tests.
+    Lightning, NNI and the compiler are a million objects, and a collection looks at each of them.
     """
     yield
     if len(sys.modules) >= modules_passed_over[0] + MANY_MODULES:

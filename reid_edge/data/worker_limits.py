@@ -124,7 +124,7 @@ class Loader(DataLoader[Any]):
     """PyTorch's loader, whose workers end with its process, also where that is killed.
 
     PyTorch's own workers check every five seconds whether their process lives. Until then they hold
-    its locks, for which the next command waits.
+    its locks, for which the next command waits. ``worker_init_fn`` is set here.
     """
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
@@ -182,7 +182,7 @@ def make_loader(
         workers: processes that load images, if there is room for them.
         replicas: processes that train together.
         persistent: keep the workers between epochs.
-        options: further ones of PyTorch's loader.
+        options: further ones of PyTorch's loader, but ``worker_init_fn``.
     """
     found = fit_workers(workers, batch_size * image_bytes, replicas)
     kind = PipedLoader if found.through_pipes else Loader

@@ -42,7 +42,7 @@ def evaluate_without_identities(
     varies = spread(teacher)
     if varies < COLLAPSED:
         raise ModelError(
-            f"{data.root}: the full-width model gives nearly the same embedding for all "
+            f"{data.root}: the teacher gives nearly the same embedding for all "
             f"{len(teacher)} images that are set apart (they vary by {varies:.1g}), so there is "
             "nothing to learn from it; either the images are all alike (reid-edge check), or it is "
             "a model for something else"

@@ -118,6 +118,20 @@ def test_bad_input_gets_one_line(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_target_with_other_layers_is_refused_before_a_stage_runs(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network, path = build_model("resnet18", num_classes=1).eval(), tmp_path / "mine.pt"
+    save_checkpoint(path, network, describe(network, "resnet18", input_size=(32, 16)))
+    output = tmp_path / "run"
+    words = refused(
+        capsys, path, "--images", images, "--target", "resnet18_bnneck_x0_5",
+        "--input-size", "32x16", "--output", output, "--hours", "5",
+    )  # fmt: skip
+    assert "resnet18_bnneck_x0_5 is no narrower resnet18: 'bottleneck.bias' is in one" in words
+    assert not output.exists()
+
+
 def test_a_teacher_whose_embeddings_collapse_is_refused(
     images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

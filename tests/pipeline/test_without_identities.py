@@ -246,7 +246,7 @@ def test_a_teacher_that_gives_one_embedding_is_refused(
     arguments = [*CONFIG, "--stages", "train", "--run", str(tmp_path / "run")]
     assert main([*arguments, *given(crops, tmp_path / "collapsed.pt")]) == 2
     error = " ".join(capsys.readouterr().err.split())
-    assert "the full-width model gives nearly the same embedding for all" in error
+    assert "the teacher gives nearly the same embedding for all" in error
 
 
 def test_copies_of_a_few_images_are_refused(

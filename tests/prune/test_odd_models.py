@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from prune.costs import CostModel
 from prune.equivalence import largest_difference, masked_difference
 from prune.layer_widths import layer_widths
+from prune.nni_backend import find_groups
 from prune.reconstruct import reconstruct
 from prune.supported import check_supported
 from prune.surgery import Cut, cut
@@ -406,6 +407,18 @@ def test_a_state_may_hold_more_than_tensors() -> None:
             assert state == {"version": 3}
 
     assert run_cut(Versioned(), {"last.0": 8}).difference < 1e-5
+
+
+def test_a_model_with_a_scripted_part_is_refused_with_the_reason() -> None:
+    class Scripted(Net):
+        def __init__(self) -> None:
+            super().__init__(script=torch.jit.script(nn.Sequential(nn.ReLU())))  # type: ignore[no-untyped-call]
+
+        def middle(self, x: Tensor) -> Tensor:
+            return self.script(x)
+
+    with pytest.raises(PruneError, match="without scripted modules"):
+        find_groups(Scripted().eval(), torch.rand(2, 3, 16, 16))
 
 
 def test_outputs_that_torch_jit_does_not_trace() -> None:

@@ -191,6 +191,7 @@ def test_workers_end_with_the_process_that_is_killed(
             batches = evaluation_loader(
                 images, height=16, width=8, batch_size=1, workers=2, replicas=replicas
             )
+            assert batches.num_workers == 2
             for _ in batches:
                 os.write(inherited, b"loads")
                 signal.pause()
@@ -198,13 +199,14 @@ def test_workers_end_with_the_process_that_is_killed(
             os._exit(1)
     os.close(inherited)
     try:
-        said = os.read(alive, 100)
+        assert select.select([alive], [], [], 60)[0], "no batch"
+        assert os.read(alive, 100) == b"loads"
         os.kill(process, signal.SIGKILL)
-        assert said == b"loads"
         # The pipe is closed when the last of its workers has ended.
         assert select.select([alive], [], [], 60)[0], "workers outlive their process"
         assert os.read(alive, 100) == b""
     finally:
+        os.kill(process, signal.SIGKILL)  # nobody has waited for it
         os.waitpid(process, 0)
         with suppress(ProcessLookupError):
             os.killpg(process, signal.SIGKILL)
@@ -216,6 +218,7 @@ def test_workers_survive_the_thread_that_starts_them(tiny_market: Path) -> None:
     loader = make_loader(
         EvaluationImages(images, 16, 8), batch_size=4, image_bytes=512, workers=2, persistent=True
     )
+    assert loader.num_workers == 2
     first: list[Tensor] = []
     thread = threading.Thread(target=lambda: first.extend(loader))
     thread.start()

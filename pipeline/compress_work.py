@@ -134,7 +134,6 @@ def compress(options: argparse.Namespace) -> None:
     # A process that was killed has not written what it spent.
     finished = sum(record.seconds for record in run.records().values())
     former = max(compression.seconds, finished)
-    check_settings(make_config(compression, options))  # of all stages, before the first one runs
 
     def save(**changed: Any) -> Compression:
         spent = former if compression.done else former + time.monotonic() - started
@@ -176,7 +175,8 @@ def _resume_or_begin(options: argparse.Namespace, run: RunDir) -> Compression:
     """Read how far a compression is, or measure the time of a step and choose epochs.
 
     Raises:
-        PipelineError: the folder has a compression of other arguments, or the time is too short.
+        PipelineError: the folder has a compression of other arguments, the time is too short, or a
+            stage cannot do its work.
     """
     size = parse_input_size(options.input_size)
     assert size is not None, "it has a default"
@@ -233,7 +233,7 @@ def _resume_or_begin(options: argparse.Namespace, run: RunDir) -> Compression:
     )
     work = Work(images=len(data.train), apart=len(data.query), adapts=options.adapt)
     chosen = choose_passes(speeds, work, 3600 * options.hours)
-    return Compression(
+    begun = Compression(
         request=request,
         architecture=architecture,
         embedding_dim=classifier.in_features,
@@ -241,6 +241,8 @@ def _resume_or_begin(options: argparse.Namespace, run: RunDir) -> Compression:
         problem=separation.problem,
         chosen=chosen,
     )
+    check_settings(make_config(begun, options))  # of all stages, before the first one runs
+    return begun
 
 
 def _log_choice(compression: Compression) -> None:

@@ -12,16 +12,13 @@ from torch import Tensor, nn
 
 from pipeline.model_hash import NAMES_SUFFIX, TABLE_SUFFIX
 from reid_edge.core.devices import Device
-from reid_edge.core.errors import CheckpointError, DataError
+from reid_edge.core.errors import ArchitectureError, CheckpointError, DataError
 from reid_edge.data.schema import Sample
 from reid_edge.inference.embedder import ImageEmbedder, load_embedder
 from reid_edge.models.checkpoint import load_checkpoint
 from reid_edge.training.distillation import Teacher
 from reid_edge.training.file_teacher import FileTeacher
 from reid_edge.training.settings import DistillationSettings
-
-# The option that errors of model files name; a run has a setting instead.
-OPTION = "--architecture"
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -85,10 +82,8 @@ def load_teacher_file(config: Config, device: Device = "cpu") -> ImageEmbedder:
     assert file is not None, "the caller has looked"
     try:
         return load_embedder(file, architecture=architecture, device=device)
-    except CheckpointError as error:
-        if OPTION not in str(error):
-            raise
-        raise CheckpointError(f"{error}; in a run this is teacher.architecture") from error
+    except ArchitectureError as error:
+        raise ArchitectureError(f"{error}; in a run this is teacher.architecture") from error
 
 
 def read_table(path: Path, root: Path, images: Sequence[Sample]) -> Tensor:

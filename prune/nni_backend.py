@@ -142,7 +142,7 @@ def find_groups(model: nn.Module, example: Tensor) -> list[tuple[str, ...]]:
             graph.name_to_node, graph.input_to_node, graph.output_to_node = graph._build_graph()
             graph._extract_auxiliary_info()
             self.model, self.graph = model, graph
-            self.dependency: dict[str, Any] = {}
+            self.dependency: dict[str, set[str]] = {}
             self.target_types = ["Conv2d", "Linear", "ConvTranspose2d", "Embedding"]
             self.build_dependency()
 

@@ -17,6 +17,10 @@ class CheckpointError(ReidError):
     """A checkpoint cannot be read, is not safe to read, or does not fit the model."""
 
 
+class ArchitectureError(CheckpointError):
+    """A checkpoint's architecture has to be named, or is another one than the named one."""
+
+
 class ModelError(ReidError):
     """An unknown architecture or an impossible combination of model settings."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from reid_edge.core.archive import ARCHIVE_HEAD
 from reid_edge.core.devices import choose_device
-from reid_edge.core.errors import CheckpointError
+from reid_edge.core.errors import ArchitectureError, CheckpointError
 from reid_edge.core.model_file import (
     Backend,
     LoadedModel,
@@ -116,7 +116,7 @@ def _fastreids_architecture(
         )
     if architecture not in (None, form):
         reason = ", whose ResNet has a first pooling without padding" if "resnet" in form else ""
-        raise CheckpointError(f"{path}: is of FastReID{reason}; give --architecture {form}")
+        raise ArchitectureError(f"{path}: is of FastReID{reason}; give --architecture {form}")
     return form
 
 
@@ -133,11 +133,11 @@ def _architecture(path: Path, state: Mapping[str, Tensor], architecture: str | N
     name = architecture_from_name(path)
     declared = ARCHITECTURES.load(name)
     if declared.bnneck is not None and f"{NECK}.weight" in state:
-        raise CheckpointError(
+        raise ArchitectureError(
             f"{path}: has a BNNeck, which {name} has not; give --architecture {declared.bnneck}"
         )
     if declared.stride_2 is not None:
-        raise CheckpointError(
+        raise ArchitectureError(
             f"{path}: neither the file nor its name says the last stride of its {name}, and the "
             f"weights fit both; give --architecture {name} (stride 1) or {declared.stride_2} "
             "(torchreid's)"

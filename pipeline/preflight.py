@@ -175,11 +175,17 @@ def checked_plan(
     Raises:
         PipelineError: as of :func:`check_batches`, ``make_plan`` and :func:`check_files`.
         CheckpointError: as of :func:`check_files`.
+        ReidError: ``teacher.file`` cannot be read, or lacks an image.
     """
     if data is not None:
         check_batches(config, data)
     plan = make_plan(config, run, data_hash=data_hash, restart_from=restart_from)
     check_files(config, run, plan.to_run)
+    will_run = [config.declared[name] for name in plan.to_run]
+    if config.teacher.file is not None and any(s.takes_teacher(config) for s in will_run):
+        from pipeline.teachers import check_teacher_file
+
+        check_teacher_file(config, data)
     return plan
 
 

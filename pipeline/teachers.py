@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pipeline.model_hash import NAMES_SUFFIX, TABLE_SUFFIX
 from reid_edge.core.devices import Device
 from reid_edge.core.errors import ArchitectureError, CheckpointError, DataError
-from reid_edge.data.schema import Sample
+from reid_edge.data.schema import ReidData, Sample
 from reid_edge.inference.embedder import ImageEmbedder, load_embedder
 from reid_edge.models.checkpoint import load_checkpoint
 from reid_edge.training.distillation import Teacher
@@ -84,6 +84,26 @@ def load_teacher_file(config: Config, device: Device = "cpu") -> ImageEmbedder:
         return load_embedder(file, architecture=architecture, device=device)
     except ArchitectureError as error:
         raise ArchitectureError(f"{error}; in a run this is teacher.architecture") from error
+
+
+def check_teacher_file(config: Config, data: ReidData | None) -> None:
+    """Read the file that ``teacher.file`` names, before a stage that learns from it is waited for.
+
+    Args:
+        config: all settings; ``teacher.file`` names a file.
+        data: whose images a table has to name; None: not there yet.
+
+    Raises:
+        ReidError: the file cannot be read, or a table lacks an image.
+    """
+    file = config.teacher.file
+    assert file is not None, "the caller has looked"
+    if file.suffix != TABLE_SUFFIX:
+        load_teacher_file(config)
+    elif data is not None:
+        # Without identities, models are compared with the teacher on the images set apart.
+        compared = data.query if data.labels != "persons" else ()
+        read_table(file, data.root, [*data.train, *compared])
 
 
 def read_table(path: Path, root: Path, images: Sequence[Sample]) -> Tensor:

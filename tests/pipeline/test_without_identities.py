@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -247,6 +248,26 @@ def test_a_teacher_that_gives_one_embedding_is_refused(
     assert main([*arguments, *given(crops, tmp_path / "collapsed.pt")]) == 2
     error = " ".join(capsys.readouterr().err.split())
     assert "the teacher gives nearly the same embedding for all" in error
+
+
+def test_a_teachers_file_is_read_before_the_first_stage(
+    crops: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [image.relative_to(crops).as_posix() for image in sorted(crops.rglob("*.jpg"))]
+    damaged = tmp_path / "damaged.pt"
+    table, whole = tmp_path / "table.npy", tmp_path / "whole.npy"
+    damaged.write_bytes(trained.read_bytes()[:-100])
+    for file, named in ((table, names[:-1]), (whole, names)):
+        np.save(file, np.random.default_rng(0).normal(size=(len(named), 4)))
+        file.with_suffix(".txt").write_text("\n".join(named))
+    run = tmp_path / "run"
+    arguments = [*CONFIG, "--stages", "train,prune", "--run", str(run), *given(crops, trained)]
+    for file, words in ((damaged, "damaged.pt: "), (table, "table.txt: does not name")):
+        for plan in ([], ["--plan"]):
+            assert main([*arguments, f"teacher.file={file}", *plan]) == 2
+            assert words in " ".join(capsys.readouterr().err.split())
+        assert not (run / "train").exists()
+    assert main([*arguments, f"teacher.file={whole}", "--plan"]) == 0
 
 
 def test_copies_of_a_few_images_are_refused(

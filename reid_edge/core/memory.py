@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from resource import getpagesize
 
@@ -14,6 +15,8 @@ _NEVER = -1
 # glibc's own number of mappings, and what it adapts the thresholds to once it has met large blocks;
 # it adapts no more after the first call of mallopt.
 _DEFAULT_MMAP_MAX, _MMAP_THRESHOLD, _TRIM_THRESHOLD = 65536, 32 << 20, 64 << 20
+# Whether a block that is open, or the process, keeps it. mallopt does not say what is set.
+_kept: ContextVar[bool] = ContextVar("_kept", default=False)
 
 
 def keep_freed_memory() -> None:
@@ -26,6 +29,7 @@ def keep_freed_memory() -> None:
     always used again. What ``MALLOC_`` variables of the environment say is overwritten. A C library
     other than glibc is left as it is.
     """
+    _kept.set(True)
     library = _glibc()
     if library is not None:
         library.mallopt(_M_MMAP_MAX, 0)  # large blocks come from the heap, not from a mapping each
@@ -36,15 +40,20 @@ def keep_freed_memory() -> None:
 def freed_memory_kept() -> Iterator[None]:
     """Do as :func:`keep_freed_memory` says within, and give the memory back at the end.
 
-    What glibc would keep by itself stays: a short call finds the memory of the one before it. The
-    settings are those of the process. Where one block is within another one, or in another thread,
-    the first that ends gives the memory back, and the other runs on without them.
+    What glibc would keep by itself stays: a short call finds the memory of the one before it. A
+    block within another one, or after :func:`keep_freed_memory`, changes nothing. The settings are
+    those of the process: where two threads have a block each, the first that ends gives the memory
+    back, and the other runs on without them.
     """
+    if _kept.get():
+        yield
+        return
     before = _resident_bytes()
     keep_freed_memory()
     try:
         yield
     finally:
+        _kept.set(False)
         library = _glibc()
         if library is not None:
             library.mallopt(_M_MMAP_MAX, _DEFAULT_MMAP_MAX)

@@ -16,7 +16,7 @@ MIB = 1 << 20
 # Prints page faults of an allocation before, within and after, and what the process has afterwards.
 PROGRAM = """
 import json, resource
-from reid_edge.core.memory import freed_memory_kept
+from reid_edge.core.memory import freed_memory_kept, keep_freed_memory
 
 def faults(mebibytes=96):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -33,6 +33,9 @@ found = {"before": faults()}
 with freed_memory_kept():
     faults()
     found["within"] = faults()
+    with freed_memory_kept():
+        pass
+    found["after a block within"] = faults()
     found["kept"] = resident() - start
 found["given back"] = resident() - start
 found["after"] = faults()
@@ -41,6 +44,10 @@ found["smaller, after"] = faults(4)
 for call in range(2):
     with freed_memory_kept():
         found["short call"] = faults(8)
+keep_freed_memory()
+with freed_memory_kept():
+    faults()
+found["for good"] = faults()
 print(json.dumps(found))
 """
 
@@ -54,6 +61,8 @@ def test_memory_is_kept_within_and_given_back() -> None:
     if found["before"] < 1000:
         pytest.skip("pages are so large here that they say nothing")
     assert found["within"] < found["before"] / 2
+    for still in ("after a block within", "for good"):
+        assert found[still] < found["before"] / 2
     assert found["kept"] >= 64 * MIB
     assert found["given back"] < 16 * MIB
     assert found["after"] > found["before"] / 2

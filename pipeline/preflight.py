@@ -33,7 +33,8 @@ def check_choices(config: Config) -> None:
     Raises:
         PipelineError: all losses of a training have weight 0, a training stops early without a
             validation, a stage misses a package, or a setting needs identities and there are none.
-        TrainingError: several devices are asked for in a task of Slurm, torchrun or the like.
+        TrainingError: several devices are asked for in a task of Slurm, torchrun or the like, or a
+            loss compares images of a person and a batch has one of each.
     """
     if config.data.root is None and config.data.format != DRAWN_FORMAT:
         raise PipelineError(
@@ -66,6 +67,7 @@ def check_choices(config: Config) -> None:
                     f"{training.key}: nothing to learn from, every loss has weight 0; give "
                     f"{training.key}.losses.cross_entropy a weight, or epochs 0"
                 )
+            settings.check_pairs(training.key)
             if settings.patience and not config.data.validation_share:
                 raise PipelineError(
                     f"{training.key}.patience: there is no validation to lose patience with; give "

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from reid_edge.core.errors import PipelineError
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -99,7 +100,8 @@ def batch_neighbours(
 ) -> NDArray[np.int64] | None:
     """Return the places (N, M) of the neighbours of images, by which batches are drawn.
 
-    The neighbours of an image are those that are nearest by the full-width model.
+    The neighbours of an image are those that are nearest by the full-width model. With K of 1 there
+    are none, so an epoch draws every image once, in any order.
 
     Args:
         context: of the stage.
@@ -113,7 +115,11 @@ def batch_neighbours(
     from reid_edge.data.schema import count_persons
 
     labels = context.data.labels
-    if labels == "persons" or (labels == "tracks" and count_persons(images) >= groups):
+    if labels == "persons":
+        return None
+    if images_of_group == 1:
+        return np.empty((len(images), 0), dtype=np.int64)
+    if labels == "tracks" and count_persons(images) >= groups:
         return None
     from reid_edge.metrics.label_free import nearest_others
 

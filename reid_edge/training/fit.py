@@ -66,6 +66,7 @@ def fit(model: nn.Module, config: FitConfig) -> None:
             f"{config.label}: nothing to learn from, every loss that applies has weight 0; give "
             "losses.cross_entropy or distillation.embedding a weight"
         )
+    settings.check_pairs(config.label)
     if config.num_nodes > 1 and config.world is None:
         raise TrainingError(
             f"{config.label}: {config.num_nodes} machines train together only where another "

@@ -14,6 +14,7 @@ from pydantic import (
 )
 
 from reid_edge.core.devices import Precision
+from reid_edge.core.errors import TrainingError
 from reid_edge.data.augmentation import AugmentationSettings
 
 MetricFormat = Literal["csv", "tensorboard"]
@@ -54,6 +55,11 @@ class LossSettings(BaseModel):
     def total_weight(self) -> float:
         """Return the sum of the weights; 0 if there is nothing to learn from."""
         return self.cross_entropy + self.triplet + self.circle
+
+    @property
+    def compares_pairs(self) -> bool:
+        """Return whether a batch has to have several images of a person."""
+        return bool(self.triplet or self.circle)
 
 
 class DistillationSettings(BaseModel):
@@ -124,7 +130,11 @@ class TrainingSettings(RefinedSettings):
 
     epochs: int = Field(60, ge=0, description="epochs; 0 leaves the weights as they are")
     identities_per_batch: int = Field(16, ge=2, description="P, identities in a batch")
-    images_per_identity: int = Field(4, ge=2, description="K, images of each identity")
+    images_per_identity: int = Field(
+        4,
+        ge=1,
+        description="K, images of each identity; 1 without identities: batches of random images",
+    )
     optimizer: Literal["adamw", "adam", "amsgrad", "sgd"] = Field(
         "adamw", description="adamw, adam, amsgrad (Adam with amsgrad) or sgd (momentum 0.9)"
     )
@@ -212,3 +222,19 @@ class TrainingSettings(RefinedSettings):
                 "set one of them off"
             )
         return self
+
+    def check_pairs(self, training: str) -> None:
+        """Check that batches have what the losses compare.
+
+        Args:
+            training: its name, for the message.
+
+        Raises:
+            TrainingError: they have one image of each person, and a loss compares two.
+        """
+        if self.epochs and self.images_per_identity == 1 and self.losses.compares_pairs:
+            raise TrainingError(
+                f"{training}.images_per_identity: 1 leaves no two images of a person in a batch, "
+                "and the triplet and the circle loss compare them; give 2 or more, or both a "
+                "weight of 0"
+            )

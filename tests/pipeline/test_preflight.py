@@ -149,6 +149,12 @@ def test_int8_that_nothing_could_judge(
         check_batches(config, data)
 
 
+def test_a_loss_of_pairs_needs_them() -> None:
+    wanted = {"stages": ["finetune"], "finetune": {"images_per_identity": 1}}
+    with pytest.raises(TrainingError, match=r"^finetune.images_per_identity: 1 leaves no two"):
+        check_choices(Config.model_validate(wanted))
+
+
 def test_a_layout_needs_a_folder() -> None:
     config = Config.model_validate({"stages": ["train"], "data": {"format": "csv"}})
     with pytest.raises(

@@ -39,8 +39,7 @@ SMALL = [
     "export.parity.int8_cosine=0", "export.parity.int8_lowest_cosine=-1", "export.parity.loss=1",
     "export.parity.spread=0",
     *(f"{training}.epochs=1" for training in TRAININGS),
-    *(f"{training}.identities_per_batch=4" for training in TRAININGS),
-    *(f"{training}.images_per_identity=3" for training in TRAININGS),
+    *(f"{training}.identities_per_batch=12" for training in TRAININGS),
     *(f"{training}.augmentation.crop_padding=2" for training in TRAININGS),
 ]  # fmt: skip
 
@@ -171,7 +170,10 @@ def test_images_of_which_nothing_is_known(
     folder = tmp_path / "runs" / "without_labels"
     arguments = ["--stages", "train,finetune", "data.format=unlabelled"]
     settings = given(crops, trained, "data.test_share=0.3")
+    by_neighbours = ["finetune.identities_per_batch=4", "finetune.images_per_identity=3"]
     assert main([*arguments, *settings]) == 0
+    assert "batches are drawn by the neighbours of" not in capsys.readouterr().err
+    assert main([*arguments, *settings, *by_neighbours]) == 0
     shown = capsys.readouterr()
     assert "no --config: taking configs/without_labels.yaml" in shown.err
     assert "batches are drawn by the neighbours of" in shown.err
@@ -181,7 +183,7 @@ def test_images_of_which_nothing_is_known(
         assert row.model.metrics.label_free.tracks is None
         assert row.model.metrics.verification is None
     # The same command again reuses everything.
-    assert main([*arguments, *settings]) == 0
+    assert main([*arguments, *settings, *by_neighbours]) == 0
     assert "finetune: reuse" in capsys.readouterr().err
 
 
@@ -216,7 +218,7 @@ def test_all_stages_run(crops: Path, trained: Path, tmp_path: Path) -> None:
         (["finetune.losses.triplet=1"], "finetune.losses: cross entropy, triplet and circle loss"),
         (["finetune.distillation.logits=1"], "finetune: distillation.logits compares"),
         (["finetune.teacher=false"], "finetune: without identities there is only the full-width"),
-        (["prune.tuning.images_per_identity=30"], "prune.tuning: a batch of 4 x 30 needs 120"),
+        (["prune.tuning.images_per_identity=30"], "prune.tuning: a batch of 12 x 30 needs 360"),
         (["data.also_train_on=[{root: {root}}]"], "data.also_train_on merges sets that have some"),
         (["data.test_share=0.99"], "each part needs 16: give data.test_share another value"),
     ],

@@ -175,6 +175,18 @@ def test_neighbours_are_drawn_together() -> None:
     assert draw(1) != drawn
 
 
+def test_without_neighbours_every_image_is_drawn_once() -> None:
+    sampler = NeighbourSampler(
+        np.empty((20, 0), dtype=np.int64), groups_per_batch=5, images_per_group=1, seed=1
+    )
+    orders = []
+    for epoch in range(2):
+        sampler.set_epoch(epoch)
+        orders.append([index for index, _ in sampler])
+        assert sorted(orders[-1]) == list(range(20))
+    assert orders[0] != orders[1]
+
+
 def test_too_few_images_for_a_batch_of_neighbours() -> None:
     neighbours = np.zeros((5, 3), dtype=np.int64)
     with pytest.raises(TrainingError, match="a batch of 2 x 3 needs 6 images, but the training"):

@@ -3,6 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
+from reid_edge.core.errors import TrainingError
 from reid_edge.training.settings import TrainingSettings
 
 
@@ -23,3 +24,16 @@ def test_settings_that_do_not_go_together(given: dict[str, object], message: str
     with pytest.raises(ValidationError) as caught:
         TrainingSettings.model_validate(given)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("losses", [{}, {"triplet": 0, "circle": 1}])
+def test_losses_that_compare_images_of_a_person_need_two(losses: dict[str, float]) -> None:
+    given = {"images_per_identity": 1, "losses": losses}
+    settings = TrainingSettings.model_validate(given)
+    with pytest.raises(
+        TrainingError,
+        match=r"^train.images_per_identity: 1 leaves no two images",
+    ):
+        settings.check_pairs("train")
+    for more in ({"losses": {"triplet": 0}}, {"epochs": 0}, {"images_per_identity": 2}):
+        TrainingSettings.model_validate(given | more).check_pairs("train")

@@ -3,7 +3,7 @@
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from reid_edge.core.errors import DataError
@@ -192,24 +192,48 @@ def inner_folders(folder: Path) -> list[Path]:
 
 def holds_images(folder: Path) -> bool:
     """Tell whether there is an image in a folder or, at any depth, in a folder within it."""
-    for _, folders, names in os.walk(folder):
-        folders[:] = filter(_is_data, folders)
+    for _, names in _walk(folder):
         if any(_is_data(name) and name.lower().endswith(IMAGE_SUFFIXES) for name in names):
             return True
     return False
 
 
 def images_within(folder: Path) -> list[Path]:
-    """List the images in a folder at any depth by path, as `inner_folders` leaves folders out."""
+    """List the images in a folder at any depth by path, as `inner_folders` leaves folders out.
+
+    Links to other folders are followed; what a link and a folder share is read once.
+
+    Raises:
+        DataError: a link leads to a folder that holds this one.
+    """
     found = []
-    for place, folders, names in os.walk(folder):
-        folders[:] = filter(_is_data, folders)
+    for place, names in _walk(folder):
         found += [
             Path(place, name)
             for name in names
             if _is_data(name) and name.lower().endswith(IMAGE_SUFFIXES)
         ]
     return sorted(found)
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield a folder and all within it, each with the names of its files."""
+    walked: list[Path] = []
+    pending = [folder]
+    while pending:
+        start = pending.pop(0)
+        real = start.resolve()
+        if any(real.is_relative_to(former) for former in walked):
+            continue
+        around = next((former for former in walked if former.is_relative_to(real)), None)
+        if around is not None:
+            raise DataError(f"{start}: is a link to {real}, which holds {around}; take it out")
+        walked.append(real)
+        for place, folders, names in os.walk(start):
+            folders[:] = filter(_is_data, folders)
+            yield place, names
+            within = (Path(place, name) for name in sorted(folders))
+            pending += (path for path in within if path.is_symlink())
 
 
 def images_of(folder: Path, whose: str, hint: str) -> list[Path]:

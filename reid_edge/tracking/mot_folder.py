@@ -202,7 +202,7 @@ def read_boxes(path: Path, length: int, columns: str) -> BoxesOfFrames:
         if not line.strip():
             continue
         try:
-            row = [float(text) for text in line.split(",") if text.strip()]
+            row = [float(text) for text in line.rstrip(", \t").split(",")]
         except ValueError as error:
             raise DataError(f"{path}: line {number} is not numbers with commas") from error
         if len(row) <= columns.count(",") or not np.isfinite(row).all():

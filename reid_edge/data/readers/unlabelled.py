@@ -18,6 +18,9 @@ FRAME = re.compile(r"(?<![a-z0-9])(?:f|frame[ _-]?)(\d+)(?![a-z0-9])", re.IGNORE
 MARS = re.compile(r"(\d{4}C\dT\d+)F\d+")
 # What `reid-edge prepare --video` writes.
 PREPARED = re.compile(r"c\d+_t\d+_f\d+")
+# Cameras and frames are kept as 64-bit integers. Frames from here on count from the first one, as
+# times of the day or of the calendar do.
+LARGEST_CAMERA, LARGE_FRAME, LARGEST_FRAME = 10**9, 2**53, 2**62
 
 
 def read_unlabelled(root: Path) -> ReidData:
@@ -54,30 +57,26 @@ def read_tracklets(root: Path) -> ReidData:
     count if every image has one. Tracks of one camera that have images of one frame are of
     different people. So frames do not count where they seem to begin anew with every track; and
     the frames of different recordings, which are folders around tracks, get different numbers.
+    Zeros in front of the number of a track do not count.
 
     Args:
         root: a folder with the images.
 
     Raises:
         DataError: there is no such folder, no image in it, nothing that says which track an image
-            is of, or no track of two images.
+            is of, or no track of two images. Or a number in a name is too large.
     """
     root = existing_folder(root)
     images = _images(root)
-    named = {
-        path: (path.parent, match[1])
-        for path in images
-        if (match := MARS.fullmatch(path.stem) or TRACK.search(path.stem))
-    }
-    # Names such as "t000123.jpg" may count time in a folder that is a track.
-    by_name = len(named) == len(images) and len(set(named.values())) < len(images)
+    named = _tracks_by_name(images)
+    by_name = bool(named)
     if not by_name and any(path.parent == root for path in images):
         bare = next(path for path in images if path.parent == root)
         raise DataError(
             f"{bare}: neither in the folder of a track nor with a track such as 't12' in its name; "
             "images without tracks are data.format=unlabelled"
         )
-    keys = {path: named[path] if by_name else (path.parent, "") for path in images}
+    keys = named or {path: (path.parent, (0, "")) for path in images}
     tracks = {key: number for number, key in enumerate(sorted(set(keys.values())))}
     if len(tracks) == len(images):
         raise DataError(
@@ -129,6 +128,35 @@ def _images(root: Path) -> list[Path]:
     return images
 
 
+def _tracks_by_name(images: list[Path]) -> dict[Path, tuple[Path, tuple[int, str]]]:
+    """Return the track of each image, its folder with what its name says; none if names do not."""
+    named = {
+        path: (path.parent, track)
+        for path in images
+        if (track := _track_in_name(path.stem)) is not None
+    }
+    tracks = set(named.values())
+    # Names such as "t000123.jpg" may count time in a folder that is a track.
+    if len(tracks) == len(named):
+        return {}
+    if len(named) == len(images):
+        return named
+    if max(Counter(folder for folder, _ in tracks).values()) > 1:
+        bare = next(path for path in images if path not in named)
+        raise DataError(
+            f"{bare}: has no track such as 't12' in its name, and {len(named)} of {len(images)} "
+            "images have one; give it one, or take it out of the folder"
+        )
+    return {}
+
+
+def _track_in_name(name: str) -> tuple[int, str] | None:
+    if match := MARS.fullmatch(name):
+        return 0, match[1]
+    match = TRACK.search(name)
+    return (int(match[1]), "") if match else None
+
+
 def _on_one_clock(frames: Mapping[Path, int], recordings: Mapping[Path, Path]) -> dict[Path, int]:
     """Return frames whose numbers rise from one recording to the next."""
     last: dict[Path, int] = {}
@@ -139,7 +167,17 @@ def _on_one_clock(frames: Mapping[Path, int], recordings: Mapping[Path, Path]) -
     for recording in sorted(last):
         begin[recording] = start
         start += last[recording] + 1
+    _check_frames({recording: begin[recording] + last[recording] for recording in last})
     return {path: begin[recordings[path]] + frame for path, frame in frames.items()}
+
+
+def _check_frames(frames: Mapping[Path, int]) -> None:
+    for path, frame in frames.items():
+        if frame > LARGEST_FRAME:
+            raise DataError(
+                f"{path}: the frames in the names are too far apart ({frame}); expected less than "
+                f"{LARGEST_FRAME} between the first and the last one"
+            )
 
 
 def _cameras_and_frames(
@@ -164,6 +202,13 @@ def _cameras_and_frames(
                 "used; give all or none"
             )
             found.clear()
+    for path, number in cameras.items():
+        if number > LARGEST_CAMERA:
+            raise DataError(f"{path}: camera {number}; expected a number up to {LARGEST_CAMERA}")
+    if max(frames.values(), default=0) >= LARGE_FRAME:
+        first = min(frames.values())
+        frames = {path: frame - first for path, frame in frames.items()}
+        _check_frames(frames)
     return cameras, frames, tuple(notes)
 
 

@@ -13,7 +13,9 @@ from reid_edge.data.paths import (
     ImageFinder,
     expand_home,
     find_base,
+    holds_images,
     image_inside,
+    images_within,
     list_images,
     path_order,
     relative_path,
@@ -104,6 +106,34 @@ def test_a_finder_finds_and_refuses_the_same(linked: Path, texts: list[str]) -> 
     for text in [*texts, "a/a", "b/b/b", "bb/a", "a/aa", "a/bb", "aa", "/ab", "a/b", "C:a", "a/\0"]:
         expected = result(lambda text=text: image_inside(linked, text, "list"))  # type: ignore[misc]
         assert result(lambda text=text: finder.find(text, "list")) == expected  # type: ignore[misc]
+
+
+def test_links_to_folders_are_followed(tmp_path: Path) -> None:
+    root, other = tmp_path / "site", tmp_path / "cam2"
+    for folder in (root / "cam1", other / "day1", root / "cam3"):
+        folder.mkdir(parents=True)
+        (folder / "a.jpg").touch()
+    (root / "cam2").symlink_to(other)
+    # Each of these leads to what is read already.
+    (root / "again").symlink_to("cam1")
+    (root / "whole").symlink_to(root)
+    (other / "loop").symlink_to(other)
+    (other / "home").symlink_to(root)
+    (root / "day1").symlink_to(other / "day1")
+    found = [path.relative_to(root).as_posix() for path in images_within(root)]
+    assert found == ["cam1/a.jpg", "cam2/day1/a.jpg", "cam3/a.jpg"]
+    (root / "around").symlink_to(tmp_path)
+    with pytest.raises(DataError, match=r"around: is a link to .*, which holds .*; take it out"):
+        images_within(root)
+
+
+def test_images_behind_a_link_are_images(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a.jpg").touch()
+    (tmp_path / "empty").mkdir()
+    assert not holds_images(tmp_path / "empty")
+    (tmp_path / "empty" / "linked").symlink_to(tmp_path / "folder")
+    assert holds_images(tmp_path / "empty")
 
 
 @given(st.lists(st.text(alphabet="aB./!é", max_size=8)))

@@ -58,8 +58,10 @@ def test_cameras_and_frames_of_unlabelled_images(tmp_path: Path, paint: Paint) -
         (["7/a.jpg", "7/b.jpg", "x/8/a.jpg"], [0, 0, 1]),
         (["c1_t2_f1.jpg", "c1_t2_f2.jpg", "c1_t30_f1.jpg"], [0, 0, 1]),
         (["0001C1T0001F001.jpg", "0001C1T0001F002.jpg", "0001C1T0002F001.jpg"], [0, 0, 1]),
+        (["c1_t2_f1.jpg", "c1_t002_f2.jpg", "c1_t10_f1.jpg"], [0, 0, 1]),
         # Folders are tracks; the names count time.
         (["7/t0001.jpg", "7/t0002.jpg", "8/t0001.jpg"], [0, 0, 1]),
+        (["7/c1_t7_f1.jpg", "7/c1_t7_f2.jpg", "8/a.jpg"], [0, 0, 1]),
         # One track in two folders is two tracks: of two videos.
         (["day1/t4_f1.jpg", "day1/t4_f2.jpg", "day2/t4_f1.jpg"], [0, 0, 1]),
     ],
@@ -74,6 +76,25 @@ def test_frames_of_recordings_are_different(tmp_path: Path, paint: Paint) -> Non
     names = ["day1/c1_t1_f5.jpg", "day1/c1_t1_f6.jpg", "day1/c1_t2_f6.jpg", "day2/c1_t1_f5.jpg"]
     found = samples(read_tracklets(painted(tmp_path, paint, names)))
     assert [found[name] for name in names] == [(0, 1, 5), (0, 1, 6), (1, 1, 6), (2, 1, 7 + 5)]
+
+
+def test_times_of_the_calendar_are_frames(tmp_path: Path, paint: Paint) -> None:
+    days = (20261001093015123456, 20261001093015223456, 20261001093015323456)
+    names = [f"c1_t{1 + place // 2}_f{day}.jpg" for place, day in enumerate(days)]
+    found = samples(read_tracklets(painted(tmp_path, paint, names)))
+    assert [found[name] for name in names] == [(0, 1, 0), (0, 1, 100000), (1, 1, 200000)]
+    painted(tmp_path, paint, [f"c1_t2_f{'9' * 30}.jpg"])
+    with pytest.raises(
+        DataError, match=r"c1_t2_f9+\.jpg: the frames in the names are too far apar"
+    ):
+        read_tracklets(tmp_path)
+
+
+def test_a_camera_is_a_number_that_can_be_kept(tmp_path: Path, paint: Paint) -> None:
+    root = painted(tmp_path, paint, [f"c{10**9}_t1_a.jpg", f"c{10**9 + 1}_t1_b.jpg"])
+    for read in (read_unlabelled, read_tracklets):
+        with pytest.raises(DataError, match=r"c1000000001_t1_b\.jpg: camera 1000000001; expected"):
+            read(root)
 
 
 def test_frames_within_tracks_are_not_used(tmp_path: Path, paint: Paint) -> None:
@@ -91,6 +112,10 @@ def test_frames_within_tracks_are_not_used(tmp_path: Path, paint: Paint) -> None
         ([], "no images in it"),
         (["a.jpg", "7/b.jpg"], r"a\.jpg: neither in the folder of a track nor with a track"),
         (["7/a.jpg", "8/b.jpg"], "each of the 2 tracks has one image"),
+        (
+            ["7/t1_a.jpg", "7/t1_b.jpg", "7/t2_a.jpg", "8/odd.jpg"],
+            r"odd\.jpg: has no track such as",
+        ),
         (["7/c1_1.jpg", "7/c2_1.jpg"], "its track has images of 2 cameras"),
     ],
 )

@@ -68,6 +68,8 @@ def test_lines_may_be_in_any_order(folder: Path) -> None:
         ("det/det.txt", "", r"det\.txt: has no boxes"),
         ("det/det.txt", "1,-1,5\n", r"det\.txt: line 1: expected frame,id,left,top,width,height,c"),
         ("det/det.txt", "1,-1,5,5,9,9,1\n\n1,a\n", r"det\.txt: line 3 is not numbers with commas"),
+        ("det/det.txt", "1,-1,,5,5,9,9,1\n", r"det\.txt: line 1 is not numbers with commas"),
+        ("det/det.txt", "1,-1,5,5,9,9,\n", r"det\.txt: line 1: expected frame,id,left,top,width"),
         ("det/det.txt", "1,-1,nan,5,9,9,1\n", r"det\.txt: line 1: expected frame"),
         ("det/det.txt", "13,-1,5,5,9,9,1\n", r"det\.txt: line 1: frame 13 of 12"),
         ("det/det.txt", "0,-1,5,5,9,9,1\n", r"det\.txt: line 1: frame 0 of 12"),

@@ -15,6 +15,8 @@ from reid_edge.core.devices import Device
 from reid_edge.core.errors import ArchitectureError, CheckpointError, DataError
 from reid_edge.data.schema import ReidData, Sample
 from reid_edge.inference.embedder import ImageEmbedder, load_embedder
+from reid_edge.inference.label_free_evaluation import COLLAPSED
+from reid_edge.metrics.label_free import spread
 from reid_edge.models.checkpoint import load_checkpoint
 from reid_edge.training.distillation import Teacher
 from reid_edge.training.file_teacher import FileTeacher
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from pipeline.config import Config
     from pipeline.context import StageContext
     from reid_edge.core.progress import Progress
+
+# Images that a model is tried on before a run.
+TRIED_IMAGES = 8
 
 
 def load_teacher(
@@ -87,23 +92,35 @@ def load_teacher_file(config: Config, device: Device = "cpu") -> ImageEmbedder:
 
 
 def check_teacher_file(config: Config, data: ReidData | None) -> None:
-    """Read the file that ``teacher.file`` names, before a stage that learns from it is waited for.
+    """Try the file that ``teacher.file`` names, before a stage that learns from it is waited for.
 
     Args:
         config: all settings; ``teacher.file`` names a file.
-        data: whose images a table has to name; None: not there yet.
+        data: whose images a table has to name, and a model is tried on; None: not there yet.
 
     Raises:
-        ReidError: the file cannot be read, or a table lacks an image.
+        ReidError: the file cannot be read, a model gives no embeddings, a table lacks an image or
+            has nearly the same embedding for all.
     """
+    from reid_edge.inference.embedder import embed_files
+
     file = config.teacher.file
     assert file is not None, "the caller has looked"
     if file.suffix != TABLE_SUFFIX:
-        load_teacher_file(config)
+        embedder = load_teacher_file(config)
+        if data is not None:
+            tried = [image.path for image in data.train[:: -(-len(data.train) // TRIED_IMAGES)]]
+            embed_files(embedder, tried, batch_size=TRIED_IMAGES)
     elif data is not None:
         # Without identities, models are compared with the teacher on the images set apart.
         compared = data.query if data.labels != "persons" else ()
-        read_table(file, data.root, [*data.train, *compared])
+        table = read_table(file, data.root, [*data.train, *compared])
+        varies = spread(table)
+        if varies < COLLAPSED:
+            raise CheckpointError(
+                f"{file}: has nearly the same embedding for all {len(table)} images (they vary by "
+                f"{varies:.1g}), so there is nothing to learn from it"
+            )
 
 
 def read_table(path: Path, root: Path, images: Sequence[Sample]) -> Tensor:
@@ -117,13 +134,13 @@ def read_table(path: Path, root: Path, images: Sequence[Sample]) -> Tensor:
 
     Raises:
         CheckpointError: the table or its names cannot be read or do not belong together, an
-            embedding is not finite, or an image has none.
+            image has no embedding or two, or one that is not finite or is zero.
     """
     names_path = path.with_suffix(NAMES_SUFFIX)
     try:
         # Nothing is unpickled.
         table = np.load(path, allow_pickle=False)
-        names = names_path.read_text(encoding="utf-8").splitlines()
+        names = names_path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError, EOFError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(
@@ -131,12 +148,16 @@ def read_table(path: Path, root: Path, images: Sequence[Sample]) -> Tensor:
             f"({reason})"
         ) from error
     shape: tuple[int, ...] = getattr(table, "shape", ())
-    if len(shape) != 2 or table.dtype.kind not in "fiu" or len(names) != shape[0]:
+    if len(shape) != 2 or 0 in shape or table.dtype.kind not in "fiu" or len(names) != shape[0]:
         raise CheckpointError(
             f"{path}: has shape {shape}, and {names_path.name} {len(names)} lines; expected "
             "numbers (images, dimensions) and a line for each image"
         )
-    rows = {name.strip().replace("\\", "/"): row for row, name in enumerate(names)}
+    rows: dict[str, int] = {}
+    for row, name in enumerate(names):
+        path_below = name.strip().replace("\\", "/")
+        if rows.setdefault(path_below, row) != row:
+            raise CheckpointError(f"{names_path}: names {path_below} twice; expected it once")
     places = []
     for image in images:
         name = (
@@ -150,9 +171,16 @@ def read_table(path: Path, root: Path, images: Sequence[Sample]) -> Tensor:
                 f"{root}, training images and those set apart"
             )
         places.append(rows[name])
-    chosen = torch.from_numpy(np.asarray(table[places], dtype=np.float32))
+    with np.errstate(over="ignore"):  # larger numbers than float32 has are refused below
+        chosen = torch.from_numpy(np.asarray(table[places], dtype=np.float32))
     if not torch.isfinite(chosen).all():
         raise CheckpointError(f"{path}: has embeddings that are not finite")
+    if not chosen.any(1).all():
+        row = places[int(chosen.any(1).int().argmin())]
+        raise CheckpointError(
+            f"{path}: the embedding of {names[row].strip()} is zero in all dimensions, which is "
+            "similar to nothing"
+        )
     return chosen
 
 

@@ -12,6 +12,7 @@ import onnx
 import pytest
 import torch
 from onnx import helper, numpy_helper
+from pydantic import ValidationError
 from torch import nn
 
 from pipeline.config import config_class
@@ -20,9 +21,9 @@ from pipeline.dependencies import stage_inputs
 from pipeline.model_hash import hash_teacher
 from pipeline.teacher_cache import cache_file
 from pipeline.teacher_embeddings import TeacherEmbeddings
-from pipeline.teachers import load_teacher, load_teacher_file, read_table
+from pipeline.teachers import check_teacher_file, load_teacher, load_teacher_file, read_table
 from reid_edge.core.checksums import read_checksums
-from reid_edge.core.errors import CheckpointError, PipelineError
+from reid_edge.core.errors import CheckpointError, PipelineError, ReidError
 from reid_edge.core.io import hash_file
 from reid_edge.data.decoding import IMAGENET_MEAN, IMAGENET_STD
 from reid_edge.data.loaders import stack_images
@@ -296,6 +297,8 @@ def test_a_cached_teacher_is_another_input_and_none_leaves_earlier_runs_as_they_
         (np.array([["x"], ["y"]]), "a\nb\n", "expected numbers"),
         (np.array([[{}], [1]], dtype=object), "a\nb\n", "cannot be read as a table"),
         (np.zeros((2, 4)), "a\nb\n", "does not name bounding_box_train/"),
+        (np.zeros((2, 0)), "a\nb\n", r"has shape \(2, 0\), and"),
+        (np.zeros((3, 4)), "a\nb\na\n", "t.txt: names a twice; expected it once"),
     ],
 )
 def test_what_is_no_table(
@@ -314,3 +317,46 @@ def test_an_embedding_that_is_not_finite(tiny_data: ReidData, tmp_path: Path) ->
     (tmp_path / "t.txt").write_text(first.path.relative_to(tiny_data.root).as_posix())
     with pytest.raises(CheckpointError, match="has embeddings that are not finite"):
         read_table(tmp_path / "t.npy", tiny_data.root, [first])
+
+
+def named_table(path: Path, table: np.ndarray, data: ReidData) -> Path:
+    np.save(path, table)
+    names = [image.path.relative_to(data.root).as_posix() for image in data.train]
+    # Some editors begin a text file with a mark of its byte order.
+    path.with_suffix(".txt").write_text("\n".join(names), encoding="utf-8-sig")
+    return path
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_embedding_that_is_zero_or_too_large(tiny_data: ReidData, tmp_path: Path) -> None:
+    where = (tiny_data.root, tiny_data.train)
+    table = np.random.default_rng(0).normal(size=(len(tiny_data.train), 4))
+    assert len(read_table(named_table(tmp_path / "t.npy", table, tiny_data), *where))
+    third = tiny_data.train[2].path.name
+    table[2] = 0
+    with pytest.raises(CheckpointError, match=rf"the embedding of .*{third} is zero in all"):
+        read_table(named_table(tmp_path / "t.npy", table, tiny_data), *where)
+    table[2] = 1e300
+    with pytest.raises(CheckpointError, match="are not finite"):
+        read_table(named_table(tmp_path / "t.npy", table, tiny_data), *where)
+
+
+def test_a_teacher_is_tried_on_images_before_a_run(tiny_data: ReidData, tmp_path: Path) -> None:
+    class Classes(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images.mean((1, 2, 3))
+
+    classes = tmp_path / "classes.pt"
+    torch.jit.save(torch.jit.trace(Classes(), torch.zeros(2, 3, *SIZE)), classes)
+    flat = named_table(tmp_path / "t.npy", np.ones((len(tiny_data.train), 4)), tiny_data)
+    for file, words in ((classes, "classes.pt: "), (flat, "nearly the same embedding for all")):
+        config = config_class().model_validate({"teacher": {"file": file}})
+        with pytest.raises(ReidError, match=words):
+            check_teacher_file(config, tiny_data)
+    np.save(flat, np.eye(len(tiny_data.train)))
+    check_teacher_file(config, tiny_data)
+
+
+def test_an_architecture_of_no_file_is_refused() -> None:
+    with pytest.raises(ValidationError, match=r"architecture is that of teacher\.file, and there"):
+        config_class().model_validate({"teacher": {"architecture": "resnet50"}})

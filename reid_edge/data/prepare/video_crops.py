@@ -9,8 +9,8 @@ import numpy as np
 from reid_edge.core.errors import DataError
 from reid_edge.core.io import check_replaceable, hash_file, written_aside
 from reid_edge.core.progress import Progress
-from reid_edge.data.paths import expand_home
-from reid_edge.data.prepare.video_frames import read_frames
+from reid_edge.data.paths import check_regular, expand_home
+from reid_edge.data.prepare.video_frames import frames_state, read_frames
 from reid_edge.data.provenance import Provenance, Request, Source, read_provenance, write_provenance
 from reid_edge.tracking.mot_folder import (
     COLUMNS,
@@ -83,6 +83,7 @@ def prepare_crops(
     video, boxes, target = (expand_home(path) for path in (video, boxes, target))
     if camera < 0 or every < 1:
         raise DataError("camera is 0 or more, every 1 or more")
+    check_regular(boxes)
     try:
         boxes_hash = hash_file(boxes)
     except OSError as error:
@@ -94,6 +95,7 @@ def prepare_crops(
             "boxes_sha256": boxes_hash,
             "camera": camera,
             "every": every,
+            **({"frames": frames_state(video)} if video.is_dir() else {}),
         },
     )
     if target.exists():
@@ -157,6 +159,11 @@ def _counted(path: Path) -> BoxesOfFrames:
     """Read the boxes of persons that count."""
     found = read_boxes(path, MOST_FRAMES, COLUMNS)
     counts = (found.scores != 0) & np.isin(found.classes, (PEDESTRIAN, NO_CLASS))
+    if not counts.all():
+        logger.info(
+            "%s: %d of %d boxes do not count and are left out (confidence 0, or a class other than "
+            "1)", path, int((~counts).sum()), len(found),
+        )  # fmt: skip
     with_track = found.identities >= 0
     if (counts & with_track).any() and not with_track[counts].all():
         logger.warning(

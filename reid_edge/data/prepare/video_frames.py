@@ -1,6 +1,8 @@
 """The frames of a video or of a folder of images, by number."""
 
+import hashlib
 from collections.abc import Collection, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +44,16 @@ def read_frames(video: Path, wanted: Collection[int]) -> Iterator[tuple[int, Ima
     )
 
 
+def frames_state(folder: Path) -> str:
+    """Return a SHA-256 of the names, sizes and times of change of the images in a folder."""
+    states = [
+        (path.name, status.st_size, status.st_mtime_ns)
+        for path in list_images(folder)
+        for status in [path.stat()]
+    ]
+    return hashlib.sha256(repr(states).encode()).hexdigest()
+
+
 def _images(folder: Path) -> Iterator[tuple[int, Path]]:
     numbered = [path for path in list_images(folder) if path.stem.isdecimal()]
     if not numbered:
@@ -49,7 +61,13 @@ def _images(folder: Path) -> Iterator[tuple[int, Path]]:
             f"{folder}: no frames in it; expected images whose names are numbers, such as "
             "000001.jpg"
         )
-    yield from sorted((int(path.stem), path) for path in numbered)
+    frames = sorted((int(path.stem), path) for path in numbered)
+    for (number, first), (next_number, second) in pairwise(frames):
+        if number == next_number:
+            raise DataError(
+                f"{second}: is frame {number}, as {first.name} is; expected one of both"
+            )
+    yield from frames
 
 
 def _decoded(video: Path, wanted: Collection[int]) -> Iterator[tuple[int, Image.Image]]:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -119,6 +120,39 @@ def test_boxes_without_a_track_among_others_are_left_out(
     given = boxes(tmp_path, "1,1,1,1,16,32,1", "2,1,1,1,16,32,1", "2,-1,9,1,16,32,1")
     assert prepare_crops(frames, given, tmp_path / "out") == CropCounts(2, 1, 0, "tracklets")
     assert "1 boxes without a track are left out, others have one" in caplog.text
+
+
+def test_boxes_that_do_not_count_are_counted(
+    frames: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    others = ("2,7,1,1,16,32,0", "2,8,1,1,16,32,1,3")  # does not count, is no pedestrian
+    given = boxes(tmp_path, "1,1,1,1,16,32,1", *others)
+    assert prepare_crops(frames, given, tmp_path / "out") == CropCounts(1, 1, 0, "tracklets")
+    assert "2 of 3 boxes do not count and are left out (confidence 0, or a class" in caplog.text
+
+
+def test_frames_that_changed_are_something_else(frames: Path, tmp_path: Path) -> None:
+    copies = shutil.copytree(frames, tmp_path / "img1")
+    given, target = boxes(tmp_path, "1,1,1,1,16,32,1"), tmp_path / "out"
+    assert prepare_crops(copies, given, target) is not None
+    assert prepare_crops(copies, given, target) is None
+    Image.new("RGB", (64, 48)).save(copies / "000001.png")
+    with pytest.raises(DataError, match="holds something else; remove it or give another folder"):
+        prepare_crops(copies, given, target)
+
+
+def test_a_frame_is_there_once(frames: Path, tmp_path: Path) -> None:
+    copies = shutil.copytree(frames, tmp_path / "img1")
+    shutil.copy(copies / "000003.png", copies / "3.png")
+    with pytest.raises(DataError, match=r"3\.png: is frame 3, as 000003\.png is; expected one of"):
+        prepare_crops(copies, boxes(tmp_path, "1,1,1,1,16,32,1"), tmp_path / "out")
+
+
+def test_boxes_are_not_read_from_a_fifo(frames: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "boxes.txt")
+    with pytest.raises(DataError, match=r"boxes\.txt: is a FIFO; expected a file"):
+        prepare_crops(frames, tmp_path / "boxes.txt", tmp_path / "out")
 
 
 @needs_opencv

@@ -47,7 +47,10 @@ def check_request(options: argparse.Namespace) -> None:
         QuantizeError: a file format is not known.
         PipelineError: the folder for the run is not free.
     """
+    from pydantic import ValidationError
+
     from pipeline.run_dir import RunDir
+    from pipeline.settings.data import DataSettings
     from pipeline.settings_io import split_names
     from quantize.exporters import EXPORTERS
     from reid_edge.cli.model_options import parse_input_size
@@ -65,7 +68,15 @@ def check_request(options: argparse.Namespace) -> None:
             "checkpoint; give the one that it was made of"
         )
     ARCHITECTURES.check(options.target)
-    parse_input_size(options.input_size)
+    size = parse_input_size(options.input_size)
+    assert size is not None, "it has a default"
+    try:
+        DataSettings(height=size[0], width=size[1])
+    except ValidationError as error:
+        (side,), reason = error.errors()[0]["loc"], error.errors()[0]["msg"]
+        raise ModelError(
+            f"--input-size {options.input_size}: {side}: {reason[0].lower()}{reason[1:]}"
+        ) from error
     for name in split_names(options.formats):
         EXPORTERS.check(name)
     if options.output is not None:
@@ -116,11 +127,19 @@ def parse_arguments(arguments: Sequence[str], prog: str) -> argparse.Namespace:
         "--architecture", metavar="NAME",
         help="architecture of MODEL, if neither the file nor its name says it",
     )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="seed of all random draws (default: 0)")
+    parser.add_argument(
+        "--seed", type=_seed, default=0, help="seed of all random draws (default: 0)"
+    )
     parser.add_argument(
         "--no-adapt", dest="adapt", action="store_false", help="leave the adaptation out"
     )
     return parser.parse_args(arguments)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number, 0 or more")
+    return int(text)
 
 
 def _hours(text: str) -> float:

@@ -47,7 +47,7 @@ def run(
     import torch
 
     from reid_edge.core.io import write_bytes
-    from reid_edge.data.held_out import MOST_HELD_OUT
+    from reid_edge.data.held_out import FEWEST_HELD_OUT, MOST_HELD_OUT
     from reid_edge.inference.embedder import embed_files, load_embedder
     from reid_edge.inference.evaluation import METRICS
     from reid_edge.inference.label_free_evaluation import evaluate_without_identities
@@ -61,6 +61,11 @@ def run(
         raise ModelError(
             f"{data.root}: the images have no identities, so that no accuracy can be measured; "
             "--teacher FILE measures how like that model the other one is"
+        )
+    if len(data.train) < FEWEST_HELD_OUT:
+        raise DataError(
+            f"{data.root}: has {len(data.train)} images, too few to compare the ten nearest ones; "
+            f"expected {FEWEST_HELD_OUT} or more"
         )
     teacher = load_embedder(options.teacher, device=options.device)
     step = -(-len(data.train) // MOST_HELD_OUT)

@@ -165,6 +165,23 @@ def test_hours_are_a_number_above_zero(hours: str, capsys: pytest.CaptureFixture
     assert "expected hours, such as 0.5 or 8" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("seed", ["-1", "1.5", "x"])
+def test_a_seed_is_a_whole_number(seed: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["m.pt", "--images", "x", f"--seed={seed}"])
+    assert "expected a whole number, 0 or more" in capsys.readouterr().err
+
+
+def test_a_size_that_no_run_takes_is_refused_before_anything_is_measured(
+    model: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = refused(
+        capsys, model, "--images", images, "--target", "small_net_x0_5", "--input-size", "32x8",
+        "--output", tmp_path / "run",
+    )  # fmt: skip
+    assert words.startswith("--input-size 32x8: width: input should be greater than or equal to 16")
+
+
 def measured(overlap: float, *, spread: float = 0.5) -> LabelFreeResult:
     return LabelFreeResult(
         images=100, mean_cosine=0.95, lowest_cosine=0.8, same_nearest=0.6, nearest_overlap=overlap,

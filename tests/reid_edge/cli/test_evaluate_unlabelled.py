@@ -84,6 +84,19 @@ def test_what_needs_more(
     assert message in " ".join(capsys.readouterr().err.split())
 
 
+def test_too_few_images_to_compare_the_nearest_ones(
+    models: tuple[Path, Path], crops: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for image in sorted(crops.rglob("*.jpg"))[:15]:
+        shutil.copy(image, tmp_path)
+    arguments = ["evaluate", "--data", str(tmp_path), "--as", "unlabelled"]
+    with small_networks():
+        weights = ["--weights", str(models[0]), "--teacher", str(models[1])]
+        assert main([*arguments, *weights]) == 2
+    words = " ".join(capsys.readouterr().err.split())
+    assert "has 15 images, too few to compare the ten nearest ones; expected 16" in words
+
+
 def test_a_teacher_is_for_images_without_identities(
     models: tuple[Path, Path], tiny_market: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

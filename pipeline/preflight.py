@@ -46,6 +46,11 @@ def check_choices(config: Config) -> None:
             "devices: images without identities and teacher.file are for one process; give "
             "devices=1"
         )
+    if config.teacher.architecture is not None and config.teacher.file is None:
+        raise PipelineError(
+            "teacher.architecture: is that of teacher.file, and there is none; give teacher.file, "
+            "or leave the architecture out"
+        )
     if config.data.labels != "persons":
         check_without_identities(config, requested(config))
     check_trackers(config.log)

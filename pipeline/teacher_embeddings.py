@@ -101,7 +101,7 @@ def batch_neighbours(
     """Return the places (N, M) of the neighbours of images, by which batches are drawn.
 
     The neighbours of an image are those that are nearest by the full-width model. With K of 1 there
-    are none, so an epoch draws every image once, in any order.
+    are none, so an epoch draws nearly every image once.
 
     Args:
         context: of the stage.

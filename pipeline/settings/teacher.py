@@ -1,8 +1,6 @@
 """Section ``teacher``: another model than the full-width one to learn from."""
 
-from typing import Self
-
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from pipeline.settings.section import ArchitectureName, FilePath, Settings
 
@@ -25,9 +23,3 @@ class TeacherSettings(Settings):
         "embeddings in all epochs, instead of those of the augmented images; without hints and "
         "class probabilities",
     )
-
-    @model_validator(mode="after")
-    def _check_companions(self) -> Self:
-        if self.architecture is not None and self.file is None:
-            raise ValueError("architecture is that of teacher.file, and there is none; give it too")
-        return self

@@ -41,8 +41,8 @@ def run(
         0.
 
     Raises:
-        ReidError: an option needs identities, no teacher is named, or it or an image cannot be
-            read.
+        ReidError: an option needs identities, no teacher is named, there are fewer than 16 images,
+            or the teacher or an image cannot be read.
     """
     import torch
 
@@ -65,7 +65,7 @@ def run(
     if len(data.train) < FEWEST_HELD_OUT:
         raise DataError(
             f"{data.root}: has {len(data.train)} images, too few to compare the ten nearest ones; "
-            f"expected {FEWEST_HELD_OUT} or more"
+            f"take {FEWEST_HELD_OUT} or more"
         )
     teacher = load_embedder(options.teacher, device=options.device)
     step = -(-len(data.train) // MOST_HELD_OUT)

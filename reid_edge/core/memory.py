@@ -41,9 +41,9 @@ def freed_memory_kept() -> Iterator[None]:
     """Do as :func:`keep_freed_memory` says within, and give the memory back at the end.
 
     What glibc would keep by itself stays: a short call finds the memory of the one before it. A
-    block within another one, or after :func:`keep_freed_memory`, changes nothing. The settings are
-    those of the process: where two threads have a block each, the first that ends gives the memory
-    back, and the other runs on without them.
+    block of the same thread within another one, or after :func:`keep_freed_memory`, changes
+    nothing. The settings are those of the process: a block that ends gives the memory back for
+    other threads, too.
     """
     if _kept.get():
         yield

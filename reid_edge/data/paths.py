@@ -3,6 +3,7 @@
 import os
 import re
 import stat
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
@@ -192,7 +193,8 @@ def inner_folders(folder: Path) -> list[Path]:
 
 def holds_images(folder: Path) -> bool:
     """Tell whether there is an image in a folder or, at any depth, in a folder within it."""
-    for _, names in _walk(folder):
+    for _, folders, names in os.walk(folder):
+        folders[:] = filter(_is_data, folders)
         if any(_is_data(name) and name.lower().endswith(IMAGE_SUFFIXES) for name in names):
             return True
     return False
@@ -201,13 +203,13 @@ def holds_images(folder: Path) -> bool:
 def images_within(folder: Path) -> list[Path]:
     """List the images in a folder at any depth by path, as `inner_folders` leaves folders out.
 
-    Links to other folders are followed; what a link and a folder share is read once.
+    Links to folders are followed; a folder that is reached twice is read once.
 
     Raises:
         DataError: a link leads to a folder that holds this one.
     """
     found = []
-    for place, names in _walk(folder):
+    for place, names in _walk_with_links(folder):
         found += [
             Path(place, name)
             for name in names
@@ -216,23 +218,26 @@ def images_within(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """Yield a folder and all within it, each with the names of its files."""
-    walked: list[Path] = []
-    pending = [folder]
+def _walk_with_links(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield a folder and all within it, each once, with the names of its files."""
+    root = os.path.realpath(folder)
+    walked: set[str] = set()
+    pending = deque([folder])
     while pending:
-        start = pending.pop(0)
-        real = start.resolve()
-        if any(real.is_relative_to(former) for former in walked):
-            continue
-        around = next((former for former in walked if former.is_relative_to(real)), None)
-        if around is not None:
-            raise DataError(f"{start}: is a link to {real}, which holds {around}; take it out")
-        walked.append(real)
+        start = pending.popleft()
+        real = os.path.realpath(start)
+        if start != folder and real != root and Path(root).is_relative_to(real):
+            raise DataError(f"{start}: is a link to {real}, which holds {root}; take it out")
         for place, folders, names in os.walk(start):
-            folders[:] = filter(_is_data, folders)
+            # There are no links between start and place.
+            real_place = real + place[len(str(start)) :]
+            if real_place in walked:
+                folders.clear()
+                continue
+            walked.add(real_place)
+            folders[:] = sorted(filter(_is_data, folders))
             yield place, names
-            within = (Path(place, name) for name in sorted(folders))
+            within = (Path(place, name) for name in folders)
             pending += (path for path in within if path.is_symlink())
 
 

@@ -23,11 +23,14 @@ class Source:
         path: of an archive, a list or a folder, there or not.
         size: of a file, in bytes.
         modified_ns: when a file was changed, in nanoseconds.
+        frames: SHA-256 of the state of a video's frames in a folder.
     """
 
     path: str
     size: int | None = None
     modified_ns: int | None = None
+    # Compared where both are known: earlier versions did not write it.
+    frames: str | None = field(default=None, compare=False)
 
     @classmethod
     def of(cls, path: Path) -> Self:

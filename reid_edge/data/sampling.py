@@ -151,19 +151,25 @@ class NeighbourSampler(Sampler[tuple[int, int]]):
     def __iter__(self) -> Iterator[tuple[int, int]]:
         seed = derive_seed(self._seed, "epoch", self._epoch)
         generator = np.random.default_rng(seed)
-        drawn = np.zeros(len(self._neighbours), dtype=bool)
+        order = generator.permutation(len(self._neighbours)).tolist()
+        found = order if self._images_per_group == 1 else self._with_neighbours(order, generator)
+        for position, index in enumerate(found[: self._drawn]):
+            yield index, derive_seed(seed, position)
+
+    def _with_neighbours(self, order: list[int], generator: np.random.Generator) -> list[int]:
+        """Return the images in an order, each with some of its neighbours behind it."""
+        drawn = np.zeros(len(order), dtype=bool)
         found: list[int] = []
         # Of all groups together, there are as many images as there are in the set, or more.
-        for first in generator.permutation(len(drawn)):
+        for first in order:
             if drawn[first]:
                 continue
             others = generator.permutation(self._neighbours[first])
             others = others[np.argsort(drawn[others], kind="stable")]
-            group = [int(first), *others[: self._images_per_group - 1].tolist()]
+            group = [first, *others[: self._images_per_group - 1].tolist()]
             drawn[group] = True
             found += group
-        for position, index in enumerate(found[: self._drawn]):
-            yield index, derive_seed(seed, position)
+        return found
 
 
 def draw_batches(

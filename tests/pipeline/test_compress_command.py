@@ -167,8 +167,9 @@ def test_hours_are_a_number_above_zero(hours: str, capsys: pytest.CaptureFixture
 
 @pytest.mark.parametrize("seed", ["-1", "1.5", "x"])
 def test_a_seed_is_a_whole_number(seed: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as caught:
         main(["m.pt", "--images", "x", f"--seed={seed}"])
+    assert caught.value.code == 2
     assert "expected a whole number, 0 or more" in capsys.readouterr().err
 
 

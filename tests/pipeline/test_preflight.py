@@ -149,6 +149,12 @@ def test_int8_that_nothing_could_judge(
         check_batches(config, data)
 
 
+def test_an_architecture_of_no_teacher() -> None:
+    wanted = {"stages": ["finetune"], "teacher": {"architecture": "resnet50"}}
+    with pytest.raises(PipelineError, match=r"^teacher.architecture: is that of teacher.file, and"):
+        check_choices(Config.model_validate(wanted))
+
+
 def test_a_loss_of_pairs_needs_them() -> None:
     wanted = {"stages": ["finetune"], "finetune": {"images_per_identity": 1}}
     with pytest.raises(TrainingError, match=r"^finetune.images_per_identity: 1 leaves no two"):

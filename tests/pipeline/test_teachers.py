@@ -12,7 +12,6 @@ import onnx
 import pytest
 import torch
 from onnx import helper, numpy_helper
-from pydantic import ValidationError
 from torch import nn
 
 from pipeline.config import config_class
@@ -20,7 +19,7 @@ from pipeline.context import StageContext
 from pipeline.dependencies import stage_inputs
 from pipeline.model_hash import hash_teacher
 from pipeline.teacher_cache import cache_file
-from pipeline.teacher_embeddings import TeacherEmbeddings
+from pipeline.teacher_embeddings import TeacherEmbeddings, batch_neighbours
 from pipeline.teachers import check_teacher_file, load_teacher, load_teacher_file, read_table
 from reid_edge.core.checksums import read_checksums
 from reid_edge.core.errors import CheckpointError, PipelineError, ReidError
@@ -244,6 +243,27 @@ def test_kept_embeddings_are_those_of_an_images_file(tiny_data: ReidData, tmp_pa
         cache_file(context, copy, [])
 
 
+def test_which_images_are_neighbours(
+    teacher_file: Path, tiny_data: ReidData, tmp_path: Path
+) -> None:
+    config = config_class()()
+    for labels, groups, images, drawn_by in (
+        ("persons", 4, 3, None), ("persons", 4, 1, None),
+        ("none", 4, 3, 6), ("none", 4, 1, 0),
+        ("tracks", 4, 3, None), ("tracks", 4, 1, 0), ("tracks", 400, 3, 6),
+    ):  # fmt: skip
+        context: StageContext[Any] = StageContext(
+            "finetune", config, config.of(config.declared["finetune"]), tmp_path / "finetune",
+            replace(tiny_data, labels=labels), None, teacher_file, "", SIZE,
+        )  # fmt: skip
+        found = batch_neighbours(context, tiny_data.train, groups, images)
+        if drawn_by is None:
+            assert found is None
+        else:
+            assert found is not None
+            assert found.shape == (len(tiny_data.train), drawn_by)
+
+
 def test_a_teacher_of_two_forms_is_refused_with_the_setting(tmp_path: Path) -> None:
     path = tmp_path / "resnet18.pth"
     torch.save(build_model("resnet18", num_classes=3).state_dict(), path)
@@ -349,14 +369,12 @@ def test_a_teacher_is_tried_on_images_before_a_run(tiny_data: ReidData, tmp_path
     classes = tmp_path / "classes.pt"
     torch.jit.save(torch.jit.trace(Classes(), torch.zeros(2, 3, *SIZE)), classes)
     flat = named_table(tmp_path / "t.npy", np.ones((len(tiny_data.train), 4)), tiny_data)
-    for file, words in ((classes, "classes.pt: "), (flat, "nearly the same embedding for all")):
+    for file, words in (
+        (classes, "for 8 images; expected one embedding"),
+        (flat, "nearly the same embedding for all"),
+    ):
         config = config_class().model_validate({"teacher": {"file": file}})
         with pytest.raises(ReidError, match=words):
             check_teacher_file(config, tiny_data)
     np.save(flat, np.eye(len(tiny_data.train)))
     check_teacher_file(config, tiny_data)
-
-
-def test_an_architecture_of_no_file_is_refused() -> None:
-    with pytest.raises(ValidationError, match=r"architecture is that of teacher\.file, and there"):
-        config_class().model_validate({"teacher": {"architecture": "resnet50"}})

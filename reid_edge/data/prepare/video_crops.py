@@ -1,7 +1,7 @@
 """Crops of persons from a video and the boxes of a tracker: a set without identities."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -95,7 +95,6 @@ def prepare_crops(
             "boxes_sha256": boxes_hash,
             "camera": camera,
             "every": every,
-            **({"frames": frames_state(video)} if video.is_dir() else {}),
         },
     )
     if target.exists():
@@ -106,6 +105,12 @@ def prepare_crops(
                     f"{target}: holds something else; remove it or give another folder with --to"
                 )
             made.check_source(target, video)
+            former = None if made.source is None else made.source.frames
+            if len({former, frames_state(video)} - {None}) > 1:
+                raise DataError(
+                    f"{target}: holds what was prepared from {video} before its frames changed; "
+                    "choose another --to"
+                )
             logger.info("is prepared already: %s", target)
             return None
         check_replaceable(target)
@@ -148,7 +153,8 @@ def prepare_crops(
                 f"{boxes}: each of the {len(found)} boxes has less than {LEAST_WIDTH} x "
                 f"{LEAST_HEIGHT} pixels of a frame; take a larger video"
             )
-        write_provenance(draft, Provenance(request, Source.of(video), names_source=True))
+        source = replace(Source.of(video), frames=frames_state(video))
+        write_provenance(draft, Provenance(request, source, names_source=True))
     tracks = len(np.unique(found.identities)) if (found.identities >= 0).all() else 0
     return CropCounts(
         len(found) - left_out, tracks, left_out, "tracklets" if tracks else "unlabelled"

@@ -44,13 +44,24 @@ def read_frames(video: Path, wanted: Collection[int]) -> Iterator[tuple[int, Ima
     )
 
 
-def frames_state(folder: Path) -> str:
-    """Return a SHA-256 of the names, sizes and times of change of the images in a folder."""
-    states = [
-        (path.name, status.st_size, status.st_mtime_ns)
-        for path in list_images(folder)
-        for status in [path.stat()]
-    ]
+def frames_state(video: Path) -> str | None:
+    """Return a SHA-256 of the names, sizes and times of change of the frames in a folder.
+
+    Returns:
+        None where the video is a file, or nothing is there any more.
+
+    Raises:
+        DataError: a frame cannot be read, or there is none.
+    """
+    if not video.is_dir():
+        return None
+    states = []
+    for number, path in _images(video):
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        states.append((number, path.suffix, status.st_size, status.st_mtime_ns))
     return hashlib.sha256(repr(states).encode()).hexdigest()
 
 
@@ -64,9 +75,7 @@ def _images(folder: Path) -> Iterator[tuple[int, Path]]:
     frames = sorted((int(path.stem), path) for path in numbered)
     for (number, first), (next_number, second) in pairwise(frames):
         if number == next_number:
-            raise DataError(
-                f"{second}: is frame {number}, as {first.name} is; expected one of both"
-            )
+            raise DataError(f"{second}: is frame {number}, as {first.name} is; keep one of them")
     yield from frames
 
 

@@ -18,9 +18,8 @@ FRAME = re.compile(r"(?<![a-z0-9])(?:f|frame[ _-]?)(\d+)(?![a-z0-9])", re.IGNORE
 MARS = re.compile(r"(\d{4}C\dT\d+)F\d+")
 # What `reid-edge prepare --video` writes.
 PREPARED = re.compile(r"c\d+_t\d+_f\d+")
-# Cameras and frames are kept as 64-bit integers. Frames from here on count from the first one, as
-# times of the day or of the calendar do.
-LARGEST_CAMERA, LARGE_FRAME, LARGEST_FRAME = 10**9, 2**53, 2**62
+# Cameras and frames are kept as 64-bit integers.
+LARGEST = 2**63 - 1
 
 
 def read_unlabelled(root: Path) -> ReidData:
@@ -76,7 +75,7 @@ def read_tracklets(root: Path) -> ReidData:
             f"{bare}: neither in the folder of a track nor with a track such as 't12' in its name; "
             "images without tracks are data.format=unlabelled"
         )
-    keys = named or {path: (path.parent, (0, "")) for path in images}
+    keys = named or {path: (path.parent, "") for path in images}
     tracks = {key: number for number, key in enumerate(sorted(set(keys.values())))}
     if len(tracks) == len(images):
         raise DataError(
@@ -128,13 +127,18 @@ def _images(root: Path) -> list[Path]:
     return images
 
 
-def _tracks_by_name(images: list[Path]) -> dict[Path, tuple[Path, tuple[int, str]]]:
+def _tracks_by_name(images: list[Path]) -> dict[Path, tuple[Path, str]]:
     """Return the track of each image, its folder with what its name says; none if names do not."""
     named = {
-        path: (path.parent, track)
+        path: (path.parent, match[1])
         for path in images
-        if (track := _track_in_name(path.stem)) is not None
+        if (match := MARS.fullmatch(path.stem) or TRACK.search(path.stem))
     }
+    # "t2" and "t002" of one folder are one track.
+    spelled: dict[tuple[Path, str], tuple[Path, str]] = {}
+    for folder, text in sorted(set(named.values())):
+        spelled.setdefault((folder, text.lstrip("0")), (folder, text))
+    named = {path: spelled[folder, text.lstrip("0")] for path, (folder, text) in named.items()}
     tracks = set(named.values())
     # Names such as "t000123.jpg" may count time in a folder that is a track.
     if len(tracks) == len(named):
@@ -150,34 +154,31 @@ def _tracks_by_name(images: list[Path]) -> dict[Path, tuple[Path, tuple[int, str
     return {}
 
 
-def _track_in_name(name: str) -> tuple[int, str] | None:
-    if match := MARS.fullmatch(name):
-        return 0, match[1]
-    match = TRACK.search(name)
-    return (int(match[1]), "") if match else None
-
-
 def _on_one_clock(frames: Mapping[Path, int], recordings: Mapping[Path, Path]) -> dict[Path, int]:
-    """Return frames whose numbers rise from one recording to the next."""
-    last: dict[Path, int] = {}
+    """Return frames whose numbers rise from one recording to the next.
+
+    Raises:
+        DataError: the recordings are too long for a 64-bit integer.
+    """
+    of_recording: dict[Path, list[int]] = {}
     for path, frame in frames.items():
-        last[recordings[path]] = max(frame, last.get(recordings[path], 0))
+        of_recording.setdefault(recordings[path], []).append(frame)
+    last = {recording: max(found) for recording, found in of_recording.items()}
+    first = dict.fromkeys(last, 0)
+    # Times of the day or of the calendar are long numbers; they count from the first one then.
+    if sum(last.values()) + len(last) > LARGEST:
+        first = {recording: min(found) for recording, found in of_recording.items()}
     begin: dict[Path, int] = {}
     start = 0
     for recording in sorted(last):
-        begin[recording] = start
-        start += last[recording] + 1
-    _check_frames({recording: begin[recording] + last[recording] for recording in last})
+        begin[recording] = start - first[recording]
+        start += last[recording] + 1 - first[recording]
+    if start > LARGEST:
+        raise DataError(
+            f"{next(iter(frames))}: the frames in the names are too far apart, {start} in all; "
+            "take them out of the names of some images, then they are not used"
+        )
     return {path: begin[recordings[path]] + frame for path, frame in frames.items()}
-
-
-def _check_frames(frames: Mapping[Path, int]) -> None:
-    for path, frame in frames.items():
-        if frame > LARGEST_FRAME:
-            raise DataError(
-                f"{path}: the frames in the names are too far apart ({frame}); expected less than "
-                f"{LARGEST_FRAME} between the first and the last one"
-            )
 
 
 def _cameras_and_frames(
@@ -203,12 +204,8 @@ def _cameras_and_frames(
             )
             found.clear()
     for path, number in cameras.items():
-        if number > LARGEST_CAMERA:
-            raise DataError(f"{path}: camera {number}; expected a number up to {LARGEST_CAMERA}")
-    if max(frames.values(), default=0) >= LARGE_FRAME:
-        first = min(frames.values())
-        frames = {path: frame - first for path, frame in frames.items()}
-        _check_frames(frames)
+        if number > LARGEST:
+            raise DataError(f"{path}: camera {number}; expected a number up to {LARGEST}")
     return cameras, frames, tuple(notes)
 
 

@@ -94,7 +94,7 @@ def test_too_few_images_to_compare_the_nearest_ones(
         weights = ["--weights", str(models[0]), "--teacher", str(models[1])]
         assert main([*arguments, *weights]) == 2
     words = " ".join(capsys.readouterr().err.split())
-    assert "has 15 images, too few to compare the ten nearest ones; expected 16" in words
+    assert "has 15 images, too few to compare the ten nearest ones; take 16" in words
 
 
 def test_a_teacher_is_for_images_without_identities(

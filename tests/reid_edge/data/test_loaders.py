@@ -175,16 +175,27 @@ def test_neighbours_are_drawn_together() -> None:
     assert draw(1) != drawn
 
 
-def test_without_neighbours_every_image_is_drawn_once() -> None:
+def test_without_neighbours_no_image_is_drawn_twice() -> None:
     sampler = NeighbourSampler(
-        np.empty((20, 0), dtype=np.int64), groups_per_batch=5, images_per_group=1, seed=1
+        np.empty((22, 0), dtype=np.int64), groups_per_batch=5, images_per_group=1, seed=1
     )
     orders = []
     for epoch in range(2):
         sampler.set_epoch(epoch)
         orders.append([index for index, _ in sampler])
-        assert sorted(orders[-1]) == list(range(20))
+        # Those of no whole batch are left out.
+        assert len(orders[-1]) == len(sampler) == 20
+        assert len(set(orders[-1])) == 20
     assert orders[0] != orders[1]
+
+
+def test_batches_of_one_image_of_each_person(tiny_data: ReidData) -> None:
+    classes = relabel(tiny_data.train)
+    sampler = EpochSampler(classes, identities_per_batch=4, images_per_identity=1, seed=1)
+    drawn = [classes[index] for index, _ in sampler]
+    assert len(drawn) == len(sampler) == len(classes) // 4 * 4
+    for start in range(0, len(drawn), 4):
+        assert len(set(drawn[start : start + 4])) == 4
 
 
 def test_too_few_images_for_a_batch_of_neighbours() -> None:

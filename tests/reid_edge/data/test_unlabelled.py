@@ -59,6 +59,7 @@ def test_cameras_and_frames_of_unlabelled_images(tmp_path: Path, paint: Paint) -
         (["c1_t2_f1.jpg", "c1_t2_f2.jpg", "c1_t30_f1.jpg"], [0, 0, 1]),
         (["0001C1T0001F001.jpg", "0001C1T0001F002.jpg", "0001C1T0002F001.jpg"], [0, 0, 1]),
         (["c1_t2_f1.jpg", "c1_t002_f2.jpg", "c1_t10_f1.jpg"], [0, 0, 1]),
+        (["t2_a.jpg", "t2_b.jpg", "t10_a.jpg"], [1, 1, 0]),  # in the order of the texts
         # Folders are tracks; the names count time.
         (["7/t0001.jpg", "7/t0002.jpg", "8/t0001.jpg"], [0, 0, 1]),
         (["7/c1_t7_f1.jpg", "7/c1_t7_f2.jpg", "8/a.jpg"], [0, 0, 1]),
@@ -83,17 +84,29 @@ def test_times_of_the_calendar_are_frames(tmp_path: Path, paint: Paint) -> None:
     names = [f"c1_t{1 + place // 2}_f{day}.jpg" for place, day in enumerate(days)]
     found = samples(read_tracklets(painted(tmp_path, paint, names)))
     assert [found[name] for name in names] == [(0, 1, 0), (0, 1, 100000), (1, 1, 200000)]
+    # As many recordings as do not fit into 64 bits if their frames count from 1970.
+    nanoseconds = [f"day{day}/c1_t{day}_f{1790000000 + day}{10**9 + part}.jpg"
+                   for day in range(1, 9) for part in (5, 7)]  # fmt: skip
+    found = samples(read_tracklets(painted(tmp_path / "days", paint, nanoseconds)))
+    assert [found[name][2] for name in nanoseconds] == [
+        3 * day + part for day in range(8) for part in (0, 2)
+    ]
     painted(tmp_path, paint, [f"c1_t2_f{'9' * 30}.jpg"])
-    with pytest.raises(
-        DataError, match=r"c1_t2_f9+\.jpg: the frames in the names are too far apar"
-    ):
+    with pytest.raises(DataError, match=r"the frames in the names are too far apart, \d+ in all"):
         read_tracklets(tmp_path)
 
 
 def test_a_camera_is_a_number_that_can_be_kept(tmp_path: Path, paint: Paint) -> None:
-    root = painted(tmp_path, paint, [f"c{10**9}_t1_a.jpg", f"c{10**9 + 1}_t1_b.jpg"])
+    largest = 2**63 - 1
+    names = [f"c{largest}_t1_a.jpg", f"c{largest}_t1_b.jpg"]
+    assert {one.camera for one in read_tracklets(painted(tmp_path, paint, names)).train} == {
+        largest
+    }
+    root = painted(tmp_path, paint, [f"c{largest + 1}_t1_c.jpg"])
     for read in (read_unlabelled, read_tracklets):
-        with pytest.raises(DataError, match=r"c1000000001_t1_b\.jpg: camera 1000000001; expected"):
+        with pytest.raises(
+            DataError, match=rf"_c\.jpg: camera {largest + 1}; expected a number up"
+        ):
             read(root)
 
 

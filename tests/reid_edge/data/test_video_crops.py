@@ -136,16 +136,30 @@ def test_frames_that_changed_are_something_else(frames: Path, tmp_path: Path) ->
     copies = shutil.copytree(frames, tmp_path / "img1")
     given, target = boxes(tmp_path, "1,1,1,1,16,32,1"), tmp_path / "out"
     assert prepare_crops(copies, given, target) is not None
+    (copies / "thumb.png").write_bytes(b"no frame")
     assert prepare_crops(copies, given, target) is None
     Image.new("RGB", (64, 48)).save(copies / "000001.png")
-    with pytest.raises(DataError, match="holds something else; remove it or give another folder"):
+    with pytest.raises(DataError, match=r"out: holds what was prepared from .* its frames changed"):
         prepare_crops(copies, given, target)
+    # Earlier versions did not write the state of the frames.
+    made = json.loads((target / "prepared.json").read_text())
+    del made["source"]["frames"]
+    (target / "prepared.json").write_text(json.dumps(made))
+    assert prepare_crops(copies, given, target) is None
+
+
+def test_frames_that_are_gone_are_prepared_still(frames: Path, tmp_path: Path) -> None:
+    copies = shutil.copytree(frames, tmp_path / "img1")
+    given, target = boxes(tmp_path, "1,1,1,1,16,32,1"), tmp_path / "out"
+    assert prepare_crops(copies, given, target) is not None
+    shutil.rmtree(copies)
+    assert prepare_crops(copies, given, target) is None
 
 
 def test_a_frame_is_there_once(frames: Path, tmp_path: Path) -> None:
     copies = shutil.copytree(frames, tmp_path / "img1")
     shutil.copy(copies / "000003.png", copies / "3.png")
-    with pytest.raises(DataError, match=r"3\.png: is frame 3, as 000003\.png is; expected one of"):
+    with pytest.raises(DataError, match=r"3\.png: is frame 3, as 000003\.png is; keep one of"):
         prepare_crops(copies, boxes(tmp_path, "1,1,1,1,16,32,1"), tmp_path / "out")
 
 

@@ -14,6 +14,9 @@ IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".png", ".bmp", ".webp", ".pgm", ".ppm", ".tif", ".tiff",
 )  # fmt: skip
 
+# Images that are not read.
+OTHER_IMAGE_SUFFIXES = (".gif", ".jfif", ".heic", ".heif", ".avif", ".jp2", ".jxl")
+
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 _DRIVE = re.compile(r"^[A-Za-z]:")
@@ -200,10 +203,14 @@ def holds_images(folder: Path) -> bool:
     return False
 
 
-def images_within(folder: Path) -> list[Path]:
+def images_within(folder: Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> list[Path]:
     """List the images in a folder at any depth by path, as `inner_folders` leaves folders out.
 
     Links to folders are followed; a folder that is reached twice is read once.
+
+    Args:
+        folder: the folder.
+        suffixes: of the images, in lower case.
 
     Raises:
         DataError: a link leads to a folder that holds this one.
@@ -213,7 +220,7 @@ def images_within(folder: Path) -> list[Path]:
         found += [
             Path(place, name)
             for name in names
-            if _is_data(name) and name.lower().endswith(IMAGE_SUFFIXES)
+            if _is_data(name) and name.lower().endswith(suffixes)
         ]
     return sorted(found)
 

@@ -6,7 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from reid_edge.core.errors import DataError
-from reid_edge.data.paths import IMAGE_SUFFIXES, existing_folder, images_within
+from reid_edge.data.paths import (
+    IMAGE_SUFFIXES,
+    OTHER_IMAGE_SUFFIXES,
+    existing_folder,
+    images_within,
+)
 from reid_edge.data.reader import Reader
 from reid_edge.data.readers.identity_folders import CAMERA
 from reid_edge.data.schema import ReidData, Sample
@@ -41,7 +46,7 @@ def read_unlabelled(root: Path) -> ReidData:
         (),
         (),
         has_cameras=bool(cameras),
-        notes=notes,
+        notes=(*notes, *_not_read(root)),
         labels="none",
     )
 
@@ -115,7 +120,7 @@ def read_tracklets(root: Path) -> ReidData:
         (),
         (),
         has_cameras=bool(cameras),
-        notes=notes,
+        notes=(*notes, *_not_read(root)),
         labels="tracks",
     )
 
@@ -125,6 +130,15 @@ def _images(root: Path) -> list[Path]:
     if not images:
         raise DataError(f"{root}: no images in it (looked for {', '.join(IMAGE_SUFFIXES)})")
     return images
+
+
+def _not_read(root: Path) -> list[str]:
+    """Return a note of images of kinds that are not read, if there are some."""
+    others = images_within(root, OTHER_IMAGE_SUFFIXES)
+    if not others:
+        return []
+    kinds = ", ".join(sorted({path.suffix.lower() for path in others}))
+    return [f"{len(others)} images are not read, because they are {kinds}; convert them to .jpg"]
 
 
 def _tracks_by_name(images: list[Path]) -> dict[Path, tuple[Path, str]]:

@@ -38,6 +38,16 @@ def test_images_at_any_depth_without_anything_known(tmp_path: Path, paint: Paint
     assert (data.labels, data.has_cameras, data.query, data.gallery) == ("none", False, (), ())
 
 
+def test_images_of_other_kinds_are_counted(tmp_path: Path, paint: Paint) -> None:
+    root = painted(tmp_path, paint, ["t1_a.jpg", "t1_b.jpg"])
+    for name in ("a.HEIC", "b.gif", "notes.txt"):
+        (root / name).write_bytes(b"other")
+    for read in (read_unlabelled, read_tracklets):
+        assert read(root).notes == (
+            "2 images are not read, because they are .gif, .heic; convert them to .jpg",
+        )
+
+
 def test_cameras_and_frames_of_unlabelled_images(tmp_path: Path, paint: Paint) -> None:
     root = painted(tmp_path, paint, ["cam2/x_f0010.jpg", "cam2/x_f0011.jpg", "y_c3_f7.jpg"])
     data = read_unlabelled(root)

@@ -35,7 +35,8 @@ def hash_teacher(path: Path) -> str:
     files = [path, path.with_suffix(NAMES_SUFFIX)] if is_table else [path]
     for file in files:
         if not file.is_file():
-            raise PipelineError(f"{file}: no such file; the teacher is read from it")
+            problem = "is no file" if file.exists() else "no such file"
+            raise PipelineError(f"{file}: {problem}; the teacher is read from it")
     try:
         return hash_files(files) if is_table else hash_model(path)
     except OSError as error:

@@ -297,6 +297,11 @@ def test_weights_beside_a_teacher_are_a_part_of_it(tmp_path: Path) -> None:
         hash_teacher(file)
 
 
+def test_a_folder_is_no_teacher(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match=r": is no file; the teacher is read from it$"):
+        hash_teacher(tmp_path)
+
+
 def test_a_cached_teacher_is_another_input_and_none_leaves_earlier_runs_as_they_are() -> None:
     for cached in (False, True):
         config = config_class().model_validate({"teacher": {"cached": cached}})

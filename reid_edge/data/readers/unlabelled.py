@@ -38,7 +38,7 @@ def read_unlabelled(root: Path) -> ReidData:
         DataError: there is no such folder, or no image in it.
     """
     root = existing_folder(root)
-    images = _images(root)
+    images, not_read = _images(root)
     cameras, frames, notes = _cameras_and_frames(root, images)
     return ReidData(
         root,
@@ -46,7 +46,7 @@ def read_unlabelled(root: Path) -> ReidData:
         (),
         (),
         has_cameras=bool(cameras),
-        notes=(*notes, *_not_read(root)),
+        notes=(*notes, *not_read),
         labels="none",
     )
 
@@ -71,7 +71,7 @@ def read_tracklets(root: Path) -> ReidData:
             is of, or no track of two images. Or a number in a name is too large.
     """
     root = existing_folder(root)
-    images = _images(root)
+    images, not_read = _images(root)
     named = _tracks_by_name(images)
     by_name = bool(named)
     if not by_name and any(path.parent == root for path in images):
@@ -120,25 +120,25 @@ def read_tracklets(root: Path) -> ReidData:
         (),
         (),
         has_cameras=bool(cameras),
-        notes=(*notes, *_not_read(root)),
+        notes=(*notes, *not_read),
         labels="tracks",
     )
 
 
-def _images(root: Path) -> list[Path]:
-    images = images_within(root)
+def _images(root: Path) -> tuple[list[Path], tuple[str, ...]]:
+    """Return the images of a folder, and a note of those of kinds that are not read, if any."""
+    found = images_within(root, (*IMAGE_SUFFIXES, *OTHER_IMAGE_SUFFIXES))
+    kinds = Counter(path.suffix.lower() for path in found)
+    others = sorted(kinds.keys() - set(IMAGE_SUFFIXES))
+    images = [path for path in found if path.suffix.lower() not in others] if others else found
     if not images:
         raise DataError(f"{root}: no images in it (looked for {', '.join(IMAGE_SUFFIXES)})")
-    return images
-
-
-def _not_read(root: Path) -> list[str]:
-    """Return a note of images of kinds that are not read, if there are some."""
-    others = images_within(root, OTHER_IMAGE_SUFFIXES)
     if not others:
-        return []
-    kinds = ", ".join(sorted({path.suffix.lower() for path in others}))
-    return [f"{len(others)} images are not read, because they are {kinds}; convert them to .jpg"]
+        return images, ()
+    count = len(found) - len(images)
+    return images, (
+        f"{count} images are not read, because they are {', '.join(others)}; convert them to .jpg",
+    )
 
 
 def _tracks_by_name(images: list[Path]) -> dict[Path, tuple[Path, str]]:

@@ -79,19 +79,27 @@ class Provenance:
     has_cameras: bool = True
     counts: Counts | None = None
 
-    def check_source(self, folder: Path, given: Path | None) -> None:
+    def check_source(self, folder: Path, given: Path | None, frames: str | None = None) -> None:
         """Check that a folder was prepared from a source, as far as is known.
 
         Args:
             folder: for messages.
             given: an archive, a list or a folder; none stands for Kaggle. If a file is gone, only
                 its path is compared.
+            frames: their state now, see :class:`Source`; compared where both are known.
 
         Raises:
             DataError: it was prepared from another one, or from this one before it changed.
         """
         now = None if given is None else Source.of(given)
-        if not self.names_source or self.source == now:
+        if not self.names_source:
+            return
+        if self.source == now:
+            if self.source is not None and len({self.source.frames, frames} - {None}) > 1:
+                raise DataError(
+                    f"{folder}: holds what was prepared from {self.source.path} before its frames "
+                    "changed; choose another --to"
+                )
             return
         if self.source is None or now is None or self.source.path != now.path:
             former = "Kaggle" if self.source is None else self.source.path

@@ -104,13 +104,7 @@ def prepare_crops(
                 raise DataError(
                     f"{target}: holds something else; remove it or give another folder with --to"
                 )
-            made.check_source(target, video)
-            former = None if made.source is None else made.source.frames
-            if len({former, frames_state(video)} - {None}) > 1:
-                raise DataError(
-                    f"{target}: holds what was prepared from {video} before its frames changed; "
-                    "choose another --to"
-                )
+            made.check_source(target, video, frames_state(video))
             logger.info("is prepared already: %s", target)
             return None
         check_replaceable(target)

@@ -15,9 +15,8 @@ from reid_edge.core.devices import Device
 from reid_edge.core.errors import ArchitectureError, CheckpointError, DataError
 from reid_edge.data.held_out import MOST_HELD_OUT
 from reid_edge.data.schema import ReidData, Sample
-from reid_edge.inference.embedder import ImageEmbedder, load_embedder
-from reid_edge.inference.label_free_evaluation import COLLAPSED
-from reid_edge.metrics.label_free import spread
+from reid_edge.inference.embedder import ImageEmbedder, embed_files, load_embedder
+from reid_edge.inference.label_free_evaluation import check_varied
 from reid_edge.models.checkpoint import load_checkpoint
 from reid_edge.training.distillation import Teacher
 from reid_edge.training.file_teacher import FileTeacher
@@ -103,8 +102,6 @@ def check_teacher_file(config: Config, data: ReidData | None) -> None:
         ReidError: the file cannot be read, a model gives no embeddings, a table lacks an image or
             has nearly the same embedding for all.
     """
-    from reid_edge.inference.embedder import embed_files
-
     file = config.teacher.file
     assert file is not None, "the caller has looked"
     if file.suffix != TABLE_SUFFIX:
@@ -116,12 +113,8 @@ def check_teacher_file(config: Config, data: ReidData | None) -> None:
         # Without identities, models are compared with the teacher on the images set apart.
         compared = data.query if data.labels != "persons" else ()
         table = read_table(file, data.root, [*data.train, *compared])
-        varies = spread(table[:: -(-len(table) // MOST_HELD_OUT)])
-        if varies < COLLAPSED:
-            raise CheckpointError(
-                f"{file}: has nearly the same embedding for all {len(table)} images (they vary by "
-                f"{varies:.1g}), so there is nothing to learn from it"
-            )
+        some = table[:: -(-len(table) // MOST_HELD_OUT)]
+        check_varied(some, file, f"all {len(some)} images that were looked at")
 
 
 def read_table(path: Path, root: Path, images: Sequence[Sample]) -> Tensor:
@@ -176,8 +169,9 @@ def read_table(path: Path, root: Path, images: Sequence[Sample]) -> Tensor:
         chosen = torch.from_numpy(np.asarray(table[places], dtype=np.float32))
     if not torch.isfinite(chosen).all():
         raise CheckpointError(f"{path}: has embeddings that are not finite")
-    if not chosen.any(1).all():
-        row = places[int(chosen.any(1).int().argmin())]
+    zeros = ~chosen.any(1)
+    if zeros.any():
+        row = places[int(zeros.int().argmax())]
         raise CheckpointError(
             f"{path}: the embedding of {names[row].strip()} is zero in all dimensions, which is "
             "similar to nothing"
@@ -193,8 +187,6 @@ def embed_by_file(
     Raises:
         ReidError: it cannot be read, or an image cannot.
     """
-    from reid_edge.inference.embedder import embed_files
-
     embedder = load_teacher_file(context.config, context.config.device)
     if not images:
         raise DataError(f"{context.data.root}: no images to compare with the teacher")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
@@ -18,6 +20,26 @@ COLLAPSED = 1e-3
 TRACK_PAIRS = (
     "of tracks (genuine ones of both halves of a track, impostor ones of two seen at once)"
 )
+
+
+def check_varied(teacher: Tensor, where: Path, which: str) -> None:
+    """Check that a teacher tells images apart.
+
+    Args:
+        teacher: its embeddings of images, shape (N, D).
+        where: the folder of the images, or the file of the embeddings, for the message.
+        which: images these are, for the message.
+
+    Raises:
+        ModelError: the embeddings are nearly the same.
+    """
+    varies = spread(teacher)
+    if varies < COLLAPSED:
+        raise ModelError(
+            f"{where}: the teacher gives nearly the same embedding for {which} (they vary by "
+            f"{varies:.1g}), so there is nothing to learn from it; either the images are all alike "
+            "(reid-edge check), or it is a model for something else"
+        )
 
 
 def evaluate_without_identities(
@@ -39,14 +61,7 @@ def evaluate_without_identities(
     """
     for embeddings in (teacher, student):
         check_embeddings(embeddings.numpy())
-    varies = spread(teacher)
-    if varies < COLLAPSED:
-        raise ModelError(
-            f"{data.root}: the teacher gives nearly the same embedding for all "
-            f"{len(teacher)} images that are set apart (they vary by {varies:.1g}), so there is "
-            "nothing to learn from it; either the images are all alike (reid-edge check), or it is "
-            "a model for something else"
-        )
+    check_varied(teacher, data.root, f"all {len(teacher)} images that are set apart")
     if not may_collapse and point_one_way(student.numpy()):
         raise ModelError(
             f"the model gives the same embedding for all {len(student)} images: the training "

@@ -30,10 +30,7 @@ def test_settings_that_do_not_go_together(given: dict[str, object], message: str
 def test_losses_that_compare_images_of_a_person_need_two(losses: dict[str, float]) -> None:
     given = {"images_per_identity": 1, "losses": losses}
     settings = TrainingSettings.model_validate(given)
-    with pytest.raises(
-        TrainingError,
-        match=r"^train.images_per_identity: 1 leaves no two images",
-    ):
+    with pytest.raises(TrainingError, match=r"^train.images_per_identity: 1 leaves no two images"):
         settings.check_pairs("train")
     for more in ({"losses": {"triplet": 0}}, {"epochs": 0}, {"images_per_identity": 2}):
         TrainingSettings.model_validate(given | more).check_pairs("train")
